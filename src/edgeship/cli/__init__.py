@@ -1,0 +1,1 @@
+"""The command line: thin commands over the verbs, and the one error handler."""

@@ -1,0 +1,230 @@
+"""Every error a user can meet: what happened, where, what to try.
+
+A class stands for a kind of failure. Its `code` is stable and documented in docs/errors.md, its `exit_code` is what the
+command line returns and its `http_status` what a server answers. Adapters raise these `from` the foreign error they caught.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeshipError(Exception):
+    """A failure that we understand well enough to explain."""
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 3
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """The error as `--json` prints it."""
+        return {
+            "code": self.code,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "where": self.where,
+            "hint": self.hint,
+        }
+
+
+# --- 2: the request is wrong -------------------------------------------------------------------------------------------
+
+
+class UsageError(EdgeshipError):
+    """The command, a name or an option is wrong."""
+
+    code, exit_code, http_status = "usage", 2, 400
+
+
+class NameInvalid(UsageError):
+    """A package name or version that could not be a folder name everywhere."""
+
+    code = "name-invalid"
+
+
+class RecipeInvalid(UsageError):
+    """A recipe or workflow file that cannot be honoured as written."""
+
+    code = "recipe-invalid"
+
+
+class PrecisionUnsupported(UsageError):
+    """A precision that the execution provider or the builder lacks."""
+
+    code = "precision-unsupported"
+
+
+class CheckpointInvalid(UsageError):
+    """A folder that is no checkpoint, or one whose parts contradict each other."""
+
+    code = "checkpoint-invalid"
+
+
+class PickleRefused(UsageError):
+    """Weights only in pickle files, which run code when read."""
+
+    code = "pickle-refused"
+
+
+class TemplateMissing(UsageError):
+    """A tokenizer without a chat template."""
+
+    code = "template-missing"
+
+
+class TemplateInvalid(UsageError):
+    """A chat template that does not render."""
+
+    code = "template-invalid"
+
+
+class AdapterInvalid(UsageError):
+    """A LoRA adapter that is damaged or of another base."""
+
+    code = "adapter-invalid"
+
+
+class ArchitectureUnknown(UsageError):
+    """An architecture that no builder here knows."""
+
+    code = "architecture-unknown"
+
+
+class EvalInvalid(UsageError):
+    """An evaluation file with a line that cannot be used."""
+
+    code = "eval-invalid"
+
+
+class PromptInvalid(UsageError):
+    """A prompt or sampling setting that the model cannot take."""
+
+    code = "prompt-invalid"
+
+
+# --- 4: not there ------------------------------------------------------------------------------------------------------
+
+
+class NotFound(EdgeshipError):
+    """Something that was named does not exist."""
+
+    code, exit_code, http_status = "not-found", 4, 404
+
+
+class CheckpointNotFound(NotFound):
+    """No such folder, and no such model on the Hub."""
+
+    code = "checkpoint-not-found"
+
+
+class PackageNotFound(NotFound):
+    """No such package in the cache."""
+
+    code = "package-not-found"
+
+
+# --- 5: a tool failed --------------------------------------------------------------------------------------------------
+
+
+class ToolFailed(EdgeshipError):
+    """A tool that we drive failed, or claimed success and left nothing."""
+
+    code, exit_code, http_status = "tool-failed", 5, 502
+
+
+class BuilderFailed(ToolFailed):
+    """A builder ended without a usable model."""
+
+    code = "builder-failed"
+
+
+class EngineFailed(ToolFailed):
+    """An engine could not load or run a package."""
+
+    code = "engine-failed"
+
+
+class DependencyMissing(ToolFailed):
+    """A Python package that this step needs is not installed, or is of a version that does not work here."""
+
+    code = "dependency-missing"
+
+
+class HubFailed(ToolFailed):
+    """The model hub could not be reached or refused."""
+
+    code = "hub-failed"
+
+
+# --- 6: integrity ------------------------------------------------------------------------------------------------------
+
+
+class IntegrityError(EdgeshipError):
+    """Bytes are not what they should be."""
+
+    code, exit_code, http_status = "integrity", 6, 500
+
+
+class WeightsDamaged(IntegrityError):
+    """A weight file is missing, truncated or altered."""
+
+    code = "weights-damaged"
+
+
+class PackageDamaged(IntegrityError):
+    """A package's files differ from its manifest."""
+
+    code = "package-damaged"
+
+
+class TemplateMismatch(IntegrityError):
+    """Two renderings of one conversation give different token ids."""
+
+    code = "template-mismatch"
+
+
+# --- 7: resources ------------------------------------------------------------------------------------------------------
+
+
+class ResourceError(EdgeshipError):
+    """This machine does not have what the work needs."""
+
+    code, exit_code, http_status = "resources", 7, 503
+
+
+class MemoryShort(ResourceError):
+    """Too little memory."""
+
+    code = "memory-short"
+
+
+class DiskShort(ResourceError):
+    """Too little disk."""
+
+    code = "disk-short"
+
+
+class NotWritable(ResourceError):
+    """A folder that must be written to cannot be."""
+
+    code = "not-writable"
+
+
+class CacheBusy(ResourceError):
+    """Another process holds the lock for longer than we wait."""
+
+    code = "cache-busy"
+
+
+def all_errors() -> list[type[EdgeshipError]]:
+    """Every error class, the general ones before the special ones; docs/errors.md is made from it."""
+    found: list[type[EdgeshipError]] = [EdgeshipError]
+    for error in found:
+        found.extend(error.__subclasses__())
+    return found

@@ -1,0 +1,84 @@
+"""What this machine grants us: cores, memory, disk. Facts only; doctor.py judges them."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as a process on it may use it (affinity and container limits applied)."""
+
+    cores_total: int
+    cores_usable: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    cpu: str
+    system: str
+
+
+def this_machine(memory_limit_bytes: int | None = None) -> Machine:
+    """Reads the machine. `memory_limit_bytes` pretends that it has no more than that."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, available = int(memory.total), int(memory.available)
+    for limit in (_cgroup_memory_bytes(), memory_limit_bytes):
+        if limit is not None:
+            total, available = min(total, limit), min(available, limit)
+    return Machine(
+        cores_total=os.cpu_count() or 1,
+        cores_usable=usable_cores(),
+        memory_total_bytes=total,
+        memory_available_bytes=available,
+        cpu=_cpu_name(),
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def usable_cores() -> int:
+    """Cores this process may use: the affinity mask, cut by a container's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cpu_quota()
+    return max(1, min(cores, math.ceil(quota)) if quota else cores)
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free space where `folder` is or would be made."""
+    import shutil
+
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _cgroup_cpu_quota() -> float | None:
+    text = _read(Path("/sys/fs/cgroup/cpu.max"))
+    if text is None or text.startswith("max"):
+        return None
+    quota, period = text.split()
+    return int(quota) / int(period)
+
+
+def _cgroup_memory_bytes() -> int | None:
+    text = _read(Path("/sys/fs/cgroup/memory.max"))
+    return None if text is None or text.startswith("max") else int(text)
+
+
+def _cpu_name() -> str:
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

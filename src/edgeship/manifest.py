@@ -1,0 +1,155 @@
+"""A package's manifest: what it is made of, how, from what, and what was measured. Written last, so its presence means done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeship.errors import NameInvalid, PackageDamaged
+from edgeship.version import __version__
+
+MANIFEST_NAME = "edgeship.json"
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+
+
+class FileDigest(BaseModel):
+    """One file of a package."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(BaseModel):
+    """What `edgeship.json` holds.
+
+    checkpoint: source, revision, digest, architecture, parameters, licence; adapter: the same for a LoRA adapter.
+    build: key, builder, the tools' versions, what it cost.
+    files: every other file of the folder by its name.
+    measurements, verdict: as a report states them; None where nothing was measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    name: str
+    version: int = Field(ge=1)
+    created: str
+    edgeship_version: str = __version__
+    context_tokens: int
+    checkpoint: dict[str, Any]
+    adapter: dict[str, Any] | None = None
+    recipe: dict[str, Any]
+    build: dict[str, Any]
+    files: dict[str, FileDigest]
+    measurements: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+
+    @property
+    def ref(self) -> str:
+        """name:version."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def size_bytes(self) -> int:
+        """All files, the manifest itself not counted."""
+        return sum(file.size_bytes for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder that an engine can run, with its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def now() -> str:
+    """The time as manifests and reports state it: UTC, seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be a folder and a Foundry Local model on every system. Raises NameInvalid."""
+    if not _NAME.fullmatch(name) or ".." in name or _WINDOWS_DEVICES.fullmatch(name):
+        raise NameInvalid(
+            f"{name!r} cannot be a package name",
+            hint="Use letters, digits, '.', '_' and '-', starting with a letter or digit; no '..', '/' or spaces.",
+        )
+    return name
+
+
+def parse_ref(text: str) -> tuple[str, int | None]:
+    """'name' or 'name:version' as its two parts. Raises NameInvalid."""
+    name, colon, version = text.partition(":")
+    check_name(name)
+    if not colon:
+        return name, None
+    number = version.removeprefix("v")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", number, re.ASCII):
+        raise NameInvalid(f"{version!r} is no version", where=text, hint="Versions are whole numbers: name:1.")
+    return name, int(number)
+
+
+def digest_file(path: Path) -> FileDigest:
+    """SHA-256 and size of a file, read in pieces."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    return FileDigest(sha256=digest.hexdigest(), size_bytes=path.stat().st_size)
+
+
+def digest_folder(folder: Path) -> dict[str, FileDigest]:
+    """Digests of every file of a package folder except its manifest, by relative POSIX path, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
+
+
+def write(folder: Path, manifest: Manifest) -> Package:
+    """Writes the manifest beside the files it lists; the last act of making a package."""
+    temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}.tmp"
+    temporary.write_text(
+        json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    temporary.replace(folder / MANIFEST_NAME)
+    return Package(folder, manifest)
+
+
+def read(folder: Path) -> Package:
+    """The package in `folder`; its files are not checked (see `verify`). Raises PackageDamaged."""
+    path = folder / MANIFEST_NAME
+    try:
+        return Package(folder, Manifest.model_validate_json(path.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise PackageDamaged(
+            f"the manifest cannot be read: {_first_line(error)}",
+            where=str(path),
+            hint="Remove the package and install it again.",
+        ) from error
+
+
+def verify(package: Package) -> list[str]:
+    """What is wrong with a package's files, one sentence each that names the file; empty where all is well."""
+    faults = []
+    for name, expected in package.manifest.files.items():
+        path = package.folder / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif path.stat().st_size != expected.size_bytes:
+            faults.append(f"{name} has {path.stat().st_size} bytes instead of {expected.size_bytes}")
+        elif digest_file(path).sha256 != expected.sha256:
+            faults.append(f"{name} was altered: its SHA-256 differs from the manifest's")
+    return faults
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

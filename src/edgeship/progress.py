@@ -1,0 +1,12 @@
+"""How long work tells what it is doing, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, float | None], None]
+"""Called with a short message and the part that is done (0 to 1), or None where that is not known."""
+
+
+def silent(message: str, fraction: float | None = None) -> None:  # noqa: ARG001 - the shape is the contract
+    """Tells nobody."""

@@ -1,0 +1,132 @@
+"""Where things live and what is allowed: flag > EDGESHIP_* > config file > default, resolved once."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeship.errors import NotWritable, UsageError
+
+CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved settings; nothing below the command line reads the environment again.
+
+    home: holds `builds` (finished build steps), `reports`, and by default the cache.
+    threads: cores an engine may use; None means all that the machine grants.
+    memory_bytes: pretend the machine has no more memory than this; None means what it has.
+    """
+
+    home: Path
+    cache_dir: Path
+    config_file: Path
+    threads: int | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def builds_dir(self) -> Path:
+        """Finished build steps, by content key."""
+        return self.home / "builds"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Reports of earlier ships."""
+        return self.home / "reports"
+
+
+def resolve(*, cache_dir: Path | None = None, threads: int | None = None, memory: str | None = None) -> Settings:
+    """The settings in force; arguments are the command line's flags, None where not given.
+
+    Raises UsageError where a value cannot be read, naming its source.
+    """
+    import platformdirs
+
+    config_file = Path(
+        os.environ.get("EDGESHIP_CONFIG") or Path(platformdirs.user_config_dir("edgeship")) / "config.toml"
+    )
+    config = read_config(config_file)
+    home = Path(
+        os.environ.get("EDGESHIP_HOME") or str(config.get("home") or platformdirs.user_data_dir("edgeship"))
+    ).expanduser()
+    cache = cache_dir or os.environ.get("EDGESHIP_CACHE_DIR") or config.get("cache_dir") or home / "models"
+    threads_text = threads if threads is not None else _pick("threads", config)
+    memory_text = memory if memory is not None else _pick("memory_bytes", config)
+    return Settings(
+        home=home.absolute(),
+        cache_dir=Path(str(cache)).expanduser().absolute(),
+        config_file=config_file.absolute(),
+        threads=_positive_int(threads_text, "threads"),
+        memory_bytes=parse_bytes(str(memory_text)) if memory_text is not None else None,
+    )
+
+
+def _pick(key: str, config: dict[str, object]) -> object | None:
+    return os.environ.get(f"EDGESHIP_{key.upper()}") or config.get(key)
+
+
+def _positive_int(value: object, name: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return number
+
+
+def parse_bytes(text: str) -> int:
+    """'8GB', '512 MiB' or '1000' in bytes. Raises UsageError."""
+    stripped = text.strip().lower().removesuffix("b")
+    digits = stripped.rstrip("kmgi ")
+    unit = stripped[len(digits) :].strip()
+    try:
+        value = float(digits) * _UNITS[unit]
+    except (ValueError, KeyError):
+        value = -1.0
+    if not 0 < value < 2**63:
+        raise UsageError(f"{text!r} is no amount of memory", hint="Write it like 8GB, 512MiB or 8000000000.")
+    return int(value)
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """The config file's values; empty where there is none. Raises UsageError on one that cannot be read."""
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the config file cannot be read: {error}", where=str(path), hint="Mend it or remove it."
+        ) from error
+    unknown = sorted(set(config) - set(CONFIG_KEYS))
+    if unknown:
+        raise UsageError(
+            f"the config file has unknown keys: {', '.join(unknown)}",
+            where=str(path),
+            hint=f"Known keys: {', '.join(CONFIG_KEYS)}.",
+        )
+    return config
+
+
+def write_config(path: Path, key: str, value: str) -> None:
+    """Sets one key of the config file and keeps the others. Raises NotWritable."""
+    import tomli_w
+
+    if key not in CONFIG_KEYS:
+        raise ValueError(key)
+    config = read_config(path) | {key: value}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise NotWritable(f"the config file cannot be written: {error}", where=str(path)) from error

@@ -1,0 +1,150 @@
+"""Small real checkpoints for tests, made in milliseconds without PyTorch: random weights, a real byte-level BPE tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP, VOCAB = 64, 2, 4, 2, 16, 96, 384
+
+
+def qwen2_config(**changes: Any) -> dict[str, Any]:
+    """config.json of a tiny Qwen2."""
+    config: dict[str, Any] = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": HIDDEN,
+        "intermediate_size": MLP,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "hidden_act": "silu",
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "dtype": "float32",
+        "initializer_range": 0.05,
+        "use_cache": True,
+    }
+    return config | changes
+
+
+def qwen2_weights(seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights of a tiny Qwen2, float32, in Hugging Face's names and [out, in] layout."""
+    rng = np.random.default_rng(seed)
+
+    def matrix(*shape: int) -> np.ndarray:
+        return rng.normal(0, 0.05, shape).astype(np.float32)
+
+    kv = KV_HEADS * HEAD_SIZE
+    weights = {
+        "model.embed_tokens.weight": matrix(VOCAB, HIDDEN),
+        "model.norm.weight": np.ones(HIDDEN, np.float32),
+    }
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}."
+        weights |= {
+            name + "input_layernorm.weight": np.ones(HIDDEN, np.float32),
+            name + "post_attention_layernorm.weight": np.ones(HIDDEN, np.float32),
+            name + "self_attn.q_proj.weight": matrix(HIDDEN, HIDDEN),
+            name + "self_attn.q_proj.bias": matrix(HIDDEN),
+            name + "self_attn.k_proj.weight": matrix(kv, HIDDEN),
+            name + "self_attn.k_proj.bias": matrix(kv),
+            name + "self_attn.v_proj.weight": matrix(kv, HIDDEN),
+            name + "self_attn.v_proj.bias": matrix(kv),
+            name + "self_attn.o_proj.weight": matrix(HIDDEN, HIDDEN),
+            name + "mlp.gate_proj.weight": matrix(MLP, HIDDEN),
+            name + "mlp.up_proj.weight": matrix(MLP, HIDDEN),
+            name + "mlp.down_proj.weight": matrix(HIDDEN, MLP),
+        }
+    return weights
+
+
+def make_tokenizer(folder: Path, template: str | None = CHATML) -> None:
+    """A byte-level BPE tokenizer with ChatML's special tokens, as transformers 5 saves one."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=SPECIAL,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["hello world, how are you today? system user assistant order"] * 8, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "model_max_length": 512,
+        },
+    )
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def make_checkpoint(
+    folder: Path, *, seed: int = 0, template: str | None = CHATML, config: dict[str, Any] | None = None
+) -> Path:
+    """A whole tiny Qwen2 checkpoint in `folder`; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config or qwen2_config())
+    write_json(folder / "generation_config.json", {"eos_token_id": [2, 0], "pad_token_id": 0, "do_sample": False})
+    save_file(qwen2_weights(seed), folder / "model.safetensors", metadata={"format": "pt"})
+    make_tokenizer(folder, template)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# tiny\n", encoding="utf-8")
+    return folder
+
+
+def make_adapter(folder: Path, *, rank: int = 4, alpha: int = 8, seed: int = 1, **changes: Any) -> Path:
+    """A LoRA adapter for `make_checkpoint`, in peft's layout: q_proj and down_proj of every layer."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "tiny",
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": ["q_proj", "down_proj"],
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+    }
+    write_json(folder / "adapter_config.json", config | changes)
+    tensors = {}
+    for layer in range(LAYERS):
+        for module, inputs, outputs in (
+            ("self_attn.q_proj", HIDDEN, HIDDEN),
+            ("mlp.down_proj", MLP, HIDDEN),
+        ):
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            tensors[f"{name}.lora_A.weight"] = rng.normal(0, 0.2, (rank, inputs)).astype(np.float32)
+            tensors[f"{name}.lora_B.weight"] = rng.normal(0, 0.2, (outputs, rank)).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Pretty JSON, as Hugging Face writes it."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

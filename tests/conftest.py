@@ -1,0 +1,43 @@
+"""Fixtures for all tests. No test can reach the real home, cache or config: every one gets its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeship import settings as settings_module
+from edgeship.settings import Settings
+from tests import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for each test, and no way out to a model hub."""
+    home = tmp_path_factory.mktemp("home")
+    for key in ("EDGESHIP_CACHE_DIR", "EDGESHIP_THREADS", "EDGESHIP_MEMORY_BYTES"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("EDGESHIP_HOME", str(home))
+    monkeypatch.setenv("EDGESHIP_CONFIG", str(home / "config.toml"))
+    monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return home
+
+
+@pytest.fixture
+def settings(own_home: Path) -> Settings:
+    """The settings of the test's own home."""
+    del own_home
+    return settings_module.resolve()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A tiny Qwen2 checkpoint that the test may damage."""
+    return checkpoints.make_checkpoint(tmp_path / "tiny")
+
+
+@pytest.fixture
+def tiny_adapter(tmp_path: Path) -> Path:
+    """A LoRA adapter that fits `tiny`."""
+    return checkpoints.make_adapter(tmp_path / "tiny-adapter")
