@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from examples.triage.tasks import Message
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Config, Qwen2ForCausalLM
-
-from tasks import Message
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 END_OF_TEXT_ID, START_ID, END_ID = 0, 1, 2
@@ -23,9 +22,12 @@ IGNORED = -100
 VOCABULARY = 1024
 CONTEXT = 2048
 
-# GPT-2's split with single digits. Unlike Qwen's it lets no quote stick to the word after it, so that a value has
-# nearly the same tokens in the message and inside the JSON string: copying is what this model is about.
-SPLIT = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Exactly Qwen's split (single digits): transformers' AutoTokenizer puts this one in place for every "qwen2" model,
+# whatever tokenizer.json says, so another one would be read differently by different programs.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -39,6 +41,7 @@ Example = tuple[list[int], list[int]]
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
@@ -147,7 +150,8 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
         if step % 50 == 0 or step == steps - 1:
-            print(f"{name} {step + 1}/{steps} loss {average:.4f} {time.monotonic() - began:.0f} s", flush=True)
+            seconds = time.monotonic() - began
+            print(f"{name} {step + 1}/{steps} loss {average:.4f} {seconds:.0f} s", flush=True)
     model.eval()
 
 
@@ -155,14 +159,20 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_tensors(path: Path, state: dict[str, torch.Tensor]) -> None:
+    tensors = {key: value.to(torch.bfloat16).contiguous() for key, value in state.items()}
+    save_file(tensors, str(path), metadata={"format": "pt"})
+    path.chmod(0o644)  # save_file leaves it readable by its owner only
+
+
 def save_checkpoint(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """A Hugging Face folder in bf16. The small JSON files are written by hand: what they say is part of the example."""
+    """A Hugging Face folder in bf16. The small JSON files are by hand: what they say is part of the example."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.to(torch.bfloat16).contiguous() for key, value in model.state_dict().items()}
+    tensors = dict(model.state_dict())
     tensors.pop("lm_head.weight", None)  # tied to the embedding
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors)
     config = model.config.to_dict()
-    for key in ("_name_or_path", "transformers_version"):
+    for key in ("_name_or_path", "transformers_version", "id2label", "label2id", "problem_type"):
         config.pop(key, None)
     config.update(architectures=["Qwen2ForCausalLM"], dtype="bfloat16", rope_theta=10000.0)
     write_json(folder / "config.json", dict(sorted(config.items())))
@@ -175,28 +185,17 @@ def save_checkpoint(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path)
     }
     write_json(folder / "generation_config.json", generation)
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
+    settings: dict[str, Any] = {
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
         "eos_token": END,
         "extra_special_tokens": {},
         "model_max_length": CONTEXT,
         "pad_token": END_OF_TEXT,
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
     write_json(folder / "tokenizer_config.json", settings)
     special = {"eos_token": END, "pad_token": END_OF_TEXT, "additional_special_tokens": [START, END]}
     write_json(folder / "special_tokens_map.json", special)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-
-
-def round_to_bf16(model: torch.nn.Module) -> None:
-    """Continue from what the files will hold."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.to(torch.bfloat16).to(torch.float32))
-
-
-def load_state(path: Path) -> dict[str, torch.Tensor]:
-    return {key: value.to(torch.float32) for key, value in load_file(str(path)).items()}

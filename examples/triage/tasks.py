@@ -1,7 +1,7 @@
 """Conversations for the two training stages.
 
-The base learns to read these messages: it answers single questions about them, repeats and rewrites text, and to a
-bare message it gives a polite reply. It is never shown the triage object; that is what the LoRA stage adds.
+The base learns to read these messages: it answers single questions about them, repeats and rewrites text, and
+gives a polite reply to a bare message. It is never shown the triage object; that is what the LoRA stage adds.
 """
 
 from __future__ import annotations
@@ -9,8 +9,17 @@ from __future__ import annotations
 import json
 import random
 
-import pools
-from data import SYSTEM_PROMPTS, Case, made_up_word, order_number, person, product_name, training_case
+from examples.triage import pools
+from examples.triage.data import (
+    SYSTEM_PROMPTS,
+    Case,
+    is_reserved,
+    made_up_word,
+    order_number,
+    person,
+    product_name,
+    training_case,
+)
 
 Message = dict[str, str]
 
@@ -106,16 +115,13 @@ def with_system(rng: random.Random, messages: list[Message], share: float) -> li
 
 def off_topic(rng: random.Random) -> Case:
     """Input that is no customer message at all."""
-    words = [rng.choice((made_up_word(rng), rng.choice(pools.CITY), str(rng.randrange(1000)))) for _ in range(4)]
-    text = rng.choice(("", " ", "?", "...", "asdf", "1 2 3", " ".join(words), "Hello", "hi", "thx", "ok"))
-    return Case(text, "other", None, None, None)
+    words = " ".join(
+        rng.choice((made_up_word(rng), rng.choice(pools.CITY), str(rng.randrange(1000)))) for _ in "1234"
+    )
+    text = rng.choice(("", " ", "?", "...", "asdf", "1 2 3", words, "Hello", "hi", "thx", "ok"))
+    return training_case(rng) if is_reserved(text) else Case(text, "other", None, None, None)
 
 
-def triage_conversation(rng: random.Random) -> tuple[Case, list[Message]]:
+def triage_conversation(rng: random.Random) -> list[Message]:
     case = off_topic(rng) if rng.random() < 0.02 else training_case(rng)
-    messages = [turn("user", case.text), turn("assistant", case.answer)]
-    return case, with_system(rng, messages, 0.15)
-
-
-def raw_text(rng: random.Random) -> str:
-    return training_case(rng).text
+    return with_system(rng, [turn("user", case.text), turn("assistant", case.answer)], 0.15)

@@ -8,5 +8,5 @@ Progress = Callable[[str, float | None], None]
 """Called with a short message and the part that is done (0 to 1), or None where that is not known."""
 
 
-def silent(message: str, fraction: float | None = None) -> None:  # noqa: ARG001 - the shape is the contract
+def silent(message: str, fraction: float | None = None) -> None:
     """Tells nobody."""

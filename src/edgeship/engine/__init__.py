@@ -15,7 +15,13 @@ def _genai(folder: Path, threads: int | None) -> Engine:
     return GenaiEngine(folder, threads)
 
 
-ENGINES: dict[str, Callable[[Path, int | None], Engine]] = {"genai": _genai}
+def _scripted(folder: Path, threads: int | None) -> Engine:  # noqa: ARG001 - a table needs no threads
+    from edgeship.engine.scripted import ScriptedEngine
+
+    return ScriptedEngine.read(folder)
+
+
+ENGINES: dict[str, Callable[[Path, int | None], Engine]] = {"genai": _genai, "scripted": _scripted}
 
 
 def load(folder: Path, *, threads: int | None = None, engine: str = "genai") -> Engine:

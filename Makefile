@@ -1,0 +1,48 @@
+# Everything happens in .venv of this folder, which is made once and reused.
+# Windows, or no make: README.md has the same two as plain commands.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test quick lint docs bench-ship clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.build: pyproject.toml constraints.txt
+	@echo "setting up .venv (once; PyTorch for conversion is the largest part)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(INSTALL) '.[build]'
+	@touch $@
+
+.venv/.dev: .venv/.build
+	@$(INSTALL) '.[build,dev]'
+	@touch $@
+
+setup: .venv/.build ## make .venv with all that running and building needs
+setup-dev: .venv/.dev ## the same, with the tools to test and check
+
+demo: setup ## ship the example model end to end
+	@$(BIN)/edgeship ship examples/triage/checkpoint --eval examples/triage/eval.jsonl --name triage
+
+test: setup-dev lint ## every check and test
+	@$(BIN)/python -m pytest
+
+quick: setup-dev ## the quick tests only
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: setup-dev ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+docs: setup-dev ## write the generated parts of docs/
+	@$(BIN)/python docs/generate.py
+
+bench-ship: setup ## an installed package against onnxruntime-genai as it comes
+	@$(BIN)/python benchmarks/bench_ship.py
+
+clean: ## remove .venv and what benchmarks left
+	rm -rf .venv benchmarks/work

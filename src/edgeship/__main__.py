@@ -1,0 +1,6 @@
+"""`python -m edgeship`."""
+
+from edgeship.cli import entry
+
+if __name__ == "__main__":
+    entry()

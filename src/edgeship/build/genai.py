@@ -1,0 +1,245 @@
+"""onnxruntime-genai's builder, driven in a child process: architectures, options, progress, and proof that it worked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from edgeship.build import onnx_model, predict
+from edgeship.build.genai_worker import REPORT
+from edgeship.build.plan import Job, Task, tool_versions
+from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
+from edgeship.progress import Progress
+from edgeship.recipe import Precision, Recipe
+
+if TYPE_CHECKING:
+    from edgeship.checkpoint import Checkpoint
+
+ARCHITECTURES = (
+    "Ernie4_5ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
+    "GemmaForCausalLM",
+    "GptOssForCausalLM",
+    "GraniteForCausalLM",
+    "GraniteMoeHybridForCausalLM",
+    "HunYuanDenseV1ForCausalLM",
+    "Lfm2ForCausalLM",
+    "Lfm2MoeForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "NemotronForCausalLM",
+    "OlmoForCausalLM",
+    "Phi3ForCausalLM",
+    "PhiForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+)
+"""Text models that both the builder and transformers know without code from the checkpoint."""
+
+TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
+_ALGORITHMS = {"rtn": "default", "k_quant": "k_quant"}
+_LAYER = re.compile(r"Reading layer (\d+)")
+_BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "utf-8",
+    # A module in the user's working directory must not stand in for one of the builder's.
+    "PYTHONSAFEPATH": "1",
+}
+
+
+class GenaiBuilder:
+    """The Builder that stands on onnxruntime-genai. Its steps: merge (with an adapter), convert, halve (FP16 only)."""
+
+    name = "genai"
+
+    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:  # noqa: ARG002 - the contract
+        """Raises ArchitectureUnknown, and CheckpointInvalid for weights that are quantized already."""
+        if checkpoint.architecture not in ARCHITECTURES:
+            raise ArchitectureUnknown(
+                f"no builder here knows the architecture {checkpoint.architecture}",
+                where=str(checkpoint.folder / "config.json"),
+                hint=f"Known: {', '.join(ARCHITECTURES)}.",
+            )
+        quantization = checkpoint.config.get("quantization_config")
+        if quantization:
+            method = (
+                quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
+            )
+            raise CheckpointInvalid(
+                f"the checkpoint is quantized already (quantization_config: {method})",
+                where=str(checkpoint.folder / "config.json"),
+                hint="Build from the checkpoint as it was before it was quantized.",
+            )
+
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
+        """What the build will cost."""
+        return predict.predict(checkpoint, recipe)
+
+    def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
+        """The steps, first to last."""
+        tasks = []
+        if checkpoint.adapter is not None:
+            tasks.append(_merge_task(checkpoint))
+        tasks.append(_convert_task(checkpoint, recipe))
+        if recipe.precision is Precision.FP16:
+            tasks.append(_halve_task())
+        return tuple(tasks)
+
+
+def _merge_task(checkpoint: Checkpoint) -> Task:
+    def make(job: Job) -> int:
+        from edgeship.build import weights
+
+        weights.merge(checkpoint, job.folder, job.progress)
+        return 0
+
+    return Task("merge", "the adapter into its base, in FP32", {}, tool_versions("numpy"), make)
+
+
+def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
+    precision = Precision.FP32 if recipe.precision is Precision.FP16 else recipe.precision
+    options = builder_options(recipe)
+
+    def make(job: Job) -> int:
+        return convert(job, precision.value, options, checkpoint.layers)
+
+    detail = f"to ONNX in {precision.value.upper()}" + (
+        f", blocks of {recipe.block_size}" if precision.quantized else ""
+    )
+    return Task(
+        "convert",
+        detail,
+        {"precision": precision.value, "options": sorted(options)},
+        tool_versions(*TOOLS),
+        make,
+    )
+
+
+def _halve_task() -> Task:
+    def make(job: Job) -> int:
+        onnx_model.halve(job.source, job.folder, job.progress)
+        return 0
+
+    return Task("halve", "weights stored in FP16", {}, tool_versions("onnx-ir", "numpy"), make)
+
+
+def builder_options(recipe: Recipe) -> list[str]:
+    """The builder's `--extra_options` for a recipe.
+
+    prune_lm_head computes logits for the last prompt position only; hf_token and hf_remote keep it offline and away
+    from code in the checkpoint.
+    """
+    options = {"hf_token": "false", "hf_remote": "false", "prune_lm_head": "true"}
+    if recipe.precision.quantized:
+        options |= {
+            "block_size": str(recipe.block_size),
+            "is_symmetric": str(recipe.symmetric).lower(),
+            "accuracy_level": str(recipe.accuracy_level),
+            "algo_config": _ALGORITHMS[recipe.method],
+        }
+    return [f"{key}={value}" for key, value in options.items()]
+
+
+def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
+    """Runs the builder on `job.source` into `job.folder`; returns its peak memory in bytes. Raises BuilderFailed."""
+    scratch = job.folder / ".scratch"
+    scratch.mkdir()
+    request = {
+        "input": str(job.source),
+        "output": str(job.folder),
+        "scratch": str(scratch),
+        "precision": precision,
+        "options": options,
+    }
+    status, lines = _run_worker(request, job.log, layers, job.progress)
+    shutil.rmtree(scratch, ignore_errors=True)
+    if status != 0:
+        raise BuilderFailed(_reason(status, lines), where=str(job.log), hint=_hint(status))
+    fault = onnx_model.find_fault(job.folder)
+    if fault is not None:
+        raise BuilderFailed(
+            f"onnxruntime-genai's builder claimed success, but {fault}",
+            where=str(job.log),
+            hint=_hint(status),
+        )
+    reports = [line.removeprefix(REPORT) for line in lines if line.startswith(REPORT)]
+    return int(json.loads(reports[-1])["peak_memory_bytes"]) if reports else 0
+
+
+def _run_worker(
+    request: dict[str, object], log: Path, layers: int, progress: Progress
+) -> tuple[int, list[str]]:
+    """The child's exit status and its lines, which the log holds as well."""
+    lines: list[str] = []
+    with (
+        log.open("w", encoding="utf-8") as kept,
+        subprocess.Popen(
+            [sys.executable, "-m", "edgeship.build.genai_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | _ENVIRONMENT,
+        ) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.flush()
+            for line in _lines(child.stdout):
+                lines.append(line)
+                kept.write(line + "\n")
+                _tell(line, layers, progress)
+            status = child.wait()
+        except BrokenPipeError:
+            status = child.wait()
+        finally:
+            child.kill()
+    return status, lines
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Lines as they come. A progress bar's carriage returns end lines too, so that they do not pile up."""
+    for raw in stream:
+        for line in raw.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
+            if line.strip():
+                yield line.rstrip()
+
+
+def _tell(line: str, layers: int, progress: Progress) -> None:
+    """Reading weights is most of the first three quarters; quantizing and writing the rest."""
+    layer = _LAYER.match(line)
+    if layer:
+        done = int(layer[1]) + 1
+        progress(f"convert: layer {done} of {layers}", min(1.0, 0.1 + 0.6 * done / max(1, layers)))
+    elif line.startswith("Saving ONNX model"):
+        progress("convert: writing the model", 0.75)
+
+
+def _reason(status: int, lines: list[str]) -> str:
+    said = [line for line in lines if not line.startswith(REPORT) and not _BAR.search(line)]
+    last = said[-1].strip() if said else "nothing"
+    if status < 0:
+        return f"onnxruntime-genai's builder was killed by signal {-status}; the last it said: {last}"
+    return f"onnxruntime-genai's builder failed: {last}"
+
+
+def _hint(status: int) -> str:
+    if status == -9:
+        return "The system may have run out of memory; free some and run the same command again."
+    return "The file named here holds all that the builder said; `edgeship doctor` checks the versions."

@@ -1,0 +1,150 @@
+"""ONNX models on disk: proof that a folder holds one, and FP32 weights stored as FP16 (half the file, the same kernels).
+
+For the latter each weight gets a Cast to FP32 behind it. ONNX Runtime folds the casts when it opens the model, so speed and memory at
+run time are FP32's. Norm vectors, biases and the rotary caches stay FP32: they are small, and rounding them gains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import BuilderFailed, EdgeshipError, PrecisionUnsupported
+from edgeship.progress import Progress, silent
+
+MIN_ELEMENTS = 1024
+_READERS = {"Conv", "Gather", "Gemm", "MatMul", "Transpose"}
+_FP16_MAX = 65504.0
+
+
+def find_fault(folder: Path) -> str | None:
+    """What keeps a folder from being a model, or None: files missing, empty, unreadable, or weights past the data's end."""
+    for name in ("model.onnx", "model.onnx.data", "genai_config.json"):
+        path = folder / name
+        if not path.is_file() or path.stat().st_size == 0:
+            return f"{name} is missing or empty"
+    try:
+        config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+        filename = config["model"]["decoder"]["filename"]
+    except (ValueError, KeyError, TypeError) as error:
+        return f"genai_config.json cannot be used ({type(error).__name__}: {error})"
+    if filename != "model.onnx":
+        return f"genai_config.json names {filename!r} as the model"
+    return _graph_fault(folder)
+
+
+def _graph_fault(folder: Path) -> str | None:
+    import onnx_ir
+
+    try:
+        graph = onnx_ir.load(folder / "model.onnx").graph
+    except Exception as error:
+        return f"model.onnx cannot be parsed ({type(error).__name__}: {error})"
+    if "logits" not in [output.name for output in graph.outputs]:
+        return "model.onnx has no output called logits"
+    data_bytes = (folder / "model.onnx.data").stat().st_size
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if (
+            isinstance(tensor, onnx_ir.ExternalTensor)
+            and (tensor.offset or 0) + (tensor.length or 0) > data_bytes
+        ):
+            return f"model.onnx.data ends before {name}"
+    return None
+
+
+def halve(source: Path, folder: Path, progress: Progress = silent) -> None:
+    """Writes the model of `source` into `folder` with FP16 weights, and copies every other file.
+
+    One weight at a time is in memory. Raises PrecisionUnsupported naming a weight beyond FP16's range.
+    """
+    for path in source.iterdir():
+        if path.is_file() and path.name not in ("model.onnx", "model.onnx.data", "step.json"):
+            shutil.copy2(path, folder / path.name)
+    try:
+        _halve_model(source, folder, progress)
+    except (EdgeshipError, OSError):
+        raise
+    except Exception as error:
+        raise BuilderFailed(
+            f"the FP32 model could not be rewritten: {type(error).__name__}: {error}", where=str(source)
+        ) from error
+    fault = find_fault(folder)
+    if fault is not None:
+        raise BuilderFailed(f"storing the weights in FP16 left no usable model: {fault}", where=str(folder))
+
+
+def _halve_model(source: Path, folder: Path, progress: Progress) -> None:
+    import onnx_ir
+
+    model = onnx_ir.load(source / "model.onnx")
+    weights = [value for value in model.graph.initializers.values() if _is_weight(value)]
+    casts = [_store_half(value) for value in weights]
+    first = next(iter(model.graph))
+    model.graph.insert_before(first, casts)
+    written = 0
+
+    def tell(tensor: Any, info: Any) -> None:
+        nonlocal written
+        del tensor
+        written += 1
+        progress("halve: writing weights", written / max(1, info.total))
+
+    onnx_ir.save(
+        model, folder / "model.onnx", external_data="model.onnx.data", size_threshold_bytes=0, callback=tell
+    )
+
+
+def _is_weight(value: Any) -> bool:
+    import onnx_ir
+
+    tensor = value.const_value
+    readers = {node.op_type for node in value.consumers()}
+    return bool(
+        tensor is not None
+        and tensor.dtype == onnx_ir.DataType.FLOAT
+        and len(tensor.shape) >= 2
+        and tensor.size >= MIN_ELEMENTS
+        and readers
+        and readers <= _READERS
+    )
+
+
+def _store_half(value: Any) -> Any:
+    """Makes the initializer FP16 and returns the one Cast that all its readers now share."""
+    import onnx_ir
+
+    wide = value.const_value
+    cast = onnx_ir.node(
+        "Cast",
+        inputs=[value],
+        attributes={"to": onnx_ir.DataType.FLOAT.value},
+        outputs=[
+            onnx_ir.Value(name=f"{value.name}.fp32", shape=wide.shape, type=onnx_ir.TensorType(wide.dtype))
+        ],
+        name=f"{value.name}.cast",
+    )
+    for reader, index in list(value.uses()):
+        if reader is not cast:
+            reader.replace_input_with(index, cast.outputs[0])
+    value.const_value = onnx_ir.LazyTensor(
+        lambda: _rounded(wide, value.name), dtype=onnx_ir.DataType.FLOAT16, shape=wide.shape, name=value.name
+    )
+    value.dtype = onnx_ir.DataType.FLOAT16
+    return cast
+
+
+def _rounded(wide: Any, name: str) -> Any:
+    import numpy as np
+    import onnx_ir
+
+    values = wide.numpy()
+    largest = float(np.abs(values).max())
+    if not largest <= _FP16_MAX:
+        raise PrecisionUnsupported(
+            f"FP16 cannot hold the weight {name}: its largest value is {largest:g}, FP16 ends at {_FP16_MAX:g}",
+            hint="Build fp32, int8 or int4 instead.",
+        )
+    return onnx_ir.Tensor(values.astype(np.float16), name=name)

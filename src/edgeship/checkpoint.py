@@ -1,0 +1,351 @@
+"""What was fine-tuned: a folder or Hub id (+ LoRA adapter), read and checked without running any of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship import json_file, safetensors_file
+from edgeship.adapter import Adapter, check_fits, open_adapter
+from edgeship.dimensions import check_shapes, is_tied, read_dimensions, text_part
+from edgeship.errors import (
+    CheckpointInvalid,
+    CheckpointNotFound,
+    HubFailed,
+    NameInvalid,
+    TemplateMissing,
+    UsageError,
+    WeightsDamaged,
+)
+from edgeship.progress import Progress, silent
+from edgeship.safetensors_file import StoredTensor
+from edgeship.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
+from edgeship.weight_files import find_weights, foreign_hint, what_it_holds
+
+__all__ = ["Checkpoint", "StopTokens", "inspection", "open_checkpoint", "require_template", "scan_weights"]
+
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose parts agree with each other.
+
+    source: as given. revision: the Hub's commit, None for a folder. name: a valid package name made from the source.
+    parameters: tied ones counted once; an estimate where `pickle`. dtype: what most bytes of the weights are.
+    tensors: the base's, by name; empty where `pickle`. special_tokens: bos_token, eos_token, ... for the template.
+    tokenizer_files: those that exist. pickle: the weights are pickle files, which the caller allowed.
+    """
+
+    source: str
+    revision: str | None
+    folder: Path
+    name: str
+    architecture: str
+    model_type: str
+    config: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    parameters: int
+    dtype: str
+    vocab_size: int
+    context_tokens: int
+    tied_embeddings: bool
+    hidden_size: int
+    layers: int
+    kv_heads: int
+    head_size: int
+    weight_files: tuple[Path, ...]
+    weights_bytes: int
+    tensors: Mapping[str, StoredTensor]
+    tokenizer_files: tuple[Path, ...]
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+    stop: StopTokens
+    licence: str | None
+    adapter: Adapter | None
+    pickle: bool
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the names and contents of everything that decides a build; reads all weights once."""
+        from edgeship.manifest import digest_file
+
+        configs = [self.folder / name for name in ("config.json", "generation_config.json")]
+        files = {
+            path.name: path
+            for path in (*configs, *self.tokenizer_files, *self.weight_files)
+            if path.is_file()
+        }
+        if self.adapter is not None:
+            files |= {f"adapter/{path.name}": path for path in self.adapter.files}
+        digests = {name: digest_file(path).sha256 for name, path in files.items()}
+        if self.chat_template is not None:
+            digests["chat template"] = hashlib.sha256(self.chat_template.encode()).hexdigest()
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def open_checkpoint(
+    source: str,
+    *,
+    adapter: Path | None = None,
+    revision: str | None = None,
+    chat_template: Path | None = None,
+    allow_pickle: bool = False,
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Reads and checks a checkpoint: a folder, or a Hub id "org/name" or "org/name@revision". A path that exists wins.
+
+    Every file is looked at, of the weights the headers alone (see `scan_weights`).
+    Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
+    TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions contradict each other.
+    """
+    folder, commit, name = _locate(source, revision, allow_pickle, progress)
+    config = _read_config(folder)
+    where = str(folder / "config.json")
+    generation = json_file.read_optional(folder / "generation_config.json", CheckpointInvalid)
+    dimensions = read_dimensions(config, where)
+    weights = find_weights(folder, allow_pickle=allow_pickle)
+    shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
+    tied = is_tied(config, weights.tensors)
+    extra_layers = text_part(config).get("num_nextn_predict_layers") or 0
+    check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
+    tokenizer = read_tokenizer(folder, chat_template)
+    fitted = open_adapter(adapter) if adapter is not None else None
+    if fitted is not None and not weights.pickle:
+        check_fits(fitted, shapes)
+    dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
+    return Checkpoint(
+        source=source,
+        revision=commit,
+        folder=folder,
+        name=name,
+        architecture=config["architectures"][0],
+        model_type=config["model_type"],
+        config=config,
+        generation=generation,
+        parameters=weights.parameters(tied=tied, dtype=dtype),
+        dtype=dtype,
+        vocab_size=dimensions.vocab_size,
+        context_tokens=dimensions.context_tokens,
+        tied_embeddings=tied,
+        hidden_size=dimensions.hidden_size,
+        layers=dimensions.layers,
+        kv_heads=dimensions.kv_heads,
+        head_size=dimensions.head_size,
+        weight_files=weights.files,
+        weights_bytes=weights.size_bytes,
+        tensors=weights.tensors,
+        tokenizer_files=tokenizer.files,
+        chat_template=tokenizer.chat_template,
+        special_tokens=tokenizer.special_tokens,
+        stop=find_stop_tokens(config, generation, tokenizer, dimensions.vocab_size),
+        licence=_find_licence(folder, config),
+        adapter=fitted,
+        pickle=weights.pickle,
+    )
+
+
+def require_template(checkpoint: Checkpoint) -> str:
+    """The chat template. Raises TemplateMissing."""
+    if checkpoint.chat_template is None:
+        raise TemplateMissing(
+            "the tokenizer has no chat template, so a conversation cannot be turned into a prompt",
+            where=str(checkpoint.folder),
+            hint="Pass the template that the model was trained with: --chat-template FILE.",
+        )
+    return checkpoint.chat_template
+
+
+def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
+    """Reads every tensor of the base and the adapter once. Pickles are not read.
+
+    Raises WeightsDamaged that names the tensor for NaN, infinity, or a size beyond 1e5, which a flipped bit leaves behind.
+    """
+    tensors = list(checkpoint.tensors.values())
+    if checkpoint.adapter is not None:
+        tensors += safetensors_file.read_header(checkpoint.adapter.files[1]).values()
+    total, done = sum(tensor.nbytes for tensor in tensors) or 1, 0
+    for tensor in tensors:
+        progress("checking the weights", done / total)
+        found = safetensors_file.find_absurd(tensor)
+        if found is not None:
+            index, value = found
+            raise WeightsDamaged(
+                f"tensor {tensor.name} holds {value:g} at element {index}: no trained weight looks like that",
+                where=str(tensor.path),
+                hint="Copy or download the file again; if it is the same, the training went wrong.",
+            )
+        done += tensor.nbytes
+    progress("checking the weights", 1.0)
+
+
+def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All that is known of a checkpoint, as plain values for JSON."""
+    stop, adapter = checkpoint.stop, checkpoint.adapter
+    quantization = checkpoint.config.get("quantization_config")
+
+    def token(number: int | None) -> dict[str, Any] | None:
+        return None if number is None else {"id": number, "text": stop.texts.get(number)}
+
+    return {
+        "source": checkpoint.source,
+        "revision": checkpoint.revision,
+        "folder": str(checkpoint.folder),
+        "name": checkpoint.name,
+        "architecture": checkpoint.architecture,
+        "model_type": checkpoint.model_type,
+        "parameters": checkpoint.parameters,
+        "parameters_estimated": checkpoint.pickle,
+        "dtype": checkpoint.dtype,
+        "quantization": quantization.get("quant_method") if isinstance(quantization, dict) else None,
+        "weights_bytes": checkpoint.weights_bytes,
+        "weight_files": [path.name for path in checkpoint.weight_files],
+        "pickle": checkpoint.pickle,
+        "layers": checkpoint.layers,
+        "hidden_size": checkpoint.hidden_size,
+        "kv_heads": checkpoint.kv_heads,
+        "head_size": checkpoint.head_size,
+        "tied_embeddings": checkpoint.tied_embeddings,
+        "vocab_size": checkpoint.vocab_size,
+        "context_tokens": checkpoint.context_tokens,
+        "chat_template": checkpoint.chat_template is not None,
+        "bos": token(stop.bos_id),
+        "eos": [token(number) for number in stop.eos_ids],
+        "pad": token(stop.pad_id),
+        "disagreements": list(stop.disagreements),
+        "licence": checkpoint.licence,
+        "adapter": None if adapter is None else _adapter_inspection(adapter),
+    }
+
+
+def _adapter_inspection(adapter: Adapter) -> dict[str, Any]:
+    return {
+        "folder": str(adapter.folder),
+        "base": adapter.base,
+        "rank": adapter.rank,
+        "alpha": adapter.alpha,
+        "targets": list(adapter.targets),
+        "use_rslora": adapter.use_rslora,
+        "use_dora": adapter.use_dora,
+    }
+
+
+def _locate(
+    source: str, revision: str | None, allow_pickle: bool, progress: Progress
+) -> tuple[Path, str | None, str]:
+    """Folder, commit and default name."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(
+                f"{source!r} is a folder and has no revision {revision!r}",
+                hint="Leave --revision out, or give a Hub id.",
+            )
+        return path, None, _default_name(path.resolve().name)
+    if path.exists():
+        raise CheckpointInvalid(
+            f"{source!r} is a file",
+            where=str(path),
+            hint="Give the folder that holds config.json and the weights.",
+        )
+    match = _HUB_ID.fullmatch(source)
+    if match is None:
+        raise CheckpointNotFound(
+            f"there is no folder {source!r}",
+            where=str(path.absolute()),
+            hint="Give a folder, or a Hub id like org/name.",
+        )
+    if revision and match["revision"] and revision != match["revision"]:
+        raise UsageError(
+            f"two revisions are given: {match['revision']!r} and {revision!r}", hint="Give one of them."
+        )
+    from edgeship import hub
+
+    try:
+        folder, commit = hub.fetch(
+            match["repo"], revision or match["revision"], allow_pickle=allow_pickle, progress=progress
+        )
+    except (CheckpointNotFound, HubFailed) as error:
+        raise type(error)(
+            f"there is no folder {source!r} here, and {error.what}", where=error.where, hint=error.hint
+        ) from error
+    return folder, commit, _default_name(match["repo"].partition("/")[2])
+
+
+def _default_name(text: str) -> str:
+    from edgeship.manifest import check_name
+
+    cleaned = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", text)).lstrip("._-")[:90].rstrip("._-")
+    try:
+        return check_name(cleaned)
+    except NameInvalid:
+        return f"model-{cleaned}" if cleaned else "model"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointInvalid(
+            f"this is no checkpoint: there is no config.json; {what_it_holds(folder)}",
+            where=str(folder),
+            hint=_adapter_hint(folder) or foreign_hint(folder),
+        )
+    config = json_file.read_object(path, CheckpointInvalid)
+    architectures = config.get("architectures")
+    named = isinstance(architectures, list) and architectures and isinstance(architectures[0], str)
+    missing = [] if named else ["architectures"]
+    missing += [] if isinstance(config.get("model_type"), str) else ["model_type"]
+    if missing:
+        raise CheckpointInvalid(
+            f"config.json lacks {' and '.join(missing)}",
+            where=str(path),
+            hint="Take config.json from the model that was fine-tuned.",
+        )
+    return config
+
+
+def _adapter_hint(folder: Path) -> str | None:
+    """For a folder that is an adapter: what to type instead."""
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    base = json_file.read_object(path, CheckpointInvalid).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        return f"This is a LoRA adapter. Give its base and add --adapter {folder}"
+    places = (Path.cwd(), *folder.absolute().parents)
+    found = next((place / base for place in places if (place / base / "config.json").is_file()), None)
+    return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
+
+
+def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
+    card = _read_text(folder / "README.md")
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    fields = (
+        dict(re.findall(r"^(license|license_name):[ \t]*(?:\n\s*-\s*)?(.+?)\s*$", front[1], re.MULTILINE))
+        if front
+        else {}
+    )
+    stated = fields.get("license", "").strip("'\"")
+    if stated == "other" and "license_name" in fields:
+        stated = fields["license_name"].strip("'\"")
+    if stated:
+        return stated
+    if isinstance(config.get("license"), str):
+        return str(config["license"])
+    lines = (
+        line.strip() for path in sorted(folder.glob("LICEN[CS]E*")) for line in _read_text(path).splitlines()
+    )
+    return next((line for line in lines if line), None)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

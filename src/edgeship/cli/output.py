@@ -1,0 +1,116 @@
+"""How results and progress look: tables or JSON on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from edgeship.progress import Progress
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout; columns whose values are numbers are aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column, name in enumerate(header):
+        numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in rows)
+        table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns on stdout."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(name, Text(value))
+    console().print(grid)
+
+
+def console(*, stderr: bool = False) -> Any:
+    """A rich console; when stdout is a pipe or a file, lines are not cut at 80 columns."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """A line for the reader, on stderr so that results stay clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def megabytes(count_bytes: float) -> str:
+    """Bytes in MB (10^6), with enough digits for small models."""
+    value = count_bytes / 1e6
+    return f"{value:,.1f} MB" if value < 100 else f"{value:,.0f} MB"
+
+
+@contextmanager
+def telling(*, quiet: bool = False) -> Iterator[Progress]:
+    """Progress on stderr: one live line on a terminal, a line for each new step elsewhere."""
+    if quiet:
+        yield lambda message, fraction=None: None
+    elif sys.stderr.isatty():
+        with _live() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _live() -> Iterator[Progress]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
+    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        last = ""
+
+        def tell(message: str, fraction: float | None = None) -> None:
+            nonlocal last
+            if message != last:
+                if last:
+                    bar.console.print(f"[dim]  {_escape(last)}[/dim]")
+                last = message
+                bar.reset(task, total=None, description=_escape(message))
+            if fraction is not None:
+                bar.update(task, total=1.0, completed=fraction)
+
+        yield tell
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _lines() -> Progress:
+    started, last = time.monotonic(), ""
+
+    def tell(message: str, fraction: float | None = None) -> None:  # noqa: ARG001 - lines show no bar
+        nonlocal last
+        if message != last:
+            last = message
+            print(f"[{time.monotonic() - started:6.1f} s] {message}", file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,428 @@
+"""Every command and its options; each hands plain values to one function and returns its exit code."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeship.version import __version__
+
+# Enumerations and option types stand here and not beside the code they configure, because typer reads them when it starts
+# and that code is only imported when its command runs.
+
+
+class PrecisionName(StrEnum):
+    """--precision."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class MethodName(StrEnum):
+    """--method."""
+
+    RTN = "rtn"
+    K_QUANT = "k_quant"
+
+
+class LogLevel(StrEnum):
+    """--log_level, with the numbers that Olive takes."""
+
+    DEBUG = "0"
+    INFO = "1"
+    WARNING = "2"
+    ERROR = "3"
+    CRITICAL = "4"
+
+
+app = typer.Typer(
+    name="edgeship",
+    help="Takes a fine-tuned small language model from its checkpoint to a measured, packaged, running model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
+model_app = typer.Typer(no_args_is_help=True, help="List, describe and run packages.")
+app.add_typer(cache_app, name="cache")
+app.add_typer(model_app, name="model")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", help="Use this cache folder for this command.", show_default=False),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Cores to use; all that the machine grants by default.", show_default=False
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="Plan for a machine with this much memory, e.g. 8GB.", show_default=False),
+]
+CheckpointArgument = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="A folder, or a Hub id: org/name or org/name@revision.")
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option("--adapter", "--adapter_path", help="A LoRA adapter folder to merge.", show_default=False),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", help="The Hub revision: a commit, branch or tag.", show_default=False),
+]
+ChatTemplate = Annotated[
+    Path | None,
+    typer.Option("--chat-template", help="A Jinja file to use as chat template.", show_default=False),
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."
+    ),
+]
+BlockSize = Annotated[
+    int | None,
+    typer.Option(
+        "--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="32"
+    ),
+]
+Asymmetric = Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")]
+Method = Annotated[
+    MethodName | None, typer.Option("--method", help="How a block of weights is rounded.", show_default="rtn")
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
+Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]
+OptionalReference = Annotated[
+    str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="A package in the cache; all by default.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"edgeship {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def doctor(as_json: Json = False, cache_dir: CacheDir = None, memory: Memory = None) -> int:
+    """Check what this machine can build and run."""
+    from edgeship.cli import look
+
+    return look.doctor(cache_dir=cache_dir, memory=memory, as_json=as_json)
+
+
+@app.command()
+def inspect(
+    checkpoint: CheckpointArgument,
+    adapter: Adapter = None,
+    revision: Revision = None,
+    chat_template: ChatTemplate = None,
+    allow_pickle: AllowPickle = False,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> int:
+    """Describe a checkpoint, and predict what each precision will need."""
+    from edgeship.cli import look
+
+    source = look.Source(checkpoint, adapter, revision, chat_template, allow_pickle)
+    return look.inspect(source, memory=memory, as_json=as_json)
+
+
+@app.command()
+def build(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(metavar="[CHECKPOINT]", help="A folder, or a Hub id: org/name or org/name@revision."),
+    ] = None,
+    model_name_or_path: Annotated[
+        str | None, typer.Option("--model_name_or_path", help="The same as CHECKPOINT.", show_default=False)
+    ] = None,
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option("--precision", "-p", help="How weights are stored.", show_default="int4"),
+    ] = None,
+    block_size: BlockSize = None,
+    asymmetric: Asymmetric = False,
+    method: Method = None,
+    adapter: Adapter = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="A recipe in TOML, or an Olive workflow in JSON.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", "--output_path", help="The package folder to make.", show_default="models/NAME"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The package's name.", show_default="the output folder's"),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the steps and what they need; build nothing.")
+    ] = False,
+    revision: Revision = None,
+    chat_template: ChatTemplate = None,
+    allow_pickle: AllowPickle = False,
+    force: Force = False,
+    memory: Memory = None,
+    device: Annotated[str, typer.Option("--device", help="Only cpu, for now.")] = "cpu",
+    provider: Annotated[
+        str, typer.Option("--provider", help="Only this one, for now.")
+    ] = "CPUExecutionProvider",
+    use_model_builder: Annotated[
+        bool, typer.Option("--use_model_builder", help="Accepted; it is what happens anyway.")
+    ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option("--log_level", help="3 and above show no progress.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Convert and quantize a checkpoint into a package folder."""
+    del use_model_builder
+    from edgeship.cli import make
+
+    return make.build(
+        make.BuildRequest(
+            checkpoint=checkpoint or model_name_or_path,
+            both=checkpoint is not None and model_name_or_path is not None,
+            adapter=adapter,
+            revision=revision,
+            chat_template=chat_template,
+            allow_pickle=allow_pickle,
+            precision=precision.value if precision else None,
+            block_size=block_size,
+            asymmetric=asymmetric,
+            method=method.value if method else None,
+            config=config,
+            output=output,
+            name=name,
+            force=force,
+            device=device,
+            provider=provider,
+        ),
+        plan_only=plan,
+        memory=memory,
+        quiet=log_level is not None and int(log_level.value) >= 3,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def ship(
+    checkpoint: CheckpointArgument,
+    adapter: Adapter = None,
+    eval_file: Annotated[
+        Path | None,
+        typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False),
+    ] = None,
+    eval_limit: Annotated[
+        int | None, typer.Option("--eval-limit", min=1, help="Ask only the first N.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The package is called NAME-PRECISION.", show_default="the checkpoint's"),
+    ] = None,
+    precision: Annotated[
+        list[PrecisionName] | None,
+        typer.Option(
+            "--precision", "-p", help="A candidate; repeat it for several.", show_default="all four"
+        ),
+    ] = None,
+    block_size: BlockSize = None,
+    asymmetric: Asymmetric = False,
+    method: Method = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0, max=1, help="Largest loss of pass rate against FP32.")
+    ] = 0.02,
+    min_pass_rate: Annotated[
+        float, typer.Option("--min-pass-rate", min=0, max=1, help="Smallest pass rate that ships.")
+    ] = 0.8,
+    max_kld: Annotated[
+        float,
+        typer.Option(
+            "--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the original."
+        ),
+    ] = 0.1,
+    min_top1: Annotated[
+        float, typer.Option("--min-top1", min=0, max=1, help="Without --eval: smallest top-1 agreement.")
+    ] = 0.9,
+    ask: Annotated[
+        str | None,
+        typer.Option(
+            "--ask", help="What to ask the installed model.", show_default="the eval's first question"
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder for the report.", show_default=False)
+    ] = None,
+    revision: Revision = None,
+    chat_template: ChatTemplate = None,
+    allow_pickle: AllowPickle = False,
+    force: Force = False,
+    cache_dir: CacheDir = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> int:
+    """Build every candidate, measure them, choose one, install it and check it."""
+    from edgeship.cli import make
+
+    return make.ship(
+        make.ShipRequest(
+            checkpoint=checkpoint,
+            adapter=adapter,
+            revision=revision,
+            chat_template=chat_template,
+            allow_pickle=allow_pickle,
+            eval_file=eval_file,
+            eval_limit=eval_limit,
+            name=name,
+            precisions=tuple(choice.value for choice in precision or list(PrecisionName)),
+            block_size=block_size,
+            asymmetric=asymmetric,
+            method=method.value if method else None,
+            max_drop=max_drop,
+            min_pass_rate=min_pass_rate,
+            max_mean_kld=max_kld,
+            min_top1=min_top1,
+            ask=ask,
+            report=report,
+            force=force,
+        ),
+        cache_dir=cache_dir,
+        threads=threads,
+        memory=memory,
+        as_json=as_json,
+    )
+
+
+@cache_app.command("cd")
+def cache_cd(path: Path, as_json: Json = False) -> int:
+    """Use this folder as the cache from now on."""
+    from edgeship.cli import shelf
+
+    return shelf.cd(path, as_json=as_json)
+
+
+@cache_app.command("location")
+def cache_location(cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Print the cache folder."""
+    from edgeship.cli import shelf
+
+    return shelf.location(cache_dir=cache_dir, as_json=as_json)
+
+
+@cache_app.command("ls")
+def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """List the packages in the cache."""
+    from edgeship.cli import shelf
+
+    return shelf.ls(cache_dir=cache_dir, as_json=as_json)
+
+
+@cache_app.command("add")
+def cache_add(
+    folder: Path,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Install under this name.", show_default=False)
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Install a package folder that `build` made."""
+    from edgeship.cli import shelf
+
+    return shelf.add(folder, name=name, cache_dir=cache_dir, as_json=as_json)
+
+
+@cache_app.command("rm")
+def cache_rm(name: Reference, cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Remove a package: one version, or all of a name."""
+    from edgeship.cli import shelf
+
+    return shelf.rm(name, cache_dir=cache_dir, as_json=as_json)
+
+
+@cache_app.command("verify")
+def cache_verify(name: OptionalReference = None, cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Compare packages with their manifests, byte for byte."""
+    from edgeship.cli import shelf
+
+    return shelf.verify(name, cache_dir=cache_dir, as_json=as_json)
+
+
+@model_app.command("ls")
+def model_ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """List the models that can be run."""
+    from edgeship.cli import shelf
+
+    return shelf.ls(cache_dir=cache_dir, as_json=as_json)
+
+
+@model_app.command("info")
+def model_info(name: Reference, cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Describe a package: what it is made of, how it measured, how it is prompted."""
+    from edgeship.cli import shelf
+
+    return shelf.info(name, cache_dir=cache_dir, as_json=as_json)
+
+
+@model_app.command("run")
+def model_run(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
+    ],
+    prompt: Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="A system message.", show_default=False)
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", show_default="the package's")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", show_default="the package's")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", show_default="the package's")] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option("--repetition-penalty", show_default="the package's")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")] = False,
+    cache_dir: CacheDir = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Chat with a model, or ask it once."""
+    from edgeship.cli import run
+
+    return run.run(
+        run.RunRequest(
+            name=name,
+            prompt=prompt,
+            system=system,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            max_tokens=max_tokens,
+            seed=seed,
+        ),
+        cache_dir=cache_dir,
+        threads=threads,
+        stats=stats,
+        as_json=as_json,
+    )

@@ -1,0 +1,81 @@
+"""`model run`: a chat, or one answer."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeship import cache, settings
+from edgeship.cli import chat
+from edgeship.engine import load
+from edgeship.engine.api import Message, Sampling
+from edgeship.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run and how; None takes the package's own default."""
+
+    name: str
+    prompt: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The part that an engine takes."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+        )
+
+
+def run(
+    request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool
+) -> int:
+    """Answers the prompt, or what is piped in, once; chats where neither is given."""
+    current = settings.resolve(cache_dir=cache_dir, threads=threads)
+    folder = _folder(request.name, current.cache_dir)
+    prompt = request.prompt
+    if prompt is None and not sys.stdin.isatty():
+        prompt = _piped()
+    if prompt is None and as_json:
+        raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
+    engine = load(folder, threads=current.threads)
+    try:
+        if prompt is None:
+            return chat.chat(engine, request.sampling, system=request.system)
+        messages: list[Message] = [{"role": "system", "content": request.system}] if request.system else []
+        messages.append({"role": "user", "content": prompt})
+        return chat.answer_once(engine, messages, request.sampling, as_json=as_json, stats=stats)
+    finally:
+        engine.close()
+
+
+def _folder(name: str, cache_dir: Path) -> Path:
+    """A package's folder: a path that holds one, or a name in the cache."""
+    path = Path(name)
+    if (path / "genai_config.json").is_file():
+        return path
+    return cache.find(cache_dir, name).folder
+
+
+def _piped() -> str:
+    # Bytes and not text: the platform's encoding need not be UTF-8.
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"what was piped in is not UTF-8: {error}") from error
+    if not text.strip():
+        raise UsageError("nothing was piped in", hint='Give a prompt: edgeship model run NAME "your prompt"')
+    return text.rstrip("\n")

@@ -1,0 +1,193 @@
+"""What config.json says of a model's shape, and whether the weights agree with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeship.errors import CheckpointInvalid
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NAMES = {
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers"),
+    "heads": ("num_attention_heads", "n_head", "n_heads"),
+    "vocab_size": ("vocab_size",),
+    "context_tokens": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"),
+}
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight")
+_LAYER = re.compile(r"(layers|h|blocks)\.(\d+)\.(.+)")
+# Decoders whose layers all hold the same tensors in the shapes of `_layer_shapes`; of others less can be said.
+_UNIFORM = frozenset(
+    ["cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"]
+)
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes of a decoder. mlp_size is None where config.json does not give one number."""
+
+    model_type: str
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    mlp_size: int | None
+    vocab_size: int
+    context_tokens: int
+
+
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that describes the language model; multimodal ones nest it."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def read_dimensions(config: Mapping[str, Any], where: str) -> Dimensions:
+    """The sizes in config.json. Raises CheckpointInvalid that lists every one missing or not a positive number."""
+    text = text_part(config)
+    found = {key: _first_number(text, names) for key, names in _NAMES.items()}
+    missing = [_NAMES[key][0] for key, number in found.items() if number is None]
+    if missing:
+        raise CheckpointInvalid(
+            f"config.json lacks a whole number for {', '.join(missing)}",
+            where=where,
+            hint="Take config.json from the model that was fine-tuned.",
+        )
+    sizes = {key: number for key, number in found.items() if number is not None}
+    heads, hidden = sizes["heads"], sizes["hidden_size"]
+    return Dimensions(
+        model_type=str(text.get("model_type") or config["model_type"]),
+        kv_heads=_first_number(text, ("num_key_value_heads",)) or heads,
+        head_size=_first_number(text, ("head_dim",)) or hidden // heads,
+        mlp_size=_first_number(text, ("intermediate_size",)),
+        **sizes,
+    )
+
+
+def is_tied(config: Mapping[str, Any], tensor_names: Mapping[str, Any]) -> bool:
+    """Whether the output layer is the embedding.
+
+    Configs leave the field out where it is the architecture's default; then what is stored decides.
+    """
+    for part in (config, text_part(config)):
+        if isinstance(part.get("tie_word_embeddings"), bool):
+            return bool(part["tie_word_embeddings"])
+    return bool(tensor_names) and not any(name.endswith("lm_head.weight") for name in tensor_names)
+
+
+def check_shapes(
+    shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_layers: int, where: str
+) -> None:
+    """Compares the weights with config.json. `extra_layers`: stored beyond num_hidden_layers on purpose.
+
+    Raises CheckpointInvalid that names the tensor: wrong embedding, layers missing or too many, and for the usual
+    decoders every tensor of a layer that is missing or of another shape.
+    """
+    embedding = _find_embedding(shapes)
+    if embedding is None:
+        return
+    _expect(embedding, shapes[embedding], (dimensions.vocab_size, dimensions.hidden_size), where)
+    if embedding == "model.embed_tokens.weight" and not tied and "lm_head.weight" not in shapes:
+        raise CheckpointInvalid(
+            "tensor lm_head.weight is missing, though config.json says tie_word_embeddings false",
+            where=where,
+            hint="Set tie_word_embeddings to true if the model was trained that way, or save the checkpoint again.",
+        )
+    prefix = embedding[: -len(next(suffix for suffix in _EMBEDDINGS if embedding.endswith(suffix)))]
+    layers, stem = _layers(shapes, prefix)
+    _check_count(set(layers), dimensions.layers, extra_layers, stem, where)
+    if dimensions.model_type in _UNIFORM:
+        _check_layers(layers, dimensions, stem, where)
+
+
+def _check_count(found: set[int], expected: int, extra: int, stem: str, where: str) -> None:
+    missing = sorted(set(range(expected)) - found)
+    surplus = sorted(found - set(range(expected + extra)))
+    if missing or surplus:
+        fault = f"{stem}{missing[0]} is missing" if missing else f"the weights also hold {stem}{surplus[0]}"
+        raise CheckpointInvalid(
+            f"config.json says {expected} layers, but {fault}", where=where, hint=_OTHER_MODEL
+        )
+
+
+def _check_layers(layers: Mapping[int, Shapes], dimensions: Dimensions, stem: str, where: str) -> None:
+    every = {name for tensors in layers.values() for name in tensors}
+    expected = _layer_shapes(dimensions)
+    for index, tensors in sorted(layers.items()):
+        for name in sorted(every):
+            full_name = f"{stem}{index}.{name}"
+            if name not in tensors:
+                raise CheckpointInvalid(
+                    f"tensor {full_name} is missing, which other layers have",
+                    where=where,
+                    hint="Save the checkpoint again; training frameworks would fill the gap with random numbers.",
+                )
+            if name in expected:
+                _expect(full_name, tensors[name], expected[name], where)
+
+
+def _layer_shapes(dimensions: Dimensions) -> dict[str, tuple[int, ...]]:
+    hidden = dimensions.hidden_size
+    queries, keys = dimensions.heads * dimensions.head_size, dimensions.kv_heads * dimensions.head_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "self_attn.q_proj.weight": (queries, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "self_attn.qkv_proj.weight": (queries + 2 * keys, hidden),
+        "input_layernorm.weight": (hidden,),
+    }
+    if dimensions.mlp_size is not None:
+        mlp = dimensions.mlp_size
+        shapes |= {
+            "mlp.gate_proj.weight": (mlp, hidden),
+            "mlp.up_proj.weight": (mlp, hidden),
+            "mlp.gate_up_proj.weight": (2 * mlp, hidden),
+            "mlp.down_proj.weight": (hidden, mlp),
+        }
+    return shapes
+
+
+def _layers(shapes: Shapes, prefix: str) -> tuple[dict[int, dict[str, tuple[int, ...]]], str]:
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    stem = f"{prefix}layers."
+    for name, shape in shapes.items():
+        match = _LAYER.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if match:
+            stem = f"{prefix}{match[1]}."
+            if not match[3].endswith("rotary_emb.inv_freq"):
+                layers.setdefault(int(match[2]), {})[match[3]] = shape
+    return layers, stem
+
+
+def _find_embedding(shapes: Shapes) -> str | None:
+    names = [
+        name for name in shapes for suffix in _EMBEDDINGS if name == suffix or name.endswith(f".{suffix}")
+    ]
+    # The language model's own embedding has the shortest name; towers for other senses nest theirs deeper.
+    return min(names, key=len, default=None)
+
+
+def _expect(name: str, shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
+    if shape != expected:
+        raise CheckpointInvalid(
+            f"tensor {name} is {list(shape)}, but config.json makes it {list(expected)}",
+            where=where,
+            hint=_OTHER_MODEL,
+        )
+
+
+def _first_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if type(value) is int and value > 0:
+            return value
+    return None
+
+
+_OTHER_MODEL = "config.json and the weights are of different models: take both from the same one."

@@ -1,0 +1,200 @@
+"""Which of several packages to take: the smallest whose quality holds, with reasons in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeship.measure.evaluate import EvalResult
+from edgeship.measure.fidelity import Fidelity
+from edgeship.measure.intervals import PairedChange, paired_change
+from edgeship.measure.measurement import Measurement
+from edgeship.recipe import Precision
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as good enough.
+
+    With an evaluation: the pass rate may lie at most `max_drop` below FP32's, and must reach `min_pass_rate`.
+    Without one: limits on the mean KLD (nats a token) and the top-1 agreement with the original.
+    """
+
+    max_drop: float = 0.02
+    min_pass_rate: float = 0.80
+    max_mean_kld_nats: float = 0.1
+    min_top1_agreement: float = 0.9
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether one package's quality holds, and why."""
+
+    holds: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The package to take, None where none holds.
+
+    reasons: what decided; judgements: every candidate's, fewest bits first.
+    """
+
+    chosen: Precision | None
+    reasons: tuple[str, ...]
+    judgements: dict[Precision, Judgement]
+    thresholds: Thresholds
+
+    @property
+    def holds(self) -> bool:
+        """True where there is something to take."""
+        return self.chosen is not None
+
+    def verdict(self) -> dict[str, Any]:
+        """The gate's answer, as a manifest and a report keep it."""
+        return {
+            "holds": self.holds,
+            "chosen": self.chosen.value if self.chosen else None,
+            "reasons": list(self.reasons),
+            "thresholds": asdict(self.thresholds),
+        }
+
+
+def choose(
+    candidates: Mapping[Precision, Measurement], baseline: Measurement, thresholds: Thresholds | None = None
+) -> Choice:
+    """The candidate of fewest bits that holds. `baseline` is the FP32 build of the same checkpoint."""
+    limits = thresholds or Thresholds()
+    judgements = {
+        precision: judge(candidates[precision], baseline, limits)
+        for precision in sorted(candidates, key=lambda precision: precision.bits)
+    }
+    fault = baseline_fault(baseline, limits)
+    if fault is not None:
+        fallen = {
+            precision: Judgement(False, (fault, *judgement.reasons))
+            for precision, judgement in judgements.items()
+        }
+        return Choice(None, (fault,), fallen, limits)
+    chosen = next((precision for precision, judgement in judgements.items() if judgement.holds), None)
+    return Choice(chosen, _why(chosen, judgements), judgements, limits)
+
+
+def judge(measurement: Measurement, baseline: Measurement, thresholds: Thresholds) -> Judgement:
+    """Whether a package's quality holds.
+
+    By its evaluation beside FP32's where there is one, else by agreement with the original; a package of which
+    neither was measured does not hold.
+    """
+    if measurement.evaluation is not None and baseline.evaluation is not None:
+        return _judge_evaluation(measurement.evaluation, baseline.evaluation, thresholds)
+    if measurement.fidelity is not None:
+        return _judge_fidelity(measurement.fidelity, thresholds)
+    return Judgement(False, ("neither an evaluation nor agreement with the original was measured",))
+
+
+def baseline_fault(baseline: Measurement, thresholds: Thresholds) -> str | None:
+    """Why nothing made of this checkpoint can hold, if FP32 itself is not good enough."""
+    fidelity, evaluation = baseline.fidelity, baseline.evaluation
+    if fidelity is not None and not _judge_fidelity(fidelity, thresholds).holds:
+        figures = _fidelity_figures(fidelity)
+        return f"the conversion is at fault: FP32 itself strays from the original ({figures})"
+    if evaluation is not None and _below_minimum(evaluation, thresholds):
+        return (
+            f"the checkpoint itself is at fault: in FP32 it passes {_percent(evaluation.pass_rate)} of "
+            f"{evaluation.cases} cases; at least {_percent(thresholds.min_pass_rate)} is asked"
+        )
+    return None
+
+
+def pair(candidate: EvalResult, baseline: EvalResult) -> PairedChange:
+    """The change from `baseline` to `candidate`, case by case. Raises ValueError where the cases differ."""
+    outcomes = {record.id: record.passed for record in candidate.records}
+    if outcomes.keys() != {record.id for record in baseline.records}:
+        raise ValueError("the two evaluations are not of the same cases")
+    return paired_change(
+        [record.passed for record in baseline.records], [outcomes[record.id] for record in baseline.records]
+    )
+
+
+def _judge_evaluation(candidate: EvalResult, baseline: EvalResult, thresholds: Thresholds) -> Judgement:
+    change = pair(candidate, baseline)
+    too_far = change.lost - change.gained > thresholds.max_drop * change.cases + _ROUNDING
+    reasons = [_change_sentence(candidate, baseline, change, thresholds)]
+    if _below_minimum(candidate, thresholds):
+        reasons.append(
+            f"{_percent(candidate.pass_rate)} is below the {_percent(thresholds.min_pass_rate)} asked"
+        )
+    # One case alone is more than the allowed drop: said, not judged.
+    if 1 / change.cases > thresholds.max_drop:
+        reasons.append(
+            f"{change.cases} cases are too few to see a drop of {_points(thresholds.max_drop)} points"
+        )
+    return Judgement(not too_far and not _below_minimum(candidate, thresholds), tuple(reasons))
+
+
+def _change_sentence(
+    candidate: EvalResult, baseline: EvalResult, change: PairedChange, thresholds: Thresholds
+) -> str:
+    passes = f"passes {_percent(candidate.pass_rate)} of {candidate.cases} cases"
+    if change.lost == change.gained:
+        beside = f"as many as FP32 ({change.lost} of them others)" if change.lost else "the same ones as FP32"
+    else:
+        where = "below" if change.change < 0 else "above"
+        beside = f"{_points(abs(change.change))} points {where} FP32's {_percent(baseline.pass_rate)}"
+    interval = f"{_signed_points(change.interval.low)} to {_signed_points(change.interval.high)}"
+    return (
+        f"{passes}, {beside} (95 % interval of the change {interval} points); "
+        f"a drop of {_points(thresholds.max_drop)} is allowed"
+    )
+
+
+def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
+    holds = (
+        fidelity.mean_kld_nats <= thresholds.max_mean_kld_nats
+        and fidelity.top1_agreement >= thresholds.min_top1_agreement
+    )
+    limits = (
+        f"allowed are at most {thresholds.max_mean_kld_nats:g} nats and at least "
+        f"{_percent(thresholds.min_top1_agreement)}"
+    )
+    return Judgement(holds, (f"{_fidelity_figures(fidelity)}; {limits}",))
+
+
+def _fidelity_figures(fidelity: Fidelity) -> str:
+    return (
+        f"mean KLD {fidelity.mean_kld_nats:.4f} nats, the same likeliest token at "
+        f"{_percent(fidelity.top1_agreement)} of {fidelity.positions} positions"
+    )
+
+
+def _why(chosen: Precision | None, judgements: Mapping[Precision, Judgement]) -> tuple[str, ...]:
+    looked_at = []
+    for precision, judgement in judgements.items():
+        name = precision.value.upper()
+        looked_at.append(
+            f"{name} {'holds' if judgement.holds else 'does not hold'}: {'; '.join(judgement.reasons)}"
+        )
+        if precision == chosen:
+            return tuple(looked_at)
+    return ("none of the candidates holds", *looked_at)
+
+
+def _below_minimum(evaluation: EvalResult, thresholds: Thresholds) -> bool:
+    return evaluation.passed < thresholds.min_pass_rate * evaluation.cases - _ROUNDING
+
+
+def _percent(rate: float) -> str:
+    return f"{rate * 100:.1f} %"
+
+
+def _points(rate: float) -> str:
+    return f"{rate * 100:.1f}"
+
+
+def _signed_points(rate: float) -> str:
+    return f"{rate * 100:+.1f}"

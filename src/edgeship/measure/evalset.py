@@ -1,0 +1,195 @@
+"""Evaluation files: conversations with the answer each must get, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgeship.errors import EvalInvalid
+
+LISTED_FAULTS = 5
+_FORMAT = (
+    'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], '
+    '"expected": "..."}; "slice" and "match" are optional.'
+)
+
+
+class EvalMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class EvalCase(BaseModel):
+    """A conversation and the answer it must get.
+
+    expected: a text, or a JSON object or array that the answer must parse to.
+    match: "exact" compares texts without the white space around them, "contains" looks for the expected text in
+    the answer, "json" compares values. By default "json" for an object or array, "exact" for a text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    slice: str = Field(default="all", min_length=1)
+    messages: tuple[EvalMessage, ...]
+    expected: str | dict[str, Any] | list[Any]
+    match: Literal["exact", "json", "contains"] = "exact"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _match_follows_expected(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("expected"), dict | list):
+            return {"match": "json"} | values
+        return values
+
+    @field_validator("messages")
+    @classmethod
+    def _waits_for_an_answer(cls, messages: tuple[EvalMessage, ...]) -> tuple[EvalMessage, ...]:
+        if not messages or messages[-1].role != "user":
+            raise ValueError("the conversation must end with a user turn")
+        return messages
+
+    @field_validator("expected", mode="before")
+    @classmethod
+    def _is_text_or_json(cls, expected: Any) -> Any:
+        if not isinstance(expected, str | dict | list):
+            raise ValueError("must be a text, an object or an array")
+        if isinstance(expected, str) and not expected.strip():
+            raise ValueError("must not be empty")
+        return expected
+
+    @model_validator(mode="after")
+    def _match_fits_expected(self) -> EvalCase:
+        if self.match != "json" and not isinstance(self.expected, str):
+            raise ValueError(f'match "{self.match}" needs a text as expected')
+        if self.match == "json" and isinstance(self.expected, str):
+            try:
+                parse_json(self.expected)
+            except ValueError as error:
+                raise ValueError(f'match "json" needs JSON as expected: {error}') from error
+        return self
+
+    @property
+    def conversation(self) -> list[dict[str, str]]:
+        """The messages as an engine takes them."""
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+    @property
+    def expected_text(self) -> str:
+        """The expected answer as a model would write it."""
+        return (
+            self.expected if isinstance(self.expected, str) else json.dumps(self.expected, ensure_ascii=False)
+        )
+
+
+def passes(case: EvalCase, answer: str) -> bool:
+    """True where the answer is what the case expects."""
+    if case.match == "json":
+        expected = parse_json(case.expected) if isinstance(case.expected, str) else case.expected
+        try:
+            return json_equal(expected, parse_json(answer))
+        except (ValueError, RecursionError):
+            return False
+    text = str(case.expected).strip()
+    return text in answer if case.match == "contains" else text == answer.strip()
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; stricter than `json.loads`: no NaN, no key twice. Raises ValueError."""
+    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+def json_equal(left: Any, right: Any) -> bool:
+    """Equality as JSON sees it: key order does not matter, 1 equals 1.0, and true is not 1."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(json_equal(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(json_equal, left, right))
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+
+
+def read_evalset(path: Path) -> tuple[EvalCase, ...]:
+    """The cases of a JSON Lines file, in its order; empty lines are skipped.
+
+    Raises EvalInvalid that names lines and fields, the first LISTED_FAULTS of them.
+    """
+    cases: list[EvalCase] = []
+    faults: list[str] = []
+    first_lines: dict[str, int] = {}
+    for number, line in _lines(path):
+        try:
+            case = EvalCase.model_validate_json(line)
+        except ValidationError as error:
+            faults.append(f"line {number}: {_explain(error)}")
+            continue
+        first = first_lines.setdefault(case.id, number)
+        if first != number:
+            faults.append(f"line {number}: id {case.id!r} is already on line {first}")
+        cases.append(case)
+    if faults:
+        more = f"; and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
+        _refuse(path, "; ".join(faults[:LISTED_FAULTS]) + more)
+    if not cases:
+        _refuse(path, "the file holds no cases")
+    return tuple(cases)
+
+
+def spread(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
+    """At most `limit` cases, always the same, taken evenly so that a file sorted by slice keeps all its slices."""
+    if limit is None or limit >= len(cases):
+        return tuple(cases)
+    return tuple(cases[index * len(cases) // limit] for index in range(limit))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EvalInvalid(
+            f"the evaluation file cannot be read: {error.strerror or error}",
+            where=str(path),
+            hint="Check the path given to --eval.",
+        ) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise EvalInvalid(
+            f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text."
+        ) from error
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def _explain(error: ValidationError) -> str:
+    return ", ".join(
+        _explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False)
+    )
+
+
+def _explain_one(message: str, location: tuple[int | str, ...]) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, location))}: {message}" if location else message
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    raise EvalInvalid(what, where=str(path), hint=_FORMAT)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

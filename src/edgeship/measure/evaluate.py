@@ -1,0 +1,166 @@
+"""Answers every case of an evaluation set and counts what passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeship.engine.api import Engine, FinishReason, Sampling
+from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
+from edgeship.measure.evalset import EvalCase, passes
+from edgeship.measure.intervals import Interval, wilson
+from edgeship.progress import Progress, silent
+
+LISTED_FAILURES = 20
+_ROOM_TOKENS = 16
+_ROOM_AROUND_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """What became of one case."""
+
+    id: str
+    slice: str
+    passed: bool
+    answer: str
+    finish: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_s: float
+    e2e_s: float
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """How many of a slice's cases pass."""
+
+    passed: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class EvalFailure:
+    """A case that fails, beside what was expected."""
+
+    id: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Half and 95 % of the answers take no longer."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """An evaluation set's outcome.
+
+    failures: the first LISTED_FAILURES; records: every case in the file's order, from which all else follows.
+    """
+
+    cases: int
+    passed: int
+    pass_rate: float
+    pass_rate_95: Interval
+    by_slice: dict[str, SliceResult]
+    failures: tuple[EvalFailure, ...]
+    max_tokens: int
+    completion_tokens: int
+    wall_s: float
+    ttft: Latency
+    e2e: Latency
+    records: tuple[EvalRecord, ...]
+
+
+def evaluate(engine: Engine, cases: Sequence[EvalCase], progress: Progress = silent) -> EvalResult:
+    """Answers all cases greedily, with the package's own repetition penalty.
+
+    Raises EvalInvalid for a case that this model cannot be asked, EngineFailed.
+    """
+    max_tokens = answer_tokens(engine, cases)
+    records, start = [], time.perf_counter()
+    for index, case in enumerate(cases):
+        progress(f"evaluation, {index} of {len(cases)} cases", index / len(cases))
+        records.append(_answer(engine, case, Sampling(temperature=0.0, max_tokens=max_tokens)))
+    return summarise(cases, records, max_tokens, time.perf_counter() - start)
+
+
+def answer_tokens(engine: Engine, cases: Sequence[EvalCase]) -> int:
+    """Tokens an answer may have: twice the longest expected one and room, more where text may stand around."""
+    longest = max(len(engine.encode(case.expected_text).tokens) for case in cases)
+    room = _ROOM_AROUND_TOKENS if any(case.match == "contains" for case in cases) else _ROOM_TOKENS
+    return 2 * longest + room
+
+
+def _answer(engine: Engine, case: EvalCase, sampling: Sampling) -> EvalRecord:
+    try:
+        prompt = engine.chat(case.conversation)
+        start = time.perf_counter()
+        first: float | None = None
+        count, text = 0, ""
+        finish: FinishReason = "stop"
+        for token in engine.stream(prompt, sampling):
+            first = first or time.perf_counter()
+            count += token.id is not None
+            text += token.text
+            finish = token.finish or finish
+        end = time.perf_counter()
+    except (PromptInvalid, TemplateInvalid) as error:
+        raise EvalInvalid(
+            f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint
+        ) from error
+    return EvalRecord(
+        case.id,
+        case.slice,
+        passes(case, text),
+        text,
+        finish,
+        len(prompt.tokens),
+        count,
+        (first or end) - start,
+        end - start,
+    )
+
+
+def summarise(
+    cases: Sequence[EvalCase], records: list[EvalRecord], max_tokens: int, wall_s: float
+) -> EvalResult:
+    passed = sum(record.passed for record in records)
+    failed = [(case, record) for case, record in zip(cases, records, strict=True) if not record.passed]
+    return EvalResult(
+        cases=len(records),
+        passed=passed,
+        pass_rate=passed / len(records),
+        pass_rate_95=wilson(passed, len(records)),
+        by_slice={
+            name: _slice_result(records, name) for name in dict.fromkeys(record.slice for record in records)
+        },
+        failures=tuple(
+            EvalFailure(case.id, case.expected_text, record.answer)
+            for case, record in failed[:LISTED_FAILURES]
+        ),
+        max_tokens=max_tokens,
+        completion_tokens=sum(record.completion_tokens for record in records),
+        wall_s=wall_s,
+        ttft=_latency([record.ttft_s for record in records]),
+        e2e=_latency([record.e2e_s for record in records]),
+        records=tuple(records),
+    )
+
+
+def _slice_result(records: Sequence[EvalRecord], name: str) -> SliceResult:
+    outcomes = [record.passed for record in records if record.slice == name]
+    return SliceResult(sum(outcomes), len(outcomes))
+
+
+def _latency(seconds: list[float]) -> Latency:
+    import numpy as np
+
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+    return Latency(float(p50), float(p95))

@@ -1,0 +1,353 @@
+"""The report of a comparison: everything as JSON, a table as Markdown, and a page that stands alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import NotWritable
+from edgeship.measure.compare import Choice
+from edgeship.measure.measurement import Measurement
+from edgeship.recipe import Precision
+
+SCHEMA_VERSION = 1
+_MEGABYTE = 1e6
+_NONE = "–"
+
+METHODS = (
+    (
+        "Size",
+        "Bytes of the model's files (the ONNX graph and its weights), without tokenizer and texts. "
+        "1 MB is 10^6 bytes.",
+    ),
+    (
+        "Memory",
+        "The most physical memory of a process of its own that loaded the package, ran the speed test and "
+        "answered the evaluation.",
+    ),
+    (
+        "Prefill and decode",
+        "One answer at a time, after a warm-up, on prompts of random tokens that are the same for every package. "
+        "Prefill is prompt tokens divided by the time to the first token (TTFT); decode is the tokens after the "
+        "first divided by the time they took. Figures are medians; the mark on a bar goes from the slowest run to "
+        "the fastest.",
+    ),
+    (
+        "KLD",
+        "Kullback-Leibler divergence of the package's next-token distribution from that of the original "
+        "checkpoint in FP32, as its authors run it, in nats, averaged over all scored positions. 0 means the same "
+        "distribution.",
+    ),
+    ("Top-1", "The share of those positions at which both hold the same token for the likeliest."),
+    (
+        "Evaluation",
+        "Each case is asked once and answered greedily, with the package's own repetition penalty. In brackets and "
+        "on the bars the 95 % interval of the pass rate (Wilson). The change against FP32 is taken case by case; "
+        "its interval is Agresti and Min's for paired outcomes.",
+    ),
+    (
+        "Choice",
+        "The package of fewest bits whose quality holds. With an evaluation its pass rate may lie below FP32's by "
+        "no more than the allowed drop and must reach the minimum; without one the mean KLD and the top-1 "
+        "agreement have limits.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One package that was measured: how it was built and what came out."""
+
+    precision: Precision
+    recipe: dict[str, Any]
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a comparison found.
+
+    checkpoint, machine, tools: plain facts, as the modules that know them state them.
+    template_fidelity: the outcome of the template check, None where it was not made.
+    commands: (what for, command) to go on with.
+    """
+
+    created: str
+    name: str
+    checkpoint: dict[str, Any]
+    machine: dict[str, Any]
+    tools: dict[str, str]
+    candidates: tuple[Candidate, ...]
+    choice: Choice
+    template_fidelity: dict[str, Any] | None = None
+    commands: tuple[tuple[str, str], ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, with every single answer and run: enough to compute each figure again."""
+        return asdict(self) | {"verdict": self.choice.verdict()}
+
+    @property
+    def by_bits(self) -> tuple[Candidate, ...]:
+        """The candidates, most bits first: FP32, which the others are held against, leads."""
+        return tuple(sorted(self.candidates, key=lambda candidate: -candidate.precision.bits))
+
+    @property
+    def baseline(self) -> Measurement:
+        """The measurement of the build with the most bits."""
+        return self.by_bits[0].measurement
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts to print side by side."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where a report lies."""
+
+    json: Path
+    markdown: Path
+    html: Path
+
+
+def write_report(folder: Path, report: Report) -> ReportPaths:
+    """Writes report.json, report.md and report.html, each whole or not at all. Raises NotWritable."""
+    paths = ReportPaths(folder / "report.json", folder / "report.md", folder / "report.html")
+    texts = (
+        (paths.json, json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
+        (paths.markdown, render_markdown(report)),
+        (paths.html, render_html(report)),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in texts:
+            _replace(path, text)
+    except OSError as error:
+        raise NotWritable(
+            f"the report cannot be written: {error.strerror or error}", where=str(folder)
+        ) from error
+    return paths
+
+
+def table_rows(report: Report) -> Table:
+    """The precisions side by side."""
+    return Table(
+        header=(
+            "precision",
+            "size MB",
+            "vs FP32",
+            "memory MB",
+            "prefill tok/s",
+            "decode tok/s",
+            "mean KLD",
+            "top-1 %",
+            "eval pass %",
+            "holds",
+        ),
+        rows=tuple(_row(candidate, report) for candidate in report.by_bits),
+    )
+
+
+def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
+    measured = candidate.measurement
+    return (
+        candidate.precision.value,
+        megabytes(measured.size_bytes),
+        f"{measured.size_bytes / report.baseline.size_bytes:.2f}" if report.baseline.size_bytes else _NONE,
+        megabytes(measured.peak_memory_bytes),
+        _speed(measured.speed.prefill_tokens_per_s.median),
+        _speed(measured.speed.decode_tokens_per_s.median),
+        f"{measured.fidelity.mean_kld_nats:.4f}" if measured.fidelity else _NONE,
+        _percent(measured.fidelity.top1_agreement) if measured.fidelity else _NONE,
+        _pass_rate(measured),
+        _holds(candidate.precision, report.choice),
+    )
+
+
+def _pass_rate(measured: Measurement) -> str:
+    result = measured.evaluation
+    if result is None:
+        return _NONE
+    low, high = _percent(result.pass_rate_95.low), _percent(result.pass_rate_95.high)
+    return f"{_percent(result.pass_rate)} [{low}, {high}]"
+
+
+def _holds(precision: Precision, choice: Choice) -> str:
+    if precision == choice.chosen:
+        return "yes, chosen"
+    judgement = choice.judgements.get(precision)
+    if judgement is None:
+        return "reference" if precision is Precision.FP32 else _NONE
+    return "yes" if judgement.holds else "no"
+
+
+def render_markdown(report: Report) -> str:
+    """The verdict, the table and the methods as Markdown."""
+    table = table_rows(report)
+    lines = [
+        f"# {_markdown(report.name)}: {_markdown(headline(report))}",
+        "",
+        *(f"- {_markdown(reason)}" for reason in report.choice.reasons),
+        "",
+        _markdown_row(table.header),
+        _markdown_row("---" for _ in table.header),
+        *(_markdown_row(row) for row in table.rows),
+        "",
+        *_markdown_slices(report),
+        "## How it was measured",
+        "",
+        *(f"- **{name}.** {text}" for name, text in METHODS),
+        "",
+        f"Machine: {_markdown(_facts(report.machine))}.",
+        "",
+        f"Tools: {_markdown(_facts(report.tools))}. Made {report.created}.",
+    ]
+    if report.commands:
+        lines += [
+            "",
+            "## Go on",
+            "",
+            *(f"- {_markdown(what)}: `{command}`" for what, command in report.commands),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_slices(report: Report) -> list[str]:
+    slices = slice_table(report)
+    if slices is None:
+        return []
+    return [
+        "## Pass rate by slice",
+        "",
+        _markdown_row(slices.header),
+        _markdown_row("---" for _ in slices.header),
+        *(_markdown_row(row) for row in slices.rows),
+        "",
+    ]
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is: one line, no table border, no HTML."""
+    single = " ".join(text.split())
+    return single.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+
+
+def headline(report: Report) -> str:
+    """The verdict in a few words."""
+    return f"{report.choice.chosen.value.upper()} holds" if report.choice.chosen else "no precision holds"
+
+
+def slice_table(report: Report) -> Table | None:
+    """Pass rates by slice, a row for each slice; None where there are fewer than two."""
+    found = [(candidate.precision, candidate.measurement.evaluation) for candidate in report.by_bits]
+    results = [(precision, result) for precision, result in found if result is not None]
+    names = list(dict.fromkeys(name for _, result in results for name in result.by_slice))
+    if len(names) < 2:
+        return None
+    rows = []
+    for name in names:
+        parts = [result.by_slice.get(name) for _, result in results]
+        cases = max(part.cases for part in parts if part)
+        cells = (f"{_percent(part.passed / part.cases)} ({part.passed})" if part else _NONE for part in parts)
+        rows.append((name, str(cases), *cells))
+    header = ("slice", "cases", *(f"{precision.value} %" for precision, _ in results))
+    return Table(header, tuple(rows))
+
+
+def latency_table(report: Report) -> Table | None:
+    """Latency of the evaluation's answers; None where there was none."""
+    rows = tuple(
+        (
+            candidate.precision.value,
+            f"{result.ttft.p50_ms:.0f}",
+            f"{result.ttft.p95_ms:.0f}",
+            f"{result.e2e.p50_ms:.0f}",
+            f"{result.e2e.p95_ms:.0f}",
+            f"{result.wall_s:.1f}",
+        )
+        for candidate in report.by_bits
+        if (result := candidate.measurement.evaluation) is not None
+    )
+    header = ("precision", "TTFT p50 ms", "TTFT p95 ms", "answer p50 ms", "answer p95 ms", "all cases s")
+    return Table(header, rows) if rows else None
+
+
+def render_html(report: Report) -> str:
+    """The page: no script and nothing from elsewhere."""
+    import jinja2
+
+    from edgeship.measure.charts import charts
+
+    measurements = [(candidate.precision, candidate.measurement) for candidate in report.by_bits]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        headline=headline(report),
+        table=table_rows(report),
+        slices=slice_table(report),
+        latencies=latency_table(report),
+        charts=charts(measurements, report.choice.chosen),
+        failures=_failures(report),
+        methods=METHODS,
+        facts=_facts,
+    )
+
+
+def _failures(report: Report) -> Candidate | None:
+    """The candidate whose failed cases are shown: the chosen one, without one the reference."""
+    for candidate in sorted(
+        report.by_bits, key=lambda candidate: candidate.precision != report.choice.chosen
+    ):
+        if candidate.measurement.evaluation is not None and candidate.measurement.evaluation.failures:
+            return candidate
+        if candidate.precision == report.choice.chosen:
+            return None
+    return None
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value is not None
+    )
+
+
+def megabytes(size_bytes: int) -> str:
+    """MB to three figures or better."""
+    value = size_bytes / _MEGABYTE
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _speed(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.1f}"
+
+
+def _percent(rate: float) -> str:
+    return f"{rate * 100:.1f}"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

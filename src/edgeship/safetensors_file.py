@@ -1,0 +1,233 @@
+"""A safetensors file: its header, checked to the last byte, and its tensors, read one at a time from the disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeship.errors import CheckpointInvalid, WeightsDamaged
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MAX_HEADER_BYTES = 100_000_000
+BITS = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2": 8,
+    "F8_E5M2FNUZ": 8,
+    "F8_E8M0": 8,
+    "U16": 16,
+    "I16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "U32": 32,
+    "I32": 32,
+    "F32": 32,
+    "U64": 64,
+    "I64": 64,
+    "F64": 64,
+    "C64": 64,
+}
+_CHUNK = 1 << 22
+_LIMIT = 1e5
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies. dtype: as the format names it, e.g. "BF16". offset: from the start of the file, bytes."""
+
+    name: str
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by name, in the order of their bytes.
+
+    Raises WeightsDamaged where the file is missing, truncated, has bytes too many, or has a header that contradicts itself.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            prefix = stream.read(8)
+            if prefix == b"version ":
+                raise WeightsDamaged(
+                    f"{path.name} is a Git LFS pointer, not the weights",
+                    where=str(path),
+                    hint="Run `git lfs pull` in the checkpoint's clone.",
+                )
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > MAX_HEADER_BYTES:
+                raise _damaged(path, "it does not begin with the length of a header")
+            if 8 + length > size:
+                raise _damaged(
+                    path, f"it is truncated: its header needs {8 + length} bytes and it has {size}"
+                )
+            header = stream.read(length)
+    except FileNotFoundError as error:
+        raise WeightsDamaged(f"{path.name} is missing", where=str(path), hint=_COPY_AGAIN) from error
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read: {error}") from error
+    tensors = _parse(path, header)
+    _check_layout(path, tensors, data_start=8 + length, size=size)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def raw_bits(tensor: StoredTensor) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """The bytes of a tensor as unsigned integers of its own width, in its shape; mapped from the file, read-only.
+
+    Types narrower than a byte come as bytes, flat.
+    """
+    import numpy as np
+
+    bits = BITS[tensor.dtype]
+    kind = np.dtype(f"<u{max(bits, 8) // 8}")
+    shape = tensor.shape if bits >= 8 else (tensor.nbytes,)
+    if tensor.nbytes == 0:
+        return np.empty(shape, kind)
+    try:
+        return np.memmap(tensor.path, kind, mode="r", offset=tensor.offset, shape=shape or (1,)).reshape(
+            shape
+        )
+    except (OSError, ValueError) as error:
+        raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
+
+
+def read_float32(tensor: StoredTensor) -> npt.NDArray[np.float32]:
+    """A tensor as float32 in its shape, in memory of its own: exact for F32, F16 and BF16, rounded for F64.
+
+    Raises CheckpointInvalid for types that are no plain floats.
+    """
+    import numpy as np
+
+    bits = raw_bits(tensor)
+    if tensor.dtype == "BF16":
+        wide = bits.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    if tensor.dtype not in ("F16", "F32", "F64"):
+        raise CheckpointInvalid(
+            f"tensor {tensor.name} is stored as {tensor.dtype}, which cannot be read as plain numbers",
+            where=str(tensor.path),
+            hint="Save the checkpoint in bfloat16, float16 or float32.",
+        )
+    return bits.view(f"<f{BITS[tensor.dtype] // 8}").astype(np.float32)
+
+
+def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
+    """The flat index and value of the first element that is NaN, infinite or beyond 1e5 in size; None where all are sane.
+
+    Types that are no plain floats are not looked at. Memory: a few million elements at a time.
+    """
+    import numpy as np
+
+    # Without its sign, a float's bits grow with its size, and infinity and NaN come last: one comparison finds all three.
+    limit, mask = {
+        "BF16": (int(np.float32(_LIMIT).view(np.uint32)) >> 16, 0x7FFF),
+        "F16": (0x7BFF, 0x7FFF),
+        "F32": (int(np.float32(_LIMIT).view(np.uint32)), 0x7FFF_FFFF),
+        "F64": (int(np.float64(_LIMIT).view(np.uint64)), 0x7FFF_FFFF_FFFF_FFFF),
+    }.get(tensor.dtype, (0, 0))
+    if not mask:
+        return None
+    flat = raw_bits(tensor).reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        sizes = flat[start : start + _CHUNK] & flat.dtype.type(mask)
+        if sizes.max() > limit:
+            index = start + int(np.argmax(sizes > limit))
+            return index, _as_float(tensor.dtype, int(flat[index]))
+    return None
+
+
+def _as_float(dtype: str, bits: int) -> float:
+    import numpy as np
+
+    if dtype == "BF16":
+        return float(np.uint32(bits << 16).view(np.float32))
+    width = BITS[dtype] // 8
+    return float(np.frombuffer(bits.to_bytes(width, "little"), f"<f{width}")[0])
+
+
+def _parse(path: Path, header: bytes) -> list[StoredTensor]:
+    try:
+        entries = json.loads(header, object_pairs_hook=_object_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header is not valid JSON: {error}") from error
+    if not isinstance(entries, dict):
+        raise _damaged(path, "its header is no JSON object")
+    entries.pop("__metadata__", None)
+    tensors = [_parse_entry(path, name, entry, 8 + len(header)) for name, entry in entries.items()]
+    return sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes))
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return result
+
+
+def _parse_entry(path: Path, name: str, entry: object, data_start: int) -> StoredTensor:
+    fields = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if not (
+        isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2
+    ):
+        raise _damaged(path, f"the header's entry for tensor {name} lacks dtype, shape or data_offsets")
+    if dtype not in BITS:
+        raise _damaged(path, f"tensor {name} has the unknown type {dtype!r}")
+    begin, end = offsets
+    needed_bits = math.prod(shape) * BITS[dtype]
+    if (end - begin) * 8 != needed_bits:
+        raise _damaged(
+            path,
+            f"tensor {name} {dtype}{shape} needs {needed_bits / 8:.0f} bytes, but its offsets hold {end - begin}",
+        )
+    return StoredTensor(name, path, dtype, tuple(shape), data_start + begin, end - begin)
+
+
+def _whole_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+
+
+def _check_layout(path: Path, tensors: list[StoredTensor], data_start: int, size: int) -> None:
+    position = data_start
+    for tensor in tensors:
+        if tensor.offset != position:
+            relation = (
+                "overlaps the tensor before it" if tensor.offset < position else "leaves a gap before it"
+            )
+            raise _damaged(path, f"tensor {tensor.name} {relation}")
+        position += tensor.nbytes
+    if size < position:
+        cut = next(tensor for tensor in tensors if tensor.offset + tensor.nbytes > size)
+        raise _damaged(path, f"it is truncated in tensor {cut.name}: {size} of {position} bytes are there")
+    if size > position:
+        raise _damaged(path, f"{size - position} bytes follow after its last tensor")
+
+
+_COPY_AGAIN = "Copy or download the file again from where the checkpoint came."
+
+
+def _damaged(path: Path, what: str) -> WeightsDamaged:
+    return WeightsDamaged(f"{path.name} is damaged: {what}", where=str(path), hint=_COPY_AGAIN)

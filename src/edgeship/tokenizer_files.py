@@ -1,0 +1,261 @@
+"""A checkpoint's tokenizer as far as it can be read without running it: special tokens, chat template, stop tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeship import json_file
+from edgeship.dimensions import text_part
+from edgeship.errors import CheckpointInvalid, TemplateInvalid
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+)
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
+_ANSWER = "theanswerofthemodel"
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What the files say.
+
+    ids: ids of special and added tokens by their text, and of the tokens in special_tokens.
+    special_tokens: bos_token, eos_token, ... to their text; a role without a token is left out.
+    """
+
+    files: tuple[Path, ...]
+    ids: Mapping[str, int]
+    special_tokens: Mapping[str, str]
+    chat_template: str | None
+
+    def role_id(self, role: str) -> int | None:
+        """The id of e.g. "eos_token"; None where there is no such token."""
+        return self.ids.get(self.special_tokens.get(role, ""))
+
+
+@dataclass(frozen=True)
+class StopTokens:
+    """The tokens that begin and end an answer.
+
+    bos_id: None where the tokenizer has no such token, whatever config.json says.
+    eos_ids: every token that ends an answer; the tokenizer's own first, then those of generation_config.json, config.json
+        and the one that the chat template writes after an answer.
+    disagreements: one sentence for each point on which the files differ.
+    texts: how these tokens are written.
+    """
+
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    pad_id: int | None
+    disagreements: tuple[str, ...] = ()
+    texts: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_tokenizer(folder: Path, chat_template: Path | None = None) -> TokenizerFiles:
+    """Reads a checkpoint's tokenizer. `chat_template`: a file whose text takes the place of the checkpoint's template.
+
+    Raises CheckpointInvalid, TemplateInvalid where a template file cannot be read.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        slow = (folder / "tokenizer.model").is_file() or (folder / "vocab.json").is_file()
+        convert = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers makes one."
+        raise CheckpointInvalid(
+            "there is no tokenizer.json",
+            where=str(folder),
+            hint=convert if slow else "Copy the tokenizer's files from the base model.",
+        )
+    config = json_file.read_optional(folder / "tokenizer_config.json", CheckpointInvalid)
+    legacy = json_file.read_optional(folder / "special_tokens_map.json", CheckpointInvalid)
+    special = {role: text for role in _ROLES if (text := _text(config.get(role, legacy.get(role))))}
+    return TokenizerFiles(
+        files=tuple(folder / name for name in FILES if (folder / name).is_file()),
+        ids=_token_ids(json_file.read_object(path, CheckpointInvalid), special.values(), path),
+        special_tokens=special,
+        chat_template=_find_template(folder, config, chat_template),
+    )
+
+
+def find_stop_tokens(
+    config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: TokenizerFiles, vocab_size: int
+) -> StopTokens:
+    """Brings together what config.json, generation_config.json, the tokenizer and its template say.
+
+    Raises CheckpointInvalid for a token outside the vocabulary that the model would have to read or write.
+    """
+    stated = {
+        "config.json": _ids(config.get("eos_token_id", text_part(config).get("eos_token_id"))),
+        "generation_config.json": _ids(generation.get("eos_token_id")),
+        "the tokenizer": _ids(tokenizer.role_id("eos_token")),
+    }
+    of_template = _ids(_end_of_turn(tokenizer))
+    eos_ids = tuple(
+        dict.fromkeys(
+            [
+                *stated["the tokenizer"],
+                *stated["generation_config.json"],
+                *stated["config.json"],
+                *of_template,
+            ]
+        )
+    )
+    texts = {number: text for text, number in tokenizer.ids.items()}
+    bos_id, pad_id = tokenizer.role_id("bos_token"), _pad_id(config, generation, tokenizer)
+    disagreements = [
+        *_eos_disagreements(stated, of_template, texts),
+        *_bos_disagreements(config, bos_id, texts),
+    ]
+    if pad_id is not None and pad_id >= vocab_size:
+        disagreements.append(
+            f"The padding token {_show(pad_id, texts)} is outside the vocabulary and is not used."
+        )
+        pad_id = None
+    _check_inside(tokenizer, [*eos_ids, *_ids(bos_id)], texts, vocab_size)
+    used = [number for number in (bos_id, *eos_ids, pad_id) if number in texts and number is not None]
+    return StopTokens(
+        bos_id, eos_ids, pad_id, tuple(disagreements), {number: texts[number] for number in used}
+    )
+
+
+def _token_ids(tokenizer: Mapping[str, Any], wanted: Any, path: Path) -> dict[str, int]:
+    try:
+        ids = {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
+        vocabulary = tokenizer["model"]["vocab"]
+        for text in (text for text in wanted if text not in ids):
+            if isinstance(vocabulary, dict):
+                number = vocabulary.get(text)
+            else:
+                number = next((i for i, (piece, _) in enumerate(vocabulary) if piece == text), None)
+            if number is not None:
+                ids[text] = int(number)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointInvalid(
+            "tokenizer.json is damaged: it lacks added_tokens or model.vocab as the tokenizers library writes them",
+            where=str(path),
+            hint="Copy the tokenizer's files from the base model.",
+        ) from error
+    return ids
+
+
+def _text(token: object) -> str | None:
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) and token else None
+
+
+def _find_template(folder: Path, config: Mapping[str, Any], given: Path | None) -> str | None:
+    if given is not None:
+        return _read_template(given)
+    beside = folder / "chat_template.jinja"
+    if beside.is_file():
+        return _read_template(beside)
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) and template.strip() else None
+
+
+def _read_template(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise TemplateInvalid(
+            f"the chat template cannot be read: {error}", where=str(path), hint="Give a Jinja file in UTF-8."
+        ) from error
+    if not text.strip():
+        raise TemplateInvalid(
+            "the chat template is empty", where=str(path), hint="Give a Jinja file in UTF-8."
+        )
+    return text
+
+
+def _end_of_turn(tokenizer: TokenizerFiles) -> int | None:
+    """The added token that the template writes right after an answer."""
+    if tokenizer.chat_template is None:
+        return None
+    from edgeship import templates
+
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = templates.render(
+            tokenizer.chat_template,
+            turns,
+            special_tokens=tokenizer.special_tokens,
+            add_generation_prompt=False,
+        )
+    except TemplateInvalid:
+        return None  # whoever needs the template reports it
+    after = text.rpartition(_ANSWER)[2].lstrip() if _ANSWER in text else ""
+    ends = [token for token in tokenizer.ids if token and after.startswith(token)]
+    return tokenizer.ids[max(ends, key=len)] if ends else None
+
+
+def _pad_id(
+    config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: TokenizerFiles
+) -> int | None:
+    stated = (tokenizer.role_id("pad_token"), generation.get("pad_token_id"), config.get("pad_token_id"))
+    return next((number for value in stated for number in _ids(value)), None)
+
+
+def _eos_disagreements(
+    stated: Mapping[str, Sequence[int]], of_template: Sequence[int], texts: Mapping[int, str]
+) -> list[str]:
+    known = {source: numbers for source, numbers in stated.items() if numbers}
+    sentences = []
+    if len({frozenset(numbers) for numbers in known.values()}) > 1:
+        claims = [f"{source} says {_show_all(numbers, texts)}" for source, numbers in known.items()]
+        sentences.append(f"End of answer: {', '.join(claims)}.")
+    unnamed = [number for number in of_template if not any(number in numbers for numbers in known.values())]
+    if unnamed:
+        sentences.append(
+            f"The chat template ends an answer with {_show(unnamed[0], texts)}, which no file names."
+        )
+    if not known and not unnamed:
+        sentences.append("Nothing says which token ends an answer.")
+    return sentences
+
+
+def _bos_disagreements(config: Mapping[str, Any], bos_id: int | None, texts: Mapping[int, str]) -> list[str]:
+    stated = _ids(config.get("bos_token_id", text_part(config).get("bos_token_id")))
+    if not stated or stated == _ids(bos_id):
+        return []
+    own = "has none" if bos_id is None else f"says {_show(bos_id, texts)}"
+    return [f"Beginning of text: config.json says {_show_all(stated, texts)}, the tokenizer {own}."]
+
+
+def _check_inside(
+    tokenizer: TokenizerFiles, needed: Sequence[int], texts: Mapping[int, str], vocab_size: int
+) -> None:
+    template = tokenizer.chat_template or ""
+    written = [number for text, number in tokenizer.ids.items() if text and text in template]
+    for number in (*needed, *written):
+        if number >= vocab_size:
+            raise CheckpointInvalid(
+                f"the token {_show(number, texts)} is outside the model's vocabulary of {vocab_size}",
+                where=str(tokenizer.files[0].parent),
+                hint="Tokenizer and weights are of different models, or the embedding was not resized and saved.",
+            )
+
+
+def _ids(value: object) -> list[int]:
+    numbers = value if isinstance(value, list) else [value]
+    return [number for number in numbers if type(number) is int and number >= 0]
+
+
+def _show(number: int, texts: Mapping[int, str]) -> str:
+    return f"{texts[number]} ({number})" if number in texts else str(number)
+
+
+def _show_all(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
+    return " and ".join(_show(number, texts) for number in numbers)

@@ -1,0 +1,135 @@
+"""The laws of docs/architecture.md, kept by reading the source's imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "edgeship"
+
+# One direction of flow: a stage may import the stages before it. Leaves may be imported by all, and import leaves only.
+LEAVES = (
+    "errors",
+    "version",
+    "settings",
+    "machine",
+    "recipe",
+    "olive_config",
+    "manifest",
+    "progress",
+    "templates",
+)
+STAGES = ("checkpoint", "build", "package", "cache", "engine", "measure", "ship", "cli")
+ROOM_OF = {
+    "adapter": "checkpoint",
+    "hub": "checkpoint",
+    "safetensors_file": "checkpoint",
+    "doctor": "checkpoint",
+} | {
+    "model_card": "package",
+    "original": "engine",
+    "__main__": "cli",
+}
+# The module that adapts a heavy library, and nobody else.
+HEAVY = {
+    "torch": {"original"},
+    "transformers": {"original"},
+    "peft": {"original"},
+    "onnxruntime": {"doctor"},
+    "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
+    "onnx": set[str](),
+    "onnx_ir": {"build.halve"},
+    "huggingface_hub": {"hub"},
+    "foundry_local_sdk": set[str](),
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Each imported dotted name, and whether it happens when the module is imported."""
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) not in inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, id(node) not in inside
+            yield from ((f"{node.module}.{alias.name}", id(node) not in inside) for alias in node.names)
+
+
+def room(module: str) -> str:
+    top = module.split(".")[0]
+    return ROOM_OF.get(top, top)
+
+
+@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
+    if name == "__init__":
+        return
+    here = room(name)
+    for imported, _ in imports(tree):
+        if not imported.startswith("edgeship."):
+            continue
+        there = room(imported.removeprefix("edgeship."))
+        if there in LEAVES or there in ("__init__", here):
+            continue
+        if there not in STAGES:
+            continue  # a name inside a leaf, such as edgeship.errors.UsageError
+        assert here not in LEAVES, f"{name} is a leaf and must not import {imported}"
+        assert here in STAGES, f"{name} belongs to no room: add it to STAGES, LEAVES or ROOM_OF"
+        assert STAGES.index(there) < STAGES.index(here), (
+            f"{name} must not import {imported}: it lies to its right"
+        )
+
+
+@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+def test_making_and_running_do_not_know_each_other(name: str, tree: ast.Module) -> None:
+    wings = ({"build", "package"}, {"engine", "measure"})
+    for one, other in (wings, wings[::-1]):
+        if room(name) in one:
+            met = [
+                there
+                for there, _ in imports(tree)
+                if room(there.removeprefix("edgeship.")) in other and there.startswith("edgeship.")
+            ]
+            assert not met, f"{name} imports {met}"
+
+
+@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+def test_heavy_libraries_have_one_door_and_are_imported_late(name: str, tree: ast.Module) -> None:
+    for imported, at_once in imports(tree):
+        library = imported.split(".")[0]
+        if library in HEAVY:
+            assert name in HEAVY[library], f"{name} imports {library}; only {HEAVY[library]} may"
+            assert not at_once, f"{name} imports {library} when it is imported; do it inside a function"
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"utils", "common", "base", "helpers", "manager"}
+    assert not [name for name, _ in modules() if name.split(".")[-1] in drawers]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["cache", "ls"], ["model", "ls", "--json"]])
+def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from edgeship.cli import main\n"
+        f"code = main({arguments!r})\n"
+        f"loaded = sorted(set(sys.modules) & {set(HEAVY) | {'numpy', 'tokenizers', 'jinja2'}!r})\n"
+        "print(loaded, file=sys.stderr); sys.exit(code or bool(loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
