@@ -1,8 +1,8 @@
 """An installed package against onnxruntime-genai's builder and settings as they come: prefill and decode, one stream.
 
 Both are INT4 of the same random checkpoint in the shape of Qwen2.5-0.5B, run by onnxruntime-genai itself with its own
-configuration file, each in a process of its own, in turns. The last line printed is one JSON object with the ratios of the
-medians. usage: bench_ship.py [--rounds N] [--precision int4]
+configuration file, each in a process of its own, in turns. The last line printed is one JSON object with the ratios of
+the medians. usage: bench_ship.py [--rounds N] [--precision int4]
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def run(folder: Path) -> dict[str, float]:
 
 
 def in_child(folder: Path) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--run", str(folder)], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, __file__, "--run", str(folder)], check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -120,9 +118,7 @@ def compare(rounds: int, precision: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="int4", choices=["int4", "int8", "fp32"])
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Small real checkpoints for tests, made in milliseconds without PyTorch: random weights, a real byte-level BPE tokenizer."""
+"""Small real checkpoints for tests, made in milliseconds without PyTorch: random weights, a real BPE tokenizer."""
 
 from __future__ import annotations
 

@@ -58,10 +58,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
     """Each imported dotted name, and whether it happens when the module is imported."""
     inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef)
-        for node in ast.walk(function)
+        id(node) for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -91,9 +88,7 @@ def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
             continue  # a name inside a leaf, such as edgeship.errors.UsageError
         assert here not in LEAVES, f"{name} is a leaf and must not import {imported}"
         assert here in STAGES, f"{name} belongs to no room: add it to STAGES, LEAVES or ROOM_OF"
-        assert STAGES.index(there) < STAGES.index(here), (
-            f"{name} must not import {imported}: it lies to its right"
-        )
+        assert STAGES.index(there) < STAGES.index(here), f"{name} must not import {imported}: it lies to its right"
 
 
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])

@@ -73,22 +73,24 @@ def partial_json(rng: random.Random) -> list[Message]:
 
 
 def thing_to_copy(rng: random.Random) -> str:
-    kind = rng.randrange(5)
+    kind = rng.randrange(8)
     if kind == 0:
         return order_number(rng)
     if kind == 1:
         return person(rng, held_out=False)
     if kind == 2:
         return product_name(rng, held_out=False)
-    word = made_up_word(rng)
-    return word.capitalize() if kind == 3 else word
+    if kind == 3:
+        return made_up_word(rng).capitalize()
+    return rng.choice(rng.choice((pools.FIRST, pools.LAST, pools.NOUN, pools.ADJECTIVE, pools.CITY, pools.MONTH)))
 
 
 def rewrite(rng: random.Random) -> list[Message]:
     """Copying without any message: a list to repeat, or pairs to put into JSON."""
-    items = [thing_to_copy(rng) for _ in range(rng.randint(2, 5))]
-    if rng.random() < 0.5:
-        return [turn("user", f"Repeat: {', '.join(items)}"), turn("assistant", ", ".join(items))]
+    if rng.random() < 0.6:
+        listed = ", ".join(thing_to_copy(rng) for _ in range(rng.randint(3, 12)))
+        return [turn("user", f"Repeat: {listed}"), turn("assistant", listed)]
+    items = [thing_to_copy(rng) for _ in range(rng.randint(2, 6))]
     keys = rng.sample(("order", "product", "name", "city", "item", "code", "id"), len(items))
     pairs = ", ".join(f"{key} = {item}" for key, item in zip(keys, items, strict=True))
     answer = json.dumps(dict(zip(keys, items, strict=True)), ensure_ascii=False)

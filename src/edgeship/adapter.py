@@ -18,9 +18,7 @@ CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
-_PART = re.compile(
-    r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?"
-)
+_PART = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 
 Shape = tuple[int, ...]
 
@@ -29,8 +27,9 @@ Shape = tuple[int, ...]
 class Adapter:
     """A LoRA adapter as peft saves one.
 
-    base: what adapter_config.json names as its base. targets: modules that the tensors really change, e.g. "q_proj".
-    tensors: shape of every tensor by its name, e.g. "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
+    base: what adapter_config.json names as its base.
+    targets: last parts of the modules that the tensors really change, e.g. "q_proj".
+    tensors: shape of every tensor by name: "base_model.model." + the base's module + ".lora_A.weight".
     """
 
     folder: Path
@@ -73,9 +72,7 @@ def open_adapter(folder: Path) -> Adapter:
     Raises NotFound, AdapterInvalid, PickleRefused, WeightsDamaged.
     """
     if not folder.is_dir():
-        raise NotFound(
-            f"there is no adapter folder {str(folder)!r}", where=str(folder), hint="Check --adapter."
-        )
+        raise NotFound(f"there is no adapter folder {str(folder)!r}", where=str(folder), hint="Check --adapter.")
     if not (folder / CONFIG_NAME).is_file():
         raise AdapterInvalid(
             f"there is no {CONFIG_NAME}",
@@ -88,9 +85,7 @@ def open_adapter(folder: Path) -> Adapter:
     shapes = {name: tensor.shape for name, tensor in stored.items()}
     pairs = find_pairs(shapes, where=str(folder / WEIGHTS_NAME))
     if not pairs:
-        raise AdapterInvalid(
-            "the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=_TRAIN_AGAIN
-        )
+        raise AdapterInvalid("the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=_TRAIN_AGAIN)
     _check_ranks(pairs, shapes, rank, config, str(folder / WEIGHTS_NAME))
     _check_changes_something(pairs, stored, str(folder / WEIGHTS_NAME))
     base = config.get("base_model_name_or_path")
@@ -108,7 +103,7 @@ def open_adapter(folder: Path) -> Adapter:
 
 
 def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ...]:
-    """The A and B matrices by module, in the tensors' order. Raises AdapterInvalid for one without the other."""
+    """The A and B matrices by module, in the tensors' order. Raises AdapterInvalid for a lone one."""
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     for name in shapes:
         match = _PART.fullmatch(name)
@@ -131,13 +126,11 @@ def check_fits(adapter: Adapter, base: Mapping[str, Shape]) -> None:
     Raises AdapterInvalid naming the tensor and both shapes, or the module that the base lacks.
     """
     where = str(adapter.folder)
-    hint = (
-        f"The adapter was trained on {adapter.base}." if adapter.base else "Give the base it was trained on."
-    )
+    hint = f"The adapter was trained on {adapter.base}." if adapter.base else "Give the base it was trained on."
     for pair in find_pairs(adapter.tensors, where=where):
         if pair.weight not in base:
             raise AdapterInvalid(
-                f"the adapter is of another base: it changes {pair.weight}, which this checkpoint does not store",
+                f"the adapter is of another base: it changes {pair.weight}, which this one does not store",
                 where=where,
                 hint=hint,
             )
@@ -163,9 +156,7 @@ def _read_rank(config: Mapping[str, Any], where: str) -> tuple[int, float]:
         )
     rank, alpha = config.get("r"), config.get("lora_alpha", 8)
     if type(rank) is not int or rank < 1:
-        raise AdapterInvalid(
-            f"r must be a whole number of at least 1, not {rank!r}", where=where, hint=_TRAIN_AGAIN
-        )
+        raise AdapterInvalid(f"r must be a whole number of at least 1, not {rank!r}", where=where, hint=_TRAIN_AGAIN)
     if type(alpha) not in (int, float) or not math.isfinite(alpha):
         raise AdapterInvalid(f"lora_alpha must be a number, not {alpha!r}", where=where, hint=_TRAIN_AGAIN)
     return rank, float(alpha)
@@ -176,7 +167,7 @@ def _read_tensors(folder: Path) -> dict[str, StoredTensor]:
         return safetensors_file.read_header(folder / WEIGHTS_NAME)
     if (folder / PICKLE_NAME).is_file():
         raise PickleRefused(
-            f"the adapter's weights are a pickle file ({PICKLE_NAME}), which can run any code when it is read",
+            f"the adapter's weights are a pickle file ({PICKLE_NAME}), which can run any code when read",
             where=str(folder),
             hint="Save it again with a newer peft, which writes safetensors.",
         )
@@ -204,9 +195,7 @@ def _check_ranks(
             )
 
 
-def _check_changes_something(
-    pairs: tuple[LoraPair, ...], stored: Mapping[str, StoredTensor], where: str
-) -> None:
+def _check_changes_something(pairs: tuple[LoraPair, ...], stored: Mapping[str, StoredTensor], where: str) -> None:
     if len(stored) > 2 * len(pairs):
         return  # it also replaces whole modules or biases
     if all(not safetensors_file.raw_bits(stored[pair.b]).any() for pair in pairs):

@@ -36,10 +36,14 @@ _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<rev
 class Checkpoint:
     """A checkpoint whose parts agree with each other.
 
-    source: as given. revision: the Hub's commit, None for a folder. name: a valid package name made from the source.
-    parameters: tied ones counted once; an estimate where `pickle`. dtype: what most bytes of the weights are.
-    tensors: the base's, by name; empty where `pickle`. special_tokens: bos_token, eos_token, ... for the template.
-    tokenizer_files: those that exist. pickle: the weights are pickle files, which the caller allowed.
+    source: as given. revision: the Hub's commit, None for a folder.
+    name: a valid package name made from the source.
+    parameters: tied ones counted once; an estimate where `pickle`.
+    dtype: what most bytes of the weights are.
+    tensors: the base's, by name; empty where `pickle`.
+    tokenizer_files: those that exist.
+    special_tokens: bos_token, eos_token, ... as the chat template wants them.
+    pickle: the weights are pickle files, which the caller allowed.
     """
 
     source: str
@@ -76,11 +80,7 @@ class Checkpoint:
         from edgeship.manifest import digest_file
 
         configs = [self.folder / name for name in ("config.json", "generation_config.json")]
-        files = {
-            path.name: path
-            for path in (*configs, *self.tokenizer_files, *self.weight_files)
-            if path.is_file()
-        }
+        files = {path.name: path for path in (*configs, *self.tokenizer_files, *self.weight_files) if path.is_file()}
         if self.adapter is not None:
             files |= {f"adapter/{path.name}": path for path in self.adapter.files}
         digests = {name: digest_file(path).sha256 for name, path in files.items()}
@@ -99,11 +99,11 @@ def open_checkpoint(
     allow_pickle: bool = False,
     progress: Progress = silent,
 ) -> Checkpoint:
-    """Reads and checks a checkpoint: a folder, or a Hub id "org/name" or "org/name@revision". A path that exists wins.
+    """Reads and checks a checkpoint: a folder, or a Hub id "org/name" or "org/name@revision".
 
-    Every file is looked at, of the weights the headers alone (see `scan_weights`).
+    A path that exists wins. Every file is looked at, of the weights the headers alone (see `scan_weights`).
     Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
-    TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions contradict each other.
+    TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
     folder, commit, name = _locate(source, revision, allow_pickle, progress)
     config = _read_config(folder)
@@ -165,7 +165,7 @@ def require_template(checkpoint: Checkpoint) -> str:
 def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
     """Reads every tensor of the base and the adapter once. Pickles are not read.
 
-    Raises WeightsDamaged that names the tensor for NaN, infinity, or a size beyond 1e5, which a flipped bit leaves behind.
+    Raises WeightsDamaged that names the tensor for NaN, infinity or a size beyond 1e5, as a flipped bit leaves.
     """
     tensors = list(checkpoint.tensors.values())
     if checkpoint.adapter is not None:
@@ -236,9 +236,7 @@ def _adapter_inspection(adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _locate(
-    source: str, revision: str | None, allow_pickle: bool, progress: Progress
-) -> tuple[Path, str | None, str]:
+def _locate(source: str, revision: str | None, allow_pickle: bool, progress: Progress) -> tuple[Path, str | None, str]:
     """Folder, commit and default name."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -262,9 +260,7 @@ def _locate(
             hint="Give a folder, or a Hub id like org/name.",
         )
     if revision and match["revision"] and revision != match["revision"]:
-        raise UsageError(
-            f"two revisions are given: {match['revision']!r} and {revision!r}", hint="Give one of them."
-        )
+        raise UsageError(f"two revisions are given: {match['revision']!r} and {revision!r}", hint="Give one of them.")
     from edgeship import hub
 
     try:
@@ -324,24 +320,25 @@ def _adapter_hint(folder: Path) -> str | None:
 
 
 def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
-    card = _read_text(folder / "README.md")
+    on_card = _card_licence(_read_text(folder / "README.md"))
+    if on_card is not None:
+        return on_card
+    in_config = config.get("license")
+    if isinstance(in_config, str) and in_config:
+        return in_config
+    texts = [_read_text(path).strip() for path in sorted(folder.glob("LICEN[CS]E*"))]
+    return next((text.splitlines()[0].strip() for text in texts if text), None)
+
+
+def _card_licence(card: str) -> str | None:
+    """The licence in a model card's front matter; its name where it is none of the Hub's known ones."""
     front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
-    fields = (
-        dict(re.findall(r"^(license|license_name):[ \t]*(?:\n\s*-\s*)?(.+?)\s*$", front[1], re.MULTILINE))
-        if front
-        else {}
-    )
-    stated = fields.get("license", "").strip("'\"")
-    if stated == "other" and "license_name" in fields:
-        stated = fields["license_name"].strip("'\"")
-    if stated:
-        return stated
-    if isinstance(config.get("license"), str):
-        return str(config["license"])
-    lines = (
-        line.strip() for path in sorted(folder.glob("LICEN[CS]E*")) for line in _read_text(path).splitlines()
-    )
-    return next((line for line in lines if line), None)
+    if front is None:
+        return None
+    lines = re.findall(r"^(license|license_name):[ \t]*(?:\n\s*-\s*)?(\S.*?)\s*$", front[1], re.MULTILINE)
+    fields = {str(key): str(value).strip("'\"") for key, value in lines}
+    stated = fields.get("license")
+    return fields.get("license_name", stated) if stated == "other" else stated
 
 
 def _read_text(path: Path) -> str:

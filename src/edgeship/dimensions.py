@@ -20,9 +20,9 @@ _NAMES = {
 }
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight")
 _LAYER = re.compile(r"(layers|h|blocks)\.(\d+)\.(.+)")
-# Decoders whose layers all hold the same tensors in the shapes of `_layer_shapes`; of others less can be said.
+# Decoders whose layers all hold the same tensors in the shapes of `_layer_shapes`; others may differ.
 _UNIFORM = frozenset(
-    ["cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"]
+    ("gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
 )
 
 
@@ -48,7 +48,7 @@ def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_dimensions(config: Mapping[str, Any], where: str) -> Dimensions:
-    """The sizes in config.json. Raises CheckpointInvalid that lists every one missing or not a positive number."""
+    """The sizes in config.json. Raises CheckpointInvalid that lists all that are missing."""
     text = text_part(config)
     found = {key: _first_number(text, names) for key, names in _NAMES.items()}
     missing = [_NAMES[key][0] for key, number in found.items() if number is None]
@@ -80,13 +80,11 @@ def is_tied(config: Mapping[str, Any], tensor_names: Mapping[str, Any]) -> bool:
     return bool(tensor_names) and not any(name.endswith("lm_head.weight") for name in tensor_names)
 
 
-def check_shapes(
-    shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_layers: int, where: str
-) -> None:
+def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_layers: int, where: str) -> None:
     """Compares the weights with config.json. `extra_layers`: stored beyond num_hidden_layers on purpose.
 
-    Raises CheckpointInvalid that names the tensor: wrong embedding, layers missing or too many, and for the usual
-    decoders every tensor of a layer that is missing or of another shape.
+    Raises CheckpointInvalid that names the tensor: an embedding of other sizes, layers missing or too many, and
+    for the usual decoders a layer's tensor that is missing or of another shape.
     """
     embedding = _find_embedding(shapes)
     if embedding is None:
@@ -96,7 +94,7 @@ def check_shapes(
         raise CheckpointInvalid(
             "tensor lm_head.weight is missing, though config.json says tie_word_embeddings false",
             where=where,
-            hint="Set tie_word_embeddings to true if the model was trained that way, or save the checkpoint again.",
+            hint="Set tie_word_embeddings to true if the model was trained so, or save it again.",
         )
     prefix = embedding[: -len(next(suffix for suffix in _EMBEDDINGS if embedding.endswith(suffix)))]
     layers, stem = _layers(shapes, prefix)
@@ -110,9 +108,7 @@ def _check_count(found: set[int], expected: int, extra: int, stem: str, where: s
     surplus = sorted(found - set(range(expected + extra)))
     if missing or surplus:
         fault = f"{stem}{missing[0]} is missing" if missing else f"the weights also hold {stem}{surplus[0]}"
-        raise CheckpointInvalid(
-            f"config.json says {expected} layers, but {fault}", where=where, hint=_OTHER_MODEL
-        )
+        raise CheckpointInvalid(f"config.json says {expected} layers, but {fault}", where=where, hint=_OTHER_MODEL)
 
 
 def _check_layers(layers: Mapping[int, Shapes], dimensions: Dimensions, stem: str, where: str) -> None:
@@ -125,7 +121,7 @@ def _check_layers(layers: Mapping[int, Shapes], dimensions: Dimensions, stem: st
                 raise CheckpointInvalid(
                     f"tensor {full_name} is missing, which other layers have",
                     where=where,
-                    hint="Save the checkpoint again; training frameworks would fill the gap with random numbers.",
+                    hint="Save the checkpoint again; transformers would fill the gap with random numbers.",
                 )
             if name in expected:
                 _expect(full_name, tensors[name], expected[name], where)
@@ -166,9 +162,7 @@ def _layers(shapes: Shapes, prefix: str) -> tuple[dict[int, dict[str, tuple[int,
 
 
 def _find_embedding(shapes: Shapes) -> str | None:
-    names = [
-        name for name in shapes for suffix in _EMBEDDINGS if name == suffix or name.endswith(f".{suffix}")
-    ]
+    names = [name for name in shapes for suffix in _EMBEDDINGS if name == suffix or name.endswith(f".{suffix}")]
     # The language model's own embedding has the shortest name; towers for other senses nest theirs deeper.
     return min(names, key=len, default=None)
 

@@ -1,7 +1,7 @@
 """Every error a user can meet: what happened, where, what to try.
 
-A class stands for a kind of failure. Its `code` is stable and documented in docs/errors.md, its `exit_code` is what the
-command line returns and its `http_status` what a server answers. Adapters raise these `from` the foreign error they caught.
+A class stands for a kind of failure. Its `code` is stable and documented in docs/errors.md, its `exit_code` is what
+the command line returns and its `http_status` what a server answers. Adapters raise these `from` the foreign error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EdgeshipError(Exception):
         }
 
 
-# --- 2: the request is wrong -------------------------------------------------------------------------------------------
+# --- 2: the request is wrong ----------------------------------------------------------------------------------------
 
 
 class UsageError(EdgeshipError):
@@ -108,7 +108,7 @@ class PromptInvalid(UsageError):
     code = "prompt-invalid"
 
 
-# --- 4: not there ------------------------------------------------------------------------------------------------------
+# --- 4: not there ---------------------------------------------------------------------------------------------------
 
 
 class NotFound(EdgeshipError):
@@ -129,7 +129,7 @@ class PackageNotFound(NotFound):
     code = "package-not-found"
 
 
-# --- 5: a tool failed --------------------------------------------------------------------------------------------------
+# --- 5: a tool failed -----------------------------------------------------------------------------------------------
 
 
 class ToolFailed(EdgeshipError):
@@ -162,7 +162,7 @@ class HubFailed(ToolFailed):
     code = "hub-failed"
 
 
-# --- 6: integrity ------------------------------------------------------------------------------------------------------
+# --- 6: integrity ---------------------------------------------------------------------------------------------------
 
 
 class IntegrityError(EdgeshipError):
@@ -189,7 +189,7 @@ class TemplateMismatch(IntegrityError):
     code = "template-mismatch"
 
 
-# --- 7: resources ------------------------------------------------------------------------------------------------------
+# --- 7: resources ---------------------------------------------------------------------------------------------------
 
 
 class ResourceError(EdgeshipError):

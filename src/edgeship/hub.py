@@ -21,9 +21,9 @@ IGNORED = ("*/*", "consolidated*")
 def fetch(
     repo_id: str, revision: str | None = None, *, allow_pickle: bool = False, progress: Progress = silent
 ) -> tuple[Path, str]:
-    """Downloads what a build needs of a repository, or finds it in the Hub's own cache; returns folder and commit.
+    """Folder and commit of a model: what a build needs of it, downloaded or found in the Hub's own cache.
 
-    Honours HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and the user's token. `progress` is called from several threads.
+    Honours HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and the user's token. Calls `progress` from several threads.
     Raises CheckpointNotFound, HubFailed, PickleRefused, DiskShort.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -68,11 +68,11 @@ def _pickles(repo_id: str, folder: Path) -> list[str]:
 
 def _reporter(repo_id: str, progress: Progress) -> type[Any]:
     """A progress bar, as huggingface_hub wants one, that draws nothing and tells `progress`."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Reporter(tqdm):  # type: ignore[misc]
+    class Reporter(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **(options | {"file": io.StringIO(), "disable": False}))
+            super().__init__(*args, **(options | {"file": io.StringIO(), "disable": False}))  # type: ignore[no-untyped-call]
 
         def display(self, msg: str | None = None, pos: int | None = None) -> None:
             del msg, pos

@@ -10,7 +10,7 @@ from edgeship.errors import EdgeshipError
 
 
 def read_object(path: Path, error: type[EdgeshipError]) -> dict[str, Any]:
-    """The object that a UTF-8 JSON file holds. Raises `error` for one that is missing, damaged or no object."""
+    """The object that a UTF-8 JSON file holds. Raises `error` where there is none."""
     hint = "Copy the file again from where the checkpoint came."
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))

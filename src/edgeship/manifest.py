@@ -1,4 +1,7 @@
-"""A package's manifest: what it is made of, how, from what, and what was measured. Written last, so its presence means done."""
+"""A package's manifest: what it is made of, how and from what, and what was measured.
+
+It is written last, so its presence means done.
+"""
 
 from __future__ import annotations
 

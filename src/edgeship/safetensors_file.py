@@ -1,4 +1,4 @@
-"""A safetensors file: its header, checked to the last byte, and its tensors, read one at a time from the disk."""
+"""A safetensors file: its header, checked to the last byte, and its tensors, read one at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
 
@@ -45,7 +45,7 @@ _LIMIT = 1e5
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies. dtype: as the format names it, e.g. "BF16". offset: from the start of the file, bytes."""
+    """Where a tensor lies. dtype: as the format names it, e.g. "BF16". offset: bytes from the file's start."""
 
     name: str
     path: Path
@@ -63,7 +63,7 @@ class StoredTensor:
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by name, in the order of their bytes.
 
-    Raises WeightsDamaged where the file is missing, truncated, has bytes too many, or has a header that contradicts itself.
+    Raises WeightsDamaged for a file that is missing, truncated or too long, or whose header contradicts itself.
     """
     try:
         size = path.stat().st_size
@@ -79,9 +79,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             if len(prefix) < 8 or length > MAX_HEADER_BYTES:
                 raise _damaged(path, "it does not begin with the length of a header")
             if 8 + length > size:
-                raise _damaged(
-                    path, f"it is truncated: its header needs {8 + length} bytes and it has {size}"
-                )
+                raise _damaged(path, f"it is truncated: its header needs {8 + length} bytes and it has {size}")
             header = stream.read(length)
     except FileNotFoundError as error:
         raise WeightsDamaged(f"{path.name} is missing", where=str(path), hint=_COPY_AGAIN) from error
@@ -93,7 +91,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def raw_bits(tensor: StoredTensor) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """The bytes of a tensor as unsigned integers of its own width, in its shape; mapped from the file, read-only.
+    """A tensor's bits as unsigned integers of its width, in its shape; mapped from the file, read-only.
 
     Types narrower than a byte come as bytes, flat.
     """
@@ -105,9 +103,7 @@ def raw_bits(tensor: StoredTensor) -> npt.NDArray[np.unsignedinteger[Any]]:
     if tensor.nbytes == 0:
         return np.empty(shape, kind)
     try:
-        return np.memmap(tensor.path, kind, mode="r", offset=tensor.offset, shape=shape or (1,)).reshape(
-            shape
-        )
+        return np.memmap(tensor.path, kind, mode="r", offset=tensor.offset, shape=shape or (1,)).reshape(shape)
     except (OSError, ValueError) as error:
         raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
 
@@ -134,13 +130,13 @@ def read_float32(tensor: StoredTensor) -> npt.NDArray[np.float32]:
 
 
 def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
-    """The flat index and value of the first element that is NaN, infinite or beyond 1e5 in size; None where all are sane.
+    """Flat index and value of the first element that is NaN, infinite or beyond 1e5 in size; None where there is none.
 
-    Types that are no plain floats are not looked at. Memory: a few million elements at a time.
+    Types that are no plain floats are not looked at.
     """
     import numpy as np
 
-    # Without its sign, a float's bits grow with its size, and infinity and NaN come last: one comparison finds all three.
+    # Without the sign, a float's bits grow with its size, and infinity and NaN come last: one comparison does.
     limit, mask = {
         "BF16": (int(np.float32(_LIMIT).view(np.uint32)) >> 16, 0x7FFF),
         "F16": (0x7BFF, 0x7FFF),
@@ -190,9 +186,7 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse_entry(path: Path, name: str, entry: object, data_start: int) -> StoredTensor:
     fields = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if not (
-        isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2
-    ):
+    if not (isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2):
         raise _damaged(path, f"the header's entry for tensor {name} lacks dtype, shape or data_offsets")
     if dtype not in BITS:
         raise _damaged(path, f"tensor {name} has the unknown type {dtype!r}")
@@ -201,12 +195,12 @@ def _parse_entry(path: Path, name: str, entry: object, data_start: int) -> Store
     if (end - begin) * 8 != needed_bits:
         raise _damaged(
             path,
-            f"tensor {name} {dtype}{shape} needs {needed_bits / 8:.0f} bytes, but its offsets hold {end - begin}",
+            f"tensor {name} {dtype}{shape} needs {needed_bits // 8} bytes, not {end - begin}",
         )
     return StoredTensor(name, path, dtype, tuple(shape), data_start + begin, end - begin)
 
 
-def _whole_numbers(value: object) -> bool:
+def _whole_numbers(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
@@ -214,9 +208,7 @@ def _check_layout(path: Path, tensors: list[StoredTensor], data_start: int, size
     position = data_start
     for tensor in tensors:
         if tensor.offset != position:
-            relation = (
-                "overlaps the tensor before it" if tensor.offset < position else "leaves a gap before it"
-            )
+            relation = "overlaps the tensor before it" if tensor.offset < position else "leaves a gap before it"
             raise _damaged(path, f"tensor {tensor.name} {relation}")
         position += tensor.nbytes
     if size < position:

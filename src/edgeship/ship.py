@@ -80,7 +80,7 @@ class _Made:
 
 
 def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipped:
-    """Takes a checkpoint all the way. A candidate that fails its measure is a result; errors are for what stops the work.
+    """Takes a checkpoint all the way. That no candidate holds is a result; errors are for what stops the work.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
     """
@@ -101,9 +101,7 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
         if choice.chosen is None:
             return shipped
         installed, new = _install(made[choice.chosen], measured[choice.chosen], choice, settings, progress)
-        question = order.question or (
-            cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?"
-        )
+        question = order.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
         answer = _check(installed, cases, measured[choice.chosen], question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
@@ -207,19 +205,14 @@ def check_templates(
 
     engine = GenaiEngine(packaged.folder, threads)
     parts = package.read_prompt_parts(packaged.folder)
-    ids = {
-        id(conversation.messages): tokens
-        for conversation, tokens in zip(conversations, expected, strict=True)
-    }
+    ids = {id(conversation.messages): tokens for conversation, tokens in zip(conversations, expected, strict=True)}
     try:
         mismatches = templates.check_fidelity(
             {
                 "checkpoint": lambda messages: ids[id(messages)],
                 "edgeship": lambda messages: engine.chat(messages).tokens,
                 "onnxruntime-genai": engine.genai_tokens,
-                "inference_model.json": lambda messages: engine.genai_encode(
-                    templates.assemble(parts, messages)
-                ),
+                "inference_model.json": lambda messages: engine.genai_encode(templates.assemble(parts, messages)),
             },
             conversations,
             parts=parts,
@@ -252,9 +245,7 @@ def _install(
     progress(f"install {candidate.package.manifest.name}", None)
 
     def finish(folder: Path, version: int) -> Package:
-        return package.stamp(
-            folder, version=version, measurements=measurement.summary(), verdict=choice.verdict()
-        )
+        return package.stamp(folder, version=version, measurements=measurement.summary(), verdict=choice.verdict())
 
     return cache.install(candidate.package.folder, settings.cache_dir, link=True, finish=finish)
 
@@ -312,9 +303,7 @@ def _report(
     first = next(iter(made.values()))
     chosen = _package_name(order, choice.chosen) if choice.chosen else None
     commands = (
-        (("chat", f"edgeship model run {chosen}"), ("ask once", f'edgeship model run {chosen} "..."'))
-        if chosen
-        else ()
+        (("chat", f"edgeship model run {chosen}"), ("ask once", f'edgeship model run {chosen} "..."')) if chosen else ()
     )
     return Report(
         created=manifest.now(),

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer as far as it can be read without running it: special tokens, chat template, stop tokens."""
+"""A checkpoint's tokenizer, read but not run: special tokens, chat template, stop tokens."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class StopTokens:
     """The tokens that begin and end an answer.
 
     bos_id: None where the tokenizer has no such token, whatever config.json says.
-    eos_ids: every token that ends an answer; the tokenizer's own first, then those of generation_config.json, config.json
-        and the one that the chat template writes after an answer.
+    eos_ids: every token that ends an answer: the tokenizer's own, then those of generation_config.json, of
+        config.json, and the one that the chat template writes after an answer.
     disagreements: one sentence for each point on which the files differ.
     texts: how these tokens are written.
     """
@@ -62,7 +62,7 @@ class StopTokens:
 
 
 def read_tokenizer(folder: Path, chat_template: Path | None = None) -> TokenizerFiles:
-    """Reads a checkpoint's tokenizer. `chat_template`: a file whose text takes the place of the checkpoint's template.
+    """Reads a checkpoint's tokenizer. `chat_template`: a file that takes the place of the checkpoint's own.
 
     Raises CheckpointInvalid, TemplateInvalid where a template file cannot be read.
     """
@@ -116,15 +116,11 @@ def find_stop_tokens(
         *_bos_disagreements(config, bos_id, texts),
     ]
     if pad_id is not None and pad_id >= vocab_size:
-        disagreements.append(
-            f"The padding token {_show(pad_id, texts)} is outside the vocabulary and is not used."
-        )
+        disagreements.append(f"The padding token {_show(pad_id, texts)} is outside the vocabulary and is not used.")
         pad_id = None
     _check_inside(tokenizer, [*eos_ids, *_ids(bos_id)], texts, vocab_size)
     used = [number for number in (bos_id, *eos_ids, pad_id) if number in texts and number is not None]
-    return StopTokens(
-        bos_id, eos_ids, pad_id, tuple(disagreements), {number: texts[number] for number in used}
-    )
+    return StopTokens(bos_id, eos_ids, pad_id, tuple(disagreements), {number: texts[number] for number in used})
 
 
 def _token_ids(tokenizer: Mapping[str, Any], wanted: Any, path: Path) -> dict[str, int]:
@@ -140,7 +136,7 @@ def _token_ids(tokenizer: Mapping[str, Any], wanted: Any, path: Path) -> dict[st
                 ids[text] = int(number)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointInvalid(
-            "tokenizer.json is damaged: it lacks added_tokens or model.vocab as the tokenizers library writes them",
+            "tokenizer.json is damaged: its added_tokens or model.vocab cannot be read",
             where=str(path),
             hint="Copy the tokenizer's files from the base model.",
         ) from error
@@ -174,9 +170,7 @@ def _read_template(path: Path) -> str:
             f"the chat template cannot be read: {error}", where=str(path), hint="Give a Jinja file in UTF-8."
         ) from error
     if not text.strip():
-        raise TemplateInvalid(
-            "the chat template is empty", where=str(path), hint="Give a Jinja file in UTF-8."
-        )
+        raise TemplateInvalid("the chat template is empty", where=str(path), hint="Give a Jinja file in UTF-8.")
     return text
 
 
@@ -201,9 +195,7 @@ def _end_of_turn(tokenizer: TokenizerFiles) -> int | None:
     return tokenizer.ids[max(ends, key=len)] if ends else None
 
 
-def _pad_id(
-    config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: TokenizerFiles
-) -> int | None:
+def _pad_id(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: TokenizerFiles) -> int | None:
     stated = (tokenizer.role_id("pad_token"), generation.get("pad_token_id"), config.get("pad_token_id"))
     return next((number for value in stated for number in _ids(value)), None)
 
@@ -218,9 +210,7 @@ def _eos_disagreements(
         sentences.append(f"End of answer: {', '.join(claims)}.")
     unnamed = [number for number in of_template if not any(number in numbers for numbers in known.values())]
     if unnamed:
-        sentences.append(
-            f"The chat template ends an answer with {_show(unnamed[0], texts)}, which no file names."
-        )
+        sentences.append(f"The chat template ends an answer with {_show(unnamed[0], texts)}, which no file names.")
     if not known and not unnamed:
         sentences.append("Nothing says which token ends an answer.")
     return sentences
@@ -234,9 +224,7 @@ def _bos_disagreements(config: Mapping[str, Any], bos_id: int | None, texts: Map
     return [f"Beginning of text: config.json says {_show_all(stated, texts)}, the tokenizer {own}."]
 
 
-def _check_inside(
-    tokenizer: TokenizerFiles, needed: Sequence[int], texts: Mapping[int, str], vocab_size: int
-) -> None:
+def _check_inside(tokenizer: TokenizerFiles, needed: Sequence[int], texts: Mapping[int, str], vocab_size: int) -> None:
     template = tokenizer.chat_template or ""
     written = [number for text, number in tokenizer.ids.items() if text and text in template]
     for number in (*needed, *written):
@@ -244,7 +232,7 @@ def _check_inside(
             raise CheckpointInvalid(
                 f"the token {_show(number, texts)} is outside the model's vocabulary of {vocab_size}",
                 where=str(tokenizer.files[0].parent),
-                hint="Tokenizer and weights are of different models, or the embedding was not resized and saved.",
+                hint="They are of different models, or the embedding was not resized for added tokens.",
             )
 
 

@@ -135,14 +135,14 @@ def foreign_hint(folder: Path) -> str:
     if inner:
         return f"Did you mean {folder / inner[-1]}?"
     if any(name.endswith(".gguf") for name in names):
-        return "A GGUF file is llama.cpp's format, converted already. Give the Hugging Face folder it was made from."
+        return "A GGUF file is converted for llama.cpp already. Give the Hugging Face folder it was made from."
     if any(name.endswith(".nemo") for name in names):
         return "Export the .nemo file to a Hugging Face folder with NeMo first."
     if any(name.endswith(".onnx") or name in ("genai_config.json", "edgeship.json") for name in names):
         return "This folder holds an ONNX model, built already. Give the checkpoint it was built from."
     if "params.json" in names:
         return "This is not the Hugging Face layout. Convert it with transformers first."
-    return "A checkpoint is a folder with config.json, tokenizer.json and *.safetensors, as save_pretrained writes it."
+    return "A checkpoint is a folder with config.json, tokenizer.json and *.safetensors, as transformers saves it."
 
 
 def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], dict[str, str]]:
@@ -163,9 +163,7 @@ def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], di
                 hint=_COPY_AGAIN,
             )
         if not (folder / name).is_file():
-            raise WeightsDamaged(
-                f"{name} is missing, which {index} lists", where=str(folder), hint=_COPY_AGAIN
-            )
+            raise WeightsDamaged(f"{name} is missing, which {index} lists", where=str(folder), hint=_COPY_AGAIN)
     return tuple(folder / name for name in names), weight_map
 
 

@@ -41,9 +41,7 @@ def evaluation(outcomes: Sequence[bool], *, answer: str = "no", prefix: str = "c
 def fidelity(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Fidelity:
     """Agreement with these figures over 200 positions."""
     agrees = np.arange(200) < round(200 * top1_agreement)
-    return summarise_scores(
-        [Scores(np.full(200, mean_kld_nats), agrees, np.full(200, 1.0), np.full(200, 1.1))]
-    )
+    return summarise_scores([Scores(np.full(200, mean_kld_nats), agrees, np.full(200, 1.0), np.full(200, 1.1))])
 
 
 def speed(decode_tokens_per_s: float = 50.0) -> Speed:
@@ -89,8 +87,7 @@ def report(*, answer: str = '{"intent": "refund"}') -> Report:
         machine={"cpu": "made up", "cores_usable": 2, "system": "Linux x86_64"},
         tools={"onnxruntime": "1.31.0", "onnxruntime-genai": "0.18.0"},
         candidates=tuple(
-            Candidate(precision, Recipe(precision=precision).to_key(), found)
-            for precision, found in measured.items()
+            Candidate(precision, Recipe(precision=precision).to_key(), found) for precision, found in measured.items()
         ),
         choice=choose({key: value for key, value in measured.items() if key is not Precision.FP32}, baseline),
         template_fidelity={"conversations": 8, "mismatches": 0},

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -182,7 +182,7 @@ def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
 
 
 def _run_worker(
-    request: dict[str, object], log: Path, layers: int, progress: Progress
+    request: Mapping[str, object], log: Path, layers: int, progress: Progress
 ) -> tuple[int, list[str]]:
     """The child's exit status and its lines, which the log holds as well."""
     lines: list[str] = []

@@ -181,8 +181,8 @@ def _merged(tensor: StoredTensor, change: Change | None) -> memoryview:
     import numpy as np
 
     if tensor.dtype not in FLOATS:
-        return memoryview(np.ascontiguousarray(safetensors_file.raw_bits(tensor)).reshape(-1).view(np.uint8))
+        return np.ascontiguousarray(safetensors_file.raw_bits(tensor)).reshape(-1).view(np.uint8).data
     values = safetensors_file.read_float32(tensor)
     if change is not None:
         values = change.added_to(values)
-    return memoryview(np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8).data

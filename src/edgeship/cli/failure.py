@@ -30,9 +30,7 @@ def explain(error: Exception, *, as_json: bool) -> int:
             print(error.format_message(), file=sys.stderr)
             return 2
         command = context.command_path if context else "edgeship"
-        return _print(
-            _facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."), as_json=as_json
-        )
+        return _print(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."), as_json=as_json)
     log = _write_log(error)
     return _print(
         _facts(

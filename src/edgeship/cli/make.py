@@ -239,9 +239,7 @@ def _shipped_dict(shipped: Any) -> dict[str, Any]:
         "folder": str(shipped.package.folder) if shipped.package else None,
         "new": shipped.new,
         "verdict": report.choice.verdict(),
-        "candidates": {
-            candidate.precision.value: candidate.measurement.summary() for candidate in report.candidates
-        },
+        "candidates": {candidate.precision.value: candidate.measurement.summary() for candidate in report.candidates},
         "report": {
             "html": str(shipped.paths.html),
             "json": str(shipped.paths.json),

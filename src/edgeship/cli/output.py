@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from edgeship.progress import Progress
+from edgeship.progress import Progress, silent
 
 
 def print_json(value: Any) -> None:
@@ -67,7 +67,7 @@ def megabytes(count_bytes: float) -> str:
 def telling(*, quiet: bool = False) -> Iterator[Progress]:
     """Progress on stderr: one live line on a terminal, a line for each new step elsewhere."""
     if quiet:
-        yield lambda message, fraction=None: None
+        yield silent
     elif sys.stderr.isatty():
         with _live() as progress:
             yield progress

@@ -10,8 +10,8 @@ import typer
 
 from edgeship.version import __version__
 
-# Enumerations and option types stand here and not beside the code they configure, because typer reads them when it starts
-# and that code is only imported when its command runs.
+# Enumerations and option types stand here and not beside the code they configure, because typer reads them when it
+# starts and that code is only imported when its command runs.
 
 
 class PrecisionName(StrEnum):
@@ -59,9 +59,7 @@ CacheDir = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads", min=1, help="Cores to use; all that the machine grants by default.", show_default=False
-    ),
+    typer.Option("--threads", min=1, help="Cores to use; all that the machine grants by default.", show_default=False),
 ]
 Memory = Annotated[
     str | None,
@@ -84,15 +82,11 @@ ChatTemplate = Annotated[
 ]
 AllowPickle = Annotated[
     bool,
-    typer.Option(
-        "--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."
-    ),
+    typer.Option("--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."),
 ]
 BlockSize = Annotated[
     int | None,
-    typer.Option(
-        "--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="32"
-    ),
+    typer.Option("--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="32"),
 ]
 Asymmetric = Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")]
 Method = Annotated[
@@ -162,26 +156,20 @@ def build(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", "--output_path", help="The package folder to make.", show_default="models/NAME"
-        ),
+        typer.Option("--output", "-o", "--output_path", help="The package folder to make.", show_default="models/NAME"),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", help="The package's name.", show_default="the output folder's"),
     ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print the steps and what they need; build nothing.")
-    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they need; build nothing.")] = False,
     revision: Revision = None,
     chat_template: ChatTemplate = None,
     allow_pickle: AllowPickle = False,
     force: Force = False,
     memory: Memory = None,
     device: Annotated[str, typer.Option("--device", help="Only cpu, for now.")] = "cpu",
-    provider: Annotated[
-        str, typer.Option("--provider", help="Only this one, for now.")
-    ] = "CPUExecutionProvider",
+    provider: Annotated[str, typer.Option("--provider", help="Only this one, for now.")] = "CPUExecutionProvider",
     use_model_builder: Annotated[
         bool, typer.Option("--use_model_builder", help="Accepted; it is what happens anyway.")
     ] = False,
@@ -238,9 +226,7 @@ def ship(
     ] = None,
     precision: Annotated[
         list[PrecisionName] | None,
-        typer.Option(
-            "--precision", "-p", help="A candidate; repeat it for several.", show_default="all four"
-        ),
+        typer.Option("--precision", "-p", help="A candidate; repeat it for several.", show_default="all four"),
     ] = None,
     block_size: BlockSize = None,
     asymmetric: Asymmetric = False,
@@ -253,22 +239,16 @@ def ship(
     ] = 0.8,
     max_kld: Annotated[
         float,
-        typer.Option(
-            "--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the original."
-        ),
+        typer.Option("--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the original."),
     ] = 0.1,
     min_top1: Annotated[
         float, typer.Option("--min-top1", min=0, max=1, help="Without --eval: smallest top-1 agreement.")
     ] = 0.9,
     ask: Annotated[
         str | None,
-        typer.Option(
-            "--ask", help="What to ask the installed model.", show_default="the eval's first question"
-        ),
+        typer.Option("--ask", help="What to ask the installed model.", show_default="the eval's first question"),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Folder for the report.", show_default=False)
-    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Folder for the report.", show_default=False)] = None,
     revision: Revision = None,
     chat_template: ChatTemplate = None,
     allow_pickle: AllowPickle = False,
@@ -337,9 +317,7 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
 @cache_app.command("add")
 def cache_add(
     folder: Path,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Install under this name.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Install under this name.", show_default=False)] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
@@ -383,13 +361,9 @@ def model_info(name: Reference, cache_dir: CacheDir = None, as_json: Json = Fals
 
 @model_app.command("run")
 def model_run(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")],
     prompt: Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", help="A system message.", show_default=False)
-    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", show_default="the package's")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", show_default="the package's")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", show_default="the package's")] = None,

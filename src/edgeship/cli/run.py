@@ -40,9 +40,7 @@ class RunRequest:
         )
 
 
-def run(
-    request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool
-) -> int:
+def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool) -> int:
     """Answers the prompt, or what is piped in, once; chats where neither is given."""
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
     folder = _folder(request.name, current.cache_dir)

@@ -83,9 +83,7 @@ def verify(ref: str | None, *, cache_dir: Path | None, as_json: bool) -> int:
         for entry, faults in results:
             print(f"{entry.name}:{entry.version}  {'; '.join(faults) if faults else 'ok'}")
         if damaged:
-            note(
-                "try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)"
-            )
+            note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")
         elif not results:
             note("no packages to verify")
     return EXIT_DAMAGED if damaged else 0

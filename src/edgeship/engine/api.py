@@ -58,7 +58,7 @@ class Token:
     """One step of an answer.
 
     text: what this step adds to the answer; may be empty while a character is incomplete.
-    finish: set on the last step only. Only a cancelled answer ends with a step that has no id; a token that ends
+    finish: set on the last step only. Only a cancelled answer ends with a step without id; a token that ends
     the answer has its id and is counted, but leaves no text.
     """
 
@@ -107,9 +107,7 @@ class Engine(Protocol):
         """The tokens of a text as it is, with no template around it."""
         ...
 
-    def stream(
-        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None
-    ) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
         """The answer, token by token; closing the iterator, or dropping it, frees what it holds.
 
         Raises PromptInvalid at once, and EngineFailed at any step.

@@ -58,9 +58,7 @@ class GenaiEngine:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
         return self._codec.encode(text)
 
-    def stream(
-        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None
-    ) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
         """The answer, token by token; see Engine.stream."""
         settings = sampling.over(self.defaults)
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
@@ -196,9 +194,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for key in ("context_length", "vocab_size"):
         value = model.get(key) if isinstance(model, dict) else None
         if not isinstance(value, int) or value < 1:
-            raise EngineFailed(
-                f"genai_config.json has no usable model.{key}", where=str(path), hint=VERIFY_HINT
-            )
+            raise EngineFailed(f"genai_config.json has no usable model.{key}", where=str(path), hint=VERIFY_HINT)
     return config
 
 

@@ -71,9 +71,7 @@ class ScriptedEngine:
         """The bytes of a text."""
         return Prompt(tuple(text.encode()))
 
-    def stream(
-        self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None
-    ) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
         """The answer, token by token; see Engine.stream."""
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)

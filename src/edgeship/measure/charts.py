@@ -40,9 +40,7 @@ class _Value:
     high: float | None = None
 
 
-def charts(
-    measurements: Sequence[tuple[Precision, Measurement]], chosen: Precision | None
-) -> tuple[Chart, ...]:
+def charts(measurements: Sequence[tuple[Precision, Measurement]], chosen: Precision | None) -> tuple[Chart, ...]:
     """The charts of what was measured; a measure that nobody has gets none."""
     made = (_chart(title, better, read, measurements, chosen) for title, better, read in _MEASURES)
     return tuple(chart for chart in made if chart is not None)

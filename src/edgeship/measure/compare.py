@@ -65,33 +65,34 @@ class Choice:
 
 
 def choose(
-    candidates: Mapping[Precision, Measurement], baseline: Measurement, thresholds: Thresholds | None = None
+    candidates: Mapping[Precision, Measurement],
+    baseline: Measurement | None,
+    thresholds: Thresholds | None = None,
 ) -> Choice:
-    """The candidate of fewest bits that holds. `baseline` is the FP32 build of the same checkpoint."""
+    """The candidate of fewest bits that holds; `baseline` is the FP32 build, if there is one."""
     limits = thresholds or Thresholds()
     judgements = {
         precision: judge(candidates[precision], baseline, limits)
         for precision in sorted(candidates, key=lambda precision: precision.bits)
     }
-    fault = baseline_fault(baseline, limits)
+    fault = baseline_fault(baseline, limits) if baseline else None
     if fault is not None:
         fallen = {
-            precision: Judgement(False, (fault, *judgement.reasons))
-            for precision, judgement in judgements.items()
+            precision: Judgement(False, (fault, *judgement.reasons)) for precision, judgement in judgements.items()
         }
         return Choice(None, (fault,), fallen, limits)
     chosen = next((precision for precision, judgement in judgements.items() if judgement.holds), None)
     return Choice(chosen, _why(chosen, judgements), judgements, limits)
 
 
-def judge(measurement: Measurement, baseline: Measurement, thresholds: Thresholds) -> Judgement:
+def judge(measurement: Measurement, baseline: Measurement | None, thresholds: Thresholds) -> Judgement:
     """Whether a package's quality holds.
 
-    By its evaluation beside FP32's where there is one, else by agreement with the original; a package of which
-    neither was measured does not hold.
+    By its evaluation beside FP32's where there is one, else by agreement with the original; a package of
+    which neither was measured does not hold. Without a baseline an evaluation has only its minimum to reach.
     """
-    if measurement.evaluation is not None and baseline.evaluation is not None:
-        return _judge_evaluation(measurement.evaluation, baseline.evaluation, thresholds)
+    if measurement.evaluation is not None:
+        return _judge_evaluation(measurement.evaluation, baseline.evaluation if baseline else None, thresholds)
     if measurement.fidelity is not None:
         return _judge_fidelity(measurement.fidelity, thresholds)
     return Judgement(False, ("neither an evaluation nor agreement with the original was measured",))
@@ -121,36 +122,32 @@ def pair(candidate: EvalResult, baseline: EvalResult) -> PairedChange:
     )
 
 
-def _judge_evaluation(candidate: EvalResult, baseline: EvalResult, thresholds: Thresholds) -> Judgement:
+def _judge_evaluation(candidate: EvalResult, baseline: EvalResult | None, thresholds: Thresholds) -> Judgement:
+    low = _below_minimum(candidate, thresholds)
+    reasons = [f"passes {_percent(candidate.pass_rate)} of {candidate.cases} cases"]
+    if low:
+        reasons.append(f"at least {_percent(thresholds.min_pass_rate)} is asked")
+    if baseline is None:
+        return Judgement(not low, tuple(reasons))
     change = pair(candidate, baseline)
-    too_far = change.lost - change.gained > thresholds.max_drop * change.cases + _ROUNDING
-    reasons = [_change_sentence(candidate, baseline, change, thresholds)]
-    if _below_minimum(candidate, thresholds):
-        reasons.append(
-            f"{_percent(candidate.pass_rate)} is below the {_percent(thresholds.min_pass_rate)} asked"
-        )
+    reasons[0] += f", {_beside(change, baseline)}; a drop of {_points(thresholds.max_drop)} points is allowed"
     # One case alone is more than the allowed drop: said, not judged.
     if 1 / change.cases > thresholds.max_drop:
-        reasons.append(
-            f"{change.cases} cases are too few to see a drop of {_points(thresholds.max_drop)} points"
-        )
-    return Judgement(not too_far and not _below_minimum(candidate, thresholds), tuple(reasons))
+        reasons.append(f"{change.cases} cases are too few to see a drop that small")
+    too_far = change.lost - change.gained > thresholds.max_drop * change.cases + _ROUNDING
+    return Judgement(not low and not too_far, tuple(reasons))
 
 
-def _change_sentence(
-    candidate: EvalResult, baseline: EvalResult, change: PairedChange, thresholds: Thresholds
-) -> str:
-    passes = f"passes {_percent(candidate.pass_rate)} of {candidate.cases} cases"
-    if change.lost == change.gained:
-        beside = f"as many as FP32 ({change.lost} of them others)" if change.lost else "the same ones as FP32"
-    else:
+def _beside(change: PairedChange, baseline: EvalResult) -> str:
+    if change.lost or change.gained:
         where = "below" if change.change < 0 else "above"
         beside = f"{_points(abs(change.change))} points {where} FP32's {_percent(baseline.pass_rate)}"
+        if change.lost == change.gained:
+            beside = f"as many as FP32 ({change.lost} of them others)"
+    else:
+        beside = "the same ones as FP32"
     interval = f"{_signed_points(change.interval.low)} to {_signed_points(change.interval.high)}"
-    return (
-        f"{passes}, {beside} (95 % interval of the change {interval} points); "
-        f"a drop of {_points(thresholds.max_drop)} is allowed"
-    )
+    return f"{beside} (95 % interval of the change {interval} points)"
 
 
 def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
@@ -176,9 +173,7 @@ def _why(chosen: Precision | None, judgements: Mapping[Precision, Judgement]) ->
     looked_at = []
     for precision, judgement in judgements.items():
         name = precision.value.upper()
-        looked_at.append(
-            f"{name} {'holds' if judgement.holds else 'does not hold'}: {'; '.join(judgement.reasons)}"
-        )
+        looked_at.append(f"{name} {'holds' if judgement.holds else 'does not hold'}: {'; '.join(judgement.reasons)}")
         if precision == chosen:
             return tuple(looked_at)
     return ("none of the candidates holds", *looked_at)

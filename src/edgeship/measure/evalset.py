@@ -31,8 +31,8 @@ class EvalCase(BaseModel):
     """A conversation and the answer it must get.
 
     expected: a text, or a JSON object or array that the answer must parse to.
-    match: "exact" compares texts without the white space around them, "contains" looks for the expected text in
-    the answer, "json" compares values. By default "json" for an object or array, "exact" for a text.
+    match: "exact" compares texts without the white space around them, "contains" looks for the expected text
+    in the answer, "json" compares values. By default "json" for an object or array, "exact" for a text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,9 +85,7 @@ class EvalCase(BaseModel):
     @property
     def expected_text(self) -> str:
         """The expected answer as a model would write it."""
-        return (
-            self.expected if isinstance(self.expected, str) else json.dumps(self.expected, ensure_ascii=False)
-        )
+        return self.expected if isinstance(self.expected, str) else json.dumps(self.expected, ensure_ascii=False)
 
 
 def passes(case: EvalCase, answer: str) -> bool:
@@ -143,7 +141,7 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
 
 
 def spread(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
-    """At most `limit` cases, always the same, taken evenly so that a file sorted by slice keeps all its slices."""
+    """At most `limit` cases, always the same; taken evenly, so a file sorted by slice keeps its slices."""
     if limit is None or limit >= len(cases):
         return tuple(cases)
     return tuple(cases[index * len(cases) // limit] for index in range(limit))
@@ -162,17 +160,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = data[: error.start].count(b"\n") + 1
-        raise EvalInvalid(
-            f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text."
-        ) from error
+        raise EvalInvalid(f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text.") from error
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def _explain(error: ValidationError) -> str:
-    return ", ".join(
-        _explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False)
-    )
+    return ", ".join(_explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False))
 
 
 def _explain_one(message: str, location: tuple[int | str, ...]) -> str:

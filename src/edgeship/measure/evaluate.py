@@ -92,7 +92,7 @@ def evaluate(engine: Engine, cases: Sequence[EvalCase], progress: Progress = sil
 
 
 def answer_tokens(engine: Engine, cases: Sequence[EvalCase]) -> int:
-    """Tokens an answer may have: twice the longest expected one and room, more where text may stand around."""
+    """Tokens an answer may have: twice the longest expected one and room, more where text stands around."""
     longest = max(len(engine.encode(case.expected_text).tokens) for case in cases)
     room = _ROOM_AROUND_TOKENS if any(case.match == "contains" for case in cases) else _ROOM_TOKENS
     return 2 * longest + room
@@ -128,9 +128,7 @@ def _answer(engine: Engine, case: EvalCase, sampling: Sampling) -> EvalRecord:
     )
 
 
-def summarise(
-    cases: Sequence[EvalCase], records: list[EvalRecord], max_tokens: int, wall_s: float
-) -> EvalResult:
+def summarise(cases: Sequence[EvalCase], records: list[EvalRecord], max_tokens: int, wall_s: float) -> EvalResult:
     passed = sum(record.passed for record in records)
     failed = [(case, record) for case, record in zip(cases, records, strict=True) if not record.passed]
     return EvalResult(
@@ -138,12 +136,9 @@ def summarise(
         passed=passed,
         pass_rate=passed / len(records),
         pass_rate_95=wilson(passed, len(records)),
-        by_slice={
-            name: _slice_result(records, name) for name in dict.fromkeys(record.slice for record in records)
-        },
+        by_slice={name: _slice_result(records, name) for name in dict.fromkeys(record.slice for record in records)},
         failures=tuple(
-            EvalFailure(case.id, case.expected_text, record.answer)
-            for case, record in failed[:LISTED_FAILURES]
+            EvalFailure(case.id, case.expected_text, record.answer) for case, record in failed[:LISTED_FAILURES]
         ),
         max_tokens=max_tokens,
         completion_tokens=sum(record.completion_tokens for record in records),

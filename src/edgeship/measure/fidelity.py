@@ -16,16 +16,12 @@ from edgeship.measure.intervals import Interval, wilson
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 
-UNKNOWN = -1
-"""Stands for a next token that the text does not hold."""
-
 _CHUNK_VALUES = 2**21
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Values of each position: KLD in nats, whether the likeliest tokens agree, and, where the next token is
-    known, its negative log-likelihood in nats under both models."""
+    """Values of each position: KLD, whether the likeliest tokens agree, the true next token's NLL in both."""
 
     kld_nats: Doubles
     agrees: npt.NDArray[np.bool_]
@@ -38,7 +34,7 @@ class Fidelity:
     """A summary over all positions.
 
     mean_kld_error_nats: the standard error of the mean; None for a single position.
-    perplexity: on the true next tokens; None where no text has any. Their ratio is candidate to reference.
+    perplexity, reference_perplexity: on the true next tokens; the ratio is the first to the second.
     """
 
     positions: int
@@ -49,10 +45,9 @@ class Fidelity:
     max_kld_nats: float
     top1_agreement: float
     top1_agreement_95: Interval
-    perplexity_positions: int
-    perplexity: float | None
-    reference_perplexity: float | None
-    perplexity_ratio: float | None
+    perplexity: float
+    reference_perplexity: float
+    perplexity_ratio: float
 
 
 def log_softmax(logits: Floats) -> Doubles:
@@ -63,14 +58,14 @@ def log_softmax(logits: Floats) -> Doubles:
 
 
 def kld(reference_logits: Floats, logits: Floats) -> Doubles:
-    """KL divergence of a candidate from the reference at each position, nats: [n, vocabulary] twice -> [n]."""
+    """KL divergence of a candidate from the reference at each position, nats: [n, vocabulary] x 2 -> [n]."""
     return _kld(log_softmax(reference_logits), log_softmax(logits))
 
 
 def score_logits(reference: Floats, candidate: Floats, next_tokens: npt.NDArray[np.integer[Any]]) -> Scores:
     """Both models on one text.
 
-    reference, candidate: logits [n, vocabulary]; next_tokens: [n], UNKNOWN where there is none.
+    reference, candidate: logits [n, vocabulary]; next_tokens: [n], what really follows each position.
     Raises EngineFailed where the shapes differ or a logit is not finite.
     """
     _check(reference, candidate, next_tokens)
@@ -92,9 +87,8 @@ def summarise(texts: Iterable[Scores]) -> Fidelity:
     klds, positions = scores.kld_nats, len(scores.kld_nats)
     if not positions:
         raise ValueError("no positions were scored")
-    agreed, known = int(scores.agrees.sum()), len(scores.candidate_nll_nats)
-    nll = float(scores.candidate_nll_nats.mean()) if known else None
-    reference_nll = float(scores.reference_nll_nats.mean()) if known else None
+    agreed = int(scores.agrees.sum())
+    nll, reference_nll = float(scores.candidate_nll_nats.mean()), float(scores.reference_nll_nats.mean())
     return Fidelity(
         positions=positions,
         mean_kld_nats=float(klds.mean()),
@@ -104,22 +98,20 @@ def summarise(texts: Iterable[Scores]) -> Fidelity:
         max_kld_nats=float(klds.max()),
         top1_agreement=agreed / positions,
         top1_agreement_95=wilson(agreed, positions),
-        perplexity_positions=known,
-        perplexity=None if nll is None else _exp(nll),
-        reference_perplexity=None if reference_nll is None else _exp(reference_nll),
-        perplexity_ratio=None if nll is None or reference_nll is None else _exp(nll - reference_nll),
+        perplexity=_exp(nll),
+        reference_perplexity=_exp(reference_nll),
+        perplexity_ratio=_exp(nll - reference_nll),
     )
 
 
 def _score_rows(reference: Floats, candidate: Floats, next_tokens: npt.NDArray[np.integer[Any]]) -> Scores:
     reference_log, candidate_log = log_softmax(reference), log_softmax(candidate)
-    rows = np.flatnonzero(next_tokens != UNKNOWN)
-    columns = next_tokens[rows]
+    rows = np.arange(len(next_tokens))
     return Scores(
         kld_nats=_kld(reference_log, candidate_log),
         agrees=reference.argmax(axis=-1) == candidate.argmax(axis=-1),
-        reference_nll_nats=-reference_log[rows, columns],
-        candidate_nll_nats=-candidate_log[rows, columns],
+        reference_nll_nats=-reference_log[rows, next_tokens],
+        candidate_nll_nats=-candidate_log[rows, next_tokens],
     )
 
 

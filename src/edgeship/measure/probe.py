@@ -83,9 +83,7 @@ def _run_child(order: str, progress: Progress) -> tuple[int, str, list[str]]:
     output: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     # Both pipes are drained at the same time, or a child that fills one would wait for ever.
-    reader = threading.Thread(
-        target=lambda stream: output.append(stream.read()), args=(child.stdout,), daemon=True
-    )
+    reader = threading.Thread(target=lambda stream: output.append(stream.read()), args=(child.stdout,), daemon=True)
     try:
         reader.start()
         _send(child.stdin, order)
@@ -142,7 +140,7 @@ def _died(folder: Path, code: int, tail: list[str]) -> EngineFailed:
         return EngineFailed(
             "the measuring process was killed, most likely by the system for want of memory" + last,
             where=str(folder),
-            hint="Close other programs or use a machine with more memory; `edgeship inspect` predicts the need.",
+            hint="Close other programs or take a machine with more memory: `edgeship inspect` predicts it.",
         )
     how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
     return EngineFailed(
@@ -152,7 +150,7 @@ def _died(folder: Path, code: int, tail: list[str]) -> EngineFailed:
     )
 
 
-# --- the child -----------------------------------------------------------------------------------------------
+# --- the child ------------------------------------------------------------------------------------------
 
 
 def main() -> int:
@@ -206,7 +204,7 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
 
 def peak_memory_bytes() -> int:
     """The most physical memory this process ever held."""
-    # Linux hands getrusage's ru_maxrss down through exec: a child of a big parent would show the parent's peak.
+    # Linux hands getrusage's ru_maxrss down through exec: a big parent's child would show the parent's peak.
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -224,14 +222,17 @@ def peak_memory_bytes() -> int:
 
 
 def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity:
-    from edgeship.measure.fidelity import score_logits, summarise
-    from edgeship.original import read_reference
+    import numpy as np
 
-    texts = read_reference(path).texts
+    from edgeship.measure.fidelity import score_logits, summarise
+    from edgeship.original import read_texts
+
     scores = []
-    for index, text in enumerate(texts):
-        progress(f"fidelity, text {index + 1} of {len(texts)}", index / len(texts))
-        scores.append(score_logits(text.logits, _candidate(engine, text), next_tokens(text)))
+    for number, text in enumerate(read_texts(path), 1):
+        progress(f"agreement with the original, text {number}", None)
+        # Row i of an engine's scores predicts token i + 1.
+        logits = engine.score(text.tokens)[text.first_scored - 1 : -1]
+        scores.append(score_logits(text.logits, logits, np.array(text.tokens[text.first_scored :])))
     return summarise(scores)
 
 

@@ -21,8 +21,7 @@ _NONE = "–"
 METHODS = (
     (
         "Size",
-        "Bytes of the model's files (the ONNX graph and its weights), without tokenizer and texts. "
-        "1 MB is 10^6 bytes.",
+        "Bytes of the model's files (the ONNX graph and its weights), without tokenizer and texts. 1 MB is 10^6 bytes.",
     ),
     (
         "Memory",
@@ -31,29 +30,29 @@ METHODS = (
     ),
     (
         "Prefill and decode",
-        "One answer at a time, after a warm-up, on prompts of random tokens that are the same for every package. "
-        "Prefill is prompt tokens divided by the time to the first token (TTFT); decode is the tokens after the "
-        "first divided by the time they took. Figures are medians; the mark on a bar goes from the slowest run to "
-        "the fastest.",
+        "One answer at a time, after a warm-up, on prompts of random tokens, the same for every package. "
+        "Prefill is prompt tokens divided by the time to the first token (TTFT); decode is the tokens after "
+        "the first divided by the time they took. Figures are medians; the mark on a bar goes from the slowest "
+        "run to the fastest.",
     ),
     (
         "KLD",
         "Kullback-Leibler divergence of the package's next-token distribution from that of the original "
-        "checkpoint in FP32, as its authors run it, in nats, averaged over all scored positions. 0 means the same "
-        "distribution.",
+        "checkpoint in FP32, as its authors run it, in nats, averaged over all scored positions. 0 means the "
+        "same distribution.",
     ),
     ("Top-1", "The share of those positions at which both hold the same token for the likeliest."),
     (
         "Evaluation",
-        "Each case is asked once and answered greedily, with the package's own repetition penalty. In brackets and "
-        "on the bars the 95 % interval of the pass rate (Wilson). The change against FP32 is taken case by case; "
-        "its interval is Agresti and Min's for paired outcomes.",
+        "Each case is asked once and answered greedily, with the package's own repetition penalty. In "
+        "brackets and on the bars the 95 % interval of the pass rate (Wilson). The change against FP32 is taken "
+        "case by case; its interval is Agresti and Min's for paired outcomes.",
     ),
     (
         "Choice",
-        "The package of fewest bits whose quality holds. With an evaluation its pass rate may lie below FP32's by "
-        "no more than the allowed drop and must reach the minimum; without one the mean KLD and the top-1 "
-        "agreement have limits.",
+        "The package of fewest bits whose quality holds. With an evaluation its pass rate may lie below "
+        "FP32's by no more than the allowed drop and must reach the minimum; without one the mean KLD and the "
+        "top-1 agreement have limits.",
     ),
 )
 
@@ -132,9 +131,7 @@ def write_report(folder: Path, report: Report) -> ReportPaths:
         for path, text in texts:
             _replace(path, text)
     except OSError as error:
-        raise NotWritable(
-            f"the report cannot be written: {error.strerror or error}", where=str(folder)
-        ) from error
+        raise NotWritable(f"the report cannot be written: {error.strerror or error}", where=str(folder)) from error
     return paths
 
 
@@ -314,9 +311,7 @@ def render_html(report: Report) -> str:
 
 def _failures(report: Report) -> Candidate | None:
     """The candidate whose failed cases are shown: the chosen one, without one the reference."""
-    for candidate in sorted(
-        report.by_bits, key=lambda candidate: candidate.precision != report.choice.chosen
-    ):
+    for candidate in sorted(report.by_bits, key=lambda candidate: candidate.precision != report.choice.chosen):
         if candidate.measurement.evaluation is not None and candidate.measurement.evaluation.failures:
             return candidate
         if candidate.precision == report.choice.chosen:
@@ -325,9 +320,7 @@ def _failures(report: Report) -> Candidate | None:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value is not None
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value is not None)
 
 
 def megabytes(size_bytes: int) -> str:

@@ -98,8 +98,8 @@ def fit(context_tokens: int, prompt_tokens: int, new_tokens: int) -> tuple[int, 
 def _prompts(vocab_size: int, length: int) -> Iterator[Prompt]:
     import numpy as np
 
-    # Special tokens stand at the ends of every vocabulary we know, hence the middle half. Each prompt is another
-    # one, so that no engine can answer from what it remembers of the last.
+    # Special tokens stand at the ends of every vocabulary we know, hence the middle half. Every prompt is
+    # another one, so that no engine can answer from what it remembers of the last.
     generator = np.random.default_rng(0)
     low, high = vocab_size // 4, max(vocab_size // 4 + 1, vocab_size * 3 // 4)
     while True:

@@ -1,0 +1,95 @@
+"""Writes the parts of docs/ that the code knows best: commands.md and errors.md. `make docs` runs it; a test compares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from edgeship.cli.parser import app
+from edgeship.errors import all_errors
+
+DOCS = Path(__file__).parent
+EXIT_CODES = {
+    0: "done",
+    1: "a gate failed: nothing holds",
+    2: "the command, a recipe or an input file is wrong",
+    3: "a fault in Edgeship itself",
+    4: "something that was named does not exist",
+    5: "a tool that Edgeship drives failed",
+    6: "bytes or tokens are not what they should be",
+    7: "this machine lacks memory, disk or permission",
+    130: "interrupted",
+}
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    lines = ["# Commands", "", "Made from the code by `make docs`. Results go to stdout, progress to stderr.", ""]
+    for path, command in walk(typer.main.get_command(app), "edgeship"):
+        words = [path]
+        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+        options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+        words += [metavar(argument) for argument in arguments]
+        lines += [f"## {path}", "", (command.help or "").strip(), "", "```", " ".join([*words, "[OPTIONS]"]), "```", ""]
+        if options:
+            lines += ["| option | meaning | default |", "| --- | --- | --- |"]
+            lines += [option_row(option) for option in options if "--help" not in option.opts]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each command that does something, with the words that call it."""
+    children = getattr(command, "commands", None)
+    if not children:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from walk(child, f"{path} {name}")
+
+
+def metavar(argument: Any) -> str:
+    text = argument.metavar or str(argument.name).upper()
+    return text if argument.required or text.startswith("[") else f"[{text}]"
+
+
+def option_row(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+    shown = option.show_default if isinstance(option.show_default, str) else ""
+    if not shown and option.show_default and option.default not in (None, False, ()):
+        shown = str(getattr(option.default, "value", option.default))
+    return f"| {names} | {escape(option.help or '')} | {escape(shown)} |"
+
+
+def errors() -> str:
+    """Every error code with its exit code and meaning."""
+    lines = ["# Errors and exit codes", "", "Made from the code by `make docs`.", ""]
+    lines += ["An error says what happened, where, and what to try. With `--json` it is also printed to stdout as", ""]
+    lines += ['`{"error": {"code": ..., "exit_code": ..., "what": ..., "where": ..., "hint": ...}}`.', ""]
+    lines += ["| exit code | meaning |", "| --- | --- |"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    lines += ["", "| error | exit code | HTTP status | meaning |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{error.code}` | {error.exit_code} | {error.http_status} | {escape(first_sentence(error.__doc__ or ''))} |"
+        for error in sorted(all_errors(), key=lambda error: (error.exit_code, error.code))
+    ]
+    return "\n".join([*lines, ""])
+
+
+def first_sentence(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def escape(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+
+
+PAGES = {"commands.md": commands, "errors.md": errors}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,242 @@
+"""Talking to a model: a streaming chat with history, or one answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from edgeship.engine.api import Engine, Message, Sampling
+from edgeship.engine.chat import Answer, ask
+from edgeship.errors import EdgeshipError
+
+EXIT_INTERRUPTED = 130
+BLOCK = '"""'
+HELP = """\
+/system TEXT   give the model its instructions; without TEXT, show them
+/reset         forget the conversation, keep the instructions
+/stats         tokens, speed and context of the last answer
+/help          this list
+/exit          leave; so do /bye and Ctrl-D
+\"""            begin a message of several lines; \""" ends it. Such a message may begin with /.
+Ctrl-C         stop an answer"""
+# What could move a terminal's cursor or change its state; line breaks and tabs stay.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def chat(
+    engine: Engine,
+    sampling: Sampling,
+    *,
+    system: str | None = None,
+    stdin: TextIO | None = None,
+    stdout: TextIO | None = None,
+) -> int:
+    """Chats until the user leaves; returns the exit code. Nothing that the user types ends it with an error."""
+    return _Chat(engine, sampling, system, _Terminal(stdin or sys.stdin, stdout or sys.stdout)).run()
+
+
+def answer_once(
+    engine: Engine,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    as_json: bool = False,
+    stats: bool = False,
+    stdout: TextIO | None = None,
+    stderr: TextIO | None = None,
+) -> int:
+    """Streams one answer to stdout, or prints it as JSON with what it cost. Raises as the engine does.
+
+    Returns 130 where Ctrl-C cut the answer.
+    """
+    out = _Terminal(sys.stdin, stdout or sys.stdout)
+    prompt = engine.chat(messages)
+    with _ctrl_c_cancels() as cancel:
+        answer = ask(engine, prompt, sampling, cancel=cancel, tell=None if as_json else out.say)
+    if as_json:
+        facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
+        out.say(json.dumps(facts, indent=2, ensure_ascii=False))
+    out.say("\n")
+    if stats:
+        print(_describe(answer, engine.context_tokens), file=stderr or sys.stderr)
+    return EXIT_INTERRUPTED if answer.finish == "cancelled" else 0
+
+
+class _Chat:
+    def __init__(self, engine: Engine, sampling: Sampling, system: str | None, terminal: _Terminal) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._terminal = terminal
+        self._system = system
+        self._turns: list[Message] = []
+        self._last: Answer | None = None
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/help": lambda _: terminal.note(HELP),
+            "/reset": self._reset,
+            "/stats": self._stats,
+            "/system": self._set_system,
+        }
+
+    def run(self) -> int:
+        self._terminal.note("Type a message. /help lists the commands, Ctrl-D leaves.")
+        leaving = False
+        while True:
+            try:
+                line = self._terminal.read(">>> ").strip()
+                leaving = False
+                if line in ("/exit", "/bye"):
+                    return 0
+                self._take(line)
+            except EOFError:
+                self._terminal.note("")
+                return 0
+            except KeyboardInterrupt:
+                if leaving:
+                    return 0
+                leaving = True
+                self._terminal.note("\nCtrl-D or /exit leaves; so does Ctrl-C once more.")
+            except UnicodeDecodeError:
+                self._terminal.note("That was not UTF-8 text, and was not sent.")
+            except EdgeshipError as error:
+                self._terminal.note(f"{error.what}. {error.hint or ''}".rstrip())
+
+    def _take(self, line: str) -> None:
+        if line.startswith(BLOCK):
+            self._answer(self._read_block(line))
+        elif line.startswith("/"):
+            word, _, rest = line.partition(" ")
+            command = self._commands.get(word)
+            if command is None:
+                self._terminal.note(f"There is no command {word}. /help lists those there are.")
+            else:
+                command(rest.strip())
+        elif line:
+            self._answer(line)
+
+    def _read_block(self, line: str) -> str:
+        text = line.removeprefix(BLOCK)
+        while not text.rstrip().endswith(BLOCK):
+            text += "\n" + self._terminal.read("... ")
+        return text.rstrip().removesuffix(BLOCK).strip("\n")
+
+    def _messages(self, *more: Message) -> list[Message]:
+        first: list[Message] = [{"role": "system", "content": self._system}] if self._system else []
+        return [*first, *self._turns, *more]
+
+    def _answer(self, text: str) -> None:
+        question = {"role": "user", "content": text}
+        prompt = self._engine.chat(self._messages(question))
+        used, context = len(prompt.tokens), self._engine.context_tokens
+        if used >= context:
+            self._terminal.note(
+                f"The context is full: the conversation has {used} tokens and the model takes {context}. "
+                "Your message was not sent; /reset starts afresh."
+            )
+            return
+        with _ctrl_c_cancels() as cancel:
+            answer = ask(self._engine, prompt, self._sampling, cancel=cancel, tell=self._terminal.say)
+        self._terminal.say("\n")
+        if answer.finish == "cancelled" and not answer.text:
+            self._terminal.note("Stopped before the first word; your message is forgotten.")
+            return
+        self._turns += [question, {"role": "assistant", "content": answer.text}]
+        self._last = answer
+        if answer.finish == "cancelled":
+            self._terminal.note("Stopped.")
+        elif answer.finish == "length":
+            self._terminal.note(self._why_cut(answer))
+
+    def _why_cut(self, answer: Answer) -> str:
+        total, context = answer.usage.prompt_tokens + answer.usage.completion_tokens, self._engine.context_tokens
+        if total >= context:
+            return f"The answer was cut: the context is full ({total} of {context} tokens). /reset starts afresh."
+        return f"The answer was cut after {answer.usage.completion_tokens} tokens."
+
+    def _reset(self, _: str) -> None:
+        self._turns, self._last = [], None
+        self._terminal.note("The conversation is forgotten.")
+
+    def _stats(self, _: str) -> None:
+        if self._last is None:
+            self._terminal.note("There is no answer yet.")
+        else:
+            self._terminal.note(_describe(self._last, self._engine.context_tokens))
+
+    def _set_system(self, text: str) -> None:
+        if not text:
+            self._terminal.note(self._system or "There are no instructions.")
+            return
+        before, self._system = self._system, text
+        try:
+            self._engine.chat(self._messages({"role": "user", "content": "?"}))
+        except EdgeshipError:
+            self._system = before
+            raise
+        self._terminal.note("The instructions are set.")
+
+
+class _Terminal:
+    """Lines in, pieces of text out. Without a terminal there is no prompt and output is left as it is."""
+
+    def __init__(self, stdin: TextIO, stdout: TextIO) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._bare = not stdout.isatty()
+        # Only `input` edits lines, and it always uses the process's own streams.
+        self._edits = stdin is sys.stdin and stdout is sys.stdout and stdin.isatty() and not self._bare
+        if self._edits:
+            with suppress(ImportError):
+                import readline  # noqa: F401 - its import gives `input` editing and history
+
+    def read(self, prompt: str) -> str:
+        """The next line, without its end. Raises EOFError."""
+        if self._edits:
+            return input(prompt)
+        if not self._bare:
+            self.say(prompt)
+        line = self._stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+    def say(self, text: str) -> None:
+        """Shows text at once."""
+        text = text if self._bare else _CONTROL.sub("", text)
+        encoding = self._stdout.encoding or "utf-8"
+        self._stdout.write(text.encode(encoding, "replace").decode(encoding))
+        self._stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Shows a line that is not the model's."""
+        self.say(text + "\n")
+
+
+@contextmanager
+def _ctrl_c_cancels() -> Iterator[threading.Event]:
+    """While it is open, Ctrl-C sets the event instead of raising KeyboardInterrupt."""
+    cancel = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel  # only the main thread may take signals
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _describe(answer: Answer, context_tokens: int) -> str:
+    usage = answer.usage
+    speed = usage.decode_tokens_per_s
+    used = usage.prompt_tokens + usage.completion_tokens
+    return (
+        f"prompt {usage.prompt_tokens} tokens, answer {usage.completion_tokens} tokens, "
+        f"TTFT {usage.ttft_s * 1000:.0f} ms, {f'{speed:.1f} tok/s' if speed else 'speed unknown'}, "
+        f"context {used} of {context_tokens} tokens ({used / context_tokens:.0%})"
+    )

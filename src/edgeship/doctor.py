@@ -1,0 +1,281 @@
+"""What this machine can build and run: facts judged one by one, each with what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgeship.machine import GIB, Machine, free_disk_bytes, this_machine
+from edgeship.settings import Settings
+
+Status = Literal["ok", "warning", "failed"]
+Versions = Callable[[str], str | None]
+
+RUN_PACKAGES = (
+    "filelock",
+    "huggingface-hub",
+    "jinja2",
+    "numpy",
+    "platformdirs",
+    "psutil",
+    "pydantic",
+    "rich",
+    "tokenizers",
+    "tomli-w",
+    "typer",
+)
+BUILD_PACKAGES = ("accelerate", "ml-dtypes", "onnx", "onnx-ir", "safetensors", "torch", "transformers")
+OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+CUDA_PARTS = ("cuda-toolkit", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+RUNTIME_PIN, GENAI_PIN, TORCH_PIN = (1, 31), (0, 18), (2, 13, 0)
+FOUNDRY_SDK = "foundry-local-sdk"
+_RUNTIME_FIX = 'pip install "onnxruntime>=1.31,<1.32"'
+_GENAI_FIX = 'pip install "onnxruntime-genai>=0.18,<0.19"'
+_OLIVE_FIX = (
+    "give Olive an environment of its own: pip uninstall -y olive-ai; python -m venv olive-env; "
+    "olive-env/bin/pip install olive-ai==0.13.0 requests onnxruntime==1.28.0 onnxruntime-genai==0.14.1"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. hint: what to do, where there is something to do."""
+
+    name: str
+    status: Status
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Every finding, in the order in which to read them."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """False where a check failed; warnings do not count."""
+        return all(check.status != "failed" for check in self.checks)
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, None where there is none; imports nothing of it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine(settings: Settings, *, versions: Versions = installed_version) -> Examination:
+    """Looks at this machine. `versions` says which version of a distribution is installed."""
+    machine = this_machine(settings.memory_bytes)
+    return Examination(
+        (
+            check_python(sys.version_info[:3], struct.calcsize("P") * 8),
+            *check_packages(versions, has_gpu=shutil.which("nvidia-smi") is not None),
+            check_cores(machine, settings.threads),
+            check_memory(machine),
+            *check_disk({"home": settings.home, "cache": settings.cache_dir}),
+            check_writable(settings.cache_dir),
+            check_providers(),
+            check_foundry(versions(FOUNDRY_SDK), shutil.which("foundry")),
+        )
+    )
+
+
+def check_python(version: tuple[int, ...], bits: int) -> Check:
+    """Python 3.11 or newer, 64 bit."""
+    detail = f"{platform.python_implementation()} {_dotted(version)}, {bits} bit"
+    if version < (3, 11) or bits < 64:
+        return Check("Python", "failed", detail, "Install a 64-bit Python of 3.11 or newer.")
+    return Check("Python", "ok", detail)
+
+
+def check_packages(versions: Versions, *, has_gpu: bool) -> list[Check]:
+    """What is installed for running and for building, then each combination that does not work."""
+    return [
+        _check_part("packages to run", ("onnxruntime", "onnxruntime-genai", *RUN_PACKAGES), versions),
+        _check_part("packages to build", BUILD_PACKAGES, versions),
+        *_check_runtimes(versions),
+        *_check_olive(versions),
+        *_check_torch(versions, has_gpu),
+    ]
+
+
+def _check_part(name: str, packages: Iterable[str], versions: Versions) -> Check:
+    found = {package: versions(package) for package in packages}
+    missing = [package for package, version in found.items() if version is None]
+    if not missing:
+        return Check(name, "ok", ", ".join(f"{package} {version}" for package, version in found.items()))
+    detail = f"missing: {', '.join(missing)}"
+    if name == "packages to build":
+        return Check(name, "warning", detail, 'Building needs edgeship[build]: pip install "edgeship[build]"')
+    fixes = {"onnxruntime": _RUNTIME_FIX, "onnxruntime-genai": _GENAI_FIX}
+    fix = fixes.get(missing[0], "pip install edgeship") if len(missing) == 1 else "pip install edgeship"
+    return Check(name, "failed", detail, fix)
+
+
+def _check_runtimes(versions: Versions) -> list[Check]:
+    """onnxruntime beside its variants, and beside what pins it."""
+    checks = []
+    runtime, genai, foundry = versions("onnxruntime"), versions("onnxruntime-genai"), versions(FOUNDRY_SDK)
+    others = [name for name in OTHER_RUNTIMES if versions(name) is not None]
+    if runtime and others:
+        checks.append(
+            Check(
+                f"onnxruntime and {' and '.join(others)}",
+                "failed",
+                "they overwrite each other's files, and which one is loaded is chance",
+                f"pip uninstall -y onnxruntime {' '.join(others)}; {_RUNTIME_FIX}",
+            )
+        )
+    wrong_runtime = runtime is not None and _numbers(runtime)[:2] != RUNTIME_PIN
+    if wrong_runtime and foundry:
+        checks.append(
+            Check(
+                f"onnxruntime {runtime} and {FOUNDRY_SDK} {foundry}",
+                "failed",
+                f"{FOUNDRY_SDK} 2.2.1 works with onnxruntime 1.31.0 alone",
+                f"pip install onnxruntime==1.31.0 {FOUNDRY_SDK}==2.2.1",
+            )
+        )
+    elif wrong_runtime:
+        checks.append(
+            Check(f"onnxruntime {runtime}", "warning", "Edgeship is tested with onnxruntime 1.31", _RUNTIME_FIX)
+        )
+    if genai is not None and _numbers(genai)[:2] != GENAI_PIN:
+        checks.append(
+            Check(f"onnxruntime-genai {genai}", "warning", "Edgeship is tested with onnxruntime-genai 0.18", _GENAI_FIX)
+        )
+    return checks
+
+
+def _check_olive(versions: Versions) -> list[Check]:
+    """Olive's own ModelBuilder pass beside the onnxruntime-genai that is here."""
+    olive, genai = versions("olive-ai"), versions("onnxruntime-genai")
+    if olive is None:
+        return []
+    checks = []
+    together = f"olive-ai {olive} and onnxruntime-genai {genai}"
+    if genai is not None and _numbers(genai) >= (0, 16):
+        fault = "Olive's ModelBuilder fails: No module named 'onnxruntime_genai.models.quantized_model'"
+        checks.append(Check(together, "failed", fault, _OLIVE_FIX))
+    elif genai is not None and _numbers(genai) >= (0, 15):
+        fault = "Olive prints 'No output model produced', writes no model and still exits 0"
+        checks.append(Check(together, "failed", fault, _OLIVE_FIX))
+    if versions("requests") is None:
+        fault = "Olive imports requests, does not ask for it, and cannot start without"
+        checks.append(Check(f"olive-ai {olive} without requests", "failed", fault, "pip install requests"))
+    return checks
+
+
+def _check_torch(versions: Versions, has_gpu: bool) -> list[Check]:
+    torch = versions("torch")
+    if torch is None:
+        return []
+    checks = []
+    fix = "pip uninstall -y torch, then install the CPU build of 2.13.0 as pytorch.org says for your system."
+    cuda = re.search(r"\+cu\d", torch) or any(versions(part) is not None for part in CUDA_PARTS)
+    if cuda and not has_gpu:
+        fault = "this is the CUDA build, several GB that a machine without an NVIDIA GPU never uses"
+        checks.append(Check(f"torch {torch}", "warning", fault, fix))
+    if _numbers(torch) != TORCH_PIN:
+        fault = "Edgeship is tested with torch 2.13.0"
+        checks.append(Check(f"torch {torch}", "warning", fault, "pip install torch==2.13.0"))
+    return checks
+
+
+def check_cores(machine: Machine, threads: int | None) -> Check:
+    """Cores that this process may use, and whether the settings ask for more."""
+    detail = (
+        f"{machine.cores_usable} of {machine.cores_total} usable ({machine.cpu}); packages are told to use them, "
+        "onnxruntime's own default may use fewer"
+    )
+    if threads is not None and threads > machine.cores_usable:
+        hint = f"Set threads to {machine.cores_usable}: more threads than cores are slower."
+        return Check("cores", "warning", f"{detail}; threads is set to {threads}", hint)
+    return Check("cores", "ok", detail)
+
+
+def check_memory(machine: Machine) -> Check:
+    """Failed under 1 GiB of available memory, a warning under 4 GiB."""
+    available = machine.memory_available_bytes
+    detail = f"{_gib(available)} available of {_gib(machine.memory_total_bytes)}"
+    if available < GIB:
+        return Check("memory", "failed", detail, "Close other programs: even the smallest models need 1 GiB.")
+    if available < 4 * GIB:
+        hint = "Small models run. Building one of 0.5 B parameters takes about 5.5 GB: see `edgeship inspect`."
+        return Check("memory", "warning", detail, hint)
+    return Check("memory", "ok", detail)
+
+
+def check_disk(folders: dict[str, Path], *, free: Callable[[Path], int] = free_disk_bytes) -> list[Check]:
+    """Failed under 1 GiB of free disk, for each folder by its name."""
+    checks = []
+    for name, folder in folders.items():
+        free_bytes = free(folder)
+        detail = f"{_gib(free_bytes)} free at {folder}"
+        if free_bytes < GIB:
+            hint = "Free some, or choose another place with EDGESHIP_HOME or `edgeship cache cd`."
+            checks.append(Check(f"disk for {name}", "failed", detail, hint))
+        else:
+            checks.append(Check(f"disk for {name}", "ok", detail))
+    return checks
+
+
+def check_writable(folder: Path) -> Check:
+    """Whether files can be made in `folder`, or where it would be made; leaves nothing behind."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        hint = "Choose another folder with `edgeship cache cd PATH`, or mend its permissions."
+        return Check("cache folder", "failed", f"{folder} cannot be written to: {error.strerror or error}", hint)
+    return Check("cache folder", "ok", f"{folder} can be written to")
+
+
+def check_providers() -> Check:
+    """The execution providers that the installed onnxruntime offers."""
+    name = "execution providers"
+    try:
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        providers = list(onnxruntime.get_available_providers())
+    except Exception as error:  # a broken native library fails in many ways, and each is a finding
+        return Check(name, "failed", f"onnxruntime does not load: {error}", _RUNTIME_FIX)
+    if "CPUExecutionProvider" not in providers:
+        return Check(name, "failed", f"CPUExecutionProvider is not among {', '.join(providers)}", _RUNTIME_FIX)
+    return Check(name, "ok", ", ".join(providers))
+
+
+def check_foundry(sdk_version: str | None, command: str | None) -> Check:
+    """Foundry Local is optional, so it may be missing."""
+    found = [f"{FOUNDRY_SDK} {sdk_version}"] if sdk_version else []
+    found += [f"foundry at {command}"] if command else []
+    return Check("Foundry Local", "ok", ", ".join(found) or "not installed (optional)")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """'2.13.0+cpu' as (2, 13, 0)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.1f} GiB"

@@ -1,0 +1,87 @@
+"""Disk work that can fail half way: full and read-only disks, locks between processes, files brought over with a digest."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
+from edgeship.manifest import FileDigest, digest_file
+from edgeship.progress import Progress, silent
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_PIECE_BYTES = 4 * 2**20
+
+
+@contextmanager
+def disk_errors(folder: Path, hint: str) -> Iterator[None]:
+    """Turns the failures of writing into `folder` into DiskShort and NotWritable; `hint` says where else to write."""
+    try:
+        yield
+    except EdgeshipError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskShort("the disk is full", where=str(folder), hint=f"Free some space, or {hint}") from error
+        what = f"the folder cannot be written: {error}"
+        raise NotWritable(what, where=str(folder), hint=hint[0].upper() + hint[1:]) from error
+
+
+def require_writable(folder: Path, hint: str) -> None:
+    """Makes the folder and writes into it once. Raises NotWritable, DiskShort."""
+    with disk_errors(folder, hint):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{secrets.token_hex(4)}"
+        probe.write_bytes(b"1")
+        probe.unlink()
+
+
+@contextmanager
+def locked(path: Path, wait_s: float, progress: Progress = silent) -> Iterator[None]:
+    """Holds the lock `path`; the system frees it when the process ends, however it ends. Raises CacheBusy."""
+    import filelock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            progress("waiting for another process that works on the same", None)
+            lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise CacheBusy(
+            f"another process has held {path.stem!r} for more than {wait_s:g} s",
+            where=str(path),
+            hint="Wait for it or end it, then run the same command again.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def bring(source: Path, target: Path, *, link: bool) -> FileDigest:
+    """Puts a file at `target`: a hard link where wanted and possible, else a copy. The digest is of what stands there."""
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return digest_file(target)
+        except OSError:
+            pass  # another disk, or one without links
+    return _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> FileDigest:
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while piece := reader.read(_PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+            writer.write(piece)
+    return FileDigest(sha256=digest.hexdigest(), size_bytes=size)
