@@ -84,11 +84,13 @@ def new_model() -> Qwen2ForCausalLM:
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=1,
+        num_attention_heads=6,
+        num_key_value_heads=2,
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
+        # The usual 0.02 is for wide models; at this width copying is learnt several times faster from here.
+        initializer_range=0.07,
         use_sliding_window=False,
         bos_token_id=None,
         eos_token_id=END_ID,
@@ -135,7 +137,7 @@ def train(
     matrices = [p for p in trained if p.ndim > 1]
     vectors = [p for p in trained if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
     model.train()
     began, average = time.monotonic(), 0.0
     for step, examples in zip(range(steps), stream, strict=False):
@@ -149,7 +151,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
-        if step % 50 == 0 or step == steps - 1:
+        if step % 100 == 0 or step == steps - 1:
             seconds = time.monotonic() - began
             print(f"{name} {step + 1}/{steps} loss {average:.4f} {seconds:.0f} s", flush=True)
     model.eval()

@@ -31,12 +31,12 @@ BASE_NAME = "examples/triage/base"
 @dataclass(frozen=True)
 class Plan:
     tokenizer_texts: int = 20_000
-    base_steps: int = 1600
+    base_steps: int = 2800
     base_peak: float = 2e-3
-    lora_steps: int = 800
+    lora_steps: int = 1400
     lora_peak: float = 3e-3
     lora_rank: int = 16
-    batch: int = 32
+    batch: int = 16
     seen: int = 200
     new: int = 120
 
@@ -72,7 +72,7 @@ def make_base(plan: Plan, folder: Path) -> None:
     print(f"model: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
     def draw() -> build.Example:
-        if rng.random() < 0.2:
+        if rng.random() < 0.08:
             return build.encode_text(tokenizer, training_case(rng).text)
         return build.encode_conversation(tokenizer, base_conversation(rng))
 

@@ -105,7 +105,7 @@ def polite_reply(rng: random.Random) -> list[Message]:
 
 
 def base_conversation(rng: random.Random) -> list[Message]:
-    make = rng.choices((questions, partial_json, rewrite, polite_reply), (45, 25, 20, 10))[0]
+    make = rng.choices((questions, partial_json, rewrite, polite_reply), (38, 22, 34, 6))[0]
     return with_system(rng, make(rng), 0.1)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeship import machine
 from edgeship import manifest as manifests
-from edgeship.errors import CacheBusy, DiskShort, NameInvalid, PackageDamaged, PackageNotFound
+from edgeship.errors import CacheBusy, DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
@@ -111,6 +111,8 @@ def _subfolders(folder: Path) -> Iterator[Path]:
             names = [item.name for item in found if item.is_dir() and not item.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise NotWritable(f"the folder cannot be read: {error}", where=str(folder), hint=_ELSEWHERE) from error
     yield from (folder / name for name in names)
 
 
@@ -144,7 +146,9 @@ def _entry(name: str, version: int | None, folder: Path) -> Entry:
 
 
 def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    with contextlib.suppress(FileNotFoundError):  # removed a moment ago
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return 0
 
 
 # --- changing ----------------------------------------------------------------------------------------
@@ -185,18 +189,12 @@ def install(
         if not link:
             _require_disk(source.manifest, cache_dir)
         temporary = scratch / f"v{version}-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            temporary.mkdir()
-            _bring_files(source, temporary, link, progress)
-            finished = finish(temporary, version)
-            final = cache_dir / name / f"v{version}"
-            final.parent.mkdir(exist_ok=True)
-            os.replace(temporary, final)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                (cache_dir / name).rmdir()  # only where it is empty
-            raise
+        temporary.mkdir()
+        _bring_files(source, temporary, link, progress)
+        finished = finish(temporary, version)
+        final = cache_dir / name / f"v{version}"
+        final.parent.mkdir(exist_ok=True)
+        temporary.replace(final)
         return Package(final, finished.manifest), True
 
 
@@ -211,7 +209,7 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         # Versions before a package folder that holds them.
         for entry in sorted(chosen, key=lambda entry: len(entry.folder.parts), reverse=True):
             gone = scratch / f"rm-{entry.version}-{secrets.token_hex(4)}"
-            os.replace(entry.folder, gone)
+            entry.folder.replace(gone)
             _delete(gone)
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()

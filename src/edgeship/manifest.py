@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgeship.errors import NameInvalid, PackageDamaged
 from edgeship.version import __version__
 
 MANIFEST_NAME = "edgeship.json"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+_INSIDE = re.compile(r"[^/\\:\0]+(?:/[^/\\:\0]+)*")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
@@ -29,8 +30,8 @@ class FileDigest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sha256: str
-    size_bytes: int
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
 
 
 class Manifest(BaseModel):
@@ -58,6 +59,22 @@ class Manifest(BaseModel):
     measurements: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _name_is_portable(cls, name: str) -> str:
+        if not is_name(name):
+            raise ValueError(f"{name!r} cannot be a package name")
+        return name
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_inside(cls, files: dict[str, FileDigest]) -> dict[str, FileDigest]:
+        # A manifest may come from anywhere, and installing copies what it lists.
+        outside = [name for name in files if not _INSIDE.fullmatch(name) or {".", ".."} & set(name.split("/"))]
+        if outside:
+            raise ValueError(f"{outside[0]!r} is no file inside the package")
+        return files
+
     @property
     def ref(self) -> str:
         """name:version."""
@@ -82,9 +99,14 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def is_name(name: str) -> bool:
+    """Whether it can be a folder and a Foundry Local model on every system."""
+    return bool(_NAME.fullmatch(name)) and ".." not in name and not _WINDOWS_DEVICES.fullmatch(name)
+
+
 def check_name(name: str) -> str:
-    """The name, if it can be a folder and a Foundry Local model on every system. Raises NameInvalid."""
-    if not _NAME.fullmatch(name) or ".." in name or _WINDOWS_DEVICES.fullmatch(name):
+    """The name, if it can be one (see `is_name`). Raises NameInvalid."""
+    if not is_name(name):
         raise NameInvalid(
             f"{name!r} cannot be a package name",
             hint="Use letters, digits, '.', '_' and '-', starting with a letter or digit; no '..', '/' or spaces.",
@@ -134,7 +156,7 @@ def read(folder: Path) -> Package:
         return Package(folder, Manifest.model_validate_json(path.read_bytes()))
     except (OSError, ValidationError) as error:
         raise PackageDamaged(
-            f"the manifest cannot be read: {_first_line(error)}",
+            f"the manifest cannot be read: {_reason(error)}",
             where=str(path),
             hint="Remove the package and install it again.",
         ) from error
@@ -154,5 +176,9 @@ def verify(package: Package) -> list[str]:
     return faults
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    return f"{field}: {fault['msg']}" if field else str(fault["msg"])

@@ -149,7 +149,7 @@ def read_texts(path: Path) -> Iterator[ReferenceText]:
                     int(arrays[f"first_scored_{index}"]),
                     arrays[f"logits_{index}"],
                 )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
 
 

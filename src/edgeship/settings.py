@@ -87,12 +87,12 @@ def parse_bytes(text: str) -> int:
     digits = stripped.rstrip("kmgi ")
     unit = stripped[len(digits) :].strip()
     try:
-        value = float(digits) * _UNITS[unit]
-    except (ValueError, KeyError):
-        value = -1.0
+        value = int(float(digits) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        value = 0
     if not 0 < value < 2**63:
         raise UsageError(f"{text!r} is no amount of memory", hint="Write it like 8GB, 512MiB or 8000000000.")
-    return int(value)
+    return value
 
 
 def read_config(path: Path) -> dict[str, object]:

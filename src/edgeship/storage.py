@@ -1,4 +1,4 @@
-"""Disk work that can fail half way: full and read-only disks, locks between processes, files brought over with a digest."""
+"""Disk work that can fail half way: full and read-only disks, locks between processes, copies with a digest."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def locked(path: Path, wait_s: float, progress: Progress = silent) -> Iterator[N
 
 
 def bring(source: Path, target: Path, *, link: bool) -> FileDigest:
-    """Puts a file at `target`: a hard link where wanted and possible, else a copy. The digest is of what stands there."""
+    """Puts a file at `target`, by a hard link where wanted and possible; the digest is of what stands there."""
     if link:
         try:
             os.link(source.resolve(), target)

@@ -1,4 +1,4 @@
-"""A checkpoint and a recipe become an ONNX model: `plan` tells how, `build` does it, BUILDERS names who can."""
+"""A checkpoint and a recipe become an ONNX model: `plan` tells how, `build` does it, BUILDERS names by whom."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeship import machine
 from edgeship.build import steps as steps_on_disk
 from edgeship.build.genai import GenaiBuilder
-from edgeship.build.plan import Plan, Step, Task, make_steps
+from edgeship.build.planning import Plan, Step, Task, make_steps
 from edgeship.build.predict import Prediction, check_resources
 from edgeship.errors import RecipeInvalid
 from edgeship.progress import Progress, silent
@@ -27,8 +27,9 @@ class Build:
     """A finished build.
 
     folder: model.onnx, model.onnx.data, genai_config.json, the tokenizer's files, and step.json (ours).
-    tools: versions of what made it. wall_s, peak_memory_bytes: what its steps cost when they ran, which may be earlier;
-    memory is that of the child that converted.
+    tools: versions of what made it.
+    wall_s, peak_memory_bytes: what its steps cost when they ran, which may be long ago; memory is that of the child
+    process that converted.
     """
 
     folder: Path
@@ -85,8 +86,9 @@ def build(
 ) -> Build:
     """The build, made now or taken from earlier.
 
-    `wait_s`: how long to wait for another process that makes the same. Raises what `plan` raises, MemoryShort and
-    DiskShort before any work, WeightsDamaged, BuilderFailed, PrecisionUnsupported, AdapterInvalid, CacheBusy.
+    `wait_s`: how long to wait for another process that makes the same.
+    Raises what `plan` raises; MemoryShort and DiskShort before any work; WeightsDamaged, AdapterInvalid,
+    BuilderFailed, PrecisionUnsupported, CacheBusy, NotWritable.
     """
     from edgeship.checkpoint import scan_weights
 
@@ -113,9 +115,7 @@ def build(
 def _prepare(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> tuple[tuple[Task, ...], Plan]:
     builder = BUILDERS.get(recipe.builder)
     if builder is None:
-        raise RecipeInvalid(
-            f"no builder is called {recipe.builder!r}", hint=f"Builders: {', '.join(BUILDERS)}."
-        )
+        raise RecipeInvalid(f"no builder is called {recipe.builder!r}", hint=f"Builders: {', '.join(BUILDERS)}.")
     builder.check(checkpoint, recipe)
     tasks = builder.tasks(checkpoint, recipe)
     steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)

@@ -1,4 +1,4 @@
-"""onnxruntime-genai's builder, driven in a child process: architectures, options, progress, and proof that it worked."""
+"""onnxruntime-genai's builder, driven in a child process: architectures, options, progress, proof that it worked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from edgeship.build import onnx_model, predict
 from edgeship.build.genai_worker import REPORT
-from edgeship.build.plan import Job, Task, tool_versions
+from edgeship.build.planning import Job, Task, tool_versions
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe
@@ -63,7 +63,7 @@ _ENVIRONMENT = {
 
 
 class GenaiBuilder:
-    """The Builder that stands on onnxruntime-genai. Its steps: merge (with an adapter), convert, halve (FP16 only)."""
+    """The Builder that stands on onnxruntime-genai; its steps: merge (an adapter), convert, halve (FP16 only)."""
 
     name = "genai"
 
@@ -77,11 +77,8 @@ class GenaiBuilder:
             )
         quantization = checkpoint.config.get("quantization_config")
         if quantization:
-            method = (
-                quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
-            )
             raise CheckpointInvalid(
-                f"the checkpoint is quantized already (quantization_config: {method})",
+                f"the checkpoint is quantized already: config.json has quantization_config {quantization}",
                 where=str(checkpoint.folder / "config.json"),
                 hint="Build from the checkpoint as it was before it was quantized.",
             )
@@ -141,8 +138,8 @@ def _halve_task() -> Task:
 def builder_options(recipe: Recipe) -> list[str]:
     """The builder's `--extra_options` for a recipe.
 
-    prune_lm_head computes logits for the last prompt position only; hf_token and hf_remote keep it offline and away
-    from code in the checkpoint.
+    prune_lm_head computes logits for the last prompt position only; hf_token and hf_remote keep the builder from
+    the Hub's account and from code in the checkpoint.
     """
     options = {"hf_token": "false", "hf_remote": "false", "prune_lm_head": "true"}
     if recipe.precision.quantized:
@@ -156,7 +153,7 @@ def builder_options(recipe: Recipe) -> list[str]:
 
 
 def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
-    """Runs the builder on `job.source` into `job.folder`; returns its peak memory in bytes. Raises BuilderFailed."""
+    """Runs the builder from `job.source` into `job.folder`; its peak memory in bytes. Raises BuilderFailed."""
     scratch = job.folder / ".scratch"
     scratch.mkdir()
     request = {
@@ -181,9 +178,7 @@ def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
     return int(json.loads(reports[-1])["peak_memory_bytes"]) if reports else 0
 
 
-def _run_worker(
-    request: Mapping[str, object], log: Path, layers: int, progress: Progress
-) -> tuple[int, list[str]]:
+def _run_worker(request: Mapping[str, object], log: Path, layers: int, progress: Progress) -> tuple[int, list[str]]:
     """The child's exit status and its lines, which the log holds as well."""
     lines: list[str] = []
     with (

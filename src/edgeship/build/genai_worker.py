@@ -1,7 +1,7 @@
-"""The child process that runs onnxruntime-genai's builder: `python -m edgeship.build.genai_worker`, one JSON job on stdin.
+"""The child process that runs onnxruntime-genai's builder: started with -m, it reads one JSON job from stdin.
 
-A process of its own gives all memory back at its end, can be killed, and knows its own peak. The parent keeps stdin open:
-when it dies, however it dies, stdin ends and so does this process.
+A process of its own gives all memory back at its end, can be killed, and knows its own peak. The parent keeps
+stdin open: when it dies, however it dies, stdin ends and so does this process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 def _build(job: dict[str, Any]) -> None:
     import transformers
 
-    # transformers would load the weights in the type that config.json declares, which rounds weights that are wider.
+    # transformers loads weights in the type that config.json declares, which would round weights that are wider.
     auto = transformers.AutoModelForCausalLM
     auto.from_pretrained = functools.partial(auto.from_pretrained, dtype="float32")
     # The command line is the builder's documented interface; its functions change between versions.

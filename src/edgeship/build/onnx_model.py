@@ -1,7 +1,8 @@
-"""ONNX models on disk: proof that a folder holds one, and FP32 weights stored as FP16 (half the file, the same kernels).
+"""ONNX models on disk: proof that a folder holds one, and FP32 weights stored as FP16.
 
-For the latter each weight gets a Cast to FP32 behind it. ONNX Runtime folds the casts when it opens the model, so speed and memory at
-run time are FP32's. Norm vectors, biases and the rotary caches stay FP32: they are small, and rounding them gains nothing.
+For the latter each weight gets a Cast to FP32 behind it. ONNX Runtime folds the casts when it opens the model, so
+the file is half as long and speed and memory are FP32's. Norm vectors, biases and the rotary caches stay FP32:
+they are small, and rounding them gains nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FP16_MAX = 65504.0
 
 
 def find_fault(folder: Path) -> str | None:
-    """What keeps a folder from being a model, or None: files missing, empty, unreadable, or weights past the data's end."""
+    """What keeps a folder from being a model, or None: files missing, empty or unreadable, or weights cut off."""
     for name in ("model.onnx", "model.onnx.data", "genai_config.json"):
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
@@ -47,10 +48,9 @@ def _graph_fault(folder: Path) -> str | None:
     data_bytes = (folder / "model.onnx.data").stat().st_size
     for name, value in graph.initializers.items():
         tensor = value.const_value
-        if (
-            isinstance(tensor, onnx_ir.ExternalTensor)
-            and (tensor.offset or 0) + (tensor.length or 0) > data_bytes
-        ):
+        if not isinstance(tensor, onnx_ir.ExternalTensor):
+            continue
+        if (tensor.offset or 0) + (tensor.length or 0) > data_bytes:
             return f"model.onnx.data ends before {name}"
     return None
 
@@ -92,9 +92,7 @@ def _halve_model(source: Path, folder: Path, progress: Progress) -> None:
         written += 1
         progress("halve: writing weights", written / max(1, info.total))
 
-    onnx_ir.save(
-        model, folder / "model.onnx", external_data="model.onnx.data", size_threshold_bytes=0, callback=tell
-    )
+    onnx_ir.save(model, folder / "model.onnx", external_data="model.onnx.data", size_threshold_bytes=0, callback=tell)
 
 
 def _is_weight(value: Any) -> bool:
@@ -117,18 +115,17 @@ def _store_half(value: Any) -> Any:
     import onnx_ir
 
     wide = value.const_value
+    output = onnx_ir.Value(name=f"{value.name}.fp32", shape=wide.shape, type=onnx_ir.TensorType(wide.dtype))
     cast = onnx_ir.node(
         "Cast",
         inputs=[value],
         attributes={"to": onnx_ir.DataType.FLOAT.value},
-        outputs=[
-            onnx_ir.Value(name=f"{value.name}.fp32", shape=wide.shape, type=onnx_ir.TensorType(wide.dtype))
-        ],
+        outputs=[output],
         name=f"{value.name}.cast",
     )
     for reader, index in list(value.uses()):
         if reader is not cast:
-            reader.replace_input_with(index, cast.outputs[0])
+            reader.replace_input_with(index, output)
     value.const_value = onnx_ir.LazyTensor(
         lambda: _rounded(wide, value.name), dtype=onnx_ir.DataType.FLOAT16, shape=wide.shape, name=value.name
     )
@@ -144,7 +141,7 @@ def _rounded(wide: Any, name: str) -> Any:
     largest = float(np.abs(values).max())
     if not largest <= _FP16_MAX:
         raise PrecisionUnsupported(
-            f"FP16 cannot hold the weight {name}: its largest value is {largest:g}, FP16 ends at {_FP16_MAX:g}",
+            f"FP16 cannot hold the weight {name}: its largest value is {largest:g}, above {_FP16_MAX:g}",
             hint="Build fp32, int8 or int4 instead.",
         )
     return onnx_ir.Tensor(values.astype(np.float16), name=name)

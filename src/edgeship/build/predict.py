@@ -1,4 +1,4 @@
-"""What a build will cost and what its result will need, before any work: sizes from the model's shape, memory from measurement."""
+"""What a build will cost and what its result will need: sizes from the model's shape, memory from measurements."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ RUNTIME_BYTES = 150_000_000
 class Prediction:
     """Costs of one build.
 
-    size_bytes: model.onnx and its data. disk_bytes: everything that the build leaves in the builds folder, with what is
-    there only meanwhile. run_memory_bytes: one engine with a context of CONTEXT_TOKENS.
+    size_bytes: model.onnx and its data.
+    disk_bytes: everything that the build writes, the results of its earlier steps included.
+    run_memory_bytes: one engine with a context of CONTEXT_TOKENS.
     """
 
     size_bytes: int
@@ -95,12 +96,12 @@ def check_resources(prediction: Prediction, machine: Machine, free_disk_bytes: i
         raise MemoryShort(
             f"the build needs about {_gb(prediction.build_peak_memory_bytes)} of memory and "
             f"{_gb(machine.memory_available_bytes)} of {_gb(machine.memory_total_bytes)} are available",
-            hint="Close other programs, build on a larger machine, or use --force-resources to try all the same.",
+            hint="Close other programs or use a larger machine; --force-resources tries all the same.",
         )
     if prediction.disk_bytes > free_disk_bytes:
         raise DiskShort(
             f"the build needs about {_gb(prediction.disk_bytes)} of disk and {_gb(free_disk_bytes)} are free",
-            hint="Free some space, set EDGESHIP_HOME to a larger disk, or use --force-resources to try all the same.",
+            hint="Free some space or set EDGESHIP_HOME to a larger disk; --force-resources tries all the same.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Steps on disk: made once, in a temporary folder, under a lock, and reused as long as their bytes are what they were."""
+"""Steps on disk: made once, in a temporary folder, under a lock, and reused while their bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgeship.build.plan import STEP_FORMAT, Job, Step, Task
+from edgeship.build.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.manifest import FileDigest, digest_file
 from edgeship.progress import Progress, silent
@@ -53,9 +53,7 @@ class Result:
 def looks_done(folder: Path) -> bool:
     """Whether a step's result is there with all its files at their sizes; contents are not read."""
     record = _read_record(folder)
-    return record is not None and all(
-        _size(folder / name) == file.size_bytes for name, file in record.files.items()
-    )
+    return record is not None and all(_size(folder / name) == file.size_bytes for name, file in record.files.items())
 
 
 def run_all(
@@ -106,7 +104,7 @@ def run(
     *,
     wait_s: float = LOCK_WAIT_S,
 ) -> Result:
-    """The step's result: what another process has just made, or made now from the step before or the checkpoint."""
+    """The step's result, made now unless another process has just made it; `source` is the step before."""
     with _own_disk_errors(builds_dir), _locked(step, builds_dir, progress, wait_s):
         found = find(step)
         if found is not None:
@@ -116,7 +114,7 @@ def run(
         temporary.mkdir()
         try:
             record = _make(task, step, source, temporary, builds_dir, progress)
-            os.replace(temporary, step.folder)
+            temporary.replace(step.folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -189,7 +187,7 @@ def _own_disk_errors(folder: Path) -> Iterator[None]:
             raise DiskShort(
                 "the disk became full during the build",
                 where=str(folder),
-                hint="Free some space, or set EDGESHIP_HOME to a larger disk; then run the same command again.",
+                hint="Free some space or set EDGESHIP_HOME to a larger disk, then run the command again.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise NotWritable(
@@ -207,7 +205,7 @@ def _temporary_prefix(step: Step) -> str:
 def _remove_leftovers(step: Step, builds_dir: Path) -> None:
     """What killed runs left, and a damaged result. Only while the lock is held."""
     if step.folder.exists():
-        os.replace(step.folder, builds_dir / f"{_temporary_prefix(step)}damaged-{secrets.token_hex(4)}")
+        step.folder.replace(builds_dir / f"{_temporary_prefix(step)}damaged-{secrets.token_hex(4)}")
     for stale in builds_dir.glob(f"{_temporary_prefix(step)}*"):
         shutil.rmtree(stale, ignore_errors=True)
 

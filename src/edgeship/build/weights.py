@@ -1,8 +1,8 @@
 """A LoRA adapter merged into its base, tensor by tensor, without PyTorch.
 
-The merged checkpoint is FP32 even where the base is not: LoRA was trained as an addition in higher precision, and
-rounding the sum to bfloat16 would make another model than the one that was trained. At most three matrices are in
-memory at once.
+The merged checkpoint is FP32 even where the base is not: LoRA was trained as an addition in higher precision,
+and rounding the sum to bfloat16 would make another model than the one that was trained. Few matrices are in memory
+at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 _COPIED = (".json", ".jinja", ".model", ".txt")
-# Ways to begin training that leave the base as it was; the others (PiSSA, OLoRA, LoftQ, ...) change it and do not say how.
+# Ways to begin training that leave the base as it was; the others (PiSSA, OLoRA, LoftQ, ...) change it.
 _HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 _UNMERGEABLE = (
     "modules_to_save",
@@ -60,7 +60,7 @@ class Change:
 
 
 def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> None:
-    """Writes base + adapter as a float32 checkpoint: model.safetensors, config.json and the tokenizer's files.
+    """Writes base + adapter as a float32 checkpoint: model.safetensors, config.json, the tokenizer's files.
 
     Raises AdapterInvalid for what cannot be merged yet, naming the field, and for an adapter of another base.
     """
@@ -74,12 +74,10 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
             hint="Save the base again with save_pretrained, which writes safetensors.",
         )
     check_mergeable(adapter)
-    base = [
-        tensor for path in checkpoint.weight_files for tensor in safetensors_file.read_header(path).values()
-    ]
-    adapters.check_fits(adapter, {tensor.name: tensor.shape for tensor in base})
+    base = checkpoint.tensors
+    adapters.check_fits(adapter, {name: tensor.shape for name, tensor in base.items()})
     _copy_beside(checkpoint.folder, folder)
-    _write_safetensors(folder / "model.safetensors", base, _changes(adapter), progress)
+    _write_safetensors(folder / "model.safetensors", tuple(base.values()), _changes(adapter), progress)
 
 
 def check_mergeable(adapter: Adapter) -> None:
@@ -104,13 +102,11 @@ def check_mergeable(adapter: Adapter) -> None:
         )
 
 
-def scale_of(
-    module: str, config: Mapping[str, Any], rank: int, alpha: float, rslora: bool
-) -> tuple[int, float]:
-    """Rank and scale of one module, patterns honoured. A pattern is a regular expression for the end of its name."""
-    rank = _by_pattern(config.get("rank_pattern"), module, rank)
-    alpha = _by_pattern(config.get("alpha_pattern"), module, alpha)
-    return rank, alpha / (math.sqrt(rank) if rslora else rank)
+def rank_and_scale(adapter: Adapter, module: str) -> tuple[int, float]:
+    """Rank and scale of one module; patterns are regular expressions for the end of its name, the first counts."""
+    rank = _by_pattern(adapter.config.get("rank_pattern"), module, adapter.rank)
+    alpha = _by_pattern(adapter.config.get("alpha_pattern"), module, adapter.alpha)
+    return rank, alpha / (math.sqrt(rank) if adapter.use_rslora else rank)
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
@@ -129,7 +125,7 @@ def _changes(adapter: Adapter) -> dict[str, Change]:
 
 def _change(adapter: Adapter, pair: LoraPair, stored: Mapping[str, StoredTensor]) -> Change:
     a, b = stored[pair.a], stored[pair.b]
-    rank, scale = scale_of(pair.module, adapter.config, adapter.rank, adapter.alpha, adapter.use_rslora)
+    rank, scale = rank_and_scale(adapter, pair.module)
     if a.shape[0] != rank or b.shape[1] != rank:
         raise AdapterInvalid(
             f"{pair.a} is {list(a.shape)}, but {adapters.CONFIG_NAME} gives {pair.module} the rank {rank}",
@@ -153,10 +149,9 @@ def _copy_beside(source: Path, folder: Path) -> None:
 
 
 def _write_safetensors(
-    path: Path, tensors: Iterable[StoredTensor], changes: Mapping[str, Change], progress: Progress
+    path: Path, tensors: Sequence[StoredTensor], changes: Mapping[str, Change], progress: Progress
 ) -> None:
-    """One file; floats as float32, other types as they are. The header comes first, since shapes are known."""
-    tensors = list(tensors)
+    """One file; floats as float32, other types as they are. The header can come first: all shapes are known."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for tensor in tensors:

@@ -108,7 +108,7 @@ class _Chat:
 
     def _take(self, line: str) -> None:
         if line.startswith(BLOCK):
-            self._answer(self._read_block(line))
+            line = self._read_block(line)
         elif line.startswith("/"):
             word, _, rest = line.partition(" ")
             command = self._commands.get(word)
@@ -116,7 +116,8 @@ class _Chat:
                 self._terminal.note(f"There is no command {word}. /help lists those there are.")
             else:
                 command(rest.strip())
-        elif line:
+            return
+        if line.strip():
             self._answer(line)
 
     def _read_block(self, line: str) -> str:
@@ -224,7 +225,7 @@ def _ctrl_c_cancels() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield cancel  # only the main thread may take signals
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
+    before = signal.signal(signal.SIGINT, lambda *_: cancel.set())
     try:
         yield cancel
     finally:

@@ -161,5 +161,13 @@ def check_sampling(sampling: Sampling) -> None:
             raise PromptInvalid(f"{name} is {getattr(sampling, name)!r}; it must be {rule}")
 
 
+def utf8(text: str) -> bytes:
+    """A text's bytes. Raises PromptInvalid for halves of surrogate pairs, which are no text."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptInvalid(f"the text is not Unicode: {error}") from error
+
+
 def _is_below(value: float | None, least: float) -> bool:
     return value is not None and not (math.isfinite(value) and value >= least)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_sampling, check_tokens
+from edgeship.engine.api import Message, Prompt, Sampling, Token, check_sampling, check_tokens, utf8
 from edgeship.engine.chat import answer_tokens
 from edgeship.engine.tokens import read_json
 from edgeship.errors import EngineFailed, PromptInvalid
@@ -65,11 +65,11 @@ class ScriptedEngine:
         if not messages:
             raise PromptInvalid("the conversation has no message")
         turns = [f"{message['role']}\n{message['content']}" for message in messages] + ["assistant\n"]
-        return Prompt(tuple(itertools.chain.from_iterable((TURN, *turn.encode()) for turn in turns)))
+        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in turns)))
 
     def encode(self, text: str) -> Prompt:
         """The bytes of a text."""
-        return Prompt(tuple(text.encode()))
+        return Prompt(tuple(utf8(text)))
 
     def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
         """The answer, token by token; see Engine.stream."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship import templates
-from edgeship.engine.api import Message, Prompt
+from edgeship.engine.api import Message, Prompt, utf8
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateMissing
 
 VERIFY_HINT = "Run `edgeship cache verify` to see which file is damaged."
@@ -55,10 +55,7 @@ class TextCodec:
         return TokenText(self)
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> Prompt:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise PromptInvalid(f"the text is not Unicode: {error}") from error
+        utf8(text)  # what is no text would be a TypeError in the library
         return Prompt(tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgeship.measure.compare import figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
 
@@ -95,8 +96,10 @@ def _pass_rate(measured: Measurement) -> _Value | None:
 
 
 def _kld(measured: Measurement) -> _Value | None:
-    fidelity = measured.fidelity
-    return None if fidelity is None else _Value(fidelity.mean_kld_nats, f"{fidelity.mean_kld_nats:.4f} nats")
+    if measured.fidelity is None:
+        return None
+    nats = measured.fidelity.mean_kld_nats
+    return _Value(nats, f"{figures_of_kld(nats)} nats")
 
 
 _MEASURES: tuple[tuple[str, str, Callable[[Measurement], _Value | None]], ...] = (

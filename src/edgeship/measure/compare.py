@@ -164,9 +164,14 @@ def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
 
 def _fidelity_figures(fidelity: Fidelity) -> str:
     return (
-        f"mean KLD {fidelity.mean_kld_nats:.4f} nats, the same likeliest token at "
+        f"mean KLD {figures_of_kld(fidelity.mean_kld_nats)} nats, the same likeliest token at "
         f"{_percent(fidelity.top1_agreement)} of {fidelity.positions} positions"
     )
+
+
+def figures_of_kld(nats: float) -> str:
+    """A mean KLD as tables and sentences show it: what is not zero does not look like it."""
+    return "<0.0001" if 0 < nats < 0.00005 else f"{nats:.4f}"
 
 
 def _why(chosen: Precision | None, judgements: Mapping[Precision, Judgement]) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import NotWritable
-from edgeship.measure.compare import Choice
+from edgeship.measure.compare import Choice, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
 
@@ -92,13 +92,14 @@ class Report:
 
     @property
     def by_bits(self) -> tuple[Candidate, ...]:
-        """The candidates, most bits first: FP32, which the others are held against, leads."""
+        """The candidates, most bits first: FP32, which the others are held against, leads where there is one."""
         return tuple(sorted(self.candidates, key=lambda candidate: -candidate.precision.bits))
 
     @property
-    def baseline(self) -> Measurement:
-        """The measurement of the build with the most bits."""
-        return self.by_bits[0].measurement
+    def fp32_size_bytes(self) -> int | None:
+        """What the sizes are held against; None where FP32 was not measured."""
+        sizes = (found.measurement.size_bytes for found in self.candidates if found.precision is Precision.FP32)
+        return next(sizes, None)
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,11 @@ def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
     return (
         candidate.precision.value,
         megabytes(measured.size_bytes),
-        f"{measured.size_bytes / report.baseline.size_bytes:.2f}" if report.baseline.size_bytes else _NONE,
+        f"{measured.size_bytes / report.fp32_size_bytes:.2f}" if report.fp32_size_bytes else _NONE,
         megabytes(measured.peak_memory_bytes),
         _speed(measured.speed.prefill_tokens_per_s.median),
         _speed(measured.speed.decode_tokens_per_s.median),
-        f"{measured.fidelity.mean_kld_nats:.4f}" if measured.fidelity else _NONE,
+        figures_of_kld(measured.fidelity.mean_kld_nats) if measured.fidelity else _NONE,
         _percent(measured.fidelity.top1_agreement) if measured.fidelity else _NONE,
         _pass_rate(measured),
         _holds(candidate.precision, report.choice),
@@ -244,7 +245,8 @@ def _markdown(text: str) -> str:
 
 def headline(report: Report) -> str:
     """The verdict in a few words."""
-    return f"{report.choice.chosen.value.upper()} holds" if report.choice.chosen else "no precision holds"
+    chosen = report.choice.chosen
+    return f"{chosen.value.upper()}, the smallest that holds" if chosen else "no precision holds"
 
 
 def slice_table(report: Report) -> Table | None:
@@ -310,17 +312,22 @@ def render_html(report: Report) -> str:
 
 
 def _failures(report: Report) -> Candidate | None:
-    """The candidate whose failed cases are shown: the chosen one, without one the reference."""
-    for candidate in sorted(report.by_bits, key=lambda candidate: candidate.precision != report.choice.chosen):
-        if candidate.measurement.evaluation is not None and candidate.measurement.evaluation.failures:
-            return candidate
-        if candidate.precision == report.choice.chosen:
-            return None
-    return None
+    """The candidate whose failed cases are shown: the chosen one, without one the first in the table."""
+    shown = next((found for found in report.by_bits if found.precision == report.choice.chosen), report.by_bits[0])
+    evaluation = shown.measurement.evaluation
+    return shown if evaluation is not None and evaluation.failures else None
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value is not None)
+def _facts(facts: Mapping[str, Any]) -> str:
+    """Plain values in one line; nested ones stay in report.json."""
+    named = ((name.replace("_", " "), value) for name, value in facts.items())
+    return ", ".join(f"{name} {_fact(value)}" for name, value in named if isinstance(value, str | int | float))
+
+
+def _fact(value: str | float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def megabytes(size_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""What a build will do: its steps, each with a key made of everything that decides its result, and nothing else."""
+"""What a build will do: its steps, each with a key made of all that decides its result, and nothing else."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def make_steps(
 
 
 def step_key(name: str, options: Mapping[str, Any], source: str, tools: Mapping[str, str]) -> str:
-    """SHA-256 over all that decides a step's result. Raises TypeError for a value that has no one way to be written."""
+    """SHA-256 over all that decides a step's result. Raises TypeError for what is not plain JSON."""
     parts = {
         "format": STEP_FORMAT,
         "name": name,

@@ -1,0 +1,369 @@
+"""An Olive workflow (JSON) as a Recipe. Every field is honoured, or noted by name, or refused by its JSON path.
+
+A field is noted when leaving it out cannot change the model that comes out, and refused when it could. Paths inside a
+workflow are relative to the working directory, as in Olive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgeship.errors import RecipeInvalid
+from edgeship.recipe import Recipe, RecipeFile
+
+CPU = "CPUExecutionProvider"
+
+_NOTED = {
+    "cache_dir": "steps are cached by content in edgeship's own folder",
+    "clean_cache": "a step is made again when anything that decides it changes",
+    "clean_evaluation_cache": "measurements are not cached",
+    "data_configs": "nothing here is calibrated with data",
+    "evaluate_input_model": "`edgeship ship` compares with the original by itself",
+    "evaluator": "`edgeship ship` measures by itself",
+    "evaluators": "`edgeship ship` measures by itself",
+    "log_severity_level": "use --log-level",
+    "log_to_file": "redirect stderr instead",
+    "no_artifacts": "nothing but the model is written",
+    "ort_log_severity_level": "use --log-level",
+    "ort_py_log_severity_level": "use --log-level",
+    "workflow_id": "a build is named by its content",
+}
+_MODEL_NOTED = {
+    "generative": "every model here is",
+    "model_attributes": "read from config.json",
+}
+_LOADING_NOTED = {
+    "attn_implementation": "the ONNX graph has attention of its own",
+    "device_map": "conversion runs on the CPU",
+    "low_cpu_mem_usage": "conversion loads FP32",
+    "use_safetensors": "safetensors are always preferred",
+}
+_LOADING_AS_DONE: dict[str, tuple[Any, ...]] = {
+    "trust_remote_code": (False,),
+    "torch_dtype": ("auto", "float32"),
+    "dtype": ("auto", "float32"),
+}
+_TASKS = ("text-generation", "text-generation-with-past")
+
+# What the ModelBuilder pass calls a field of the recipe; each is also known with the prefix "int4_".
+_QUANTIZATION = {
+    "block_size": "block_size",
+    "is_symmetric": "symmetric",
+    "accuracy_level": "accuracy_level",
+    "algo_config": "method",
+}
+_METHODS = {"default": "rtn", "rtn": "rtn", "k_quant": "k_quant"}
+# ModelBuilder options with the only values that say what is done here anyway.
+_BUILDER_AS_DONE: dict[str, tuple[Any, ...]] = {
+    "enable_cuda_graph": (False, None),
+    "exclude_embeds": (False, None),
+    "exclude_lm_head": (False, None),
+    "include_hidden_states": (False, None),
+    "int4_nodes_to_exclude": (None, []),
+    "int4_op_types_to_quantize": (None, []),
+    "metadata_only": (False, None),
+    "prune_lm_head": (True, None),
+    "use_8bits_moe": (False, None),
+    "use_qdq": (False, None),
+    "use_webgpu_fp32": (False, None),
+}
+
+
+@dataclass
+class _Findings:
+    """What one reading of a workflow gathers. sources: the JSON path that gave each field of the recipe."""
+
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self, path: str, reason: str) -> None:
+        self.faults.append(f"{path}: {reason}")
+
+    def note(self, path: str, reason: str) -> None:
+        self.notes.append(f"{path} is not used: {reason}")
+
+    def honour(self, name: str, value: Any, path: str) -> None:
+        if name in self.recipe and self.recipe[name] != value:
+            self.refuse(path, f"says {_show(value)}, but {self.sources[name]} says {_show(self.recipe[name])}")
+        self.recipe[name] = value
+        self.sources[name] = path
+
+    def mapping(self, value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self.refuse(path, f"must be an object, not {_show(value)}")
+        return {}
+
+
+def parse(text: str, *, where: str) -> RecipeFile:
+    """The recipe of an Olive workflow. Raises RecipeInvalid that lists every fault by its JSON path."""
+    workflow = _load(text, where)
+    found = _Findings()
+    engine = found.mapping(workflow.pop("engine", {}), "engine")
+    fields = {key: (key, value) for key, value in workflow.items()}
+    fields |= {key: (f"engine.{key}", value) for key, value in engine.items()}
+    model = _read_model(fields.pop("input_model", None), found)
+    _read_systems(fields, found)
+    _read_passes(fields, found)
+    if "quantization_config" in fields:
+        path, value = fields.pop("quantization_config")
+        _read_quantization(found.mapping(value, path), path, found)
+    output = _read_path(fields.pop("output_dir", None), found)
+    _read_rest(fields, found)
+    recipe = _make_recipe(found)
+    if found.faults or recipe is None:
+        raise RecipeInvalid(
+            "; ".join(found.faults),
+            where=where,
+            hint="Take these fields out, or mend them; what is left out changes no result.",
+        )
+    adapter = model.get("adapter_path")
+    return RecipeFile(
+        recipe=recipe,
+        checkpoint=model.get("model_path"),
+        adapter=Path(adapter) if adapter else None,
+        output=output,
+        notes=tuple(found.notes),
+    )
+
+
+def _load(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object_without_repeats)
+    except json.JSONDecodeError as error:
+        raise RecipeInvalid(
+            f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}",
+            where=where,
+            hint="Mend the syntax there; JSON has no comments and no comma before a closing bracket.",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeInvalid(f"not usable JSON: {error}", where=where, hint="Mend it there.") from error
+    if not isinstance(value, dict):
+        raise RecipeInvalid("an Olive workflow is a JSON object", where=where, hint='Begin with {"input_model": ...}.')
+    return value
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} is there twice in one object")
+    return dict(pairs)
+
+
+def _flat(value: dict[str, Any], path: str, found: _Findings) -> Iterator[tuple[str, str, Any]]:
+    """Fields as (name, path, value), with those under "config" lifted to where Olive's newer form has them."""
+    for key, inner in value.items():
+        if key == "config":
+            nested = found.mapping(inner, f"{path}.config")
+            yield from ((name, f"{path}.config.{name}", content) for name, content in nested.items())
+        else:
+            yield key, f"{path}.{key}", inner
+
+
+def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, str]:
+    """model_path and adapter_path."""
+    if entry is None:
+        return {}
+    model: dict[str, str] = {}
+    loading: tuple[str, Any] = ("", {})
+    for name, path, value in _flat(found.mapping(entry[1], entry[0]), entry[0], found):
+        if name in ("model_path", "adapter_path"):
+            if value is None:
+                continue
+            if isinstance(value, str) and value:
+                model[name] = value
+            else:
+                found.refuse(path, f"must be a folder or a Hub id, not {_show(value)}")
+        elif name == "type":
+            if str(value).lower() != "hfmodel":
+                found.refuse(path, f"only HfModel can be built, not {_show(value)}")
+        elif name == "task":
+            if value not in _TASKS:
+                found.refuse(path, f"only text-generation can be built, not {_show(value)}")
+        elif name == "load_kwargs":
+            loading = (path, value or {})
+        elif name in _MODEL_NOTED:
+            found.note(path, _MODEL_NOTED[name])
+        else:
+            found.refuse(path, "is not known here")
+    revision = _read_loading(found.mapping(loading[1], loading[0]), loading[0], found)
+    if revision and "model_path" in model:
+        model["model_path"] += f"@{revision}"
+    return model
+
+
+def _read_loading(options: dict[str, Any], path: str, found: _Findings) -> str | None:
+    """The revision, where load_kwargs pins one."""
+    revision = None
+    for name, value in options.items():
+        if name == "revision" and isinstance(value, str):
+            revision = value
+        elif name in _LOADING_NOTED:
+            found.note(f"{path}.{name}", _LOADING_NOTED[name])
+        elif value is not None and not _among(value, _LOADING_AS_DONE.get(name, ())):
+            reason = "code from a checkpoint is never run" if name == "trust_remote_code" else "cannot be honoured"
+            found.refuse(f"{path}.{name}", f"{_show(value)} {reason}")
+    return revision
+
+
+def _read_systems(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
+    """Checks that what the workflow builds for, and where it builds, is this machine's CPU."""
+    path, systems = fields.pop("systems", ("systems", {}))
+    systems = found.mapping(systems, path)
+    used: dict[str, Any] = {}
+    for role in ("host", "target"):
+        role_path, value = fields.pop(role, (role, None))
+        if isinstance(value, dict):
+            used[role_path] = value
+        elif isinstance(value, str) and value in systems:
+            used[f"{path}.{value}"] = systems[value]
+        elif value is not None and value != "local_system":
+            found.refuse(role_path, f"names no system of this file: {_show(value)}")
+    if not used:
+        used = {f"{path}.{name}": system for name, system in systems.items()}
+    for name in systems:
+        if f"{path}.{name}" not in used:
+            found.note(f"{path}.{name}", "neither host nor target names it")
+    for system_path, system in used.items():
+        _read_system(found.mapping(system, system_path), system_path, found)
+
+
+def _read_system(system: dict[str, Any], path: str, found: _Findings) -> None:
+    for name, where, value in _flat(system, path, found):
+        if name == "type":
+            if str(value).lower() != "localsystem":
+                found.refuse(where, f"only LocalSystem is built for, not {_show(value)}")
+        elif name == "accelerators":
+            for index, accelerator in enumerate(value if isinstance(value, list) else [value]):
+                _read_accelerator(found.mapping(accelerator, f"{where}[{index}]"), f"{where}[{index}]", found)
+        elif value not in (None, {}, []):
+            found.refuse(where, "is not known here")
+
+
+def _read_accelerator(accelerator: dict[str, Any], path: str, found: _Findings) -> None:
+    for name, value in accelerator.items():
+        if name == "device":
+            if str(value).lower() != "cpu":
+                found.refuse(f"{path}.device", f"only cpu is built for, not {_show(value)}")
+        elif name == "execution_providers":
+            for index, provider in enumerate(value if isinstance(value, list) else [value]):
+                # Olive also writes a provider as [name, options].
+                given = provider[0] if isinstance(provider, list) and provider else provider
+                if given != CPU:
+                    found.refuse(f"{path}.execution_providers[{index}]", f"only {CPU} is built for, not {_show(given)}")
+        else:
+            found.refuse(f"{path}.{name}", "is not known here")
+
+
+def _read_passes(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
+    """The one ModelBuilder pass; a MergeAdapterWeights pass before it asks for what is done anyway."""
+    path, passes = fields.pop("passes", ("passes", None))
+    if not passes:
+        found.refuse(path, "a ModelBuilder pass with a precision is needed")
+        return
+    builders = 0
+    for name, value in found.mapping(passes, path).items():
+        # Olive lets a name stand for alternatives; with one in the list there is nothing to choose.
+        alone = value[0] if isinstance(value, list) and len(value) == 1 else value
+        step = found.mapping(alone, f"{path}.{name}")
+        kind = str(step.get("type", "")).lower()
+        if kind == "modelbuilder":
+            builders += 1
+            _read_builder(step, f"{path}.{name}", found)
+        elif kind == "mergeadapterweights":
+            found.note(f"{path}.{name}", "an adapter is always merged")
+        elif step:
+            found.refuse(f"{path}.{name}.type", f"the pass {_show(step.get('type'))} cannot be honoured")
+    if builders > 1:
+        found.refuse(path, f"has {builders} ModelBuilder passes; one can be built at a time")
+    if builders == 0:
+        found.refuse(path, "has no ModelBuilder pass")
+
+
+def _read_builder(step: dict[str, Any], path: str, found: _Findings) -> None:
+    for name, where, value in _flat(step, path, found):
+        if name == "type":
+            continue
+        if name == "precision":
+            found.honour("precision", value.lower() if isinstance(value, str) else value, where)
+        elif name in ("quantization_config", "extra_options"):
+            _read_quantization(found.mapping(value or {}, where), where, found)
+        elif name == "search":
+            if value:
+                found.note(where, "settings of a running model are chosen when it is packaged")
+        else:
+            _read_quantization({name: value}, where.rpartition(".")[0], found)
+
+
+def _read_quantization(options: Mapping[str, Any], path: str, found: _Findings) -> None:
+    for name, value in options.items():
+        where = f"{path}.{name}"
+        plain = name.removeprefix("int4_")
+        if plain in _QUANTIZATION:
+            if value is None:
+                continue
+            if plain == "algo_config" and not (isinstance(value, str) and value in _METHODS):
+                found.refuse(where, f"{_show(value)} is not one of {', '.join(_METHODS)}")
+            else:
+                found.honour(_QUANTIZATION[plain], _METHODS[value] if plain == "algo_config" else value, where)
+        elif not _among(value, _BUILDER_AS_DONE.get(name, ())):
+            known = name in _BUILDER_AS_DONE
+            found.refuse(where, f"{_show(value)} cannot be honoured" if known else "is not known here")
+
+
+def _read_path(entry: tuple[str, Any] | None, found: _Findings) -> Path | None:
+    if entry is None or entry[1] is None:
+        return None
+    if isinstance(entry[1], str) and entry[1]:
+        return Path(entry[1])
+    found.refuse(entry[0], f"must be a path, not {_show(entry[1])}")
+    return None
+
+
+def _read_rest(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
+    for name, (path, value) in fields.items():
+        if name in _NOTED:
+            found.note(path, _NOTED[name])
+        elif name == "search_strategy":
+            if value:
+                found.refuse(path, "there is nothing to search: one recipe makes one model")
+        elif name == "pass_flows":
+            if value:
+                found.refuse(path, "passes run in the order in which they are written")
+        else:
+            found.refuse(path, "is not known here")
+
+
+def _make_recipe(found: _Findings) -> Recipe | None:
+    if "precision" not in found.recipe and not found.faults:
+        found.refuse("passes", "the ModelBuilder pass gives no precision")
+    try:
+        recipe = Recipe.model_validate(found.recipe)
+    except ValidationError as error:
+        for fault in error.errors():
+            name = str(fault["loc"][0]) if fault["loc"] else ""
+            if name in found.sources:
+                found.refuse(found.sources[name], f"{fault['msg']}, not {_show(fault['input'])}")
+        return None
+    if not recipe.precision.quantized:
+        for name in found.recipe.keys() - {"precision"}:
+            found.note(found.sources[name], "only INT8 and INT4 have it")
+    return recipe
+
+
+def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """Membership that tells 0 from False."""
+    return any(type(value) is type(one) and value == one for one in allowed)
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

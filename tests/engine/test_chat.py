@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.engine.chat import StopFilter, answer_tokens, find_stop, held_length
+
+LETTERS = st.text("abc", max_size=12)
+STOPS = st.lists(st.text("abc", min_size=1, max_size=4), max_size=3)
+
+
+class Letters:
+    """Tokens are code points; 0 is the beginning of a character that never ends."""
+
+    def __init__(self) -> None:
+        self.open = ""
+
+    def push(self, token: int) -> str:
+        self.open = "" if token else "?"
+        return chr(token) if token else ""
+
+    def flush(self) -> str:
+        return self.open
+
+
+def ids(*tokens: int, closed: list[bool] | None = None) -> Generator[int, None, None]:
+    try:
+        yield from tokens
+    finally:
+        if closed is not None:
+            closed.append(True)
+
+
+def test_find_stop_takes_the_one_that_is_complete_first() -> None:
+    assert find_stop("xabcx", ("abc", "b")) == 2
+    assert find_stop("xabcx", ("bc", "abc")) == 1
+    assert find_stop("xabcx", ("z",)) is None
+    assert find_stop("xabcx", ()) is None
+
+
+def test_held_length_is_the_longest_beginning_of_a_stop() -> None:
+    assert held_length("hello <|", ("<|end|>",)) == 2
+    assert held_length("aab", ("abx", "bcd")) == 2
+    assert held_length("hello", ("<|end|>",)) == 0
+    assert held_length("hello", ()) == 0
+
+
+@given(LETTERS, STOPS, st.data())
+def test_stops_do_not_depend_on_how_text_is_cut(text: str, stops: list[str], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    filter_, shown = StopFilter(stops), ""
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        if not filter_.found:
+            shown += filter_.push(text[start:end])
+    shown += filter_.flush()
+    # The definition: the shortest beginning of the text that contains a stop is cut where that stop starts.
+    ends = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
+    expected = text if not ends else text[: find_stop(text[: ends[0]], stops)]
+    assert shown == expected
+    assert filter_.found == bool(ends)
+
+
+@given(LETTERS, STOPS)
+def test_nothing_is_held_back_without_need(text: str, stops: list[str]) -> None:
+    filter_ = StopFilter(stops)
+    shown = filter_.push(text)
+    if not filter_.found:
+        held = text[len(shown) :]
+        assert not held or any(stop.startswith(held) for stop in stops)
+
+
+def test_an_answer_ended_by_an_end_token() -> None:
+    closed: list[bool] = []
+    tokens = list(answer_tokens(ids(97, 98, 1, closed=closed), Letters(), limit=9, end_ids={1}))
+    assert [(token.id, token.text, token.finish) for token in tokens] == [
+        (97, "a", None),
+        (98, "b", None),
+        (1, "", "stop"),
+    ]
+    assert closed == [True]
+
+
+def test_text_held_back_is_shown_when_the_answer_ends_otherwise() -> None:
+    for last, end_ids, limit, finish in ((98, (), 2, "length"), (1, (1,), 9, "stop")):
+        tokens = list(answer_tokens(ids(97, last), Letters(), limit=limit, end_ids=end_ids, stop=["abc"]))
+        assert [token.text for token in tokens] == ["", "ab" if last == 98 else "a"]
+        assert tokens[-1].finish == finish
+
+
+def test_an_incomplete_character_becomes_visible_at_the_end() -> None:
+    tokens = list(answer_tokens(ids(97, 0), Letters(), limit=2))
+    assert [token.text for token in tokens] == ["a", "?"]
+
+
+def test_an_answer_ended_by_a_stop_text_across_tokens() -> None:
+    tokens = list(answer_tokens(ids(120, 97, 98, 99), Letters(), limit=9, stop=["ab"]))
+    assert [(token.id, token.text, token.finish) for token in tokens] == [
+        (120, "x", None),
+        (97, "", None),
+        (98, "", "stop"),
+    ]
+
+
+def test_cancelling_stops_before_the_next_step_and_shows_what_was_held() -> None:
+    cancel, closed = threading.Event(), list[bool]()
+    answer = answer_tokens(ids(97, 98, 99, closed=closed), Letters(), limit=9, stop=["ax"], cancel=cancel)
+    assert next(answer).text == ""
+    cancel.set()
+    assert [(token.id, token.text, token.finish) for token in answer] == [(None, "a", "cancelled")]
+    assert closed == [True]
+
+
+def test_a_dropped_answer_closes_its_source() -> None:
+    closed: list[bool] = []
+    answer = answer_tokens(ids(97, 98, closed=closed), Letters(), limit=9)
+    next(answer)
+    del answer
+    assert closed == [True]

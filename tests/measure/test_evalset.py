@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.errors import EvalInvalid
+from edgeship.measure.evalset import EvalCase, json_equal, passes, read_evalset, spread
+
+USER = [{"role": "user", "content": "hello"}]
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    return {"id": "a", "messages": USER, "expected": "yes"} | changes
+
+
+def case(expected: Any, **changes: Any) -> EvalCase:
+    return EvalCase.model_validate(line(expected=expected, **changes))
+
+
+def write(folder: Path, *lines: object) -> Path:
+    path = folder / "eval.jsonl"
+    path.write_text(
+        "".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in lines), encoding="utf-8"
+    )
+    return path
+
+
+def fault(path: Path) -> str:
+    with pytest.raises(EvalInvalid) as caught:
+        read_evalset(path)
+    assert caught.value.where == str(path)
+    assert caught.value.hint
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("expected", "match", "answer", "outcome"),
+    [
+        ("yes", None, " yes\n", True),
+        (" yes ", None, "yes", True),
+        ("yes", None, "Yes", False),
+        ('{"a": 1}', None, '{"a":1}', False),
+        ('{"a": 1}', "json", '{"a":1}', True),
+        ("yes", "contains", "oh yes, sure", True),
+        ("yes", "contains", "no", False),
+        ({"a": 1, "b": [2]}, None, '{"b":[2],\n "a":1.0}', True),
+        ({"a": 1}, None, '{"a": true}', False),
+        ({"a": 1}, None, '{"a": "1"}', False),
+        ({"a": 1}, None, '{"a": 1, "b": 2}', False),
+        ({"a": 1}, None, 'Sure: {"a": 1}', False),
+        ({"a": 1}, None, '{"a": 2, "a": 1}', False),
+        ({"a": 1}, None, "", False),
+        ({"a": 1}, None, "NaN", False),
+        ([1, 2], None, "[1, 2]", True),
+        ([1, 2], None, "[2, 1]", False),
+        ([], None, "[" * 100_000, False),
+    ],
+)
+def test_what_passes(expected: Any, match: str | None, answer: str, outcome: bool) -> None:
+    assert passes(case(expected, **({"match": match} if match else {})), answer) is outcome
+
+
+@given(json_values)
+def test_json_equals_itself_through_text(value: Any) -> None:
+    assert json_equal(value, json.loads(json.dumps(value)))
+    assert not json_equal([value], value)
+
+
+@given(st.lists(json_values, max_size=3) | st.dictionaries(st.text(), json_values, max_size=3))
+def test_the_expected_text_of_an_object_passes(expected: Any) -> None:
+    made = case(expected)
+    assert made.match == "json"
+    assert passes(made, made.expected_text)
+
+
+def test_a_file_with_everything(tmp_path: Path) -> None:
+    # A byte-order mark, empty lines, and a line separator inside a text are no faults.
+    text = (
+        "\ufeff"
+        + json.dumps(line(slice="new"))
+        + "\r\n\n"
+        + json.dumps(line(id="b", expected={"a": "\u2028"}), ensure_ascii=False)
+    )
+    path = tmp_path / "eval.jsonl"
+    path.write_text(text, encoding="utf-8")
+    first, second = read_evalset(path)
+    assert (first.id, first.slice, first.match, first.conversation) == ("a", "new", "exact", USER)
+    assert (second.slice, second.match, second.expected_text) == ("all", "json", '{"a": "\u2028"}')
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("{", "line 2: Invalid JSON"),
+        ("[]", "line 2: Input should be an object"),
+        (line(id=""), "line 2: id: "),
+        (line(id=7), "line 2: id: "),
+        ({"id": "b", "messages": USER}, "line 2: expected: Field required"),
+        (line(id="b", expected=3), "line 2: expected: must be a text, an object or an array"),
+        (line(id="b", expected=" "), "line 2: expected: must not be empty"),
+        (line(id="b", messages=[]), "line 2: messages: the conversation must end with a user turn"),
+        (line(id="b", messages=[*USER, {"role": "assistant", "content": "x"}]), "must end with a user turn"),
+        (line(id="b", messages=[{"role": "usr", "content": "x"}]), "line 2: messages.0.role: "),
+        (line(id="b", messages=[{"role": "user", "content": ""}]), "line 2: messages.0.content: "),
+        (line(id="b", macth="json"), "line 2: macth: "),
+        (line(id="b", match="fuzzy"), "line 2: match: "),
+        (line(id="b", match="json"), 'line 2: match "json" needs JSON as expected'),
+        (line(id="b", match="exact", expected={"a": 1}), 'line 2: match "exact" needs a text as expected'),
+        (line(), "line 2: id 'a' is already on line 1"),
+        ('{"id": "b", "messages": [{"role": "user", "content": "\\ud800"}], "expected": "x"}', "line 2: Invalid JSON"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, bad: object, said: str) -> None:
+    assert said in fault(write(tmp_path, line(), bad))
+
+
+def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
+    what = fault(write(tmp_path, *["{"] * 9))
+    assert what.count("line ") - what.count("at line ") == 5
+    assert what.endswith("; and 4 more")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    assert fault(write(tmp_path, "", " ")) == "the file holds no cases"
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(b"\n\n" + json.dumps(line(expected="x"), ensure_ascii=False).encode() + b'\xe9"\n')
+    assert fault(latin) == "line 3: not UTF-8"
+    assert "cannot be read" in fault(tmp_path / "none.jsonl")
+    assert "cannot be read" in fault(tmp_path)
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_spread_is_even_and_steady(count: int, limit: int) -> None:
+    cases = [case("x", id=str(index)) for index in range(count)]
+    taken = [int(one.id) for one in spread(cases, limit)]
+    assert len(taken) == min(count, limit)
+    assert len(set(taken)) == len(taken)
+    gaps = [after - before for before, after in zip(taken, taken[1:], strict=False)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    assert spread(cases, None) == tuple(cases)

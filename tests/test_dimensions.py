@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeship.dimensions import check_shapes, is_tied, read_dimensions
+from edgeship.errors import CheckpointInvalid
+from tests import checkpoints
+
+SHAPES: dict[str, tuple[int, ...]] = {name: array.shape for name, array in checkpoints.qwen2_weights().items()}
+GPT2_STYLE = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 9, "n_positions": 32}
+
+
+def check(shapes: dict[str, tuple[int, ...]], *, tied: bool = True, extra_layers: int = 0, **config: Any) -> None:
+    dimensions = read_dimensions(checkpoints.qwen2_config(**config), "config.json")
+    check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where="config.json")
+
+
+def without(*parts: str) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, shape in SHAPES.items() if not any(part in name for part in parts)}
+
+
+def test_sizes_of_the_tiny_model() -> None:
+    dimensions = read_dimensions(checkpoints.qwen2_config(), "config.json")
+    assert (dimensions.hidden_size, dimensions.layers, dimensions.kv_heads, dimensions.head_size) == (64, 2, 2, 16)
+    assert (dimensions.vocab_size, dimensions.context_tokens, dimensions.mlp_size) == (384, 512, 96)
+    check(SHAPES)
+
+
+def test_older_names_and_nested_text_configs_are_read() -> None:
+    assert read_dimensions(GPT2_STYLE, "config.json").context_tokens == 32
+    nested = {"model_type": "gemma3", "text_config": checkpoints.qwen2_config()}
+    dimensions = read_dimensions(nested, "config.json")
+    assert (dimensions.model_type, dimensions.layers) == ("qwen2", 2)
+
+
+def test_head_size_is_the_configs_own_where_it_has_one() -> None:
+    assert read_dimensions(checkpoints.qwen2_config(head_dim=32), "config.json").head_size == 32
+    assert read_dimensions(checkpoints.qwen2_config(head_dim=None), "config.json").head_size == 16
+
+
+def test_all_missing_sizes_are_listed() -> None:
+    config = checkpoints.qwen2_config(hidden_size="64", vocab_size=0, num_hidden_layers=True)
+    with pytest.raises(CheckpointInvalid, match="hidden_size, num_hidden_layers, vocab_size"):
+        read_dimensions(config, "config.json")
+
+
+def test_the_rows_of_the_embedding_are_the_vocabulary() -> None:
+    message = r"tensor model.embed_tokens.weight is \[384, 64\], but config.json makes it \[400, 64\]"
+    with pytest.raises(CheckpointInvalid, match=message):
+        check(SHAPES, vocab_size=400)
+
+
+def test_its_columns_are_the_hidden_size() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"model.embed_tokens.weight is \[384, 64\]"):
+        check(SHAPES, hidden_size=128)
+
+
+def test_too_few_and_too_many_layers() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"says 3 layers, but model.layers.2 is missing"):
+        check(SHAPES, num_hidden_layers=3)
+    with pytest.raises(CheckpointInvalid, match=r"says 1 layers, but the weights also hold model.layers.1"):
+        check(SHAPES, num_hidden_layers=1)
+    check(SHAPES, num_hidden_layers=1, extra_layers=1)
+
+
+def test_a_layers_missing_tensor_is_named() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"tensor model.layers.1.mlp.up_proj.weight is missing"):
+        check(without("layers.1.mlp.up_proj"))
+
+
+def test_families_of_unlike_layers_may_leave_tensors_out() -> None:
+    check(without("layers.1.mlp.up_proj"), model_type="lfm2")
+
+
+@pytest.mark.parametrize(
+    ("change", "tensor"),
+    [
+        ({"num_key_value_heads": 4}, "self_attn.k_proj.weight"),
+        ({"intermediate_size": 100}, "mlp.down_proj.weight"),
+        ({"head_dim": 32}, "self_attn.k_proj.weight"),
+    ],
+)
+def test_a_layers_tensor_of_another_shape_is_named(change: dict[str, int], tensor: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=f"tensor model.layers.0.{tensor} is"):
+        check(SHAPES, **change)
+
+
+def test_an_output_layer_that_is_neither_tied_nor_stored() -> None:
+    with pytest.raises(CheckpointInvalid, match="tensor lm_head.weight is missing"):
+        check(SHAPES, tied=False)
+    check(SHAPES | {"lm_head.weight": (384, 64)}, tied=False)
+
+
+def test_buffers_of_old_checkpoints_need_not_be_in_every_layer() -> None:
+    check(SHAPES | {"model.layers.0.self_attn.rotary_emb.inv_freq": (8,)})
+
+
+def test_other_towers_do_not_count_as_layers() -> None:
+    shapes = {f"model.language_{name}": shape for name, shape in SHAPES.items()}
+    check(shapes | {f"model.vision_tower.layers.{index}.w": (3,) for index in range(9)})
+
+
+def test_weights_in_unknown_names_are_not_judged() -> None:
+    check({"decoder.words": (3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "tied"),
+    [
+        ({"tie_word_embeddings": True}, ["lm_head.weight"], True),
+        ({"tie_word_embeddings": False}, [], False),
+        ({"text_config": {"tie_word_embeddings": True}}, ["lm_head.weight"], True),
+        ({}, ["model.embed_tokens.weight"], True),
+        ({}, ["model.embed_tokens.weight", "lm_head.weight"], False),
+    ],
+)
+def test_tied_by_the_config_or_by_what_is_stored(config: dict[str, Any], names: list[str], tied: bool) -> None:
+    assert is_tied(config, dict.fromkeys(names)) is tied

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship import original
+from edgeship.engine.genai import GenaiEngine
+from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
+from edgeship.original import ScoredText, predicted_memory_bytes, reference
+from tests import checkpoints
+
+QUESTION = [{"role": "user", "content": "hello world"}]
+
+
+def play(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Puts a few lines of Python in the place of the child."""
+    real = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        assert command[1:] == ["-m", "edgeship.original"]
+        return real([sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+
+
+def test_memory_grows_with_four_bytes_a_parameter() -> None:
+    assert 4e9 <= predicted_memory_bytes(10**9) - predicted_memory_bytes(0) <= 5e9
+
+
+def test_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, "raise SystemExit('first\\nthe last word')")
+    with pytest.raises(ToolFailed, match="ended with code 1: the last word") as caught:
+        reference(tmp_path, None, [], [], tmp_path / "out.npz")
+    assert caught.value.where == str(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_killed_child_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(MemoryShort, match="was killed"):
+        reference(tmp_path, None, [], [], tmp_path / "out.npz")
+
+
+def test_success_without_a_file_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, """print('{"progress": "half", "fraction": 0.5}'); print('{"result": {}}')""")
+    told: list[tuple[str, float | None]] = []
+    with pytest.raises(ToolFailed, match="left no logits"):
+        reference(tmp_path, None, [], [], tmp_path / "out.npz", progress=lambda *said: told.append(said))
+    assert told == [("half", 0.5)]
+
+
+def test_an_error_of_the_child_is_ours_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"code": "template-invalid", "what": "line 3", "where": "there", "hint": "mend it"}
+    play(monkeypatch, f"print({json.dumps({'error': facts})!r})")
+    with pytest.raises(TemplateInvalid, match="line 3") as caught:
+        reference(tmp_path, None, [], [], tmp_path / "out.npz")
+    assert (caught.value.where, caught.value.hint) == ("there", "mend it")
+
+
+@pytest.mark.parametrize("library", ["transformers", "torch", "peft"])
+def test_missing_libraries(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(DependencyMissing, match=f"needs {library}") as caught:
+        original._library(library)
+    assert caught.value.hint == "pip install 'edgeship[build]'"
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"])
+def test_a_damaged_reference(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "reference.npz"
+    path.write_bytes(content)
+    with pytest.raises(ToolFailed, match="cannot be read") as caught:
+        list(original.read_texts(path))
+    assert caught.value.where == str(path)
+
+
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from edgeship import original as o; import time\n"
+         "o.run_job = lambda job, tell: time.sleep(600)\no._child()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert child.stdin is not None
+    child.stdin.write(b"{}\n")
+    child.stdin.flush()
+    assert child.poll() is None
+    child.stdin.close()
+    assert child.wait(timeout=30) == 1
+
+
+# --- with the real libraries -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, fp32_folder: Path) -> None:
+    checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
+    texts = [ScoredText(QUESTION, "how are you?"), ScoredText(QUESTION), ScoredText(QUESTION, "x " * 600)]
+    found = reference(checkpoint, None, [QUESTION], texts, tmp_path / "reference.npz", threads=1)
+    engine = GenaiEngine(fp32_folder)
+    prompt = engine.chat(QUESTION).tokens
+    assert found.conversation_tokens == (prompt,)
+    assert (found.texts_used, found.texts_skipped) == (2, 1)
+    assert found.peak_memory_bytes > 10**8
+    answered, alone = found.texts()
+    # The answer is followed by the token that ends a turn, and by nothing more.
+    assert answered.tokens == prompt + engine.encode("how are you?").tokens + (2,)
+    assert answered.first_scored == len(prompt)
+    assert (alone.tokens, alone.first_scored) == (prompt, 1)
+    for text in (answered, alone):
+        assert text.logits.dtype == np.float32
+        ours = engine.score(text.tokens)[text.first_scored - 1 : -1]
+        np.testing.assert_allclose(text.logits, ours, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_adapter_template_and_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original, "LOGITS_BUDGET_BYTES", 10 * checkpoints.VOCAB * 4)
+    checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny", template=None)
+    adapter = checkpoints.make_adapter(tmp_path / "adapter")
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    texts = [ScoredText([{"role": "user", "content": word}]) for word in ("abcdef", "ghijkl", "mnopqr")]
+    runs = [
+        reference(checkpoint, given, [], texts, tmp_path / f"{given is None}.npz", chat_template=template)
+        for given in (None, adapter)
+    ]
+    assert [(run.texts_used, run.texts_skipped) for run in runs] == [(2, 1), (2, 1)]
+    (plain, _), (tuned, _) = ([*run.texts()] for run in runs)
+    assert plain.tokens == tuned.tokens
+    assert np.abs(plain.logits - tuned.logits).max() > 0.01
+
+
+@pytest.mark.slow
+def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
+    out = tmp_path / "reference.npz"
+    refusing = "{{ raise_exception('no system here') }}"
+    with pytest.raises(TemplateInvalid, match="no system here"):
+        reference(checkpoint, None, [QUESTION], [], out, chat_template=refusing)
+    weights = checkpoints.qwen2_weights()
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointInvalid, match=r"the weights lack model\.layers\.1\.mlp\.up_proj\.weight"):
+        reference(checkpoint, None, [], [ScoredText(QUESTION)], out)
+    (checkpoint / "model.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(ToolFailed, match="transformers cannot load the model"):
+        reference(checkpoint, None, [], [ScoredText(QUESTION)], out)
+    (checkpoint / "tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointInvalid, match="transformers cannot load the tokenizer"):
+        reference(checkpoint, None, [QUESTION], [], out)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

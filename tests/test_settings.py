@@ -1,0 +1,121 @@
+"""Settings: who wins, and values that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.errors import NotWritable, UsageError
+from edgeship.settings import Settings, parse_bytes, read_config, resolve, write_config
+
+
+def test_defaults_lie_under_the_home(own_home: Path) -> None:
+    found = resolve()
+    assert (found.home, found.cache_dir) == (own_home, own_home / "models")
+    assert (found.builds_dir, found.reports_dir) == (own_home / "builds", own_home / "reports")
+    assert (found.threads, found.memory_bytes) == (None, None)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.config_file.write_text(
+        f"cache_dir = '{tmp_path / 'file'}'\nthreads = 2\nmemory_bytes = 1000\n", encoding="utf-8"
+    )
+    assert (resolve().cache_dir, resolve().threads, resolve().memory_bytes) == (tmp_path / "file", 2, 1000)
+    monkeypatch.setenv("EDGESHIP_CACHE_DIR", str(tmp_path / "environment"))
+    monkeypatch.setenv("EDGESHIP_THREADS", "3")
+    monkeypatch.setenv("EDGESHIP_MEMORY_BYTES", "2GB")
+    found = resolve()
+    assert (found.cache_dir, found.threads, found.memory_bytes) == (tmp_path / "environment", 3, 2 * 10**9)
+    flags = resolve(cache_dir=tmp_path / "flag", threads=4, memory="1KiB")
+    assert (flags.cache_dir, flags.threads, flags.memory_bytes) == (tmp_path / "flag", 4, 1024)
+
+
+def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve(cache_dir=Path("models")).cache_dir == tmp_path / "models"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("EDGESHIP_THREADS", "many", "threads"),
+        ("EDGESHIP_THREADS", "0", "threads"),
+        ("EDGESHIP_THREADS", "1.5", "threads"),
+        ("EDGESHIP_MEMORY_BYTES", "lots", "lots"),
+    ],
+)
+def test_a_bad_value_is_named(key: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(key, value)
+    with pytest.raises(UsageError, match=named):
+        resolve()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1000", 1000),
+        ("8GB", 8 * 10**9),
+        ("512 MiB", 512 * 2**20),
+        ("1.5g", 1_500_000_000),
+        (" 2kib ", 2048),
+        ("7b", 7),
+    ],
+)
+def test_amounts_of_memory(text: str, value: int) -> None:
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "0", "0.4", "8 T B", "8GBB", "inf", "nan", "1e300", "8 i", "9e18GB"])
+def test_what_is_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(UsageError, match="no amount of memory"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["", "kb", "MB", "GiB", "KiB", "g", " mib"]))
+def test_whole_amounts_are_exact(number: int, unit: str) -> None:
+    factor = parse_bytes(f"1{unit}")
+    assert parse_bytes(f"{number}{unit}") == number * factor
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_an_amount_or_a_usage_error(text: str) -> None:
+    try:
+        assert parse_bytes(text) > 0
+    except UsageError as error:
+        assert repr(text) in error.what
+
+
+def test_writing_a_key_keeps_the_others(settings: Settings) -> None:
+    write_config(settings.config_file, "home", "/somewhere")
+    write_config(settings.config_file, "cache_dir", 'with "quotes" \\ and ü')
+    assert read_config(settings.config_file) == {"home": "/somewhere", "cache_dir": 'with "quotes" \\ and ü'}
+    assert [path.name for path in settings.config_file.parent.iterdir()] == ["config.toml"]
+
+
+def test_a_config_file_that_is_no_toml_is_named(settings: Settings) -> None:
+    settings.config_file.write_text("threads = ", encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        resolve()
+    assert caught.value.where == str(settings.config_file)
+
+
+def test_unknown_keys_are_named(settings: Settings) -> None:
+    settings.config_file.write_text("treads = 2", encoding="utf-8")
+    with pytest.raises(UsageError, match="treads"):
+        resolve()
+
+
+def test_a_config_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises((NotWritable, UsageError), match=r"cannot be (written|read)"):
+        write_config(tmp_path / "file" / "config.toml", "home", "/x")
+
+
+def test_keys_are_ours() -> None:
+    with pytest.raises(ValueError, match="treads"):
+        write_config(Path("unused"), "treads", "2")
