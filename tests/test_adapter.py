@@ -134,7 +134,7 @@ def test_a_base_of_other_sizes_is_told_with_both_shapes(tiny_adapter: Path) -> N
 
 def test_a_base_without_the_module_is_told_with_the_adapters_own_base(tiny_adapter: Path) -> None:
     base = {name: shape for name, shape in BASE.items() if "layers.1." not in name}
-    with pytest.raises(AdapterInvalid, match=r"it changes model.layers.1.self_attn.q_proj.weight") as caught:
+    with pytest.raises(AdapterInvalid, match=r"it changes model\.layers\.1\.") as caught:
         check_fits(open_adapter(tiny_adapter), base)
     assert caught.value.hint == "The adapter was trained on tiny."
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeship import json_file, weight_files
 from edgeship.dimensions import check_shapes, is_tied, read_dimensions
 from edgeship.errors import CheckpointInvalid
 from tests import checkpoints
@@ -82,13 +84,13 @@ def test_families_of_unlike_layers_may_leave_tensors_out() -> None:
         ({"head_dim": 32}, "self_attn.k_proj.weight"),
     ],
 )
-def test_a_layers_tensor_of_another_shape_is_named(change: dict[str, int], tensor: str) -> None:
+def test_a_layers_tensor_of_another_shape_is_named(change: dict[str, Any], tensor: str) -> None:
     with pytest.raises(CheckpointInvalid, match=f"tensor model.layers.0.{tensor} is"):
         check(SHAPES, **change)
 
 
 def test_an_output_layer_that_is_neither_tied_nor_stored() -> None:
-    with pytest.raises(CheckpointInvalid, match="tensor lm_head.weight is missing"):
+    with pytest.raises(CheckpointInvalid, match=r"tensor lm_head\.weight is missing"):
         check(SHAPES, tied=False)
     check(SHAPES | {"lm_head.weight": (384, 64)}, tied=False)
 
@@ -118,3 +120,39 @@ def test_weights_in_unknown_names_are_not_judged() -> None:
 )
 def test_tied_by_the_config_or_by_what_is_stored(config: dict[str, Any], names: list[str], tied: bool) -> None:
     assert is_tied(config, dict.fromkeys(names)) is tied
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("Llama", {}),
+        ("Qwen3", {"head_dim": 32}),
+        ("Gemma2", {"head_dim": 32}),
+        ("Phi3", {}),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}),
+    ],
+)
+def test_what_transformers_saves_agrees_with_its_own_config(
+    tmp_path: Path, family: str, changes: dict[str, Any]
+) -> None:
+    import transformers
+
+    plain = {key: value for key, value in checkpoints.qwen2_config().items() if key.endswith(("_size", "_heads"))}
+    config = getattr(transformers, f"{family}Config")(
+        **plain,
+        num_hidden_layers=2,
+        max_position_embeddings=128,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+        **changes,
+    )
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    model.save_pretrained(tmp_path)
+    weights = weight_files.find_weights(tmp_path)
+    saved = json_file.read_object(tmp_path / "config.json", CheckpointInvalid)
+    tied = is_tied(saved, weights.tensors)
+    shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
+    check_shapes(shapes, read_dimensions(saved, "config.json"), tied=tied, extra_layers=0, where="config.json")
+    assert weights.parameters(tied=tied, dtype="float32") == sum(weight.numel() for weight in model.parameters())

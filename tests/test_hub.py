@@ -1,4 +1,4 @@
-"""The Hub, played by a server of this machine. Child processes, since huggingface_hub reads the environment at import."""
+"""The Hub, played by a server of this machine. Child processes, since the library reads the environment once."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from edgeship.engine.genai import GenaiEngine
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
 from edgeship.original import ScoredText, predicted_memory_bytes, reference
 from tests import checkpoints
+from tests.engine.conftest import fp32_folder  # noqa: F401 - a fixture, asked for by name below
 
 QUESTION = [{"role": "user", "content": "hello world"}]
 
@@ -29,8 +30,8 @@ def play(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(subprocess, "Popen", popen)
 
 
-def test_memory_grows_with_four_bytes_a_parameter() -> None:
-    assert 4e9 <= predicted_memory_bytes(10**9) - predicted_memory_bytes(0) <= 5e9
+def test_memory_is_predicted_from_parameters() -> None:
+    assert predicted_memory_bytes(236_000_000) == 2_016_000_000
 
 
 def test_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_a_damaged_reference(tmp_path: Path, content: bytes) -> None:
     assert caught.value.where == str(path)
 
 
-def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+def test_the_child_ends_with_its_parent() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", "from edgeship import original as o; import time\n"
          "o.run_job = lambda job, tell: time.sleep(600)\no._child()"],
@@ -98,11 +99,11 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, fp32_folder: Path) -> None:
+def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
     texts = [ScoredText(QUESTION, "how are you?"), ScoredText(QUESTION), ScoredText(QUESTION, "x " * 600)]
     found = reference(checkpoint, None, [QUESTION], texts, tmp_path / "reference.npz", threads=1)
-    engine = GenaiEngine(fp32_folder)
+    engine = GenaiEngine(request.getfixturevalue("fp32_folder"))
     prompt = engine.chat(QUESTION).tokens
     assert found.conversation_tokens == (prompt,)
     assert (found.texts_used, found.texts_skipped) == (2, 1)

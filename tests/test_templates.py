@@ -27,6 +27,7 @@ from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML
 
 HELLO = [{"role": "user", "content": "Hello"}]
+CHATML_PARTS = derive_parts(CHATML, {})
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 
 
@@ -144,7 +145,7 @@ def test_parts_give_the_text_of_every_conversation(family: Family) -> None:
 def test_parts_of_chatml_give_any_conversation(texts: list[str], system: str | None) -> None:
     turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
     messages = ([{"role": "system", "content": system}] if system is not None else []) + turns
-    assert assemble(derive_parts(CHATML, {}), messages) == render(CHATML, messages, special_tokens={})
+    assert assemble(CHATML_PARTS, messages) == render(CHATML, messages, special_tokens={})
 
 
 def test_an_assistant_part_may_differ_from_the_opening_of_an_answer() -> None:
@@ -181,7 +182,7 @@ def test_turns_that_do_not_stand_in_line_have_no_parts(template: str) -> None:
     ],
 )
 def test_parts_refuse_what_they_cannot_express(parts: PromptParts, messages: list[Message]) -> None:
-    with pytest.raises(TemplateInvalid, match="system|end with a user turn"):
+    with pytest.raises(TemplateInvalid, match=r"system|end with a user turn"):
         assemble(parts, messages)
 
 

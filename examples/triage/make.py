@@ -31,9 +31,9 @@ BASE_NAME = "examples/triage/base"
 @dataclass(frozen=True)
 class Plan:
     tokenizer_texts: int = 20_000
-    base_steps: int = 2800
+    base_steps: int = 2400
     base_peak: float = 2e-3
-    lora_steps: int = 1400
+    lora_steps: int = 1000
     lora_peak: float = 3e-3
     lora_rank: int = 16
     batch: int = 16
@@ -71,10 +71,16 @@ def make_base(plan: Plan, folder: Path) -> None:
     model = build.new_model()
     print(f"model: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
+    drawn = 0
+
     def draw() -> build.Example:
+        nonlocal drawn
+        drawn += 1
         if rng.random() < 0.08:
             return build.encode_text(tokenizer, training_case(rng).text)
-        return build.encode_conversation(tokenizer, base_conversation(rng))
+        # Plain copying first: short and dense examples, and everything else builds on it.
+        early = drawn < plan.base_steps * plan.batch / 4
+        return build.encode_conversation(tokenizer, base_conversation(rng, 0.8 if early else 0.2))
 
     build.train(model, build.batches(draw, plan.batch, rng), plan.base_steps, plan.base_peak, "base")
     build.save_checkpoint(model, tokenizer, folder)

@@ -104,8 +104,10 @@ def polite_reply(rng: random.Random) -> list[Message]:
     return [turn("user", case.text), turn("assistant", thanks + about)]
 
 
-def base_conversation(rng: random.Random) -> list[Message]:
-    make = rng.choices((questions, partial_json, rewrite, polite_reply), (38, 22, 34, 6))[0]
+def base_conversation(rng: random.Random, copying: float = 0.2) -> list[Message]:
+    if rng.random() < copying:
+        return with_system(rng, rewrite(rng), 0.1)
+    make = rng.choices((questions, partial_json, polite_reply), (60, 34, 6))[0]
     return with_system(rng, make(rng), 0.1)
 
 

@@ -198,7 +198,7 @@ def _check_ranks(
 def _check_changes_something(pairs: tuple[LoraPair, ...], stored: Mapping[str, StoredTensor], where: str) -> None:
     if len(stored) > 2 * len(pairs):
         return  # it also replaces whole modules or biases
-    if all(not safetensors_file.raw_bits(stored[pair.b]).any() for pair in pairs):
+    if all(not safetensors_file.read_float32(stored[pair.b]).any() for pair in pairs):
         raise AdapterInvalid(
             "the adapter changes nothing: lora_B is zero in every module", where=where, hint=_TRAIN_AGAIN
         )

@@ -239,14 +239,14 @@ def _adapter_inspection(adapter: Adapter) -> dict[str, Any]:
 def _locate(source: str, revision: str | None, allow_pickle: bool, progress: Progress) -> tuple[Path, str | None, str]:
     """Folder, commit and default name."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         if revision is not None:
             raise UsageError(
                 f"{source!r} is a folder and has no revision {revision!r}",
                 hint="Leave --revision out, or give a Hub id.",
             )
         return path, None, _default_name(path.resolve().name)
-    if path.exists():
+    if source and path.exists():
         raise CheckpointInvalid(
             f"{source!r} is a file",
             where=str(path),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import re
 import shutil
 import struct
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +33,13 @@ RUN_PACKAGES = (
 )
 BUILD_PACKAGES = ("accelerate", "ml-dtypes", "onnx", "onnx-ir", "safetensors", "torch", "transformers")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
-CUDA_PARTS = ("cuda-toolkit", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+CUDA_PARTS = (
+    "cuda-toolkit",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+)
 RUNTIME_PIN, GENAI_PIN, TORCH_PIN = (1, 31), (0, 18), (2, 13, 0)
 FOUNDRY_SDK = "foundry-local-sdk"
 _RUNTIME_FIX = 'pip install "onnxruntime>=1.31,<1.32"'
@@ -70,6 +74,8 @@ class Examination:
 
 def installed_version(package: str) -> str | None:
     """The version of an installed distribution, None where there is none; imports nothing of it."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -235,6 +241,8 @@ def check_disk(folders: dict[str, Path], *, free: Callable[[Path], int] = free_d
 
 def check_writable(folder: Path) -> Check:
     """Whether files can be made in `folder`, or where it would be made; leaves nothing behind."""
+    import tempfile
+
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=place):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LOGITS_BUDGET_BYTES = 400_000_000
-_LIBRARIES_BYTES = 900_000_000
+_LIBRARIES_BYTES = 600_000_000
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -94,8 +94,11 @@ class Reference:
 
 
 def predicted_memory_bytes(parameters: int) -> int:
-    """Memory that the original needs: FP32 weights, one more layer's worth while loading, and the libraries."""
-    return int(parameters * 4 * 1.1) + _LIBRARIES_BYTES
+    """Memory that the original needs: weights in FP32, those in the file as they are read, and the libraries.
+
+    Measured on 236 million bf16 parameters: 1.78 GB, of which this predicts 2.02.
+    """
+    return parameters * (4 + 2) + _LIBRARIES_BYTES
 
 
 def reference(

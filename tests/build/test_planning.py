@@ -29,7 +29,7 @@ OPTIONS = st.dictionaries(st.text(), PLAIN, max_size=4)
 @given(OPTIONS)
 def test_the_order_of_options_does_not_matter(options: dict[str, Any]) -> None:
     backwards = dict(reversed(options.items()))
-    assert planning.step_key("s", options, "d", {"a": "1", "b": "2"}) == plan.step_key(
+    assert planning.step_key("s", options, "d", {"a": "1", "b": "2"}) == planning.step_key(
         "s", backwards, "d", {"b": "2", "a": "1"}
     )
 
@@ -43,7 +43,7 @@ def test_any_change_changes_the_key(options: dict[str, Any], extra: str, part: s
         "source": "d" + extra,
         "tools": {"torch": "1" + extra},
     }
-    assert planning.step_key(**before) != plan.step_key(**(before | {part: changed[part]}))
+    assert planning.step_key(**before) != planning.step_key(**(before | {part: changed[part]}))
 
 
 def test_values_of_other_types_are_other_keys() -> None:
@@ -98,7 +98,7 @@ def test_an_adapter_is_merged_once_for_all_precisions(tiny: Path, tiny_adapter: 
 def test_every_field_of_the_recipe_counts_where_it_is_used(
     tiny: Path, settings: Settings, change: dict[str, Any]
 ) -> None:
-    plain, changed = steps_of(tiny, settings, "int4"), steps_of(tiny, settings, "int4", **change)
+    plain, changed = steps_of(tiny, settings, "int8"), steps_of(tiny, settings, "int8", **change)
     assert plain["convert"].key != changed["convert"].key
     assert steps_of(tiny, settings, "fp32")["convert"].key == steps_of(tiny, settings, "fp32", **change)["convert"].key
 

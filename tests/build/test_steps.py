@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -56,11 +57,16 @@ def chain(builds: Path, makes: list[Callable[[Job], int]]) -> tuple[list[Task], 
 def run(
     builds: Path,
     makes: list[Callable[[Job], int]],
-    say: Callable[[str], object] = lambda _: None,
+    say: Callable[[str], object] = len,
     wait_s: float = 60,
 ) -> steps.Result:
     tasks, planned = chain(builds, makes)
-    return steps.run_all(tasks, planned, builds.parent, builds, lambda message, _: say(message) and None, wait_s=wait_s)
+
+    def tell(message: str, fraction: float | None) -> None:
+        del fraction
+        say(message)
+
+    return steps.run_all(tasks, planned, builds.parent, builds, tell, wait_s=wait_s)
 
 
 def leftovers(builds: Path) -> list[Path]:
@@ -145,21 +151,18 @@ def test_an_earlier_step_that_is_gone_is_not_missed(tmp_path: Path) -> None:
     ran: list[str] = []
     makes = [writes("one", ran), writes("two", ran)]
     run(tmp_path / "b", makes)
-    import shutil
-
     shutil.rmtree(chain(tmp_path / "b", makes)[1][0].folder)
     assert run(tmp_path / "b", makes).record.tools == {"tool0": "1", "tool1": "1"}
     assert ran == ["one", "two"]
 
 
 def start(builds: Path, seconds: float, text: str) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(builds), str(seconds), text],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent.parent,
     )
-    return child
 
 
 def read_until(child: subprocess.Popen[str], word: str) -> None:

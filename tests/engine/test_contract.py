@@ -139,9 +139,9 @@ def test_score_has_a_row_for_each_token(engine: Engine) -> None:
 
 @pytest.mark.parametrize("tokens", [(), (3, -1), (10**6,)])
 def test_impossible_tokens(engine: Engine, tokens: tuple[int, ...]) -> None:
-    with pytest.raises(PromptInvalid, match="empty|outside the vocabulary"):
+    with pytest.raises(PromptInvalid, match=r"empty|outside the vocabulary"):
         engine.stream(Prompt(tokens), Sampling())
-    with pytest.raises(PromptInvalid, match="empty|outside the vocabulary"):
+    with pytest.raises(PromptInvalid, match=r"empty|outside the vocabulary"):
         engine.score(tokens)
 
 

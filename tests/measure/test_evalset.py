@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,8 @@ def case(expected: Any, **changes: Any) -> EvalCase:
 
 def write(folder: Path, *lines: object) -> Path:
     path = folder / "eval.jsonl"
-    path.write_text(
-        "".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in lines), encoding="utf-8"
-    )
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in lines]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path
 
 
@@ -89,14 +89,10 @@ def test_the_expected_text_of_an_object_passes(expected: Any) -> None:
 
 def test_a_file_with_everything(tmp_path: Path) -> None:
     # A byte-order mark, empty lines, and a line separator inside a text are no faults.
-    text = (
-        "\ufeff"
-        + json.dumps(line(slice="new"))
-        + "\r\n\n"
-        + json.dumps(line(id="b", expected={"a": "\u2028"}), ensure_ascii=False)
-    )
+    first_line = json.dumps(line(slice="new"))
+    last_line = json.dumps(line(id="b", expected={"a": "\u2028"}), ensure_ascii=False)
     path = tmp_path / "eval.jsonl"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(f"\ufeff{first_line}\r\n\n{last_line}".encode())
     first, second = read_evalset(path)
     assert (first.id, first.slice, first.match, first.conversation) == ("a", "new", "exact", USER)
     assert (second.slice, second.match, second.expected_text) == ("all", "json", '{"a": "\u2028"}')
@@ -149,6 +145,6 @@ def test_spread_is_even_and_steady(count: int, limit: int) -> None:
     taken = [int(one.id) for one in spread(cases, limit)]
     assert len(taken) == min(count, limit)
     assert len(set(taken)) == len(taken)
-    gaps = [after - before for before, after in zip(taken, taken[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(taken)]
     assert not gaps or max(gaps) - min(gaps) <= 1
     assert spread(cases, None) == tuple(cases)

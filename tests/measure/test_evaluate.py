@@ -26,7 +26,7 @@ def test_outcomes_and_slices() -> None:
     ]
     engine = ScriptedEngine({"one": "right\n", "two": '{"a":1}', "three": "wrong"})
     told: list[float | None] = []
-    found = evaluate(engine, cases, lambda message, fraction: told.append(fraction))
+    found = evaluate(engine, cases, lambda _, fraction: told.append(fraction))
     assert (found.cases, found.passed, found.pass_rate) == (3, 2, 2 / 3)
     assert found.pass_rate_95 == wilson(2, 3)
     assert {name: (one.passed, one.cases) for name, one in found.by_slice.items()} == {"seen": (1, 1), "new": (1, 2)}

@@ -16,7 +16,7 @@ rows = arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.just(5)), eleme
 
 
 def logits(*probabilities: list[float]) -> np.ndarray:
-    return np.log(np.array(probabilities))
+    return np.asarray(np.log(probabilities))
 
 
 def test_log_softmax_stays_finite_where_exp_overflows() -> None:

@@ -16,7 +16,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(speed.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr("edgeship.measure.speed.time.perf_counter", lambda: self.now)
 
 
 class TimedEngine(ScriptedEngine):
@@ -30,6 +30,7 @@ class TimedEngine(ScriptedEngine):
         self.seen: list[tuple[Prompt, Sampling]] = []
 
     def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
+        del cancel
         self.seen.append((prompt, sampling))
         count = sampling.max_tokens or 0
         if len(self.seen) > 1 and self.lengths:
@@ -59,7 +60,8 @@ def test_spread_is_over_the_runs(clock: Clock) -> None:
     engine = TimedEngine(clock)
     paces = iter([0.01, 0.01, 0.02, 0.05])  # the warm-up's first
 
-    def tell(message: str, fraction: float | None) -> None:
+    def tell(message: str, fraction: float | None = None) -> None:
+        del message, fraction
         engine.step_s = next(paces)
 
     engine.step_s = next(paces)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from edgeship.build import onnx_model, predict
+from edgeship.build.genai_options import builder_options, check_blocks
 from edgeship.build.genai_worker import REPORT
 from edgeship.build.planning import Job, Task, tool_versions
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
@@ -46,7 +47,6 @@ ARCHITECTURES = (
 """Text models that both the builder and transformers know without code from the checkpoint."""
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
-_ALGORITHMS = {"rtn": "default", "k_quant": "k_quant"}
 _LAYER = re.compile(r"Reading layer (\d+)")
 _BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
 _ENVIRONMENT = {
@@ -67,8 +67,8 @@ class GenaiBuilder:
 
     name = "genai"
 
-    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:  # noqa: ARG002 - the contract
-        """Raises ArchitectureUnknown, and CheckpointInvalid for weights that are quantized already."""
+    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
+        """Raises ArchitectureUnknown, CheckpointInvalid for weights quantized already, PrecisionUnsupported."""
         if checkpoint.architecture not in ARCHITECTURES:
             raise ArchitectureUnknown(
                 f"no builder here knows the architecture {checkpoint.architecture}",
@@ -82,6 +82,7 @@ class GenaiBuilder:
                 where=str(checkpoint.folder / "config.json"),
                 hint="Build from the checkpoint as it was before it was quantized.",
             )
+        check_blocks(checkpoint, recipe)
 
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
         """What the build will cost."""
@@ -110,7 +111,7 @@ def _merge_task(checkpoint: Checkpoint) -> Task:
 
 def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
     precision = Precision.FP32 if recipe.precision is Precision.FP16 else recipe.precision
-    options = builder_options(recipe)
+    options = builder_options(checkpoint, recipe)
 
     def make(job: Job) -> int:
         return convert(job, precision.value, options, checkpoint.layers)
@@ -133,23 +134,6 @@ def _halve_task() -> Task:
         return 0
 
     return Task("halve", "weights stored in FP16", {}, tool_versions("onnx-ir", "numpy"), make)
-
-
-def builder_options(recipe: Recipe) -> list[str]:
-    """The builder's `--extra_options` for a recipe.
-
-    prune_lm_head computes logits for the last prompt position only; hf_token and hf_remote keep the builder from
-    the Hub's account and from code in the checkpoint.
-    """
-    options = {"hf_token": "false", "hf_remote": "false", "prune_lm_head": "true"}
-    if recipe.precision.quantized:
-        options |= {
-            "block_size": str(recipe.block_size),
-            "is_symmetric": str(recipe.symmetric).lower(),
-            "accuracy_level": str(recipe.accuracy_level),
-            "algo_config": _ALGORITHMS[recipe.method],
-        }
-    return [f"{key}={value}" for key, value in options.items()]
 
 
 def convert(job: Job, precision: str, options: list[str], layers: int) -> int:

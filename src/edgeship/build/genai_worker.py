@@ -49,6 +49,18 @@ def _build(job: dict[str, Any]) -> None:
         *job["options"],
     ]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+    _open(Path(job["output"]) / "model.onnx")
+
+
+def _open(model: Path) -> None:
+    """Raises what ONNX Runtime raises for a graph that it cannot run, without preparing to run it."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _read_line() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeship.build.genai_options import has_zero_points, shares_embedding
 from edgeship.errors import DiskShort, MemoryShort
 from edgeship.machine import Machine
 from edgeship.recipe import Precision, Recipe
@@ -18,9 +19,14 @@ CONTEXT_TOKENS = 2048
 GRAPH_BYTES = 6_000
 GRAPH_BYTES_PER_LAYER = 6_500
 TOKENIZER_BYTES_PER_ENTRY = 60
-BUILDER_BYTES = 700_000_000
-BUILDER_BYTES_PER_PARAMETER = 11.0
-RUNTIME_BYTES = 150_000_000
+RUNTIME_BYTES = 240_000_000
+
+# Peak of the builder's process, onnxruntime-genai 0.18 on 100 M and 494 M parameters: PyTorch and the libraries, then
+# so much a parameter. Zero points take a slower path that keeps more.
+BUILDER_BYTES = 440_000_000
+BUILDER_BYTES_PER_PARAMETER = {Precision.FP32: 6.5, Precision.FP16: 6.5, Precision.INT8: 12.5, Precision.INT4: 10.5}
+ZERO_POINT_BYTES_PER_PARAMETER = 3.0
+K_QUANT_BYTES_PER_PARAMETER = 9.0
 
 
 @dataclass(frozen=True)
@@ -41,47 +47,67 @@ class Prediction:
 def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
     """What onnxruntime-genai's builder will need for this checkpoint and make of it."""
     size = model_bytes(checkpoint, recipe)
-    full = recipe.model_copy(update={"precision": Precision.FP32})
-    tokenizer = TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size
-    disk = size + tokenizer
-    if recipe.precision is Precision.FP16:
-        disk += model_bytes(checkpoint, full) + tokenizer
+    full_size = model_bytes(checkpoint, recipe.model_copy(update={"precision": Precision.FP32}))
+    half = recipe.precision is Precision.FP16
+    written = [size]
+    if half:
+        written.append(full_size)
     if checkpoint.adapter is not None:
-        disk += 4 * checkpoint.parameters + tokenizer
+        written.append(4 * checkpoint.parameters)
     # FP16 weights become FP32 when the model is opened.
-    weights = size if recipe.precision is not Precision.FP16 else model_bytes(checkpoint, full)
+    weights = full_size if half else size
     return Prediction(
         size_bytes=size,
-        build_peak_memory_bytes=BUILDER_BYTES + int(BUILDER_BYTES_PER_PARAMETER * checkpoint.parameters),
-        disk_bytes=disk,
+        build_peak_memory_bytes=BUILDER_BYTES + int(builder_bytes_per_parameter(recipe) * checkpoint.parameters),
+        disk_bytes=sum(written) + len(written) * TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
         run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
     )
 
 
+def builder_bytes_per_parameter(recipe: Recipe) -> float:
+    """What the builder holds at its peak for each parameter."""
+    amount = BUILDER_BYTES_PER_PARAMETER[recipe.precision]
+    if recipe.precision.quantized and recipe.method == "k_quant":
+        return amount + K_QUANT_BYTES_PER_PARAMETER
+    return amount + (ZERO_POINT_BYTES_PER_PARAMETER if has_zero_points(recipe) else 0.0)
+
+
 def model_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
     """model.onnx and model.onnx.data as the builder writes them."""
-    embedding = checkpoint.vocab_size * checkpoint.hidden_size
-    vectors = (2 * checkpoint.layers + 1) * checkpoint.hidden_size
-    matrices = checkpoint.parameters - vectors - embedding * (1 if checkpoint.tied_embeddings else 2)
+    table = (checkpoint.vocab_size, checkpoint.hidden_size)
+    matrices, vectors = _shapes(checkpoint)
+    stored = sum(rows * row_bytes(width, recipe) for rows, width in [*matrices, table])
+    if not (shares_embedding(checkpoint, recipe) or (checkpoint.tied_embeddings and not recipe.precision.quantized)):
+        # The lookup has a table of its own, which is never quantized.
+        stored += table[0] * (4 * table[1] if recipe.precision.quantized else row_bytes(table[1], recipe))
     rotary = checkpoint.context_tokens * checkpoint.head_size
-    full_width = vectors + rotary
     graph = GRAPH_BYTES + GRAPH_BYTES_PER_LAYER * checkpoint.layers
-    if checkpoint.tied_embeddings:
-        # INT8 cannot share the quantized matrix with the lookup, which keeps one in FP32 beside it.
-        embedding_bytes = embedding * (4.0 if recipe.precision is Precision.INT8 else 0.0)
-    else:
-        embedding_bytes = embedding * (4.0 if recipe.precision.quantized else weight_bytes(recipe))
-    stored = (matrices + embedding) * weight_bytes(recipe)
-    return int(stored + embedding_bytes + 4 * full_width + graph)
+    return stored + 4 * (vectors + rotary) + graph
 
 
-def weight_bytes(recipe: Recipe) -> float:
-    """Bytes for one weight of a matrix, its share of the block's scale and zero point included."""
-    width = recipe.precision.bits / 8
+def _shapes(checkpoint: Checkpoint) -> tuple[list[tuple[int, int]], int]:
+    """Rows and width of each matrix but embedding and output layer, and the elements in vectors.
+
+    Pickle files do not tell their shapes: then all matrices count as one of the model's width.
+    """
+    hidden, table = checkpoint.hidden_size, (checkpoint.vocab_size, checkpoint.hidden_size)
+    shapes = [tensor.shape for tensor in checkpoint.tensors.values()]
+    if shapes:
+        matrices = [(shape[0], shape[1]) for shape in shapes if len(shape) == 2 and shape != table]
+        return matrices, sum(shape[0] for shape in shapes if len(shape) == 1)
+    vectors = (2 * checkpoint.layers + 1) * hidden
+    tables = table[0] * table[1] * (1 if checkpoint.tied_embeddings else 2)
+    return [((checkpoint.parameters - vectors - tables) // hidden, hidden)], vectors
+
+
+def row_bytes(width: int, recipe: Recipe) -> int:
+    """Bytes for one row of a matrix: whole blocks, an FP32 scale for each, zero points as narrow as the weights."""
+    bits = recipe.precision.bits
     if not recipe.precision.quantized:
-        return width
-    zero_point = 0.0 if recipe.symmetric and recipe.method == "rtn" else width
-    return width + (4 + zero_point) / recipe.block_size
+        return width * bits // 8
+    blocks = -(-width // recipe.block_size)
+    zero_points = -(-blocks * bits // 8) if has_zero_points(recipe) else 0
+    return blocks * (recipe.block_size * bits // 8 + 4) + zero_points
 
 
 def cache_bytes(checkpoint: Checkpoint) -> int:

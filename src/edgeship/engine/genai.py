@@ -8,17 +8,16 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeship import machine
 from edgeship.engine.api import Message, Prompt, Sampling, Token, check_sampling, check_tokens
 from edgeship.engine.chat import answer_tokens
 from edgeship.engine.tokens import VERIFY_HINT, TextCodec, read_json
 from edgeship.errors import DependencyMissing, EngineFailed
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 # A prompt is read in pieces: it can be cancelled, and a graph with logits for every token needs less memory.
 CHUNK_TOKENS = 512
@@ -78,8 +77,6 @@ class GenaiEngine:
 
     def score(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits after each token; see Engine.score. A graph that keeps only the last is fed one by one."""
-        import numpy as np
-
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
         rows: list[npt.NDArray[np.float32]] = []
         with _failing_as_ours(self.folder):
@@ -176,8 +173,6 @@ def _library() -> Any:
 
 
 def _append(generator: Any, tokens: Sequence[int]) -> None:
-    import numpy as np
-
     generator.append_tokens(np.asarray(tokens, np.int32))
 
 

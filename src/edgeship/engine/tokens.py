@@ -60,7 +60,10 @@ class TextCodec:
 
 
 class TokenText:
-    """Text of tokens as they come: the pieces joined are what the tokenizer decodes from all of them."""
+    """Text of tokens as they come; joined, what the tokenizer decodes from all of them.
+
+    One difference is meant: a decoder may take back good characters when bytes that are no UTF-8 follow them.
+    """
 
     def __init__(self, codec: TextCodec) -> None:
         self._codec = codec

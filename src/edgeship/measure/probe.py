@@ -59,7 +59,8 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
     result = _result(stdout)
     if "error" in result:
         raise _revive(result["error"])
-    if code != 0 or "measurement" not in result:
+    # A whole result counts even where a native library fell over while the child ended.
+    if "measurement" not in result:
         raise _died(folder, code, tail)
     return Measurement.from_dict(result["measurement"])
 
@@ -84,16 +85,16 @@ def _run_child(order: str, progress: Progress) -> tuple[int, str, list[str]]:
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     # Both pipes are drained at the same time, or a child that fills one would wait for ever.
     reader = threading.Thread(target=lambda stream: output.append(stream.read()), args=(child.stdout,), daemon=True)
+    reader.start()
     try:
-        reader.start()
         _send(child.stdin, order)
         for line in child.stderr:
             _relay(line, progress, tail)
         code = child.wait()
-        reader.join()
     finally:
         child.kill()
         child.wait()
+        reader.join()
         for stream in (child.stdin, child.stdout, child.stderr):
             _close(stream)
     return code, "".join(output), list(tail)

@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from edgeship.cli import chat as chat_module
+from edgeship.cli.chat import answer_once, chat
+from edgeship.engine.api import Message, Prompt, Sampling, Token
+from edgeship.engine.scripted import ScriptedEngine
+from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
+
+ANSWERS = {"hello": "Good day.", "who?": "A \N{ROBOT FACE} I am.", "two\nlines": "Both read.", "/etc": "A path."}
+GREEDY = Sampling()
+
+
+class Spy(ScriptedEngine):
+    """Remembers the conversations that it was given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(ANSWERS, **options)
+        self.asked: list[list[Message]] = []
+
+    def chat(self, messages: Sequence[Message]) -> Prompt:
+        self.asked.append(list(messages))
+        return super().chat(messages)
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as a stream can tell."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def talk(engine: ScriptedEngine, *lines: str, system: str | None = None, sampling: Sampling = GREEDY) -> str:
+    out = io.StringIO()
+    assert chat(engine, sampling, system=system, stdin=io.StringIO("".join(f"{x}\n" for x in lines)), stdout=out) == 0
+    return out.getvalue()
+
+
+def test_answers_and_history() -> None:
+    engine = Spy()
+    said = talk(engine, "hello", "", "who?")
+    assert "Good day.\nA \N{ROBOT FACE} I am.\n" in said
+    assert [message["content"] for message in engine.asked[-1]] == ["hello", "Good day.", "who?"]
+
+
+@pytest.mark.parametrize("word", ["/exit", "/bye", "  /exit  "])
+def test_leaving(word: str) -> None:
+    assert "Good day" not in talk(Spy(), word, "hello")
+
+
+def test_reset_forgets_the_turns_and_keeps_the_system_message() -> None:
+    engine = Spy()
+    talk(engine, "hello", "/reset", "/stats", "who?", system="Be brief.")
+    assert [message["content"] for message in engine.asked[-1]] == ["Be brief.", "who?"]
+
+
+def test_system() -> None:
+    engine = Spy()
+    said = talk(engine, "/system", "/system Speak French.", "/system", "hello")
+    assert "There are no instructions.\nThe instructions are set.\nSpeak French.\n" in said
+    assert engine.asked[-1][0] == {"role": "system", "content": "Speak French."}
+
+
+def test_a_template_without_a_system_role_keeps_the_chat_alive() -> None:
+    class Refusing(Spy):
+        def chat(self, messages: Sequence[Message]) -> Prompt:
+            if messages[0]["role"] == "system":
+                raise TemplateInvalid("no system role", hint="Leave it out.")
+            return super().chat(messages)
+
+    said = talk(Refusing(), "/system Speak French.", "hello")
+    assert "no system role. Leave it out.\nGood day.\n" in said
+
+
+def test_stats() -> None:
+    said = talk(Spy(), "/stats", "hello", "/stats")
+    assert "There is no answer yet." in said
+    # TURN user LF hello TURN assistant LF; the answer's bytes and END.
+    assert "prompt 22 tokens, answer 10 tokens, TTFT " in said
+    assert "context 32 of 4096 tokens (1%)" in said
+
+
+def test_help_and_unknown_commands() -> None:
+    said = talk(Spy(), "/help", "/frobnicate now")
+    assert all(command in said for command in ("/system", "/reset", "/stats", "/exit", "/bye", '"""'))
+    assert "There is no command /frobnicate. /help lists those there are." in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        (['"""two', 'lines"""'], "two\nlines"),
+        (['"""', "two", "lines", '"""'], "two\nlines"),
+        (['"""/etc"""'], "/etc"),
+    ],
+)
+def test_messages_of_several_lines(lines: list[str], asked: str) -> None:
+    engine = Spy()
+    assert ANSWERS[asked] in talk(engine, *lines)
+    assert engine.asked[-1][-1]["content"] == asked
+
+
+def test_an_empty_block_is_not_sent_and_an_open_one_ends_with_the_input() -> None:
+    engine = Spy()
+    talk(engine, '""""""', '"""never closed', "more")
+    assert engine.asked == []
+
+
+def test_a_full_context_is_explained_and_reset_helps() -> None:
+    engine = Spy(context_tokens=40)
+    said = talk(engine, "hello", "who?", "/reset", "hello")
+    assert "The context is full: the conversation has 52 tokens and the model takes 40." in said
+    assert "/reset starts afresh." in said
+    assert said.count("Good day.") == 2
+
+
+def test_an_answer_that_fills_the_context_is_kept_and_explained() -> None:
+    said = talk(Spy(context_tokens=26), "hello")
+    assert "Good\nThe answer was cut: the context is full (26 of 26 tokens). /reset starts afresh.\n" in said
+
+
+def test_an_answer_cut_by_max_tokens() -> None:
+    assert "Good\nThe answer was cut after 4 tokens.\n" in talk(Spy(), "hello", sampling=Sampling(max_tokens=4))
+
+
+@pytest.mark.parametrize("error", [EngineFailed("out of luck", hint="Try again."), PromptInvalid("out of luck")])
+def test_an_engine_that_fails_does_not_end_the_chat(error: Exception) -> None:
+    class Failing(Spy):
+        def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
+            if len(self.asked) == 1:
+                raise error
+            return super().stream(prompt, sampling, cancel)
+
+    engine = Failing()
+    said = talk(engine, "who?", "hello")
+    assert "out of luck." in said
+    assert "Good day." in said
+    assert [message["content"] for message in engine.asked[-1]] == ["hello"]
+
+
+def test_input_that_is_no_text_is_refused() -> None:
+    engine = Spy()
+    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xfe\nhello\n"), encoding="utf-8", errors="surrogateescape")
+    out = io.StringIO()
+    assert chat(engine, GREEDY, stdin=stdin, stdout=out) == 0
+    assert "the text is not Unicode" in out.getvalue()
+    assert "Good day." in out.getvalue()
+
+
+def test_a_terminal_gets_prompts_and_no_control_characters() -> None:
+    engine = ScriptedEngine({"hello": "\x1b[2Jred\x07\ttab\nline"})
+    out = Screen()
+    chat(engine, GREEDY, stdin=io.StringIO("hello\n"), stdout=out)
+    assert ">>> [2Jred\ttab\nline\n>>> " in out.getvalue()
+
+
+def test_a_stream_that_cannot_show_a_character_shows_another() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="cp1252", newline="\n")
+    chat(Spy(), GREEDY, stdin=io.StringIO("who?\n"), stdout=out)
+    assert b"A ? I am." in raw.getvalue()
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------
+
+
+class Keys(io.StringIO):
+    """Input in which a line of ^C is Ctrl-C at the prompt."""
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        line = super().readline(size)
+        if line == "^C\n":
+            raise KeyboardInterrupt
+        return line
+
+
+def test_ctrl_c_at_the_prompt_says_how_to_leave_and_twice_leaves() -> None:
+    out = io.StringIO()
+    assert chat(Spy(), GREEDY, stdin=Keys("^C\nhello\n^C\n^C\nwho?\n"), stdout=out) == 0
+    assert out.getvalue().count("Ctrl-D or /exit leaves") == 2
+    assert "Good day." in out.getvalue()
+    assert "I am." not in out.getvalue()
+
+
+class Interrupting(Spy):
+    """Ctrl-C arrives after `after` tokens of the first answer."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after: int | None = after
+
+    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
+        if self.after == 0:
+            self._press()
+        for count, token in enumerate(super().stream(prompt, sampling, cancel), start=1):
+            if count == self.after:
+                self._press()
+            yield token
+
+    def _press(self) -> None:
+        self.after = None
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    engine = Interrupting(after=4)
+    said = talk(engine, "hello", "who?")
+    assert "Good\nStopped.\n" in said
+    assert [message["content"] for message in engine.asked[-1]] == ["hello", "Good", "who?"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_before_the_first_word_forgets_the_message() -> None:
+    engine = Interrupting(after=0)
+    said = talk(engine, "hello", "who?")
+    assert "Stopped before the first word; your message is forgotten." in said
+    assert [message["content"] for message in engine.asked[-1]] == ["who?"]
+
+
+def test_a_chat_outside_the_main_thread_works_without_signals() -> None:
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(talk(Spy(), "hello")))
+    thread.start()
+    thread.join()
+    assert "Good day." in said[0]
+
+
+# --- one answer ------------------------------------------------------------------------------------
+
+HELLO: list[Message] = [{"role": "user", "content": "hello"}]
+
+
+def test_one_answer_is_the_text_and_a_line_break() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    assert answer_once(ScriptedEngine(ANSWERS), HELLO, GREEDY, stdout=out, stderr=err) == 0
+    assert (out.getvalue(), err.getvalue()) == ("Good day.\n", "")
+
+
+def test_usage_goes_to_stderr() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    answer_once(ScriptedEngine(ANSWERS), HELLO, GREEDY, stats=True, stdout=out, stderr=err)
+    assert out.getvalue() == "Good day.\n"
+    assert err.getvalue().startswith("prompt 22 tokens, answer 10 tokens")
+
+
+def test_one_answer_as_json() -> None:
+    out = io.StringIO()
+    assert answer_once(ScriptedEngine(ANSWERS), HELLO, GREEDY, as_json=True, stdout=out) == 0
+    facts = json.loads(out.getvalue())
+    assert (facts["answer"], facts["finish"]) == ("Good day.", "stop")
+    assert facts["usage"].keys() == {
+        "prompt_tokens", "completion_tokens", "ttft_s", "e2e_s", "decode_tokens_per_s"
+    }  # fmt: skip
+    assert facts["usage"]["completion_tokens"] == 10
+
+
+def test_an_interrupted_answer_says_so_by_its_exit_code() -> None:
+    out = io.StringIO()
+    assert answer_once(Interrupting(after=4), HELLO, GREEDY, stdout=out) == 130
+    assert out.getvalue() == "Good\n"
+
+
+def test_one_answer_raises_what_the_engine_raises() -> None:
+    with pytest.raises(PromptInvalid, match="at most 4"):
+        answer_once(ScriptedEngine(ANSWERS, context_tokens=5), HELLO, GREEDY, stdout=io.StringIO())
+
+
+# --- a real terminal -------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+from edgeship.cli.chat import chat
+from edgeship.engine.api import Sampling
+from edgeship.engine.scripted import ScriptedEngine
+slow = ScriptedEngine({"count": "one two three " * 2000, "hello": "Good day."}, context_tokens=10**6, delay_s=0.01)
+sys.exit(chat(slow, Sampling()))
+"""
+
+
+class Terminal:
+    """A child at the other end of a pseudo-terminal."""
+
+    def __init__(self, code: str) -> None:
+        import pty
+
+        self.pid, self.end = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", code])
+        self.seen = ""
+
+    def until(self, text: str) -> None:
+        """Reads until `text` has come since the last call."""
+        deadline = time.monotonic() + 60
+        while text not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            self.seen += os.read(self.end, 65536).decode(errors="replace")
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode())
+
+    def exit_code(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pseudo-terminals")
+def test_ctrl_c_in_a_real_terminal() -> None:
+    terminal = Terminal(CHILD)
+    terminal.until(">>> ")
+    terminal.type("count\n")
+    terminal.until("two three")
+    terminal.type("\x03")
+    terminal.until("Stopped.")
+    terminal.until(">>> ")
+    terminal.type("hello\n")
+    terminal.until("Good day.")
+    terminal.until(">>> ")
+    terminal.type("\x03")
+    terminal.until("Ctrl-D or /exit leaves")
+    terminal.until(">>> ")
+    terminal.type("\x04")
+    assert terminal.exit_code() == 0
+
+
+def test_help_names_every_command() -> None:
+    assert all(name in chat_module.HELP for name in chat_module._Chat(Spy(), GREEDY, None, _terminal())._commands)
+
+
+def _terminal() -> chat_module._Terminal:
+    return chat_module._Terminal(io.StringIO(), io.StringIO())

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from edgeship.engine.scripted import VOCAB_SIZE, ScriptedEngine, write_script
+from edgeship.errors import EngineFailed, EvalInvalid
+from edgeship.measure.measurement import Measurement
+from edgeship.measure.probe import Job, peak_memory_bytes, probe
+from edgeship.original import ScoredText, reference
+
+SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine="scripted")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise on Windows")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "package"
+    made.mkdir()
+    write_script(made, {"hello": "good day"}, context_tokens=256)
+    (made / "model.onnx").write_bytes(b"x" * 1000)
+    (made / "model.onnx.data").write_bytes(b"x" * 5000)
+    return made
+
+
+@pytest.fixture
+def eval_file(tmp_path: Path) -> Path:
+    path = tmp_path / "eval.jsonl"
+    lines = [
+        {"id": str(index), "messages": [{"role": "user", "content": "hello"}], "expected": expected}
+        for index, expected in enumerate(["good day", "good night", "good day", "good night"])
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+def write_reference(path: Path, tokens: list[int], first_scored: int) -> Path:
+    """Logits of a reference that says what the scripted engine says, but for the first scored position."""
+    logits = ScriptedEngine({}).score(tokens)[first_scored - 1 : -1]
+    logits[0] = 0.0
+    with path.open("wb") as stream:
+        np.savez(stream, tokens_0=np.array(tokens), first_scored_0=np.array(first_scored), logits_0=logits)
+    return path
+
+
+def test_everything_of_one_package(folder: Path, eval_file: Path, tmp_path: Path) -> None:
+    logits = write_reference(tmp_path / "reference.npz", [10, 10, 20, 20, 30], 2)
+    told: list[str] = []
+    found = probe(
+        folder,
+        replace(SHORT, eval_file=eval_file, eval_limit=2, reference=logits),
+        threads=1,
+        progress=lambda message, _: told.append(message),
+    )
+    assert (found.threads, found.size_bytes) == (1, 6000)
+    assert found.package_bytes == 6000 + (folder / "scripted.json").stat().st_size
+    assert found.load_s > 0
+    assert 0 < found.rss_after_load_bytes <= found.peak_memory_bytes
+    assert (found.speed.prompt_tokens, found.speed.new_tokens, len(found.speed.runs)) == (16, 10, 2)
+    assert found.evaluation is not None
+    assert [record.id for record in found.evaluation.records] == ["0", "2"]
+    assert found.evaluation.pass_rate == 1.0
+    assert found.fidelity is not None
+    assert found.fidelity.positions == 3
+    # uniform against one logit of 4 among VOCAB_SIZE
+    odds = VOCAB_SIZE - 1 + np.exp(4)
+    assert found.fidelity.max_kld_nats == pytest.approx(np.log(odds) - np.log(VOCAB_SIZE) - 4 / VOCAB_SIZE)
+    assert found.fidelity.median_kld_nats == pytest.approx(0, abs=1e-12)
+    assert "loading" in told
+    assert any(message.startswith("evaluation") for message in told)
+
+
+def test_only_what_is_asked_for(folder: Path) -> None:
+    found = probe(folder, SHORT)
+    assert found.fidelity is None
+    assert found.evaluation is None
+    assert found.threads >= 1
+    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_the_summary_leaves_single_answers_out(folder: Path, eval_file: Path) -> None:
+    summary = probe(folder, replace(SHORT, eval_file=eval_file)).summary()
+    assert summary["evaluation"]["passed"] == 2
+    assert not {"records", "failures"} & summary["evaluation"].keys()
+    assert "runs" not in summary["speed"]
+    json.dumps(summary)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the peak down to children")
+def test_the_memory_is_not_the_parents(folder: Path) -> None:
+    ballast = np.ones(50_000_000)
+    assert peak_memory_bytes() > 400_000_000
+    del ballast
+    assert probe(folder, SHORT).peak_memory_bytes < 300_000_000
+
+
+def test_errors_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{", encoding="utf-8")
+    with pytest.raises(EvalInvalid, match="line 1: Invalid JSON") as caught:
+        probe(folder, replace(SHORT, eval_file=bad))
+    assert caught.value.where == str(bad)
+    assert caught.value.hint is not None
+
+
+def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match=r"scripted\.json"):
+        probe(tmp_path, Job(engine="scripted"))
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGTERM, "was ended by signal 15"), (9, "was killed, most likely by the system for want of memory")],
+)
+def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
+    write_script(folder, {}, delay_s=5.0)
+
+    def kill(message: str, fraction: float | None = None) -> None:
+        del message, fraction
+        for child in psutil.Process().children():
+            if "edgeship.measure.probe" in child.cmdline():
+                child.send_signal(number)
+
+    with pytest.raises(EngineFailed, match=said) as caught:
+        probe(folder, Job(engine="scripted"), progress=kill)
+    assert caught.value.where == str(folder)
+
+
+def test_a_crash_shows_its_last_line(folder: Path) -> None:
+    # A context that is no number is found by none of the checks: a bug, as the child sees it.
+    (folder / "scripted.json").write_text('{"answers": {}, "context_tokens": "many"}', encoding="utf-8")
+    with pytest.raises(EngineFailed, match=r"ended with status 1 and left no result: TypeError: "):
+        probe(folder, Job(engine="scripted"))
+
+
+@needs_signals
+def test_the_child_does_not_outlive_its_parent(folder: Path) -> None:
+    write_script(folder, {}, delay_s=60.0)
+    script = (
+        "import sys; from pathlib import Path; from edgeship.measure.probe import Job, probe\n"
+        "probe(Path(sys.argv[1]), Job(engine='scripted'), progress=lambda message, _: print(message, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().strip() == "loading"
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert (len(gone), alive) == (1, [])
+
+
+def test_a_module_in_the_working_directory_is_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "psutil.py").write_text("raise SystemExit('the wrong psutil')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert probe(folder, SHORT).rss_after_load_bytes > 0
+
+
+@pytest.mark.slow
+def test_a_real_package_beside_its_original(tiny: Path, tmp_path: Path, eval_file: Path) -> None:
+    made = tmp_path / "fp32"
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(tiny), "-o", str(made), "-p", "fp32"]
+    subprocess.run([*command, "-e", "cpu", "-c", str(tmp_path / "builder")], capture_output=True, check=True)
+    conversation = [{"role": "user", "content": "hello world, how are you?"}]
+    texts = [ScoredText(conversation, "order today"), ScoredText(conversation)]
+    logits = reference(tiny, None, [], texts, tmp_path / "reference.npz").path
+    found = probe(made, replace(SHORT, engine="genai", eval_file=eval_file, reference=logits), threads=2)
+    # The same FP32 weights: any shift between rows and tokens would show.
+    assert found.fidelity is not None
+    assert found.fidelity.positions >= 20
+    assert found.fidelity.max_kld_nats < 1e-6
+    assert found.fidelity.top1_agreement == 1.0
+    assert found.fidelity.perplexity_ratio == pytest.approx(1.0, abs=1e-4)
+    assert found.fidelity.perplexity > 10
+    assert found.evaluation is not None
+    assert found.evaluation.pass_rate == 0.0
+    assert found.speed.new_tokens == 10
+    assert found.size_bytes > 300_000
+    assert found.peak_memory_bytes >= found.rss_after_load_bytes > 10_000_000

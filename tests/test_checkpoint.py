@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from edgeship import hub, manifest
+from edgeship.checkpoint import (
+    Checkpoint,
+    _card_licence,
+    _default_name,
+    inspection,
+    open_checkpoint,
+    require_template,
+    scan_weights,
+)
+from edgeship.errors import (
+    AdapterInvalid,
+    CheckpointInvalid,
+    CheckpointNotFound,
+    HubFailed,
+    PickleRefused,
+    TemplateMissing,
+    UsageError,
+    WeightsDamaged,
+)
+from tests import checkpoints
+
+
+def test_what_a_checkpoint_is(tiny: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    weights = checkpoints.qwen2_weights()
+    assert (checkpoint.source, checkpoint.revision, checkpoint.folder) == (str(tiny), None, tiny)
+    assert (checkpoint.name, checkpoint.architecture, checkpoint.model_type) == ("tiny", "Qwen2ForCausalLM", "qwen2")
+    assert checkpoint.parameters == sum(array.size for array in weights.values())
+    assert (checkpoint.dtype, checkpoint.vocab_size, checkpoint.context_tokens) == ("float32", 384, 512)
+    assert (checkpoint.tied_embeddings, checkpoint.hidden_size, checkpoint.layers) == (True, 64, 2)
+    assert (checkpoint.kv_heads, checkpoint.head_size) == (2, 16)
+    assert checkpoint.weights_bytes == (tiny / "model.safetensors").stat().st_size
+    assert set(checkpoint.tensors) == set(weights)
+    assert (checkpoint.stop.eos_ids, checkpoint.stop.bos_id, checkpoint.stop.pad_id) == ((2, 0), None, 0)
+    assert (checkpoint.licence, checkpoint.adapter, checkpoint.pickle) == ("apache-2.0", None, False)
+    assert require_template(checkpoint) == checkpoints.CHATML
+    assert checkpoint.generation["do_sample"] is False
+
+
+def test_an_inspection_is_plain_json(tiny: Path, tiny_adapter: Path) -> None:
+    found = inspection(open_checkpoint(str(tiny), adapter=tiny_adapter))
+    assert json.loads(json.dumps(found)) == found
+    assert found["eos"] == [{"id": 2, "text": "<|im_end|>"}, {"id": 0, "text": "<|endoftext|>"}]
+    assert (found["bos"], found["chat_template"], found["quantization"]) == (None, True, None)
+    assert found["adapter"]["targets"] == ["down_proj", "q_proj"]
+    assert "generation_config.json" in found["disagreements"][0]
+
+
+def test_a_checkpoint_without_a_template(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(checkpoints.make_checkpoint(tmp_path / "c", template=None)))
+    assert checkpoint.chat_template is None
+    with pytest.raises(TemplateMissing) as caught:
+        require_template(checkpoint)
+    assert "--chat-template FILE" in (caught.value.hint or "")
+    path = tmp_path / "mine.jinja"
+    path.write_text(checkpoints.CHATML)
+    assert require_template(open_checkpoint(checkpoint.source, chat_template=path)) == checkpoints.CHATML
+
+
+# --- the digest ----------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_contents_and_not_of_places_or_times(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(tiny, copy)
+    os.utime(copy / "config.json", (1, 1))
+    (copy / "training.log").write_text("not part of it")
+    assert open_checkpoint(str(copy)).digest == open_checkpoint(str(tiny)).digest
+
+
+def _digest_after(tiny: Path, name: str, content: bytes) -> str:
+    path = tiny / name
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes(content)
+    digest = open_checkpoint(str(tiny)).digest
+    if before is None:
+        path.unlink()
+    else:
+        path.write_bytes(before)
+    return digest
+
+
+def test_the_digest_changes_with_everything_that_decides_a_build(tiny: Path, tiny_adapter: Path) -> None:
+    weights = bytearray((tiny / "model.safetensors").read_bytes())
+    weights[-3] ^= 1
+    changes = {
+        "config.json": (tiny / "config.json").read_bytes() + b" ",
+        "generation_config.json": b"{}",
+        "tokenizer_config.json": (tiny / "tokenizer_config.json").read_bytes() + b" ",
+        "special_tokens_map.json": b"{}",
+        "chat_template.jinja": checkpoints.CHATML.encode() + b" ",
+        "model.safetensors": bytes(weights),
+    }
+    digests = [_digest_after(tiny, name, content) for name, content in changes.items()]
+    digests += [open_checkpoint(str(tiny)).digest, open_checkpoint(str(tiny), adapter=tiny_adapter).digest]
+    config = json.loads((tiny_adapter / "adapter_config.json").read_text())
+    checkpoints.write_json(tiny_adapter / "adapter_config.json", config | {"lora_alpha": 9})
+    digests.append(open_checkpoint(str(tiny), adapter=tiny_adapter).digest)
+    assert len(set(digests)) == len(digests)
+
+
+def test_one_template_has_one_digest_wherever_it_lies(tiny: Path) -> None:
+    beside = open_checkpoint(str(tiny))
+    moved = (tiny / "chat_template.jinja").rename(tiny.parent / "given.jinja")
+    assert open_checkpoint(str(tiny), chat_template=moved).digest == beside.digest
+
+
+# --- what is no checkpoint -----------------------------------------------------------------------------------------
+
+
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound, match="there is no folder") as caught:
+        open_checkpoint(str(tmp_path / "none"))
+    assert caught.value.exit_code == 4
+
+
+def test_a_file_instead_of_a_folder(tiny: Path) -> None:
+    with pytest.raises(CheckpointInvalid, match="is a file"):
+        open_checkpoint(str(tiny / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("model.gguf", "llama.cpp"), ("model.nemo", "NeMo"), ("edgeship.json", "ONNX"), ("notes.txt", "A checkpoint is")],
+)
+def test_a_folder_of_something_else_says_what_it_holds(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CheckpointInvalid, match=rf"no config\.json; it holds {name}") as caught:
+        open_checkpoint(str(tmp_path))
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_adapter_instead_of_a_checkpoint_says_what_to_type(
+    tiny: Path, tiny_adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hint() -> str:
+        with pytest.raises(CheckpointInvalid) as caught:
+            open_checkpoint(str(tiny_adapter))
+        return caught.value.hint or ""
+
+    assert f"{tiny} --adapter {tiny_adapter}" in hint()  # "tiny" lies in the adapter folder's parent
+    nested = tiny.parent / "bases"
+    nested.mkdir()
+    monkeypatch.chdir(nested)
+    tiny.rename(nested / "tiny")
+    assert f"{nested / 'tiny'} --adapter {tiny_adapter}" in hint()
+    shutil.rmtree(nested / "tiny")
+    assert f"first: tiny --adapter {tiny_adapter}" in hint()
+
+
+@pytest.mark.parametrize("key", ["architectures", "model_type", "hidden_size"])
+def test_a_config_without_what_is_needed(tmp_path: Path, key: str) -> None:
+    config = {name: value for name, value in checkpoints.qwen2_config().items() if name != key}
+    folder = checkpoints.make_checkpoint(tmp_path / "c", config=config)
+    with pytest.raises(CheckpointInvalid, match=rf"config\.json lacks .*{key}"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_damaged_json_is_told_with_its_line(tiny: Path, name: str) -> None:
+    (tiny / name).write_text('{\n"model_type": "qwen2"\n"x": 1}')
+    with pytest.raises(CheckpointInvalid, match=rf"{name} is damaged: line 3"):
+        open_checkpoint(str(tiny))
+
+
+def test_weights_that_are_truncated_missing_or_pickled(tiny: Path) -> None:
+    path = tiny / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsDamaged, match=r"model\.safetensors is damaged: it is truncated"):
+        open_checkpoint(str(tiny))
+    path.unlink()
+    with pytest.raises(CheckpointInvalid, match="there are no weights"):
+        open_checkpoint(str(tiny))
+    (tiny / "pytorch_model.bin").write_bytes(whole)
+    with pytest.raises(PickleRefused, match=r"pytorch_model\.bin"):
+        open_checkpoint(str(tiny))
+    allowed = open_checkpoint(str(tiny), allow_pickle=True)
+    assert (allowed.pickle, allowed.parameters) == (True, len(whole) // 4)
+    scan_weights(allowed)
+
+
+def test_weights_that_contradict_the_config(tmp_path: Path) -> None:
+    folder = checkpoints.make_checkpoint(tmp_path / "c", config=checkpoints.qwen2_config(vocab_size=400))
+    with pytest.raises(CheckpointInvalid, match=r"tensor model\.embed_tokens\.weight"):
+        open_checkpoint(str(folder))
+
+
+def test_an_adapter_of_another_base(tiny: Path, tmp_path: Path) -> None:
+    folder = checkpoints.make_adapter(tmp_path / "a")
+    tensors = {
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((4, 32), np.float32),
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": np.ones((64, 4), np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterInvalid, match="the adapter is of another base"):
+        open_checkpoint(str(tiny), adapter=folder)
+
+
+# --- weights, read whole -------------------------------------------------------------------------------------------
+
+
+def _with_weights(folder: Path, dtype: Any = np.float32, **changes: float) -> Checkpoint:
+    """The tiny checkpoint with one element of the named tensors replaced."""
+    weights = {name: array.astype(dtype) for name, array in checkpoints.qwen2_weights().items()}
+    for name, value in changes.items():
+        weights[name].reshape(-1)[5] = value
+    save_file(weights, folder / "model.safetensors")
+    return open_checkpoint(str(folder))
+
+
+def test_sane_weights_pass_and_progress_reaches_the_end(tiny: Path, tiny_adapter: Path) -> None:
+    told: list[float] = []
+
+    def progress(message: str, part: float | None) -> None:
+        assert message == "checking the weights"
+        told.append(part or 0.0)
+
+    scan_weights(open_checkpoint(str(tiny), adapter=tiny_adapter), progress)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_nan_is_found_and_its_tensor_named(tiny: Path, dtype: Any) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    with pytest.raises(WeightsDamaged, match=rf"tensor {name} holds nan at element 5") as caught:
+        scan_weights(_with_weights(tiny, dtype, **{name: np.nan}))
+    assert caught.value.where == str(tiny / "model.safetensors")
+
+
+def test_a_flipped_exponent_bit_is_found(tiny: Path) -> None:
+    path = tiny / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40  # the highest exponent bit of the last float32
+    path.write_bytes(content)
+    with pytest.raises(WeightsDamaged, match="no trained weight looks like that"):
+        scan_weights(open_checkpoint(str(tiny)))
+
+
+def test_the_adapters_tensors_are_read_as_well(tiny: Path, tiny_adapter: Path) -> None:
+    path = tiny_adapter / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(np.inf).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(WeightsDamaged, match=r"lora_B\.weight holds inf"):
+        scan_weights(open_checkpoint(str(tiny), adapter=tiny_adapter))
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fetched(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
+    """What was asked of the Hub, which has the tiny checkpoint under every name."""
+    asked: list[tuple[str, str | None, bool]] = []
+
+    def fetch(repo: str, revision: str | None, *, allow_pickle: bool, progress: Any) -> tuple[Path, str]:
+        del progress
+        asked.append((repo, revision, allow_pickle))
+        return tiny, "c" * 40
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    return asked
+
+
+def test_a_hub_id_is_fetched_at_its_revision(fetched: list[Any]) -> None:
+    checkpoint = open_checkpoint("org/My-Model.v2@refs/pr/1")
+    assert fetched == [("org/My-Model.v2", "refs/pr/1", False)]
+    assert (checkpoint.name, checkpoint.revision) == ("My-Model.v2", "c" * 40)
+    open_checkpoint("org/name", revision="main", allow_pickle=True)
+    assert fetched[1:] == [("org/name", "main", True)]
+
+
+def test_a_folder_wins_over_a_hub_id(tiny: Path, fetched: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.parent.parent)
+    assert open_checkpoint(f"{tiny.parent.name}/tiny").revision is None
+    assert fetched == []
+
+
+def test_revisions_that_make_no_sense(tiny: Path, fetched: list[Any]) -> None:
+    with pytest.raises(UsageError, match="is a folder and has no revision 'main'"):
+        open_checkpoint(str(tiny), revision="main")
+    with pytest.raises(UsageError, match="two revisions are given: 'a' and 'b'"):
+        open_checkpoint("org/name@a", revision="b")
+    assert fetched == []
+
+
+@pytest.mark.parametrize("source", ["name", "a/b/c", "../x", "./org/name", "org/name@", "org /name", "", "-x/y"])
+def test_what_is_neither_a_folder_nor_a_hub_id(source: str, fetched: list[Any], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        with pytest.raises(CheckpointNotFound, match=r"there is no folder"):
+            open_checkpoint(source)
+    assert fetched == []
+
+
+@pytest.mark.parametrize("error", [CheckpointNotFound, HubFailed])
+def test_a_failed_fetch_says_that_there_is_no_folder_either(
+    error: type[CheckpointNotFound | HubFailed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*args: object, **options: object) -> None:
+        del args, options
+        raise error("the Hub has no model org/name", where="hub", hint="look")
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    with pytest.raises(error, match="there is no folder 'org/name' here, and the Hub has no model") as caught:
+        open_checkpoint("org/name")
+    assert (caught.value.where, caught.value.hint) == ("hub", "look")
+
+
+@given(st.text())
+def test_every_source_gives_a_valid_name(text: str) -> None:
+    assert manifest.check_name(_default_name(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("My model (2)", "My-model-2"), ("..hidden..", "hidden"), ("con", "model-con"), ("é", "model")]
+)
+def test_names_stay_recognizable(text: str, name: str) -> None:
+    assert _default_name(text) == name
+
+
+# --- the licence ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\r\nlicense: 'mit'\r\ntags: []\r\n---\r\n", "mit"),
+        ("---\ntags:\n- x\nlicense:\n- mit\n---\n", "mit"),
+        ("---\nlicense: other\nlicense_name: qwen-research\n---\n", "qwen-research"),
+        ("---\nlicense: other\n---\n", "other"),
+        ("---\nlicense:\nlanguage: en\n---\n", None),
+        ("license: mit\n", None),
+        ("", None),
+    ],
+)
+def test_the_licence_on_a_model_card(card: str, licence: str | None) -> None:
+    assert _card_licence(card) == licence
+
+
+def test_where_else_a_licence_is_looked_for(tiny: Path) -> None:
+    (tiny / "README.md").unlink()
+    assert open_checkpoint(str(tiny)).licence is None
+    (tiny / "LICENSE").write_text("\n  MIT License\n\nPermission ...")
+    assert open_checkpoint(str(tiny)).licence == "MIT License"
+    checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(license="llama3"))
+    assert open_checkpoint(str(tiny)).licence == "llama3"
+
+
+def test_a_checkpoint_cannot_be_changed(tiny: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        checkpoint.name = "other"  # type: ignore[misc]

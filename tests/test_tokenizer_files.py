@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.errors import CheckpointInvalid, TemplateInvalid
+from edgeship.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
+from tests import checkpoints
+from tests.checkpoints import CHATML, write_json
+
+END, TURN, IM_END = 0, 1, 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the tiny tokenizer alone."""
+    checkpoints.make_tokenizer(tmp_path)
+    return tmp_path
+
+
+def stop(folder: Path, *, config: Any = None, generation: Any = None, vocab_size: int = 384) -> StopTokens:
+    return find_stop_tokens(config or {}, generation or {}, read_tokenizer(folder), vocab_size)
+
+
+def set_config(folder: Path, **values: Any) -> None:
+    write_json(folder / "tokenizer_config.json", values)
+
+
+def test_special_tokens_and_their_ids(folder: Path) -> None:
+    tokenizer = read_tokenizer(folder)
+    assert tokenizer.special_tokens == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    assert (tokenizer.role_id("eos_token"), tokenizer.role_id("bos_token")) == (IM_END, None)
+    assert [path.name for path in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
+
+
+def test_tokens_as_objects_and_in_the_older_file(folder: Path) -> None:
+    set_config(folder, eos_token={"content": "<|im_end|>", "lstrip": False}, bos_token=None)
+    write_json(folder / "special_tokens_map.json", {"bos_token": "<|im_start|>", "pad_token": "<|endoftext|>"})
+    tokenizer = read_tokenizer(folder)
+    assert tokenizer.special_tokens == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+
+
+def test_a_role_may_be_played_by_an_ordinary_token(folder: Path) -> None:
+    set_config(folder, eos_token="!")
+    assert stop(folder).eos_ids[0] > IM_END
+
+
+def test_vocabularies_that_are_lists_are_searched_by_place(folder: Path) -> None:
+    write_json(folder / "tokenizer.json", {"added_tokens": [], "model": {"vocab": [["<unk>", 0.0], ["</s>", -1.5]]}})
+    set_config(folder, eos_token="</s>")
+    assert stop(folder).eos_ids == (1,)
+
+
+def test_no_tokenizer_json(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointInvalid, match=r"there is no tokenizer\.json") as caught:
+        read_tokenizer(folder)
+    assert "base model" in (caught.value.hint or "")
+    (folder / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(CheckpointInvalid) as caught:
+        read_tokenizer(folder)
+    assert "save_pretrained" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_damaged_json_is_told_with_its_line(folder: Path, name: str) -> None:
+    (folder / name).write_text('{\n"a": \n')
+    with pytest.raises(CheckpointInvalid, match=rf"{name} is damaged: line 3"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"model": {"vocab": 3}}, {"added_tokens": [{"id": 1}], "model": {"vocab": {}}}]
+)
+def test_a_tokenizer_without_its_parts(folder: Path, content: Any) -> None:
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json is damaged"):
+        read_tokenizer(folder)
+
+
+def test_where_the_template_comes_from(folder: Path, tmp_path: Path) -> None:
+    set_config(folder, chat_template="in the config")
+    assert read_tokenizer(folder).chat_template == CHATML
+    given = tmp_path / "given.jinja"
+    given.write_text("given é", encoding="utf-8")
+    assert read_tokenizer(folder, given).chat_template == "given é"
+    (folder / "chat_template.jinja").unlink()
+    assert read_tokenizer(folder).chat_template == "in the config"
+    set_config(folder, chat_template=[{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}])
+    assert read_tokenizer(folder).chat_template == "d"
+    (folder / "tokenizer_config.json").unlink()
+    assert read_tokenizer(folder).chat_template is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), (b"\xff", "cannot be read"), (b" \n", "is empty")]
+)
+def test_a_template_file_that_cannot_be_used(folder: Path, content: bytes | None, message: str) -> None:
+    path = folder / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TemplateInvalid, match=message) as caught:
+        read_tokenizer(folder, path)
+    assert caught.value.where == str(path)
+
+
+def test_stop_tokens_that_agree(folder: Path) -> None:
+    found = stop(folder, config={"eos_token_id": IM_END}, generation={"eos_token_id": [IM_END]})
+    assert found == StopTokens(None, (IM_END,), END, (), {IM_END: "<|im_end|>", END: "<|endoftext|>"})
+
+
+def test_every_token_that_ends_an_answer_counts_and_the_tokenizers_comes_first(folder: Path) -> None:
+    found = stop(folder, config={"eos_token_id": TURN}, generation={"eos_token_id": [END, IM_END]})
+    assert found.eos_ids == (IM_END, END, TURN)
+    assert found.disagreements == (
+        "End of answer: config.json says <|im_start|> (1), "
+        "generation_config.json says <|endoftext|> (0) and <|im_end|> (2), the tokenizer says <|im_end|> (2).",
+    )
+
+
+def test_the_templates_end_of_turn_is_found_where_the_configs_forgot_it(folder: Path) -> None:
+    set_config(folder, eos_token="<|endoftext|>")
+    found = stop(folder, config={"eos_token_id": END})
+    assert found.eos_ids == (END, IM_END)
+    assert found.disagreements == ("The chat template ends an answer with <|im_end|> (2), which no file names.",)
+
+
+@pytest.mark.parametrize(
+    ("after_answer", "expected"),
+    [
+        ("{{ eos_token }}", (END,)),
+        (" <|im_end|>\n<|im_start|>", (END, IM_END)),
+        ("\n### plain words", (END,)),
+        ("{{ raise_exception('no') }}", (END,)),
+        ("{% if %}", (END,)),
+    ],
+)
+def test_what_follows_an_answer_in_the_template(folder: Path, after_answer: str, expected: tuple[int, ...]) -> None:
+    set_config(folder, eos_token="<|endoftext|>")
+    template = "{% for m in messages %}{{ m.content }}" + after_answer + "{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    assert stop(folder).eos_ids == expected
+
+
+def test_nothing_ends_an_answer(folder: Path) -> None:
+    set_config(folder)
+    (folder / "chat_template.jinja").unlink()
+    found = stop(folder)
+    assert (found.bos_id, found.eos_ids, found.pad_id) == (None, (), None)
+    assert found.disagreements == ("Nothing says which token ends an answer.",)
+
+
+def test_a_beginning_that_only_the_config_knows_is_not_used(folder: Path) -> None:
+    found = stop(folder, config={"bos_token_id": TURN, "eos_token_id": IM_END})
+    assert found.bos_id is None
+    assert found.disagreements == ("Beginning of text: config.json says <|im_start|> (1), the tokenizer has none.",)
+    set_config(folder, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    assert stop(folder, config={"bos_token_id": TURN}) == StopTokens(
+        TURN, (IM_END,), None, (), {TURN: "<|im_start|>", IM_END: "<|im_end|>"}
+    )
+
+
+def test_nested_configs_are_read_and_impossible_ids_are_not(folder: Path) -> None:
+    config = {"text_config": {"eos_token_id": [END, -1, None, True]}, "pad_token_id": -1}
+    assert stop(folder, config=config).eos_ids == (IM_END, END)
+
+
+def test_a_token_outside_the_vocabulary_is_named(folder: Path) -> None:
+    with pytest.raises(CheckpointInvalid, match=r"the token <\|im_end\|> \(2\) is outside the model's vocabulary of 2"):
+        stop(folder, vocab_size=2)
+    with pytest.raises(CheckpointInvalid, match="the token 384 is outside"):
+        stop(folder, generation={"eos_token_id": [384]})
+
+
+def test_a_token_that_only_the_template_writes_must_be_inside_as_well(folder: Path) -> None:
+    set_config(folder, eos_token="<|endoftext|>")
+    (folder / "chat_template.jinja").write_text("<|im_end|>{{ messages[0].content }}")
+    with pytest.raises(CheckpointInvalid, match=r"<\|im_end\|> \(2\)"):
+        stop(folder, vocab_size=2)
+
+
+def test_padding_outside_the_vocabulary_is_dropped(folder: Path) -> None:
+    set_config(folder, eos_token="<|im_end|>")
+    found = stop(folder, config={"pad_token_id": 384})
+    assert found.pad_id is None
+    assert found.disagreements == ("The padding token 384 is outside the vocabulary and is not used.",)
