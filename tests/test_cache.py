@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edgeship import cache, machine, storage
+from edgeship import cache, machine, manifest, storage
 from edgeship.errors import CacheBusy, DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.manifest import MANIFEST_NAME, Package, read, verify
 from edgeship.package import stamp
@@ -170,7 +170,7 @@ def test_a_reference_that_is_none(ref: str, folder: Path) -> None:
 
 def test_listing_reads_no_weights(source: Package, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.install(source.folder, folder)
-    monkeypatch.setattr(cache.manifests, "digest_file", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(manifest, "digest_file", lambda path: pytest.fail(f"read {path}"))
     assert refs(folder) == ["model-int4:1"]
 
 
@@ -273,7 +273,11 @@ def test_a_name_that_cannot_be_a_folder(source: Package, folder: Path, name: str
 
 def test_progress_names_files_and_ends_at_one(source: Package, folder: Path) -> None:
     told: list[tuple[str, float | None]] = []
-    cache.install(source.folder, folder, progress=lambda message, fraction=None: told.append((message, fraction)))
+
+    def report(message: str, fraction: float | None = None) -> None:
+        told.append((message, fraction))
+
+    cache.install(source.folder, folder, progress=report)
     assert told[-1][1] == pytest.approx(1.0)
     assert any("model.onnx.data" in message for message, _ in told)
 
@@ -301,9 +305,10 @@ def test_a_disk_that_fails_in_the_middle_leaves_nothing(
     copy = storage._copy
 
     def fail(path: Path, target: Path) -> Any:
-        copy(path, target)
+        digest = copy(path, target)
         if path.name == "model.onnx.data":
             raise OSError(number, os.strerror(number))
+        return digest
 
     monkeypatch.setattr(storage, "_copy", fail)
     with pytest.raises(error) as caught:
@@ -317,6 +322,7 @@ def test_a_disk_that_fails_in_the_middle_leaves_nothing(
 
 def test_ctrl_c_in_the_middle_leaves_nothing(source: Package, folder: Path) -> None:
     def interrupted(copied: Path, version: int) -> Package:
+        assert (copied / "model.onnx").is_file(), version
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -452,7 +458,7 @@ def test_a_removal_that_cannot_delete_is_not_listed_and_swept_later(
     source: Package, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.install(source.folder, folder)
-    monkeypatch.setattr(cache.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     cache.remove(folder, "model-int4")
     assert refs(folder) == []
     assert unfinished(folder)

@@ -39,7 +39,7 @@ def test_a_whole_installation_has_nothing_to_report() -> None:
 @pytest.mark.parametrize("genai", ["0.16.0", "0.18.0", "1.0"])
 def test_olive_beside_a_genai_that_it_cannot_drive(genai: str) -> None:
     check = next(
-        c for c in packages(olive_ai="0.13.0", requests="2.32", onnxruntime_genai=genai) if c.status == "failed"
+        c for c in packages(olive_ai="0.13.0", requests="2.32", onnxruntime_genai=genai) if "olive-ai" in c.name
     )
     assert check.name == f"olive-ai 0.13.0 and onnxruntime-genai {genai}"
     assert "No module named 'onnxruntime_genai.models.quantized_model'" in check.detail
@@ -48,7 +48,7 @@ def test_olive_beside_a_genai_that_it_cannot_drive(genai: str) -> None:
 
 def test_olive_beside_a_genai_with_which_it_fails_in_silence() -> None:
     failed = [
-        c for c in packages(olive_ai="0.13.0", requests="2.32", onnxruntime_genai="0.15.2") if c.status == "failed"
+        c for c in packages(olive_ai="0.13.0", requests="2.32", onnxruntime_genai="0.15.2") if "olive-ai" in c.name
     ]
     assert "No output model produced" in only(failed).detail
     assert "exits 0" in only(failed).detail
@@ -62,7 +62,7 @@ def test_olive_where_it_works() -> None:
 
 def test_olive_without_requests() -> None:
     checks = packages(olive_ai="0.13.0", onnxruntime_genai="0.14.1")
-    assert ("olive-ai 0.13.0 without requests", "failed", "pip install requests") in [
+    assert ("olive-ai 0.13.0 without requests", "warning", "pip install requests") in [
         (check.name, check.status, check.hint) for check in checks
     ]
 

@@ -13,37 +13,43 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "edgeship"
 
 # One direction of flow: a stage may import the stages before it. Leaves may be imported by all, and import leaves only.
-LEAVES = (
+LEAVES = {
+    "child",
     "errors",
-    "version",
-    "settings",
+    "json_file",
     "machine",
-    "recipe",
-    "olive_config",
     "manifest",
+    "olive_config",
     "progress",
+    "recipe",
+    "settings",
+    "storage",
     "templates",
-)
+    "version",
+}
 STAGES = ("checkpoint", "build", "package", "cache", "engine", "measure", "ship", "cli")
+# Modules beside the one that gives a room its name.
 ROOM_OF = {
+    "__main__": "cli",
     "adapter": "checkpoint",
-    "hub": "checkpoint",
-    "safetensors_file": "checkpoint",
+    "dimensions": "checkpoint",
     "doctor": "checkpoint",
-} | {
+    "hub": "checkpoint",
     "model_card": "package",
     "original": "engine",
-    "__main__": "cli",
+    "safetensors_file": "checkpoint",
+    "tokenizer_files": "checkpoint",
+    "weight_files": "checkpoint",
 }
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"original"},
-    "transformers": {"original"},
+    "transformers": {"original", "build.genai_worker"},
     "peft": {"original"},
     "onnxruntime": {"doctor"},
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
-    "onnx_ir": {"build.halve"},
+    "onnx_ir": {"build.onnx_model"},
     "huggingface_hub": {"hub"},
     "foundry_local_sdk": set[str](),
 }

@@ -41,6 +41,13 @@ def test_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path, monke
     assert caught.value.where == str(tmp_path)
 
 
+def test_a_child_that_dies_before_it_reads_a_long_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, "raise SystemExit('no thanks')")
+    long = [{"role": "user", "content": "x" * 1_000_000}]
+    with pytest.raises(ToolFailed, match="ended with code 1: no thanks"):
+        reference(tmp_path, None, [long], [], tmp_path / "out.npz")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_killed_child_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, "import os; os.kill(os.getpid(), 9)")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeship import package as packages
-from edgeship import storage
+from edgeship import model_card
 from edgeship.build import Build
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import (
@@ -125,7 +125,7 @@ def test_without_hard_links_they_are_copied(
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, "another disk")
 
-    monkeypatch.setattr(storage.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     made = write(build, checkpoint, tmp_path / "out")
     assert not (made.folder / "model.onnx.data").samefile(build.folder / "model.onnx.data")
     assert verify(made) == []
@@ -214,7 +214,7 @@ def test_an_interruption_leaves_the_old_package(
     def interrupt(*_: object) -> None:
         raise interruption
 
-    monkeypatch.setattr(packages.model_card, "render_card", interrupt)
+    monkeypatch.setattr(model_card, "render_card", interrupt)
     with pytest.raises((DiskShort, KeyboardInterrupt)):
         write(build, checkpoint, tmp_path / "out", version=2)
     assert read(tmp_path / "out") == old
@@ -254,7 +254,7 @@ def test_a_stamp_does_not_reach_through_hard_links(tmp_path: Path) -> None:
     made = make_package(tmp_path / "out")
     (tmp_path / "linked").mkdir()
     for path in made.folder.iterdir():
-        storage.os.link(path, tmp_path / "linked" / path.name)
+        os.link(path, tmp_path / "linked" / path.name)
     stamp(tmp_path / "linked", version=9)
     assert read(made.folder).manifest.version == 1
     assert verify(read(made.folder)) == []

@@ -20,7 +20,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -190,6 +190,9 @@ def _converse(child: subprocess.Popen[str], job: dict[str, Any], progress: Progr
         child.stdin.write(json.dumps(job) + "\n")
         child.stdin.flush()
     except OSError:
+        with suppress(OSError):  # what is still in the buffer cannot be written either
+            child.stdin.close()
+        child.wait()
         return None
     for line in child.stdout:
         message = json.loads(line)
@@ -244,7 +247,9 @@ def _send(wire: TextIO, message: dict[str, Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    # Not through sys.stdin: its lock, held by this thread, would break the interpreter's own end.
+    while os.read(0, 4096):
+        pass
     os._exit(1)
 
 

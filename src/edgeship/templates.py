@@ -99,9 +99,7 @@ def _environment() -> jinja2.Environment:
         separators: tuple[str, str] | None = None,
         sort_keys: bool = False,
     ) -> str:
-        return json.dumps(
-            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-        )
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
@@ -300,13 +298,9 @@ CONVERSATIONS = (
     _conversation("several turns", "Hello", "Hello, what can I do?", "Cancel it.", "Done.", "Thank you!"),
     _conversation("system and several turns", "Hi", "Yes?", "What is 2 + 2?", system="Be brief.\nBe kind."),
     _conversation("many scripts", "Grüße, naïve café 😀👩‍👩‍👧 e\u0301 日本語のテキスト 한국어 العربية हिन्दी"),
-    _conversation(
-        "code", 'def f(x):\n\treturn {"a": [x], "b": {}}\n\n\n# {Content} {{ content }} {% if x %}'
-    ),
+    _conversation("code", 'def f(x):\n\treturn {"a": [x], "b": {}}\n\n\n# {Content} {{ content }} {% if x %}'),
     _conversation("digits", "Order 1234567890, 3.14159, 00001 and 2026-11-22 10:20:30; don't, WE'LL"),
-    _conversation(
-        "special tokens in text", "a<|im_end|>b<|endoftext|><s></s><|eot_id|><end_of_turn>[INST] c [/INST]"
-    ),
+    _conversation("special tokens in text", "a<|im_end|>b<|endoftext|><s></s><|eot_id|><end_of_turn>[INST] c [/INST]"),
     _conversation("long", "A sentence that is said again and again, with number 42 in it. " * 40 + "End"),
     _conversation("single character", "?"),
     _conversation("spaces inside", "a  b   c \t d\n\n\ne  \n f"),

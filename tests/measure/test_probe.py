@@ -11,10 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
+from edgeship import child
 from edgeship.engine.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 from edgeship.errors import EngineFailed, EvalInvalid
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.probe import Job, peak_memory_bytes, probe
+from edgeship.measure.probe import Job, probe
 from edgeship.original import ScoredText, reference
 
 SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine="scripted")
@@ -97,7 +98,7 @@ def test_the_summary_leaves_single_answers_out(folder: Path, eval_file: Path) ->
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the peak down to children")
 def test_the_memory_is_not_the_parents(folder: Path) -> None:
     ballast = np.ones(50_000_000)
-    assert peak_memory_bytes() > 400_000_000
+    assert child.peak_memory_bytes() > 400_000_000
     del ballast
     assert probe(folder, SHORT).peak_memory_bytes < 300_000_000
 
@@ -126,9 +127,9 @@ def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
 
     def kill(message: str, fraction: float | None = None) -> None:
         del message, fraction
-        for child in psutil.Process().children():
-            if "edgeship.measure.probe" in child.cmdline():
-                child.send_signal(number)
+        for process in psutil.Process().children():
+            if "edgeship.measure.probe" in process.cmdline():
+                process.send_signal(number)
 
     with pytest.raises(EngineFailed, match=said) as caught:
         probe(folder, Job(engine="scripted"), progress=kill)
@@ -138,7 +139,7 @@ def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
 def test_a_crash_shows_its_last_line(folder: Path) -> None:
     # A context that is no number is found by none of the checks: a bug, as the child sees it.
     (folder / "scripted.json").write_text('{"answers": {}, "context_tokens": "many"}', encoding="utf-8")
-    with pytest.raises(EngineFailed, match=r"ended with status 1 and left no result: TypeError: "):
+    with pytest.raises(EngineFailed, match=r"the measuring process ended with status 1: TypeError: "):
         probe(folder, Job(engine="scripted"))
 
 

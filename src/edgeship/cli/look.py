@@ -60,7 +60,8 @@ def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
     if as_json:
         print_json(facts | {"precisions": needs})
         return 0
-    print_pairs([(key.replace("_", " "), _text(value)) for key, value in facts.items() if value not in ([], ())])
+    shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
+    print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
     print()
     rows = [
         [

@@ -17,12 +17,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns whose values are numbers are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column, name in enumerate(header):
         numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in rows)
         table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
