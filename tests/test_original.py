@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,25 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship import original
+from edgeship import child, original
 from edgeship.engine.genai import GenaiEngine
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
 from edgeship.original import ScoredText, predicted_memory_bytes, reference
 from tests import checkpoints
-from tests.engine.conftest import fp32_folder  # noqa: F401 - a fixture, asked for by name below
 
 QUESTION = [{"role": "user", "content": "hello world"}]
 
 
-def play(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Puts a few lines of Python in the place of the child."""
-    real = subprocess.Popen
+def answer(monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Any] | Exception) -> None:
+    """Puts an outcome in the place of the child."""
 
-    def popen(command: list[str], **options: Any) -> subprocess.Popen[str]:
-        assert command[1:] == ["-m", "edgeship.original"]
-        return real([sys.executable, "-c", code], **options)
+    def run(module: str, job: dict[str, Any], **_: Any) -> dict[str, Any]:
+        assert module == "edgeship.original"
+        assert job["checkpoint"]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(child, "run", run)
 
 
 def test_memory_is_predicted_from_parameters() -> None:
@@ -35,40 +34,22 @@ def test_memory_is_predicted_from_parameters() -> None:
 
 
 def test_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, "raise SystemExit('first\\nthe last word')")
-    with pytest.raises(ToolFailed, match="ended with code 1: the last word") as caught:
+    answer(monkeypatch, child.Died(1, ["first", "the last word"]))
+    with pytest.raises(ToolFailed, match="ended with status 1: the last word") as caught:
         reference(tmp_path, None, [], [], tmp_path / "out.npz")
     assert caught.value.where == str(tmp_path)
 
 
-def test_a_child_that_dies_before_it_reads_a_long_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, "raise SystemExit('no thanks')")
-    long = [{"role": "user", "content": "x" * 1_000_000}]
-    with pytest.raises(ToolFailed, match="ended with code 1: no thanks"):
-        reference(tmp_path, None, [long], [], tmp_path / "out.npz")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_killed_child_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    answer(monkeypatch, child.Died(-9, []))
     with pytest.raises(MemoryShort, match="was killed"):
         reference(tmp_path, None, [], [], tmp_path / "out.npz")
 
 
 def test_success_without_a_file_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(monkeypatch, """print('{"progress": "half", "fraction": 0.5}'); print('{"result": {}}')""")
-    told: list[tuple[str, float | None]] = []
+    answer(monkeypatch, {})
     with pytest.raises(ToolFailed, match="left no logits"):
-        reference(tmp_path, None, [], [], tmp_path / "out.npz", progress=lambda *said: told.append(said))
-    assert told == [("half", 0.5)]
-
-
-def test_an_error_of_the_child_is_ours_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"code": "template-invalid", "what": "line 3", "where": "there", "hint": "mend it"}
-    play(monkeypatch, f"print({json.dumps({'error': facts})!r})")
-    with pytest.raises(TemplateInvalid, match="line 3") as caught:
         reference(tmp_path, None, [], [], tmp_path / "out.npz")
-    assert (caught.value.where, caught.value.hint) == ("there", "mend it")
 
 
 @pytest.mark.parametrize("library", ["transformers", "torch", "peft"])
@@ -86,20 +67,6 @@ def test_a_damaged_reference(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ToolFailed, match="cannot be read") as caught:
         list(original.read_texts(path))
     assert caught.value.where == str(path)
-
-
-def test_the_child_ends_with_its_parent() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", "from edgeship import original as o; import time\n"
-         "o.run_job = lambda job, tell: time.sleep(600)\no._child()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert child.stdin is not None
-    child.stdin.write(b"{}\n")
-    child.stdin.flush()
-    assert child.poll() is None
-    child.stdin.close()
-    assert child.wait(timeout=30) == 1
 
 
 # --- with the real libraries -----------------------------------------------------------------------

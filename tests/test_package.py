@@ -49,7 +49,8 @@ def build(tmp_path: Path) -> Build:
 
 
 def write(build: Build, checkpoint: Checkpoint, folder: Path, **changes: Any) -> Package:
-    return write_package(build, checkpoint, folder, **({"name": "m-int4", "version": 2, "cores": 3} | changes))
+    options: dict[str, Any] = {"name": "m-int4", "version": 2, "cores": 3}
+    return write_package(build, checkpoint, folder, **(options | changes))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -164,6 +165,15 @@ def test_another_folder_is_not_replaced(build: Build, checkpoint: Checkpoint, tm
         write(build, checkpoint, tmp_path / "out")
     assert caught.value.where == str(tmp_path / "out")
     assert names(tmp_path / "out") == {"thesis.tex"}
+
+
+def test_the_folder_may_be_given_by_dots(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "inner")
+    assert write(build, checkpoint, Path("../../out")).folder == tmp_path / "out"
+    assert write(build, checkpoint, Path("../inner/../out")).folder == tmp_path / "work" / "out"
 
 
 def test_a_file_in_the_way(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ IGNORED = -100
 VOCABULARY = 1024
 CONTEXT = 2048
 
-# Exactly Qwen's split (single digits): transformers' AutoTokenizer puts this one in place for every "qwen2" model,
-# whatever tokenizer.json says, so another one would be read differently by different programs.
+# Exactly Qwen's split (single digits): transformers' Qwen2Tokenizer puts this one in place whatever tokenizer.json
+# says, so with another one different programs would cut the same text differently.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -190,7 +190,7 @@ def write_tensors(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def save_checkpoint(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """A Hugging Face folder in bf16. The small JSON files are by hand: what they say is part of the example."""
+    """A Hugging Face folder in bf16. The JSON files are by hand: what they say is part of the example."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = dict(model.state_dict())
     tensors.pop("lm_head.weight", None)  # tied to the embedding

@@ -1,7 +1,7 @@
 """Make the triage example: data, tokenizer, base model, LoRA adapter, merged checkpoint, figures.
 
 From the repository root:
-    python -m examples.triage.make                             everything, about a quarter of an hour on two cores
+    python -m examples.triage.make                             everything, a quarter of an hour on two cores
     python -m examples.triage.make --keep-base                 the LoRA stage only
     python -m examples.triage.make --quick --out /tmp/triage   a minute, poor answers; for tests
 """

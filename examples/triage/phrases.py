@@ -4,7 +4,7 @@
 values never do. `{thing}` becomes "the <product>", or a pronoun when the message names no product; `{ref}`
 becomes an order reference, or nothing.
 
-CORE_TRAIN is what both training stages see. CORE_NEW is used by held-out cases of the slice "new wording" only.
+CORE_TRAIN is what both training stages see. CORE_NEW occurs in held-out cases of the slice "new wording" only.
 """
 
 CORE_TRAIN: dict[str, tuple[str, ...]] = {
@@ -33,16 +33,14 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         " [gave|brought|sent] {thing} back"
         " [a week ago|on {date}]{ref}.",
         "[Refund request|Return and refund|Money back]: {thing}{ref}.",
-        "the [colour|size|fit|look] of {thing} does not suit me{ref}, I'd rather have [the money|my"
-        " {price}] back.",
+        "the [colour|size|fit|look] of {thing} does not suit me{ref}, I'd rather have [the money|my {price}] back.",
         "I [am not happy|am unhappy|was disappointed] with {thing}{ref}, [return my money|money back"
         " please|so I ask"
         " for reimbursement].",
         "[Can|Could|May] I [have|get] the [purchase price|{price}|amount] [of|for] {thing}"
         " [refunded|credited|paid"
         " back] [to my card|to my account|]{ref}?",
-        "{thing} went back to [you|the shop|your warehouse] on {date}{ref}, [no refund|no money|no"
-        " repayment] so far.",
+        "{thing} went back to [you|the shop|your warehouse] on {date}{ref}, [no refund|no money|no repayment] so far.",
         "You owe me {price} for {thing}{ref}, I [returned|sent back] it [long ago|in {month}].",
     ),
     "delivery_status": (
@@ -63,8 +61,7 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         " week|yesterday]{ref} [but|and]"
         " [nothing came|no parcel so far|I still have nothing].",
         "[Could|Can] you [look up|find out|tell me] where {thing} is{ref}?",
-        "[Do you have|Is there|Could I get] [a delivery date|an arrival date|a tracking number|news]"
-        " for {thing}{ref}?",
+        "[Do you have|Is there|Could I get] [a delivery date|an arrival date|a tracking number|news] for {thing}{ref}?",
         "The [courier|driver|carrier] [did not come|never showed up|did not ring] [today|on"
         " {date}]{ref}, [when will"
         " they|will they] [try again|bring {thing}]?",
@@ -87,23 +84,20 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "There [is|was] [a crack|a dent|a scratch|a hole|a big stain] [in|on] {thing} [when it"
         " arrived|out of the"
         " box]{ref}.",
-        "[Unfortunately|Sadly|Sorry to say] {thing} [is damaged|was broken in transit|got smashed on"
-        " the way]{ref}.",
+        "[Unfortunately|Sadly|Sorry to say] {thing} [is damaged|was broken in transit|got smashed on the way]{ref}.",
         "{thing} is [scratched|bent|torn|chipped|dented]{ref}, [the packaging was torn too|it looks"
         " like someone"
         " dropped it|it must have happened in transport].",
         "[A part|One piece|The lid|The handle] of {thing} [was broken|is snapped off|is cracked] [on"
         " arrival|when I"
         " opened the box]{ref}.",
-        "[I want to report|I have to report|Reporting] [a damaged item|transport damage|a broken item]:"
-        " {thing}{ref}.",
+        "[I want to report|I have to report|Reporting] [a damaged item|transport damage|a broken item]: {thing}{ref}.",
         "You sent me a [broken|damaged|defective|cracked] one{ref}, [I mean|I am talking about] {thing}.",
         "The [parcel|package|box] was [wet|crushed|open|squashed]{ref} and {thing} [inside |]is"
         " [ruined|damaged|in"
         " pieces].",
         "[Photos attached|See the photo], {thing} [is cracked|is broken|has a dent]{ref}.",
-        "What should I do, {thing} [came in pieces|was smashed when I unpacked it|is full of"
-        " scratches]{ref}?",
+        "What should I do, {thing} [came in pieces|was smashed when I unpacked it|is full of scratches]{ref}?",
         "[Damaged|Broken] [on arrival|delivery]: {thing}{ref}.",
         "{thing} [leaks|has a broken leg|has a torn seam|has a loose part] [right out of the box|since"
         " it was"
@@ -116,8 +110,7 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "[Please|Could you|Can you|Kindly] cancel [my order of|the order for|the purchase of] {thing}{ref}.",
         "I [want|wish|need|would like] to cancel {thing}{ref}.",
         "[Can|Could|May] I [still |]cancel {thing}{ref}? [It has not shipped yet.|I ordered it by mistake.|]",
-        "I [ordered|bought] {thing} by [mistake|accident]{ref}, [please stop it|please cancel|do not"
-        " send it].",
+        "I [ordered|bought] {thing} by [mistake|accident]{ref}, [please stop it|please cancel|do not send it].",
         "[Do not|Don't|Please do not] [ship|send|dispatch] {thing}{ref}, I [no longer need it|found it"
         " cheaper|do not"
         " want it any more].",
@@ -158,8 +151,7 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "[Address change|New address|Change of address]: {address}, [concerns|for] {thing}{ref}.",
         "I [won't be|will not be] at home, please [redirect|reroute|forward] {thing} to {address}{ref}.",
         "[Do not|Don't] send {thing} to my old [address|flat|house]{ref}, I live at {address} now.",
-        "We moved to {city} [last week|in {month}|on {date}], so {thing} [has to|must|should] go to"
-        " {address}{ref}.",
+        "We moved to {city} [last week|in {month}|on {date}], so {thing} [has to|must|should] go to {address}{ref}.",
         "[Please update|Kindly update|Update] my [address|delivery details|shipping details] for"
         " {thing}{ref}."
         " [It is now|New one is|Now] {address}.",
@@ -200,8 +192,7 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "[May|Can] I [have|get] [a second copy|a duplicate|another copy] of the [invoice|receipt|bill]"
         " for {thing}{ref}?",
         "I [still |]have no [invoice|receipt|bill] for {thing}{ref}.",
-        "To [claim the warranty|claim the costs|get it booked] I need [a receipt|the invoice] [for|of]"
-        " {thing}{ref}.",
+        "To [claim the warranty|claim the costs|get it booked] I need [a receipt|the invoice] [for|of] {thing}{ref}.",
         "Please [resend|send again|forward] the [invoice|bill|receipt] from {date} for {thing}{ref}.",
     ),
     "technical_help": (
@@ -210,8 +201,7 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "I [can't|cannot] [get {thing} to work|connect {thing} to the wifi|pair {thing} with my"
         " phone|find the reset"
         " button on {thing}]{ref}.",
-        "{thing} [keeps|always keeps] [switching off|restarting|beeping|losing the connection|showing"
-        " an error]{ref}.",
+        "{thing} [keeps|always keeps] [switching off|restarting|beeping|losing the connection|showing an error]{ref}.",
         "The [display|battery|motor|app|remote] of {thing} [stopped working|shows an error|does"
         " nothing|went dead]"
         " [after|since] [the update|a month|{date}]{ref}.",
@@ -223,10 +213,8 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
         "Which [battery|cable|filter|adapter|setting] [does {thing} need|do I need for {thing}|does"
         " {thing} take]{ref}?",
         "After the [last |]update {thing} [is very slow|no longer responds|freezes|loses its settings]{ref}.",
-        "[Technical question|Support needed|Tech help]: {thing} [does not respond|has no signal|gets"
-        " very hot]{ref}.",
-        "The [red|green|blue] light on {thing} [blinks|is flashing|stays on]{ref}, what [should I do|is"
-        " wrong]?",
+        "[Technical question|Support needed|Tech help]: {thing} [does not respond|has no signal|gets very hot]{ref}.",
+        "The [red|green|blue] light on {thing} [blinks|is flashing|stays on]{ref}, what [should I do|is wrong]?",
         "I [followed|read] the [manual|instructions] but {thing} still [does not work|won't"
         " connect|makes no sound]"
         "{ref}.",
@@ -237,15 +225,13 @@ CORE_TRAIN: dict[str, tuple[str, ...]] = {
     ),
     "other": (
         "[Do you have|Do you sell|Is there] {thing} in [another colour|a bigger size|black|stock]{ref}?",
-        "[I just want to say|Just wanted to say] [thank you|thanks], {thing} is"
-        " [great|wonderful|lovely]{ref}!",
+        "[I just want to say|Just wanted to say] [thank you|thanks], {thing} is [great|wonderful|lovely]{ref}!",
         "I [love|really like|am very happy with] {thing}{ref}, [great service|keep it up|five stars].",
         "[Are you open|What are your opening hours|Is the shop open] on [Sunday|Saturday|public holidays]?",
         "Do you have a [shop|store|showroom] in {city}?",
         "[Are you hiring|Do you have open jobs|I want to apply for a job] in {city}?",
         "[How do I|Where can I] [redeem a gift card|use my voucher|use a discount code] [for {thing}|]{ref}?",
-        "[Please remove me from|Unsubscribe me from|I don't want] your [newsletter|mailing"
-        " list|advertising].",
+        "[Please remove me from|Unsubscribe me from|I don't want] your [newsletter|mailing list|advertising].",
         "How much [is {thing}|does {thing} cost|do you want for {thing}]{ref}?",
         "Is {thing} [made in Europe|vegan|dishwasher safe|suitable for children|waterproof]{ref}?",
         "I [wrote|left] a [review|comment] about {thing}{ref}, [hope it helps|can you publish it].",
@@ -409,8 +395,7 @@ CLOSING = (
 DISTRACTOR = (
     "I also [bought|ordered|have] a {product2}, [that one is fine|which is fine|no problem with that one].",
     "The {product2} [from last time|I bought in {month}] [was great|was fine|works well].",
-    "I [spoke to|talked to|called] {person} [on the phone|last week|on {date}] [about it|but nothing"
-    " happened|].",
+    "I [spoke to|talked to|called] {person} [on the phone|last week|on {date}] [about it|but nothing happened|].",
     "Your colleague {person} [told me to write here|could not help me|promised to call back].",
     "It [is|was] a [present|gift] for my [sister|brother|mother|friend] {person}.",
     "[You can reach me at|Call me at|My phone number is|Phone:] {phone}.",

@@ -19,8 +19,7 @@ FIRST = _words(
     " Diego, Elena, Marco"
 )
 FIRST_HELD = _words(
-    "Tobias, Yasmin, Gustav, Freya, Ramon, Agnes, Cedric, Malin, Boris, Dalia, Edwin, Sanne, Ewa, Rolf,"
-    " Chiara, Levi"
+    "Tobias, Yasmin, Gustav, Freya, Ramon, Agnes, Cedric, Malin, Boris, Dalia, Edwin, Sanne, Ewa, Rolf, Chiara, Levi"
 )
 LAST = _words(
     "Lindt, Berger, Okafor, Jansen, Novak, Silva, Kaya, Rossi, Weber, Dubois, Haas, Petrov, Tanaka,"
@@ -81,6 +80,4 @@ STREET = _words(
     " Kanaalstraat, Oak Drive, Bridge"
     " Street, Gartenweg, Via Roma, King Street, Elm Court, Hafenstrasse, Rose Hill"
 )
-MONTH = _words(
-    "January, February, March, April, May, June, July, August, September, October, November, December"
-)
+MONTH = _words("January, February, March, April, May, June, July, August, September, October, November, December")

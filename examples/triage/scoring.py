@@ -22,8 +22,7 @@ def answers(model: Any, folder: Path, cases: list[EvalCase], batch: int = 64) ->
     """Through AutoTokenizer and its chat template, as anyone loading the folder would."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     prompts: list[str] = [
-        tokenizer.apply_chat_template(case["messages"], tokenize=False, add_generation_prompt=True)
-        for case in cases
+        tokenizer.apply_chat_template(case["messages"], tokenize=False, add_generation_prompt=True) for case in cases
     ]
     by_length = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     found = [""] * len(prompts)

@@ -119,9 +119,7 @@ def with_system(rng: random.Random, messages: list[Message], share: float) -> li
 
 def off_topic(rng: random.Random) -> Case:
     """Input that is no customer message at all."""
-    words = " ".join(
-        rng.choice((made_up_word(rng), rng.choice(pools.CITY), str(rng.randrange(1000)))) for _ in "1234"
-    )
+    words = " ".join(rng.choice((made_up_word(rng), rng.choice(pools.CITY), str(rng.randrange(1000)))) for _ in "1234")
     text = rng.choice(("", " ", "?", "...", "asdf", "1 2 3", words, "Hello", "hi", "thx", "ok"))
     return training_case(rng) if is_reserved(text) else Case(text, "other", None, None, None)
 

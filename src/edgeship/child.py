@@ -7,6 +7,7 @@ stderr, where the parent listens.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -72,7 +73,7 @@ def run(
     job: Mapping[str, Any],
     *,
     progress: Progress = silent,
-    heard: Callable[[str], object] = lambda line: None,
+    heard: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """The result of `module`'s work on `job`. `heard` gets every line that the child prints, from another thread.
 
@@ -133,18 +134,15 @@ def _listen(stream: IO[bytes], lines: deque[str], heard: Callable[[str], object]
 
 
 def _send_job(stream: IO[bytes], job: Mapping[str, Any]) -> None:
-    try:
+    # A child that is gone already says why by its exit status and its last lines.
+    with contextlib.suppress(OSError):
         stream.write(json.dumps(job).encode() + b"\n")
         stream.flush()
-    except OSError:
-        pass  # The child is gone already; its exit status and its last lines say why.
 
 
 def _close(stream: IO[bytes]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # bytes that a dead child never read
         stream.close()
-    except OSError:
-        pass  # Bytes that a dead child never read.
 
 
 def _revive(error: Mapping[str, Any]) -> EdgeshipError:
@@ -167,8 +165,11 @@ def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
+    def tell(message: str, fraction: float | None = None) -> None:
+        send({"progress": [message, fraction]})
+
     try:
-        send({"result": work(job, lambda message, fraction=None: send({"progress": [message, fraction]}))})
+        send({"result": work(job, tell)})
     except EdgeshipError as error:
         send({"error": error.to_dict()})
 

@@ -1,8 +1,6 @@
 """The checkpoint as its authors run it (transformers, FP32): the yardstick for everything that is built from it.
 
-It runs in a child process, `python -m edgeship.original`, so that its memory is returned and its libraries stay out of
-ours. The job goes in as one line of JSON on stdin, which stays open: when it closes, the parent is gone and the child
-ends. Back come lines of JSON on stdout: progress, then the result or an error. Logits go to an .npz file.
+It runs in a child process, so that its memory is returned and its libraries stay out of ours. Logits go to an .npz.
 """
 
 from __future__ import annotations
@@ -10,21 +8,17 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from edgeship import child
 from edgeship.engine.api import Message
 from edgeship.errors import (
     AdapterInvalid,
@@ -34,7 +28,6 @@ from edgeship.errors import (
     MemoryShort,
     TemplateInvalid,
     ToolFailed,
-    all_errors,
 )
 from edgeship.progress import Progress, silent
 
@@ -44,13 +37,6 @@ if TYPE_CHECKING:
 
 LOGITS_BUDGET_BYTES = 400_000_000
 _LIBRARIES_BYTES = 600_000_000
-_QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 @dataclass(frozen=True)
@@ -109,6 +95,7 @@ def reference(
     out: Path,
     *,
     chat_template: str | None = None,
+    allow_pickle: bool = False,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Reference:
@@ -124,10 +111,14 @@ def reference(
         "texts": [{"messages": [dict(message) for message in text.messages], "answer": text.answer} for text in texts],
         "out": str(out.absolute()),
         "chat_template": chat_template,
+        "allow_pickle": allow_pickle,
         "threads": threads,
         "budget_bytes": LOGITS_BUDGET_BYTES,
     }
-    result = _run_child(job, progress)
+    try:
+        result = child.run("edgeship.original", job, progress=progress)
+    except child.Died as death:
+        raise _death(death, str(checkpoint)) from death
     if not out.is_file():
         raise ToolFailed("the reference run left no logits", where=str(out))
     return Reference(
@@ -156,101 +147,17 @@ def read_texts(path: Path) -> Iterator[ReferenceText]:
         raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
 
 
-# --- the parent's side ------------------------------------------------------------------------------------------------
-
-
-def _run_child(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
-        subprocess.Popen(
-            [sys.executable, "-m", "edgeship.original"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            env=os.environ | _QUIET,
-            encoding="utf-8",
-        ) as child,
-    ):
-        try:
-            result = _converse(child, job, progress)
-        finally:
-            child.kill()
-            code = child.wait()
-        if result is None:
-            complaints.seek(0)
-            raise _death(code, complaints.read(), job["checkpoint"])
-    return result
-
-
-def _converse(child: subprocess.Popen[str], job: dict[str, Any], progress: Progress) -> dict[str, Any] | None:
-    """The child's result; None where it died without one."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        child.stdin.write(json.dumps(job) + "\n")
-        child.stdin.flush()
-    except OSError:
-        with suppress(OSError):  # what is still in the buffer cannot be written either
-            child.stdin.close()
-        child.wait()
-        return None
-    for line in child.stdout:
-        message = json.loads(line)
-        if "error" in message:
-            raise _revive(message["error"])
-        if "result" in message:
-            result: dict[str, Any] = message["result"]
-            return result
-        progress(message["progress"], message["fraction"])
-    child.wait()
-    return None
-
-
-def _death(code: int, complaints: str, checkpoint: str) -> EdgeshipError:
-    if code == -getattr(signal, "SIGKILL", 9):
+def _death(death: child.Died, checkpoint: str) -> EdgeshipError:
+    if death.killed:
         return MemoryShort(
             "the reference run was killed, most likely for lack of memory",
             where=checkpoint,
             hint="Close other programs, or use a machine with more memory.",
         )
-    last = (complaints.strip().splitlines() or ["it said nothing"])[-1]
-    return ToolFailed(f"the reference run ended with code {code}: {last}", where=checkpoint)
+    return ToolFailed(f"the reference run {death.how}: {death.last}", where=checkpoint)
 
 
-def _revive(facts: dict[str, Any]) -> EdgeshipError:
-    kinds = {kind.code: kind for kind in all_errors()}
-    return kinds[facts["code"]](facts["what"], where=facts["where"], hint=facts["hint"])
-
-
-# --- the child's side -------------------------------------------------------------------------------------------------
-
-
-def _child() -> None:
-    # Libraries that print must not break the conversation with the parent.
-    wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def tell(message: str, fraction: float | None = None) -> None:
-        _send(wire, {"progress": message, "fraction": fraction})
-
-    try:
-        _send(wire, {"result": run_job(job, tell)})
-    except EdgeshipError as error:
-        _send(wire, {"error": error.to_dict()})
-
-
-def _send(wire: TextIO, message: dict[str, Any]) -> None:
-    wire.write(json.dumps(message) + "\n")
-    wire.flush()
-
-
-def _end_with_parent() -> None:
-    # Not through sys.stdin: its lock, held by this thread, would break the interpreter's own end.
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
+# --- the child's side ------------------------------------------------------------------------------------------------
 
 
 def run_job(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -263,7 +170,7 @@ def run_job(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return {
         "conversation_tokens": conversations,
         "texts_used": used,
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": child.peak_memory_bytes(),
         "wall_s": time.perf_counter() - start,
     }
 
@@ -275,6 +182,7 @@ class _Original:
         self._folder: str = job["checkpoint"]
         self._adapter: str | None = job["adapter"]
         self._template: str | None = job["chat_template"]
+        self._allow_pickle: bool = job["allow_pickle"]
         self._threads: int | None = job["threads"]
         transformers = _library("transformers")
         with _failing(CheckpointInvalid, "transformers cannot load the tokenizer", self._folder):
@@ -327,7 +235,7 @@ class _Original:
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=True,
+                use_safetensors=None if self._allow_pickle else True,
                 output_loading_info=True,
             )
         # transformers fills what is missing with random numbers and goes on.
@@ -406,16 +314,5 @@ def _failing(kind: type[EdgeshipError], what: str, where: str) -> Iterator[None]
         raise kind(f"{what}: {lines[0]}", where=where) from error
 
 
-def _peak_memory_bytes() -> int:
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 if __name__ == "__main__":
-    _child()
+    child.serve(run_job)

@@ -62,7 +62,8 @@ def write_package(
             "the tokenizer has no chat template", where=str(checkpoint.folder), hint="Give one: --chat-template FILE."
         )
     parts = derive_parts(checkpoint.chat_template, checkpoint.special_tokens)
-    _require_replaceable(folder)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
+    require_free(folder)
     temporary = folder.with_name(f"{_temporary_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}")
     with disk_errors(folder, _ELSEWHERE):
         try:
@@ -93,6 +94,19 @@ def write_package(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     return Package(folder, finished.manifest)
+
+
+def require_free(folder: Path) -> None:
+    """Raises UsageError where something lies that writing a package would not replace: anything but a package."""
+    if not folder.exists() or (folder / MANIFEST_NAME).is_file():
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    raise UsageError(
+        "the output folder exists and is no package, so it is not replaced",
+        where=str(folder),
+        hint="Choose another folder, or remove this one.",
+    )
 
 
 def stamp(
@@ -189,18 +203,6 @@ def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str,
     known = _KNOWN_TOKENIZER.fullmatch(str(config.get("tokenizer_class")))
     tokenizer_class = config["tokenizer_class"] if known else "PreTrainedTokenizerFast"
     return {**config, "tokenizer_class": tokenizer_class, "chat_template": template}
-
-
-def _require_replaceable(folder: Path) -> None:
-    if not folder.exists() or (folder / MANIFEST_NAME).is_file():
-        return
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    raise UsageError(
-        "the output folder exists and is no package, so it is not replaced",
-        where=str(folder),
-        hint="Choose another folder, or remove this one.",
-    )
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:

@@ -50,10 +50,20 @@ def test_memory_is_that_measured_on_half_a_billion_parameters(qwen_half_billion:
     assert found.build_peak_memory_bytes == pytest.approx(5.47e9, rel=0.1)
 
 
-def test_fewer_bits_are_smaller_files(tiny: Path) -> None:
+def test_fp16_is_half_of_fp32_and_int4_the_smallest(qwen_half_billion: Checkpoint) -> None:
+    sizes = {precision: predict.model_bytes(qwen_half_billion, Recipe(precision=precision)) for precision in Precision}
+    assert sizes[Precision.FP16] / sizes[Precision.FP32] == pytest.approx(0.5, abs=0.01)
+    assert min(sizes, key=lambda precision: sizes[precision]) is Precision.INT4
+    assert max(sizes, key=lambda precision: sizes[precision]) is Precision.FP32
+
+
+def test_shapes_guessed_from_a_pickle_agree_with_real_ones(tiny: Path) -> None:
     checkpoint = open_checkpoint(str(tiny))
-    sizes = [predict.predict(checkpoint, Recipe(precision=precision)).size_bytes for precision in Precision]
-    assert sizes == sorted(sizes, reverse=True)
+    blind = dataclasses.replace(checkpoint, tensors={}, pickle=True)
+    for precision in Precision:
+        recipe = Recipe(precision=precision)
+        known = predict.model_bytes(checkpoint, recipe)
+        assert predict.model_bytes(blind, recipe) == pytest.approx(known, rel=0.05)
 
 
 def test_fp16_runs_as_fp32_and_writes_both(tiny: Path) -> None:

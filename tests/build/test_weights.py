@@ -24,7 +24,8 @@ def merged(tmp_path: Path, base: Path, adapter: Path) -> Tensors:
     out = tmp_path / "merged"
     out.mkdir()
     weights.merge(open_checkpoint(str(base), adapter=adapter), out)
-    return load_file(out / "model.safetensors")
+    result: Tensors = load_file(out / "model.safetensors")
+    return result
 
 
 def lora(adapter: Path, module: str = MODULE) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -71,11 +71,13 @@ def test_the_conversion_can_be_at_fault() -> None:
 
 
 def test_the_limit_itself_is_allowed() -> None:
-    # 0.98 - 0.96 is a hair more than 0.02 in floating point.
     assert judge(passing(96), passing(98), Thresholds()).holds
     assert not judge(passing(95), passing(98), Thresholds()).holds
     assert judge(passing(80), passing(80), Thresholds()).holds
     assert not judge(passing(79), passing(80), Thresholds()).holds
+    # In floating point 0.29 x 100 is a hair less than 29, and 0.07 x 100 a hair more than 7.
+    assert judge(passing(71), passing(100), Thresholds(max_drop=0.29, min_pass_rate=0.0)).holds
+    assert judge(passing(7), passing(7), Thresholds(min_pass_rate=0.07)).holds
 
 
 def test_the_minimum_holds_even_where_the_drop_is_small() -> None:

@@ -22,7 +22,7 @@ TOKENIZER_BYTES_PER_ENTRY = 60
 RUNTIME_BYTES = 240_000_000
 
 # Peak of the builder's process, onnxruntime-genai 0.18 on 100 M and 494 M parameters: PyTorch and the libraries, then
-# so much a parameter. Zero points take a slower path that keeps more.
+# so much a parameter. INT4 with zero points takes a path that keeps more.
 BUILDER_BYTES = 440_000_000
 BUILDER_BYTES_PER_PARAMETER = {Precision.FP32: 6.5, Precision.FP16: 6.5, Precision.INT8: 12.5, Precision.INT4: 10.5}
 ZERO_POINT_BYTES_PER_PARAMETER = 3.0
@@ -69,7 +69,9 @@ def builder_bytes_per_parameter(recipe: Recipe) -> float:
     amount = BUILDER_BYTES_PER_PARAMETER[recipe.precision]
     if recipe.precision.quantized and recipe.method == "k_quant":
         return amount + K_QUANT_BYTES_PER_PARAMETER
-    return amount + (ZERO_POINT_BYTES_PER_PARAMETER if has_zero_points(recipe) else 0.0)
+    if recipe.precision is Precision.INT4 and not recipe.symmetric:
+        return amount + ZERO_POINT_BYTES_PER_PARAMETER
+    return amount
 
 
 def model_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:

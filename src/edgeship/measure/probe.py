@@ -88,7 +88,7 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     )
 
 
-def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity:
+def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity | None:
     import numpy as np
 
     from edgeship.measure.fidelity import score_logits, summarise
@@ -100,15 +100,14 @@ def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity:
         # Row i of an engine's scores predicts token i + 1.
         logits = engine.score(text.tokens)[text.first_scored - 1 : -1]
         scores.append(score_logits(text.logits, logits, np.array(text.tokens[text.first_scored :])))
-    return summarise(scores)
+    # A reference whose texts were all too long says nothing.
+    return summarise(scores) if scores else None
 
 
 def _sizes(folder: Path) -> tuple[int, int]:
     """Bytes of the model's files, and of all files."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files if ".onnx" in path.name), sum(
-        path.stat().st_size for path in files
-    )
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    return sum(size for path, size in sizes.items() if ".onnx" in path.name), sum(sizes.values())
 
 
 def _rss_bytes() -> int:
