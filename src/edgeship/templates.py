@@ -408,8 +408,8 @@ def require_fidelity(mismatches: Sequence[Mismatch]) -> None:
             f"the readers of the chat template disagree in {conversations} of the test conversations; "
             f"first in {mismatches[0]}",
             where="chat template",
-            hint="The model would read other prompts than in training. transformers rebuilds some tokenizers from their "
-            "class: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes the one it uses into tokenizer.json.",
+            hint="The model would read other prompts than in training. transformers rebuilds some tokenizers by their "
+            "class; AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes the one in use to tokenizer.json.",
         )
 
 
