@@ -123,7 +123,7 @@ def parse(text: str, *, where: str) -> RecipeFile:
         raise RecipeInvalid(
             "; ".join(found.faults),
             where=where,
-            hint="Take these fields out, or mend them; what is left out changes no result.",
+            hint="Mend these fields, or take them out where the default will do.",
         )
     adapter = model.get("adapter_path")
     return RecipeFile(

@@ -90,7 +90,13 @@ def read_recipe_file(path: Path) -> RecipeFile:
     except tomllib.TOMLDecodeError as error:
         raise RecipeInvalid(f"not valid TOML: {error}", where=str(path)) from error
     outer = {key: values.pop(key) for key in ("checkpoint", "adapter", "output") if key in values}
-    return RecipeFile(recipe=make_recipe(values, where=str(path)), **outer)
+    recipe = make_recipe(values, where=str(path))
+    try:
+        return RecipeFile.model_validate({"recipe": recipe, **outer})
+    except ValidationError as error:
+        raise RecipeInvalid(
+            explain(error), where=str(path), hint="checkpoint, adapter and output are texts."
+        ) from error
 
 
 def make_recipe(values: dict[str, Any], *, where: str) -> Recipe:

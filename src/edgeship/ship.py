@@ -20,7 +20,7 @@ from edgeship import engine as engines
 from edgeship.build import Build
 from edgeship.build.predict import Prediction, check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
-from edgeship.engine.api import Message, Sampling
+from edgeship.engine.api import Engine, Message, Sampling
 from edgeship.engine.chat import ask
 from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, UsageError
 from edgeship.machine import free_disk_bytes, this_machine
@@ -34,6 +34,7 @@ from edgeship.original import Reference, ScoredText
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
+from edgeship.version import __version__
 
 # The original's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
 REFERENCE_TEXTS = 48
@@ -92,7 +93,7 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
         measured = _measure(order, made, work, settings, progress)
         choice = choose(
             {precision: result for precision, result in measured.items() if precision is not Precision.FP32}
-            or measured,
+            or dict(measured),
             measured.get(Precision.FP32),
             order.thresholds,
         )
@@ -149,8 +150,9 @@ def _reference(
         order.checkpoint.adapter.folder if order.checkpoint.adapter else None,
         [conversation.messages for conversation in _conversations(order.checkpoint)],
         texts,
-        work / "reference",
+        work / "reference.npz",
         chat_template=order.checkpoint.chat_template,
+        allow_pickle=order.checkpoint.pickle,
         threads=_cores(settings),
         progress=_under("original", progress),
     )
@@ -212,11 +214,10 @@ def check_templates(
                 "checkpoint": lambda messages: ids[id(messages)],
                 "edgeship": lambda messages: engine.chat(messages).tokens,
                 "onnxruntime-genai": engine.genai_tokens,
-                "inference_model.json": lambda messages: engine.genai_encode(templates.assemble(parts, messages)),
+                "inference_model.json": lambda messages: engine.encode_with_genai(templates.assemble(parts, messages)),
             },
             conversations,
-            parts=parts,
-            decode=engine.decode,
+            engine.decode,
         )
         templates.require_fidelity(mismatches)
     finally:
@@ -227,7 +228,7 @@ def check_templates(
 def _measure(
     order: Order, made: Mapping[Precision, _Made], work: Path, settings: Settings, progress: Progress
 ) -> dict[Precision, Measurement]:
-    job = Job(eval_file=order.eval_file, eval_limit=order.eval_limit, reference=work / "reference")
+    job = Job(eval_file=order.eval_file, eval_limit=order.eval_limit, reference=work / "reference.npz")
     return {
         precision: probe(
             candidate.package.folder,
@@ -275,7 +276,7 @@ def _check(
 
 
 def _require_same_answers(
-    engine: engines.Engine, cases: Sequence[EvalCase], measurement: Measurement, installed: Package
+    engine: Engine, cases: Sequence[EvalCase], measurement: Measurement, installed: Package
 ) -> None:
     assert measurement.evaluation is not None
     sampling = Sampling(temperature=0.0, max_tokens=measurement.evaluation.max_tokens)
@@ -310,7 +311,7 @@ def _report(
         name=order.name,
         checkpoint=inspection(order.checkpoint),
         machine=asdict(this_machine(settings.memory_bytes)),
-        tools={"edgeship": manifest.__version__, **first.build.tools},
+        tools={"edgeship": __version__, **first.build.tools},
         candidates=tuple(
             Candidate(precision, candidate.build.recipe.to_key(), measured[precision])
             for precision, candidate in made.items()
@@ -370,4 +371,7 @@ def _cores(settings: Settings) -> int:
 
 
 def _under(stage: str, progress: Progress) -> Progress:
-    return lambda message, fraction=None: progress(f"{stage}: {message}", fraction)
+    def tell(message: str, fraction: float | None = None) -> None:
+        progress(f"{stage}: {message}", fraction)
+
+    return tell

@@ -43,7 +43,8 @@ def logits(folder: Path) -> Array:
             feeds[value.name] = np.zeros((1, checkpoints.KV_HEADS, 0, checkpoints.HEAD_SIZE), np.float32)
     result: Array = session.run(["logits"], feeds)[0]
     assert result.shape == (1, 1, checkpoints.VOCAB)
-    return result[0, 0]
+    last: Array = result[0, 0]
+    return last
 
 
 def original_logits(folder: Path) -> Array:

@@ -183,7 +183,10 @@ def test_the_worker_ends_when_its_parent_does() -> None:
 
 
 def test_peak_memory_is_of_this_process() -> None:
-    code = "from edgeship.build.genai_worker import peak_memory_bytes as p; a = p(); x = bytearray(80_000_000); print(a, p())"
+    code = (
+        "from edgeship.build.genai_worker import peak_memory_bytes as peak\n"
+        "before = peak(); held = bytearray(80_000_000); print(before, peak())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert 1_000_000 < before < 200_000_000

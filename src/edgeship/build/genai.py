@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -178,14 +179,13 @@ def _run_worker(request: Mapping[str, object], log: Path, layers: int, progress:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            child.stdin.flush()
+            # A child that died at once leaves a broken pipe; what it said tells why.
+            with contextlib.suppress(OSError):
+                os.write(child.stdin.fileno(), json.dumps(request).encode() + b"\n")
             for line in _lines(child.stdout):
                 lines.append(line)
                 kept.write(line + "\n")
                 _tell(line, layers, progress)
-            status = child.wait()
-        except BrokenPipeError:
             status = child.wait()
         finally:
             child.kill()

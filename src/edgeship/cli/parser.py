@@ -218,7 +218,7 @@ def ship(
         typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False),
     ] = None,
     eval_limit: Annotated[
-        int | None, typer.Option("--eval-limit", min=1, help="Ask only the first N.", show_default=False)
+        int | None, typer.Option("--eval-limit", min=1, help="Ask only N of them, taken evenly.", show_default=False)
     ] = None,
     name: Annotated[
         str | None,

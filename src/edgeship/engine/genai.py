@@ -98,6 +98,10 @@ class GenaiEngine:
             )
         return self.encode_with_genai(text)
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones included."""
+        return self._codec.decode(tokens, special=True)
+
     def encode_with_genai(self, text: str) -> list[int]:
         """A text's ids as onnxruntime-genai's own tokenizer makes them."""
         with _failing_as_ours(self.folder):

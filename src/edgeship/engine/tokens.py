@@ -46,9 +46,9 @@ class TextCodec:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
         return self._encode(text, add_special_tokens=True)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; special tokens leave none."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """The text of tokens; special tokens leave none unless `special` asks for theirs."""
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=not special))
 
     def stream(self) -> TokenText:
         """A new stream of text."""
