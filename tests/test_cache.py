@@ -208,13 +208,28 @@ def test_a_damaged_installation_is_not_taken_for_the_same(source: Package, folde
     assert verify(again) == []
 
 
-def test_a_copy_shares_nothing_and_a_link_shares_weights(source: Package, folder: Path) -> None:
+def test_a_copy_leaves_the_source_and_a_move_takes_it(source: Package, folder: Path) -> None:
     copied, _ = cache.install(source.folder, folder, name="copied")
-    linked, _ = cache.install(source.folder, folder, name="linked", link=True)
-    weights = source.folder / "model.onnx.data"
-    assert not (copied.folder / "model.onnx.data").samefile(weights)
-    assert (linked.folder / "model.onnx.data").samefile(weights)
-    assert verify(source) == []  # stamping the linked one did not write through
+    assert verify(source) == []
+    moved, _ = cache.install(source.folder, folder, name="moved", move=True)
+    assert not (source.folder / "model.onnx.data").exists()
+    for package in (copied, moved):
+        assert verify(package) == []
+        # Readers of ONNX refuse weights with a second name.
+        assert (package.folder / "model.onnx.data").stat().st_nlink == 1
+
+
+def test_a_move_to_another_disk_is_a_copy(source: Package, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.parent == source.folder:
+            raise OSError(errno.EXDEV, "another disk")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    moved, _ = cache.install(source.folder, folder, move=True)
+    assert verify(moved) == []
 
 
 def test_files_that_the_manifest_does_not_list_stay_behind(source: Package, folder: Path) -> None:
@@ -235,12 +250,12 @@ def test_finish_writes_into_the_copy_before_it_is_listed(source: Package, folder
     assert installed.manifest.verdict == {"holds": True}
 
 
-@pytest.mark.parametrize("link", [True, False])
+@pytest.mark.parametrize("move", [True, False])
 @pytest.mark.parametrize("name", ["model.onnx.data", "tokenizer.json", "README.md"])
-def test_a_damaged_source_is_not_installed(source: Package, folder: Path, name: str, link: bool) -> None:
+def test_a_damaged_source_is_not_installed(source: Package, folder: Path, name: str, move: bool) -> None:
     flip(source.folder / name)
     with pytest.raises(PackageDamaged, match=name) as caught:
-        cache.install(source.folder, folder, link=link)
+        cache.install(source.folder, folder, move=move)
     assert caught.value.where == str(source.folder)
     assert refs(folder) == []
     assert not unfinished(folder)
@@ -292,7 +307,7 @@ def test_too_little_disk_is_found_before_copying(
     with pytest.raises(DiskShort, match=r"model-int4 needs .* free"):
         cache.install(source.folder, folder)
     assert refs(folder) == []
-    assert cache.install(source.folder, folder, link=True)[1]  # shared bytes need no room
+    assert cache.install(source.folder, folder, move=True)[1]  # a rename needs no room
 
 
 @pytest.mark.parametrize(

@@ -115,21 +115,12 @@ def test_the_tokenizer_is_the_checkpoints_own(build: Build, checkpoint: Checkpoi
     assert (made.folder / "chat_template.jinja").read_bytes() == CHATML.encode()
 
 
-def test_weights_share_their_bytes_with_the_build(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_package_is_a_copy_of_the_build(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     made = write(build, checkpoint, tmp_path / "out")
-    assert (made.folder / "model.onnx.data").samefile(build.folder / "model.onnx.data")
-
-
-def test_without_hard_links_they_are_copied(
-    build: Build, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EXDEV, "another disk")
-
-    monkeypatch.setattr(os, "link", refuse)
-    made = write(build, checkpoint, tmp_path / "out")
-    assert not (made.folder / "model.onnx.data").samefile(build.folder / "model.onnx.data")
-    assert verify(made) == []
+    weights = made.folder / "model.onnx.data"
+    assert weights.read_bytes() == (build.folder / "model.onnx.data").read_bytes()
+    # Readers of ONNX refuse weights with a second name.
+    assert weights.stat().st_nlink == 1
 
 
 def test_prompt_parts_are_derived(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:

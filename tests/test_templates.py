@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -207,15 +208,18 @@ def test_a_template_that_refuses_everything_is_no_reason_to_test_nothing() -> No
 
 @families
 def test_readers_that_agree_have_no_mismatch(family: Family) -> None:
-    """Also where the template trims, and where the parts have no system turn."""
+    """Also where the parts have no system turn; that the template trims and they do not is known and said."""
     parts = derive_parts(family.template, family.tokens)
-    assert not check_fidelity(
+    found = check_fidelity(
         {
             "template": lambda messages: characters(family, messages),
             "parts": lambda messages: [ord(letter) for letter in assemble(parts, messages)],
         },
         conversations_for(family.template, family.tokens),
     )
+    assert all(mismatch.conversation == "spaces at the edges" for mismatch in found)
+    assert all(mismatch.excuse == "parts does not trim texts as the template does" for mismatch in found)
+    require_fidelity(found)
 
 
 def test_a_wrong_part_is_found_in_every_conversation_and_shown() -> None:
@@ -243,8 +247,25 @@ def test_a_reader_that_trims_where_the_template_does_not_is_found() -> None:
         return [ord(letter) for letter in messages[-1]["content"]]
 
     spaces = [conversation for conversation in CONVERSATIONS if conversation.edge_spaces]
-    assert check_fidelity({"exact": exact, "trimming": trimming}, spaces)
-    assert not check_fidelity({"trimming": trimming, "exact": exact}, spaces)
+    (fault,) = check_fidelity({"exact": exact, "trimming": trimming}, spaces)
+    assert fault.excuse is None
+    with pytest.raises(TemplateMismatch):
+        require_fidelity([fault])
+    (known,) = check_fidelity({"trimming": trimming, "exact": exact}, spaces)
+    assert known.excuse == "exact does not trim texts as the template does"
+
+
+def test_a_reader_that_does_not_compose_accents_is_known_and_one_that_does_too_much_is_not() -> None:
+    def composing(messages: Sequence[Message]) -> list[int]:
+        return [ord(letter) for letter in unicodedata.normalize("NFC", messages[-1]["content"])]
+
+    def exact(messages: Sequence[Message]) -> list[int]:
+        return [ord(letter) for letter in messages[-1]["content"]]
+
+    (known,) = check_fidelity({"composing": composing, "exact": exact})
+    assert known.excuse == "exact does not compose accents (NFC) as the tokenizer does"
+    (fault,) = check_fidelity({"exact": exact, "composing": composing})
+    assert (fault.conversation, fault.excuse) == ("decomposed accents", None)
 
 
 def test_a_refusal_of_a_conversation_without_a_system_turn_is_an_error() -> None:

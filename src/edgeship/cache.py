@@ -164,7 +164,7 @@ def install(
     cache_dir: Path,
     *,
     name: str | None = None,
-    link: bool = False,
+    move: bool = False,
     finish: Finish | None = None,
     progress: Progress = silent,
     wait_s: float = LOCK_WAIT_S,
@@ -172,7 +172,8 @@ def install(
     """Puts a package folder into the cache as the next version of its name: (what is installed, True).
 
     Where the latest version is undamaged and has the same content, that one and False: nothing was installed.
-    link: share the bytes with `folder`, for one that nobody will edit. finish: by default package.stamp.
+    move: take the files instead of copying them; `folder` is of no use afterwards, also where the install fails.
+    finish: by default package.stamp.
     Raises NameInvalid, PackageDamaged, NotWritable, DiskShort, CacheBusy; then the cache is as it was.
     """
     source = manifests.read(folder)
@@ -186,11 +187,11 @@ def install(
             if not manifests.verify(installed):
                 return installed, False
         version = next_version(cache_dir, name)
-        if not link:
+        if not move:
             _require_disk(source.manifest, cache_dir)
         temporary = scratch / f"v{version}-{os.getpid()}-{secrets.token_hex(4)}"
         temporary.mkdir()
-        _bring_files(source, temporary, link, progress)
+        _bring_files(source, temporary, move, progress)
         finished = finish(temporary, version)
         final = cache_dir / name / f"v{version}"
         final.parent.mkdir(exist_ok=True)
@@ -273,7 +274,7 @@ def _require_disk(manifest: Manifest, cache_dir: Path) -> None:
         )
 
 
-def _bring_files(source: Package, target: Path, link: bool, progress: Progress) -> None:
+def _bring_files(source: Package, target: Path, move: bool, progress: Progress) -> None:
     """Brings over the files that the manifest lists, each checked against it."""
     done, total = 0, max(1, source.manifest.size_bytes)
     for name, expected in source.manifest.files.items():
@@ -281,7 +282,7 @@ def _bring_files(source: Package, target: Path, link: bool, progress: Progress) 
         if not path.is_file():
             raise _damaged(source, f"{name} is missing")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if bring(path, target / name, link=link) != expected:
+        if bring(path, target / name, move=move) != expected:
             raise _damaged(source, f"{name} differs from what the manifest says")
         done += expected.size_bytes
         progress(f"installing {name}", done / total)

@@ -52,7 +52,6 @@ def write_package(
 ) -> Package:
     """Makes the package `folder`, whole or not at all; a package that is already there is replaced.
 
-    The model's files share their bytes with the build where the disk allows it.
     Raises NameInvalid, TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed,
     NotWritable, DiskShort.
     """
@@ -235,7 +234,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
-    files = {path.name: bring(path, target / path.name, link=True) for path in sorted(build.folder.glob("model.onnx*"))}
+    files = {path.name: bring(path, target / path.name) for path in sorted(build.folder.glob("model.onnx*"))}
     if "model.onnx" not in files:
         raise BuilderFailed("the build holds no model.onnx", where=str(build.folder), hint="Build it again.")
     return files
@@ -245,7 +244,7 @@ def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDige
     """The tokenizer's own files, byte by byte; only its config is written anew (see tune_tokenizer_config)."""
     assert checkpoint.chat_template is not None
     sources = {path.name: path for path in checkpoint.tokenizer_files if path.name in _COPIED}
-    files = {name: bring(path, target / name, link=False) for name, path in sources.items()}
+    files = {name: bring(path, target / name) for name, path in sources.items()}
     config = next((path for path in checkpoint.tokenizer_files if path.name == "tokenizer_config.json"), None)
     stated = _read_json(config) if config else dict(checkpoint.special_tokens)
     _write_json(target / "tokenizer_config.json", tune_tokenizer_config(stated, checkpoint.chat_template))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
@@ -66,14 +65,15 @@ def locked(path: Path, wait_s: float, progress: Progress = silent) -> Iterator[N
         lock.release()
 
 
-def bring(source: Path, target: Path, *, link: bool) -> FileDigest:
-    """Puts a file at `target`, by a hard link where wanted and possible; the digest is of what stands there."""
-    if link:
-        try:
-            os.link(source.resolve(), target)
+def bring(source: Path, target: Path, *, move: bool = False) -> FileDigest:
+    """Puts a file at `target`, by a rename where it may be moved and the disk is the same; the digest of it there.
+
+    Never by a hard link: readers of ONNX refuse weights that have a second name.
+    """
+    if move:
+        with suppress(OSError):
+            source.replace(target)
             return digest_file(target)
-        except OSError:
-            pass  # another disk, or one without links
     return _copy(source, target)
 
 

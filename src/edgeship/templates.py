@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -273,11 +274,13 @@ class Conversation:
     """A conversation to compare readers by.
 
     edge_spaces: a text begins or ends with spaces, which a template may trim and prompt parts cannot.
+    decomposed: an accent is a character of its own, which a tokenizer may compose (NFC) and onnxruntime-genai does not.
     """
 
     name: str
     messages: tuple[Message, ...]
     edge_spaces: bool = False
+    decomposed: bool = False
 
     @property
     def has_system(self) -> bool:
@@ -297,7 +300,7 @@ CONVERSATIONS = (
     _conversation("system and question", "Where is my order?", system="You answer in one short sentence."),
     _conversation("several turns", "Hello", "Hello, what can I do?", "Cancel it.", "Done.", "Thank you!"),
     _conversation("system and several turns", "Hi", "Yes?", "What is 2 + 2?", system="Be brief.\nBe kind."),
-    _conversation("many scripts", "Grüße, naïve café 😀👩‍👩‍👧 e\u0301 日本語のテキスト 한국어 العربية हिन्दी"),
+    _conversation("many scripts", "Grüße, naïve café 😀👩‍👩‍👧 日本語のテキスト 한국어 العربية हिन्दी"),
     _conversation("code", 'def f(x):\n\treturn {"a": [x], "b": {}}\n\n\n# {Content} {{ content }} {% if x %}'),
     _conversation("digits", "Order 1234567890, 3.14159, 00001 and 2026-11-22 10:20:30; don't, WE'LL"),
     _conversation("special tokens in text", "a<|im_end|>b<|endoftext|><s></s><|eot_id|><end_of_turn>[INST] c [/INST]"),
@@ -305,6 +308,7 @@ CONVERSATIONS = (
     _conversation("single character", "?"),
     _conversation("spaces inside", "a  b   c \t d\n\n\ne  \n f"),
     _conversation("spaces at the edges", "  spaces around \n", spaces=True),
+    Conversation("decomposed accents", ({"role": "user", "content": "cafe\u0301"},), decomposed=True),
 )
 """What templates and tokenizers are compared by: each line has upset a real one."""
 
@@ -334,6 +338,7 @@ class Mismatch:
 
     index: position of the first token that differs.
     expected, found: the ids from four tokens before to four after; their texts where a decoder is given.
+    excuse: why this difference is known and bearable; None for one that is not.
     """
 
     conversation: str
@@ -344,6 +349,7 @@ class Mismatch:
     found: tuple[int, ...]
     expected_text: str | None = None
     found_text: str | None = None
+    excuse: str | None = None
 
     def __str__(self) -> str:
         expected = f" ({self.expected_text!r})" if self.expected_text is not None else ""
@@ -401,7 +407,8 @@ def check_fidelity(
 
 
 def require_fidelity(mismatches: Sequence[Mismatch]) -> None:
-    """Raises TemplateMismatch that shows the first difference; nothing where there is none."""
+    """Raises TemplateMismatch that shows the first difference without an excuse; nothing where there is none."""
+    mismatches = [mismatch for mismatch in mismatches if mismatch.excuse is None]
     if mismatches:
         conversations = len({mismatch.conversation for mismatch in mismatches})
         raise TemplateMismatch(
@@ -424,12 +431,21 @@ def _difference(
     if ids is None:
         return None
     mismatch = compare_tokens(conversation.name, reference, (name, ids), decode)
-    if mismatch is None or not conversation.edge_spaces:
-        return mismatch
-    # Where the template trims, a reader that does not must agree on the trimmed text.
-    trimmed = [{**message, "content": message["content"].strip()} for message in conversation.messages]
-    same = compare_tokens(conversation.name, reference, (name, encode(trimmed)), decode) is None
-    return None if same else mismatch
+    if mismatch is None:
+        return None
+    # A reader that leaves out a step must agree on what that step would have made.
+    for applies, change, excuse in (
+        (conversation.edge_spaces, str.strip, f"{name} does not trim texts as the template does"),
+        (conversation.decomposed, _compose, f"{name} does not compose accents (NFC) as the tokenizer does"),
+    ):
+        changed = [{**message, "content": change(message["content"])} for message in conversation.messages]
+        if applies and compare_tokens(conversation.name, reference, (name, encode(changed)), decode) is None:
+            return replace(mismatch, excuse=excuse)
+    return mismatch
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _ids(encode: Encoder, conversation: Conversation) -> Sequence[int] | None:

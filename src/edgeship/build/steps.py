@@ -88,8 +88,7 @@ def find(step: Step, progress: Progress = silent) -> Result | None:
     if record is None or record.key != step.key:
         return None
     for name, file in record.files.items():
-        path = step.folder / name
-        if _size(path) != file.size_bytes or digest_file(path) != file:
+        if not _is_intact(step.folder / name, file):
             progress(f"{step.name}: the stored result is damaged ({name}), so it is made again", None)
             return None
     return Result(step.folder, record)
@@ -215,6 +214,13 @@ def _read_record(folder: Path) -> StepRecord | None:
         return StepRecord.model_validate_json((folder / STEP_NAME).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def _is_intact(path: Path, expected: FileDigest) -> bool:
+    try:
+        return path.stat().st_size == expected.size_bytes and digest_file(path) == expected
+    except OSError:
+        return False
 
 
 def _size(path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -88,15 +89,21 @@ def _live() -> Iterator[Progress]:
 
         def tell(message: str, fraction: float | None = None) -> None:
             nonlocal last
-            if message != last:
+            if _kind(message) != _kind(last):
                 if last:
                     bar.console.print(f"[dim]  {_escape(last)}[/dim]")
-                last = message
-                bar.reset(task, total=None, description=_escape(message))
+                bar.reset(task, total=None)
+            last = message
+            bar.update(task, description=_escape(message))
             if fraction is not None:
                 bar.update(task, total=1.0, completed=fraction)
 
         yield tell
+
+
+def _kind(message: str) -> str:
+    """What a message is about: counting on is no news."""
+    return re.sub(r"\d+", "#", message)
 
 
 def _escape(text: str) -> str:
@@ -110,7 +117,7 @@ def _lines() -> Progress:
 
     def tell(message: str, fraction: float | None = None) -> None:  # noqa: ARG001 - lines show no bar
         nonlocal last
-        if message != last:
+        if _kind(message) != _kind(last):
             last = message
             print(f"[{time.monotonic() - started:6.1f} s] {message}", file=sys.stderr, flush=True)
 

@@ -60,7 +60,7 @@ def add(folder: Path, *, name: str | None, cache_dir: Path | None, as_json: bool
         return package.stamp(copied, version=version, name=name)
 
     target = settings.resolve(cache_dir=cache_dir).cache_dir
-    installed, new = cache.install(folder, target, name=name, link=False, finish=finish)
+    installed, new = cache.install(folder, target, name=name, finish=finish)
     ref = installed.manifest.ref
     said = f"installed {ref}" if new else f"{ref} is installed already, with the same content"
     return _say({"installed": ref, "new": new, "folder": str(installed.folder)}, said, as_json=as_json)
