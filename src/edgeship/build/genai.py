@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 ARCHITECTURES = (
     "Ernie4_5ForCausalLM",
     "Gemma2ForCausalLM",
-    "Gemma3ForCausalLM",
     "GemmaForCausalLM",
-    "GptOssForCausalLM",
     "GraniteForCausalLM",
-    "GraniteMoeHybridForCausalLM",
     "HunYuanDenseV1ForCausalLM",
     "Lfm2ForCausalLM",
     "Lfm2MoeForCausalLM",
@@ -45,7 +42,10 @@ ARCHITECTURES = (
     "Qwen3ForCausalLM",
     "SmolLM3ForCausalLM",
 )
-"""Text models that both the builder and transformers know without code from the checkpoint."""
+"""Text models of which a small random one was built with builder 0.18 and transformers 5.23, in FP32 and INT4.
+
+Gemma 3 (nested rope_parameters), GPT-OSS and the Granite hybrids are in the builder's source but fail there.
+"""
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
 _LAYER = re.compile(r"Reading layer (\d+)")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
-
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,13 +14,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
+        import typer.main
+
         from edgeship.cli.parser import app
 
-        result = app(args=given, prog_name="edgeship", standalone_mode=False)
+        # Not through the parser's own main, which would end some failures by itself.
+        command = typer.main.get_command(app)
+        with command.make_context("edgeship", given) as context:
+            result = command.invoke(context)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        print("\ninterrupted; finished steps are kept, the same command goes on from there", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return failure.interrupted()
     except BrokenPipeError:
         return failure.reader_gone()
     except Exception as error:
@@ -30,4 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
+    # A pipe's encoding may be an old code page, on Windows above all; JSON and answers are UTF-8 everywhere.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     sys.exit(main())

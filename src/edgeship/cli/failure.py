@@ -12,6 +12,8 @@ from pathlib import Path
 from edgeship.errors import EdgeshipError
 from edgeship.version import __version__
 
+EXIT_INTERRUPTED = 130
+
 
 def explain(error: Exception, *, as_json: bool) -> int:
     """Prints what happened, where, and what to try; returns the exit code."""
@@ -23,7 +25,7 @@ def explain(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.Abort):
-        return 130
+        return interrupted()
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -42,6 +44,12 @@ def explain(error: Exception, *, as_json: bool) -> int:
         ),
         as_json=as_json,
     )
+
+
+def interrupted() -> int:
+    """Says that nothing is lost; returns the exit code."""
+    print("\ninterrupted; finished steps are kept, the same command goes on from there", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def reader_gone() -> int:

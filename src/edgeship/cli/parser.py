@@ -44,6 +44,7 @@ app = typer.Typer(
     name="edgeship",
     help="Takes a fine-tuned small language model from its checkpoint to a measured, packaged, running model.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeship.engine.api import Engine, FinishReason, Sampling
+from edgeship.engine.chat import ask
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.evalset import EvalCase, passes
 from edgeship.measure.intervals import Interval, wilson
@@ -100,31 +101,22 @@ def answer_tokens(engine: Engine, cases: Sequence[EvalCase]) -> int:
 
 def _answer(engine: Engine, case: EvalCase, sampling: Sampling) -> EvalRecord:
     try:
-        prompt = engine.chat(case.conversation)
-        start = time.perf_counter()
-        first: float | None = None
-        count, text = 0, ""
-        finish: FinishReason = "stop"
-        for token in engine.stream(prompt, sampling):
-            first = first or time.perf_counter()
-            count += token.id is not None
-            text += token.text
-            finish = token.finish or finish
-        end = time.perf_counter()
+        answer = ask(engine, engine.chat(case.conversation), sampling)
     except (PromptInvalid, TemplateInvalid) as error:
         raise EvalInvalid(
             f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint
         ) from error
+    usage = answer.usage
     return EvalRecord(
         case.id,
         case.slice,
-        passes(case, text),
-        text,
-        finish,
-        len(prompt.tokens),
-        count,
-        (first or end) - start,
-        end - start,
+        passes(case, answer.text),
+        answer.text,
+        answer.finish,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.ttft_s,
+        usage.e2e_s,
     )
 
 

@@ -1,0 +1,116 @@
+"""The command line as a whole: exit codes, errors as text and JSON, the version, a reader that goes away."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeship import __version__
+from edgeship.cli import look, main
+from edgeship.errors import EdgeshipError, all_errors
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgeship", *arguments], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgeship {__version__}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("doctor", "inspect", "build", "ship", "cache", "model"))
+
+
+@pytest.mark.parametrize("arguments", [["ship"], ["nonsense"], ["cache", "ls", "--nonsense"], ["build", "-p", "int3"]])
+def test_wrong_usage_is_exit_2_with_a_hint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error[usage]: ")
+    assert "--help`" in shown
+
+
+def test_no_command_shows_help_and_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "ship" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.code)
+def test_every_error_ends_with_its_exit_code_and_says_what_where_and_what_to_try(
+    error: type[EdgeshipError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> int:
+        raise error("it broke", where="in the middle", hint="mend it")
+
+    monkeypatch.setattr(look, "doctor", fail)
+    assert main(["doctor"]) == error.exit_code
+    assert capsys.readouterr().err.splitlines() == [
+        f"error[{error.code}]: it broke",
+        "  where: in the middle",
+        "  try:   mend it",
+    ]
+    assert main(["doctor", "--json"]) == error.exit_code
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {
+            "code": error.code,
+            "exit_code": error.exit_code,
+            "what": "it broke",
+            "where": "in the middle",
+            "hint": "mend it",
+        }
+    }
+
+
+def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> int:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(look, "doctor", fail)
+    assert main(["doctor", "--json"]) == 3
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["what"]) == ("internal", "a fault in Edgeship itself: ZeroDivisionError: a bug")
+    log = Path(error["where"])
+    assert "ZeroDivisionError" in log.read_text(encoding="utf-8")
+    assert __version__ in log.read_text(encoding="utf-8")
+    log.unlink()
+
+
+def test_ctrl_c_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(**_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(look, "doctor", interrupted)
+    assert main(["doctor"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_codes_are_unique() -> None:
+    codes = [error.code for error in all_errors()]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    code = "import sys; sys.argv[1:] = ['doctor', '--json']; from edgeship.cli import entry; entry()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+def test_the_module_is_the_program() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"edgeship {__version__}\n")
