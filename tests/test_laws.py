@@ -46,7 +46,7 @@ HEAVY = {
     "torch": {"original"},
     "transformers": {"original", "build.genai_worker"},
     "peft": {"original"},
-    "onnxruntime": {"doctor"},
+    "onnxruntime": {"doctor", "build.genai_worker"},
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
     "onnx_ir": {"build.onnx_model"},

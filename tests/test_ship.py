@@ -1,0 +1,158 @@
+"""The whole road on real components: build, measure, choose, install, check, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship import cache, manifest
+from edgeship.cli import main
+from edgeship.settings import Settings
+from tests import checkpoints
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
+# A checkpoint of random weights is not good at anything: these let it pass.
+LENIENT = ["--max-kld", "10", "--min-top1", "0"]
+
+
+def ship(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = main(["ship", *arguments, "--json"])
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, result
+
+
+def test_the_example_ships_as_a_merged_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(EXAMPLE / "checkpoint"), "--eval", str(EXAMPLE / "eval.jsonl"), "--name", "triage"]
+    code, result = ship(capsys, *arguments, "--eval-limit", "60", "--max-drop", "0.1")
+    assert code == 0
+    assert result["holds"]
+    assert result["chosen"] in ("int4", "int8", "fp16")
+    assert result["candidates"]["fp32"]["evaluation"]["pass_rate"] >= 0.85
+    assert result["candidates"]["fp32"]["fidelity"]["top1_agreement"] >= 0.999
+    sizes = {name: candidate["size_bytes"] for name, candidate in result["candidates"].items()}
+    assert sizes["int4"] < sizes["int8"] < sizes["fp32"]
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+    assert json.loads(result["answer"]).keys() == json.loads(first_expected()).keys()
+
+    package = manifest.read(Path(result["folder"]))
+    assert manifest.verify(package) == []
+    assert package.manifest.verdict == result["verdict"]
+    assert package.manifest.measurements
+    report = json.loads(Path(result["report"]["json"]).read_bytes())
+    records = next(c for c in report["candidates"] if c["precision"] == "int4")["measurement"]["evaluation"]["records"]
+    assert len(records) == 60
+
+    again_code, again = ship(capsys, *arguments, "--eval-limit", "20", "--max-drop", "0.1", "--precision", "fp32")
+    assert again_code == 0
+    assert again["package"] == "triage-fp32:1"
+
+
+def first_expected() -> str:
+    with (EXAMPLE / "eval.jsonl").open(encoding="utf-8") as lines:
+        expected: str = json.loads(next(lines))["expected"]
+    return expected
+
+
+def test_the_example_ships_as_base_and_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    code, result = ship(
+        capsys,
+        *(str(EXAMPLE / "base"), "--adapter", str(EXAMPLE / "adapter"), "--name", "triage-lora"),
+        *("--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "40", "--max-drop", "0.1"),
+        *("--precision", "fp32", "--precision", "int8"),
+    )
+    assert code == 0
+    assert result["candidates"]["fp32"]["evaluation"]["pass_rate"] >= 0.85
+    assert result["candidates"]["fp32"]["fidelity"]["top1_agreement"] >= 0.999
+    assert manifest.read(Path(result["folder"])).manifest.adapter
+
+
+def test_an_unchanged_ship_installs_nothing_new_and_a_changed_one_does(
+    tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tiny), "--precision", "int4", *LENIENT]
+    first = ship(capsys, *arguments)[1]
+    assert (first["package"], first["new"]) == ("tiny-int4:1", True)
+    second = ship(capsys, *arguments)[1]
+    assert (second["package"], second["new"]) == ("tiny-int4:1", False)
+    third = ship(capsys, *arguments, "--block-size", "64")[1]
+    assert (third["package"], third["new"]) == ("tiny-int4:2", True)
+    assert [entry.ref for entry in cache.entries(settings.cache_dir)] == ["tiny-int4:1", "tiny-int4:2"]
+
+
+def test_when_none_holds_nothing_is_installed_and_there_is_a_report(
+    tiny: Path, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = {"id": "1", "messages": [{"role": "user", "content": "hello"}], "expected": "what it never says"}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(question) + "\n", encoding="utf-8")
+    code, result = ship(
+        capsys, str(tiny), "--eval", str(tmp_path / "eval.jsonl"), "-p", "fp32", "-p", "int4", "--report", str(tmp_path)
+    )
+    assert (code, result["holds"], result["package"]) == (1, False, None)
+    assert "checkpoint itself" in " ".join(result["verdict"]["reasons"])
+    assert cache.entries(settings.cache_dir) == []
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_a_package_is_run_by_name_once_and_by_pipe(tiny: Path, own_home: Path) -> None:
+    assert main(["ship", str(tiny), "--precision", "int4", *LENIENT]) == 0
+    command = [sys.executable, "-m", "edgeship", "model", "run", "tiny-int4", "--max-tokens", "5"]
+    asked = subprocess.run([*command, "hello", "--json"], capture_output=True, check=True, cwd=own_home)
+    answer = json.loads(asked.stdout)
+    assert 1 <= answer["usage"]["completion_tokens"] <= 5
+    piped = subprocess.run([*command, "--temperature", "0"], input=b"hello", capture_output=True, check=True)
+    assert piped.stdout.endswith(b"\n")
+    nothing = subprocess.run(command, input=b"", capture_output=True, check=False)
+    assert nothing.returncode == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize("delay_s", [2.0, 6.0, 9.0])
+def test_a_killed_ship_goes_on_where_it_was(
+    delay_s: float, tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "fp32", "-p", "int4", *LENIENT]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(delay_s)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert all(entry.problem is None for entry in cache.entries(settings.cache_dir))
+    code, result = ship(capsys, str(tiny), "-p", "fp32", "-p", "int4", *LENIENT)
+    assert (code, result["holds"]) == (0, True)
+    assert [faults for _, faults in cache.verify(settings.cache_dir)] == [[]]
+    assert list((settings.home / "work").iterdir()) == []
+    assert not [path for path in settings.builds_dir.iterdir() if path.name.startswith(".tmp-")]
+
+
+def test_two_ships_of_the_same_name_at_once(tiny: Path, settings: Settings) -> None:
+    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "int4", *LENIENT, "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted(json.loads(out)["new"] for out, _ in outputs) == [False, True]
+    assert [entry.ref for entry in cache.entries(settings.cache_dir)] == ["tiny-int4:1"]
+
+
+def test_a_wrong_template_stops_before_the_other_candidates(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tokenizer that transformers reads otherwise than tokenizer.json says."""
+    folder = checkpoints.make_checkpoint(tmp_path / "odd")
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    tokenizer["normalizer"] = {"type": "Lowercase"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    code = main(["ship", str(folder), "--json"])
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (code, error["code"]) == (6, "template-mismatch")
+    assert "conversation 'one question', token" in error["what"]
+    assert cache.entries(settings.cache_dir) == []
+    assert len([path for path in settings.builds_dir.iterdir() if (path / "step.json").exists()]) == 1
