@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code knows best: commands.md and errors.md. `make docs` runs it; a test compares."""
+"""Writes the parts of docs/ that the code knows best: commands.md and errors.md, by `make docs`; a test compares."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from examples.triage import phrases, pools
+from examples.triage.wordings import CORE_TRAIN
 
-INTENTS = tuple(phrases.CORE_TRAIN)
+INTENTS = tuple(CORE_TRAIN)
 SEEN, NEW = "seen wording", "new wording"
 SYSTEM_PROMPTS = (
     "You sort customer mail.",
@@ -21,7 +22,9 @@ SYSTEM_PROMPTS = (
 )
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"(\{\w+\})")
-_CONSONANTS, _VOWELS, _ENDINGS = "bdfghklmnprstvwz", "aeiou", ("", "n", "s", "r", "l", "x", "th", "ck", "nd")
+_ONSETS = tuple("bcdfghjklmnprstvwyz") + ("bl", "br", "ch", "cl", "dr", "fl", "gr", "kn", "ph", "qu", "sch", "sh", "st", "th")
+_NUCLEI = tuple("aaeeiioouuy") + ("ai", "au", "ea", "ee", "ei", "ie", "oa", "oo", "ou")
+_ENDINGS = ("", "", "", "", "", "", *"nmrlstdkpgxb", "ck", "ll", "tt", "ng", "nd", "nt", "rt", "rg", "st", "lm", "th", "tz")
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ def expand(rng: random.Random, grammar: str) -> str:
 
 def made_up_word(rng: random.Random) -> str:
     """A word nobody has seen: copying has to work on spelling, not on a memorised list."""
-    syllables = "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(rng.randint(1, 3)))
-    return syllables + rng.choice(_ENDINGS)
+    syllables = rng.choices((1, 2, 3), (50, 42, 8))[0]
+    return "".join(rng.choice(group) for _ in range(syllables) for group in (_ONSETS, _NUCLEI, _ENDINGS))
 
 
 def order_number(rng: random.Random) -> str:
@@ -62,8 +65,9 @@ def order_number(rng: random.Random) -> str:
 def person(rng: random.Random, held_out: bool) -> str:
     firsts = pools.FIRST_HELD if held_out and rng.random() < 0.3 else pools.FIRST
     lasts = pools.LAST_HELD if held_out and rng.random() < 0.3 else pools.LAST
-    last = rng.choice(lasts) if rng.random() < 0.75 else made_up_word(rng).capitalize()
-    first = rng.choice(firsts) if rng.random() < 0.9 else made_up_word(rng).capitalize()
+    # Training has more made-up words than the held-out cases: they teach to copy what was never seen.
+    last = rng.choice(lasts) if rng.random() < (0.8 if held_out else 0.5) else made_up_word(rng).capitalize()
+    first = rng.choice(firsts) if rng.random() < (0.9 if held_out else 0.6) else made_up_word(rng).capitalize()
     form = rng.choices(("full", "first", "initial", "lower"), (80, 10, 6, 4))[0]
     if form == "first":
         return first
@@ -74,7 +78,9 @@ def person(rng: random.Random, held_out: bool) -> str:
 
 def product_name(rng: random.Random, held_out: bool) -> str:
     nouns = pools.NOUN_HELD if held_out and rng.random() < 0.25 else pools.NOUN
-    noun = rng.choice(nouns) if held_out or rng.random() < 0.85 else made_up_word(rng)
+    noun = rng.choice(nouns) if held_out or rng.random() < 0.6 else made_up_word(rng)
+    if not held_out and rng.random() < 0.15:
+        noun = f"{noun} {made_up_word(rng)}"
     draw = rng.random()
     if draw < 0.25:
         return f"{rng.choice(pools.ADJECTIVE)} {noun}"
@@ -179,7 +185,7 @@ class Writer:
 
     def sentences(self) -> list[str]:
         rng = self.rng
-        core = (phrases.CORE_NEW if self.new_wording else phrases.CORE_TRAIN)[self.intent]
+        core = (phrases.CORE_NEW if self.new_wording else CORE_TRAIN)[self.intent]
         body = [self.frame(rng.choice(core))]
         if self.fields["order"] and "{order}" not in body[0]:
             line = self.frame(self.pick(phrases.ORDER_LINE, phrases.ORDER_LINE_NEW))

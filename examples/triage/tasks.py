@@ -80,8 +80,9 @@ def thing_to_copy(rng: random.Random) -> str:
         return person(rng, held_out=False)
     if kind == 2:
         return product_name(rng, held_out=False)
-    if kind == 3:
-        return made_up_word(rng).capitalize()
+    if kind < 6:
+        word = made_up_word(rng)
+        return word if kind == 3 else word.capitalize()
     return rng.choice(rng.choice((pools.FIRST, pools.LAST, pools.NOUN, pools.ADJECTIVE, pools.CITY, pools.MONTH)))
 
 

@@ -41,8 +41,11 @@ def require_writable(folder: Path, hint: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait_s: float, progress: Progress = silent) -> Iterator[None]:
-    """Holds the lock `path`; the system frees it when the process ends, however it ends. Raises CacheBusy."""
+def locked(path: Path, wait_s: float, progress: Progress = silent, *, what: str = "") -> Iterator[None]:
+    """Holds the lock `path`; the system frees it when the process ends, however it ends. Raises CacheBusy.
+
+    what: what the lock stands for, in words; by default the name of its file.
+    """
     import filelock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +54,11 @@ def locked(path: Path, wait_s: float, progress: Progress = silent) -> Iterator[N
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            progress("waiting for another process that works on the same", None)
+            progress(f"waiting for another process that works on {(what or path.stem)!r}", None)
             lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
         raise CacheBusy(
-            f"another process has held {path.stem!r} for more than {wait_s:g} s",
+            f"another process has held {(what or path.stem)!r} for more than {wait_s:g} s",
             where=str(path),
             hint="Wait for it or end it, then run the same command again.",
         ) from error

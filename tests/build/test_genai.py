@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeship import build
+from edgeship import build, child
 from edgeship.build import genai, genai_options
 from edgeship.build.planning import Job
 from edgeship.checkpoint import Checkpoint, open_checkpoint
@@ -101,93 +99,50 @@ def job(tmp_path: Path, tell: Any = silent) -> Job:
     return Job(folder, tmp_path, tmp_path / "build.log", tell)
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
-    """Replaces the worker by a script, run with the real pipes."""
-    script = tmp_path / "worker.py"
-    script.write_text(f"import json, os, sys\njob = json.loads(sys.stdin.readline())\n{code}\n", encoding="utf-8")
-    real = subprocess.Popen
+def stand_in(monkeypatch: pytest.MonkeyPatch, outcome: child.Died | dict[str, Any], *lines: str) -> None:
+    """Puts what a worker prints and how it ends in its place."""
 
-    def start(command: list[str], **keywords: Any) -> subprocess.Popen[bytes]:
-        assert command[:2] == [sys.executable, "-m"]
-        return real([sys.executable, str(script)], **keywords)
+    def run(module: str, request: dict[str, Any], *, heard: Any) -> dict[str, Any]:
+        assert module == "edgeship.build.genai_worker"
+        assert request["precision"] == "int4"
+        for line in lines:
+            heard(line)
+        if isinstance(outcome, child.Died):
+            raise outcome
+        return outcome
 
-    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(child, "run", run)
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("outcome", "said"),
     [
-        ("print('Traceback'); print('ValueError: bad head_dim'); sys.exit(1)", "ValueError: bad head_dim"),
-        ("print('RuntimeError: x'); print('Saving: 50%|##| 1/2 [00:01, 3.0it/s]'); sys.exit(2)", "RuntimeError: x"),
-        ("print('loading', flush=True); os.kill(os.getpid(), 9)", "killed by signal 9; the last it said: loading"),
-        ("sys.exit(1)", "nothing"),
-        ("print('done')", "model.onnx is missing or empty"),
+        (child.Died(1, ["Traceback", "ValueError: bad head_dim"]), "ValueError: bad head_dim"),
+        (child.Died(2, ["RuntimeError: x", "Saving: 50%|##| 1/2 [00:01, 3.0it/s]"]), "RuntimeError: x"),
+        (child.Died(-9, ["loading"]), "for want of memory; the last it said: loading"),
+        (child.Died(1, []), "nothing"),
+        ({"peak_memory_bytes": 1}, "model.onnx is missing or empty"),
     ],
     ids=["traceback", "progress bar", "killed", "silent", "success without a model"],
 )
 def test_a_failing_builder_is_quoted_and_its_log_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: child.Died | dict[str, Any], said: str
 ) -> None:
-    stand_in(monkeypatch, tmp_path, code)
+    stand_in(monkeypatch, outcome, "Reading embedding layer")
     with pytest.raises(BuilderFailed) as caught:
         genai.convert(job(tmp_path), "int4", [], 2)
     assert said in caught.value.what
     assert caught.value.where == str(tmp_path / "build.log")
-    assert (tmp_path / "build.log").is_file()
-
-
-def test_a_child_that_never_reads_its_job_is_a_failure_not_a_crash(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    real = subprocess.Popen
-
-    def start(command: list[str], **keywords: Any) -> subprocess.Popen[bytes]:
-        del command
-        child = real([sys.executable, "-c", "import sys; sys.exit('no such module')"], **keywords)
-        child.wait()
-        return child
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(BuilderFailed, match="no such module"):
-        genai.convert(job(tmp_path), "int4", [], 2)
+    assert (tmp_path / "build.log").read_text(encoding="utf-8") == "Reading embedding layer\n"
 
 
 def test_progress_follows_the_layers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[tuple[str, float | None]] = []
-    stand_in(monkeypatch, tmp_path, "print('Reading layer 0\\nReading layer 1\\nSaving ONNX model in x')")
+    lines = ("Reading layer 0", "Reading layer 1", "Saving ONNX model in x")
+    stand_in(monkeypatch, child.Died(1, []), *lines)
     with pytest.raises(BuilderFailed):
         genai.convert(job(tmp_path, lambda message, part: told.append((message, part))), "int4", [], 2)
     assert [message for message, _ in told][:2] == ["convert: layer 1 of 2", "convert: layer 2 of 2"]
     fractions = [part for _, part in told if part is not None]
     assert fractions == sorted(fractions)
     assert fractions[-1] <= 1
-
-
-def test_the_worker_ends_when_its_parent_does() -> None:
-    code = (
-        "import threading, time\n"
-        "from edgeship.build import genai_worker as worker\n"
-        "worker._read_line()\n"
-        "threading.Thread(target=worker._end_with_parent, daemon=True).start()\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(b"{}\n")
-        child.stdin.flush()
-        assert child.stdout.readline().strip() == b"ready"
-        child.stdin.close()
-        assert child.wait(timeout=30) == 1
-
-
-def test_peak_memory_is_of_this_process() -> None:
-    code = (
-        "from edgeship.build.genai_worker import peak_memory_bytes as peak\n"
-        "before = peak(); held = bytearray(80_000_000); print(before, peak())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
-    assert 1_000_000 < before < 200_000_000
-    assert after - before > 70_000_000

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from edgeship import child
 from edgeship.build import onnx_model, predict
 from edgeship.build.genai_options import builder_options, check_blocks
-from edgeship.build.genai_worker import REPORT
 from edgeship.build.planning import Job, Task, tool_versions
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
 from edgeship.progress import Progress
@@ -49,18 +42,8 @@ Gemma 3 (nested rope_parameters), GPT-OSS and the Granite hybrids are in the bui
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
 _LAYER = re.compile(r"Reading layer (\d+)")
+_LOOK_INTO_LOG = "The file named here holds all that the builder said; `edgeship doctor` checks the versions."
 _BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONIOENCODING": "utf-8",
-    # A module in the user's working directory must not stand in for one of the builder's.
-    "PYTHONSAFEPATH": "1",
-}
 
 
 class GenaiBuilder:
@@ -148,56 +131,23 @@ def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
         "precision": precision,
         "options": options,
     }
-    status, lines = _run_worker(request, job.log, layers, job.progress)
+    try:
+        with job.log.open("w", encoding="utf-8") as kept:
+
+            def heard(line: str) -> None:
+                kept.write(line + "\n")
+                _tell(line, layers, job.progress)
+
+            result = child.run("edgeship.build.genai_worker", request, heard=heard)
+    except child.Died as death:
+        raise BuilderFailed(_reason(death), where=str(job.log), hint=_hint(death)) from death
     shutil.rmtree(scratch, ignore_errors=True)
-    if status != 0:
-        raise BuilderFailed(_reason(status, lines), where=str(job.log), hint=_hint(status))
     fault = onnx_model.find_fault(job.folder)
     if fault is not None:
         raise BuilderFailed(
-            f"onnxruntime-genai's builder claimed success, but {fault}",
-            where=str(job.log),
-            hint=_hint(status),
+            f"onnxruntime-genai's builder claimed success, but {fault}", where=str(job.log), hint=_LOOK_INTO_LOG
         )
-    reports = [line.removeprefix(REPORT) for line in lines if line.startswith(REPORT)]
-    return int(json.loads(reports[-1])["peak_memory_bytes"]) if reports else 0
-
-
-def _run_worker(request: Mapping[str, object], log: Path, layers: int, progress: Progress) -> tuple[int, list[str]]:
-    """The child's exit status and its lines, which the log holds as well."""
-    lines: list[str] = []
-    with (
-        log.open("w", encoding="utf-8") as kept,
-        subprocess.Popen(
-            [sys.executable, "-m", "edgeship.build.genai_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=os.environ | _ENVIRONMENT,
-        ) as child,
-    ):
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            # A child that died at once leaves a broken pipe; what it said tells why.
-            with contextlib.suppress(OSError):
-                os.write(child.stdin.fileno(), json.dumps(request).encode() + b"\n")
-            for line in _lines(child.stdout):
-                lines.append(line)
-                kept.write(line + "\n")
-                _tell(line, layers, progress)
-            status = child.wait()
-        finally:
-            child.kill()
-    return status, lines
-
-
-def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as they come. A progress bar's carriage returns end lines too, so that they do not pile up."""
-    for raw in stream:
-        for line in raw.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
-            if line.strip():
-                yield line.rstrip()
+    return int(result["peak_memory_bytes"])
 
 
 def _tell(line: str, layers: int, progress: Progress) -> None:
@@ -210,15 +160,15 @@ def _tell(line: str, layers: int, progress: Progress) -> None:
         progress("convert: writing the model", 0.75)
 
 
-def _reason(status: int, lines: list[str]) -> str:
-    said = [line for line in lines if not line.startswith(REPORT) and not _BAR.search(line)]
-    last = said[-1].strip() if said else "nothing"
-    if status < 0:
-        return f"onnxruntime-genai's builder was killed by signal {-status}; the last it said: {last}"
+def _reason(death: child.Died) -> str:
+    said = [line for line in death.lines if not _BAR.search(line)]
+    last = said[-1] if said else "nothing"
+    if death.status < 0:
+        return f"onnxruntime-genai's builder {death.how}; the last it said: {last}"
     return f"onnxruntime-genai's builder failed: {last}"
 
 
-def _hint(status: int) -> str:
-    if status == -9:
+def _hint(death: child.Died) -> str:
+    if death.killed:
         return "The system may have run out of memory; free some and run the same command again."
-    return "The file named here holds all that the builder said; `edgeship doctor` checks the versions."
+    return _LOOK_INTO_LOG

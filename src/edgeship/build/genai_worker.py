@@ -1,37 +1,19 @@
-"""The child process that runs onnxruntime-genai's builder: started with -m, it reads one JSON job from stdin.
-
-A process of its own gives all memory back at its end, can be killed, and knows its own peak. The parent keeps
-stdin open: when it dies, however it dies, stdin ends and so does this process.
-"""
+"""The child process that runs onnxruntime-genai's builder: all memory comes back at its end, and it knows its peak."""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
 import runpy
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-REPORT = "edgeship-report "
-"""What the line with this process's peak memory begins with."""
+from edgeship import child
+from edgeship.progress import Progress
 
 
-def main() -> None:
-    """Reads the job, builds, reports."""
-    job = json.loads(_read_line())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _build(job)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        print(REPORT + json.dumps({"peak_memory_bytes": peak_memory_bytes()}), flush=True)
-
-
-def _build(job: dict[str, Any]) -> None:
+def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - the parent reads what is printed
+    """Builds, and proves that the result can be run. Job: input, output, scratch, precision, options."""
     import transformers
 
     # transformers loads weights in the type that config.json declares, which would round weights that are wider.
@@ -50,6 +32,7 @@ def _build(job: dict[str, Any]) -> None:
     ]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
     _open(Path(job["output"]) / "model.onnx")
+    return {"peak_memory_bytes": child.peak_memory_bytes()}
 
 
 def _open(model: Path) -> None:
@@ -63,40 +46,5 @@ def _open(model: Path) -> None:
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _read_line() -> bytes:
-    """The first line of stdin, unbuffered: a buffer's lock held by a waiting thread would spoil the exit."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return line
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
-
-
-def peak_memory_bytes() -> int:
-    """The most memory that this process has held at once."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 if __name__ == "__main__":
-    main()
+    child.serve(work)

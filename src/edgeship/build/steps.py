@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeship.build.planning import STEP_FORMAT, Job, Step, Task
-from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.manifest import FileDigest, digest_file
 from edgeship.progress import Progress, silent
+from edgeship.storage import disk_errors, locked
 
 STEP_NAME = "step.json"
+_ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
 LOCK_WAIT_S = 4 * 3600.0
 
 
@@ -104,7 +103,8 @@ def run(
     wait_s: float = LOCK_WAIT_S,
 ) -> Result:
     """The step's result, made now unless another process has just made it; `source` is the step before."""
-    with _own_disk_errors(builds_dir), _locked(step, builds_dir, progress, wait_s):
+    lock = builds_dir / "locks" / f"{step.key[:32]}.lock"
+    with disk_errors(builds_dir, _ELSEWHERE), locked(lock, wait_s, progress, what=step.name):
         found = find(step)
         if found is not None:
             return found
@@ -146,55 +146,6 @@ def _make(
     (folder / STEP_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     log.unlink(missing_ok=True)
     return record
-
-
-@contextlib.contextmanager
-def _locked(step: Step, builds_dir: Path, progress: Progress, wait_s: float) -> Iterator[None]:
-    """Holds the step's lock; the system frees it when the process ends, however it ends."""
-    import filelock
-
-    locks = builds_dir / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(locks / f"{step.key[:32]}.lock")
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            progress(f"{step.name}: another process makes the same; waiting for it", None)
-            lock.acquire(timeout=wait_s)
-    except filelock.Timeout as error:
-        raise CacheBusy(
-            f"another process has been making the step {step.name!r} for more than {wait_s:g} s",
-            where=str(step.folder),
-            hint="Wait for it or end it, then run the same command again.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _own_disk_errors(folder: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into our errors."""
-    try:
-        yield
-    except EdgeshipError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            raise DiskShort(
-                "the disk became full during the build",
-                where=str(folder),
-                hint="Free some space or set EDGESHIP_HOME to a larger disk, then run the command again.",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise NotWritable(
-                f"the folder for builds cannot be written: {error}",
-                where=str(folder),
-                hint="Set EDGESHIP_HOME to a folder that you may write to.",
-            ) from error
-        raise
 
 
 def _temporary_prefix(step: Step) -> str:
