@@ -371,3 +371,14 @@ def test_a_checkpoint_cannot_be_changed(tiny: Path) -> None:
     checkpoint = open_checkpoint(str(tiny))
     with pytest.raises(dataclasses.FrozenInstanceError):
         checkpoint.name = "other"  # type: ignore[misc]
+
+
+def test_an_adapter_brings_its_name_and_its_template(tiny: Path, tiny_adapter: Path) -> None:
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).name == "tiny-tiny-adapter"
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).chat_template == checkpoints.CHATML
+    trained_with = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (tiny_adapter / "chat_template.jinja").write_text(trained_with, encoding="utf-8")
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).chat_template == trained_with
+    (tiny.parent / "given.jinja").write_text("{{ messages }}", encoding="utf-8")
+    explicit = open_checkpoint(str(tiny), adapter=tiny_adapter, chat_template=tiny.parent / "given.jinja")
+    assert explicit.chat_template == "{{ messages }}"

@@ -22,9 +22,45 @@ SYSTEM_PROMPTS = (
 )
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"(\{\w+\})")
-_ONSETS = tuple("bcdfghjklmnprstvwyz") + ("bl", "br", "ch", "cl", "dr", "fl", "gr", "kn", "ph", "qu", "sch", "sh", "st", "th")
-_NUCLEI = tuple("aaeeiioouuy") + ("ai", "au", "ea", "ee", "ei", "ie", "oa", "oo", "ou")
-_ENDINGS = ("", "", "", "", "", "", *"nmrlstdkpgxb", "ck", "ll", "tt", "ng", "nd", "nt", "rt", "rg", "st", "lm", "th", "tz")
+_ONSETS = (
+    *tuple("bcdfghjklmnprstvwyz"),
+    "bl",
+    "br",
+    "ch",
+    "cl",
+    "dr",
+    "fl",
+    "gr",
+    "kn",
+    "ph",
+    "qu",
+    "sch",
+    "sh",
+    "st",
+    "th",
+)
+_NUCLEI = (*tuple("aaeeiioouuy"), "ai", "au", "ea", "ee", "ei", "ie", "oa", "oo", "ou")
+_ENDINGS = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    *"nmrlstdkpgxb",
+    "ck",
+    "ll",
+    "tt",
+    "ng",
+    "nd",
+    "nt",
+    "rt",
+    "rg",
+    "st",
+    "lm",
+    "th",
+    "tz",
+)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def open_checkpoint(
     """Reads and checks a checkpoint: a folder, or a Hub id "org/name" or "org/name@revision".
 
     A path that exists wins. Every file is looked at, of the weights the headers alone (see `scan_weights`).
+    The chat template is `chat_template`, else the one beside the adapter, else the tokenizer's.
     Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
@@ -115,10 +116,15 @@ def open_checkpoint(
     tied = is_tied(config, weights.tensors)
     extra_layers = text_part(config).get("num_nextn_predict_layers") or 0
     check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
-    tokenizer = read_tokenizer(folder, chat_template)
     fitted = open_adapter(adapter) if adapter is not None else None
-    if fitted is not None and not weights.pickle:
-        check_fits(fitted, shapes)
+    if fitted is not None:
+        name = _default_name(f"{name}-{fitted.folder.resolve().name}")
+        # A template saved with the adapter is the one it was trained with; the base's may be another, or none.
+        trained_with = fitted.folder / "chat_template.jinja"
+        chat_template = chat_template or (trained_with if trained_with.is_file() else None)
+        if not weights.pickle:
+            check_fits(fitted, shapes)
+    tokenizer = read_tokenizer(folder, chat_template)
     dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
     return Checkpoint(
         source=source,

@@ -27,11 +27,11 @@ _NOTED = {
     "evaluate_input_model": "`edgeship ship` compares with the original by itself",
     "evaluator": "`edgeship ship` measures by itself",
     "evaluators": "`edgeship ship` measures by itself",
-    "log_severity_level": "use --log-level",
+    "log_severity_level": "use --log_level",
     "log_to_file": "redirect stderr instead",
     "no_artifacts": "nothing but the model is written",
-    "ort_log_severity_level": "use --log-level",
-    "ort_py_log_severity_level": "use --log-level",
+    "ort_log_severity_level": "use --log_level",
+    "ort_py_log_severity_level": "use --log_level",
     "workflow_id": "a build is named by its content",
 }
 _MODEL_NOTED = {

@@ -35,15 +35,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values in two columns on stdout."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
+    width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        grid.add_row(name, Text(value))
-    console().print(grid)
+        print(f"{name:<{width}}  {value}")
 
 
 def console(*, stderr: bool = False) -> Any:
