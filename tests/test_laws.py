@@ -22,6 +22,7 @@ LEAVES = {
     "olive_config",
     "progress",
     "recipe",
+    "recipe_file",
     "settings",
     "storage",
     "templates",
@@ -29,18 +30,7 @@ LEAVES = {
 }
 STAGES = ("checkpoint", "build", "package", "cache", "engine", "measure", "ship", "cli")
 # Modules beside the one that gives a room its name.
-ROOM_OF = {
-    "__main__": "cli",
-    "adapter": "checkpoint",
-    "dimensions": "checkpoint",
-    "doctor": "checkpoint",
-    "hub": "checkpoint",
-    "model_card": "package",
-    "original": "engine",
-    "safetensors_file": "checkpoint",
-    "tokenizer_files": "checkpoint",
-    "weight_files": "checkpoint",
-}
+ROOM_OF = {"__main__": "cli", "doctor": "checkpoint", "model_card": "package", "original": "engine"}
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"original"},
@@ -50,7 +40,7 @@ HEAVY = {
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
     "onnx_ir": {"build.onnx_model"},
-    "huggingface_hub": {"hub"},
+    "huggingface_hub": {"checkpoint.hub"},
     "foundry_local_sdk": set[str](),
 }
 

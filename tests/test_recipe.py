@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import RecipeInvalid
-from edgeship.recipe import BLOCK_SIZES, Precision, Recipe, make_recipe, read_recipe_file
+from edgeship.recipe import BLOCK_SIZES, Precision, Recipe, make_recipe
+from edgeship.recipe_file import read_recipe_file
 
 RECIPES = st.builds(
     Recipe,

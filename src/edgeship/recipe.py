@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ BLOCK_SIZES = (16, 32, 64, 128, 256)
 
 
 class Precision(StrEnum):
-    """How weights are stored. Fewest bits first is `by_bits`."""
+    """How weights are stored."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -71,32 +70,6 @@ class RecipeFile(BaseModel):
     adapter: Path | None = None
     output: Path | None = None
     notes: tuple[str, ...] = Field(default=())
-
-
-def read_recipe_file(path: Path) -> RecipeFile:
-    """A recipe from TOML (ours) or JSON (an Olive workflow). Raises RecipeInvalid naming the field."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeInvalid(
-            f"the recipe file cannot be read: {error}", where=str(path), hint="Check the path given to --config."
-        ) from error
-    if path.suffix.lower() == ".json":
-        from edgeship import olive_config
-
-        return olive_config.parse(text, where=str(path))
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeInvalid(f"not valid TOML: {error}", where=str(path)) from error
-    outer = {key: values.pop(key) for key in ("checkpoint", "adapter", "output") if key in values}
-    recipe = make_recipe(values, where=str(path))
-    try:
-        return RecipeFile.model_validate({"recipe": recipe, **outer})
-    except ValidationError as error:
-        raise RecipeInvalid(
-            explain(error), where=str(path), hint="checkpoint, adapter and output are texts."
-        ) from error
 
 
 def make_recipe(values: dict[str, Any], *, where: str) -> Recipe:

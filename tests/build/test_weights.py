@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgeship.adapter import open_adapter
 from edgeship.build import weights
 from edgeship.checkpoint import open_checkpoint
+from edgeship.checkpoint.adapter import open_adapter
 from edgeship.errors import AdapterInvalid
 from tests import checkpoints
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship import adapter as adapters
-from edgeship import json_file, safetensors_file
-from edgeship.adapter import Adapter, LoraPair
+from edgeship import json_file
+from edgeship.checkpoint import adapter as adapters
+from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.adapter import Adapter, LoraPair
+from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
-from edgeship.safetensors_file import StoredTensor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.cli.look import Source
 from edgeship.cli.output import megabytes, note, print_json, print_table, telling
 from edgeship.errors import PrecisionUnsupported, UsageError
-from edgeship.recipe import Recipe, RecipeFile, make_recipe, read_recipe_file
+from edgeship.recipe import Recipe, RecipeFile, make_recipe
+from edgeship.recipe_file import read_recipe_file
 
 EXIT_NONE_HOLDS = 1
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship import json_file, safetensors_file
-from edgeship.adapter import Adapter, check_fits, open_adapter
-from edgeship.dimensions import check_shapes, is_tied, read_dimensions, text_part
+from edgeship import json_file
+from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
+from edgeship.checkpoint.dimensions import check_shapes, is_tied, read_dimensions, text_part
+from edgeship.checkpoint.safetensors_file import StoredTensor
+from edgeship.checkpoint.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
+from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
 from edgeship.errors import (
     CheckpointInvalid,
     CheckpointNotFound,
@@ -23,9 +27,6 @@ from edgeship.errors import (
     WeightsDamaged,
 )
 from edgeship.progress import Progress, silent
-from edgeship.safetensors_file import StoredTensor
-from edgeship.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
-from edgeship.weight_files import find_weights, foreign_hint, what_it_holds
 
 __all__ = ["Checkpoint", "StopTokens", "inspection", "open_checkpoint", "require_template", "scan_weights"]
 
@@ -267,7 +268,7 @@ def _locate(source: str, revision: str | None, allow_pickle: bool, progress: Pro
         )
     if revision and match["revision"] and revision != match["revision"]:
         raise UsageError(f"two revisions are given: {match['revision']!r} and {revision!r}", hint="Give one of them.")
-    from edgeship import hub
+    from edgeship.checkpoint import hub
 
     try:
         folder, commit = hub.fetch(

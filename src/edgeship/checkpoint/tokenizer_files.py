@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship import json_file
-from edgeship.dimensions import text_part
+from edgeship.checkpoint.dimensions import text_part
 from edgeship.errors import CheckpointInvalid, TemplateInvalid
 
 FILES = (

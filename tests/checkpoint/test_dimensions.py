@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from edgeship import json_file, weight_files
-from edgeship.dimensions import check_shapes, is_tied, read_dimensions
+from edgeship import json_file
+from edgeship.checkpoint import weight_files
+from edgeship.checkpoint.dimensions import check_shapes, is_tied, read_dimensions
 from edgeship.errors import CheckpointInvalid
 from tests import checkpoints
 

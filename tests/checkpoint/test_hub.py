@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
+from edgeship.checkpoint.hub import _explain
 from edgeship.errors import CheckpointNotFound, DiskShort, HubFailed
-from edgeship.hub import _explain
 from tests import checkpoints
 from tests.hub_stand_in import NEW, OLD, Hub, serve
 
 CHILD = """
 import json, sys
-from edgeship import errors, hub
+from edgeship import errors
+from edgeship.checkpoint import hub
 revision, allow_pickle = json.loads(sys.argv[1])
 told = []
 try:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from edgeship.checkpoint.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
 from edgeship.errors import CheckpointInvalid, TemplateInvalid
-from edgeship.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
 from tests import checkpoints
 from tests.checkpoints import CHATML, write_json
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
+from edgeship.checkpoint.safetensors_file import StoredTensor, find_absurd, raw_bits, read_float32, read_header
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
-from edgeship.safetensors_file import StoredTensor, find_absurd, raw_bits, read_float32, read_header
 
 
 def write(path: Path, header: object, data: bytes = b"") -> Path:
@@ -146,7 +146,7 @@ def test_sane_weights_are_left_alone(tmp_path: Path, dtype: Any) -> None:
 
 
 def test_large_tensors_are_searched_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeship.safetensors_file._CHUNK", 10)
+    monkeypatch.setattr("edgeship.checkpoint.safetensors_file._CHUNK", 10)
     array = np.zeros(37, np.float32)
     array[35] = np.inf
     assert find_absurd(store(tmp_path / "a.safetensors", array)) == (35, np.inf)

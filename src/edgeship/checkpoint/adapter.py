@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship import json_file, safetensors_file
+from edgeship import json_file
+from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
-from edgeship.safetensors_file import StoredTensor
 
 CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
     "adapter_config.json",

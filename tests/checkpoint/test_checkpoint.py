@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from edgeship import hub, manifest
+from edgeship import manifest
 from edgeship.checkpoint import (
     Checkpoint,
     _card_licence,
     _default_name,
+    hub,
     inspection,
     open_checkpoint,
     require_template,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edgeship.checkpoint.weight_files import INDEX, SINGLE, find_weights
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
-from edgeship.weight_files import INDEX, SINGLE, find_weights
 from tests import checkpoints
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from edgeship.checkpoint.weight_files import pickle_names, refuse_pickle
 from edgeship.errors import CheckpointNotFound, DiskShort, EdgeshipError, HubFailed
 from edgeship.progress import Progress, silent
-from edgeship.weight_files import pickle_names, refuse_pickle
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
 PICKLE_PATTERNS = ("pytorch_model*.bin",)

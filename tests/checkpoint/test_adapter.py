@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgeship.adapter import WEIGHTS_NAME, check_fits, open_adapter
+from edgeship.checkpoint.adapter import WEIGHTS_NAME, check_fits, open_adapter
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused, WeightsDamaged
 from tests import checkpoints
 
