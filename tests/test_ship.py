@@ -133,6 +133,22 @@ def test_a_killed_ship_goes_on_where_it_was(
     assert not [path for path in settings.builds_dir.iterdir() if path.name.startswith(".tmp-")]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize("delay_s", [1.0, 5.0])
+def test_ctrl_c_ends_a_ship_without_a_trace(delay_s: float, tiny: Path, settings: Settings) -> None:
+    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "fp32", *LENIENT]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the program and its children
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert b"interrupted" in said
+    assert out == b""
+    assert cache.entries(settings.cache_dir) == []
+    assert list((settings.home / "work").glob("*")) == []
+
+
 def test_two_ships_of_the_same_name_at_once(tiny: Path, settings: Settings) -> None:
     command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "int4", *LENIENT, "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]

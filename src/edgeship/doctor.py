@@ -31,7 +31,7 @@ RUN_PACKAGES = (
     "tomli-w",
     "typer",
 )
-BUILD_PACKAGES = ("ml-dtypes", "onnx", "onnx-ir", "safetensors", "torch", "transformers")
+BUILD_PACKAGES = ("onnx", "onnx-ir", "peft", "torch", "transformers")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 CUDA_PARTS = (
     "cuda-toolkit",
