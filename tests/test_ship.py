@@ -67,11 +67,12 @@ def test_the_example_ships_as_base_and_adapter(capsys: pytest.CaptureFixture[str
     code, result = ship(
         capsys,
         *(str(EXAMPLE / "base"), "--adapter", str(EXAMPLE / "adapter"), "--name", "triage-lora"),
-        *("--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "40", "--max-drop", "0.1"),
-        *("--precision", "fp32", "--precision", "int8"),
+        *("--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "60"),
+        # The adapter alone is the weaker of the two examples: its README says by how much.
+        *("--min-pass-rate", "0.6", "--max-drop", "0.1", "--precision", "fp32", "--precision", "int8"),
     )
     assert code == 0
-    assert result["candidates"]["fp32"]["evaluation"]["pass_rate"] >= 0.85
+    assert result["candidates"]["fp32"]["evaluation"]["pass_rate"] >= 0.65
     assert result["candidates"]["fp32"]["fidelity"]["top1_agreement"] >= 0.999
     assert manifest.read(Path(result["folder"])).manifest.adapter
 

@@ -89,7 +89,7 @@ def new_model() -> Qwen2ForCausalLM:
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
-        # The usual 0.02 is for wide models; at this width copying is learnt several times faster from here.
+        # The usual 0.02 is for wide models; at this width copying is learnt much faster from here.
         initializer_range=0.07,
         use_sliding_window=False,
         bos_token_id=None,
@@ -98,6 +98,11 @@ def new_model() -> Qwen2ForCausalLM:
         attention_dropout=0.0,
     )
     model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            # Layers that start as whispers: each token is at first only itself, which is what copying compares.
+            layer.self_attn.o_proj.weight *= 0.1
+            layer.mlp.down_proj.weight *= 0.1
     look_back(model)
     return model
 

@@ -88,7 +88,7 @@ def expand(rng: random.Random, grammar: str) -> str:
 
 def made_up_word(rng: random.Random) -> str:
     """A word nobody has seen: copying has to work on spelling, not on a memorised list."""
-    syllables = rng.choices((1, 2, 3), (50, 42, 8))[0]
+    syllables = rng.choices((1, 2), (55, 45))[0]
     return "".join(rng.choice(group) for _ in range(syllables) for group in (_ONSETS, _NUCLEI, _ENDINGS))
 
 
@@ -99,12 +99,12 @@ def order_number(rng: random.Random) -> str:
 
 
 def person(rng: random.Random, held_out: bool) -> str:
-    firsts = pools.FIRST_HELD if held_out and rng.random() < 0.3 else pools.FIRST
-    lasts = pools.LAST_HELD if held_out and rng.random() < 0.3 else pools.LAST
+    firsts = pools.FIRST_HELD if held_out and rng.random() < 0.1 else pools.FIRST
+    lasts = pools.LAST_HELD if held_out and rng.random() < 0.1 else pools.LAST
     # Training has more made-up words than the held-out cases: they teach to copy what was never seen.
-    last = rng.choice(lasts) if rng.random() < (0.8 if held_out else 0.5) else made_up_word(rng).capitalize()
-    first = rng.choice(firsts) if rng.random() < (0.9 if held_out else 0.6) else made_up_word(rng).capitalize()
-    form = rng.choices(("full", "first", "initial", "lower"), (80, 10, 6, 4))[0]
+    last = rng.choice(lasts) if rng.random() < (0.85 if held_out else 0.7) else made_up_word(rng).capitalize()
+    first = rng.choice(firsts) if rng.random() < (0.95 if held_out else 0.8) else made_up_word(rng).capitalize()
+    form = rng.choices(("full", "first", "initial", "lower"), (82, 9, 5, 4) if held_out else (66, 16, 8, 10))[0]
     if form == "first":
         return first
     if form == "initial":
@@ -112,11 +112,17 @@ def person(rng: random.Random, held_out: bool) -> str:
     return f"{first} {last}".lower() if form == "lower" else f"{first} {last}"
 
 
+def made_up_product(rng: random.Random) -> str:
+    """A made-up word, or two words that do not usually go together: where a product's name ends must be read, too."""
+    first, second = (rng.choice(pools.NOUN).split() for _ in range(2))
+    words = [rng.choice((made_up_word(rng), first[0])), rng.choice((made_up_word(rng), second[-1]))]
+    return words[0] if rng.random() < 0.25 else " ".join(words)
+
+
 def product_name(rng: random.Random, held_out: bool) -> str:
-    nouns = pools.NOUN_HELD if held_out and rng.random() < 0.25 else pools.NOUN
-    noun = rng.choice(nouns) if held_out or rng.random() < 0.6 else made_up_word(rng)
-    if not held_out and rng.random() < 0.15:
-        noun = f"{noun} {made_up_word(rng)}"
+    noun = rng.choice(pools.NOUN_HELD if held_out and rng.random() < 0.1 else pools.NOUN)
+    if not held_out and rng.random() < 0.2:
+        noun = made_up_product(rng)
     draw = rng.random()
     if draw < 0.25:
         return f"{rng.choice(pools.ADJECTIVE)} {noun}"
@@ -183,11 +189,11 @@ class Writer:
             "name": person(rng, held_out) if rng.random() < 0.75 else None,
         }
         self.used: set[str] = set()
-        self.typo_rate = rng.choice((0.0, 0.0, 0.04, 0.12))
+        self.typo_rate = rng.choice((0.0, 0.0, 0.04, 0.1))
         self.lower = rng.random() < 0.15
 
     def pick(self, usual: Sequence[str], new: Sequence[str]) -> str:
-        return self.rng.choice(new if self.new_wording and self.rng.random() < 0.5 else usual)
+        return self.rng.choice(new if self.new_wording and self.rng.random() < 0.35 else usual)
 
     def frame(self, grammar: str) -> str:
         """Resolve choices and the two slots that stand for a phrase."""
@@ -226,7 +232,7 @@ class Writer:
         if self.fields["order"] and "{order}" not in body[0]:
             line = self.frame(self.pick(phrases.ORDER_LINE, phrases.ORDER_LINE_NEW))
             body.insert(rng.randrange(2), line)
-        for _ in range(rng.choices((0, 1, 2), (45, 40, 15))[0]):
+        for _ in range(rng.choices((0, 1, 2), (50, 38, 12))[0]):
             extra = self.frame(self.pick(phrases.DISTRACTOR, phrases.DISTRACTOR_NEW))
             body.insert(rng.randint(0, len(body)), extra)
         signed = rng.random() < 0.6

@@ -93,6 +93,12 @@ GREETING = (
     "Hey,",
     "Dear Sir or Madam,",
     "Hello {person},",
+    "Hello {person},",
+    "Good [day|evening|afternoon][ {person}| everybody| to you|],",
+    "[Dear|Hi|Hello] [support|customer service|people|friends|all|shop team],",
+    "[Dear|Hi] {person},",
+    "To whom it may concern,",
+    "Hiya,",
 )
 GREETING_NEW = ("Greetings,", "Hello dear support,", "Good day {person},", "Hi folks,")
 
@@ -105,6 +111,10 @@ REF = (
     ", {order}",
     " (#{order})",
     " - order #{order}",
+    " ([ref|ref.|my order|number|the order is] {order})",
+    ", [that is|this is|it's|I mean|see] [order|number|my order] {order}",
+    " ([reference|order ID|order code]: {order})",
+    ", [reference|ref] {order}",
 )
 REF_NEW = (" (my order: {order})", ", it is order {order}", " (reference {order})")
 
@@ -115,6 +125,11 @@ ORDER_LINE = (
     "Order {order}.",
     "[The number on the confirmation is|Confirmation says] {order}.",
     "I ordered it under {order}[ on {date}|].",
+    "[Ref|Reference|Order ref|Order ID|My order|Order code]: {order}",
+    "{order} is [the|my] order [number|code|].",
+    "[You can find|Please look up|Look for|See] [the order|it|order] [as|with|by|] {order}.",
+    "[The order in question is|We are talking about|It concerns order|This concerns] {order}.",
+    "[It has|With|It carries] the order [number|code] {order}.",
 )
 ORDER_LINE_NEW = (
     "The order has the number {order}.",
@@ -129,6 +144,15 @@ NAME_LINE = (
     "Name: {name}",
     "The order [is in|is under|was in] the name of {name}.",
     "[Customer|Account holder|Account name]: {name}.",
+    "{name} [here|speaking|is my name|is writing].",
+    "[You know me as|I go by|People call me|They call me] {name}.",
+    "[My account|The account|My profile] [runs under|is on|belongs to|says] {name}.",
+    "[From|Sender|Buyer|Client|Written by|Signed]: {name}",
+    "I [bought|ordered|paid] as {name}.",
+    "[Registered as|Registered under|Booked under|Filed under] {name}.",
+    "[Hello|Hi], {name} [again|here].",
+    "You [find|have|can find] me [under|as] {name}[ in your system|].",
+    "[The customer|The buyer|The person writing] is {name}.",
 )
 NAME_LINE_NEW = ("I am called {name}.", "You have me in your files as {name}.", "Writing to you: {name}.")
 
@@ -139,10 +163,21 @@ SIGNATURE = (
     "{name}",
     "- {name}",
     "[Thanks|Yours], {name}, {city}",
+    "[Have a good|Enjoy your|Have a great|Wishing you a fine] [day|week|weekend|evening], {name}",
+    "[Best wishes|Warm regards|Sincerely|Yours truly|Take care|Bye|See you|Respectfully|Cordially],[ |\n]{name}",
+    "[With|My] [best|kind|friendly] [regards|greetings|thanks],[ |\n]{name}",
+    "[Looking forward to your answer|Hope to hear from you|Until then|Waiting for news|All good things],[ |\n]{name}",
+    "[Thx|Thanks a lot|Thanks again|Thank you so much|Ta|Ciao] {name}",
+    "[Love|Yours|Sent by|Signed|Your customer],[ |\n]{name}",
 )
 SIGNATURE_NEW = ("Have a nice day, {name}", "With kind wishes,\n{name}", "All the best, {name}")
 
 CLOSING = (
+    "All right then.",
+    "Have a good day!",
+    "Best wishes",
+    "Take care",
+    "Bye!",
     "Thanks!",
     "Thank you.",
     "Best regards",
@@ -163,15 +198,21 @@ DISTRACTOR = (
     "[I bought|I ordered|Bought|Ordered] it on {date}[ in your shop in {city}| for {price}|].",
     "My customer number is {customer}.",
     "The [parcel|tracking] number is {tracking}.",
-    "[I have been a customer for years.|This is the second time I write.|I am a bit annoyed.|It is"
-    " raining here in"
-    " {city}.|Sorry to bother you.|I hope you are well.|My kids were looking forward to it.|I only have"
-    " time on"
-    " weekends.]",
+    "[I have been a customer for years.|This is the second time I write.|I am a bit annoyed.|It is raining here in "
+    "{city}.|Sorry to bother you.|I hope you are well.|My kids were looking forward to it.|I only have time on "
+    "weekends.]",
     "[My email is|Write to me at|You can write to] {email}.",
-    "[No need to call me|No hurry|Please answer quickly|It is urgent], [thanks|I am at work until"
-    " five|I leave on"
-    " {date}].",
+    "My [wife|friend|boss|neighbour|daughter|uncle|cousin|partner] {person} [says hello|asked me to write|likes it "
+    "too|recommended your shop|thinks so too|wanted me to ask].",
+    "[Besides|On another note|Also|And], [the|my] {product2} [is working well|works fine|is great|arrived in good "
+    "order].",
+    "[If needed|For questions|If you want to talk|In case of doubt], [call|ring|phone|my mobile is|the number is] "
+    "{phone}.",
+    "[I have shopped|We have ordered|I have bought] [here|with you|at your shop] since {month}.",
+    "[{person} from your team|A lady named {person}|Mr {person}|Someone called {person}] [was very kind|did not "
+    "know either|said to wait|took my call].",
+    "[No need to call me|No hurry|Please answer quickly|It is urgent], [thanks|I am at work until five|I leave on "
+    "{date}].",
 )
 DISTRACTOR_NEW = (
     "By the way, the {product2} is working fine.",

@@ -64,10 +64,10 @@ def questions(rng: random.Random) -> list[Message]:
 
 
 def partial_json(rng: random.Random) -> list[Message]:
-    """Two or three fields, in the order asked for."""
+    """Some facts or all of them, in the order asked for."""
     case = training_case(rng)
     known = facts(case)
-    keys = rng.sample(sorted(known), rng.randint(2, 3))
+    keys = rng.sample(sorted(known), rng.randint(2, 4))
     answer = json.dumps({key: known[key] for key in keys}, ensure_ascii=False)
     return [turn("user", f"{case.text}\n\nJSON: {', '.join(keys)}"), turn("assistant", answer)]
 
@@ -105,10 +105,10 @@ def polite_reply(rng: random.Random) -> list[Message]:
     return [turn("user", case.text), turn("assistant", thanks + about)]
 
 
-def base_conversation(rng: random.Random, copying: float = 0.2) -> list[Message]:
+def base_conversation(rng: random.Random, copying: float = 0.15) -> list[Message]:
     if rng.random() < copying:
         return with_system(rng, rewrite(rng), 0.1)
-    make = rng.choices((questions, partial_json, polite_reply), (60, 34, 6))[0]
+    make = rng.choices((questions, partial_json, polite_reply), (28, 67, 5))[0]
     return with_system(rng, make(rng), 0.1)
 
 
