@@ -36,8 +36,13 @@ class Plan:
     lora_steps: int = 2000
     lora_peak: float = 2e-3
     lora_rank: int = 24
-    # Batch, steps and peak learning rate of each round with all weights; the last two are averaged before the third.
-    full_rounds: tuple[tuple[int, int, float], ...] = ((16, 2300, 1.2e-3), (16, 1400, 8e-4), (32, 430, 4e-4))
+    # Batch, steps and peak learning rate of each round with all weights; the first two are averaged before the third.
+    full_rounds: tuple[tuple[int, int, float], ...] = (
+        (16, 2300, 1.2e-3),
+        (16, 1400, 8e-4),
+        (32, 430, 4e-4),
+        (32, 240, 3e-4),
+    )
     batch: int = 16
     seen: int = 240
     new: int = 84
@@ -47,7 +52,7 @@ QUICK = Plan(
     tokenizer_texts=3000,
     base_steps=60,
     lora_steps=40,
-    full_rounds=((16, 20, 1e-3), (16, 20, 1e-3), (16, 20, 1e-3)),
+    full_rounds=((16, 20, 1e-3),) * 3,
     batch=16,
     seen=12,
     new=6,

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Precision
-    block_size: Literal[16, 32, 64, 128, 256] = 32
+    block_size: Literal[16, 32, 64, 128, 256] = 128
     symmetric: bool = True
     method: Literal["rtn", "k_quant"] = "rtn"
     accuracy_level: Literal[1, 4] = 4

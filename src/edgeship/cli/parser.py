@@ -87,7 +87,7 @@ AllowPickle = Annotated[
 ]
 BlockSize = Annotated[
     int | None,
-    typer.Option("--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="32"),
+    typer.Option("--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="128"),
 ]
 Asymmetric = Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")]
 Method = Annotated[
