@@ -158,7 +158,7 @@ def finish(plan: Plan, base: Path, folder: Path) -> None:
     """Goes on from the merged checkpoint with all weights: LoRA alone leaves copying short of the mark."""
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     model = load(folder)
-    rounds = []
+    rounds: list[dict[str, torch.Tensor]] = []
     for number, (batch, steps, peak) in enumerate(plan.full_rounds, start=1):
         rng = random.Random(f"{SEED} full {number}")
         torch.manual_seed(SEED)
