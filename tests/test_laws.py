@@ -30,16 +30,18 @@ LEAVES = {
 }
 STAGES = ("checkpoint", "build", "package", "cache", "engine", "measure", "ship", "cli")
 # Modules beside the one that gives a room its name.
-ROOM_OF = {"__main__": "cli", "doctor": "checkpoint", "model_card": "package", "original": "engine"}
+ROOM_OF = {"__main__": "cli", "doctor": "checkpoint", "model_card": "package"} | dict.fromkeys(
+    ("original", "reference", "stand_in"), "engine"
+)
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"original"},
     "transformers": {"original", "build.genai_worker"},
     "peft": {"original"},
-    "onnxruntime": {"doctor", "build.genai_worker"},
+    "onnxruntime": {"doctor", "build.onnx_model"},
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
-    "onnx_ir": {"build.onnx_model"},
+    "onnx_ir": {"build.graph", "build.onnx_model"},
     "huggingface_hub": {"checkpoint.hub"},
     "foundry_local_sdk": set[str](),
 }

@@ -102,6 +102,12 @@ class EvalInvalid(UsageError):
     code = "eval-invalid"
 
 
+class CalibrationInvalid(UsageError):
+    """A file of calibration texts that cannot be used."""
+
+    code = "calibration-invalid"
+
+
 class PromptInvalid(UsageError):
     """A prompt or sampling setting that the model cannot take."""
 

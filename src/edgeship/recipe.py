@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -35,26 +36,58 @@ class Precision(StrEnum):
 class Recipe(BaseModel):
     """What to build.
 
+    name: what the user calls it, by default its precision; it decides nothing.
     block_size: weights that share a scale, along the input dimension; INT8 and INT4 only.
     symmetric: no zero points.
-    method: how a block is rounded; "rtn" is to nearest, "k_quant" searches each block's scale.
+    method: how a block is rounded: "rtn" to nearest; "search" with the scale that leaves the least error; "feedback"
+    (with calibration) lets later weights make up for the error of earlier ones; "k_quant" is the search of
+    onnxruntime-genai's builder. None: the builder's default.
+    bits: INT4 only: the bits a weight to spend on average, scales included; the matrices that suffer most from 4 bits get 8
+    until that is spent. None: 4 bits for all.
+    calibration: texts whose activations say which errors matter; JSON Lines as an eval has them, or plain text.
     accuracy_level: 4 multiplies in int8 (fast on CPUs), 1 in fp32.
+    builder: who converts; "auto" is the streaming builder where it knows the architecture, else onnxruntime-genai's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: str = ""
     precision: Precision
     block_size: Literal[16, 32, 64, 128, 256] = 128
     symmetric: bool = True
-    method: Literal["rtn", "k_quant"] = "rtn"
+    method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
+    bits: float | None = Field(default=None, gt=4, le=9)
+    calibration: Path | None = None
     accuracy_level: Literal[1, 4] = 4
-    builder: str = "genai"
+    builder: str = "auto"
     provider: Literal["CPUExecutionProvider"] = "CPUExecutionProvider"
+
+    @property
+    def label(self) -> str:
+        """What to call it beside others."""
+        return self.name or self.precision.value
 
     def to_key(self) -> dict[str, Any]:
         """The part that decides the result: what a precision does not use is left out, so equal builds share a key."""
-        unused = set() if self.precision.quantized else {"block_size", "symmetric", "method", "accuracy_level"}
-        return self.model_dump(mode="json", exclude=unused)
+        unused = {"name", "calibration"} | {name for name in ("bits", "calibration") if getattr(self, name) is None}
+        if not self.precision.quantized:
+            unused |= {"block_size", "symmetric", "method", "accuracy_level", "bits"}
+        key = self.model_dump(mode="json", exclude=unused)
+        if self.calibration is not None and self.precision.quantized:
+            key["calibration"] = _digest(self.calibration)
+        return key
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "fp16": {"precision": "fp16"},
+    "int8": {"precision": "int8"},
+    "int4": {"precision": "int4"},
+    "int4-small": {"precision": "int4", "block_size": 128},
+    "int4-balanced": {"precision": "int4", "block_size": 32},
+    "int4-best": {"precision": "int4", "block_size": 32, "symmetric": False, "bits": 5.25},
+}
+"""Recipes by name, as --precision takes them."""
 
 
 class RecipeFile(BaseModel):
@@ -78,6 +111,22 @@ def make_recipe(values: dict[str, Any], *, where: str) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeInvalid(explain(error), where=where, hint=f"Fields: {', '.join(Recipe.model_fields)}.") from error
+
+
+def named_recipe(name: str, changes: dict[str, Any], *, where: str) -> Recipe:
+    """A recipe of RECIPES with some fields changed. Raises RecipeInvalid for an unknown name or a bad value."""
+    if name not in RECIPES:
+        raise RecipeInvalid(f"no recipe is called {name!r}", where=where, hint=f"Recipes: {', '.join(RECIPES)}.")
+    return make_recipe({"name": name, **RECIPES[name], **changes}, where=where)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecipeInvalid(
+            f"the calibration texts cannot be read: {error}", where=str(path), hint="Check --calibrate."
+        ) from error
 
 
 def explain(error: ValidationError) -> str:

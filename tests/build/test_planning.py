@@ -67,7 +67,9 @@ def test_missing_tools_are_named_together() -> None:
 
 
 def steps_of(folder: Path, settings: Settings, precision: str, **options: Any) -> dict[str, build.Step]:
+    """onnxruntime-genai's builder has more than one step; test_stream.py has the streaming builder's."""
     adapter = options.pop("adapter", None)
+    options.setdefault("builder", "genai")
     checkpoint = open_checkpoint(str(folder), adapter=adapter)
     planned = build.plan(checkpoint, Recipe(precision=Precision(precision), **options), settings)
     return {step.name: step for step in planned.steps}

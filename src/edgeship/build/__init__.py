@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgeship import machine
 from edgeship.build import steps as steps_on_disk
+from edgeship.build.families import FAMILIES
 from edgeship.build.genai import GenaiBuilder
 from edgeship.build.planning import Plan, Step, Task, make_steps
 from edgeship.build.predict import Prediction, check_resources
+from edgeship.build.stream import StreamBuilder
 from edgeship.errors import RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
@@ -64,7 +66,8 @@ class Builder(Protocol):
         ...
 
 
-BUILDERS: dict[str, Builder] = {"genai": GenaiBuilder()}
+BUILDERS: dict[str, Builder] = {"stream": StreamBuilder(), "genai": GenaiBuilder()}
+AUTO = "auto"
 
 
 def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
@@ -72,7 +75,7 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
 
     Raises ArchitectureUnknown, RecipeInvalid for an unknown builder, DependencyMissing.
     """
-    return _prepare(checkpoint, recipe, settings)[1]
+    return _prepare(checkpoint, recipe, settings)[2]
 
 
 def build(
@@ -92,12 +95,13 @@ def build(
     """
     from edgeship.checkpoint import scan_weights
 
-    tasks, planned = _prepare(checkpoint, recipe, settings)
+    recipe, tasks, planned = _prepare(checkpoint, recipe, settings)
     if not planned.steps[-1].done:
         if not force_resources:
             here = machine.this_machine(settings.memory_bytes)
             check_resources(planned.prediction, here, machine.free_disk_bytes(settings.builds_dir))
-        scan_weights(checkpoint, progress)
+        if recipe.builder != "stream":  # which looks at every weight as it reads it
+            scan_weights(checkpoint, progress)
     result = steps_on_disk.run_all(
         tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
     )
@@ -112,11 +116,38 @@ def build(
     )
 
 
-def _prepare(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> tuple[tuple[Task, ...], Plan]:
-    builder = BUILDERS.get(recipe.builder)
-    if builder is None:
-        raise RecipeInvalid(f"no builder is called {recipe.builder!r}", hint=f"Builders: {', '.join(BUILDERS)}.")
+def choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with its builder and that builder's default method, and in words why it is not the default builder.
+
+    Raises RecipeInvalid for a builder that nobody knows.
+    """
+    notes: tuple[str, ...] = ()
+    if recipe.builder == AUTO:
+        reason = _why_not_stream(checkpoint, recipe)
+        notes = (f"{reason}, so onnxruntime-genai's builder converts it",) if reason else ()
+        recipe = recipe.model_copy(update={"builder": "genai" if reason else "stream"})
+    if recipe.builder not in BUILDERS:
+        raise RecipeInvalid(
+            f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
+        )
+    method = recipe.method or ("search" if recipe.builder == "stream" else "rtn")
+    return recipe.model_copy(update={"method": method}), notes
+
+
+def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
+    if recipe.method == "k_quant" and recipe.precision.quantized:
+        return "k_quant is asked for"
+    if checkpoint.pickle:
+        return "the weights are pickles"
+    if checkpoint.architecture not in FAMILIES:
+        return f"{checkpoint.architecture} is not among the streaming builder's families"
+    return None
+
+
+def _prepare(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> tuple[Recipe, tuple[Task, ...], Plan]:
+    recipe, notes = choose_builder(checkpoint, recipe)
+    builder = BUILDERS[recipe.builder]
     builder.check(checkpoint, recipe)
     tasks = builder.tasks(checkpoint, recipe)
     steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
-    return tasks, Plan(steps, builder.predict(checkpoint, recipe))
+    return recipe, tasks, Plan(steps, builder.predict(checkpoint, recipe), notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship import child
+from edgeship.build import onnx_model
 from edgeship.progress import Progress
 
 
@@ -31,19 +32,8 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: AR
         *job["options"],
     ]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
-    _open(Path(job["output"]) / "model.onnx")
+    onnx_model.require_opens(Path(job["output"]))
     return {"peak_memory_bytes": child.peak_memory_bytes()}
-
-
-def _open(model: Path) -> None:
-    """Raises what ONNX Runtime raises for a graph that it cannot run, without preparing to run it."""
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,52 @@ def _graph_fault(folder: Path) -> str | None:
         if (tensor.offset or 0) + (tensor.length or 0) > data_bytes:
             return f"model.onnx.data ends before {name}"
     return None
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes an onnx_ir model as model.onnx; its weights lie in the data file already."""
+    import onnx_ir
+
+    onnx_ir.save(model, folder / "model.onnx")
+
+
+def require_opens(folder: Path) -> None:
+    """Opens model.onnx without preparing to run it. Raises what ONNX Runtime raises for a graph that it cannot run."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+class Runner:
+    """A decoder in ONNX Runtime that reads whole sequences, each from its beginning."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import numpy as np
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        self._past = {
+            value.name: np.zeros((1, value.shape[1], 0, value.shape[3]), dtype=np.float32)
+            for value in self._session.get_inputs()
+            if value.name.startswith("past_key_values.")
+        }
+
+    def run(self, tokens: Sequence[int], outputs: Sequence[str], **inputs: Any) -> list[Any]:
+        """The named outputs, each an array, for one sequence of token ids. inputs: what the graph takes besides."""
+        import numpy as np
+
+        ids = np.asarray([tokens], dtype=np.int64)
+        found: list[Any] = self._session.run(
+            list(outputs), {"input_ids": ids, "attention_mask": np.ones_like(ids), **self._past, **inputs}
+        )
+        return found
 
 
 def halve(source: Path, folder: Path, progress: Progress = silent) -> None:

@@ -23,7 +23,7 @@ STEP_FORMAT = 1
 class Job:
     """What a task gets when it runs.
 
-    folder: empty; the task fills it.
+    folder: empty, or what a killed run of a resumable task left there; the task fills it.
     source: the result of the task before, or the checkpoint's folder.
     log: where a child process writes what it says; kept when the task fails.
     """
@@ -41,6 +41,7 @@ class Task:
     options: plain values that decide the result; no paths, threads or host names.
     tools: versions of the packages that make it.
     make: fills `job.folder`; returns the peak memory of its child process in bytes, or 0 where it has none.
+    resumable: it goes on with what a killed run left in `job.folder`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     options: Mapping[str, Any]
     tools: Mapping[str, str]
     make: Callable[[Job], int]
+    resumable: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order in which they run, and what they will cost."""
+    """The steps in the order in which they run, what they will cost, and what the user should know of them."""
 
     steps: tuple[Step, ...]
     prediction: Prediction
+    notes: tuple[str, ...] = ()
 
 
 def make_steps(

@@ -11,6 +11,7 @@ from edgeship.machine import Machine
 from edgeship.recipe import Precision, Recipe
 
 if TYPE_CHECKING:
+    from edgeship.build.layout import Layout
     from edgeship.checkpoint import Checkpoint
 
 CONTEXT_TOKENS = 2048
@@ -27,6 +28,10 @@ BUILDER_BYTES = 440_000_000
 BUILDER_BYTES_PER_PARAMETER = {Precision.FP32: 6.5, Precision.FP16: 6.5, Precision.INT8: 12.5, Precision.INT4: 10.5}
 ZERO_POINT_BYTES_PER_PARAMETER = 3.0
 K_QUANT_BYTES_PER_PARAMETER = 9.0
+
+# Peak of the streaming builder's process, whatever the model's size.
+STREAMING_BYTES = 250_000_000
+STREAMED_GRAPH_BYTES_PER_LAYER = 5_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,19 @@ def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
         size_bytes=size,
         build_peak_memory_bytes=BUILDER_BYTES + int(builder_bytes_per_parameter(recipe) * checkpoint.parameters),
         disk_bytes=sum(written) + len(written) * TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
+        run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
+    )
+
+
+def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, layers: int) -> Prediction:
+    """What the streaming builder will need and make."""
+    size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * layers
+    # FP16 weights become FP32 when the model is opened.
+    weights = 2 * size if recipe.precision is Precision.FP16 else size
+    return Prediction(
+        size_bytes=size,
+        build_peak_memory_bytes=STREAMING_BYTES,
+        disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
         run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
     )
 

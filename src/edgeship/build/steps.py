@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgeship import child
 from edgeship.build.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.manifest import FileDigest, digest_file
 from edgeship.progress import Progress, silent
@@ -108,16 +109,23 @@ def run(
         found = find(step)
         if found is not None:
             return found
-        _remove_leftovers(step, builds_dir)
-        temporary = builds_dir / f"{_temporary_prefix(step)}{os.getpid()}-{secrets.token_hex(4)}"
-        temporary.mkdir()
+        own = "resumed" if task.resumable else f"{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = builds_dir / f"{_temporary_prefix(step)}{own}"
+        _remove_leftovers(step, builds_dir, keep=temporary if task.resumable else None)
+        temporary.mkdir(exist_ok=task.resumable)
         try:
             record = _make(task, step, source, temporary, builds_dir, progress)
             temporary.replace(step.folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+        except BaseException as error:
+            if not (task.resumable and _was_cut_short(error)):
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
         return Result(step.folder, record)
+
+
+def _was_cut_short(error: BaseException) -> bool:
+    """True for Ctrl-C and a child that was killed: the work itself was in order, and the next run goes on with it."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error.__cause__, child.Died) and error.__cause__.killed)
 
 
 def _make(
@@ -152,12 +160,13 @@ def _temporary_prefix(step: Step) -> str:
     return f".tmp-{step.key[:32]}-"
 
 
-def _remove_leftovers(step: Step, builds_dir: Path) -> None:
-    """What killed runs left, and a damaged result. Only while the lock is held."""
+def _remove_leftovers(step: Step, builds_dir: Path, keep: Path | None) -> None:
+    """What killed runs left but `keep`, and a damaged result. Only while the lock is held."""
     if step.folder.exists():
         step.folder.replace(builds_dir / f"{_temporary_prefix(step)}damaged-{secrets.token_hex(4)}")
     for stale in builds_dir.glob(f"{_temporary_prefix(step)}*"):
-        shutil.rmtree(stale, ignore_errors=True)
+        if stale != keep:
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _read_record(folder: Path) -> StepRecord | None:

@@ -1,0 +1,152 @@
+"""The data file: what it holds, and that a killed run is continued and never trusted blindly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship.build import data_file
+from edgeship.build.layout import Layout, Matrix, Part, Vector, lay_out
+from edgeship.build.quantize import Scheme, quantize
+from edgeship.build.weights import Weights
+from edgeship.errors import PrecisionUnsupported
+
+ROWS, WIDTH = 24, 64
+
+
+class Pretended(Weights):
+    """Tensors in memory that count how often they are read, and can fail."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], fail_at: int = -1) -> None:
+        self.tensors, self.fail_at = tensors, fail_at
+        self.read: list[str] = []
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Any:
+        self.read.append(name)
+        if len(self.read) == self.fail_at:
+            raise KeyboardInterrupt
+        return self.tensors[name][start:stop].copy()
+
+
+def tensors() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    made = {f"m{index}": rng.standard_normal((ROWS, WIDTH)).astype(np.float32) for index in range(4)}
+    return made | {"v": rng.standard_normal(10).astype(np.float32)}
+
+
+def layout() -> Layout:
+    weights: list[Matrix | Vector] = [Matrix("stacked", (Part("m0", 0, ROWS), Part("m1", 0, 8)), WIDTH)]
+    weights += [Matrix("half", (Part("m2", 12, ROWS),), WIDTH), Vector("norm", (Part("v", 0, 10),), 1.0)]
+    weights.append(Matrix("plain", (Part("m3", 0, ROWS),), WIDTH))
+    blocks = Scheme(4, 32, False, "rtn")
+    return lay_out(weights, {"stacked": blocks, "half": Scheme(8, 16, True, "rtn"), "plain": "float16"})
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_file, "CHUNK_ELEMENTS", 5 * WIDTH)
+
+
+def written(folder: Path, made: Weights, threads: int = 2) -> bytes:
+    path = folder / "model.onnx.data"
+    data_file.write(layout(), made, path, threads=threads)
+    return path.read_bytes()
+
+
+def test_every_weight_lies_where_the_layout_says(tmp_path: Path) -> None:
+    found, made = written(tmp_path, Pretended(tensors())), tensors()
+    placed = layout().weights
+    assert len(found) == layout().size_bytes
+
+    def stored(name: str, index: int) -> Any:
+        blob = placed[name].blobs[index]
+        return np.frombuffer(found, blob.dtype, int(np.prod(blob.shape)), blob.offset).reshape(blob.shape)
+
+    expected = quantize(np.concatenate([made["m0"], made["m1"][:8]]), Scheme(4, 32, False, "rtn"))
+    assert np.array_equal(stored("stacked", 0), expected.packed)
+    assert np.array_equal(stored("stacked", 1), expected.scales)
+    assert expected.zero_points is not None
+    assert np.array_equal(stored("stacked", 2), expected.zero_points)
+    assert np.array_equal(stored("half", 0), quantize(made["m2"][12:], Scheme(8, 16, True, "rtn")).packed)
+    assert np.array_equal(stored("norm", 0), made["v"] + 1)
+    assert np.array_equal(stored("plain", 0), made["m3"].astype(np.float16))
+    assert not (tmp_path / data_file.JOURNAL).exists()
+
+
+def test_threads_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "four").mkdir()
+    assert written(tmp_path / "one", Pretended(tensors()), 1) == written(tmp_path / "four", Pretended(tensors()), 4)
+
+
+@pytest.mark.parametrize("fail_at", [1, 4, 8, 11, 14])
+def test_an_interrupted_run_goes_on(tmp_path: Path, fail_at: int) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = written(tmp_path / "whole", Pretended(tensors()))
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, Pretended(tensors(), fail_at), 1)
+    done = [json.loads(line)[0] for line in (tmp_path / data_file.JOURNAL).read_text().splitlines()]
+    second = Pretended(tensors())
+    assert written(tmp_path, second) == whole
+    sources = {"stacked": "m0", "half": "m2", "norm": "v", "plain": "m3"}
+    assert all(sources[name] not in second.read for name in done)
+
+
+def test_a_weight_that_was_damaged_since_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = written(tmp_path / "whole", Pretended(tensors()))
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, Pretended(tensors(), 12), 1)
+    path = tmp_path / "model.onnx.data"
+    damaged = bytearray(path.read_bytes())
+    damaged[5] ^= 1
+    path.write_bytes(damaged)
+    with (tmp_path / data_file.JOURNAL).open("a") as journal:
+        journal.write('["plain", 12')  # a line that was cut off
+    assert written(tmp_path, Pretended(tensors())) == whole
+
+
+def test_what_fp16_cannot_hold_is_named(tmp_path: Path) -> None:
+    wide = tensors()
+    wide["m3"][3, 4] = 70_000.0
+    with pytest.raises(PrecisionUnsupported, match=r"m3.*70000"):
+        written(tmp_path, Pretended(wide))
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from tests.build import test_data_file as here
+from edgeship.build import data_file
+data_file.CHUNK_ELEMENTS = 5 * here.WIDTH
+class Slow(here.Pretended):
+    def rows(self, *arguments):
+        time.sleep(0.1)
+        return super().rows(*arguments)
+here.written(Path(sys.argv[1]), Slow(here.tensors()), 1)
+"""
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = written(tmp_path / "whole", Pretended(tensors()))
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen([sys.executable, "-c", SLOW_RUN, str(tmp_path)], cwd=root)
+    journal, limit = tmp_path / data_file.JOURNAL, time.monotonic() + 30
+    while not (journal.is_file() and journal.read_text()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    child.kill()
+    assert child.wait() != 0
+    done = len(journal.read_text().splitlines())
+    assert 0 < done < len(layout().weights)
+    second = Pretended(tensors())
+    assert written(tmp_path, second) == whole
+    assert "m0" not in second.read
