@@ -130,7 +130,8 @@ def choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tupl
         raise RecipeInvalid(
             f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
         )
-    method = recipe.method or ("search" if recipe.builder == "stream" else "rtn")
+    best = "feedback" if recipe.calibration is not None else "search"
+    method = recipe.method or (best if recipe.builder == "stream" else "rtn")
     return recipe.model_copy(update={"method": method}), notes
 
 

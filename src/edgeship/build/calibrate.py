@@ -6,14 +6,16 @@ machine that the result is for.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgeship.build import data_file, graph, onnx_model
 from edgeship.build.allocation import scheme
-from edgeship.build.layout import EMBEDDING, Matrix, Storage, Vector, lay_out, list_weights
+from edgeship.build.feedback import Spread, spread
+from edgeship.build.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights
 from edgeship.machine import usable_cores
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 _FINE = Recipe(precision=Precision.INT8, block_size=32, method="rtn")
 SENSITIVITY_TOKENS = 256
 """Positions over which a matrix's sensitivity is measured."""
+GRAM_TOKENS = 8192
+"""Positions over which it is measured how a matrix's inputs move together."""
+GRAM_BYTES = 2**29
+"""What such measurements take at a time."""
+WIDEST_GRAM = 6144
+"""Inputs: of wider matrices it is not measured, since that takes 40 bytes for each pair of inputs."""
 
 
 class Observer:
@@ -39,23 +47,42 @@ class Observer:
         self._decoder, self._weights, self._folder = decoder, weights, folder
         self._listed = list_weights(decoder, weights.shapes, where)
         self.matrices = [weight for weight in self._listed if isinstance(weight, Matrix)]
+        # The embedding of a tied model is the output layer too; of others it only looks up.
+        self.multiplied = [matrix for matrix in self.matrices if matrix.name != EMBEDDING or decoder.tied]
+        self._fine: Layout | None = None
 
     def energies(self, sequences: Sequence[Sequence[int]], progress: Progress = silent) -> dict[str, Floats]:
         """The mean square of every input of every matrix that multiplies, float32 [width], by the matrix's name."""
+        names = [matrix.name for matrix in self.multiplied]
+        return self._observe(names, "energy", sequences, progress)
+
+    def grams(
+        self, names: Sequence[str], sequences: Sequence[Sequence[int]], progress: Progress = silent
+    ) -> dict[str, Floats]:
+        """The mean of x'x over a matrix's inputs x, float32 [width, width], by the matrix's name."""
+        return self._observe(names, "gram", sequences, progress)
+
+    def _observe(
+        self,
+        names: Sequence[str],
+        kind: Literal["energy", "gram"],
+        sequences: Sequence[Sequence[int]],
+        progress: Progress,
+    ) -> dict[str, Floats]:
         import numpy as np
 
-        # The embedding of a tied model is the output layer too; of others it only looks up.
-        names = [matrix.name for matrix in self.matrices if matrix.name != EMBEDDING or self._decoder.tied]
-        storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
-        runner = self._open(self._listed, storage, names, None, progress)
+        if self._fine is None:
+            storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
+            self._fine = self._write(self._listed, storage, None, progress)
+        runner = self._open(self._fine, dict.fromkeys(names, kind))
         outputs = [f"observed.{name}" for name in names]
-        sums = [np.zeros(1, dtype=np.float64) for _ in names]
+        sums = [np.zeros(1, dtype=np.float32) for _ in names]
         for done, tokens in enumerate(sequences):
             progress("calibrate: reading the texts", done / len(sequences))
             for index, seen in enumerate(runner.run(tokens, outputs)):
                 sums[index] = sums[index] + seen
-        count = sum(len(tokens) for tokens in sequences)
-        return {name: (total / count).astype(np.float32) for name, total in zip(names, sums, strict=True)}
+        count = np.float32(sum(len(tokens) for tokens in sequences))
+        return {name: total / count for name, total in zip(names, sums, strict=True)}
 
     def sensitivities(
         self,
@@ -71,7 +98,9 @@ class Observer:
         storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
         storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
         weighted = {graph.coarse(name): weights for name, weights in importance.items()}
-        runner = self._open([*self._listed, *twins], storage, [self.matrices[-1].name], weighted, progress)
+        self._fine = None  # the file is written anew
+        both = self._write([*self._listed, *twins], storage, weighted, progress)
+        runner = self._open(both, {self.multiplied[0].name: "energy"})
         switches = np.zeros(len(self.matrices), dtype=bool)
         texts = _cut(sequences, SENSITIVITY_TOKENS)
 
@@ -87,37 +116,88 @@ class Observer:
             found[matrix.name] = _mean_kld(fine, _log_softmax(read()))
         return found
 
-    def _open(
+    def _write(
         self,
         listed: Sequence[Matrix | Vector],
         storage: Mapping[str, Storage],
-        observed: Sequence[str],
         importance: Mapping[str, Floats] | None,
         progress: Progress,
-    ) -> onnx_model.Runner:
-        layout = lay_out(listed, storage)
-
+    ) -> Layout:
         def tell(message: str, fraction: float | None = None) -> None:
             progress(message.replace("convert", "calibrate"), fraction)
 
-        data_file.write(
-            layout,
-            self._weights,
-            self._folder / graph.DATA_NAME,
-            threads=usable_cores(),
-            importance=importance,
-            progress=tell,
-        )
-        model = graph.author(self._decoder, layout, accuracy_level=4, observed=dict.fromkeys(observed, "energy"))
-        onnx_model.save(model, self._folder)
+        layout, path = lay_out(listed, storage), self._folder / graph.DATA_NAME
+        path.unlink(missing_ok=True)
+        data_file.write(layout, self._weights, path, threads=usable_cores(), guidance=importance, progress=tell)
+        return layout
+
+    def _open(self, layout: Layout, observed: Mapping[str, Literal["energy", "gram"]]) -> onnx_model.Runner:
+        onnx_model.save(graph.author(self._decoder, layout, accuracy_level=4, observed=observed), self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
+
+
+class Feedback:
+    """Guidance for rounding with error feedback: how each matrix's errors are best handed on.
+
+    Measured when it is first asked for, for as many matrices as fit into GRAM_BYTES, and dropped for the next ones.
+    `fallback` serves the matrices that are too wide, and those that only look up.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        sequences: Sequence[Sequence[int]],
+        fallback: data_file.Guidance,
+        progress: Progress = silent,
+    ) -> None:
+        self._observer, self._fallback, self._progress = observer, fallback, progress
+        self._sequences = _cut(sequences, GRAM_TOKENS)
+        self._names = {
+            matrix.name: matrix.width
+            for matrix in observer.multiplied
+            if matrix.width <= WIDEST_GRAM and not _shares_inputs(matrix.name)
+        }
+        self._lock = threading.Lock()
+        self._grams: dict[str, Floats] = {}
+        self._spreads: dict[str, Spread] = {}
+
+    def get(self, name: str, /) -> Floats | Spread | None:
+        """By the matrix's name."""
+        source = _shares_inputs(name) or name
+        if source not in self._names:
+            return self._fallback.get(name)
+        with self._lock:
+            if source not in self._spreads:
+                if source not in self._grams:
+                    self._grams = self._observer.grams(self._group(source), self._sequences, self._progress)
+                # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
+                self._spreads = {source: spread(self._grams[source])}
+            return self._spreads[source]
+
+    def _group(self, first: str) -> list[str]:
+        """`first` and the matrices after it, as many as fit."""
+        names = list(self._names)
+        group: list[str] = []
+        left = GRAM_BYTES
+        for name in names[names.index(first) :]:
+            left -= 4 * self._names[name] ** 2
+            if group and left < 0:
+                break
+            group.append(name)
+        return group
+
+
+def _shares_inputs(name: str) -> str | None:
+    """The matrix before it that reads the same inputs."""
+    return f"{name.removesuffix('.up')}.gate" if name.endswith(".up") else None
 
 
 def _cut(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
     """The first tokens of evenly spread texts, as many as the budget holds."""
-    short = [tokens[: budget // 4] for tokens in sequences]
-    wanted = max(1, budget // max(len(tokens) for tokens in short))
-    return short[:: max(1, len(short) // wanted)][:wanted]
+    short = [tokens[: max(2, budget // 4)] for tokens in sequences]
+    longest = max(len(tokens) for tokens in short)
+    wanted = max(1, budget // longest)
+    return short[:: -(-len(short) // wanted)]
 
 
 def _log_softmax(logits: Floats) -> Floats:

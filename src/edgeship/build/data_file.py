@@ -10,12 +10,13 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from edgeship.build.feedback import Spread, quantize_spreading
 from edgeship.build.layout import Blob, Layout, Placed, Vector
 from edgeship.build.quantize import Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from edgeship.build.weights import Weights
 
     Array = npt.NDArray[Any]
-    Importance = Mapping[str, npt.NDArray[np.float32]]
+
+
+class Guidance(Protocol):
+    """What is known of the errors that matter in a matrix.
+
+    Of each of its inputs by itself, float32 [width], or of all together; None where nothing is.
+    """
+
+    def get(self, name: str, /) -> npt.NDArray[np.float32] | Spread | None:
+        """By the matrix's name. Called from several threads, in the layout's order."""
+        ...
+
 
 JOURNAL = "journal.jsonl"
 CHUNK_ELEMENTS = 1 << 20
@@ -54,12 +66,11 @@ def write(
     path: Path,
     *,
     threads: int,
-    importance: Importance | None = None,
+    guidance: Guidance | None = None,
     progress: Progress = silent,
 ) -> None:
     """Writes `path`, going on where a journal beside it says that an earlier run was; the journal goes at the end.
 
-    importance: of each input of a matrix, float32 [width], by the matrix's name; it weights the error of rounding.
     Raises WeightsDamaged, PrecisionUnsupported naming the tensor, OSError.
     """
     journal = path.with_name(JOURNAL)
@@ -72,7 +83,7 @@ def write(
             for name, checksums in done.items():
                 _note(notes, name, checksums)
             checksums = []
-            for piece, arrays in _made(pieces, weights, importance or {}, threads):
+            for piece, arrays in _made(pieces, weights, guidance or {}, threads):
                 checksums = checksums or [0] * len(arrays)
                 for index, (blob, array) in enumerate(zip(piece.placed.blobs, arrays, strict=True)):
                     data = array.reshape(-1).view("u1").data
@@ -101,14 +112,14 @@ def cut(placed: Placed) -> Iterator[Piece]:
 
 
 def _made(
-    pieces: Iterable[Piece], weights: Weights, importance: Importance, threads: int
+    pieces: Iterable[Piece], weights: Weights, guidance: Guidance, threads: int
 ) -> Iterator[tuple[Piece, Sequence[Array]]]:
     """Each piece with its arrays, one for each blob, in order; as many are under way as there are threads, and one."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: deque[tuple[Piece, Future[Sequence[Array]]]] = deque()
         try:
             for piece in pieces:
-                under_way.append((piece, pool.submit(_make, piece, weights, importance)))
+                under_way.append((piece, pool.submit(_make, piece, weights, guidance)))
                 if len(under_way) > threads:
                     first, future = under_way.popleft()
                     yield first, future.result()
@@ -119,7 +130,7 @@ def _made(
             pool.shutdown(cancel_futures=True)
 
 
-def _make(piece: Piece, weights: Weights, importance: Importance) -> Sequence[Array]:
+def _make(piece: Piece, weights: Weights, guidance: Guidance) -> Sequence[Array]:
     import numpy as np
 
     weight, storage = piece.placed.weight, piece.placed.storage
@@ -127,7 +138,11 @@ def _make(piece: Piece, weights: Weights, importance: Importance) -> Sequence[Ar
     if isinstance(weight, Vector):
         return [rows + np.float32(weight.added)]
     if isinstance(storage, Scheme):
-        blocks = quantize(rows, storage, importance.get(weight.name))
+        guide = guidance.get(weight.name)
+        if isinstance(guide, Spread):
+            blocks = quantize_spreading(rows, guide, storage)
+        else:
+            blocks = quantize(rows, storage, guide)
         return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
     if storage == "float32":
         return [rows]

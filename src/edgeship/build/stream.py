@@ -37,6 +37,10 @@ class StreamBuilder:
                 "k_quant is a method of onnxruntime-genai's builder",
                 hint="Leave --method out, or add --builder genai.",
             )
+        if recipe.method == "feedback" and recipe.calibration is None:
+            raise PrecisionUnsupported(
+                "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
+            )
         design(checkpoint, recipe)
 
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:

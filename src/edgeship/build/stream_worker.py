@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship import child
 from edgeship.build import data_file, graph, onnx_model, stream
-from edgeship.build.calibrate import Observer
+from edgeship.build.calibrate import Feedback, Observer
 from edgeship.build.calibration_texts import default_sequences, read_sequences
 from edgeship.build.genai_config import genai_config
 from edgeship.errors import BuilderFailed
@@ -20,6 +22,8 @@ from edgeship.recipe import Recipe
 from edgeship.storage import disk_errors
 
 if TYPE_CHECKING:
+    from edgeship.build.families import Decoder
+    from edgeship.build.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
 SENSITIVITIES, IMPORTANCE = "sensitivities.json", "importance.npz"
@@ -64,17 +68,12 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
 
 def convert(checkpoint: Checkpoint, recipe: Recipe, source: Path, folder: Path, progress: Progress) -> None:
     """Writes the model. source: what `calibrate` left, where the recipe needs it. Raises BuilderFailed."""
-    import numpy as np
-
-    importance, sensitivities = {}, {}
-    if stream.needs_calibration(recipe):
-        sensitivities = json.loads((source / SENSITIVITIES).read_bytes())
-        with np.load(source / IMPORTANCE, allow_pickle=False) as arrays:
-            importance = {name: arrays[name] for name in arrays.files}
+    importance, sensitivities = _read_calibration(source) if stream.needs_calibration(recipe) else ({}, {})
     decoder, weights, layout = stream.design(checkpoint, recipe, sensitivities)
-    data_file.write(
-        layout, weights, folder / graph.DATA_NAME, threads=usable_cores(), importance=importance, progress=progress
-    )
+    with _guidance(decoder, weights, checkpoint, recipe, importance, folder, progress) as guidance:
+        data_file.write(
+            layout, weights, folder / graph.DATA_NAME, threads=usable_cores(), guidance=guidance, progress=progress
+        )
     onnx_model.save(graph.author(decoder, layout, accuracy_level=recipe.accuracy_level), folder)
     config = json.dumps(genai_config(decoder, checkpoint), indent=2) + "\n"
     (folder / "genai_config.json").write_text(config, encoding="utf-8")
@@ -82,6 +81,36 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, source: Path, folder: Path, 
     if fault is not None:
         raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))
     onnx_model.require_opens(folder)
+
+
+def _read_calibration(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    import numpy as np
+
+    with np.load(folder / IMPORTANCE, allow_pickle=False) as arrays:
+        importance = {name: arrays[name] for name in arrays.files}
+    return importance, json.loads((folder / SENSITIVITIES).read_bytes())
+
+
+@contextlib.contextmanager
+def _guidance(
+    decoder: Decoder,
+    weights: Weights,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    importance: dict[str, Any],
+    folder: Path,
+    progress: Progress,
+) -> Iterator[data_file.Guidance]:
+    """What the recipe's method is led by."""
+    if recipe.method != "feedback" or recipe.calibration is None:
+        yield importance
+        return
+    scratch = folder / ".scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    observer = Observer(decoder, weights, str(checkpoint.folder), scratch)
+    yield Feedback(observer, read_sequences(recipe.calibration, checkpoint), importance, progress)
+    shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":
