@@ -74,8 +74,11 @@ def run(
     *,
     progress: Progress = silent,
     heard: Callable[[str], object] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The result of `module`'s work on `job`. `heard` gets every line that the child prints, from another thread.
+
+    environment: variables that the child has besides ours.
 
     Raises the error of ours that the child ended with, and Died.
     """
@@ -84,7 +87,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | _ENVIRONMENT,
+        env={**os.environ, **_ENVIRONMENT, **(environment or {})},
     )
     assert child.stdin
     assert child.stdout

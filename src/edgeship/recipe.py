@@ -42,8 +42,8 @@ class Recipe(BaseModel):
     method: how a block is rounded: "rtn" to nearest; "search" with the scale that leaves the least error; "feedback"
     (with calibration) lets later weights make up for the error of earlier ones; "k_quant" is the search of
     onnxruntime-genai's builder. None: the builder's default.
-    bits: INT4 only: the bits a weight to spend on average, scales included; the matrices that suffer most from 4 bits get 8
-    until that is spent. None: 4 bits for all.
+    bits: INT4 only: the bits a weight to spend on average, scales included; the matrices that suffer most from 4 bits
+    get 8 until that is spent. None: 4 bits for all.
     calibration: texts whose activations say which errors matter; JSON Lines as an eval has them, or plain text.
     accuracy_level: 4 multiplies in int8 (fast on CPUs), 1 in fp32.
     builder: who converts; "auto" is the streaming builder where it knows the architecture, else onnxruntime-genai's.

@@ -1,4 +1,4 @@
-"""Whole builds of a tiny checkpoint with the real builder, opened by ONNX Runtime."""
+"""Whole builds of a tiny checkpoint with onnxruntime-genai's builder, opened by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKENS = np.arange(5, 45, dtype=np.int64)[None]
 
 
 def make(folder: Path, settings: Settings, precision: str, adapter: Path | None = None, **fields: Any) -> build.Build:
-    recipe = Recipe.model_validate({"precision": precision, **fields})
+    recipe = Recipe.model_validate({"precision": precision, "builder": "genai", **fields})
     return build.build(open_checkpoint(str(folder), adapter=adapter), recipe, settings)
 
 
@@ -64,7 +64,7 @@ def original_logits(folder: Path) -> Array:
 def test_fp32_and_fp16_are_the_original(tiny: Path, settings: Settings) -> None:
     said: list[str] = []
     full = make(tiny, settings, "fp32")
-    recipe = Recipe.model_validate({"precision": "fp16"})
+    recipe = Recipe.model_validate({"precision": "fp16", "builder": "genai"})
     half = build.build(open_checkpoint(str(tiny)), recipe, settings, lambda message, _: said.append(message))
     assert not [message for message in said if message.startswith("convert")], "FP32's step is shared"
     expected = original_logits(tiny)
@@ -178,7 +178,9 @@ def test_weights_beyond_fp16_are_refused_by_name(tiny: Path, settings: Settings)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PrecisionUnsupported, match=r"layers\.1\.mlp\.up_proj.*70000"):
         make(tiny, settings, "fp16")
-    planned = build.plan(open_checkpoint(str(tiny)), Recipe.model_validate({"precision": "fp16"}), settings)
+    planned = build.plan(
+        open_checkpoint(str(tiny)), Recipe.model_validate({"precision": "fp16", "builder": "genai"}), settings
+    )
     assert [step.done for step in planned.steps] == [True, False]
     assert not list(settings.builds_dir.glob(".tmp-*"))
 
@@ -202,7 +204,7 @@ def test_after_kill_9_of_a_real_build_the_same_command_works(tiny: Path, setting
     code = (
         "import sys; from edgeship import build, settings; from edgeship.checkpoint import open_checkpoint\n"
         "from edgeship.recipe import Recipe; say = lambda message, _: print(message, flush=True)\n"
-        "build.build(open_checkpoint(sys.argv[1]), Recipe(precision='int4'), settings.resolve(), say)"
+        "build.build(open_checkpoint(sys.argv[1]), Recipe(precision='int4', builder='genai'), settings.resolve(), say)"
     )
     command = [sys.executable, "-c", code, str(tiny)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -211,7 +213,11 @@ def test_after_kill_9_of_a_real_build_the_same_command_works(tiny: Path, setting
         time.sleep(0.5)
         os.kill(child.pid, signal.SIGKILL)
     assert (
-        not build.plan(open_checkpoint(str(tiny)), Recipe.model_validate({"precision": "int4"}), settings).steps[0].done
+        not build.plan(
+            open_checkpoint(str(tiny)), Recipe.model_validate({"precision": "int4", "builder": "genai"}), settings
+        )
+        .steps[0]
+        .done
     )
     made = make(tiny, settings, "int4")
     assert made.size_bytes > 50_000

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgeship.checkpoint.adapter import WEIGHTS_NAME, check_fits, open_adapter
+from edgeship.checkpoint.adapter import WEIGHTS_NAME, Adapter, check_fits, find_changes, open_adapter
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused, WeightsDamaged
 from tests import checkpoints
 
 BASE = {name: array.shape for name, array in checkpoints.qwen2_weights().items()}
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
+DOWN_PROJ = "base_model.model.model.layers.0.mlp.down_proj"
 
 
 def change(folder: Path, **tensors: np.ndarray | None) -> None:
@@ -91,7 +93,7 @@ def test_a_damaged_config_is_told_with_its_line(tiny_adapter: Path) -> None:
 
 
 def test_ranks_may_differ_by_module_where_the_config_says_so(tmp_path: Path) -> None:
-    folder = checkpoints.make_adapter(tmp_path / "a", rank_pattern={"q_proj": 2})
+    folder = checkpoints.make_adapter(tmp_path / "a", rank_pattern={r"layers\.0\.self_attn\.q_proj": 2})
     change(folder, lora_A=np.ones((2, 64), np.float32), lora_B=np.ones((64, 2), np.float32))
     check_fits(open_adapter(folder), BASE)
 
@@ -116,6 +118,10 @@ def test_an_adapter_that_changes_nothing(tiny_adapter: Path) -> None:
         open_adapter(tiny_adapter)
     save_file(zeroed | {"base_model.model.lm_head.weight": np.ones(3)}, tiny_adapter / WEIGHTS_NAME)
     open_adapter(tiny_adapter)
+    zeroed = {name: array * 0 if "lora_A" in name else array for name, array in stored.items()}
+    save_file(zeroed, tiny_adapter / WEIGHTS_NAME)
+    with pytest.raises(AdapterInvalid, match="changes nothing"):
+        open_adapter(tiny_adapter)
 
 
 def test_a_file_without_lora_matrices(tiny_adapter: Path) -> None:
@@ -154,3 +160,147 @@ def test_transposed_weights_and_embeddings_are_compared_the_other_way_round(tmp_
     adapter = open_adapter(folder)
     assert adapter.targets == ("embed_tokens",)
     check_fits(adapter, BASE)
+
+
+# --- more than plain LoRA ------------------------------------------------------------------------------------------
+
+HIDDEN, VOCAB = checkpoints.HIDDEN, checkpoints.VOCAB
+EMBEDDING = "base_model.model.model.embed_tokens"
+HEAD = "base_model.model.lm_head"
+
+
+def adapter_with(folder: Path, tensors: Mapping[str, tuple[int, ...]], **config: Any) -> Adapter:
+    """An adapter that holds tensors of ones besides its LoRA matrices."""
+    checkpoints.make_adapter(folder, **config)
+    stored = load_file(folder / WEIGHTS_NAME)
+    save_file(stored | {name: np.ones(shape, np.float32) for name, shape in tensors.items()}, folder / WEIGHTS_NAME)
+    return open_adapter(folder)
+
+
+MAGNITUDES: dict[str, tuple[int, ...]] = {
+    f"base_model.model.model.layers.{layer}.{module}.lora_magnitude_vector": (HIDDEN,)
+    for layer in range(checkpoints.LAYERS)
+    for module in ("self_attn.q_proj", "mlp.down_proj")
+}
+
+
+def test_what_becomes_of_each_tensor(tmp_path: Path) -> None:
+    tensors = {
+        **MAGNITUDES,
+        f"{Q_PROJ}.base_layer.bias": (HIDDEN,),
+        f"{Q_PROJ}.lora_B.bias": (HIDDEN,),
+        f"{HEAD}.weight": (VOCAB, HIDDEN),
+        f"{HEAD}.original_module.weight": (VOCAB, HIDDEN),
+        f"{EMBEDDING}.token_adapter.trainable_tokens_delta": (2, HIDDEN),
+    }
+    config = {"modules_to_save": ["lm_head"], "trainable_token_indices": [5, 7], "use_dora": True}
+    changes = find_changes(adapter_with(tmp_path / "a", tensors, **config))
+    assert len(changes) == 4 + 3
+    weight, bias = (changes[f"model.layers.0.self_attn.q_proj.{name}"] for name in ("weight", "bias"))
+    assert weight.pair is not None
+    assert (weight.pair.a, weight.scale) == (f"{Q_PROJ}.lora_A.weight", 2.0)
+    assert weight.magnitude == f"{Q_PROJ}.lora_magnitude_vector"
+    assert (bias.replacement, bias.own) == (f"{Q_PROJ}.base_layer.bias", False)
+    assert (bias.added, bias.scale) == (f"{Q_PROJ}.lora_B.bias", 2.0)
+    assert (changes["lm_head.weight"].replacement, changes["lm_head.weight"].own) == (f"{HEAD}.weight", True)
+    assert changes["model.embed_tokens.weight"].tokens == (5, 7)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{Q_PROJ}.lora_C.weight",
+        f"{Q_PROJ}.lora_A.extra.weight",
+        f"{HEAD}.modules_to_save.weight",
+        f"{HEAD}.original_module.weight",
+        "model.embed_tokens.weight",
+        f"{EMBEDDING}.scale",
+    ],
+)
+def test_a_tensor_of_no_known_kind_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AdapterInvalid, match=f"it holds the tensor {name}, which nothing") as caught:
+        find_changes(adapter_with(tmp_path / "a", {name: (VOCAB, HIDDEN)}))
+    assert "merge_and_unload" in str(caught.value.hint)
+
+
+def test_two_tensors_for_one_place(tmp_path: Path) -> None:
+    names = {f"{Q_PROJ}.weight": (HIDDEN, HIDDEN), f"{Q_PROJ}.base_layer.weight": (HIDDEN, HIDDEN)}
+    with pytest.raises(AdapterInvalid, match=r"both take the place of model.layers.0.self_attn.q_proj.weight"):
+        find_changes(adapter_with(tmp_path / "a", names))
+
+
+FAULTS: list[tuple[dict[str, tuple[int, ...]], dict[str, Any], str]] = [
+    (
+        {f"{EMBEDDING}.weight": (VOCAB, 32)},
+        {},
+        r"embed_tokens.weight is \[384, 32\], but model.embed_tokens.weight is \[384, 64\]",
+    ),
+    (
+        {f"{Q_PROJ}.base_layer.bias": (63,)},
+        {},
+        r"base_layer.bias is \[63\], but model.layers.0.self_attn.q_proj.bias is \[64\]",
+    ),
+    ({"base_model.model.model.norm.bias": (HIDDEN,)}, {}, "it changes model.norm.bias, which this one does not store"),
+    ({f"{HEAD}.weight": (VOCAB, HIDDEN)}, {"tied": False}, "it changes lm_head.weight, which this one does not store"),
+    ({}, {"use_dora": True}, "use_dora true, but model.layers.0.mlp.down_proj.weight has no lora_magnitude_vector"),
+    (MAGNITUDES, {}, f"use_dora false, but it holds {DOWN_PROJ}.lora_magnitude_vector"),
+    (MAGNITUDES | {next(iter(MAGNITUDES)): (9,)}, {"use_dora": True}, r"is \[9\], but .* makes it \[64\]"),
+    ({}, {"lora_bias": True}, "lora_bias is true, but model.layers.0.mlp.down_proj has no lora_B.bias"),
+    (
+        {f"{DOWN_PROJ}.lora_B.bias": (HIDDEN,)},
+        {},
+        "it changes model.layers.0.mlp.down_proj.bias, which this one does not store",
+    ),
+    ({}, {"modules_to_save": ["lm_head"]}, "modules_to_save names lm_head, but the adapter does not hold it"),
+    ({}, {"modules_to_save": ["norm"]}, "modules_to_save names model.norm, but"),
+    ({}, {"trainable_token_indices": [1]}, "rows of these tokens are not in the adapter"),
+    (
+        {f"{EMBEDDING}.token_adapter.trainable_tokens_delta": (2, HIDDEN)},
+        {"trainable_token_indices": [1]},
+        r"is \[2, 64\], but model.embed_tokens.weight makes it \[1, 64\]",
+    ),
+    (
+        {f"{EMBEDDING}.token_adapter.trainable_tokens_delta": (2, HIDDEN)},
+        {"trainable_token_indices": {"embed_tokens": [1, VOCAB]}},
+        "names the token 384, but model.embed_tokens.weight has 384 rows",
+    ),
+    (
+        {f"{EMBEDDING}.token_adapter.trainable_tokens_delta": (2, HIDDEN)},
+        {},
+        "trainable_token_indices gives no list of token ids for model.embed_tokens",
+    ),
+    (
+        {f"{EMBEDDING}.weight": (VOCAB + 6, HIDDEN)},
+        {"modules_to_save": ["embed_tokens"]},
+        "leaves model.embed_tokens.weight 390 rows and lm_head.weight 384 rows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tensors", "config", "message"), FAULTS)
+def test_parts_that_do_not_fit(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]], config: dict[str, Any], message: str
+) -> None:
+    tied = config.get("tied", True)
+    adapter = adapter_with(tmp_path / "a", tensors, **{key: value for key, value in config.items() if key != "tied"})
+    with pytest.raises(AdapterInvalid, match=message):
+        check_fits(adapter, BASE, tied=tied)
+
+
+def test_a_resized_vocabulary_is_told_by_its_shape(tmp_path: Path) -> None:
+    grown, shrunk = (VOCAB + 6, HIDDEN), (VOCAB - 6, HIDDEN)
+    both = adapter_with(tmp_path / "both", {f"{EMBEDDING}.weight": grown, f"{HEAD}.weight": grown})
+    assert check_fits(both, BASE, tied=True)["model.embed_tokens.weight"] == grown
+    # What is not one module's own copy replaces the matrix that both share.
+    for name in (f"{EMBEDDING}.base_layer.weight", f"{HEAD}.weight"):
+        one = adapter_with(tmp_path / name, {name: shrunk})
+        after = check_fits(one, BASE, tied=True)
+        assert (after["model.embed_tokens.weight"], after["lm_head.weight"]) == (shrunk, shrunk)
+
+
+def test_a_resized_embedding_beside_an_untied_output_layer(tmp_path: Path) -> None:
+    base = BASE | {"lm_head.weight": (VOCAB, HIDDEN)}
+    adapter = adapter_with(tmp_path / "a", {f"{EMBEDDING}.weight": (VOCAB + 6, HIDDEN)})
+    with pytest.raises(AdapterInvalid, match=r"390 rows and lm_head.weight 384 rows") as caught:
+        check_fits(adapter, base)
+    assert "modules_to_save" in str(caught.value.hint)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from edgeship import manifest
 from edgeship.checkpoint import (
@@ -372,6 +372,31 @@ def test_a_checkpoint_cannot_be_changed(tiny: Path) -> None:
     checkpoint = open_checkpoint(str(tiny))
     with pytest.raises(dataclasses.FrozenInstanceError):
         checkpoint.name = "other"  # type: ignore[misc]
+
+
+def test_an_adapter_brings_new_tokens_with_their_rows(tiny: Path, tiny_adapter: Path) -> None:
+    tokenizer = json.loads((tiny / "tokenizer.json").read_text())
+    end = tokenizer["added_tokens"][0] | {"id": checkpoints.VOCAB, "content": "<|end|>"}
+    checkpoints.write_json(
+        tiny_adapter / "tokenizer.json", tokenizer | {"added_tokens": [*tokenizer["added_tokens"], end]}
+    )
+    checkpoints.write_json(tiny_adapter / "tokenizer_config.json", {"eos_token": "<|end|>"})
+    with pytest.raises(CheckpointInvalid, match=r"<\|end\|> \(384\) is outside the model's vocabulary of 384"):
+        open_checkpoint(str(tiny), adapter=tiny_adapter)
+    path = tiny_adapter / "adapter_model.safetensors"
+    rows = {"base_model.model.model.embed_tokens.weight": np.ones((checkpoints.VOCAB + 1, 64), np.float32)}
+    save_file(load_file(path) | rows, path)
+    checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    assert (checkpoint.vocab_size, checkpoint.stop.eos_ids[0]) == (checkpoints.VOCAB + 1, checkpoints.VOCAB)
+    assert {path.parent for path in checkpoint.tokenizer_files} == {tiny_adapter}
+    assert checkpoint.chat_template == checkpoints.CHATML  # the base's, as none was saved with the adapter
+    assert checkpoint.digest != open_checkpoint(str(tiny)).digest
+
+
+def test_a_tokenizer_that_adds_nothing_leaves_the_bases_in_place(tiny: Path, tiny_adapter: Path) -> None:
+    (tiny_adapter / "tokenizer.json").write_bytes((tiny / "tokenizer.json").read_bytes())
+    checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    assert {path.parent for path in checkpoint.tokenizer_files} == {tiny}
 
 
 def test_an_adapter_brings_its_name_and_its_template(tiny: Path, tiny_adapter: Path) -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from edgeship.checkpoint.safetensors_file import StoredTensor, find_absurd, raw_bits, read_float32, read_header
+from edgeship.checkpoint.safetensors_file import (
+    StoredTensor,
+    find_absurd,
+    raw_bits,
+    read_bytes,
+    read_float32,
+    read_header,
+    read_rows,
+    same_bytes,
+)
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
 
 
@@ -53,11 +62,87 @@ def test_every_bfloat16_is_read_exactly(tmp_path_factory: pytest.TempPathFactory
     np.testing.assert_array_equal(read.view(np.uint32), bits.astype(np.uint32) << 16)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_rows_are_those_of_the_whole(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    dtype = data.draw(st.sampled_from([np.float16, np.float32, np.float64, ml_dtypes.bfloat16]))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5))
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32).astype(dtype)
+    path = tmp_path_factory.mktemp("rows") / "a.safetensors"
+    save_file({"first": np.arange(3, dtype=np.uint8), "w": array}, path)
+    start = data.draw(st.integers(0, shape[0]))
+    stop = data.draw(st.integers(start, shape[0]))
+    read = read_rows(read_header(path)["w"], start, stop)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, array[start:stop].astype(np.float32))
+    read[...] = 1  # its own memory
+    assert not isinstance(read.base, np.memmap)
+
+
+def test_a_scalar_has_one_row(tmp_path: Path) -> None:
+    assert read_rows(store(tmp_path / "a.safetensors", np.array(3.0, np.float32))) == 3.0
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, 5), (3, 2)])
+def test_rows_that_are_not_there(tmp_path: Path, start: int, stop: int) -> None:
+    tensor = store(tmp_path / "a.safetensors", np.ones((4, 2), np.float32))
+    with pytest.raises(IndexError, match="of w, which has 4"):
+        read_rows(tensor, start, stop)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_bad_number_is_told_with_its_place_in_the_tensor(tmp_path: Path, dtype: Any, value: float) -> None:
+    array = np.ones((4, 3), np.float32)
+    array[2, 1] = value
+    tensor = store(tmp_path / "a.safetensors", array.astype(dtype))
+    assert read_rows(tensor, 0, 2).sum() == 6
+    with pytest.raises(WeightsDamaged, match=rf"tensor w holds {value:g} at element 7: no trained weight"):
+        read_rows(tensor, 1, 3)
+    found = find_absurd(tensor)
+    assert found is not None
+    assert found[0] == 7
+
+
+def test_bad_numbers_are_found_however_far_they_lie(tmp_path: Path) -> None:
+    array = np.zeros(200_000, np.float32)
+    array[150_000] = 2e5
+    with pytest.raises(WeightsDamaged, match="holds 200000 at element 150000"):
+        read_rows(store(tmp_path / "a.safetensors", array))
+
+
+def test_a_file_that_became_shorter(tmp_path: Path) -> None:
+    tensor = store(tmp_path / "a.safetensors", np.ones((4, 2), np.float32))
+    tensor.path.write_bytes(tensor.path.read_bytes()[:-4])
+    assert read_rows(tensor, 0, 3).shape == (3, 2)
+    with pytest.raises(WeightsDamaged, match="it ends in tensor w"):
+        read_rows(tensor, 3, 4)
+    tensor.path.unlink()
+    with pytest.raises(WeightsDamaged, match="tensor w cannot be read"):
+        read_rows(tensor)
+    with pytest.raises(WeightsDamaged, match="tensor w cannot be read"):
+        read_bytes(tensor, 0, 4)
+
+
+def test_tensors_with_the_same_bytes(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.float32)
+    one = store(tmp_path / "a.safetensors", array)
+    assert same_bytes(one, one)
+    assert same_bytes(one, store(tmp_path / "b.safetensors", array))
+    assert not same_bytes(one, store(tmp_path / "c.safetensors", array.reshape(2, 3)))
+    assert not same_bytes(one, store(tmp_path / "d.safetensors", array.view(np.int32)))
+    array[5] = 0
+    assert not same_bytes(one, store(tmp_path / "e.safetensors", array))
+
+
 def test_types_without_plain_numbers_are_mapped_but_not_converted(tmp_path: Path) -> None:
     tensor = store(tmp_path / "a.safetensors", np.arange(6, dtype=np.int32).reshape(2, 3))
     np.testing.assert_array_equal(raw_bits(tensor), np.arange(6, dtype=np.uint32).reshape(2, 3))
     with pytest.raises(CheckpointInvalid, match="tensor w is stored as I32"):
         read_float32(tensor)
+    with pytest.raises(CheckpointInvalid, match="tensor w is stored as I32"):
+        read_rows(tensor)
+    assert read_bytes(tensor, 4, 4) == (1).to_bytes(4, "little")
     assert find_absurd(tensor) is None
 
 

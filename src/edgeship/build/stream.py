@@ -113,7 +113,7 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
         "folder": str(job.folder),
     }
     try:
-        result = child.run("edgeship.build.stream_worker", request, progress=job.progress)
+        result = child.run("edgeship.build.stream_worker", request, progress=job.progress, environment=_threads(recipe))
     except child.Died as death:
         again = "Run the same command again"
         raise BuilderFailed(
@@ -122,3 +122,8 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
             hint=f"Free some memory. {again}: it goes on where it was." if death.killed else f"{again}.",
         ) from death
     return int(result["peak_memory_bytes"])
+
+
+def _threads(recipe: Recipe) -> dict[str, str]:
+    """Rows are worked on by threads of ours, which numpy's own would fight; with feedback most work is numpy's."""
+    return {} if recipe.method == "feedback" else {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

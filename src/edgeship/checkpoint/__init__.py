@@ -6,16 +6,16 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeship import json_file
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
-from edgeship.checkpoint.dimensions import check_shapes, is_tied, read_dimensions, text_part
+from edgeship.checkpoint.dimensions import check_shapes, find_embedding, is_tied, read_dimensions, text_part
 from edgeship.checkpoint.safetensors_file import StoredTensor
-from edgeship.checkpoint.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
+from edgeship.checkpoint.tokenizer_files import StopTokens, TokenizerFiles, find_stop_tokens, read_tokenizer
 from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
 from edgeship.errors import (
     CheckpointInvalid,
@@ -24,7 +24,6 @@ from edgeship.errors import (
     NameInvalid,
     TemplateMissing,
     UsageError,
-    WeightsDamaged,
 )
 from edgeship.progress import Progress, silent
 
@@ -42,7 +41,8 @@ class Checkpoint:
     parameters: tied ones counted once; an estimate where `pickle`.
     dtype: what most bytes of the weights are.
     tensors: the base's, by name; empty where `pickle`.
-    tokenizer_files: those that exist.
+    vocab_size: rows of the embedding, after the adapter. tied_embeddings: before it; see `build.weights`.
+    tokenizer_files: those that exist; the adapter's where it was trained with tokens that the base's lacks.
     special_tokens: bos_token, eos_token, ... as the chat template wants them.
     pickle: the weights are pickle files, which the caller allowed.
     """
@@ -117,6 +117,7 @@ def open_checkpoint(
     tied = is_tied(config, weights.tensors)
     extra_layers = text_part(config).get("num_nextn_predict_layers") or 0
     check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
+    vocab_size = dimensions.vocab_size
     fitted = open_adapter(adapter) if adapter is not None else None
     if fitted is not None:
         name = _default_name(f"{name}-{fitted.folder.resolve().name}")
@@ -124,8 +125,9 @@ def open_checkpoint(
         trained_with = fitted.folder / "chat_template.jinja"
         chat_template = chat_template or (trained_with if trained_with.is_file() else None)
         if not weights.pickle:
-            check_fits(fitted, shapes)
-    tokenizer = read_tokenizer(folder, chat_template)
+            resized = check_fits(fitted, shapes, tied=tied).get(find_embedding(shapes) or "")
+            vocab_size = resized[0] if resized else vocab_size
+    tokenizer = _read_tokenizer(folder, fitted, chat_template)
     dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
     return Checkpoint(
         source=source,
@@ -138,7 +140,7 @@ def open_checkpoint(
         generation=generation,
         parameters=weights.parameters(tied=tied, dtype=dtype),
         dtype=dtype,
-        vocab_size=dimensions.vocab_size,
+        vocab_size=vocab_size,
         context_tokens=dimensions.context_tokens,
         tied_embeddings=tied,
         hidden_size=dimensions.hidden_size,
@@ -151,7 +153,7 @@ def open_checkpoint(
         tokenizer_files=tokenizer.files,
         chat_template=tokenizer.chat_template,
         special_tokens=tokenizer.special_tokens,
-        stop=find_stop_tokens(config, generation, tokenizer, dimensions.vocab_size),
+        stop=find_stop_tokens(config, generation, tokenizer, vocab_size),
         licence=_find_licence(folder, config),
         adapter=fitted,
         pickle=weights.pickle,
@@ -182,12 +184,7 @@ def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
         progress("checking the weights", done / total)
         found = safetensors_file.find_absurd(tensor)
         if found is not None:
-            index, value = found
-            raise WeightsDamaged(
-                f"tensor {tensor.name} holds {value:g} at element {index}: no trained weight looks like that",
-                where=str(tensor.path),
-                hint="Copy or download the file again; if it is the same, the training went wrong.",
-            )
+            raise safetensors_file.absurd_value(tensor, *found)
         done += tensor.nbytes
     progress("checking the weights", 1.0)
 
@@ -324,6 +321,17 @@ def _adapter_hint(folder: Path) -> str | None:
     places = (Path.cwd(), *folder.absolute().parents)
     found = next((place / base for place in places if (place / base / "config.json").is_file()), None)
     return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
+
+
+def _read_tokenizer(folder: Path, adapter: Adapter | None, chat_template: Path | None) -> TokenizerFiles:
+    """The base's tokenizer, or the one saved with the adapter where that knows tokens which the base's does not."""
+    if adapter is None or not (adapter.folder / "tokenizer.json").is_file():
+        return read_tokenizer(folder, chat_template)
+    trained_with = read_tokenizer(adapter.folder, chat_template)
+    base = read_tokenizer(folder, chat_template)
+    if trained_with.ids.keys() <= base.ids.keys():
+        return base
+    return replace(trained_with, chat_template=trained_with.chat_template or base.chat_template)
 
 
 def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeship import json_file
 from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
 
@@ -19,7 +20,19 @@ CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
-_PART = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
+HEAD = "lm_head.weight"
+_PREFIX = "base_model.model."
+# What a tensor's name ends with, after the module's own name; the first that matches counts.
+_KINDS = {
+    "pair": r"lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?",
+    "added": r"lora_B\.bias",
+    "magnitude": r"lora_magnitude_vector(?:\.weight)?",
+    "token_rows": r"token_adapter\.trainable_tokens_delta",
+    "spare": r"(?:original_module|modules_to_save)(?P<spare>\.weight|\.bias)",
+    "replacement": r"(?P<wrapped>(?:token_adapter\.)?base_layer\.)?(?P<parameter>weight|bias)",
+}
+_NAMES = {kind: re.compile(rf"(?P<module>.+?)\.{end}") for kind, end in _KINDS.items()}
+_WRAPPERS = re.compile(r"lora_|base_layer|token_adapter|original_module|modules_to_save")
 
 Shape = tuple[int, ...]
 
@@ -67,6 +80,26 @@ class LoraPair:
         return f"{self.module}.weight"
 
 
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one tensor of the base, in the order of the fields, which name tensors of the adapter.
+
+    replacement: takes the tensor's place. own: for this module alone (modules_to_save), not for one tied to it.
+    pair: scale * B @ A is added. magnitude: then each output is brought to this length (DoRA).
+    added: scale times this vector is added to a bias.
+    token_rows: take the place of the rows `tokens`.
+    """
+
+    replacement: str | None = None
+    own: bool = False
+    pair: LoraPair | None = None
+    scale: float = 1.0
+    magnitude: str | None = None
+    added: str | None = None
+    token_rows: str | None = None
+    tokens: tuple[int, ...] = ()
+
+
 def open_adapter(folder: Path) -> Adapter:
     """Reads and checks an adapter folder.
 
@@ -107,8 +140,8 @@ def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ..
     """The A and B matrices by module, in the tensors' order. Raises AdapterInvalid for a lone one."""
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     for name in shapes:
-        match = _PART.fullmatch(name)
-        if match:
+        kind, match = _parse(name)
+        if kind == "pair" and match:
             sides.setdefault((match["module"], bool(match["embedding"])), {})[match["side"]] = name
     for found in sides.values():
         if len(found) == 1:
@@ -121,30 +154,189 @@ def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ..
     return tuple(LoraPair(module, found["A"], found["B"], wide) for (module, wide), found in sides.items())
 
 
-def check_fits(adapter: Adapter, base: Mapping[str, Shape]) -> None:
-    """Compares the adapter with the shapes of a base's tensors.
+def find_changes(adapter: Adapter) -> dict[str, Change]:
+    """What the adapter does, by the base's tensor.
 
+    Raises AdapterInvalid for a tensor of no known kind, and for two that take the same place.
+    """
+    changes: dict[str, Change] = {}
+    for pair in find_pairs(adapter.tensors, where=str(adapter.folder)):
+        changes[pair.weight] = Change(pair=pair, scale=rank_and_scale(adapter, pair.module)[1])
+    for name in adapter.tensors:
+        kind, match = _parse(name)
+        if match is None or (kind == "spare" and _PREFIX + match["module"] + match["spare"] not in adapter.tensors):
+            raise _refuse(adapter, f"it holds the tensor {name}, which nothing here can merge", MERGE_YOURSELF)
+        if kind in ("pair", "spare"):
+            continue  # a spare is the base's own, or repeats what stands under the module's name
+        module = match["module"]
+        parameter = {"added": "bias", "replacement": match.groupdict().get("parameter")}.get(kind, "weight")
+        target = f"{module}.{parameter}"
+        change = changes.get(target, Change())
+        if getattr(change, kind) is not None:
+            raise _refuse(adapter, f"{getattr(change, kind)} and {name} both take the place of {target}", _TRAIN_AGAIN)
+        details = {kind: name, **_details(adapter, kind, module, match)}
+        changes[target] = replace(change, **details)
+    return changes
+
+
+def _details(adapter: Adapter, kind: str, module: str, match: re.Match[str]) -> dict[str, Any]:
+    if kind == "added":
+        return {"scale": rank_and_scale(adapter, module)[1]}
+    if kind == "token_rows":
+        return {"tokens": _trained_tokens(adapter, module)}
+    if kind == "replacement" and not match["wrapped"]:
+        saved = adapter.config.get("modules_to_save") or ()
+        return {"own": any(module.endswith(name) for name in saved)}
+    return {}
+
+
+def _trained_tokens(adapter: Adapter, module: str) -> tuple[int, ...]:
+    """The rows that trainable_token_indices gives for a module; tied ones share those of the embedding."""
+    stated = adapter.config.get("trainable_token_indices")
+    if isinstance(stated, dict):
+        named = [rows for name, rows in stated.items() if module.endswith(name)]
+        stated = named[0] if named else next(iter(stated.values()), None)
+    if not isinstance(stated, list) or any(type(row) is not int or row < 0 for row in stated):
+        raise _refuse(adapter, f"trainable_token_indices gives no list of token ids for {module}", _TRAIN_AGAIN)
+    return tuple(stated)
+
+
+def rank_and_scale(adapter: Adapter, module: str) -> tuple[int, float]:
+    """Rank and scale of one module; patterns are regular expressions for the end of its name, the first counts."""
+    rank = _by_pattern(adapter.config.get("rank_pattern"), module, adapter.rank)
+    alpha = _by_pattern(adapter.config.get("alpha_pattern"), module, adapter.alpha)
+    return rank, alpha / (math.sqrt(rank) if adapter.use_rslora else rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    for pattern, value in (patterns or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default
+
+
+def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = False) -> dict[str, Shape]:
+    """Compares the adapter with the shapes of a base's tensors; returns the shapes of those it changes, afterwards.
+
+    The embedding and the output layer may get another number of rows. tied: the base's output layer is its embedding,
+    which lm_head.weight then means as well.
     Raises AdapterInvalid naming the tensor and both shapes, or the module that the base lacks.
     """
-    where = str(adapter.folder)
+    embedding = find_embedding(base)
+    known = dict(base)
+    if tied and embedding is not None:
+        known[HEAD] = base[embedding]
+    tables = [name for name in (embedding, HEAD) if name in known]
+    changes = find_changes(adapter)
+    for target, change in changes.items():
+        if target not in known:
+            raise _another_base(adapter, f"it changes {target}, which this one does not store")
+        if change.replacement:
+            new, old = adapter.tensors[change.replacement], known[target]
+            if new != old and not (target in tables and new[1:] == old[1:]):
+                raise _another_base(adapter, f"{change.replacement} is {list(new)}, but {target} is {list(old)}")
+    _check_complete(adapter, changes, known)
+    after = {name: known[name] for name in changes} | _replaced(adapter, changes, tables, tied=tied)
+    for target, change in changes.items():
+        _check_change(adapter, change, target, after[target])
+    rows = {name: after.get(name, known[name])[0] for name in tables}
+    if len(set(rows.values())) > 1:
+        told = " and ".join(f"{name} {count} rows" for name, count in rows.items())
+        raise _refuse(adapter, f"the adapter resizes the vocabulary, but leaves {told}", _SAVE_EMBEDDINGS)
+    return after
+
+
+def _replaced(
+    adapter: Adapter, changes: Mapping[str, Change], tables: Sequence[str], *, tied: bool
+) -> dict[str, Shape]:
+    """The shapes of tensors that are replaced. What replaces one of two tied tables replaces the other with it."""
+    shapes = {target: adapter.tensors[change.replacement] for target, change in changes.items() if change.replacement}
+    if tied:
+        for table in [name for name in tables if name in shapes and not changes[name].own]:
+            shapes = dict.fromkeys(tables, shapes[table]) | shapes
+    return shapes
+
+
+def _check_complete(adapter: Adapter, changes: Mapping[str, Change], known: Mapping[str, Shape]) -> None:
+    """Whether the adapter holds all that its config speaks of. A missing matrix of a pair is found elsewhere."""
+    saved = tuple(adapter.config.get("modules_to_save") or ())
+    lacking = [
+        f"modules_to_save names {name.removesuffix('.weight')}, but the adapter does not hold it"
+        for name in known
+        if saved and name.endswith(tuple(f"{module}.weight" for module in saved))
+        if name not in changes or changes[name].replacement is None
+    ]
+    if adapter.config.get("lora_bias"):
+        biases = {change.pair.module: f"{change.pair.module}.bias" for change in changes.values() if change.pair}
+        lacking += [
+            f"lora_bias is true, but {module} has no lora_B.bias"
+            for module, bias in biases.items()
+            if changes.get(bias, Change()).added is None
+        ]
+    if adapter.config.get("trainable_token_indices") and not any(change.token_rows for change in changes.values()):
+        lacking.append("trainable_token_indices is set, but the rows of these tokens are not in the adapter")
+    if lacking:
+        raise _refuse(adapter, lacking[0], _TRAIN_AGAIN)
+
+
+def stores_inputs_first(adapter: Adapter, pair: LoraPair, shape: Shape) -> bool:
+    """Whether a weight of this shape is [in, out]: embeddings, and the layers that fan_in_fan_out speaks of."""
+    made = adapter.tensors[pair.b][0], adapter.tensors[pair.a][1]
+    return pair.embedding or (bool(adapter.config.get("fan_in_fan_out")) and shape == made[::-1])
+
+
+def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -> None:
+    """Compares the shapes of what is added to one tensor with that of the tensor."""
+    tensors = adapter.tensors
+    outputs = shape[0]
+    if change.pair:
+        made: Shape = (tensors[change.pair.b][0], tensors[change.pair.a][1])
+        transposed = stores_inputs_first(adapter, change.pair, shape)
+        outputs = made[0]
+        rank, _ = rank_and_scale(adapter, change.pair.module)
+        if tensors[change.pair.a][0] != rank:
+            fault = f"{list(tensors[change.pair.a])}, but {CONFIG_NAME} gives {change.pair.module} the rank {rank}"
+            raise _refuse(adapter, f"{change.pair.a} is {fault}", _SAME_RUN)
+        if (made[::-1] if transposed else made) != shape:
+            raise _another_base(
+                adapter,
+                f"{change.pair.a} and its lora_B make {list(made[::-1] if transposed else made)}, "
+                f"but {target} is {list(shape)}",
+            )
+    if bool(change.magnitude) != (adapter.use_dora and change.pair is not None):
+        fault = f"it holds {change.magnitude}" if change.magnitude else f"{target} has no lora_magnitude_vector"
+        said = str(adapter.use_dora).lower()
+        raise _refuse(adapter, f"{CONFIG_NAME} says use_dora {said}, but {fault}", _SAME_RUN)
+    wanted = {
+        change.magnitude: (outputs,),
+        change.added: shape,
+        change.token_rows: (len(change.tokens), *shape[1:]),
+    }
+    for name, expected in wanted.items():
+        if name is not None and tensors[name] != expected:
+            raise _another_base(adapter, f"{name} is {list(tensors[name])}, but {target} makes it {list(expected)}")
+    if change.tokens and max(change.tokens) >= shape[0]:
+        fault = f"trainable_token_indices names the token {max(change.tokens)}, but {target} has {shape[0]} rows"
+        raise _another_base(adapter, fault)
+
+
+def _parse(name: str) -> tuple[str, re.Match[str] | None]:
+    """The kind of a tensor and its name's parts; no match for a name that is of no kind."""
+    if name.startswith(_PREFIX):
+        for kind, pattern in _NAMES.items():
+            match = pattern.fullmatch(name, len(_PREFIX))
+            if match:
+                return kind, None if _WRAPPERS.search(match["module"]) else match
+    return "", None
+
+
+def _another_base(adapter: Adapter, what: str) -> AdapterInvalid:
     hint = f"The adapter was trained on {adapter.base}." if adapter.base else "Give the base it was trained on."
-    for pair in find_pairs(adapter.tensors, where=where):
-        if pair.weight not in base:
-            raise AdapterInvalid(
-                f"the adapter is of another base: it changes {pair.weight}, which this one does not store",
-                where=where,
-                hint=hint,
-            )
-        made: Shape = (adapter.tensors[pair.b][0], adapter.tensors[pair.a][1])
-        if pair.embedding or adapter.config.get("fan_in_fan_out"):
-            made = made[::-1]
-        if made != base[pair.weight]:
-            raise AdapterInvalid(
-                f"the adapter is of another base: {pair.a} and its lora_B make {list(made)}, "
-                f"but {pair.weight} is {list(base[pair.weight])}",
-                where=where,
-                hint=hint,
-            )
+    return _refuse(adapter, f"the adapter is of another base: {what}", hint)
+
+
+def _refuse(adapter: Adapter, what: str, hint: str) -> AdapterInvalid:
+    return AdapterInvalid(what, where=str(adapter.folder), hint=hint)
 
 
 def _read_rank(config: Mapping[str, Any], where: str) -> tuple[int, float]:
@@ -192,17 +384,25 @@ def _check_ranks(
             raise AdapterInvalid(
                 f"{pair.a} is {list(a)}, but {CONFIG_NAME} says r {rank}",
                 where=where,
-                hint="Take both files from the same training run.",
+                hint=_SAME_RUN,
             )
 
 
 def _check_changes_something(pairs: tuple[LoraPair, ...], stored: Mapping[str, StoredTensor], where: str) -> None:
     if len(stored) > 2 * len(pairs):
-        return  # it also replaces whole modules or biases
-    if all(not safetensors_file.read_float32(stored[pair.b]).any() for pair in pairs):
+        return  # it also holds lengths, biases, token rows or whole modules
+    # Training begins with zeros on one side: in B, or in an embedding's A.
+    if not any(_is_filled(stored[pair.b]) and _is_filled(stored[pair.a]) for pair in pairs):
         raise AdapterInvalid(
-            "the adapter changes nothing: lora_B is zero in every module", where=where, hint=_TRAIN_AGAIN
+            "the adapter changes nothing: lora_A or lora_B is zero in every module", where=where, hint=_TRAIN_AGAIN
         )
 
 
+def _is_filled(tensor: StoredTensor) -> bool:
+    return bool(safetensors_file.read_float32(tensor).any())
+
+
 _TRAIN_AGAIN = "Save the adapter again after training it."
+_SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
+_SAVE_EMBEDDINGS = 'Both must be in the adapter: train it with modules_to_save=["embed_tokens", "lm_head"].'
+MERGE_YOURSELF = "Merge it with peft's merge_and_unload, save the result and give that checkpoint instead."

@@ -86,7 +86,7 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
     Raises CheckpointInvalid that names the tensor: an embedding of other sizes, layers missing or too many, and
     for the usual decoders a layer's tensor that is missing or of another shape.
     """
-    embedding = _find_embedding(shapes)
+    embedding = find_embedding(shapes)
     if embedding is None:
         return
     _expect(embedding, shapes[embedding], (dimensions.vocab_size, dimensions.hidden_size), where)
@@ -161,7 +161,8 @@ def _layers(shapes: Shapes, prefix: str) -> tuple[dict[int, dict[str, tuple[int,
     return layers, stem
 
 
-def _find_embedding(shapes: Shapes) -> str | None:
+def find_embedding(shapes: Shapes) -> str | None:
+    """The name of the embedding; None where no tensor is called like one."""
     names = [name for name in shapes for suffix in _EMBEDDINGS if name == suffix or name.endswith(f".{suffix}")]
     # The language model's own embedding has the shortest name; towers for other senses nest theirs deeper.
     return min(names, key=len, default=None)

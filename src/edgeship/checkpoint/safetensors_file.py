@@ -39,7 +39,10 @@ BITS = {
     "F64": 64,
     "C64": 64,
 }
+FLOATS = ("F16", "BF16", "F32", "F64")
+"""The types that are plain numbers."""
 _CHUNK = 1 << 22
+_IN_CACHE = 1 << 16
 _LIMIT = 1e5
 
 
@@ -113,20 +116,49 @@ def read_float32(tensor: StoredTensor) -> npt.NDArray[np.float32]:
 
     Raises CheckpointInvalid for types that are no plain floats.
     """
-    import numpy as np
+    _require_float(tensor)
+    return _widened(tensor.dtype, raw_bits(tensor))
 
-    bits = raw_bits(tensor)
-    if tensor.dtype == "BF16":
-        wide = bits.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-    if tensor.dtype not in ("F16", "F32", "F64"):
-        raise CheckpointInvalid(
-            f"tensor {tensor.name} is stored as {tensor.dtype}, which cannot be read as plain numbers",
-            where=str(tensor.path),
-            hint="Save the checkpoint in bfloat16, float16 or float32.",
-        )
-    return bits.view(f"<f{BITS[tensor.dtype] // 8}").astype(np.float32)
+
+def read_rows(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
+    """Rows `start` to `stop` (of a vector: elements) as float32 [stop - start, ...], in memory of their own.
+
+    They are read, not mapped: the pages of a map that were touched count as the process's memory. Several threads may
+    read at once. Raises CheckpointInvalid for types that are no plain floats, WeightsDamaged that names the tensor for
+    a file that ends too early and for a number that `find_absurd` finds.
+    """
+    _require_float(tensor)
+    rows = tensor.shape[0] if tensor.shape else 1
+    stop = rows if stop is None else stop
+    if not 0 <= start <= stop <= rows:
+        raise IndexError(f"rows {start} to {stop} of {tensor.name}, which has {rows}")
+    width = tensor.count // rows if rows else 0
+    bits = _read_elements(tensor, start * width, (stop - start) * width)
+    index = _first_absurd(tensor.dtype, bits)
+    if index is not None:
+        raise absurd_value(tensor, start * width + index, _as_float(tensor.dtype, int(bits[index])))
+    shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
+    return _widened(tensor.dtype, bits).reshape(shape)
+
+
+def read_bytes(tensor: StoredTensor, start: int, size: int) -> bytes:
+    """At most `size` of a tensor's bytes, from its byte `start` on. Raises WeightsDamaged."""
+    try:
+        with tensor.path.open("rb") as stream:
+            stream.seek(tensor.offset + start)
+            return stream.read(min(size, tensor.nbytes - start))
+    except OSError as error:
+        raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
+
+
+def same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
+    """Whether two tensors agree in type, shape and every byte."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if (one.path, one.offset) == (other.path, other.offset):
+        return True
+    starts = range(0, one.nbytes, _CHUNK)
+    return all(read_bytes(one, at, _CHUNK) == read_bytes(other, at, _CHUNK) for at in starts)
 
 
 def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
@@ -134,6 +166,59 @@ def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
 
     Types that are no plain floats are not looked at.
     """
+    if tensor.dtype not in FLOATS:
+        return None
+    flat = raw_bits(tensor).reshape(-1)
+    index = _first_absurd(tensor.dtype, flat)
+    return None if index is None else (index, _as_float(tensor.dtype, int(flat[index])))
+
+
+def absurd_value(tensor: StoredTensor, index: int, value: float) -> WeightsDamaged:
+    """The error for what `find_absurd` finds."""
+    return WeightsDamaged(
+        f"tensor {tensor.name} holds {value:g} at element {index}: no trained weight looks like that",
+        where=str(tensor.path),
+        hint="Copy or download the file again; if it is the same, the training went wrong.",
+    )
+
+
+def _require_float(tensor: StoredTensor) -> None:
+    if tensor.dtype not in FLOATS:
+        raise CheckpointInvalid(
+            f"tensor {tensor.name} is stored as {tensor.dtype}, which cannot be read as plain numbers",
+            where=str(tensor.path),
+            hint="Save the checkpoint in bfloat16, float16 or float32.",
+        )
+
+
+def _widened(dtype: str, bits: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.float32]:
+    """The floats that these bits are: a copy of those in a file's map; others stay where they lie if they can."""
+    import numpy as np
+
+    if dtype == "BF16":
+        wide = bits.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    mapped = isinstance(bits, np.memmap)
+    return np.asarray(bits).view(f"<f{BITS[dtype] // 8}").astype(np.float32, copy=mapped)
+
+
+def _read_elements(tensor: StoredTensor, first: int, count: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """The bits of `count` elements, flat."""
+    import numpy as np
+
+    width = BITS[tensor.dtype] // 8
+    try:
+        bits = np.fromfile(tensor.path, f"<u{width}", count, offset=tensor.offset + first * width)
+    except OSError as error:
+        raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
+    if bits.size < count:
+        raise _damaged(tensor.path, f"it ends in tensor {tensor.name}")
+    return bits
+
+
+def _first_absurd(dtype: str, flat: npt.NDArray[np.unsignedinteger[Any]]) -> int | None:
+    """Index of the first element that is NaN, infinite or beyond 1e5 in size."""
     import numpy as np
 
     # Without the sign, a float's bits grow with its size, and infinity and NaN come last: one comparison does.
@@ -142,15 +227,11 @@ def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
         "F16": (0x7BFF, 0x7FFF),
         "F32": (int(np.float32(_LIMIT).view(np.uint32)), 0x7FFF_FFFF),
         "F64": (int(np.float64(_LIMIT).view(np.uint64)), 0x7FFF_FFFF_FFFF_FFFF),
-    }.get(tensor.dtype, (0, 0))
-    if not mask:
-        return None
-    flat = raw_bits(tensor).reshape(-1)
-    for start in range(0, flat.size, _CHUNK):
-        sizes = flat[start : start + _CHUNK] & flat.dtype.type(mask)
+    }[dtype]
+    for start in range(0, flat.size, _IN_CACHE):
+        sizes = flat[start : start + _IN_CACHE] & flat.dtype.type(mask)
         if sizes.max() > limit:
-            index = start + int(np.argmax(sizes > limit))
-            return index, _as_float(tensor.dtype, int(flat[index]))
+            return start + int(np.argmax(sizes > limit))
     return None
 
 
