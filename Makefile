@@ -6,23 +6,24 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test quick lint docs bench-ship clean
+.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.build: pyproject.toml constraints.txt
-	@echo "setting up .venv (once; PyTorch for conversion is the largest part)"
+	@echo "setting up .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(INSTALL) '.[build]'
 	@touch $@
 
 .venv/.dev: .venv/.build
-	@$(INSTALL) '.[build,dev]'
+	@echo "adding what tests and checks need (once; PyTorch is the largest part)"
+	@$(INSTALL) '.[build,original,dev]'
 	@touch $@
 
 setup: .venv/.build ## make .venv with all that running and building needs
-setup-dev: .venv/.dev ## the same, with the tools to test and check
+setup-dev: .venv/.dev ## the same, with PyTorch and the tools to test and check
 
 demo: setup ## ship the example model end to end
 	@$(BIN)/edgeship ship examples/triage/checkpoint --eval examples/triage/eval.jsonl --name triage
@@ -41,8 +42,11 @@ lint: setup-dev ## style and types
 docs: setup-dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py
 
-bench-ship: setup ## an installed package against onnxruntime-genai as it comes
+bench-ship: setup-dev ## an installed package against onnxruntime-genai as it comes
 	@$(BIN)/python benchmarks/bench_ship.py
+
+bench-build: setup-dev ## the builder against llama.cpp, onnxruntime-genai and Olive
+	@$(BIN)/python benchmarks/bench_build.py $(ARGS)
 
 clean: ## remove .venv and what benchmarks left
 	rm -rf .venv benchmarks/work

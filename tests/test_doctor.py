@@ -13,7 +13,7 @@ from edgeship.machine import GIB, Machine
 from edgeship.settings import Settings
 
 MACHINE = Machine(4, 2, 16 * GIB, 8 * GIB, "a CPU", "Linux x86_64")
-WHOLE = dict.fromkeys((*doctor.RUN_PACKAGES, *doctor.BUILD_PACKAGES), "1.0") | {
+WHOLE = dict.fromkeys((*doctor.RUN_PACKAGES, *doctor.BUILD_PACKAGES, *doctor.ORIGINAL_PACKAGES), "1.0") | {
     "onnxruntime": "1.31.0",
     "onnxruntime-genai": "0.18.0",
     "torch": "2.13.0+cpu",
@@ -96,9 +96,18 @@ def test_what_running_needs_must_be_there(package: str) -> None:
 
 
 def test_what_building_needs_may_be_missing() -> None:
-    check = only(packages(without=("torch", "onnx")))
-    assert (check.status, check.detail) == ("warning", "missing: onnx, torch")
+    check = only(packages(without=("onnx-ir",)))
+    assert (check.status, check.detail) == ("warning", "missing: onnx-ir")
     assert 'pip install "edgeship[build]"' in (check.hint or "")
+
+
+def test_the_original_is_optional() -> None:
+    assert packages(without=("torch", "transformers")) == []
+    absent = doctor.check_packages({"onnx": "1.0", "peft": "1.0"}.get, has_gpu=False)
+    check = next(check for check in absent if check.name == "packages for the original")
+    assert check.status == "ok"
+    assert "not installed: torch, transformers" in check.detail
+    assert "edgeship[original]" in check.detail
 
 
 @pytest.mark.parametrize("changes", [{"torch": "2.13.0+cu130"}, {"torch": "2.13.0", "nvidia-cuda-runtime": "13.0"}])
@@ -171,6 +180,7 @@ def test_an_examination_has_every_check(settings: Settings, monkeypatch: pytest.
         "Python",
         "packages to run",
         "packages to build",
+        "packages for the original",
         "cores",
         "memory",
         "disk for home",

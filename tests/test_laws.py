@@ -36,9 +36,9 @@ ROOM_OF = {"__main__": "cli", "doctor": "checkpoint", "model_card": "package"} |
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"original"},
-    "transformers": {"original", "build.genai_worker"},
+    "transformers": {"original", "build.genai_worker", "build.olive_worker"},
     "peft": {"original"},
-    "onnxruntime": {"doctor", "build.onnx_model"},
+    "onnxruntime": {"doctor", "build.onnx_model", "build.olive_worker"},
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
     "onnx_ir": {"build.graph", "build.onnx_model"},

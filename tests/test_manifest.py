@@ -19,7 +19,6 @@ from edgeship.manifest import (
     Manifest,
     check_name,
     digest_file,
-    digest_folder,
     parse_ref,
     read,
     verify,
@@ -47,7 +46,8 @@ def manifest(**changes: Any) -> Manifest:
 def package_folder(tmp_path: Path) -> Path:
     (tmp_path / "model.onnx").write_bytes(b"model" * 100)
     (tmp_path / "tokenizer.json").write_bytes(b"{}")
-    write(tmp_path, manifest(files=digest_folder(tmp_path)))
+    files = {name: digest_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json")}
+    write(tmp_path, manifest(files=files))
     return tmp_path
 
 

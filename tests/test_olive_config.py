@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.errors import RecipeInvalid
-from edgeship.olive_config import parse
+from edgeship.errors import PrecisionUnsupported, RecipeInvalid
+from edgeship.olive_config import parse, render
 from edgeship.recipe import Precision, Recipe, RecipeFile
 
 TUTORIAL: dict[str, Any] = {
@@ -112,6 +112,27 @@ def test_older_forms_are_read() -> None:
     assert found.notes[0].startswith("engine.log_severity_level ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", "local_system"),
+        ("int4_op_types_to_quantize", ["MatMul"]),
+        ("int4_nodes_to_exclude", []),
+        (
+            "extra_options",
+            {"hf_remote": False, "hf_token": "false", "filename": "model.onnx", "shared_embeddings": True},
+        ),
+    ],
+)
+def test_what_is_done_anyway_may_be_asked_for(name: str, value: Any) -> None:
+    assert read(changed(f"passes.builder.{name}", value)) == read(TUTORIAL)
+
+
+def test_a_revision_may_stand_among_extra_arguments() -> None:
+    asked = {"extra_args": {"revision": "abc"}}
+    assert read(changed("input_model.load_kwargs", asked)).checkpoint == "models/qwen@abc"
+
+
 def test_a_pinned_revision_goes_with_the_checkpoint() -> None:
     assert read(changed("input_model.load_kwargs", {"revision": "abc"})).checkpoint == "models/qwen@abc"
 
@@ -125,6 +146,14 @@ def test_a_pinned_revision_goes_with_the_checkpoint() -> None:
         ("passes.merge", {"type": "MergeAdapterWeights"}),
         ("input_model.load_kwargs", {"attn_implementation": "eager"}),
         ("systems.gpu", {"type": "LocalSystem", "accelerators": [{"device": "gpu"}]}),
+        ("systems.local_system.hf_token", True),
+        ("cache_config", {"cache_dir": "cache"}),
+        ("enable_shared_cache", False),
+        ("plot_pareto_frontier", True),
+        ("input_model.io_config", {"input_names": ["input_ids"]}),
+        ("input_model.load_kwargs", {"extra_args": {"use_safetensors": True}}),
+        ("passes.builder.evaluator", "speed"),
+        ("passes.builder.extra_options", {"hf_token": "true"}),
     ],
 )
 def test_harmless_fields_are_noted_by_name(path: str, value: Any) -> None:
@@ -151,6 +180,17 @@ def test_quantization_of_fp16_is_noted_as_unused() -> None:
         ("passes.builder.int4_accuracy_level", 2, "passes.builder.int4_accuracy_level"),
         ("passes.builder.exclude_lm_head", True, "passes.builder.exclude_lm_head"),
         ("passes.builder.use_qdq", 1, "passes.builder.use_qdq"),
+        ("passes.builder.use_cuda_bf16", True, "passes.builder.use_cuda_bf16"),
+        ("passes.builder.int4_op_types_to_quantize", ["Gemm"], "passes.builder.int4_op_types_to_quantize"),
+        ("passes.builder.extra_options", {"hf_remote": True}, "passes.builder.extra_options.hf_remote"),
+        ("passes.builder.extra_options", {"num_hidden_layers": 2}, "passes.builder.extra_options.num_hidden_layers"),
+        ("passes.builder.host", "elsewhere", 'passes.builder.host: names no system of this file: "elsewhere"'),
+        ("passes.builder.host", {"type": "Docker"}, "passes.builder.host.type"),
+        (
+            "input_model.load_kwargs",
+            {"extra_args": {"trust_remote_code": True}},
+            "input_model.load_kwargs.extra_args.trust_remote_code",
+        ),
         ("passes.builder.extra_options", "x", "passes.builder.extra_options: must be an object"),
         ("passes.gptq", {"type": "GptqQuantizer"}, "passes.gptq.type"),
         ("passes.second", {"type": "ModelBuilder"}, "2 ModelBuilder passes"),
@@ -207,6 +247,48 @@ def test_what_is_no_workflow_is_refused(text: str, named: str) -> None:
     with pytest.raises(RecipeInvalid, match=named) as caught:
         parse(text, where="olive.json")
     assert caught.value.where == "olive.json"
+
+
+EXPRESSIBLE = st.builds(
+    Recipe,
+    precision=st.just(Precision.INT4),
+    block_size=st.sampled_from([16, 32, 64, 128, 256]),
+    symmetric=st.booleans(),
+    accuracy_level=st.sampled_from([1, 4]),
+    method=st.sampled_from([None, "rtn", "k_quant"]),
+) | st.just(Recipe(precision=Precision.FP32))
+PLACES = st.text(min_size=1, max_size=20)
+
+
+@given(EXPRESSIBLE, PLACES, PLACES | st.none(), PLACES)
+def test_what_is_rendered_is_read_back(recipe: Recipe, model: str, adapter: str | None, output: str) -> None:
+    found = parse(render(recipe, model, adapter, output, "cache"), where="olive.json")
+    assert found.recipe == recipe
+    assert found.checkpoint == model
+    assert found.adapter == (None if adapter is None else Path(adapter))
+    assert found.output == Path(output)
+    expected = ["cache_dir"] if adapter is None else ["passes.merge", "cache_dir"]
+    assert sorted(note.split()[0] for note in found.notes) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "named"),
+    [
+        ({"precision": "fp16"}, PrecisionUnsupported, "fp16"),
+        ({"precision": "int8"}, PrecisionUnsupported, "int8"),
+        ({"precision": "int4", "method": "search"}, RecipeInvalid, "method search"),
+        ({"precision": "int4", "method": "feedback", "calibration": "texts"}, RecipeInvalid, "calibration"),
+        ({"precision": "int4", "bits": 5.0}, RecipeInvalid, "bits"),
+    ],
+)
+def test_what_olive_lacks_is_refused_by_name(fields: dict[str, Any], error: type[Exception], named: str) -> None:
+    with pytest.raises(error, match=named):
+        render(Recipe.model_validate(fields), "model", None, "out")
+
+
+def test_what_fp32_does_not_use_is_no_obstacle() -> None:
+    rendered = render(Recipe(precision=Precision.FP32, method="search"), "model", None, "out")
+    assert json.loads(rendered)["passes"]["builder"].keys() == {"type", "precision", "extra_options"}
 
 
 JSON = st.recursive(

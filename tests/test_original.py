@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from edgeship import child, original
+from edgeship import reference as references
 from edgeship.engine.genai import GenaiEngine
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
-from edgeship.original import ScoredText, predicted_memory_bytes, reference
+from edgeship.original import predicted_memory_bytes, reference
+from edgeship.reference import ScoredText
 from tests import checkpoints
 
 QUESTION = [{"role": "user", "content": "hello world"}]
@@ -57,16 +59,22 @@ def test_missing_libraries(library: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(DependencyMissing, match=f"needs {library}") as caught:
         original._library(library)
-    assert caught.value.hint == "pip install 'edgeship[build]'"
+    assert "pip install 'edgeship[original]'" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"])
-def test_a_damaged_reference(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "reference.npz"
-    path.write_bytes(content)
-    with pytest.raises(ToolFailed, match="cannot be read") as caught:
-        list(original.read_texts(path))
-    assert caught.value.where == str(path)
+@pytest.mark.parametrize(
+    ("gone", "plain", "tuned"), [("peft", True, False), ("torch", False, False), (None, True, True)]
+)
+def test_whether_it_is_installed(gone: str | None, plain: bool, tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> object:
+        if name == "transformers":
+            return object()
+        if name == gone:
+            raise ImportError(name)
+        return object()
+
+    monkeypatch.setattr("importlib.util.find_spec", find)
+    assert (original.is_installed(), original.is_installed(adapter=True)) == (plain, tuned)
 
 
 # --- with the real libraries -----------------------------------------------------------------------
@@ -95,7 +103,7 @@ def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, request: pytes
 
 @pytest.mark.slow
 def test_adapter_template_and_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(original, "LOGITS_BUDGET_BYTES", 10 * checkpoints.VOCAB * 4)
+    monkeypatch.setattr(references, "LOGITS_BUDGET_BYTES", 10 * checkpoints.VOCAB * 4)
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny", template=None)
     adapter = checkpoints.make_adapter(tmp_path / "adapter")
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -57,6 +57,72 @@ def test_the_example_ships_as_a_merged_checkpoint(capsys: pytest.CaptureFixture[
     assert again["package"] == "triage-fp32:1"
 
 
+# Run by Python before anything else where it is found: PyTorch and its like are not there, though they are installed.
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "peft", "safetensors", "accelerate"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_nothing_of_pytorch_is_needed(adapter: bool, tiny: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "absent")}
+    proof = subprocess.run([sys.executable, "-c", "import torch"], env=environment, capture_output=True, check=False)
+    assert b"No module named 'torch'" in proof.stderr
+    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), *LENIENT, "--json"]
+    command += ["--adapter", str(tiny_adapter)] if adapter else []
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["reference"] == "its FP32 build"
+    assert sorted(result["candidates"]) == ["fp16", "fp32", "int4", "int8"]
+    # FP32 beside itself: what was measured once is measured again.
+    assert result["candidates"]["fp32"]["fidelity"]["max_kld_nats"] < 1e-9
+    assert result["candidates"]["fp32"]["fidelity"]["top1_agreement"] == 1.0
+    assert 0 < result["candidates"]["int8"]["fidelity"]["mean_kld_nats"] < 0.1
+    packaged = manifest.read(Path(result["folder"]))
+    assert (packaged.manifest.measurements or {})["reference"] == "its FP32 build"
+    assert "Mean KLD from its FP32 build" in (packaged.folder / "README.md").read_text(encoding="utf-8")
+    refused = subprocess.run(
+        [*command, "--reference", "transformers"], env=environment, capture_output=True, check=False
+    )
+    error = json.loads(refused.stdout)["error"]
+    assert (refused.returncode, error["code"]) == (5, "dependency-missing")
+    assert "edgeship[original]" in error["hint"]
+
+
+def test_both_references_say_the_same(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(tiny), "-p", "int8", "-p", "int4", *LENIENT]
+    results = [ship(capsys, *arguments, "--reference", name)[1] for name in ("transformers", "fp32")]
+    assert [result["reference"] for result in results] == ["the checkpoint in transformers", "its FP32 build"]
+    for precision in ("int8", "int4"):
+        theirs, ours = (result["candidates"][precision]["fidelity"] for result in results)
+        assert ours["positions"] == theirs["positions"]
+        assert ours["mean_kld_nats"] == pytest.approx(theirs["mean_kld_nats"], rel=0.01)
+
+
+def test_recipes_of_one_precision_ship_side_by_side(
+    tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("fp32", "int4-small", "int4-balanced", "int4-best")
+    result = ship(capsys, str(tiny), *(word for name in names for word in ("-p", name)), *LENIENT)[1]
+    sizes = {name: result["candidates"][name]["size_bytes"] for name in names}
+    assert result["chosen"] == min(sizes, key=lambda name: sizes[name])
+    assert [entry.name for entry in cache.entries(settings.cache_dir)] == [f"tiny-{result['chosen']}"]
+    report = json.loads(Path(result["report"]["json"]).read_bytes())
+    assert [(found["label"], found["precision"]) for found in report["candidates"]] == [
+        (name, name.partition("-")[0]) for name in names
+    ]
+
+
 def first_expected() -> str:
     with (EXAMPLE / "eval.jsonl").open(encoding="utf-8") as lines:
         expected: str = json.loads(next(lines))["expected"]
@@ -80,7 +146,7 @@ def test_the_example_ships_as_base_and_adapter(capsys: pytest.CaptureFixture[str
 def test_an_unchanged_ship_installs_nothing_new_and_a_changed_one_does(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(tiny), "--precision", "int4", *LENIENT]
+    arguments = [str(tiny), "--precision", "int4", "--reference", "fp32", *LENIENT]
     first = ship(capsys, *arguments)[1]
     assert (first["package"], first["new"]) == ("tiny-int4:1", True)
     second = ship(capsys, *arguments)[1]

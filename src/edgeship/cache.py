@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeship import machine
 from edgeship import manifest as manifests
-from edgeship.errors import CacheBusy, DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
+from edgeship.errors import DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
@@ -215,16 +215,6 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()
     return chosen
-
-
-def sweep(cache_dir: Path) -> list[Path]:
-    """Deletes what killed processes left behind; returns it. Work that goes on holds its lock and is left alone."""
-    swept: list[Path] = []
-    for folder in _subfolders(cache_dir / ".tmp"):
-        left = list(folder.iterdir())
-        with contextlib.suppress(CacheBusy), _owned(cache_dir, folder.name, silent, 0):
-            swept += left
-    return swept
 
 
 def set_location(settings: Settings, path: Path) -> Path:

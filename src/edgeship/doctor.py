@@ -31,7 +31,8 @@ RUN_PACKAGES = (
     "tomli-w",
     "typer",
 )
-BUILD_PACKAGES = ("onnx", "onnx-ir", "peft", "torch", "transformers")
+BUILD_PACKAGES = ("onnx-ir",)
+ORIGINAL_PACKAGES = ("onnx", "peft", "torch", "transformers")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 CUDA_PARTS = (
     "cuda-toolkit",
@@ -112,6 +113,7 @@ def check_packages(versions: Versions, *, has_gpu: bool) -> list[Check]:
     return [
         _check_part("packages to run", ("onnxruntime", "onnxruntime-genai", *RUN_PACKAGES), versions),
         _check_part("packages to build", BUILD_PACKAGES, versions),
+        _check_original(versions),
         *_check_runtimes(versions),
         *_check_olive(versions),
         *_check_torch(versions, has_gpu),
@@ -129,6 +131,19 @@ def _check_part(name: str, packages: Iterable[str], versions: Versions) -> Check
     fixes = {"onnxruntime": _RUNTIME_FIX, "onnxruntime-genai": _GENAI_FIX}
     fix = fixes.get(missing[0], "pip install edgeship") if len(missing) == 1 else "pip install edgeship"
     return Check(name, "failed", detail, fix)
+
+
+def _check_original(versions: Versions) -> Check:
+    """PyTorch and what goes with it are optional, so they may be missing."""
+    found = {package: versions(package) for package in ORIGINAL_PACKAGES}
+    if None not in found.values():
+        detail = ", ".join(f"{package} {version}" for package, version in found.items())
+    else:
+        missing = ", ".join(package for package, version in found.items() if version is None)
+        detail = (
+            f"not installed: {missing} (optional: edgeship[original], to compare with the checkpoint in transformers)"
+        )
+    return Check("packages for the original", "ok", detail)
 
 
 def _check_runtimes(versions: Versions) -> list[Check]:
@@ -220,7 +235,7 @@ def check_memory(machine: Machine) -> Check:
     if available < GIB:
         return Check("memory", "failed", detail, "Close other programs: even the smallest models need 1 GiB.")
     if available < 4 * GIB:
-        hint = "Small models run. Building one of 0.5 B parameters takes about 5.5 GB: see `edgeship inspect`."
+        hint = "Small models run; what a larger one needs, `edgeship inspect` says."
         return Check("memory", "warning", detail, hint)
     return Check("memory", "ok", detail)
 

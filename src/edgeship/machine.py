@@ -49,6 +49,11 @@ def usable_cores() -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
+def cores_to_use(asked: int | None) -> int:
+    """The cores asked for; by default all that this process may use."""
+    return asked or usable_cores()
+
+
 def free_disk_bytes(folder: Path) -> int:
     """Free space where `folder` is or would be made."""
     import shutil

@@ -133,12 +133,6 @@ def digest_file(path: Path) -> FileDigest:
     return FileDigest(sha256=digest.hexdigest(), size_bytes=path.stat().st_size)
 
 
-def digest_folder(folder: Path) -> dict[str, FileDigest]:
-    """Digests of every file of a package folder except its manifest, by relative POSIX path, sorted."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
-    return {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
-
-
 def write(folder: Path, manifest: Manifest) -> Package:
     """Writes the manifest beside the files it lists; the last act of making a package."""
     temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}.tmp"

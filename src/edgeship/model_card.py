@@ -21,9 +21,9 @@ _MEASURED = (
     ("Threads", ("threads",), "{value}"),
     ("Prefill", ("speed", "prefill_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
     ("Decode", ("speed", "decode_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
-    ("Mean KLD from the original", ("fidelity", "mean_kld_nats"), "{value:.4f} nats"),
-    ("Top-1 agreement with the original", ("fidelity", "top1_agreement"), "{percent:.1f} %"),
-    ("Perplexity, ratio to the original", ("fidelity", "perplexity_ratio"), "{value:.4f}"),
+    ("Mean KLD from {reference}", ("fidelity", "mean_kld_nats"), "{value:.4f} nats"),
+    ("Top-1 agreement with {reference}", ("fidelity", "top1_agreement"), "{percent:.1f} %"),
+    ("Perplexity, ratio to {reference}", ("fidelity", "perplexity_ratio"), "{value:.4f}"),
     ("Evaluation cases", ("evaluation", "cases"), "{value:,}"),
     ("Evaluation pass rate", ("evaluation", "pass_rate"), "{percent:.1f} %"),
 )
@@ -124,12 +124,16 @@ def _measured(measurements: Mapping[str, Any] | None) -> str:
 
 
 def _rows(measurements: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    reference = measurements.get("reference") or "the original"
     for label, path, form in _MEASURED:
         value: Any = measurements
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, int | float):
-            yield label, form.format(value=value, megabytes=value / 1e6, percent=value * 100)
+            yield (
+                label.format(reference=reference),
+                form.format(value=value, megabytes=value / 1e6, percent=value * 100),
+            )
 
 
 def _prompt_format(parts: PromptParts) -> str:

@@ -1,7 +1,8 @@
 """An Olive workflow (JSON) as a Recipe. Every field is honoured, or noted by name, or refused by its JSON path.
 
 A field is noted when leaving it out cannot change the model that comes out, and refused when it could. Paths inside a
-workflow are relative to the working directory, as in Olive.
+workflow are relative to the working directory, as in Olive. `render` goes the other way: what it writes is read back as
+the same recipe, and Olive 0.13 runs it as it is.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgeship.errors import RecipeInvalid
-from edgeship.recipe import Recipe, RecipeFile
+from edgeship.errors import PrecisionUnsupported, RecipeInvalid
+from edgeship.recipe import Precision, Recipe, RecipeFile
 
 CPU = "CPUExecutionProvider"
 
 _NOTED = {
+    "cache_config": "steps are cached by content in edgeship's own folder",
     "cache_dir": "steps are cached by content in edgeship's own folder",
     "clean_cache": "a step is made again when anything that decides it changes",
     "clean_evaluation_cache": "measurements are not cached",
-    "data_configs": "nothing here is calibrated with data",
+    "data_configs": "a ModelBuilder pass reads no data",
+    "enable_shared_cache": "steps are cached by content in edgeship's own folder",
     "evaluate_input_model": "`edgeship ship` compares with the original by itself",
     "evaluator": "`edgeship ship` measures by itself",
     "evaluators": "`edgeship ship` measures by itself",
@@ -32,16 +35,19 @@ _NOTED = {
     "no_artifacts": "nothing but the model is written",
     "ort_log_severity_level": "use --log_level",
     "ort_py_log_severity_level": "use --log_level",
+    "plot_pareto_frontier": "`edgeship ship` draws its own comparison",
     "workflow_id": "a build is named by its content",
 }
 _MODEL_NOTED = {
     "generative": "every model here is",
+    "io_config": "inputs and outputs are those that onnxruntime-genai expects",
     "model_attributes": "read from config.json",
 }
 _LOADING_NOTED = {
     "attn_implementation": "the ONNX graph has attention of its own",
     "device_map": "conversion runs on the CPU",
     "low_cpu_mem_usage": "conversion loads FP32",
+    "max_memory": "conversion runs on the CPU",
     "use_safetensors": "safetensors are always preferred",
 }
 _LOADING_AS_DONE: dict[str, tuple[Any, ...]] = {
@@ -59,19 +65,35 @@ _QUANTIZATION = {
     "algo_config": "method",
 }
 _METHODS = {"default": "rtn", "rtn": "rtn", "k_quant": "k_quant"}
+_ALGORITHMS = {"rtn": "default", "k_quant": "k_quant"}
 # ModelBuilder options with the only values that say what is done here anyway.
 _BUILDER_AS_DONE: dict[str, tuple[Any, ...]] = {
+    "disable_qkv_fusion": (False, None),
     "enable_cuda_graph": (False, None),
+    "enable_webgpu_graph": (False, None),
     "exclude_embeds": (False, None),
     "exclude_lm_head": (False, None),
+    "filename": ("model.onnx", None),
+    "hf_remote": (False, None),
+    "hf_token": ("false", False, None),
     "include_hidden_states": (False, None),
     "int4_nodes_to_exclude": (None, []),
-    "int4_op_types_to_quantize": (None, []),
+    "int4_op_types_to_quantize": (None, [], ["MatMul"]),
     "metadata_only": (False, None),
     "prune_lm_head": (True, None),
+    "shared_embeddings": (True, None),
     "use_8bits_moe": (False, None),
+    "use_cuda_bf16": (False, None),
     "use_qdq": (False, None),
     "use_webgpu_fp32": (False, None),
+}
+_BUILDER_NOTED = {
+    "evaluator": "`edgeship ship` measures by itself",
+    "hf_token": "the Hub account is that of the environment",
+}
+_SYSTEM_NOTED = {
+    "hf_token": "the Hub account is that of the environment",
+    "memory": "use --memory",
 }
 
 
@@ -103,6 +125,83 @@ class _Findings:
         return {}
 
 
+def render(
+    recipe: Recipe,
+    checkpoint_path: Path | str,
+    adapter_path: Path | str | None,
+    output_dir: Path | str,
+    cache_dir: Path | str | None = None,
+) -> str:
+    """The workflow (JSON) by which Olive 0.13 builds the recipe; `parse` reads the recipe back from it.
+
+    A workflow has no place for the recipe's name and builder. Without `cache_dir` Olive uses .olive-cache in the
+    working directory. Raises what `require_expressible` raises.
+    """
+    require_expressible(recipe)
+    model: dict[str, Any] = {"type": "HfModel", "model_path": str(checkpoint_path)}
+    passes: dict[str, Any] = {}
+    if adapter_path is not None:
+        # Without the merge, ModelBuilder leaves the adapter beside each matrix, as two more to multiply by; and the
+        # sum is made in FP32, whatever the base is stored in.
+        model |= {"adapter_path": str(adapter_path), "load_kwargs": {"torch_dtype": "float32"}}
+        passes["merge"] = {"type": "MergeAdapterWeights"}
+    passes["builder"] = {"type": "ModelBuilder", **_pass_options(recipe)}
+    workflow = {
+        "input_model": model,
+        "systems": {
+            "local_system": {
+                "type": "LocalSystem",
+                "accelerators": [{"device": "cpu", "execution_providers": [recipe.provider]}],
+            }
+        },
+        "host": "local_system",
+        "target": "local_system",
+        "passes": passes,
+        "output_dir": str(output_dir),
+    }
+    if cache_dir is not None:
+        workflow["cache_dir"] = str(cache_dir)
+    return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
+
+
+def require_expressible(recipe: Recipe) -> None:
+    """Raises PrecisionUnsupported and RecipeInvalid, by name, for what no workflow can ask of Olive 0.13 on a CPU."""
+    if recipe.precision is Precision.FP16:
+        raise PrecisionUnsupported(
+            "Olive's ModelBuilder has no fp16 for CPUs", hint="Use fp32 or int4, or build without Olive."
+        )
+    if recipe.precision is Precision.INT8:
+        raise PrecisionUnsupported(
+            "Olive's ModelBuilder accepts int8, but onnxruntime-genai 0.14.1 behind it fails on it",
+            hint="Use fp32 or int4, or build without Olive.",
+        )
+    if not recipe.precision.quantized:
+        return
+    lacking = [name for name in ("bits", "calibration") if getattr(recipe, name) is not None]
+    if recipe.method is not None and recipe.method not in _ALGORITHMS:
+        lacking.append(f"method {recipe.method}")
+    if lacking:
+        raise RecipeInvalid(
+            f"Olive's ModelBuilder cannot do {', '.join(lacking)}",
+            hint=f"Leave it out, or build without Olive. Its methods: {', '.join(_ALGORITHMS)}.",
+        )
+
+
+def _pass_options(recipe: Recipe) -> dict[str, Any]:
+    options: dict[str, Any] = {"precision": recipe.precision.value}
+    if recipe.precision.quantized:
+        options |= {
+            "int4_block_size": recipe.block_size,
+            "int4_is_symmetric": recipe.symmetric,
+            "int4_accuracy_level": recipe.accuracy_level,
+        }
+        if recipe.method is not None:
+            options["int4_algo_config"] = _ALGORITHMS[recipe.method]
+    # Logits of the last position only, and no code from the checkpoint: by default the builder does otherwise.
+    options["extra_options"] = {"prune_lm_head": True, "hf_remote": False, "hf_token": "false"}
+    return options
+
+
 def parse(text: str, *, where: str) -> RecipeFile:
     """The recipe of an Olive workflow. Raises RecipeInvalid that lists every fault by its JSON path."""
     workflow = _load(text, where)
@@ -111,8 +210,7 @@ def parse(text: str, *, where: str) -> RecipeFile:
     fields = {key: (key, value) for key, value in workflow.items()}
     fields |= {key: (f"engine.{key}", value) for key, value in engine.items()}
     model = _read_model(fields.pop("input_model", None), found)
-    _read_systems(fields, found)
-    _read_passes(fields, found)
+    _read_systems(fields, _read_passes(fields, found), found)
     if "quantization_config" in fields:
         path, value = fields.pop("quantization_config")
         _read_quantization(found.mapping(value, path), path, found)
@@ -205,7 +303,9 @@ def _read_loading(options: dict[str, Any], path: str, found: _Findings) -> str |
     """The revision, where load_kwargs pins one."""
     revision = None
     for name, value in options.items():
-        if name == "revision" and isinstance(value, str):
+        if name == "extra_args":
+            revision = _read_loading(found.mapping(value or {}, f"{path}.{name}"), f"{path}.{name}", found) or revision
+        elif name == "revision" and isinstance(value, str):
             revision = value
         elif name in _LOADING_NOTED:
             found.note(f"{path}.{name}", _LOADING_NOTED[name])
@@ -215,13 +315,12 @@ def _read_loading(options: dict[str, Any], path: str, found: _Findings) -> str |
     return revision
 
 
-def _read_systems(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
-    """Checks that what the workflow builds for, and where it builds, is this machine's CPU."""
+def _read_systems(fields: dict[str, tuple[str, Any]], hosts: list[tuple[str, Any]], found: _Findings) -> None:
+    """Checks that what the workflow builds for, and where it builds, is this machine's CPU. `hosts`: of passes."""
     path, systems = fields.pop("systems", ("systems", {}))
     systems = found.mapping(systems, path)
     used: dict[str, Any] = {}
-    for role in ("host", "target"):
-        role_path, value = fields.pop(role, (role, None))
+    for role_path, value in (fields.pop("host", ("host", None)), fields.pop("target", ("target", None)), *hosts):
         if isinstance(value, dict):
             used[role_path] = value
         elif isinstance(value, str) and value in systems:
@@ -245,6 +344,8 @@ def _read_system(system: dict[str, Any], path: str, found: _Findings) -> None:
         elif name == "accelerators":
             for index, accelerator in enumerate(value if isinstance(value, list) else [value]):
                 _read_accelerator(found.mapping(accelerator, f"{where}[{index}]"), f"{where}[{index}]", found)
+        elif name in _SYSTEM_NOTED:
+            found.note(where, _SYSTEM_NOTED[name])
         elif value not in (None, {}, []):
             found.refuse(where, "is not known here")
 
@@ -260,21 +361,29 @@ def _read_accelerator(accelerator: dict[str, Any], path: str, found: _Findings) 
                 given = provider[0] if isinstance(provider, list) and provider else provider
                 if given != CPU:
                     found.refuse(f"{path}.execution_providers[{index}]", f"only {CPU} is built for, not {_show(given)}")
+        elif name in _SYSTEM_NOTED:
+            found.note(f"{path}.{name}", _SYSTEM_NOTED[name])
         else:
             found.refuse(f"{path}.{name}", "is not known here")
 
 
-def _read_passes(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
-    """The one ModelBuilder pass; a MergeAdapterWeights pass before it asks for what is done anyway."""
+def _read_passes(fields: dict[str, tuple[str, Any]], found: _Findings) -> list[tuple[str, Any]]:
+    """The one ModelBuilder pass; a MergeAdapterWeights pass before it asks for what is done anyway.
+
+    Returns the hosts that passes name, each with its path.
+    """
     path, passes = fields.pop("passes", ("passes", None))
+    hosts: list[tuple[str, Any]] = []
     if not passes:
         found.refuse(path, "a ModelBuilder pass with a precision is needed")
-        return
+        return hosts
     builders = 0
     for name, value in found.mapping(passes, path).items():
         # Olive lets a name stand for alternatives; with one in the list there is nothing to choose.
         alone = value[0] if isinstance(value, list) and len(value) == 1 else value
-        step = found.mapping(alone, f"{path}.{name}")
+        step = dict(found.mapping(alone, f"{path}.{name}"))
+        if "host" in step:
+            hosts.append((f"{path}.{name}.host", step.pop("host")))
         kind = str(step.get("type", "")).lower()
         if kind == "modelbuilder":
             builders += 1
@@ -287,6 +396,7 @@ def _read_passes(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
         found.refuse(path, f"has {builders} ModelBuilder passes; one can be built at a time")
     if builders == 0:
         found.refuse(path, "has no ModelBuilder pass")
+    return hosts
 
 
 def _read_builder(step: dict[str, Any], path: str, found: _Findings) -> None:
@@ -315,7 +425,11 @@ def _read_quantization(options: Mapping[str, Any], path: str, found: _Findings) 
                 found.refuse(where, f"{_show(value)} is not one of {', '.join(_METHODS)}")
             else:
                 found.honour(_QUANTIZATION[plain], _METHODS[value] if plain == "algo_config" else value, where)
-        elif not _among(value, _BUILDER_AS_DONE.get(name, ())):
+        elif _among(value, _BUILDER_AS_DONE.get(name, ())):
+            continue
+        elif name in _BUILDER_NOTED:
+            found.note(where, _BUILDER_NOTED[name])
+        else:
             known = name in _BUILDER_AS_DONE
             found.refuse(where, f"{_show(value)} cannot be honoured" if known else "is not known here")
 

@@ -1,20 +1,17 @@
-"""The checkpoint as its authors run it (transformers, FP32): the yardstick for everything that is built from it.
+"""The checkpoint as its authors run it (transformers, FP32): a reference for everything that is built from it.
 
-It runs in a child process, so that its memory is returned and its libraries stay out of ours. Logits go to an .npz.
+It runs in a child process, so that its memory is returned and its libraries stay out of ours.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
-import os
 import sys
-import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,58 +22,31 @@ from edgeship.errors import (
     CheckpointInvalid,
     DependencyMissing,
     EdgeshipError,
-    MemoryShort,
     TemplateInvalid,
     ToolFailed,
 )
 from edgeship.progress import Progress, silent
+from edgeship.reference import Reference, ScoredText, do_job, run_child
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-LOGITS_BUDGET_BYTES = 400_000_000
+SOURCE = "the checkpoint in transformers"
 _LIBRARIES_BYTES = 600_000_000
 
 
-@dataclass(frozen=True)
-class ScoredText:
-    """A conversation, and the answer whose tokens are scored; without an answer the conversation's own are."""
-
-    messages: Sequence[Message]
-    answer: str | None = None
+def is_installed(*, adapter: bool = False) -> bool:
+    """Whether all that it needs can be imported; imports none of it."""
+    needed = ("transformers", "torch", "peft") if adapter else ("transformers", "torch")
+    return all(_is_found(name) for name in needed)
 
 
-@dataclass(frozen=True)
-class ReferenceText:
-    """One text that the original read.
-
-    logits: float32 [len(tokens) - first_scored, vocab_size]; row i is what predicts tokens[first_scored + i].
-    """
-
-    tokens: tuple[int, ...]
-    first_scored: int
-    logits: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the original says. The texts are those that the logits' budget held, in the order given; read them lazily.
-
-    conversation_tokens: the prompt's ids of each conversation.
-    texts_skipped: longer than the model's context, or past the budget.
-    """
-
-    path: Path
-    conversation_tokens: tuple[tuple[int, ...], ...]
-    texts_used: int
-    texts_skipped: int
-    peak_memory_bytes: int
-    wall_s: float
-
-    def texts(self) -> Iterator[ReferenceText]:
-        """The texts, one in memory at a time."""
-        return read_texts(self.path)
+def _is_found(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def predicted_memory_bytes(parameters: int) -> int:
@@ -107,76 +77,24 @@ def reference(
     job = {
         "checkpoint": str(checkpoint.absolute()),
         "adapter": str(adapter.absolute()) if adapter else None,
-        "conversations": [[dict(message) for message in messages] for messages in conversations],
-        "texts": [{"messages": [dict(message) for message in text.messages], "answer": text.answer} for text in texts],
-        "out": str(out.absolute()),
         "chat_template": chat_template,
         "allow_pickle": allow_pickle,
         "threads": threads,
-        "budget_bytes": LOGITS_BUDGET_BYTES,
     }
-    try:
-        result = child.run("edgeship.original", job, progress=progress)
-    except child.Died as death:
-        raise _death(death, str(checkpoint)) from death
-    if not out.is_file():
-        raise ToolFailed("the reference run left no logits", where=str(out))
-    return Reference(
-        path=out,
-        conversation_tokens=tuple(tuple(ids) for ids in result["conversation_tokens"]),
-        texts_used=result["texts_used"],
-        texts_skipped=len(texts) - result["texts_used"],
-        peak_memory_bytes=result["peak_memory_bytes"],
-        wall_s=result["wall_s"],
-    )
-
-
-def read_texts(path: Path) -> Iterator[ReferenceText]:
-    """The texts of a reference file, one in memory at a time. Raises ToolFailed where it cannot be read."""
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for index in range(sum(name.startswith("logits_") for name in arrays.files)):
-                yield ReferenceText(
-                    tuple(arrays[f"tokens_{index}"].tolist()),
-                    int(arrays[f"first_scored_{index}"]),
-                    arrays[f"logits_{index}"],
-                )
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
-
-
-def _death(death: child.Died, checkpoint: str) -> EdgeshipError:
-    if death.killed:
-        return MemoryShort(
-            "the reference run was killed, most likely for lack of memory",
-            where=checkpoint,
-            hint="Close other programs, or use a machine with more memory.",
-        )
-    return ToolFailed(f"the reference run {death.how}: {death.last}", where=checkpoint)
+    return run_child("edgeship.original", (SOURCE, "transformers"), job, conversations, texts, out, progress)
 
 
 # --- the child's side ------------------------------------------------------------------------------------------------
 
 
 def run_job(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """The work itself, in this process; what `reference` returns, as JSON values."""
-    start = time.perf_counter()
-    progress("loading the original", 0.0)
-    original = _Original(job)
-    conversations = [original.prompt_ids(messages) for messages in job["conversations"]]
-    used = _write_logits(Path(job["out"]), original, job["texts"], job["budget_bytes"], progress)
-    return {
-        "conversation_tokens": conversations,
-        "texts_used": used,
-        "peak_memory_bytes": child.peak_memory_bytes(),
-        "wall_s": time.perf_counter() - start,
-    }
+    """The work itself, in this process."""
+    progress("loading", 0.0)
+    return do_job(_Original(job), job, progress)
 
 
 class _Original:
-    """The checkpoint in transformers; the model is loaded when it is first asked."""
+    """The checkpoint in transformers, a ReferenceModel; the model is loaded when it is first asked."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._folder: str = job["checkpoint"]
@@ -190,23 +108,21 @@ class _Original:
                 self._folder, local_files_only=True, trust_remote_code=False
             )
 
-    def prompt_ids(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """The ids of a conversation that waits for an answer."""
-        return self._rendered(messages, add_generation_prompt=True)
+    def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        """As apply_chat_template has them."""
+        with _failing(TemplateInvalid, "the chat template does not render", self._folder):
+            found = self._tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self._template,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=True,
+            )
+        return [int(token) for token in found["input_ids"]]
 
-    def text_ids(self, messages: list[dict[str, str]], answer: str | None) -> tuple[list[int], int]:
-        """All ids of a text and the index of the first that is scored.
-
-        After an answer comes the token that the template ends a turn with, where it continues prompt and answer.
-        """
-        prompt = self.prompt_ids(messages)
-        if answer is None:
-            return prompt, 1
-        tokens = prompt + list(self._tokenizer.encode(answer, add_special_tokens=False))
-        turn = {"role": "assistant", "content": answer}
-        whole = self._rendered([*messages, turn], add_generation_prompt=False)
-        ends = whole[: len(tokens)] == tokens
-        return tokens + whole[len(tokens) : len(tokens) + 1] * ends, len(prompt)
+    def answer_ids(self, answer: str) -> list[int]:
+        """The ids of an answer's text."""
+        return list(self._tokenizer.encode(answer, add_special_tokens=False))
 
     @functools.cached_property
     def context_tokens(self) -> int:
@@ -214,7 +130,7 @@ class _Original:
         text_config = self._model.config.get_text_config()
         return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
 
-    def logits(self, tokens: list[int], first_scored: int) -> npt.NDArray[np.float32]:
+    def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
         torch = _library("torch")
         rows = len(tokens) - first_scored + 1
@@ -253,53 +169,14 @@ class _Original:
         plain = self._model.get_base_model() if self._adapter else self._model
         return {"logits_to_keep": rows} if "logits_to_keep" in inspect.signature(plain.forward).parameters else {}
 
-    def _rendered(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-        with _failing(TemplateInvalid, "the chat template does not render", self._folder):
-            found = self._tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=self._template,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=True,
-                return_dict=True,
-            )
-        return [int(token) for token in found["input_ids"]]
-
-
-def _write_logits(
-    out: Path, original: _Original, texts: Sequence[dict[str, Any]], budget_bytes: int, progress: Progress
-) -> int:
-    """Writes an .npz array by array, so that memory holds one text's logits; returns the number of texts."""
-    import numpy as np
-
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    used, left = 0, budget_bytes
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for done, text in enumerate(texts):
-                progress(f"original, {done} of {len(texts)} texts", done / len(texts))
-                tokens, first_scored = original.text_ids(text["messages"], text["answer"])
-                if not first_scored < len(tokens) <= original.context_tokens:
-                    continue
-                logits = original.logits(tokens, first_scored)
-                left -= logits.nbytes
-                if left < 0:
-                    break
-                for name, values in (("tokens", tokens), ("first_scored", first_scored), ("logits", logits)):
-                    with archive.open(f"{name}_{used}.npy", "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, np.asarray(values), allow_pickle=False)
-                used += 1
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return used
-
 
 def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise DependencyMissing(
-            f"the original needs {name}, which cannot be imported: {error}", hint="pip install 'edgeship[build]'"
+            f"the original needs {name}, which cannot be imported: {error}",
+            hint="Run: pip install 'edgeship[original]', or take the FP32 build for it with --reference fp32.",
         ) from error
 
 

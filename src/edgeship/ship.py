@@ -10,42 +10,46 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeship import build as builds
-from edgeship import cache, manifest, original, package, templates
+from edgeship import cache, manifest, original, package, stand_in, templates
 from edgeship import engine as engines
-from edgeship.build import Build
-from edgeship.build.predict import Prediction, check_resources
+from edgeship.build import Build, Plan
+from edgeship.build.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.api import Engine, Message, Sampling
 from edgeship.engine.chat import ask
 from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, UsageError
-from edgeship.machine import free_disk_bytes, this_machine
+from edgeship.machine import cores_to_use, free_disk_bytes, this_machine
 from edgeship.manifest import Package
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, spread
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
-from edgeship.original import Reference, ScoredText
 from edgeship.progress import Progress, silent
-from edgeship.recipe import Precision, Recipe
+from edgeship.recipe import Precision, Recipe, named_recipe
+from edgeship.reference import Reference, ScoredText
 from edgeship.settings import Settings
 from edgeship.version import __version__
 
-# The original's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
+# The reference's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
 REFERENCE_TEXTS = 48
 RECHECKED_ANSWERS = 5
+
+ReferenceChoice = Literal["auto", "transformers", "fp32"]
 
 
 @dataclass(frozen=True)
 class Order:
     """What to ship and when it is good enough.
 
-    name: packages are called name-precision. recipes: the candidates; FP32 among them is the baseline.
+    name: packages are called name-label. recipes: the candidates; FP32 among them is the baseline.
+    reference: what agreement is measured with: the checkpoint in transformers, or its FP32 build, which needs no
+    PyTorch; "auto" takes the first where it is installed.
     question: what the installed package is asked at the end; the eval's first question by default.
     """
 
@@ -53,6 +57,7 @@ class Order:
     name: str
     recipes: tuple[Recipe, ...]
     thresholds: Thresholds
+    reference: ReferenceChoice = "auto"
     eval_file: Path | None = None
     eval_limit: int | None = None
     question: str | None = None
@@ -74,8 +79,9 @@ class Shipped:
 
 @dataclass(frozen=True)
 class _Made:
-    """A candidate on its way: its build, and its package in the work folder."""
+    """A recipe on its way: its build, and its package in the work folder."""
 
+    recipe: Recipe
     build: Build
     package: Package
 
@@ -85,92 +91,136 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
     """
-    cases = preflight(order, settings)
+    order = replace(order, reference=choose_reference(order))
+    cases = preflight(order, settings, progress)
     with work_folder(settings) as work:
-        reference = _reference(order, cases, settings, work, progress)
-        made: dict[Precision, _Made] = {}
+        fp32 = _make(order, _fp32(order), settings, work, progress) if order.reference == "fp32" else None
+        reference = _reference(order, fp32, cases, settings, work, progress)
+        made: dict[str, _Made] = {}
         fidelity: dict[str, Any] | None = None
         for recipe in order.recipes:
-            made[recipe.precision] = _make(order, recipe, settings, work, progress)
+            ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
+            made[recipe.label] = ready or _make(order, recipe, settings, work, progress)
             # With the first, before time goes into the others: all of them read prompts alike.
-            fidelity = fidelity or _check_templates(order, made[recipe.precision], reference, settings, progress)
+            fidelity = fidelity or _check_templates(order, made[recipe.label], reference, settings, progress)
         measured = _measure(order, made, work, settings, progress)
-        choice = choose(
-            {precision: result for precision, result in measured.items() if precision is not Precision.FP32}
-            or dict(measured),
-            measured.get(Precision.FP32),
-            order.thresholds,
-        )
-        report = _report(order, made, measured, choice, fidelity, settings)
+        choice = _choose(order, made, measured)
+        report = _report(order, made, measured, choice, reference, fidelity, settings)
         shipped = Shipped(report, write_report(_report_folder(order, settings), report))
         if choice.chosen is None:
             return shipped
-        installed, new = _install(made[choice.chosen], measured[choice.chosen], choice, settings, progress)
+        chosen, measurement = made[choice.chosen], measured[choice.chosen]
+        installed, new = _install(chosen, measurement, report, settings, progress)
         question = order.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
-        answer = _check(installed, cases, measured[choice.chosen], question, settings, progress)
+        answer = _check(installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
 
-def preflight(order: Order, settings: Settings) -> tuple[EvalCase, ...]:
+def choose_reference(order: Order) -> Literal["transformers", "fp32"]:
+    """What agreement is measured with: what was asked for, else the original where it can run here."""
+    if order.reference != "auto":
+        return order.reference
+    return "transformers" if original.is_installed(adapter=order.checkpoint.adapter is not None) else "fp32"
+
+
+def preflight(order: Order, settings: Settings, progress: Progress = silent) -> tuple[EvalCase, ...]:
     """Everything that can be known before the work starts; returns the evaluation's cases."""
-    for recipe in order.recipes:
-        manifest.check_name(_package_name(order, recipe.precision))
-    if len({recipe.precision for recipe in order.recipes}) < len(order.recipes):
-        raise UsageError("a precision is named twice", hint="Name each candidate once.")
+    labels = [recipe.label for recipe in order.recipes]
+    for label in labels:
+        manifest.check_name(_package_name(order, label))
+    if len(set(labels)) < len(labels):
+        raise UsageError("a candidate is named twice", hint="Name each of them once.")
     template = require_template(order.checkpoint)
     templates.derive_parts(template, order.checkpoint.special_tokens)
     cases = spread(read_evalset(order.eval_file), order.eval_limit) if order.eval_file else ()
     cache.require_writable(settings.cache_dir)
+    plans = [builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)]
+    for remark in dict.fromkeys(remark for plan in plans for remark in plan.notes):
+        progress(f"note: {remark}", None)
     if not order.force_resources:
-        _require_resources(order, settings)
+        _require_resources(order, plans, settings)
     return cases
 
 
-def _require_resources(order: Order, settings: Settings) -> None:
-    """The largest need of all candidates and of the original, and the disk of all candidates together."""
-    plans = [builds.plan(order.checkpoint, recipe, settings).prediction for recipe in order.recipes]
-    need = Prediction(
-        size_bytes=sum(plan.size_bytes for plan in plans),
+def _to_build(order: Order) -> tuple[Recipe, ...]:
+    """The candidates, and before them the FP32 build where it is the reference only."""
+    fp32 = _fp32(order)
+    return order.recipes if order.reference != "fp32" or fp32 in order.recipes else (fp32, *order.recipes)
+
+
+def _fp32(order: Order) -> Recipe:
+    """The recipe of the FP32 build: the candidate's, where one is asked for."""
+    asked = (recipe for recipe in order.recipes if recipe.precision is Precision.FP32)
+    return next(asked, None) or named_recipe("fp32", {}, where="the reference")
+
+
+def _require_resources(order: Order, plans: Sequence[Plan], settings: Settings) -> None:
+    """The largest need of all builds and of the reference, and the disk of all builds together."""
+    predictions = [plan.prediction for plan in plans]
+    if order.reference == "fp32":
+        reference_bytes = predictions[_to_build(order).index(_fp32(order))].run_memory_bytes
+    else:
+        reference_bytes = original.predicted_memory_bytes(order.checkpoint.parameters)
+    need = replace(
+        predictions[0],
+        size_bytes=sum(prediction.size_bytes for prediction in predictions),
         build_peak_memory_bytes=max(
-            original.predicted_memory_bytes(order.checkpoint.parameters),
-            *(plan.build_peak_memory_bytes for plan in plans),
+            reference_bytes, *(prediction.build_peak_memory_bytes for prediction in predictions)
         ),
-        disk_bytes=sum(plan.disk_bytes for plan in plans),
-        run_memory_bytes=max(plan.run_memory_bytes for plan in plans),
+        disk_bytes=sum(prediction.disk_bytes for prediction in predictions),
+        run_memory_bytes=max(prediction.run_memory_bytes for prediction in predictions),
     )
     check_resources(need, this_machine(settings.memory_bytes), free_disk_bytes(settings.home))
 
 
 def _reference(
-    order: Order, cases: Sequence[EvalCase], settings: Settings, work: Path, progress: Progress
+    order: Order,
+    fp32: _Made | None,
+    cases: Sequence[EvalCase],
+    settings: Settings,
+    work: Path,
+    progress: Progress,
 ) -> Reference:
-    """The original's token ids for the template check and its logits for the agreement."""
-    chosen = spread(cases, REFERENCE_TEXTS)
-    texts = [ScoredText(case.conversation, case.expected_text) for case in chosen] or [
-        ScoredText(conversation.messages, None) for conversation in _conversations(order.checkpoint)
+    """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
+    checkpoint, out = order.checkpoint, work / "reference.npz"
+    conversations = [conversation.messages for conversation in _conversations(checkpoint)]
+    texts = [ScoredText(case.conversation, case.expected_text) for case in spread(cases, REFERENCE_TEXTS)] or [
+        ScoredText(messages, None) for messages in conversations
     ]
+    if fp32 is not None:
+        return stand_in.reference(
+            fp32.package.folder,
+            checkpoint.folder,
+            conversations,
+            texts,
+            out,
+            chat_template=require_template(checkpoint),
+            special_tokens=checkpoint.special_tokens,
+            threads=settings.threads,
+            progress=_under("reference", progress),
+        )
     return original.reference(
-        order.checkpoint.folder,
-        order.checkpoint.adapter.folder if order.checkpoint.adapter else None,
-        [conversation.messages for conversation in _conversations(order.checkpoint)],
+        checkpoint.folder,
+        checkpoint.adapter.folder if checkpoint.adapter else None,
+        conversations,
         texts,
-        work / "reference.npz",
-        chat_template=order.checkpoint.chat_template,
-        allow_pickle=order.checkpoint.pickle,
-        threads=_cores(settings),
+        out,
+        chat_template=checkpoint.chat_template,
+        allow_pickle=checkpoint.pickle,
+        threads=cores_to_use(settings.threads),
         progress=_under("original", progress),
     )
 
 
 def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress: Progress) -> _Made:
-    """Builds and packages one candidate in the work folder."""
-    name = _package_name(order, recipe.precision)
+    """Builds and packages one recipe in the work folder."""
+    name = _package_name(order, recipe.label)
     built = builds.build(
         order.checkpoint,
         recipe,
         settings,
-        _under(f"build {recipe.precision}", progress),
-        force_resources=True,  # the preflight has looked at all candidates together
+        _under(f"build {recipe.label}", progress),
+        force_resources=True,  # the preflight has looked at all builds together
     )
     packaged = package.write_package(
         built,
@@ -178,9 +228,9 @@ def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress
         work / name,
         name=name,
         version=cache.next_version(settings.cache_dir, name),
-        cores=_cores(settings),
+        cores=cores_to_use(settings.threads),
     )
-    return _Made(built, packaged)
+    return _Made(recipe, built, packaged)
 
 
 def _check_templates(
@@ -188,26 +238,24 @@ def _check_templates(
 ) -> dict[str, Any]:
     progress("template: comparing token ids", None)
     conversations = _conversations(order.checkpoint)
-    return check_templates(made.package, conversations, reference.conversation_tokens, _cores(settings))
+    return check_templates(made.package, conversations, reference, settings.threads)
 
 
 def check_templates(
-    packaged: Package,
-    conversations: Sequence[templates.Conversation],
-    expected: Sequence[Sequence[int]],
-    threads: int,
+    packaged: Package, conversations: Sequence[templates.Conversation], reference: Reference, threads: int | None
 ) -> dict[str, Any]:
-    """The checkpoint's own token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
+    """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
 
-    expected: the checkpoint's ids, one list a conversation. Raises TemplateMismatch with the first difference.
+    Raises TemplateMismatch with the first difference.
     """
     from edgeship.engine.genai import GenaiEngine
 
     engine = GenaiEngine(packaged.folder, threads)
     parts = package.read_prompt_parts(packaged.folder)
-    ids = {id(conversation.messages): tokens for conversation, tokens in zip(conversations, expected, strict=True)}
+    expected = zip(conversations, reference.conversation_tokens, strict=True)
+    ids = {id(conversation.messages): tokens for conversation, tokens in expected}
     encoders: dict[str, templates.Encoder] = {
-        "checkpoint": lambda messages: ids[id(messages)],
+        reference.reader: lambda messages: ids[id(messages)],
         "edgeship": lambda messages: engine.chat(messages).tokens,
         "onnxruntime-genai": engine.genai_tokens,
         "inference_model.json": lambda messages: engine.encode_with_genai(templates.assemble(parts, messages)),
@@ -226,27 +274,32 @@ def check_templates(
 
 
 def _measure(
-    order: Order, made: Mapping[Precision, _Made], work: Path, settings: Settings, progress: Progress
-) -> dict[Precision, Measurement]:
+    order: Order, made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
+) -> dict[str, Measurement]:
     job = Job(eval_file=order.eval_file, eval_limit=order.eval_limit, reference=work / "reference.npz")
     return {
-        precision: probe(
-            candidate.package.folder,
-            job,
-            threads=_cores(settings),
-            progress=_under(f"measure {precision}", progress),
+        label: probe(
+            candidate.package.folder, job, threads=settings.threads, progress=_under(f"measure {label}", progress)
         )
-        for precision, candidate in made.items()
+        for label, candidate in made.items()
     }
 
 
+def _choose(order: Order, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
+    """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
+    baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
+    others = {label: result for label, result in measured.items() if label != baseline}
+    return choose(others or dict(measured), measured[baseline] if baseline else None, order.thresholds)
+
+
 def _install(
-    candidate: _Made, measurement: Measurement, choice: Choice, settings: Settings, progress: Progress
+    candidate: _Made, measurement: Measurement, report: Report, settings: Settings, progress: Progress
 ) -> tuple[Package, bool]:
     progress(f"install {candidate.package.manifest.name}", None)
+    measurements = {**measurement.summary(), "reference": report.reference}
 
     def finish(folder: Path, version: int) -> Package:
-        return package.stamp(folder, version=version, measurements=measurement.summary(), verdict=choice.verdict())
+        return package.stamp(folder, version=version, measurements=measurements, verdict=report.choice.verdict())
 
     return cache.install(candidate.package.folder, settings.cache_dir, move=True, finish=finish)
 
@@ -264,7 +317,7 @@ def _check(
     faults = manifest.verify(installed)
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
-    engine = engines.load(installed.folder, threads=_cores(settings))
+    engine = engines.load(installed.folder, threads=settings.threads)
     try:
         if measurement.evaluation:
             _require_same_answers(engine, cases, measurement, installed)
@@ -293,14 +346,13 @@ def _require_same_answers(
 
 def _report(
     order: Order,
-    made: Mapping[Precision, _Made],
-    measured: Mapping[Precision, Measurement],
+    made: Mapping[str, _Made],
+    measured: Mapping[str, Measurement],
     choice: Choice,
+    reference: Reference,
     fidelity: dict[str, Any] | None,
     settings: Settings,
 ) -> Report:
-    from dataclasses import asdict
-
     first = next(iter(made.values()))
     chosen = _package_name(order, choice.chosen) if choice.chosen else None
     commands = (
@@ -313,10 +365,11 @@ def _report(
         machine=asdict(this_machine(settings.memory_bytes)),
         tools={"edgeship": __version__, **first.build.tools},
         candidates=tuple(
-            Candidate(precision, candidate.build.recipe.to_key(), measured[precision])
-            for precision, candidate in made.items()
+            Candidate(label, one.recipe.precision, one.build.recipe.to_key(), measured[label])
+            for label, one in made.items()
         ),
         choice=choice,
+        reference=reference.source,
         template_fidelity=fidelity,
         commands=commands,
     )
@@ -362,12 +415,8 @@ def _conversations(checkpoint: Checkpoint) -> Sequence[templates.Conversation]:
     return templates.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 
-def _package_name(order: Order, precision: Precision) -> str:
-    return f"{order.name}-{precision.value}"
-
-
-def _cores(settings: Settings) -> int:
-    return settings.threads or this_machine().cores_usable
+def _package_name(order: Order, label: str) -> str:
+    return f"{order.name}-{label}"
 
 
 def _under(stage: str, progress: Progress) -> Progress:

@@ -17,6 +17,12 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PIECE_BYTES = 4 * 2**20
 
 
+def megabytes(size_bytes: float) -> str:
+    """A size as tables and sentences show it: MB (10^6 bytes), to three figures or better."""
+    value = size_bytes / 1e6
+    return f"{value:.2f} MB" if value < 10 else f"{value:.1f} MB" if value < 100 else f"{value:,.0f} MB"
+
+
 @contextmanager
 def disk_errors(folder: Path, hint: str) -> Iterator[None]:
     """Turns the failures of writing into `folder` into DiskShort and NotWritable; `hint` says where else to write."""

@@ -27,11 +27,11 @@ class Pretended(Weights):
 
     def __init__(self, tensors: Mapping[str, np.ndarray], fail_at: int = -1) -> None:
         self.tensors, self.fail_at = tensors, fail_at
-        self.read: list[str] = []
+        self.names: list[str] = []
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Any:
-        self.read.append(name)
-        if len(self.read) == self.fail_at:
+        self.names.append(name)
+        if len(self.names) == self.fail_at:
             raise KeyboardInterrupt
         return self.tensors[name][start:stop].copy()
 
@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, fail_at: int) -> None:
     second = Pretended(tensors())
     assert written(tmp_path, second) == whole
     sources = {"stacked": "m0", "half": "m2", "norm": "v", "plain": "m3"}
-    assert all(sources[name] not in second.read for name in done)
+    assert all(sources[name] not in second.names for name in done)
 
 
 def test_a_weight_that_was_damaged_since_is_written_again(tmp_path: Path) -> None:
@@ -149,4 +149,4 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert 0 < done < len(layout().weights)
     second = Pretended(tensors())
     assert written(tmp_path, second) == whole
-    assert "m0" not in second.read
+    assert "m0" not in second.names

@@ -64,7 +64,7 @@ def test_int4_goes_around_what_the_builder_cannot_do(
 
 def test_k_quant_with_odd_blocks_is_refused_with_sizes_that_work(checkpoint: Checkpoint, settings: Settings) -> None:
     recipe = Recipe.model_validate({"precision": "int4", "method": "k_quant", "builder": "genai"})
-    with pytest.raises(PrecisionUnsupported, match=r"mlp\.down_proj\.weight has rows of 96") as caught:
+    with pytest.raises(PrecisionUnsupported, match=r"\.weight has rows of (64|96), which make an odd") as caught:
         build.plan(checkpoint, recipe, settings)
     assert "16" in str(caught.value.hint)
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgeship import build
 from edgeship.build import data_file, onnx_model, stream_worker
+from edgeship.build.layout import Matrix
 from edgeship.build.quantize import Scheme
 from edgeship.build.stream import design
 from edgeship.checkpoint import open_checkpoint
@@ -145,9 +146,11 @@ def test_a_budget_goes_to_the_matrices_that_need_it_most(tiny: Path) -> None:
 def test_a_budget_is_kept_and_used(tiny: Path, bits: float) -> None:
     recipe = Recipe(precision=Precision.INT4, block_size=32, bits=bits)
     _, _, layout = design(open_checkpoint(str(tiny)), recipe)
-    matrices = [placed for placed in layout if isinstance(placed.storage, Scheme)]
-    stored = sum(8 * blob.nbytes for placed in matrices for blob in placed.blobs)
-    elements = sum(placed.weight.rows * placed.weight.width for placed in matrices)  # type: ignore[union-attr]
+    stored = elements = 0
+    for placed in layout:
+        if isinstance(placed.weight, Matrix):
+            stored += sum(8 * blob.nbytes for blob in placed.blobs)
+            elements += placed.weight.rows * placed.weight.width
     # The embedding alone is a quarter of this model.
     assert bits - 1.1 < stored / elements <= bits
 
@@ -253,7 +256,13 @@ def test_a_full_disk_leaves_no_half_build(tiny: Path, settings: Settings, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(data_file, "write", full)
-    job = {"step": "stream", "checkpoint": str(tiny), "adapter": None, "chat_template": None, "source": str(tiny)}
+    job: dict[str, Any] = {
+        "step": "stream",
+        "checkpoint": str(tiny),
+        "adapter": None,
+        "chat_template": None,
+        "source": str(tiny),
+    }
     job |= {"recipe": {"precision": "int4"}, "folder": str(settings.home)}
     with pytest.raises(DiskShort):
         stream_worker.work(job, silent)

@@ -220,8 +220,9 @@ def test_build_does_not_replace_a_folder_that_is_no_package(
 
 
 def test_plan_prints_steps_and_builds_nothing(tiny: Path, own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(tiny), "--precision", "fp16", "--plan", "--json"]) == 0
-    plan: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert [(step["name"], step["done"]) for step in plan["steps"]] == [("convert", False), ("halve", False)]
-    assert plan["prediction"]["size_bytes"] > 0
+    for builder, names in (("auto", ["stream"]), ("genai", ["convert", "halve"])):
+        assert main(["build", str(tiny), "--precision", "fp16", "--builder", builder, "--plan", "--json"]) == 0
+        plan: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert [(step["name"], step["done"]) for step in plan["steps"]] == [(name, False) for name in names]
+        assert plan["prediction"]["size_bytes"] > 0
     assert files_under(own_home) == set()

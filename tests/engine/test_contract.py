@@ -137,6 +137,18 @@ def test_score_has_a_row_for_each_token(engine: Engine) -> None:
     assert len(engine.score((7,) * engine.context_tokens)) == engine.context_tokens
 
 
+def test_score_from_a_token_on_has_the_same_rows(engine: Engine) -> None:
+    tokens = engine.encode("how are you today, and tomorrow").tokens
+    whole = engine.score(tokens)
+    for first in (0, 1, 5, len(tokens) - 1):
+        rows = engine.score(tokens, first)
+        assert rows.shape == (len(tokens) - first, engine.vocab_size)
+        assert np.allclose(rows, whole[first:], atol=0.05 * np.ptp(whole))
+    for first in (-1, len(tokens)):
+        with pytest.raises(PromptInvalid, match="is not among"):
+            engine.score(tokens, first)
+
+
 @pytest.mark.parametrize("tokens", [(), (3, -1), (10**6,)])
 def test_impossible_tokens(engine: Engine, tokens: tuple[int, ...]) -> None:
     with pytest.raises(PromptInvalid, match=r"empty|outside the vocabulary"):

@@ -87,9 +87,11 @@ def report(*, answer: str = '{"intent": "refund"}') -> Report:
         machine={"cpu": "made up", "cores_usable": 2, "system": "Linux x86_64"},
         tools={"onnxruntime": "1.31.0", "onnxruntime-genai": "0.18.0"},
         candidates=tuple(
-            Candidate(precision, Recipe(precision=precision).to_key(), found) for precision, found in measured.items()
+            Candidate(precision.value, precision, Recipe(precision=precision).to_key(), found)
+            for precision, found in measured.items()
         ),
-        choice=choose({key: value for key, value in measured.items() if key is not Precision.FP32}, baseline),
+        choice=choose({key.value: value for key, value in measured.items() if key is not Precision.FP32}, baseline),
+        reference="the checkpoint in transformers",
         template_fidelity={"conversations": 8, "mismatches": 0},
         commands=(("Chat with it", "edgeship model run triage"),),
     )

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from edgeship.measure.compare import Thresholds, choose, figures_of_kld, judge, pair
 from edgeship.measure.measurement import Measurement
-from edgeship.recipe import Precision
 from tests.measure.samples import evaluation, fidelity, measurement
 
-FP32, FP16, INT8, INT4 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT4
+FP16, INT8, INT4 = "fp16", "int8", "int4"
 
 
-def passing(passed: int, cases: int = 100) -> Measurement:
-    return measurement(evaluation=evaluation([index < passed for index in range(cases)]))
+def passing(passed: int, cases: int = 100, *, size: int = 1000) -> Measurement:
+    return measurement(size, evaluation=evaluation([index < passed for index in range(cases)]))
 
 
 def agreeing(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Measurement:
@@ -23,15 +22,25 @@ def agreeing(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Measu
 
 
 def test_the_smallest_that_holds_is_chosen_whatever_the_order() -> None:
-    found = choose({FP16: passing(97), INT4: passing(95), INT8: passing(96)}, passing(97))
-    assert found.chosen is INT4
+    found = choose({FP16: passing(97, size=4), INT4: passing(95, size=1), INT8: passing(96, size=2)}, passing(97))
+    assert found.chosen == INT4
     assert list(found.judgements) == [INT4, INT8, FP16]
     assert len(found.reasons) == 1
 
 
+def test_measured_size_decides_and_not_the_name() -> None:
+    several = {"int4-best": passing(97, size=30), "int4": passing(97, size=20), "int8": passing(97, size=10)}
+    found = choose(several, passing(97))
+    assert (found.chosen, list(found.judgements)) == ("int8", ["int8", "int4", "int4-best"])
+    assert found.verdict()["chosen"] == "int8"
+    falling = choose(several | {"int8": passing(80, size=10), "int4": passing(90, size=20)}, passing(97))
+    assert falling.chosen == "int4-best"
+    assert falling.reasons[-1].startswith("INT4-BEST holds: ")
+
+
 def test_the_next_is_taken_where_the_smallest_drops_too_far() -> None:
     found = choose({INT4: passing(94), INT8: passing(95), FP16: passing(97)}, passing(97))
-    assert found.chosen is INT8
+    assert found.chosen == INT8
     assert found.reasons[0].startswith("INT4 does not hold: passes 94.0 % of 100 cases, 3.0 points below FP32's 97.0 %")
     assert found.reasons[1].startswith("INT8 holds: passes 95.0 % of 100 cases")
 
@@ -113,7 +122,7 @@ def test_the_sentence_says_how_they_differ(candidate: list[bool], baseline: list
 
 def test_without_a_baseline_the_minimum_decides() -> None:
     found = choose({INT4: passing(79), INT8: passing(80)}, None)
-    assert found.chosen is INT8
+    assert found.chosen == INT8
     assert "FP32's" not in " ".join(found.reasons)
 
 
@@ -129,7 +138,7 @@ def test_without_an_evaluation_agreement_decides(kld: float, top1: float, holds:
 def test_what_was_not_measured_does_not_hold() -> None:
     found = judge(measurement(), measurement(), Thresholds())
     assert found.holds is False
-    assert found.reasons == ("neither an evaluation nor agreement with the original was measured",)
+    assert found.reasons == ("neither an evaluation nor agreement with a reference was measured",)
 
 
 def test_other_cases_are_not_paired() -> None:
@@ -138,14 +147,14 @@ def test_other_cases_are_not_paired() -> None:
 
 
 def test_thresholds_can_be_changed() -> None:
-    assert choose({INT4: passing(50)}, passing(60), Thresholds(max_drop=0.1, min_pass_rate=0.5)).chosen is INT4
+    assert choose({INT4: passing(50)}, passing(60), Thresholds(max_drop=0.1, min_pass_rate=0.5)).chosen == INT4
 
 
 @given(st.lists(st.integers(0, 100), min_size=4, max_size=4))
 def test_the_choice_is_the_first_judgement_that_holds(counts: Sequence[int]) -> None:
     baseline, *others = (passing(count) for count in counts)
     found = choose(dict(zip((INT8, FP16, INT4), others, strict=True)), baseline)
-    holding = [precision for precision, judgement in found.judgements.items() if judgement.holds]
+    holding = [label for label, judgement in found.judgements.items() if judgement.holds]
     assert found.chosen == (holding[0] if holding else None)
     assert found.reasons
 

@@ -96,11 +96,11 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_vocabulary_is_named() -> None:
-    with pytest.raises(EngineFailed, match=r"the package's logits have the shape 2 x 4, the original's 2 x 3"):
+    with pytest.raises(EngineFailed, match=r"the package's logits have the shape 2 x 4, the reference's 2 x 3"):
         score_logits(np.zeros((2, 3)), np.zeros((2, 4)), np.zeros(2, int))
 
 
-@pytest.mark.parametrize(("whose", "damaged"), [("the original's", 0), ("the package's", 1)])
+@pytest.mark.parametrize(("whose", "damaged"), [("the reference's", 0), ("the package's", 1)])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_named(whose: str, damaged: int, value: float) -> None:
     pair = [np.zeros((3, 4)), np.zeros((3, 4))]

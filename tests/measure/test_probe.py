@@ -16,7 +16,8 @@ from edgeship.engine.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 from edgeship.errors import EngineFailed, EvalInvalid
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
-from edgeship.original import ScoredText, reference
+from edgeship.original import reference
+from edgeship.reference import ScoredText
 
 SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine="scripted")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise on Windows")

@@ -15,7 +15,6 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.report import (
     Candidate,
     Report,
-    megabytes,
     render_html,
     render_markdown,
     slice_table,
@@ -61,11 +60,11 @@ class Page(HTMLParser):
 
 def bare_report() -> Report:
     """One precision, of which only size and speed are known."""
-    measured = {Precision.INT4: measurement()}
     return replace(
         report(),
-        candidates=(Candidate(Precision.INT4, {}, measured[Precision.INT4]),),
-        choice=choose(measured, None),
+        candidates=(Candidate("int4", Precision.INT4, {}, measurement()),),
+        choice=choose({"int4": measurement()}, None),
+        reference=None,
         template_fidelity=None,
         commands=(),
     )
@@ -77,10 +76,10 @@ def test_the_table() -> None:
     assert all(len(row) == len(table.header) for row in table.rows)
     int8 = dict(zip(table.header, table.rows[2], strict=True))
     assert int8 == {
-        "precision": "int8",
-        "size MB": "494",
+        "recipe": "int8",
+        "size": "494 MB",
         "vs FP32": "0.25",
-        "memory MB": "1,976",
+        "memory": "1,976 MB",
         "prefill tok/s": "170",
         "decode tok/s": "77.8",
         "mean KLD": "0.0021",
@@ -88,16 +87,16 @@ def test_the_table() -> None:
         "eval pass %": "96.2 [93.6, 97.8]",
         "holds": "yes, chosen",
     }
-    assert [row[-1] for row in table.rows] == ["reference", "yes", "yes, chosen", "no"]
+    assert [row[-1] for row in table.rows] == ["baseline", "yes", "yes, chosen", "no"]
 
 
 def test_the_table_of_what_was_not_measured() -> None:
     (row,) = table_rows(bare_report()).rows
     assert dict(zip(table_rows(bare_report()).header, row, strict=True)) == {
-        "precision": "int4",
-        "size MB": "0.00",
+        "recipe": "int4",
+        "size": "0.00 MB",
         "vs FP32": "–",
-        "memory MB": "0.00",
+        "memory": "0.00 MB",
         "prefill tok/s": "170",
         "decode tok/s": "50.0",
         "mean KLD": "–",
@@ -105,13 +104,6 @@ def test_the_table_of_what_was_not_measured() -> None:
         "eval pass %": "–",
         "holds": "no",
     }
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "text"), [(3_456_789, "3.46"), (34_567_890, "34.6"), (345_678_900, "346"), (3_456_789_000, "3,457")]
-)
-def test_megabytes(size_bytes: int, text: str) -> None:
-    assert megabytes(size_bytes) == text
 
 
 def test_slices_are_shown_where_there_are_several() -> None:
@@ -134,7 +126,7 @@ def test_the_files(tmp_path: Path) -> None:
     assert values["schema_version"] == 1
     assert values["verdict"] == made.choice.verdict()
     for candidate, raw in zip(made.candidates, values["candidates"], strict=True):
-        assert raw["precision"] == candidate.precision.value
+        assert (raw["label"], raw["precision"]) == (candidate.label, candidate.precision.value)
         assert Measurement.from_dict(raw["measurement"]) == candidate.measurement
         # The figures can be computed again from the single answers.
         records = raw["measurement"]["evaluation"]["records"]
@@ -216,20 +208,20 @@ def test_nothing_failed_is_no_section() -> None:
     perfect = measurement(evaluation=evaluation([True] * 4), fidelity=fidelity())
     made = replace(
         report(),
-        candidates=(Candidate(Precision.FP32, {}, perfect), Candidate(Precision.INT4, {}, perfect)),
-        choice=choose({Precision.INT4: perfect}, perfect),
+        candidates=(Candidate("fp32", Precision.FP32, {}, perfect), Candidate("int4", Precision.INT4, {}, perfect)),
+        choice=choose({"int4": perfect}, perfect),
     )
     assert "Cases that" not in render_html(made)
 
 
 def test_charts_have_one_zero_and_one_scale() -> None:
     made = report()
-    drawn = charts([(one.precision, one.measurement) for one in made.by_bits], made.choice.chosen)
+    drawn = charts([(one.label, one.measurement) for one in made.by_size], made.choice.chosen, made.reference)
     assert [chart.title for chart in drawn] == [
         "Size",
         "Decode speed",
         "Evaluation, cases passed",
-        "Mean KLD from the original",
+        "Mean KLD from the checkpoint in transformers",
     ]
     size = drawn[0]
     assert [bar.width for bar in size.bars] == pytest.approx([BAR_WIDTH / part for part in (1, 2, 4, 8)], abs=0.1)
@@ -242,5 +234,29 @@ def test_charts_have_one_zero_and_one_scale() -> None:
 
 
 def test_a_chart_of_zeros_is_drawn() -> None:
-    (*_, kld) = charts([(Precision.FP32, measurement(fidelity=fidelity(0.0, 1.0)))], None)
-    assert (kld.title, kld.bars[0].width) == ("Mean KLD from the original", 0.0)
+    (*_, kld) = charts([("fp32", measurement(fidelity=fidelity(0.0, 1.0)))], None)
+    assert (kld.title, kld.bars[0].width) == ("Mean KLD from the reference", 0.0)
+
+
+@pytest.mark.parametrize("reference", ["the checkpoint in transformers", "its FP32 build"])
+def test_every_form_says_what_agreement_was_measured_with(reference: str, tmp_path: Path) -> None:
+    paths = write_report(tmp_path, replace(report(), reference=reference))
+    assert json.loads(paths.json.read_text(encoding="utf-8"))["reference"] == reference
+    assert f"**Reference.** What agreement is measured with: {reference}" in paths.markdown.read_text(encoding="utf-8")
+    html = paths.html.read_text(encoding="utf-8")
+    assert f"Mean KLD from {reference}" in html
+    assert f"<dt>Reference</dt><dd>{reference}</dd>" in html
+
+
+def test_recipes_of_one_precision_stand_side_by_side() -> None:
+    made = report()
+    fp32, _, _, int4 = made.candidates
+    several = [
+        replace(int4, label=f"int4-{name}", measurement=measurement(size)) for name, size in (("a", 3), ("b", 5))
+    ]
+    made = replace(made, candidates=(*several, fp32))
+    assert [row[0] for row in table_rows(made).rows] == ["fp32", "int4-b", "int4-a"]
+    # A long label moves the bars to the right, and none of it out of the picture.
+    (size, *_) = charts([("int4-balanced", measurement())], None)
+    assert size.label_width > 100
+    assert "INT4-B" in Page(render_html(made)).text

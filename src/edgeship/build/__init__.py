@@ -10,6 +10,7 @@ from edgeship import machine
 from edgeship.build import steps as steps_on_disk
 from edgeship.build.families import FAMILIES
 from edgeship.build.genai import GenaiBuilder
+from edgeship.build.olive import OliveBuilder
 from edgeship.build.planning import Plan, Step, Task, make_steps
 from edgeship.build.predict import Prediction, check_resources
 from edgeship.build.stream import StreamBuilder
@@ -66,7 +67,7 @@ class Builder(Protocol):
         ...
 
 
-BUILDERS: dict[str, Builder] = {"stream": StreamBuilder(), "genai": GenaiBuilder()}
+BUILDERS: dict[str, Builder] = {"stream": StreamBuilder(), "genai": GenaiBuilder(), "olive": OliveBuilder()}
 AUTO = "auto"
 
 

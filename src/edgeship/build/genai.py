@@ -28,7 +28,6 @@ ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
     "NemotronForCausalLM",
-    "OlmoForCausalLM",
     "Phi3ForCausalLM",
     "PhiForCausalLM",
     "Qwen2ForCausalLM",
@@ -37,7 +36,9 @@ ARCHITECTURES = (
 )
 """Text models of which a small random one was built with builder 0.18 and transformers 5.23, in FP32 and INT4.
 
-Gemma 3 (nested rope_parameters), GPT-OSS and the Granite hybrids are in the builder's source but fail there.
+Gemma 3 (nested rope_parameters), GPT-OSS and the Granite hybrids are in the builder's source but fail there; what it
+makes of OLMo 1 is off by 3 to 9 % of the logits' range. Phi and Nemotron are off by up to 1 %, which `ship` measures
+and judges.
 """
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
@@ -107,7 +108,7 @@ def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
         "convert",
         detail,
         {"precision": precision.value, "options": sorted(options)},
-        tool_versions(*TOOLS),
+        tool_versions(*TOOLS, extra="original"),
         make,
     )
 

@@ -113,8 +113,8 @@ def _plain(value: object) -> object:
     raise TypeError(f"a step's key cannot hold {value!r}: only plain JSON values keep their meaning")
 
 
-def tool_versions(*packages: str) -> dict[str, str]:
-    """Versions of installed packages. Raises DependencyMissing that names every absent one."""
+def tool_versions(*packages: str, extra: str = "build") -> dict[str, str]:
+    """Versions of installed packages. Raises DependencyMissing that names every absent one, and the extra with them."""
     versions, missing = {}, []
     for package in packages:
         try:
@@ -124,6 +124,6 @@ def tool_versions(*packages: str) -> dict[str, str]:
     if missing:
         raise DependencyMissing(
             f"a build needs {', '.join(missing)}, which this environment lacks",
-            hint="Run: pip install 'edgeship[build]'",
+            hint=f"Run: pip install 'edgeship[{extra}]'",
         )
     return versions

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeship import settings
 from edgeship.checkpoint import Checkpoint, inspection, open_checkpoint
-from edgeship.cli.output import megabytes, note, print_json, print_pairs, print_table
-from edgeship.errors import ResourceError
+from edgeship.cli.output import note, print_json, print_pairs, print_table
+from edgeship.errors import EdgeshipError, ResourceError, UsageError
+from edgeship.storage import megabytes
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which checkpoint, and how to read it."""
+    """Which checkpoint, and how to read it. checkpoint: None where none was given."""
 
-    checkpoint: str
+    checkpoint: str | None
     adapter: Path | None = None
     revision: str | None = None
     chat_template: Path | None = None
     allow_pickle: bool = False
 
     def open(self) -> Checkpoint:
-        """The checkpoint, checked."""
+        """The checkpoint, checked. Raises UsageError where there is none, and what `open_checkpoint` raises."""
+        if self.checkpoint is None:
+            raise UsageError("no checkpoint is given", hint="Give a folder or a Hub id; see --help.")
         return open_checkpoint(
             self.checkpoint,
             adapter=self.adapter,
@@ -56,12 +59,19 @@ def doctor(*, cache_dir: Path | None, memory: str | None, as_json: bool) -> int:
 def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
     """Describes a checkpoint and what each precision of it would need."""
     checkpoint = source.open()
-    facts, needs = inspection(checkpoint), _needs(checkpoint, memory)
+    facts = inspection(checkpoint)
+    try:
+        needs = _needs(checkpoint, memory)
+    except EdgeshipError as error:  # that it cannot be built is a finding, and no reason not to describe it
+        note(f"cannot be built: {error.what}. {error.hint or ''}".rstrip())
+        needs = []
     if as_json:
         print_json(facts | {"precisions": needs})
         return 0
     shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
     print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
+    if not needs:
+        return 0
     print()
     rows = [
         [
@@ -80,20 +90,24 @@ def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
 
 
 def _needs(checkpoint: Checkpoint, memory: str | None) -> list[dict[str, Any]]:
-    from edgeship.build.predict import predict
+    """Predictions for each precision, by the builder that would build it."""
+    from edgeship import build as builds
     from edgeship.machine import this_machine
     from edgeship.recipe import Precision, Recipe
 
     machine = this_machine(settings.resolve(memory=memory).memory_bytes)
     needs = []
     for precision in Precision:
-        prediction = predict(checkpoint, Recipe(precision=precision))
+        # Not a whole plan: its keys would read all weights.
+        recipe, _ = builds.choose_builder(checkpoint, Recipe(precision=precision))
+        builder = builds.BUILDERS[recipe.builder]
+        builder.check(checkpoint, recipe)
+        prediction = builder.predict(checkpoint, recipe)
         needs.append(
             {
                 "precision": precision.value,
-                "size_bytes": prediction.size_bytes,
-                "build_peak_memory_bytes": prediction.build_peak_memory_bytes,
-                "run_memory_bytes": prediction.run_memory_bytes,
+                "builder": recipe.builder,
+                **asdict(prediction),
                 "builds_here": prediction.build_peak_memory_bytes <= machine.memory_available_bytes,
                 "runs_here": prediction.run_memory_bytes <= machine.memory_available_bytes,
             }

@@ -1,36 +1,67 @@
-"""`build` and `ship`: from a checkpoint to a package."""
+"""`build`, `ship` and `olive-config`: from a checkpoint to a package, or to a workflow that Olive runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeship import settings
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.cli.look import Source
-from edgeship.cli.output import megabytes, note, print_json, print_table, telling
-from edgeship.errors import PrecisionUnsupported, UsageError
-from edgeship.recipe import Recipe, RecipeFile, make_recipe
+from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.errors import NotWritable, PrecisionUnsupported, UsageError
+from edgeship.recipe import RECIPES, Precision, Recipe, RecipeFile, make_recipe, named_recipe
 from edgeship.recipe_file import read_recipe_file
+from edgeship.storage import megabytes
+
+if TYPE_CHECKING:
+    from edgeship.build import Plan
+    from edgeship.ship import ReferenceChoice, Shipped
 
 EXIT_NONE_HOLDS = 1
+FP32_BITS = 32
+_COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What to change of a recipe; None where an option was not given.
+
+    bits: average bits a weight; budget: the same as a part of FP32's.
+    """
+
+    block_size: int | None = None
+    asymmetric: bool = False
+    method: str | None = None
+    bits: float | None = None
+    budget: float | None = None
+    calibrate: Path | None = None
+    builder: str | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of a Recipe that were given. Raises UsageError where two of them contradict each other."""
+        if self.bits is not None and self.budget is not None:
+            raise UsageError("--bits and --budget are both given", hint="A budget of 0.15 is 4.8 bits: give one.")
+        given = {
+            "block_size": self.block_size,
+            "symmetric": False if self.asymmetric else None,
+            "method": self.method,
+            "bits": FP32_BITS * self.budget if self.budget is not None else self.bits,
+            "calibration": self.calibrate,
+            "builder": self.builder,
+        }
+        return {key: value for key, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class BuildRequest:
     """What `build` was asked for; None where an option was not given."""
 
-    checkpoint: str | None
+    source: Source
     both: bool = False
-    adapter: Path | None = None
-    revision: str | None = None
-    chat_template: Path | None = None
-    allow_pickle: bool = False
     precision: str | None = None
-    block_size: int | None = None
-    asymmetric: bool = False
-    method: str | None = None
+    options: RecipeOptions = field(default_factory=RecipeOptions)
     config: Path | None = None
     output: Path | None = None
     name: str | None = None
@@ -50,17 +81,20 @@ def build(request: BuildRequest, *, plan_only: bool, memory: str | None, quiet: 
     checkpoint = _open(request, order)
     require_template(checkpoint)
     name, output = _name_and_output(request, order, checkpoint)
+    planned = builds.plan(checkpoint, order.recipe, current)
     if plan_only:
-        return _print_plan(builds.plan(checkpoint, order.recipe, current), as_json=as_json)
+        return _print_plan(planned, as_json=as_json)
+    for remark in planned.notes:
+        note(f"note: {remark}")
     from edgeship import package
-    from edgeship.machine import usable_cores
+    from edgeship.machine import cores_to_use
 
     package.require_free(output)
     with telling(quiet=quiet) as progress:
         built = builds.build(checkpoint, order.recipe, current, progress, force_resources=request.force)
         progress("package", None)
         made = package.write_package(
-            built, checkpoint, output, name=name, version=1, cores=current.threads or usable_cores()
+            built, checkpoint, output, name=name, version=1, cores=cores_to_use(current.threads)
         )
     facts: dict[str, Any] = {
         "package": made.manifest.ref,
@@ -87,32 +121,21 @@ def _recipe_file(request: BuildRequest) -> RecipeFile:
             f"device {request.device!r} with {request.provider!r} cannot be built for yet",
             hint="Leave --device and --provider out, or say cpu and CPUExecutionProvider.",
         )
-    given = {
-        "precision": request.precision,
-        "block_size": request.block_size,
-        "symmetric": False if request.asymmetric else None,
-        "method": request.method,
-    }
-    options = {key: value for key, value in given.items() if value is not None}
+    changes = request.options.changes()
     if request.config is None:
-        return RecipeFile(recipe=make_recipe({"precision": "int4"} | options, where="command line"))
+        return RecipeFile(recipe=named_recipe(request.precision or "int4", changes, where=_COMMAND_LINE))
     order = read_recipe_file(request.config)
-    merged = order.recipe.model_dump(mode="json") | options
-    return order.model_copy(update={"recipe": make_recipe(merged, where="command line")})
+    named = {"name": request.precision, **RECIPES[request.precision]} if request.precision else {}
+    merged = order.recipe.model_dump() | named | changes
+    return order.model_copy(update={"recipe": make_recipe(merged, where=_COMMAND_LINE)})
 
 
 def _open(request: BuildRequest, order: RecipeFile) -> Checkpoint:
     if request.both:
         raise UsageError("CHECKPOINT and --model_name_or_path are both given", hint="Give one of them.")
-    source = request.checkpoint or order.checkpoint
-    if source is None:
-        raise UsageError("no checkpoint is given", hint="edgeship build CHECKPOINT --precision int4")
-    return Source(
-        source,
-        request.adapter or order.adapter,
-        request.revision,
-        request.chat_template,
-        request.allow_pickle,
+    source = request.source
+    return replace(
+        source, checkpoint=source.checkpoint or order.checkpoint, adapter=source.adapter or order.adapter
     ).open()
 
 
@@ -120,39 +143,27 @@ def _name_and_output(request: BuildRequest, order: RecipeFile, checkpoint: Check
     from edgeship.manifest import check_name
 
     output = request.output or order.output
-    fallback = output.name if output else f"{checkpoint.name}-{order.recipe.precision.value}"
+    fallback = output.name if output else f"{checkpoint.name}-{order.recipe.label}"
     name = check_name(request.name or fallback)
     return name, (output or Path("models") / name)
 
 
-def _print_plan(plan: Any, *, as_json: bool) -> int:
-    prediction = plan.prediction
+def _print_plan(plan: Plan, *, as_json: bool) -> int:
+    needs = plan.prediction
     if as_json:
-        steps = [
-            {
-                "name": step.name,
-                "key": step.key,
-                "done": step.done,
-                "needs": step.needs,
-                "detail": step.detail,
-            }
-            for step in plan.steps
-        ]
-        needs = {
-            "size_bytes": prediction.size_bytes,
-            "build_peak_memory_bytes": prediction.build_peak_memory_bytes,
-            "disk_bytes": prediction.disk_bytes,
-            "run_memory_bytes": prediction.run_memory_bytes,
-        }
-        print_json({"steps": steps, "prediction": needs})
+        shown = ("name", "key", "done", "needs", "detail")
+        steps = [{key: getattr(step, key) for key in shown} for step in plan.steps]
+        print_json({"steps": steps, "prediction": asdict(needs), "notes": plan.notes})
         return 0
     rows = [[step.name, "done" if step.done else "to do", step.key[:12], step.detail] for step in plan.steps]
     print_table(["STEP", "STATE", "KEY", "WHAT"], rows)
     print(
-        f"predicted: {megabytes(prediction.size_bytes)} of model, "
-        f"{megabytes(prediction.build_peak_memory_bytes)} of memory at the most, "
-        f"{megabytes(prediction.disk_bytes)} of disk"
+        f"predicted: {megabytes(needs.size_bytes)} of model, "
+        f"{megabytes(needs.build_peak_memory_bytes)} of memory at the most, "
+        f"{megabytes(needs.disk_bytes)} of disk" + (f", about {needs.time_s:.0f} s" if needs.time_s else "")
     )
+    for remark in plan.notes:
+        print(f"note: {remark}")
     return 0
 
 
@@ -160,18 +171,13 @@ def _print_plan(plan: Any, *, as_json: bool) -> int:
 class ShipRequest:
     """What `ship` was asked for."""
 
-    checkpoint: str
-    adapter: Path | None
-    revision: str | None
-    chat_template: Path | None
-    allow_pickle: bool
+    source: Source
     eval_file: Path | None
     eval_limit: int | None
     name: str | None
     precisions: tuple[str, ...]
-    block_size: int | None
-    asymmetric: bool
-    method: str | None
+    options: RecipeOptions
+    reference: ReferenceChoice
     max_drop: float
     min_pass_rate: float
     max_mean_kld: float
@@ -193,19 +199,19 @@ def ship(
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if request.name is not None:
         check_name(request.name)
-    checkpoint = Source(
-        request.checkpoint, request.adapter, request.revision, request.chat_template, request.allow_pickle
-    ).open()
+    recipes = tuple(_candidate(name, request.options) for name in request.precisions)
+    checkpoint = request.source.open()
     order = Order(
         checkpoint=checkpoint,
         name=request.name or checkpoint.name,
-        recipes=tuple(_recipe(request, precision) for precision in request.precisions),
+        recipes=recipes,
         thresholds=Thresholds(
             max_drop=request.max_drop,
             min_pass_rate=request.min_pass_rate,
             max_mean_kld_nats=request.max_mean_kld,
             min_top1_agreement=request.min_top1,
         ),
+        reference=request.reference,
         eval_file=request.eval_file,
         eval_limit=request.eval_limit,
         question=request.ask,
@@ -221,17 +227,17 @@ def ship(
     return 0 if shipped.package else EXIT_NONE_HOLDS
 
 
-def _recipe(request: ShipRequest, precision: str) -> Recipe:
-    values: dict[str, Any] = {"precision": precision}
-    recipe = make_recipe(values, where="command line")
-    if recipe.precision.quantized:
-        values |= {"block_size": request.block_size} if request.block_size else {}
-        values |= {"symmetric": False} if request.asymmetric else {}
-        values |= {"method": request.method} if request.method else {}
-    return make_recipe(values, where="command line")
+def _candidate(name: str, options: RecipeOptions) -> Recipe:
+    """A recipe with the options that mean something to its precision, since they are given once for all candidates."""
+    changes = options.changes()
+    plain = named_recipe(name, {}, where=_COMMAND_LINE)
+    meant = set(changes) if plain.precision.quantized else {"builder"}
+    if plain.precision is not Precision.INT4:
+        meant -= {"bits"}
+    return named_recipe(name, {key: changes[key] for key in changes if key in meant}, where=_COMMAND_LINE)
 
 
-def _shipped_dict(shipped: Any) -> dict[str, Any]:
+def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
     report = shipped.report
     return {
         "holds": report.choice.holds,
@@ -240,7 +246,8 @@ def _shipped_dict(shipped: Any) -> dict[str, Any]:
         "folder": str(shipped.package.folder) if shipped.package else None,
         "new": shipped.new,
         "verdict": report.choice.verdict(),
-        "candidates": {candidate.precision.value: candidate.measurement.summary() for candidate in report.candidates},
+        "reference": report.reference,
+        "candidates": {candidate.label: candidate.measurement.summary() for candidate in report.candidates},
         "report": {
             "html": str(shipped.paths.html),
             "json": str(shipped.paths.json),
@@ -251,7 +258,7 @@ def _shipped_dict(shipped: Any) -> dict[str, Any]:
     }
 
 
-def _print_shipped(shipped: Any) -> None:
+def _print_shipped(shipped: Shipped) -> None:
     from edgeship.measure.report import table_rows
 
     report = shipped.report
@@ -272,3 +279,25 @@ def _print_shipped(shipped: Any) -> None:
     print(f"> {shipped.question}\n{shipped.answer}\n")
     for purpose, command in report.commands:
         print(f"{purpose + ':':10} {command}")
+
+
+def olive_config(source: Source, name: str, output: Path | None, *, as_json: bool) -> int:
+    """Writes an Olive workflow that builds the recipe, or prints it."""
+    from edgeship import olive_config as workflows
+
+    assert source.checkpoint is not None
+    recipe = named_recipe(name, {}, where=_COMMAND_LINE)
+    built = f"models/{source.open().name}-{recipe.label}"
+    text = workflows.render(recipe, source.checkpoint, source.adapter, built)
+    if output is None:
+        print(text.rstrip("\n"))
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NotWritable(f"the workflow cannot be written: {error.strerror or error}", where=str(output)) from error
+    if as_json:
+        print_json({"workflow": str(output)})
+    else:
+        print(f"wrote {output}\nbuild: edgeship build --config {output}")
+    return 0

@@ -12,6 +12,8 @@ from typing import Any
 
 from edgeship.progress import Progress, silent
 
+REPEAT_S = 10.0
+
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
@@ -53,15 +55,9 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def megabytes(count_bytes: float) -> str:
-    """Bytes in MB (10^6), with enough digits for small models."""
-    value = count_bytes / 1e6
-    return f"{value:,.1f} MB" if value < 100 else f"{value:,.0f} MB"
-
-
 @contextmanager
 def telling(*, quiet: bool = False) -> Iterator[Progress]:
-    """Progress on stderr: one live line on a terminal, a line for each new step elsewhere."""
+    """Progress on stderr: one live line on a terminal, elsewhere a line for each new step and now and then."""
     if quiet:
         yield silent
     elif sys.stderr.isatty():
@@ -85,7 +81,7 @@ def _live() -> Iterator[Progress]:
             nonlocal last
             if _kind(message) != _kind(last):
                 if last:
-                    bar.console.print(f"[dim]  {_escape(last)}[/dim]")
+                    bar.console.print(f"[dim]  {_escape(_past(last))}[/dim]")
                 bar.reset(task, total=None)
             last = message
             bar.update(task, description=_escape(message))
@@ -96,8 +92,13 @@ def _live() -> Iterator[Progress]:
 
 
 def _kind(message: str) -> str:
-    """What a message is about: counting on is no news."""
-    return re.sub(r"\d+", "#", message)
+    """What a message is about, up to its first number: counting on is no news. "int4" is a name and no number."""
+    return re.split(r"(?<![\w-])\d", message, maxsplit=1)[0]
+
+
+def _past(message: str) -> str:
+    """The last message of a step once it is over: no time is left."""
+    return re.sub(r", [^,]* left$", "", message)
 
 
 def _escape(text: str) -> str:
@@ -107,12 +108,14 @@ def _escape(text: str) -> str:
 
 
 def _lines() -> Progress:
-    started, last = time.monotonic(), ""
+    started = shown = time.monotonic()
+    last = ""
 
     def tell(message: str, fraction: float | None = None) -> None:  # noqa: ARG001 - lines show no bar
-        nonlocal last
-        if _kind(message) != _kind(last):
-            last = message
-            print(f"[{time.monotonic() - started:6.1f} s] {message}", file=sys.stderr, flush=True)
+        nonlocal last, shown
+        now = time.monotonic()
+        if _kind(message) != _kind(last) or now - shown >= REPEAT_S:
+            last, shown = message, now
+            print(f"[{now - started:6.1f} s] {message}", file=sys.stderr, flush=True)
 
     return tell

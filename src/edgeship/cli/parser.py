@@ -14,20 +14,46 @@ from edgeship.version import __version__
 # starts and that code is only imported when its command runs.
 
 
-class PrecisionName(StrEnum):
-    """--precision."""
+class RecipeName(StrEnum):
+    """--precision: the names of edgeship.recipe.RECIPES."""
 
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    INT4_SMALL = "int4-small"
+    INT4_BALANCED = "int4-balanced"
+    INT4_BEST = "int4-best"
+
+
+CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
+"""What `ship` measures by default."""
 
 
 class MethodName(StrEnum):
     """--method."""
 
     RTN = "rtn"
+    SEARCH = "search"
+    FEEDBACK = "feedback"
     K_QUANT = "k_quant"
+
+
+class BuilderName(StrEnum):
+    """--builder."""
+
+    AUTO = "auto"
+    STREAM = "stream"
+    GENAI = "genai"
+    OLIVE = "olive"
+
+
+class ReferenceName(StrEnum):
+    """--reference."""
+
+    AUTO = "auto"
+    TRANSFORMERS = "transformers"
+    FP32 = "fp32"
 
 
 class LogLevel(StrEnum):
@@ -87,17 +113,53 @@ AllowPickle = Annotated[
 ]
 BlockSize = Annotated[
     int | None,
-    typer.Option("--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="128"),
+    typer.Option(
+        "--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="the recipe's"
+    ),
 ]
 Asymmetric = Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")]
 Method = Annotated[
-    MethodName | None, typer.Option("--method", help="How a block of weights is rounded.", show_default="rtn")
+    MethodName | None,
+    typer.Option("--method", help="How a block of weights is rounded.", show_default="the builder's"),
+]
+Bits = Annotated[
+    float | None,
+    typer.Option(
+        "--bits",
+        help="INT4 with some matrices at 8 bits, so that a weight takes this many on average, scales included.",
+        show_default="the recipe's",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", help="The same as a part of FP32's size: 0.15 means --bits 4.8.", show_default="the recipe's"
+    ),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
+        show_default=False,
+    ),
+]
+Builder = Annotated[
+    BuilderName | None,
+    typer.Option(
+        "--builder", help="Who converts: stream, or genai for architectures that it does not know.", show_default="auto"
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
 Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]
 OptionalReference = Annotated[
     str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="A package in the cache; all by default.")
 ]
+
+
+def _text(choice: StrEnum | None) -> str | None:
+    """A choice as plain text, None where there was none."""
+    return choice.value if choice else None
 
 
 @app.callback(invoke_without_command=True)
@@ -144,12 +206,16 @@ def build(
         str | None, typer.Option("--model_name_or_path", help="The same as CHECKPOINT.", show_default=False)
     ] = None,
     precision: Annotated[
-        PrecisionName | None,
-        typer.Option("--precision", "-p", help="How weights are stored.", show_default="int4"),
+        RecipeName | None,
+        typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.", show_default="int4"),
     ] = None,
     block_size: BlockSize = None,
     asymmetric: Asymmetric = False,
     method: Method = None,
+    bits: Bits = None,
+    budget: Budget = None,
+    calibrate: Calibrate = None,
+    builder: Builder = None,
     adapter: Adapter = None,
     config: Annotated[
         Path | None,
@@ -182,20 +248,14 @@ def build(
 ) -> int:
     """Convert and quantize a checkpoint into a package folder."""
     del use_model_builder
-    from edgeship.cli import make
+    from edgeship.cli import look, make
 
     return make.build(
         make.BuildRequest(
-            checkpoint=checkpoint or model_name_or_path,
+            source=look.Source(checkpoint or model_name_or_path, adapter, revision, chat_template, allow_pickle),
             both=checkpoint is not None and model_name_or_path is not None,
-            adapter=adapter,
-            revision=revision,
-            chat_template=chat_template,
-            allow_pickle=allow_pickle,
-            precision=precision.value if precision else None,
-            block_size=block_size,
-            asymmetric=asymmetric,
-            method=method.value if method else None,
+            precision=_text(precision),
+            options=make.RecipeOptions(block_size, asymmetric, _text(method), bits, budget, calibrate, _text(builder)),
             config=config,
             output=output,
             name=name,
@@ -223,15 +283,32 @@ def ship(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="The package is called NAME-PRECISION.", show_default="the checkpoint's"),
+        typer.Option("--name", help="Packages are called NAME-RECIPE.", show_default="the checkpoint's"),
     ] = None,
     precision: Annotated[
-        list[PrecisionName] | None,
-        typer.Option("--precision", "-p", help="A candidate; repeat it for several.", show_default="all four"),
+        list[RecipeName] | None,
+        typer.Option(
+            "--precision",
+            "-p",
+            help=f"A candidate, one of {', '.join(RecipeName)}; repeat it for several.",
+            show_default=", ".join(CANDIDATES),
+        ),
     ] = None,
     block_size: BlockSize = None,
     asymmetric: Asymmetric = False,
     method: Method = None,
+    bits: Bits = None,
+    budget: Budget = None,
+    calibrate: Calibrate = None,
+    builder: Builder = None,
+    reference: Annotated[
+        ReferenceName,
+        typer.Option(
+            "--reference",
+            help="What agreement is measured with: the checkpoint in transformers, or its FP32 build; "
+            "auto takes transformers where it is installed.",
+        ),
+    ] = ReferenceName.AUTO,
     max_drop: Annotated[
         float, typer.Option("--max-drop", min=0, max=1, help="Largest loss of pass rate against FP32.")
     ] = 0.02,
@@ -240,7 +317,7 @@ def ship(
     ] = 0.8,
     max_kld: Annotated[
         float,
-        typer.Option("--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the original."),
+        typer.Option("--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the reference."),
     ] = 0.1,
     min_top1: Annotated[
         float, typer.Option("--min-top1", min=0, max=1, help="Without --eval: smallest top-1 agreement.")
@@ -260,22 +337,17 @@ def ship(
     as_json: Json = False,
 ) -> int:
     """Build every candidate, measure them, choose one, install it and check it."""
-    from edgeship.cli import make
+    from edgeship.cli import look, make
 
     return make.ship(
         make.ShipRequest(
-            checkpoint=checkpoint,
-            adapter=adapter,
-            revision=revision,
-            chat_template=chat_template,
-            allow_pickle=allow_pickle,
+            source=look.Source(checkpoint, adapter, revision, chat_template, allow_pickle),
             eval_file=eval_file,
             eval_limit=eval_limit,
             name=name,
-            precisions=tuple(choice.value for choice in precision or list(PrecisionName)),
-            block_size=block_size,
-            asymmetric=asymmetric,
-            method=method.value if method else None,
+            precisions=tuple(choice.value for choice in precision or CANDIDATES),
+            options=make.RecipeOptions(block_size, asymmetric, _text(method), bits, budget, calibrate, _text(builder)),
+            reference=reference.value,
             max_drop=max_drop,
             min_pass_rate=min_pass_rate,
             max_mean_kld=max_kld,
@@ -289,6 +361,25 @@ def ship(
         memory=memory,
         as_json=as_json,
     )
+
+
+@app.command("olive-config")
+def olive_config(
+    checkpoint: CheckpointArgument,
+    adapter: Adapter = None,
+    precision: Annotated[
+        RecipeName, typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.")
+    ] = RecipeName.INT4,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write.", show_default="printed"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Write an Olive workflow (JSON) that builds the same, for `edgeship build --config` and for Olive itself."""
+    from edgeship.cli import look, make
+
+    return make.olive_config(look.Source(checkpoint, adapter), precision.value, output, as_json=as_json)
 
 
 @cache_app.command("cd")
@@ -383,18 +474,21 @@ def model_run(
 ) -> int:
     """Chat with a model, or ask it once."""
     from edgeship.cli import run
+    from edgeship.engine.api import Sampling
 
     return run.run(
         run.RunRequest(
             name=name,
             prompt=prompt,
             system=system,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            repetition_penalty=repetition_penalty,
-            max_tokens=max_tokens,
-            seed=seed,
+            sampling=Sampling(
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                repetition_penalty=repetition_penalty,
+                max_tokens=max_tokens,
+                seed=seed,
+            ),
         ),
         cache_dir=cache_dir,
         threads=threads,

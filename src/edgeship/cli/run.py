@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeship import cache, settings
@@ -15,29 +15,12 @@ from edgeship.errors import UsageError
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run and how; None takes the package's own default."""
+    """What to run and how."""
 
     name: str
     prompt: str | None = None
     system: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-
-    @property
-    def sampling(self) -> Sampling:
-        """The part that an engine takes."""
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            repetition_penalty=self.repetition_penalty,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-        )
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool) -> int:

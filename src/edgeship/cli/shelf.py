@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeship import cache, settings
-from edgeship.cli.output import megabytes, note, print_json, print_pairs, print_table
+from edgeship.cli.output import note, print_json, print_pairs, print_table
 from edgeship.errors import PackageDamaged
 from edgeship.manifest import Manifest
+from edgeship.storage import megabytes
 
 EXIT_DAMAGED = PackageDamaged.exit_code
 

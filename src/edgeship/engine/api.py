@@ -114,10 +114,10 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Logits after each token of a text: float32 [len(tokens), vocab_size]; row i predicts token i + 1.
+    def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
+        """Logits after each token of a text from number `first` on: float32 [len(tokens) - first, vocab_size].
 
-        Raises PromptInvalid, EngineFailed.
+        Row i predicts token first + i + 1. Raises PromptInvalid, EngineFailed.
         """
         ...
 
@@ -138,6 +138,12 @@ def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int) -> None:
     strangers = [token for token in tokens if not 0 <= token < vocab_size]
     if strangers:
         raise PromptInvalid(f"token id {strangers[0]} is outside the vocabulary of {vocab_size}")
+
+
+def check_first(first: int, tokens: Sequence[int]) -> None:
+    """Raises PromptInvalid where `first` is no place in the text."""
+    if not 0 <= first < len(tokens):
+        raise PromptInvalid(f"token {first} is not among {len(tokens)}")
 
 
 def check_sampling(sampling: Sampling) -> None:

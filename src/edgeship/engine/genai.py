@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeship import machine
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_sampling, check_tokens
+from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens
 from edgeship.engine.chat import answer_tokens
 from edgeship.engine.tokens import VERIFY_HINT, TextCodec, read_json
 from edgeship.errors import DependencyMissing, EngineFailed
@@ -38,7 +38,7 @@ class GenaiEngine:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.folder = folder
-        self.threads = threads or machine.usable_cores()
+        self.threads = machine.cores_to_use(threads)
         config = _read_config(folder)
         self.context_tokens = int(config["model"]["context_length"])
         self.vocab_size = int(config["model"]["vocab_size"])
@@ -75,20 +75,22 @@ class GenaiEngine:
             cancel=cancel,
         )
 
-    def score(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Logits after each token; see Engine.score. A graph that keeps only the last is fed one by one."""
+    def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
+        """Logits after each token; see Engine.score. A graph that keeps only the last is fed singly from `first` on."""
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        check_first(first, tokens)
         rows: list[npt.NDArray[np.float32]] = []
         with _failing_as_ours(self.folder):
             # Two tokens tell which kind of graph this is.
             trial = self._generator({"max_length": len(tokens)})
             _append(trial, tokens[:2])
-            step = CHUNK_TOKENS if trial.get_output("logits").shape[1] == len(tokens[:2]) else 1
+            keeps_all = trial.get_output("logits").shape[1] == len(tokens[:2])
             generator = self._generator({"max_length": len(tokens)})
-            for start in range(0, len(tokens), step):
-                _append(generator, tokens[start : start + step])
-                rows.append(np.array(generator.get_output("logits")[0], np.float32))
-        return np.concatenate(rows)
+            for start, end in _pieces(len(tokens), len(tokens) if keeps_all else first + 1):
+                _append(generator, tokens[start:end])
+                if end > first:
+                    rows.append(np.array(generator.get_output("logits")[0], np.float32))
+        return np.concatenate(rows)[first - len(tokens) :]
 
     def genai_tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's ids as the library's own tokenizer and template make them, to compare with `chat`."""
@@ -174,6 +176,12 @@ def _library() -> Any:
     if hasattr(onnxruntime_genai, "disable_telemetry_events"):
         onnxruntime_genai.disable_telemetry_events()
     return onnxruntime_genai
+
+
+def _pieces(count: int, chunked: int) -> Iterator[tuple[int, int]]:
+    """Where pieces of `count` tokens begin and end: chunks of the first `chunked`, then single tokens."""
+    starts = [*range(0, chunked, CHUNK_TOKENS), *range(chunked, count)]
+    return zip(starts, [*starts[1:], count], strict=True)
 
 
 def _append(generator: Any, tokens: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_sampling, check_tokens, utf8
+from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens, utf8
 from edgeship.engine.chat import answer_tokens
 from edgeship.engine.tokens import read_json
 from edgeship.errors import EngineFailed, PromptInvalid
@@ -87,15 +87,16 @@ class ScriptedEngine:
             cancel=cancel,
         )
 
-    def score(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+    def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
         """Logits of a model that takes every text to repeat its last token; see Engine.score."""
         import numpy as np
 
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        check_first(first, tokens)
         self._check_open()
         logits = np.zeros((len(tokens), self.vocab_size), np.float32)
         logits[np.arange(len(tokens)), list(tokens)] = 4.0
-        return logits
+        return logits[first:]
 
     def close(self) -> None:
         """Any later use raises EngineFailed."""

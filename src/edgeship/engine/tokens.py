@@ -20,7 +20,7 @@ class TextCodec:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
+        self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
         self._template = _read_template(folder, config)
         self._special_tokens = _special_tokens(config)
@@ -106,7 +106,8 @@ def _damaged(path: Path, what: str) -> EngineFailed:
     return EngineFailed(f"{path.name} {what}", where=str(path), hint=VERIFY_HINT)
 
 
-def _load_tokenizer(path: Path) -> Any:
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of a tokenizer.json, without truncation and padding. Raises EngineFailed."""
     from tokenizers import Tokenizer
 
     try:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from edgeship.measure.compare import figures_of_kld
 from edgeship.measure.measurement import Measurement
-from edgeship.recipe import Precision
+from edgeship.storage import megabytes
 
 BAR_WIDTH = 250.0
+LETTER_WIDTH, LABEL_GAP = 9, 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Chart:
     better: str
     bars: tuple[Bar, ...]
 
+    @property
+    def label_width(self) -> int:
+        """Room for the longest label, in the units of BAR_WIDTH."""
+        return max(50, LABEL_GAP + LETTER_WIDTH * max(len(bar.label) for bar in self.bars))
+
 
 @dataclass(frozen=True)
 class _Value:
@@ -41,9 +47,14 @@ class _Value:
     high: float | None = None
 
 
-def charts(measurements: Sequence[tuple[Precision, Measurement]], chosen: Precision | None) -> tuple[Chart, ...]:
-    """The charts of what was measured; a measure that nobody has gets none."""
-    made = (_chart(title, better, read, measurements, chosen) for title, better, read in _MEASURES)
+def charts(
+    measurements: Sequence[tuple[str, Measurement]], chosen: str | None, reference: str | None = None
+) -> tuple[Chart, ...]:
+    """The charts of what was measured, each by its label; a measure that nobody has gets none."""
+    against = reference or "the reference"
+    made = (
+        _chart(title.format(reference=against), better, read, measurements, chosen) for title, better, read in _MEASURES
+    )
     return tuple(chart for chart in made if chart is not None)
 
 
@@ -51,11 +62,11 @@ def _chart(
     title: str,
     better: str,
     read: Callable[[Measurement], _Value | None],
-    measurements: Sequence[tuple[Precision, Measurement]],
-    chosen: Precision | None,
+    measurements: Sequence[tuple[str, Measurement]],
+    chosen: str | None,
 ) -> Chart | None:
-    found = [(precision, read(measurement)) for precision, measurement in measurements]
-    values = [(precision, value) for precision, value in found if value is not None]
+    found = [(label, read(measurement)) for label, measurement in measurements]
+    values = [(label, value) for label, value in found if value is not None]
     if not values:
         return None
     top = max(max(value.value, value.high or 0.0) for _, value in values) or 1.0
@@ -65,21 +76,20 @@ def _chart(
 
     bars = (
         Bar(
-            precision.value.upper(),
+            label.upper(),
             value.text,
             scaled(value.value) or 0.0,
-            precision == chosen,
+            label == chosen,
             scaled(value.low),
             scaled(value.high),
         )
-        for precision, value in values
+        for label, value in values
     )
     return Chart(title, better, tuple(bars))
 
 
 def _size(measured: Measurement) -> _Value:
-    size = measured.size_bytes / 1e6
-    return _Value(size, f"{size:,.1f} MB" if size < 100 else f"{size:,.0f} MB")
+    return _Value(measured.size_bytes, megabytes(measured.size_bytes))
 
 
 def _decode(measured: Measurement) -> _Value:
@@ -106,5 +116,5 @@ _MEASURES: tuple[tuple[str, str, Callable[[Measurement], _Value | None]], ...] =
     ("Size", "shorter is better", _size),
     ("Decode speed", "longer is better", _decode),
     ("Evaluation, cases passed", "longer is better", _pass_rate),
-    ("Mean KLD from the original", "shorter is better", _kld),
+    ("Mean KLD from {reference}", "shorter is better", _kld),
 )

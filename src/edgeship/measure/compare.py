@@ -10,7 +10,6 @@ from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.intervals import PairedChange, paired_change
 from edgeship.measure.measurement import Measurement
-from edgeship.recipe import Precision
 
 _ROUNDING = 1e-9
 
@@ -20,7 +19,7 @@ class Thresholds:
     """What counts as good enough.
 
     With an evaluation: the pass rate may lie at most `max_drop` below FP32's, and must reach `min_pass_rate`.
-    Without one: limits on the mean KLD (nats a token) and the top-1 agreement with the original.
+    Without one: limits on the mean KLD (nats a token) and the top-1 agreement with the reference.
     """
 
     max_drop: float = 0.02
@@ -39,14 +38,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Choice:
-    """The package to take, None where none holds.
+    """The package to take by its label, None where none holds.
 
-    reasons: what decided; judgements: every candidate's, fewest bits first.
+    reasons: what decided; judgements: every candidate's by its label, smallest first.
     """
 
-    chosen: Precision | None
+    chosen: str | None
     reasons: tuple[str, ...]
-    judgements: dict[Precision, Judgement]
+    judgements: dict[str, Judgement]
     thresholds: Thresholds
 
     @property
@@ -58,48 +57,49 @@ class Choice:
         """The gate's answer, as a manifest and a report keep it."""
         return {
             "holds": self.holds,
-            "chosen": self.chosen.value if self.chosen else None,
+            "chosen": self.chosen,
             "reasons": list(self.reasons),
             "thresholds": asdict(self.thresholds),
         }
 
 
 def choose(
-    candidates: Mapping[Precision, Measurement],
+    candidates: Mapping[str, Measurement],
     baseline: Measurement | None,
     thresholds: Thresholds | None = None,
 ) -> Choice:
-    """The candidate of fewest bits that holds; `baseline` is the FP32 build, if there is one."""
+    """The smallest candidate that holds, by its model files; `baseline` is the FP32 build, if there is one."""
     limits = thresholds or Thresholds()
     judgements = {
-        precision: judge(candidates[precision], baseline, limits)
-        for precision in sorted(candidates, key=lambda precision: precision.bits)
+        label: judge(candidates[label], baseline, limits)
+        for label in sorted(candidates, key=lambda label: candidates[label].size_bytes)
     }
     fault = baseline_fault(baseline, limits) if baseline else None
     if fault is not None:
-        fallen = {
-            precision: Judgement(False, (fault, *judgement.reasons)) for precision, judgement in judgements.items()
-        }
+        fallen = {label: Judgement(False, (fault, *judgement.reasons)) for label, judgement in judgements.items()}
         return Choice(None, (fault,), fallen, limits)
-    chosen = next((precision for precision, judgement in judgements.items() if judgement.holds), None)
+    chosen = next((label for label, judgement in judgements.items() if judgement.holds), None)
     return Choice(chosen, _why(chosen, judgements), judgements, limits)
 
 
 def judge(measurement: Measurement, baseline: Measurement | None, thresholds: Thresholds) -> Judgement:
     """Whether a package's quality holds.
 
-    By its evaluation beside FP32's where there is one, else by agreement with the original; a package of
+    By its evaluation beside FP32's where there is one, else by agreement with the reference; a package of
     which neither was measured does not hold. Without a baseline an evaluation has only its minimum to reach.
     """
     if measurement.evaluation is not None:
         return _judge_evaluation(measurement.evaluation, baseline.evaluation if baseline else None, thresholds)
     if measurement.fidelity is not None:
         return _judge_fidelity(measurement.fidelity, thresholds)
-    return Judgement(False, ("neither an evaluation nor agreement with the original was measured",))
+    return Judgement(False, ("neither an evaluation nor agreement with a reference was measured",))
 
 
 def baseline_fault(baseline: Measurement, thresholds: Thresholds) -> str | None:
-    """Why nothing made of this checkpoint can hold, if FP32 itself is not good enough."""
+    """Why nothing made of this checkpoint can hold, if FP32 itself is not good enough.
+
+    FP32 strays only from the original: where the FP32 build is the reference, it agrees with itself.
+    """
     fidelity, evaluation = baseline.fidelity, baseline.evaluation
     if fidelity is not None and not _judge_fidelity(fidelity, thresholds).holds:
         figures = _fidelity_figures(fidelity)
@@ -174,12 +174,12 @@ def figures_of_kld(nats: float) -> str:
     return "<0.0001" if 0 < nats < 0.00005 else f"{nats:.4f}"
 
 
-def _why(chosen: Precision | None, judgements: Mapping[Precision, Judgement]) -> tuple[str, ...]:
+def _why(chosen: str | None, judgements: Mapping[str, Judgement]) -> tuple[str, ...]:
     looked_at = []
-    for precision, judgement in judgements.items():
-        name = precision.value.upper()
-        looked_at.append(f"{name} {'holds' if judgement.holds else 'does not hold'}: {'; '.join(judgement.reasons)}")
-        if precision == chosen:
+    for label, judgement in judgements.items():
+        holds = "holds" if judgement.holds else "does not hold"
+        looked_at.append(f"{label.upper()} {holds}: {'; '.join(judgement.reasons)}")
+        if label == chosen:
             return tuple(looked_at)
     return ("none of the candidates holds", *looked_at)
 

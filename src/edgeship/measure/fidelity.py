@@ -1,4 +1,4 @@
-"""How closely a package's next-token distributions follow the original's: pure functions on logits."""
+"""How closely a package's next-token distributions follow the reference's: pure functions on logits."""
 
 from __future__ import annotations
 
@@ -124,12 +124,12 @@ def _kld(reference_log: Doubles, candidate_log: Doubles) -> Doubles:
 def _check(reference: Floats, candidate: Floats, next_tokens: npt.NDArray[np.integer[Any]]) -> None:
     if reference.ndim != 2 or reference.shape != candidate.shape:
         raise EngineFailed(
-            f"the package's logits have the shape {_shape(candidate)}, the original's {_shape(reference)}",
+            f"the package's logits have the shape {_shape(candidate)}, the reference's {_shape(reference)}",
             hint="The package was made of another checkpoint, or with another vocabulary: build it again.",
         )
     if next_tokens.shape != reference.shape[:1]:
         raise ValueError(f"{next_tokens.shape} next tokens for {len(reference)} positions")
-    for whose, logits in (("the original's", reference), ("the package's", candidate)):
+    for whose, logits in (("the reference's", reference), ("the package's", candidate)):
         finite = np.isfinite(logits).all(axis=-1)
         if not finite.all():
             raise EngineFailed(

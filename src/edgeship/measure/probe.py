@@ -22,7 +22,7 @@ class Job:
     """What to measure.
 
     eval_file: cases to answer, at most eval_limit of them, taken evenly.
-    reference: logits of the original, as `edgeship.original` writes them.
+    reference: logits to be held against, as `edgeship.reference` writes them.
     prompt_tokens, new_tokens, repeats: of the speed test.
     """
 
@@ -56,7 +56,7 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
 def measure(folder: Path, job: Job, threads: int | None, progress: Progress = silent) -> Measurement:
     """Measures in this process; its memory counts all that the process did before."""
     from edgeship import engine as engines
-    from edgeship.machine import usable_cores
+    from edgeship.machine import cores_to_use
     from edgeship.measure import speed
     from edgeship.measure.evalset import read_evalset, spread
     from edgeship.measure.evaluate import evaluate
@@ -76,7 +76,7 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     finally:
         engine.close()
     return Measurement(
-        threads=threads or usable_cores(),
+        threads=cores_to_use(threads),
         size_bytes=sizes[0],
         package_bytes=sizes[1],
         load_s=load_s,
@@ -92,13 +92,13 @@ def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity | None
     import numpy as np
 
     from edgeship.measure.fidelity import score_logits, summarise
-    from edgeship.original import read_texts
+    from edgeship.reference import read_texts
 
     scores = []
     for number, text in enumerate(read_texts(path), 1):
-        progress(f"agreement with the original, text {number}", None)
-        # Row i of an engine's scores predicts token i + 1.
-        logits = engine.score(text.tokens)[text.first_scored - 1 : -1]
+        progress(f"agreement with the reference, text {number}", None)
+        # What is after a token predicts the next one; the last token predicts none that is known.
+        logits = engine.score(text.tokens[:-1], text.first_scored - 1)
         scores.append(score_logits(text.logits, logits, np.array(text.tokens[text.first_scored :])))
     # A reference whose texts were all too long says nothing.
     return summarise(scores) if scores else None

@@ -13,9 +13,9 @@ from edgeship.errors import NotWritable
 from edgeship.measure.compare import Choice, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
+from edgeship.storage import megabytes
 
 SCHEMA_VERSION = 1
-_MEGABYTE = 1e6
 _NONE = "–"
 
 METHODS = (
@@ -37,9 +37,8 @@ METHODS = (
     ),
     (
         "KLD",
-        "Kullback-Leibler divergence of the package's next-token distribution from that of the original "
-        "checkpoint in FP32, as its authors run it, in nats, averaged over all scored positions. 0 means the "
-        "same distribution.",
+        "Kullback-Leibler divergence of the package's next-token distribution from that of the reference, in nats, "
+        "averaged over all scored positions. 0 means the same distribution.",
     ),
     ("Top-1", "The share of those positions at which both hold the same token for the likeliest."),
     (
@@ -50,7 +49,7 @@ METHODS = (
     ),
     (
         "Choice",
-        "The package of fewest bits whose quality holds. With an evaluation its pass rate may lie below "
+        "The smallest package whose quality holds. With an evaluation its pass rate may lie below "
         "FP32's by no more than the allowed drop and must reach the minimum; without one the mean KLD and the "
         "top-1 agreement have limits.",
     ),
@@ -59,8 +58,9 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """One package that was measured: how it was built and what came out."""
+    """One package that was measured: how it was built and what came out. label: the recipe's."""
 
+    label: str
     precision: Precision
     recipe: dict[str, Any]
     measurement: Measurement
@@ -71,6 +71,7 @@ class Report:
     """All that a comparison found.
 
     checkpoint, machine, tools: plain facts, as the modules that know them state them.
+    reference: what agreement was measured with, None where it was not.
     template_fidelity: the outcome of the template check, None where it was not made.
     commands: (what for, command) to go on with.
     """
@@ -82,6 +83,7 @@ class Report:
     tools: dict[str, str]
     candidates: tuple[Candidate, ...]
     choice: Choice
+    reference: str | None = None
     template_fidelity: dict[str, Any] | None = None
     commands: tuple[tuple[str, str], ...] = ()
     schema_version: int = SCHEMA_VERSION
@@ -91,9 +93,14 @@ class Report:
         return asdict(self) | {"verdict": self.choice.verdict()}
 
     @property
-    def by_bits(self) -> tuple[Candidate, ...]:
-        """The candidates, most bits first: FP32, which the others are held against, leads where there is one."""
-        return tuple(sorted(self.candidates, key=lambda candidate: -candidate.precision.bits))
+    def by_size(self) -> tuple[Candidate, ...]:
+        """The candidates, largest first: FP32, which the others are held against, leads where there is one."""
+        return tuple(
+            sorted(
+                self.candidates,
+                key=lambda found: (found.precision is not Precision.FP32, -found.measurement.size_bytes),
+            )
+        )
 
     @property
     def fp32_size_bytes(self) -> int | None:
@@ -137,13 +144,13 @@ def write_report(folder: Path, report: Report) -> ReportPaths:
 
 
 def table_rows(report: Report) -> Table:
-    """The precisions side by side."""
+    """The candidates side by side."""
     return Table(
         header=(
-            "precision",
-            "size MB",
+            "recipe",
+            "size",
             "vs FP32",
-            "memory MB",
+            "memory",
             "prefill tok/s",
             "decode tok/s",
             "mean KLD",
@@ -151,14 +158,14 @@ def table_rows(report: Report) -> Table:
             "eval pass %",
             "holds",
         ),
-        rows=tuple(_row(candidate, report) for candidate in report.by_bits),
+        rows=tuple(_row(candidate, report) for candidate in report.by_size),
     )
 
 
 def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
     measured = candidate.measurement
     return (
-        candidate.precision.value,
+        candidate.label,
         megabytes(measured.size_bytes),
         f"{measured.size_bytes / report.fp32_size_bytes:.2f}" if report.fp32_size_bytes else _NONE,
         megabytes(measured.peak_memory_bytes),
@@ -167,7 +174,7 @@ def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
         figures_of_kld(measured.fidelity.mean_kld_nats) if measured.fidelity else _NONE,
         _percent(measured.fidelity.top1_agreement) if measured.fidelity else _NONE,
         _pass_rate(measured),
-        _holds(candidate.precision, report.choice),
+        _holds(candidate, report.choice),
     )
 
 
@@ -179,12 +186,12 @@ def _pass_rate(measured: Measurement) -> str:
     return f"{_percent(result.pass_rate)} [{low}, {high}]"
 
 
-def _holds(precision: Precision, choice: Choice) -> str:
-    if precision == choice.chosen:
+def _holds(candidate: Candidate, choice: Choice) -> str:
+    if candidate.label == choice.chosen:
         return "yes, chosen"
-    judgement = choice.judgements.get(precision)
+    judgement = choice.judgements.get(candidate.label)
     if judgement is None:
-        return "reference" if precision is Precision.FP32 else _NONE
+        return "baseline" if candidate.precision is Precision.FP32 else _NONE
     return "yes" if judgement.holds else "no"
 
 
@@ -203,7 +210,7 @@ def render_markdown(report: Report) -> str:
         *_markdown_slices(report),
         "## How it was measured",
         "",
-        *(f"- **{name}.** {text}" for name, text in METHODS),
+        *(f"- **{name}.** {text}" for name, text in methods(report)),
         "",
         f"Machine: {_markdown(_facts(report.machine))}.",
         "",
@@ -243,16 +250,24 @@ def _markdown(text: str) -> str:
     return single.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
 
 
+def methods(report: Report) -> tuple[tuple[str, str], ...]:
+    """METHODS, and what the reference was."""
+    if report.reference is None:
+        return METHODS
+    text = f"What agreement is measured with: {report.reference}, on the same texts."
+    return (*METHODS, ("Reference", text))
+
+
 def headline(report: Report) -> str:
     """The verdict in a few words."""
     chosen = report.choice.chosen
-    return f"{chosen.value.upper()}, the smallest that holds" if chosen else "no precision holds"
+    return f"{chosen.upper()}, the smallest that holds" if chosen else "no candidate holds"
 
 
 def slice_table(report: Report) -> Table | None:
     """Pass rates by slice, a row for each slice; None where there are fewer than two."""
-    found = [(candidate.precision, candidate.measurement.evaluation) for candidate in report.by_bits]
-    results = [(precision, result) for precision, result in found if result is not None]
+    found = [(candidate.label, candidate.measurement.evaluation) for candidate in report.by_size]
+    results = [(label, result) for label, result in found if result is not None]
     names = list(dict.fromkeys(name for _, result in results for name in result.by_slice))
     if len(names) < 2:
         return None
@@ -262,7 +277,7 @@ def slice_table(report: Report) -> Table | None:
         cases = max(part.cases for part in parts if part)
         cells = (f"{_percent(part.passed / part.cases)} ({part.passed})" if part else _NONE for part in parts)
         rows.append((name, str(cases), *cells))
-    header = ("slice", "cases", *(f"{precision.value} %" for precision, _ in results))
+    header = ("slice", "cases", *(f"{label} %" for label, _ in results))
     return Table(header, tuple(rows))
 
 
@@ -270,17 +285,17 @@ def latency_table(report: Report) -> Table | None:
     """Latency of the evaluation's answers; None where there was none."""
     rows = tuple(
         (
-            candidate.precision.value,
+            candidate.label,
             f"{result.ttft.p50_ms:.0f}",
             f"{result.ttft.p95_ms:.0f}",
             f"{result.e2e.p50_ms:.0f}",
             f"{result.e2e.p95_ms:.0f}",
             f"{result.wall_s:.1f}",
         )
-        for candidate in report.by_bits
+        for candidate in report.by_size
         if (result := candidate.measurement.evaluation) is not None
     )
-    header = ("precision", "TTFT p50 ms", "TTFT p95 ms", "answer p50 ms", "answer p95 ms", "all cases s")
+    header = ("recipe", "TTFT p50 ms", "TTFT p95 ms", "answer p50 ms", "answer p95 ms", "all cases s")
     return Table(header, rows) if rows else None
 
 
@@ -290,7 +305,7 @@ def render_html(report: Report) -> str:
 
     from edgeship.measure.charts import charts
 
-    measurements = [(candidate.precision, candidate.measurement) for candidate in report.by_bits]
+    measurements = [(candidate.label, candidate.measurement) for candidate in report.by_size]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -304,16 +319,16 @@ def render_html(report: Report) -> str:
         table=table_rows(report),
         slices=slice_table(report),
         latencies=latency_table(report),
-        charts=charts(measurements, report.choice.chosen),
+        charts=charts(measurements, report.choice.chosen, report.reference),
         failures=_failures(report),
-        methods=METHODS,
+        methods=methods(report),
         facts=_facts,
     )
 
 
 def _failures(report: Report) -> Candidate | None:
     """The candidate whose failed cases are shown: the chosen one, without one the first in the table."""
-    shown = next((found for found in report.by_bits if found.precision == report.choice.chosen), report.by_bits[0])
+    shown = next((found for found in report.by_size if found.label == report.choice.chosen), report.by_size[0])
     evaluation = shown.measurement.evaluation
     return shown if evaluation is not None and evaluation.failures else None
 
@@ -328,12 +343,6 @@ def _fact(value: str | float) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
-def megabytes(size_bytes: int) -> str:
-    """MB to three figures or better."""
-    value = size_bytes / _MEGABYTE
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def _speed(tokens_per_s: float) -> str:

@@ -1,0 +1,71 @@
+"""Progress as lines and on a terminal: new steps are said at once, counting on is not."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from edgeship.cli import output
+from edgeship.storage import megabytes
+
+BUILD = [
+    ("build int4: stream: to ONNX in INT4, blocks of 128", None),
+    ("build int4: convert: 120 of 260 MB, 3 s left", 0.46),
+    ("build int4: convert: 200 of 260 MB, 2 s left", 0.77),
+    ("build int4: convert: 260 of 260 MB, 0 s left", 1.0),
+    ("build int8: convert: 1 of 520 MB, 65 s left", 0.0),
+    ("measure triage-2b: loading", None),
+    ("measure triage-4b: loading", None),
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(3_456_789, "3.46 MB"), (34_567_890, "34.6 MB"), (345_678_900, "346 MB"), (3_456_789_000, "3,457 MB")],
+)
+def test_megabytes(size_bytes: int, text: str) -> None:
+    assert megabytes(size_bytes) == text
+
+
+def told(messages: Sequence[tuple[str, float | None]], stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with output.telling() as progress:
+        for message, fraction in messages:
+            progress(message, fraction)
+    return stream.getvalue()
+
+
+def test_lines_are_for_new_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = told(BUILD, io.StringIO(), monkeypatch).splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [BUILD[index][0] for index in (0, 1, 4, 5, 6)]
+
+
+def test_a_long_step_is_heard_of_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 5.0, 12.0, 13.0, 23.0])
+    monkeypatch.setattr("edgeship.cli.output.time.monotonic", lambda: next(clock))
+    counting = [(f"convert: {count} of 9 MB", None) for count in range(5)]
+    lines = told(counting, io.StringIO(), monkeypatch).splitlines()
+    assert lines == ["[   1.0 s] convert: 0 of 9 MB", "[  12.0 s] convert: 2 of 9 MB", "[  23.0 s] convert: 4 of 9 MB"]
+
+
+def test_a_terminal_keeps_a_line_of_each_step_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = told(BUILD, Terminal(), monkeypatch)
+    # What was counted is kept as it ended, and without the time that was left.
+    assert "  build int4: convert: 260 of 260 MB\x1b" in shown
+    assert "  build int4: convert: 200" not in shown
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.telling(quiet=True) as progress:
+        progress("anything", 0.5)
+    assert capsys.readouterr().err == ""

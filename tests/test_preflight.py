@@ -1,0 +1,98 @@
+"""What `ship` finds out before it begins: candidates, the reference, what all of it needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeship import build as builds
+from edgeship import original, ship
+from edgeship.build import Plan, Prediction
+from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.errors import NameInvalid, UsageError
+from edgeship.measure.compare import Thresholds
+from edgeship.recipe import Precision, Recipe, named_recipe
+from edgeship.settings import Settings
+from edgeship.ship import Order, ReferenceChoice, choose_reference, preflight
+
+
+@pytest.fixture
+def order(tiny: Path) -> Order:
+    recipes = tuple(named_recipe(name, {}, where="test") for name in ("int8", "int4", "int4-best"))
+    return Order(open_checkpoint(str(tiny)), "tiny", recipes, Thresholds())
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_original_is_the_reference_where_it_is_installed(
+    order: Order, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def is_installed(*, adapter: bool) -> bool:
+        asked.append(adapter)
+        return installed
+
+    monkeypatch.setattr(original, "is_installed", is_installed)
+    assert choose_reference(order) == ("transformers" if installed else "fp32")
+    assert asked == [False]
+    asked_for: tuple[ReferenceChoice, ...] = ("transformers", "fp32")
+    for named in asked_for:
+        assert choose_reference(replace(order, reference=named)) == named
+
+
+def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(order: Order) -> None:
+    assert ship._to_build(replace(order, reference="transformers")) == order.recipes
+    stood_in = replace(order, reference="fp32")
+    assert [recipe.label for recipe in ship._to_build(stood_in)] == ["fp32", "int8", "int4", "int4-best"]
+    own = Recipe(precision=Precision.FP32, builder="genai")
+    asked = replace(stood_in, recipes=(*order.recipes, own))
+    assert ship._to_build(asked) == asked.recipes
+    assert ship._fp32(asked) == own
+
+
+@pytest.mark.parametrize(("reference", "bytes_needed"), [("transformers", 600_519_552), ("fp32", 32_000)])
+def test_the_reference_needs_memory_too(
+    order: Order,
+    settings: Settings,
+    reference: ReferenceChoice,
+    bytes_needed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the FP32 build it is what running needs, of the original what its size predicts."""
+    real = builds.plan
+
+    def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
+        found = real(checkpoint, recipe, settings)
+        needs = {"build_peak_memory_bytes": 1, "run_memory_bytes": 1000 * recipe.precision.bits, "disk_bytes": 7}
+        return replace(found, prediction=replace(found.prediction, **needs))
+
+    found: list[Prediction] = []
+    monkeypatch.setattr(builds, "plan", plan)
+    monkeypatch.setattr(ship, "check_resources", lambda need, *_: found.append(need))
+    order = replace(order, reference=reference)
+    preflight(order, settings)
+    (need,) = found
+    assert need.build_peak_memory_bytes == bytes_needed
+    assert need.disk_bytes == 7 * (3 + (reference == "fp32"))
+    preflight(replace(order, force_resources=True), settings)
+    assert len(found) == 1
+
+
+def test_candidates_have_names_of_their_own(order: Order, settings: Settings) -> None:
+    order = replace(order, reference="fp32")
+    with pytest.raises(UsageError, match="twice"):
+        preflight(replace(order, recipes=(order.recipes[0],) * 2), settings)
+    with pytest.raises(NameInvalid):
+        preflight(replace(order, name=".."), settings)
+
+
+def test_another_builder_is_told_of_once(order: Order, settings: Settings) -> None:
+    told: list[str] = []
+    recipes = tuple(recipe.model_copy(update={"method": "k_quant", "block_size": 16}) for recipe in order.recipes[1:2])
+    order = replace(
+        order, reference="transformers", recipes=(*recipes, recipes[0].model_copy(update={"name": "again"}))
+    )
+    preflight(order, settings, lambda message, _: told.append(message))
+    assert told == ["note: k_quant is asked for, so onnxruntime-genai's builder converts it"]
