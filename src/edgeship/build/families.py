@@ -42,7 +42,8 @@ class Family:
     fused: queries, keys and values are stored as one matrix, and gate and up as another.
     windows: which layers can have a sliding window.
     scaled_embedding: multiplied by the square root of the model's width.
-    query_scalar: the attention's scale is this field's inverse square root.
+    query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
+    capped_attention: attn_logit_softcapping has effect; Gemma 3's configs may state it, and its code leaves it out.
     local_theta: layers with a window rotate by frequencies of their own, with this base.
     defaults: what transformers assumes where config.json is silent.
     """
@@ -55,6 +56,7 @@ class Family:
     windows: Windows = "never"
     scaled_embedding: bool = False
     query_scalar: bool = False
+    capped_attention: bool = False
     local_theta: float | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ FAMILIES: Mapping[str, Family] = {
         windows="by layer",
         scaled_embedding=True,
         query_scalar=True,
+        capped_attention=True,
         defaults=_GEMMA
         | {"sliding_window_pattern": 2, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
     ),
@@ -158,7 +161,7 @@ def read_decoder(checkpoint: Checkpoint, *, tied: bool | None = None) -> Decoder
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         activation=_activation(config, where),
         attention_scale=_attention_scale(family, config, sizes),
-        attention_softcap=float(config.get("attn_logit_softcapping") or 0.0),
+        attention_softcap=float(config.get("attn_logit_softcapping") or 0.0) if family.capped_attention else 0.0,
         logit_softcap=float(config.get("final_logit_softcapping") or 0.0),
         logit_scale=1.0 / float(config.get("logits_scaling") or 1.0),
         embedding_scale=math.sqrt(sizes.hidden_size)

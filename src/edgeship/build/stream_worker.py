@@ -36,7 +36,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     adapter = Path(job["adapter"]) if job["adapter"] else None
     checkpoint = replace(open_checkpoint(job["checkpoint"], adapter=adapter), chat_template=job["chat_template"])
     recipe, folder = Recipe.model_validate(job["recipe"]), Path(job["folder"])
-    with disk_errors(folder, "set EDGESHIP_HOME to a larger disk; then run the same command again."):
+    with disk_errors(folder.parent, "set EDGESHIP_HOME to a larger disk; then run the same command again."):
         if job["step"] == "calibrate":
             calibrate(checkpoint, recipe, folder, progress)
         else:
