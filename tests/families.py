@@ -1,0 +1,459 @@
+"""Small random checkpoints of every family, made by transformers, and what transformers itself makes of them.
+
+Sizes are odd on purpose: fewer key heads than query heads, heads that do not divide the width, MLPs and widths that are
+no multiple of a block. Norms and biases are far from neutral, windows and frequencies change within a short prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests import checkpoints
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+LENGTHS = (1, 7, 20, 50)
+GREEDY_FROM, GREEDY_TOKENS = 20, 64
+CLEAR = 1e-4
+"""Of the logits' range: how far ahead each greedy token must be, so that float32's noise cannot change it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One checkpoint.
+
+    config: a configuration class of transformers. fields: of it, beside SIZES.
+    seed: of weights and prompt; chosen so that no greedy token is a near-tie or ends the text.
+    quiet: embeddings are so much smaller, and the last norm so much larger, where the model multiplies embeddings by a
+    number: else each token would say itself again.
+    peculiar: changes of `fields` that make another model of the same weights.
+    lengths: of prompts. greedy_from: of those from which GREEDY_TOKENS are generated.
+    """
+
+    name: str
+    config: str
+    fields: Mapping[str, Any]
+    seed: int = 0
+    dtype: str = "float32"
+    quiet: float = 1.0
+    peculiar: tuple[Mapping[str, Any], ...] = ()
+    lengths: tuple[int, ...] = LENGTHS
+    greedy_from: tuple[int, ...] = (GREEDY_FROM,)
+
+    @property
+    def prompt(self) -> Integers:
+        """[longest] token ids; shorter prompts are its beginning."""
+        rng = np.random.default_rng(self.seed)
+        return rng.integers(3, self.fields.get("vocab_size", SIZES["vocab_size"]), max(self.lengths))
+
+
+SIZES: Mapping[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 150,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "vocab_size": 391,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def _rope(kind: str = "default", theta: float = 10_000.0, **parameters: Any) -> dict[str, Any]:
+    return {"rope_type": kind, "rope_theta": theta, **parameters}
+
+
+def _longrope(pairs: int) -> dict[str, Any]:
+    """Factors of LongRoPE for so many rotated pairs: near one for short prompts, growing for long ones."""
+    short, long = np.linspace(1.0, 1.6, pairs), np.linspace(1.0, 9.0, pairs) ** 1.2
+    return _rope("longrope", short_factor=short.round(3).tolist(), long_factor=long.round(3).tolist())
+
+
+_PLAIN_ROPE = {"rope_parameters": _rope()}
+# A sequence that crosses from the short factors to the long ones is another thing in every runtime, since keys made
+# with the short ones stay in its cache: so what is generated lies before the switch or after it.
+_SWITCH = 96
+_BOTH_SIDES: dict[str, Any] = {"lengths": (*LENGTHS, _SWITCH, _SWITCH + 1, 110), "greedy_from": (GREEDY_FROM, 110)}
+_GEMMA3_ROPE = {
+    "full_attention": _rope("linear", 1_000_000.0, factor=8.0),
+    "sliding_attention": _rope(theta=10_000.0),
+}
+
+CASES: tuple[Case, ...] = (
+    Case("llama2", "LlamaConfig", {"rms_norm_eps": 0.05}, seed=4, peculiar=({"rms_norm_eps": 1e-5},)),
+    Case(
+        "llama3",
+        "LlamaConfig",
+        {
+            "head_dim": 32,
+            "rope_parameters": _rope(
+                "llama3",
+                500_000.0,
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=64,
+            ),
+        },
+        seed=1,
+        peculiar=({"rope_parameters": _rope(theta=500_000.0)},),
+    ),
+    Case("llama-biases", "LlamaConfig", {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
+    Case("llama-linear-rope", "LlamaConfig", {"rope_parameters": _rope("linear", factor=4.0)}, peculiar=(_PLAIN_ROPE,)),
+    Case(
+        "smollm2",
+        "LlamaConfig",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "tie_word_embeddings": True},
+        seed=1,
+    ),
+    Case(
+        "mistral",
+        "MistralConfig",
+        {
+            "hidden_size": 80,
+            "intermediate_size": 118,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "sliding_window": 12,
+        },
+        seed=1,
+        peculiar=({"sliding_window": None}, {"sliding_window": 13}),
+    ),
+    Case("qwen2-tied", "Qwen2Config", {"hidden_size": 72, "head_dim": 16, "tie_word_embeddings": True}),
+    Case("qwen2-bfloat16", "Qwen2Config", {"vocab_size": 400}, seed=2, dtype="bfloat16"),
+    Case(
+        "qwen2-yarn",
+        "Qwen2Config",
+        {"rope_parameters": _rope("yarn", factor=4.0, original_max_position_embeddings=64)},
+        peculiar=(_PLAIN_ROPE,),
+    ),
+    Case(
+        "qwen2-window",
+        "Qwen2Config",
+        {"use_sliding_window": True, "sliding_window": 10, "max_window_layers": 1},
+        peculiar=({"use_sliding_window": False}, {"sliding_window": 11}, {"max_window_layers": 0}),
+    ),
+    Case(
+        "qwen3",
+        "Qwen3Config",
+        {
+            "hidden_size": 64,
+            "num_attention_heads": 4,
+            "head_dim": 32,
+            "rms_norm_eps": 0.05,
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(theta=1_000_000.0),
+        },
+        peculiar=(_PLAIN_ROPE, {"rms_norm_eps": 1e-6}),
+    ),
+    Case("phi3", "Phi3Config", {"sliding_window": None}),
+    Case(
+        "phi3-window",
+        "Phi3Config",
+        {"sliding_window": 9},
+        seed=2,
+        peculiar=({"sliding_window": None}, {"sliding_window": 10}),
+    ),
+    Case(
+        "phi3-longrope",
+        "Phi3Config",
+        {"original_max_position_embeddings": _SWITCH, "rope_parameters": _longrope(8)},
+        seed=2,
+        peculiar=(_PLAIN_ROPE,),
+        **_BOTH_SIDES,
+    ),
+    Case(
+        "phi4-mini",
+        "Phi3Config",
+        {
+            "hidden_size": 128,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "tie_word_embeddings": True,
+            "original_max_position_embeddings": _SWITCH,
+            "rope_parameters": _longrope(24) | {"partial_rotary_factor": 0.75},
+        },
+        peculiar=({"rope_parameters": _rope(partial_rotary_factor=0.75)},),
+        **_BOTH_SIDES,
+    ),
+    Case(
+        "gemma2",
+        "Gemma2Config",
+        {
+            "hidden_size": 72,
+            "num_attention_heads": 4,
+            "head_dim": 32,
+            "rms_norm_eps": 0.05,
+            "num_hidden_layers": 4,
+            "tie_word_embeddings": True,
+            "sliding_window": 8,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 4.0,
+            "final_logit_softcapping": 12.0,
+        },
+        quiet=20.0,
+        peculiar=(
+            {"rms_norm_eps": 1e-6},
+            {"sliding_window": 256},
+            {"sliding_window": 9},
+            {"query_pre_attn_scalar": 32},
+            {"attn_logit_softcapping": None},
+            {"final_logit_softcapping": None},
+            {"hidden_activation": "silu"},
+        ),
+    ),
+    Case(
+        "gemma2-no-caps",
+        "Gemma2Config",
+        {
+            "head_dim": 16,
+            "num_hidden_layers": 2,
+            "tie_word_embeddings": True,
+            "query_pre_attn_scalar": 16,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+        },
+        quiet=24.0,
+    ),
+    Case(
+        "gemma3",
+        "Gemma3TextConfig",
+        {
+            "hidden_size": 64,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "num_hidden_layers": 4,
+            "tie_word_embeddings": True,
+            "sliding_window": 8,
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 40,
+            "attn_logit_softcapping": 3.0,  # has no effect in Gemma 3
+            "final_logit_softcapping": 12.0,
+            "rope_parameters": _GEMMA3_ROPE,
+        },
+        quiet=24.0,
+        seed=4,
+        peculiar=(
+            {"sliding_window": 256},
+            {"sliding_window": 9},
+            {"sliding_window_pattern": 2},
+            {"final_logit_softcapping": None},
+            {"rope_parameters": _GEMMA3_ROPE | {"full_attention": _rope(theta=1_000_000.0)}},
+            {"rope_parameters": _GEMMA3_ROPE | {"sliding_attention": _rope(theta=1_000_000.0)}},
+        ),
+    ),
+    Case(
+        "smollm3",
+        "SmolLM3Config",
+        {
+            "num_hidden_layers": 4,
+            "no_rope_layer_interval": 2,
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            "tie_word_embeddings": True,
+        },
+        seed=2,
+        peculiar=({"no_rope_layer_interval": 4}, {"use_sliding_window": False}, _PLAIN_ROPE),
+    ),
+    Case(
+        "granite",
+        "GraniteConfig",
+        {
+            "embedding_multiplier": 6.0,
+            "logits_scaling": 4.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.4,
+            "tie_word_embeddings": True,
+        },
+        quiet=24.0,
+        peculiar=(
+            {"embedding_multiplier": 1.0},
+            {"logits_scaling": 1.0},
+            {"residual_multiplier": 1.0},
+            {"attention_multiplier": 0.25},
+        ),
+    ),
+    Case("olmo2", "Olmo2Config", {"rope_parameters": _rope(theta=500_000.0)}, seed=1),
+)
+
+
+def make_checkpoint(case: Case, folder: Path) -> Path:
+    """The checkpoint of a case, as transformers saves it, with a tokenizer; returns `folder`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(_config(case))
+    rng = np.random.default_rng(case.seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.from_numpy(_random(case, name, tuple(parameter.shape), rng))
+            if parameter.ndim == 1:
+                values += parameter.mean()  # what transformers begins with: ones, or zeros for biases and Gemma's norms
+            if name == "model.norm.weight":
+                less = 1.0 - parameter.mean()  # Gemma stores norms less one
+                values = (values + less) * case.quiet - less
+            parameter.copy_(values)
+    model.to(getattr(torch, case.dtype)).save_pretrained(folder)
+    checkpoints.make_tokenizer(folder)
+    return folder
+
+
+def _config(case: Case, **changes: Any) -> Any:
+    import transformers
+
+    return getattr(transformers, case.config)(**{**SIZES, **case.fields, **changes})
+
+
+def _random(case: Case, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Matrices keep the size of what they multiply, and a bit more; a small embedding lets the layers decide."""
+    if len(shape) == 1:
+        spread = 0.3
+    elif "embed_tokens" in name:
+        spread = 0.4 / case.quiet
+    elif "lm_head" in name:
+        spread = 0.4
+    else:
+        spread = 1.4 / shape[1] ** 0.5
+    return rng.normal(0, spread, shape).astype(np.float32)
+
+
+def as_older_transformers_saved(folder: Path) -> None:
+    """Rewrites config.json as versions before 5 did, and most on the Hub are: rope fields apart, defaults left out."""
+    import transformers
+
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    defaults = transformers.AutoConfig.for_model(config["model_type"]).to_dict()
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key in ("architectures", "model_type") or key not in defaults or defaults[key] != value
+    }
+    kept["torch_dtype"] = kept.pop("dtype", config.get("dtype"))
+    for newer in ("rope_parameters", "layer_types", "no_rope_layers", "_sliding_window_pattern"):
+        kept.pop(newer, None)
+    older, silent = (_older_rope(parameters) for parameters in (config["rope_parameters"], defaults["rope_parameters"]))
+    kept |= {key: value for key, value in older.items() if silent.get(key) != value}
+    checkpoints.write_json(path, kept)
+
+
+def _older_rope(parameters: dict[str, Any]) -> dict[str, Any]:
+    older: dict[str, Any] = {}
+    if "full_attention" in parameters:
+        older["rope_local_base_freq"] = parameters["sliding_attention"]["rope_theta"]
+        parameters = parameters["full_attention"]
+    scaling = dict(parameters)
+    older["rope_theta"] = scaling.pop("rope_theta")
+    if "partial_rotary_factor" in scaling:
+        older["partial_rotary_factor"] = scaling.pop("partial_rotary_factor")
+    kind = scaling.pop("rope_type")
+    if kind == "longrope":  # whose switch Phi-3 keeps outside
+        scaling.pop("original_max_position_embeddings", None)
+    return older if kind == "default" else older | {"rope_scaling": {"type": kind, "rope_type": kind, **scaling}}
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """What follows a prompt. clear: the smallest lead of a token over the next best, as a part of the logits' range."""
+
+    tokens: tuple[int, ...]
+    clear: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What transformers computes in float32, by the prompt's length. logits: [vocabulary] after the prompt."""
+
+    logits: Mapping[int, Floats]
+    greedy: Mapping[int, Greedy] = field(default_factory=dict)
+
+
+class Original:
+    """A checkpoint in transformers: float32, plain attention, every token anew, so that nothing depends on a cache."""
+
+    def __init__(self, folder: Path, config: Any = None) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(1)  # these models are too small to share
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+
+    def logits(self, tokens: Integers) -> Floats:
+        """[vocabulary] after the last of `tokens` [n]."""
+        import torch
+
+        with torch.inference_mode():
+            found = self.model(torch.from_numpy(tokens)[None], use_cache=False).logits[0, -1]
+        result: Floats = found.numpy().copy()
+        return result
+
+    def store(self, stored: Callable[[str, Floats], Floats]) -> None:
+        """Puts what `stored` makes of a matrix's name and values in the place of each matrix."""
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.ndim == 2:
+                    parameter.copy_(torch.from_numpy(stored(name, parameter.numpy().copy())))
+
+    def greedy(self, tokens: Integers, count: int) -> Greedy:
+        """The `count` likeliest tokens after `tokens` [n], one by one."""
+        found: list[int] = []
+        clear = float("inf")
+        for _ in range(count):
+            logits = self.logits(np.append(tokens, found).astype(np.int64))
+            second, first = np.sort(logits)[-2:]
+            clear = min(clear, float((first - second) / np.ptp(logits)))
+            found.append(int(logits.argmax()))
+        return Greedy(tuple(found), clear)
+
+
+def refer(case: Case, folder: Path) -> Reference:
+    """transformers on all prompts of a case."""
+    original = Original(folder)
+    return Reference(
+        {length: original.logits(case.prompt[:length]) for length in case.lengths},
+        {length: original.greedy(case.prompt[:length], GREEDY_TOKENS) for length in case.greedy_from},
+    )
+
+
+def changed(case: Case, folder: Path, change: Mapping[str, Any]) -> Floats:
+    """Logits [vocabulary] after the longest prompt where the same weights are read with another configuration."""
+    config = _config(case, **json.loads(json.dumps(change)))
+    return Original(folder, config).logits(case.prompt)
+
+
+def neutralised(case: Case, folder: Path) -> dict[str, Floats]:
+    """Logits [vocabulary] after the longest prompt, for each kind of norm and bias with all of its kind neutral."""
+    import torch
+
+    original = Original(folder)
+    kinds: dict[str, list[Any]] = {}
+    for name, value in original.model.named_parameters():
+        if value.ndim == 1:
+            kinds.setdefault(".".join(part for part in name.split(".")[-3:] if not part.isdigit()), []).append(value)
+    found = {}
+    with torch.no_grad():
+        for kind, values in kinds.items():
+            kept = [value.clone() for value in values]
+            for value in values:
+                value.fill_(value.mean().round())
+            found[kind] = original.logits(case.prompt)
+            for value, before in zip(values, kept, strict=True):
+                value.copy_(before)
+    return found
