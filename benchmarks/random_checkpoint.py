@@ -1,13 +1,20 @@
-"""Checkpoints of random weights in the shape of known models: speed and size do not depend on what weights say."""
+"""Checkpoints of random weights in the shape of known models: speed and size do not depend on what weights say.
+
+A normal variate for every element would take minutes at 7 B. One block of them is drawn; every tensor is pieces of it,
+each from a random place and with a random sign.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CHATML = (
@@ -32,55 +39,128 @@ QWEN25_05B: dict[str, Any] = {
     "pad_token_id": 0,
     "dtype": "bfloat16",
 }
+QWEN25_3B = QWEN25_05B | {
+    "hidden_size": 2048,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+}
+QWEN25_7B = QWEN25_05B | {
+    "hidden_size": 3584,
+    "intermediate_size": 18_944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152_064,
+    "tie_word_embeddings": False,
+}
+FILE_BYTES = 5_000_000_000
+_BLOCK = 16 * 2**20
+_SIGN = np.uint16(0x8000)
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def make(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
-    """Writes the checkpoint unless it is there; bf16, one tensor in memory at a time."""
-    done = folder / "model.safetensors"
-    if done.exists():
+    """Writes the checkpoint unless it is there: bf16, in files of at most FILE_BYTES."""
+    if folder.exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
-    _tokenizer(folder)
-    temporary = done.with_suffix(".tmp")
-    _weights(temporary, _shapes(config), np.random.default_rng(seed))
-    temporary.replace(done)
+    temporary = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    (temporary / "config.json").write_text(json.dumps(config, indent=2))
+    (temporary / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
+    _tokenizer(temporary)
+    _weights(temporary, shapes(config), np.random.default_rng(seed))
+    temporary.replace(folder)
     return folder
 
 
-def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def parameters(config: dict[str, Any]) -> int:
+    """Weights in the checkpoint; tied embeddings count once."""
+    return sum(map(_count, shapes(config).values()))
+
+
+def shapes(config: dict[str, Any]) -> Shapes:
+    """The tensors of a Qwen2 checkpoint, in the order of the forward pass."""
     hidden, mlp = config["hidden_size"], config["intermediate_size"]
     kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    found: Shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     for layer in range(config["num_hidden_layers"]):
         name = f"model.layers.{layer}."
         for module, rows in (("q", hidden), ("k", kv), ("v", kv)):
-            shapes[f"{name}self_attn.{module}_proj.weight"] = (rows, hidden)
-            shapes[f"{name}self_attn.{module}_proj.bias"] = (rows,)
-        shapes[f"{name}self_attn.o_proj.weight"] = (hidden, hidden)
-        shapes[f"{name}mlp.gate_proj.weight"] = shapes[f"{name}mlp.up_proj.weight"] = (mlp, hidden)
-        shapes[f"{name}mlp.down_proj.weight"] = (hidden, mlp)
-        shapes[f"{name}input_layernorm.weight"] = (hidden,)
-        shapes[f"{name}post_attention_layernorm.weight"] = (hidden,)
-    return shapes | {"model.norm.weight": (hidden,)}
+            found[f"{name}self_attn.{module}_proj.weight"] = (rows, hidden)
+            found[f"{name}self_attn.{module}_proj.bias"] = (rows,)
+        found[f"{name}self_attn.o_proj.weight"] = (hidden, hidden)
+        found[f"{name}mlp.gate_proj.weight"] = found[f"{name}mlp.up_proj.weight"] = (mlp, hidden)
+        found[f"{name}mlp.down_proj.weight"] = (hidden, mlp)
+        found[f"{name}input_layernorm.weight"] = (hidden,)
+        found[f"{name}post_attention_layernorm.weight"] = (hidden,)
+    found["model.norm.weight"] = (hidden,)
+    if not config["tie_word_embeddings"]:
+        found["lm_head.weight"] = (config["vocab_size"], hidden)
+    return found
 
 
-def _weights(path: Path, shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> None:
+def _weights(folder: Path, tensors: Shapes, rng: np.random.Generator) -> None:
+    """One model.safetensors, or several and their index."""
+    block = (rng.standard_normal(_BLOCK, np.float32) * 0.02).astype(ml_dtypes.bfloat16).view(np.uint16)
+    files = _split(tensors)
+    if len(files) == 1:
+        _write(folder / "model.safetensors", tensors, block, rng)
+        return
+    weight_map: dict[str, str] = {}
+    for number, part in enumerate(files, 1):
+        name = f"model-{number:05}-of-{len(files):05}.safetensors"
+        _write(folder / name, part, block, rng)
+        weight_map |= dict.fromkeys(part, name)
+    total = sum(2 * _count(shape) for shape in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+
+def _split(tensors: Shapes) -> list[Shapes]:
+    files: list[Shapes] = [{}]
+    used = 0
+    for name, shape in tensors.items():
+        size = 2 * _count(shape)
+        if files[-1] and used + size > FILE_BYTES:
+            files.append({})
+            used = 0
+        files[-1][name] = shape
+        used += size
+    return files
+
+
+def _write(path: Path, tensors: Shapes, block: npt.NDArray[np.uint16], rng: np.random.Generator) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
+    for name, shape in tensors.items():
+        size = 2 * _count(shape)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in shapes.items():
-            norm = "norm" in name
-            values = np.ones(shape, np.float32) if norm else rng.standard_normal(shape, np.float32) * 0.02
-            stream.write(values.astype(ml_dtypes.bfloat16).tobytes())
+        for name, shape in tensors.items():
+            if "norm" in name:
+                stream.write(np.ones(shape, ml_dtypes.bfloat16).tobytes())
+            else:
+                stream.writelines(_pieces(_count(shape), block, rng))
+
+
+def _pieces(count: int, block: npt.NDArray[np.uint16], rng: np.random.Generator) -> Iterator[bytes]:
+    """`count` bf16 values. A piece is at most half the block, so that its place matters."""
+    while count:
+        start = int(rng.integers(block.size // 2))
+        piece = block[start : start + min(count, block.size // 2)]
+        yield (piece ^ _SIGN if rng.integers(2) else piece).tobytes()
+        count -= piece.size
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
 
 
 def _tokenizer(folder: Path) -> None:
