@@ -294,7 +294,7 @@ def test_a_killed_build_goes_on_and_comes_out_the_same(tmp_path: Path, settings:
     builds = tmp_path / "other" / "builds"
     running = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=environment)
     limit = time.monotonic() + 60
-    while not list(builds.glob(".tmp-*-resumed/journal.jsonl")) and time.monotonic() < limit:
+    while not list(builds.glob(".tmp-*-resumed/journal-*.jsonl")) and time.monotonic() < limit:
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()

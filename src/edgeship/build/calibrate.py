@@ -16,6 +16,7 @@ from edgeship.build import data_file, graph, onnx_model
 from edgeship.build.allocation import scheme
 from edgeship.build.feedback import Spread, spread
 from edgeship.build.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights
+from edgeship.build.predict import GRAM_BYTES, WIDEST_GRAM
 from edgeship.machine import usable_cores
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 _FINE = Recipe(precision=Precision.INT8, block_size=32, method="rtn")
-SENSITIVITY_TOKENS = 256
-"""Positions over which a matrix's sensitivity is measured."""
+SENSITIVITY_LOGITS = 8_000_000
+"""Logits that are computed to see what one matrix costs: the larger the vocabulary, the fewer positions."""
+SENSITIVITY_TOKENS = (64, 1024)
+"""But so many positions at least, and at most."""
 GRAM_TOKENS = 8192
 """Positions over which it is measured how a matrix's inputs move together."""
-GRAM_BYTES = 2**29
-"""What such measurements take at a time."""
-WIDEST_GRAM = 6144
-"""Inputs: of wider matrices it is not measured, since that takes 40 bytes for each pair of inputs."""
 
 
 class Observer:
@@ -102,7 +101,9 @@ class Observer:
         both = self._write([*self._listed, *twins], storage, weighted, progress)
         runner = self._open(both, {self.multiplied[0].name: "energy"})
         switches = np.zeros(len(self.matrices), dtype=bool)
-        texts = _cut(sequences, SENSITIVITY_TOKENS)
+        least, most = SENSITIVITY_TOKENS
+        wanted = SENSITIVITY_LOGITS // self._decoder.sizes.vocab_size
+        texts = _cut(sequences, min(most, max(least, wanted)))
 
         def read() -> Floats:
             return np.concatenate([runner.run(tokens, ["logits"], coarse=switches)[0][0] for tokens in texts])
@@ -123,12 +124,14 @@ class Observer:
         importance: Mapping[str, Floats] | None,
         progress: Progress,
     ) -> Layout:
-        def tell(message: str, fraction: float | None = None) -> None:
-            progress(message.replace("convert", "calibrate"), fraction)
-
         layout, path = lay_out(listed, storage), self._folder / graph.DATA_NAME
         path.unlink(missing_ok=True)
-        data_file.write(layout, self._weights, path, threads=usable_cores(), guidance=importance, progress=tell)
+
+        def tell(written: int) -> None:
+            progress("calibrate: preparing", written / layout.size_bytes)
+
+        data_file.write(layout, self._weights, path, guidance=importance, tell=tell)
+        data_file.finish(layout, path)
         return layout
 
     def _open(self, layout: Layout, observed: Mapping[str, Literal["energy", "gram"]]) -> onnx_model.Runner:

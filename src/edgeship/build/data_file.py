@@ -1,26 +1,23 @@
-"""The data file of a model, written weight by weight: read, merged, quantized and put in its place in chunks of rows.
+"""The data file of a model, written in pieces of rows: read, merged, quantized and put in its place.
 
-Memory is a few chunks, whatever the model's size. A journal beside the file says which weights are in it, each with
-checksums, so that a killed build goes on with the weight that it had in hand.
+Memory is one piece, whatever the model's size. Several processes can write shares of one file, since every piece has
+its place. Journals beside the file have a line with checksums for each piece that is in it, so that a killed build
+goes on with the piece that it had in hand.
 """
 
 from __future__ import annotations
 
 import json
-import time
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgeship.build.feedback import Spread, quantize_spreading
-from edgeship.build.layout import Blob, Layout, Placed, Vector
+from edgeship.build.layout import Layout, Placed, Vector
 from edgeship.build.quantize import Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
-from edgeship.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +26,11 @@ if TYPE_CHECKING:
     from edgeship.build.weights import Weights
 
     Array = npt.NDArray[Any]
+
+JOURNALS = "journal-*.jsonl"
+CHUNK_ELEMENTS = 1 << 20
+_READ_BYTES = 1 << 22
+_FP16_MAX = 65504.0
 
 
 class Guidance(Protocol):
@@ -50,14 +52,24 @@ _FP16_MAX = 65504.0
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `start` to `stop` of one tensor of the checkpoint, which begin at `row` of a weight; `last` ends it."""
+    """Rows `start` to `stop` of one tensor of the checkpoint, which begin at `row` of a weight."""
 
     placed: Placed
     tensor: str
     start: int
     stop: int
     row: int
-    last: bool
+
+    @property
+    def key(self) -> str:
+        """Its name in a journal."""
+        return f"{self.placed.weight.name}:{self.row}+{self.stop - self.start}"
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Where its rows lie in the file, blob by blob: offset and length, bytes."""
+        for blob in self.placed.blobs:
+            row_bytes = blob.nbytes // blob.shape[0]
+            yield blob.offset + self.row * row_bytes, (self.stop - self.start) * row_bytes
 
 
 def write(
@@ -65,38 +77,41 @@ def write(
     weights: Weights,
     path: Path,
     *,
-    threads: int,
+    share: tuple[int, int] = (0, 1),
     guidance: Guidance | None = None,
-    progress: Progress = silent,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Writes `path`, going on where a journal beside it says that an earlier run was; the journal goes at the end.
+    """Writes every `share[1]`-th piece of `path`, beginning with `share[0]`, but for those that journals list already.
 
+    tell: gets the bytes of this share that are in the file. When all shares are written, call `finish`.
     Raises WeightsDamaged, PrecisionUnsupported naming the tensor, OSError.
     """
-    journal = path.with_name(JOURNAL)
+    first, count = share
+    listed = _read_journals(path)
     path.touch()
-    with path.open("r+b") as stream:
-        done = _verified(journal, layout, stream)
-        meter = _Meter(layout, done, progress)
-        pieces = (piece for placed in layout if placed.weight.name not in done for piece in cut(placed))
-        with journal.open("w", encoding="utf-8") as notes:
-            for name, checksums in done.items():
-                _note(notes, name, checksums)
-            checksums = []
-            for piece, arrays in _made(pieces, weights, guidance or {}, threads):
-                checksums = checksums or [0] * len(arrays)
-                for index, (blob, array) in enumerate(zip(piece.placed.blobs, arrays, strict=True)):
+    with path.open("r+b") as stream, path.with_name(JOURNALS.replace("*", str(first))).open("a") as journal:
+        written = 0
+        for piece in [piece for placed in layout for piece in cut(placed)][first::count]:
+            if listed.get(piece.key) != _checksums(stream, piece):
+                checksums = []
+                for (offset, _), array in zip(piece.spans(), _make(piece, weights, guidance), strict=True):
                     data = array.reshape(-1).view("u1").data
-                    stream.seek(blob.offset + piece.row * (blob.nbytes // blob.shape[0]))
+                    stream.seek(offset)
                     stream.write(data)
-                    checksums[index] = zlib.crc32(data, checksums[index])
-                    meter.wrote(len(data))
-                if piece.last:
-                    stream.flush()
-                    _note(notes, piece.placed.weight.name, checksums)
-                    checksums = []
-            stream.truncate(layout.size_bytes)
-    journal.unlink()
+                    checksums.append(zlib.crc32(data))
+                stream.flush()
+                journal.write(json.dumps([piece.key, *checksums]) + "\n")
+                journal.flush()
+            written += sum(length for _, length in piece.spans())
+            tell(written)
+
+
+def finish(layout: Layout, path: Path) -> None:
+    """Gives the file its length and removes the journals."""
+    with path.open("r+b") as stream:
+        stream.truncate(layout.size_bytes)
+    for journal in path.parent.glob(JOURNALS):
+        journal.unlink()
 
 
 def cut(placed: Placed) -> Iterator[Piece]:
@@ -105,32 +120,12 @@ def cut(placed: Placed) -> Iterator[Piece]:
     step = max(1, CHUNK_ELEMENTS // (1 if isinstance(weight, Vector) else weight.width))
     for part in weight.parts:
         for start in range(part.start, part.stop, step):
-            stop = min(part.stop, start + step)
-            last = part is weight.parts[-1] and stop == part.stop
-            yield Piece(placed, part.tensor, start, stop, row + start - part.start, last)
+            yield Piece(placed, part.tensor, start, min(part.stop, start + step), row + start - part.start)
         row += part.stop - part.start
 
 
-def _made(
-    pieces: Iterable[Piece], weights: Weights, guidance: Guidance, threads: int
-) -> Iterator[tuple[Piece, Sequence[Array]]]:
-    """Each piece with its arrays, one for each blob, in order; as many are under way as there are threads, and one."""
-    with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[tuple[Piece, Future[Sequence[Array]]]] = deque()
-        try:
-            for piece in pieces:
-                under_way.append((piece, pool.submit(_make, piece, weights, guidance)))
-                if len(under_way) > threads:
-                    first, future = under_way.popleft()
-                    yield first, future.result()
-            while under_way:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _make(piece: Piece, weights: Weights, guidance: Guidance) -> Sequence[Array]:
+def _make(piece: Piece, weights: Weights, guidance: Guidance | None) -> Sequence[Array]:
+    """One array for each blob."""
     import numpy as np
 
     weight, storage = piece.placed.weight, piece.placed.storage
@@ -138,7 +133,7 @@ def _make(piece: Piece, weights: Weights, guidance: Guidance) -> Sequence[Array]
     if isinstance(weight, Vector):
         return [rows + np.float32(weight.added)]
     if isinstance(storage, Scheme):
-        guide = guidance.get(weight.name)
+        guide = None if guidance is None else guidance.get(weight.name)
         if isinstance(guide, Spread):
             blocks = quantize_spreading(rows, guide, storage)
         else:
@@ -155,53 +150,27 @@ def _make(piece: Piece, weights: Weights, guidance: Guidance) -> Sequence[Array]
     return [rows.astype(np.float16)]
 
 
-def _note(notes: IO[str], name: str, checksums: Sequence[int]) -> None:
-    notes.write(json.dumps([name, *checksums]) + "\n")
-    notes.flush()
-
-
-def _verified(journal: Path, layout: Layout, stream: IO[bytes]) -> dict[str, list[int]]:
-    """The weights that the journal lists and whose bytes in the file are still those, with their checksums."""
+def _read_journals(path: Path) -> dict[str, list[int]]:
+    """The checksums of each piece by its key, of whatever number of shares the earlier run had."""
     found: dict[str, list[int]] = {}
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []
-    for line in lines:
-        try:
-            name, *checksums = json.loads(line)
-        except ValueError:
-            break  # the line that was being written when the run ended
-        placed = layout.weights.get(name)
-        if placed is not None and [_checksum(stream, blob) for blob in placed.blobs] == checksums:
-            found[name] = checksums
+    for journal in sorted(path.parent.glob(JOURNALS)):
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                key, *checksums = json.loads(line)
+            except ValueError:
+                continue  # the line that was being written when the run ended
+            found[key] = checksums
     return found
 
 
-def _checksum(stream: IO[bytes], blob: Blob) -> int:
-    stream.seek(blob.offset)
-    left, checksum = blob.nbytes, 0
-    while left > 0 and (data := stream.read(min(left, _READ_BYTES))):
-        checksum = zlib.crc32(data, checksum)
-        left -= len(data)
-    return checksum if left == 0 else -1
-
-
-class _Meter:
-    """Tells the bytes written, and the time left by the speed so far."""
-
-    def __init__(self, layout: Layout, done: Iterable[str], progress: Progress) -> None:
-        self._total = layout.size_bytes
-        self._before = sum(blob.nbytes for name in done for blob in layout.weights[name].blobs)
-        self._written, self._progress = 0, progress
-        self._started = self._told = time.monotonic()
-
-    def wrote(self, count: int) -> None:
-        self._written += count
-        now = time.monotonic()
-        if now - self._told < 0.2:
-            return
-        self._told = now
-        position = self._before + self._written
-        left_s = (now - self._started) / self._written * (self._total - position)
-        self._progress(
-            f"convert: {position / 1e6:.0f} of {self._total / 1e6:.0f} MB, {left_s:.0f} s left",
-            position / self._total,
-        )
+def _checksums(stream: IO[bytes], piece: Piece) -> list[int]:
+    """Of what lies where the piece belongs."""
+    found = []
+    for offset, left in piece.spans():
+        stream.seek(offset)
+        checksum = 0
+        while left > 0 and (data := stream.read(min(left, _READ_BYTES))):
+            checksum = zlib.crc32(data, checksum)
+            left -= len(data)
+        found.append(checksum)
+    return found

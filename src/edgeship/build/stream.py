@@ -10,6 +10,7 @@ from edgeship.build import families, predict
 from edgeship.build.allocation import allocate
 from edgeship.build.layout import Layout, lay_out, list_weights
 from edgeship.build.planning import Job, Task, tool_versions
+from edgeship.build.shares import ONE_NUMPY_THREAD, WORKER
 from edgeship.build.weights import open_weights
 from edgeship.errors import BuilderFailed, CheckpointInvalid, PickleRefused, PrecisionUnsupported
 from edgeship.recipe import Recipe
@@ -112,8 +113,10 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
         "source": str(job.source),
         "folder": str(job.folder),
     }
+    # With feedback most of the work is numpy's; otherwise processes of ours share it.
+    environment = {} if recipe.method == "feedback" else ONE_NUMPY_THREAD
     try:
-        result = child.run("edgeship.build.stream_worker", request, progress=job.progress, environment=_threads(recipe))
+        result = child.run(WORKER, request, progress=job.progress, environment=environment)
     except child.Died as death:
         again = "Run the same command again"
         raise BuilderFailed(
@@ -122,8 +125,3 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
             hint=f"Free some memory. {again}: it goes on where it was." if death.killed else f"{again}.",
         ) from death
     return int(result["peak_memory_bytes"])
-
-
-def _threads(recipe: Recipe) -> dict[str, str]:
-    """Rows are worked on by threads of ours, which numpy's own would fight; with feedback most work is numpy's."""
-    return {} if recipe.method == "feedback" else {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
