@@ -64,6 +64,8 @@ def reference(
     texts: Sequence[ScoredText],
     out: Path,
     *,
+    tokenizer: Path | None = None,
+    vocab_size: int | None = None,
     chat_template: str | None = None,
     allow_pickle: bool = False,
     threads: int | None = None,
@@ -71,12 +73,15 @@ def reference(
 ) -> Reference:
     """Runs the original on conversations (prompt ids only) and texts (logits, written to `out`).
 
+    tokenizer, vocab_size: the tokenizer's folder and the embedding's rows, where an adapter brings its own.
     chat_template: in the place of the checkpoint's own.
     Raises DependencyMissing, TemplateInvalid, CheckpointInvalid, MemoryShort, ToolFailed.
     """
     job = {
         "checkpoint": str(checkpoint.absolute()),
         "adapter": str(adapter.absolute()) if adapter else None,
+        "tokenizer": str((tokenizer or checkpoint).absolute()),
+        "vocab_size": vocab_size,
         "chat_template": chat_template,
         "allow_pickle": allow_pickle,
         "threads": threads,
@@ -99,13 +104,14 @@ class _Original:
     def __init__(self, job: dict[str, Any]) -> None:
         self._folder: str = job["checkpoint"]
         self._adapter: str | None = job["adapter"]
+        self._vocab_size: int | None = job["vocab_size"]
         self._template: str | None = job["chat_template"]
         self._allow_pickle: bool = job["allow_pickle"]
         self._threads: int | None = job["threads"]
         transformers = _library("transformers")
         with _failing(CheckpointInvalid, "transformers cannot load the tokenizer", self._folder):
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                self._folder, local_files_only=True, trust_remote_code=False
+                job["tokenizer"], local_files_only=True, trust_remote_code=False
             )
 
     def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
@@ -162,6 +168,8 @@ class _Original:
         if self._adapter:
             peft = _library("peft")
             with _failing(AdapterInvalid, "peft cannot load the adapter", self._adapter):
+                if self._vocab_size not in (None, model.get_input_embeddings().num_embeddings):
+                    model.resize_token_embeddings(self._vocab_size, mean_resizing=False)
                 model = peft.PeftModel.from_pretrained(model, self._adapter, local_files_only=True)
         return model.eval()
 

@@ -190,7 +190,7 @@ def _reference(
     if fp32 is not None:
         return stand_in.reference(
             fp32.package.folder,
-            checkpoint.folder,
+            checkpoint.tokenizer_files[0].parent,
             conversations,
             texts,
             out,
@@ -205,6 +205,8 @@ def _reference(
         conversations,
         texts,
         out,
+        tokenizer=checkpoint.tokenizer_files[0].parent,
+        vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,
         chat_template=checkpoint.chat_template,
         allow_pickle=checkpoint.pickle,
         threads=cores_to_use(settings.threads),

@@ -24,7 +24,7 @@ SOURCE = "its FP32 build"
 
 def reference(
     package: Path,
-    checkpoint: Path,
+    tokenizer: Path,
     conversations: Sequence[Sequence[Message]],
     texts: Sequence[ScoredText],
     out: Path,
@@ -36,12 +36,12 @@ def reference(
 ) -> Reference:
     """Runs the FP32 package on conversations (prompt ids only) and texts (logits, written to `out`).
 
-    checkpoint: the folder whose tokenizer.json counts; chat_template, special_tokens: as it states them.
+    tokenizer: the folder of the checkpoint's tokenizer.json; chat_template, special_tokens: as it states them.
     Raises TemplateInvalid, EngineFailed, MemoryShort, ToolFailed.
     """
     job = {
         "package": str(package.absolute()),
-        "checkpoint": str(checkpoint.absolute()),
+        "checkpoint": str(tokenizer.absolute()),
         "chat_template": chat_template,
         "special_tokens": dict(special_tokens),
         "threads": threads,

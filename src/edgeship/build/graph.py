@@ -243,30 +243,26 @@ class _Author:
         """float32 [..., width] -> [..., rows], with the bias if there is one."""
         if name in self._to_observe:
             self._observe(values, name)
+        made = self._multiplied(values, self._layout.weights[name])
+        if name in self._coarse:
+            made = self._switched(name, self._multiplied(values, self._layout.weights[coarse(name)]), made)
         bias = self._layout.weights.get(f"{name}.bias")
-        made = self._multiplied(values, self._layout.weights[name], bias)
-        if name not in self._coarse:
-            return made
-        return self._switched(name, self._multiplied(values, self._layout.weights[coarse(name)], bias), made)
+        # MatMulNBits takes a bias itself, but adds it no faster, and at one token rather slower.
+        return made if bias is None else self._op("Add", [made, self._stored(bias.blobs[0])])
 
     def _switched(self, name: str, low: Value, high: Value) -> Value:
         switch = self._op("Gather", [self._switches, self._integers(self._coarse.index(name))])
         return self._op("Where", [switch, low, high])
 
-    def _multiplied(self, values: Value, placed: Placed, bias: Placed | None) -> Value:
+    def _multiplied(self, values: Value, placed: Placed) -> Value:
         matrix = placed.weight
         assert isinstance(matrix, Matrix)
         if not isinstance(placed.storage, Scheme):
-            made = self._op("FusedMatMul", [values, self._plain(placed)], domain=MICROSOFT, transB=1)
-            return made if bias is None else self._op("Add", [made, self._stored(bias.blobs[0])])
+            return self._op("FusedMatMul", [values, self._plain(placed)], domain=MICROSOFT, transB=1)
         packed, scales, *zero_points = placed.blobs
-        inputs: list[Value | None] = [values, self._stored(packed), self._widened(scales)]
-        inputs += [self._stored(blob) for blob in zero_points]
-        if bias is not None:
-            inputs += [None] * (5 - len(inputs)) + [self._stored(bias.blobs[0])]
         return self._op(
             "MatMulNBits",
-            inputs,
+            [values, self._stored(packed), self._widened(scales), *(self._stored(blob) for blob in zero_points)],
             domain=MICROSOFT,
             K=matrix.width,
             N=matrix.rows,
