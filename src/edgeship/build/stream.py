@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeship.build.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
-FORMAT = 2
+FORMAT = 1
 """Raised when this builder makes something else of the same recipe."""
 TOOLS = ("numpy", "onnx-ir", "onnxruntime")
 
