@@ -392,7 +392,11 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Olive's environment, made once a session; EDGESHIP_TEST_TOOLS names one to keep."""
     kept = os.environ.get("EDGESHIP_TEST_TOOLS")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("tools")
-    olive_env.ensure(folder, folder / "log")
+    try:
+        olive_env.ensure(folder, folder / "log")
+    except ToolFailed as failure:
+        # Its packages are fetched here and now; what is under test is not whether an index can be reached.
+        pytest.skip(f"Olive's environment cannot be made here: {failure.what}")
     return folder
 
 

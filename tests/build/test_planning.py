@@ -117,7 +117,7 @@ def test_the_same_content_elsewhere_has_the_same_keys(tmp_path: Path, settings: 
 
 def test_other_tools_make_another_key(tiny: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     before = steps_of(tiny, settings, "int4")["convert"].key
-    monkeypatch.setattr("edgeship.build.genai.tool_versions", lambda *names: dict.fromkeys(names, "99"))
+    monkeypatch.setattr("edgeship.build.genai.tool_versions", lambda *names, **_: dict.fromkeys(names, "99"))
     assert steps_of(tiny, settings, "int4")["convert"].key != before
 
 
