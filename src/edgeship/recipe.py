@@ -69,7 +69,7 @@ class Recipe(BaseModel):
 
     def to_key(self) -> dict[str, Any]:
         """The part that decides the result: what a precision does not use is left out, so equal builds share a key."""
-        unused = {"name", "calibration"} | {name for name in ("bits", "calibration") if getattr(self, name) is None}
+        unused = {"name", "calibration"} | ({"bits"} if self.bits is None else set())
         if not self.precision.quantized:
             unused |= {"block_size", "symmetric", "method", "accuracy_level", "bits"}
         key = self.model_dump(mode="json", exclude=unused)

@@ -39,9 +39,8 @@ from edgeship.progress import silent
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from tests import checkpoints
+from tests.build.test_build import TOKENS, Array, logits
 
-Array = np.ndarray[Any, Any]
-TOKENS = np.arange(5, 45, dtype=np.int64)[None]
 BUILDER = olive.OliveBuilder()
 
 
@@ -405,21 +404,6 @@ def olive_settings(tools: Path, settings: Settings, monkeypatch: pytest.MonkeyPa
     (settings.home / "tools").symlink_to(tools, target_is_directory=True)
     monkeypatch.setitem(build.BUILDERS, "olive", BUILDER)
     return settings
-
-
-def logits(folder: Path) -> Array:
-    """float32 [vocab_size] after the last of TOKENS."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    feeds: dict[str, Array] = {"input_ids": TOKENS, "attention_mask": np.ones_like(TOKENS)}
-    for value in session.get_inputs():
-        if value.name.startswith("past"):
-            feeds[value.name] = np.zeros((1, checkpoints.KV_HEADS, 0, checkpoints.HEAD_SIZE), np.float32)
-    result: Array = session.run(["logits"], feeds)[0]
-    assert result.shape == (1, 1, checkpoints.VOCAB)
-    last: Array = result[0, 0]
-    return last
 
 
 def original_logits(folder: Path, adapter: Path | None = None) -> Array:

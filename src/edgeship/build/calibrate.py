@@ -6,7 +6,6 @@ machine that the result is for.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +159,6 @@ class Feedback:
             for matrix in observer.multiplied
             if matrix.width <= WIDEST_GRAM and not _shares_inputs(matrix.name)
         }
-        self._lock = threading.Lock()
         self._grams: dict[str, Floats] = {}
         self._spreads: dict[str, Spread] = {}
 
@@ -169,13 +167,12 @@ class Feedback:
         source = _shares_inputs(name) or name
         if source not in self._names:
             return self._fallback.get(name)
-        with self._lock:
-            if source not in self._spreads:
-                if source not in self._grams:
-                    self._grams = self._observer.grams(self._group(source), self._sequences, self._progress)
-                # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
-                self._spreads = {source: spread(self._grams[source])}
-            return self._spreads[source]
+        if source not in self._spreads:
+            if source not in self._grams:
+                self._grams = self._observer.grams(self._group(source), self._sequences, self._progress)
+            # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
+            self._spreads = {source: spread(self._grams[source])}
+        return self._spreads[source]
 
     def _group(self, first: str) -> list[str]:
         """`first` and the matrices after it, as many as fit."""

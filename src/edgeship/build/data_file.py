@@ -40,7 +40,7 @@ class Guidance(Protocol):
     """
 
     def get(self, name: str, /) -> npt.NDArray[np.float32] | Spread | None:
-        """By the matrix's name. Called from several threads, in the layout's order."""
+        """By the matrix's name. Asked in the layout's order."""
         ...
 
 

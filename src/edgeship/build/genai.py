@@ -10,7 +10,8 @@ from edgeship import child
 from edgeship.build import onnx_model, predict
 from edgeship.build.genai_options import builder_options, check_blocks
 from edgeship.build.planning import Job, Task, tool_versions
-from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
+from edgeship.checkpoint import require_unquantized
+from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe
 
@@ -60,13 +61,7 @@ class GenaiBuilder:
                 where=str(checkpoint.folder / "config.json"),
                 hint=f"Known: {', '.join(ARCHITECTURES)}.",
             )
-        quantization = checkpoint.config.get("quantization_config")
-        if quantization:
-            raise CheckpointInvalid(
-                f"the checkpoint is quantized already: config.json has quantization_config {quantization}",
-                where=str(checkpoint.folder / "config.json"),
-                hint="Build from the checkpoint as it was before it was quantized.",
-            )
+        require_unquantized(checkpoint)
         check_blocks(checkpoint, recipe)
 
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
@@ -80,7 +75,7 @@ class GenaiBuilder:
             tasks.append(_merge_task(checkpoint))
         tasks.append(_convert_task(checkpoint, recipe))
         if recipe.precision is Precision.FP16:
-            tasks.append(_halve_task())
+            tasks.append(halve_task())
         return tuple(tasks)
 
 
@@ -113,7 +108,9 @@ def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
     )
 
 
-def _halve_task() -> Task:
+def halve_task() -> Task:
+    """FP16 from a step that left FP32; no builder here makes it by itself for a CPU."""
+
     def make(job: Job) -> int:
         onnx_model.halve(job.source, job.folder, job.progress)
         return 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgeship import child, olive_config
 from edgeship.build import genai, olive_env, onnx_model, predict
 from edgeship.build.olive_worker import PEAK
-from edgeship.build.planning import Job, Task, tool_versions
+from edgeship.build.planning import Job, Task
 from edgeship.checkpoint import adapter as adapters
 from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
@@ -91,7 +91,7 @@ class OliveBuilder:
         """The steps, first to last."""
         tasks = [_convert_task(checkpoint, _asked(recipe))]
         if recipe.precision is Precision.FP16:
-            tasks.append(_halve_task())
+            tasks.append(genai.halve_task())
         return tuple(tasks)
 
 
@@ -113,14 +113,6 @@ def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
         olive_env.pinned(),
         make,
     )
-
-
-def _halve_task() -> Task:
-    def make(job: Job) -> int:
-        onnx_model.halve(job.source, job.folder, job.progress)
-        return 0
-
-    return Task("halve", "weights stored in FP16", {}, tool_versions("onnx-ir", "numpy"), make)
 
 
 def convert(job: Job, python: Path, checkpoint: Checkpoint, recipe: Recipe) -> int:

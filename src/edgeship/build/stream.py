@@ -12,7 +12,8 @@ from edgeship.build.layout import Layout, lay_out, list_weights
 from edgeship.build.planning import Job, Task, tool_versions
 from edgeship.build.shares import ONE_NUMPY_THREAD, WORKER
 from edgeship.build.weights import open_weights
-from edgeship.errors import BuilderFailed, CheckpointInvalid, PickleRefused, PrecisionUnsupported
+from edgeship.checkpoint import require_unquantized
+from edgeship.errors import BuilderFailed, PickleRefused, PrecisionUnsupported
 from edgeship.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -80,13 +81,7 @@ def require_plain_weights(checkpoint: Checkpoint) -> None:
             where=str(checkpoint.folder),
             hint="Save the checkpoint with save_pretrained, which writes safetensors, or add --builder genai.",
         )
-    quantization = checkpoint.config.get("quantization_config")
-    if quantization:
-        raise CheckpointInvalid(
-            f"the checkpoint is quantized already: config.json has quantization_config {quantization}",
-            where=str(checkpoint.folder / "config.json"),
-            hint="Build from the checkpoint as it was before it was quantized.",
-        )
+    require_unquantized(checkpoint)
 
 
 def design(

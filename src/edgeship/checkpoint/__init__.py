@@ -27,7 +27,15 @@ from edgeship.errors import (
 )
 from edgeship.progress import Progress, silent
 
-__all__ = ["Checkpoint", "StopTokens", "inspection", "open_checkpoint", "require_template", "scan_weights"]
+__all__ = [
+    "Checkpoint",
+    "StopTokens",
+    "inspection",
+    "open_checkpoint",
+    "require_template",
+    "require_unquantized",
+    "scan_weights",
+]
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 
@@ -169,6 +177,17 @@ def require_template(checkpoint: Checkpoint) -> str:
             hint="Pass the template that the model was trained with: --chat-template FILE.",
         )
     return checkpoint.chat_template
+
+
+def require_unquantized(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointInvalid for weights that are quantized already."""
+    quantization = checkpoint.config.get("quantization_config")
+    if quantization:
+        raise CheckpointInvalid(
+            f"the checkpoint is quantized already: config.json has quantization_config {quantization}",
+            where=str(checkpoint.folder / "config.json"),
+            hint="Build from the checkpoint as it was before it was quantized.",
+        )
 
 
 def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
