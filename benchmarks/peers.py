@@ -22,7 +22,7 @@ from pathlib import Path
 WORK = Path(__file__).parent / "work"
 PEERS = WORK / "peers"
 LLAMA_CPP_SOURCE = "llama-cpp-python==0.3.36"
-_BINARIES = ("llama-quantize", "llama-perplexity", "llama-bench")
+_BINARIES = ("llama-quantize", "llama-perplexity", "llama-bench", "llama-batched-bench", "llama-server")
 
 # The converter knows pre-tokenizers by a hash of what they do to one text, and refuses one that it does not know. Ours
 # are made for the purpose and unknown. No text is ever tokenized here, so any name will do. It also wants a library for

@@ -114,6 +114,12 @@ class PromptInvalid(UsageError):
     code = "prompt-invalid"
 
 
+class ConstraintInvalid(UsageError):
+    """A JSON schema, regular expression or grammar that answers cannot be held to."""
+
+    code = "constraint-invalid"
+
+
 # --- 4: not there ---------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +160,12 @@ class EngineFailed(ToolFailed):
     """An engine could not load or run a package."""
 
     code = "engine-failed"
+
+
+class NotBatchable(EngineFailed):
+    """A package whose graph the batched engine cannot run; onnxruntime-genai can."""
+
+    code = "not-batchable"
 
 
 class DependencyMissing(ToolFailed):
@@ -226,6 +238,12 @@ class CacheBusy(ResourceError):
     """Another process holds the lock for longer than we wait."""
 
     code = "cache-busy"
+
+
+class EngineBusy(ResourceError):
+    """As many requests wait as the engine lets wait."""
+
+    code = "engine-busy"
 
 
 def all_errors() -> list[type[EdgeshipError]]:

@@ -1,4 +1,4 @@
-"""The contract of an engine: a prompt and sampling settings go in, tokens come out one by one."""
+"""The contract of an engine: a prompt and sampling settings go in, tokens come out as they are made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 Message = Mapping[str, str]
 """One turn of a conversation: {"role": "system" | "user" | "assistant", "content": text}."""
 
-FinishReason = Literal["stop", "length", "cancelled"]
+MOST_LOGPROBS = 20
+"""Likeliest tokens that can be asked for."""
+
+FinishReason = Literal["stop", "length", "cancelled", "deadline"]
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,51 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """What an answer must look like.
+
+    text: a JSON schema, a regular expression or a Lark grammar; for "json_object" it is not read.
+    """
+
+    kind: Literal["json_schema", "json_object", "regex", "lark"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen; a field that is None takes the package's own default.
 
     temperature: 0 always takes the likeliest token.
     top_k: 0 leaves every token in.
+    min_p: tokens less likely than this share of the likeliest are left out; 0 leaves every token in.
+    repetition_penalty: divides (or multiplies, below 0) logits of tokens in prompt and answer; 1 changes nothing.
+    presence_penalty, frequency_penalty: taken from the logits of tokens in the answer, once or for each time.
+    logit_bias: added to logits, by token id.
+    seed: the same seed gives the same answer, whatever else runs at the same time.
     max_tokens: new tokens at most; the context may hold fewer.
     stop: texts that end the answer and are not part of it.
     ignore_eos: go on past the tokens that end an answer, up to max_tokens; for measuring speed.
+    logprobs: report each token's log-probability, and those of this many likeliest ones. They are the model's own,
+    before temperature, penalties and constraint.
+    prompt_logprobs: the same for the prompt's tokens but the first.
+    constraint: the answer is held to it; where max_tokens ends it first, it is incomplete and says "length".
     """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    constraint: Constraint | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, with `defaults` where a field is None."""
@@ -54,27 +84,51 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Logprob:
+    """How likely the model found a token, in nats. top: the likeliest token ids with theirs, likeliest first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Token:
     """One step of an answer.
 
     text: what this step adds to the answer; may be empty while a character is incomplete.
-    finish: set on the last step only. Only a cancelled answer ends with a step without id; a token that ends
-    the answer has its id and is counted, but leaves no text.
+    finish: set on the last step only. Only an answer that was cut (cancelled, deadline) or complete before its first
+    token ends with a step without id; a token that ends the answer has its id and is counted, but leaves no text.
+    usage: what the answer cost; on the last step only.
+    prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     """
 
     id: int | None
     text: str
     finish: FinishReason | None = None
+    logprob: Logprob | None = None
+    usage: Usage | None = None
+    prompt_logprobs: tuple[Logprob, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer cost. TTFT: time to first token; decode speed leaves the first token out."""
+    """What an answer cost. TTFT: time to first token; decode speed leaves the first token out.
+
+    cached_tokens: of the prompt, those that were known from before and not computed again.
+    queue_s: waiting for a place, part of ttft_s.
+    drafted_tokens, accepted_tokens: guesses taken from the text so far, and those that held.
+    forced_tokens: tokens that a constraint left no choice about, made without a step of the model.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     ttft_s: float
     e2e_s: float
+    cached_tokens: int = 0
+    queue_s: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    forced_tokens: int = 0
 
     @property
     def decode_tokens_per_s(self) -> float | None:
@@ -89,11 +143,15 @@ class Usage:
 
 
 class Engine(Protocol):
-    """Runs one package. Not thread-safe: one answer at a time."""
+    """Runs one package. Any number of threads may ask it at the same time.
+
+    context_tokens: prompt and answer together. slots: answers that are made side by side; more wait in line.
+    """
 
     name: str
     context_tokens: int
     vocab_size: int
+    slots: int
     defaults: Sampling
 
     def chat(self, messages: Sequence[Message]) -> Prompt:
@@ -107,10 +165,17 @@ class Engine(Protocol):
         """The tokens of a text as it is, with no template around it."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
-        """The answer, token by token; closing the iterator, or dropping it, frees what it holds.
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[Token]:
+        """The answer, token by token, begun at once; closing the iterator, or dropping it, frees what it holds.
 
-        Raises PromptInvalid at once, and EngineFailed at any step.
+        cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
+        Raises PromptInvalid, ConstraintInvalid and EngineBusy at once, and EngineFailed at any step.
         """
         ...
 
@@ -122,7 +187,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the model; any later use raises EngineFailed."""
+        """Frees the model; answers that are not finished, and any later use, raise EngineFailed."""
         ...
 
 
@@ -155,10 +220,16 @@ def check_sampling(sampling: Sampling) -> None:
             "greater than 0 and at most 1",
         ),
         "top_k": (_is_below(sampling.top_k, 0), "at least 0"),
+        "min_p": (sampling.min_p is not None and not 0 <= sampling.min_p <= 1, "from 0 to 1"),
         "repetition_penalty": (
             _is_below(sampling.repetition_penalty, 0) or sampling.repetition_penalty == 0,
             "a number greater than 0",
         ),
+        "presence_penalty": (_is_no_number(sampling.presence_penalty), "a number"),
+        "frequency_penalty": (_is_no_number(sampling.frequency_penalty), "a number"),
+        "logit_bias": (any(map(_is_no_number, (sampling.logit_bias or {}).values())), "made of numbers"),
+        "logprobs": (not _is_count(sampling.logprobs), f"from 0 to {MOST_LOGPROBS}"),
+        "prompt_logprobs": (not _is_count(sampling.prompt_logprobs), f"from 0 to {MOST_LOGPROBS}"),
         "max_tokens": (_is_below(sampling.max_tokens, 1), "at least 1"),
         "stop": ("" in sampling.stop, "without empty texts"),
     }
@@ -173,6 +244,14 @@ def utf8(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptInvalid(f"the text is not Unicode: {error}") from error
+
+
+def _is_no_number(value: float | None) -> bool:
+    return value is not None and not math.isfinite(value)
+
+
+def _is_count(value: int | None) -> bool:
+    return value is None or 0 <= value <= MOST_LOGPROBS
 
 
 def _is_below(value: float | None, least: float) -> bool:

@@ -1,0 +1,73 @@
+"""What a model does for the scheduler: tokens go into slots, logits come out. The engines differ in this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Work for one slot in one step: `tokens` follow the `start` that the slot holds already.
+
+    wanted: logits are given after each of the last so many tokens; 0 where none are needed.
+    What the slot holds beyond `start` is forgotten. Afterwards it holds start + len(tokens).
+    """
+
+    slot: int
+    tokens: Sequence[int]
+    start: int
+    wanted: int
+
+
+class Decoder(Protocol):
+    """Keys and values of `slots` sequences of up to `context_tokens`, and the model that reads and writes them.
+
+    Used by one thread at a time. threads: cores that it computes with.
+    keeps_prefixes: whether `read` and `write` work.
+    """
+
+    name: str
+    vocab_size: int
+    slots: int
+    context_tokens: int
+    threads: int
+    keeps_prefixes: bool
+
+    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
+        """Logits of each piece, float32 [wanted, vocab_size], good until the next step.
+
+        Pieces of one token are computed together, longer ones one after another; a slot occurs once.
+        invariant: a piece's result does not depend, to the bit, on how a text was cut into pieces nor on what else is
+        computed with it.
+        Raises EngineFailed; then the slots of these pieces hold nothing of use beyond their `start`.
+        """
+        ...
+
+    def read(self, slot: int, start: int, end: int) -> Floats:
+        """A copy of keys and values of tokens start to end, [2 * layers, kv heads, tokens, head size]."""
+        ...
+
+    def write(self, slot: int, start: int, entries: Floats) -> None:
+        """Puts what `read` gave into a slot, from token `start` on."""
+        ...
+
+    def release(self, slot: int) -> None:
+        """The slot is free: what it holds is not needed any more."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
+
+
+class Codec(Protocol):
+    """Text to token ids and back; what an engine needs besides a decoder."""
+
+    def chat(self, messages: Sequence[Any]) -> Any: ...
