@@ -142,6 +142,20 @@ class Usage:
         return asdict(self) | {"decode_tokens_per_s": self.decode_tokens_per_s}
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much an engine may take; what is None is chosen for the machine.
+
+    slots: answers made side by side. context_tokens: prompt and answer together, in each slot.
+    kv_bytes: keys and values of all slots and of the prefix cache. waiting: requests in line at most.
+    """
+
+    slots: int | None = None
+    context_tokens: int | None = None
+    kv_bytes: int | None = None
+    waiting: int = 256
+
+
 class Engine(Protocol):
     """Runs one package. Any number of threads may ask it at the same time.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +65,3 @@ class Decoder(Protocol):
     def close(self) -> None:
         """Frees the model."""
         ...
-
-
-class Codec(Protocol):
-    """Text to token ids and back; what an engine needs besides a decoder."""
-
-    def chat(self, messages: Sequence[Any]) -> Any: ...
