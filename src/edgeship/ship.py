@@ -20,7 +20,7 @@ from edgeship import engine as engines
 from edgeship.build import Build, Plan
 from edgeship.build.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
-from edgeship.engine.api import Engine, Message, Sampling
+from edgeship.engine.api import Engine, Limits, Message, Sampling
 from edgeship.engine.chat import ask
 from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, UsageError
 from edgeship.machine import cores_to_use, free_disk_bytes, this_machine
@@ -319,7 +319,7 @@ def _check(
     faults = manifest.verify(installed)
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
-    engine = engines.load(installed.folder, threads=settings.threads)
+    engine = engines.load(installed.folder, threads=settings.threads, limits=Limits(slots=1))
     try:
         if measurement.evaluation:
             _require_same_answers(engine, cases, measurement, installed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship import child, engine, templates
-from edgeship.engine.api import Message
+from edgeship.engine.api import Limits, Message
 from edgeship.engine.tokens import load_tokenizer
 from edgeship.progress import Progress, silent
 from edgeship.reference import Reference, ScoredText, do_job, run_child
@@ -69,7 +69,7 @@ class _StandIn:
         self._template: str = job["chat_template"]
         self._special_tokens: dict[str, str] = job["special_tokens"]
         self._tokenizer = load_tokenizer(Path(job["checkpoint"]) / "tokenizer.json")
-        self._engine = engine.load(Path(job["package"]), threads=job["threads"])
+        self._engine = engine.load(Path(job["package"]), threads=job["threads"], limits=Limits(slots=1))
 
     @property
     def context_tokens(self) -> int:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.chat import StopFilter, answer_tokens, find_stop, held_length
+from edgeship.engine.chat import AnswerText, StopFilter, find_stop, held_length
 
 LETTERS = st.text("abc", max_size=12)
 STOPS = st.lists(st.text("abc", min_size=1, max_size=4), max_size=3)
@@ -24,14 +21,6 @@ class Letters:
 
     def flush(self) -> str:
         return self.open
-
-
-def ids(*tokens: int, closed: list[bool] | None = None) -> Generator[int, None, None]:
-    try:
-        yield from tokens
-    finally:
-        if closed is not None:
-            closed.append(True)
 
 
 def test_find_stop_takes_the_one_that_is_complete_first() -> None:
@@ -72,50 +61,27 @@ def test_nothing_is_held_back_without_need(text: str, stops: list[str]) -> None:
         assert not held or any(stop.startswith(held) for stop in stops)
 
 
-def test_an_answer_ended_by_an_end_token() -> None:
-    closed: list[bool] = []
-    tokens = list(answer_tokens(ids(97, 98, 1, closed=closed), Letters(), limit=9, end_ids={1}))
-    assert [(token.id, token.text, token.finish) for token in tokens] == [
-        (97, "a", None),
-        (98, "b", None),
-        (1, "", "stop"),
-    ]
-    assert closed == [True]
+def shown(tokens: list[int], *stops: str) -> tuple[list[str], AnswerText]:
+    """What each token shows, up to the stop."""
+    text = AnswerText(Letters(), stops)
+    pieces: list[str] = []
+    for token in tokens:
+        if not text.stopped:
+            pieces.append(text.push(token))
+    return pieces, text
 
 
 def test_text_held_back_is_shown_when_the_answer_ends_otherwise() -> None:
-    for last, end_ids, limit, finish in ((98, (), 2, "length"), (1, (1,), 9, "stop")):
-        tokens = list(answer_tokens(ids(97, last), Letters(), limit=limit, end_ids=end_ids, stop=["abc"]))
-        assert [token.text for token in tokens] == ["", "ab" if last == 98 else "a"]
-        assert tokens[-1].finish == finish
+    pieces, text = shown([97, 98], "abc")
+    assert pieces == ["", ""]
+    assert (text.rest(), text.stopped) == ("ab", False)
 
 
 def test_an_incomplete_character_becomes_visible_at_the_end() -> None:
-    tokens = list(answer_tokens(ids(97, 0), Letters(), limit=2))
-    assert [token.text for token in tokens] == ["a", "?"]
+    pieces, text = shown([97, 0])
+    assert (pieces, text.rest()) == (["a", ""], "?")
 
 
-def test_an_answer_ended_by_a_stop_text_across_tokens() -> None:
-    tokens = list(answer_tokens(ids(120, 97, 98, 99), Letters(), limit=9, stop=["ab"]))
-    assert [(token.id, token.text, token.finish) for token in tokens] == [
-        (120, "x", None),
-        (97, "", None),
-        (98, "", "stop"),
-    ]
-
-
-def test_cancelling_stops_before_the_next_step_and_shows_what_was_held() -> None:
-    cancel, closed = threading.Event(), list[bool]()
-    answer = answer_tokens(ids(97, 98, 99, closed=closed), Letters(), limit=9, stop=["ax"], cancel=cancel)
-    assert next(answer).text == ""
-    cancel.set()
-    assert [(token.id, token.text, token.finish) for token in answer] == [(None, "a", "cancelled")]
-    assert closed == [True]
-
-
-def test_a_dropped_answer_closes_its_source() -> None:
-    closed: list[bool] = []
-    answer = answer_tokens(ids(97, 98, closed=closed), Letters(), limit=9)
-    next(answer)
-    del answer
-    assert closed == [True]
+def test_a_stop_text_across_tokens_hides_itself_and_what_follows() -> None:
+    pieces, text = shown([120, 97, 98, 99], "ab")
+    assert (pieces, text.stopped, text.rest()) == (["x", "", ""], True, "")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeship.engine import ENGINES, load
-from edgeship.engine.api import Engine, Prompt, Sampling, check_sampling, check_tokens
+from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Token, check_sampling, check_tokens
 from edgeship.engine.chat import ask
+from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.scripted import write_script
-from edgeship.errors import EngineFailed, PromptInvalid, UsageError
+from edgeship.errors import ConstraintInvalid, EngineBusy, EngineFailed, PromptInvalid, UsageError
 
 QUESTION = [{"role": "user", "content": "how are you today?"}]
 ANSWER = "Fine, thank you \N{SMILING FACE WITH SMILING EYES}. And how is your order?"
@@ -22,20 +28,36 @@ ANSWER = "Fine, thank you \N{SMILING FACE WITH SMILING EYES}. And how is your or
 LIVELY = Sampling(temperature=2.0, top_k=0, top_p=1.0, seed=11, max_tokens=24)
 
 
-@pytest.fixture(params=["scripted", pytest.param("genai", marks=pytest.mark.slow)])
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(
+    params=[
+        "scripted",
+        pytest.param("isolated", marks=SLOW),
+        pytest.param("batched", marks=SLOW),
+        pytest.param("genai", marks=SLOW),
+    ]
+)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Each engine with room for three answers at a time and a prefix cache, if it can have one."""
+    limits = Limits(slots=3, context_tokens=200, kv_bytes=10**8, waiting=4)
     folder = tmp_path
-    if request.param == "scripted":
+    if request.param in ("scripted", "isolated"):
         write_script(tmp_path, {"how are you today?": ANSWER}, context_tokens=200)
     else:
         folder = request.getfixturevalue("int4_folder")
-    loaded = load(folder, engine=request.param)
+    loaded: Engine
+    if request.param == "isolated":
+        loaded = IsolatedEngine(folder, engine="scripted", limits=limits)
+    else:
+        loaded = load(folder, engine=request.param, limits=limits)
     yield loaded
     loaded.close()
 
 
 def test_every_engine_is_tested_here() -> None:
-    assert set(ENGINES) == {"scripted", "genai"}
+    assert set(ENGINES) == {"scripted", "genai", "batched"}
 
 
 def test_unknown_engine(tmp_path: Path) -> None:
@@ -149,6 +171,121 @@ def test_score_from_a_token_on_has_the_same_rows(engine: Engine) -> None:
             engine.score(tokens, first)
 
 
+def test_usage_is_on_the_last_step_and_only_there(engine: Engine) -> None:
+    prompt = engine.chat(QUESTION)
+    tokens = list(engine.stream(prompt, Sampling(max_tokens=5, ignore_eos=True)))
+    assert [token.usage is None for token in tokens] == [True] * 4 + [False]
+    usage = tokens[-1].usage
+    assert usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (len(prompt.tokens), 5)
+    assert 0 <= usage.queue_s <= usage.ttft_s <= usage.e2e_s
+
+
+def test_answers_side_by_side_are_those_that_are_given_alone(engine: Engine) -> None:
+    prompts = [engine.encode(text) for text in ("how are you", "today?", "yes, and a longer one than that", "a", "b c")]
+    settings = [replace(LIVELY, seed=seed, max_tokens=4 + seed) for seed in range(len(prompts))]
+    alone = [ask(engine, *pair).tokens for pair in zip(prompts, settings, strict=True)]
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        together = list(pool.map(lambda pair: ask(engine, *pair).tokens, zip(prompts, settings, strict=True)))
+    assert together == alone
+
+
+def test_more_requests_than_may_wait_are_refused(engine: Engine) -> None:
+    prompt = engine.chat(QUESTION)
+    streams: list[Iterator[Token]] = []
+    with pytest.raises(EngineBusy, match="wait already"):
+        for _ in range(50):
+            streams.append(engine.stream(prompt, Sampling(ignore_eos=True)))
+            time.sleep(0.002)
+    assert len(streams) >= 4
+    del streams[1:]
+    assert list(streams[0])[-1].finish == "length"
+
+
+def test_past_its_deadline_an_answer_is_cut(engine: Engine) -> None:
+    prompt = engine.chat(QUESTION)
+    [only] = engine.stream(prompt, Sampling(ignore_eos=True), deadline_s=0.0)
+    assert (only.id, only.finish) == (None, "deadline")
+    assert ask(engine, prompt, Sampling(max_tokens=2, ignore_eos=True)).finish == "length"
+
+
+def test_log_probabilities_are_the_models_own(engine: Engine) -> None:
+    prompt = engine.encode("how are you today")
+    answer = ask(engine, prompt, replace(LIVELY, logprobs=3, max_tokens=4, ignore_eos=True))
+    assert len(answer.logprobs) == 4
+    tokens = prompt.tokens + answer.tokens
+    expected = _log_softmax(engine.score(tokens[:-1], len(prompt.tokens) - 1))
+    for found, row, token in zip(answer.logprobs, expected, answer.tokens, strict=True):
+        assert found.logprob == pytest.approx(row[token], abs=0.1)
+        assert len(found.top) == 3
+        assert [value for _, value in found.top] == sorted((value for _, value in found.top), reverse=True)
+        assert found.top[0][1] == pytest.approx(row.max(), abs=0.1)
+
+
+def test_log_probabilities_of_a_prompt(engine: Engine) -> None:
+    prompt = engine.encode("how are you today, and tomorrow")
+    first, *rest = engine.stream(prompt, Sampling(max_tokens=2, prompt_logprobs=2, ignore_eos=True))
+    assert first.prompt_logprobs
+    assert all(token.prompt_logprobs is None for token in rest)
+    expected = _log_softmax(engine.score(prompt.tokens))
+    assert [found.logprob for found in first.prompt_logprobs] == pytest.approx(
+        [float(row[token]) for row, token in zip(expected, prompt.tokens[1:], strict=False)], abs=0.1
+    )
+
+
+def test_a_bias_decides(engine: Engine) -> None:
+    settings = Sampling(temperature=0.0, logit_bias={65: 1000.0}, max_tokens=3, ignore_eos=True)
+    assert ask(engine, engine.chat(QUESTION), settings).tokens == (65, 65, 65)
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("constraint", "valid"),
+    [
+        (Constraint("regex", "[a-c]{3,5}"), lambda text: re.fullmatch("[a-c]{3,5}", text)),
+        (
+            Constraint("json_schema", '{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}'),
+            lambda text: isinstance(json.loads(text)["ok"], bool),
+        ),
+        (Constraint("lark", 'start: "yes" | "no"'), lambda text: text in ("yes", "no")),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Constraint) else "",
+)
+def test_an_answer_is_held_to_its_constraint(engine: Engine, constraint: Constraint, valid: object) -> None:
+    assert callable(valid)
+    for seed in range(4):
+        answer = ask(engine, engine.chat(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
+        assert answer.finish == "stop"
+        assert valid(answer.text), answer.text
+        assert answer.usage.completion_tokens == len(answer.tokens)
+
+
+@SLOW
+def test_an_answer_that_was_cut_says_why_it_is_incomplete(engine: Engine) -> None:
+    answer = ask(engine, engine.chat(QUESTION), replace(LIVELY, max_tokens=2, constraint=Constraint("regex", "a{50}")))
+    assert (answer.finish, answer.text.strip("a")) == ("length", "")
+
+
+@SLOW
+@pytest.mark.parametrize(
+    "constraint",
+    [Constraint("json_schema", "{"), Constraint("json_schema", '{"type": 3}'), Constraint("regex", "(")],
+)
+def test_a_constraint_that_cannot_be_read(engine: Engine, constraint: Constraint) -> None:
+    with pytest.raises(ConstraintInvalid):
+        engine.stream(engine.chat(QUESTION), Sampling(constraint=constraint))
+
+
+def test_a_second_turn_knows_the_first(engine: Engine) -> None:
+    first = engine.encode("how are you today, my dear friend? " * 2)
+    said = ask(engine, first, replace(LIVELY, max_tokens=8))
+    second = Prompt(first.tokens + said.tokens + engine.encode(" and you?").tokens)
+    answer = ask(engine, second, LIVELY)
+    # An engine without a prefix cache says so by knowing nothing.
+    assert answer.usage.cached_tokens in (0, *range(len(first.tokens), len(second.tokens)))
+    assert answer.usage.cached_tokens > 0 or engine.name == "genai"
+
+
 @pytest.mark.parametrize("tokens", [(), (3, -1), (10**6,)])
 def test_impossible_tokens(engine: Engine, tokens: tuple[int, ...]) -> None:
     with pytest.raises(PromptInvalid, match=r"empty|outside the vocabulary"):
@@ -224,3 +361,9 @@ def test_a_script_that_cannot_be_used(tmp_path: Path) -> None:
     write_script(tmp_path, {}, colour="red")
     with pytest.raises(EngineFailed, match="colour"):
         load(tmp_path, engine="scripted")
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeship import cache, settings
 from edgeship.cli import chat
 from edgeship.engine import load
-from edgeship.engine.api import Message, Sampling
+from edgeship.engine.api import Limits, Message, Sampling
 from edgeship.errors import UsageError
 
 
@@ -32,7 +32,9 @@ def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, sta
         prompt = _piped()
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    engine = load(folder, threads=current.threads)
+    engine = load(folder, threads=current.threads, limits=Limits(slots=1), home=current.home)
+    if engine.note:
+        print(f"note: {engine.note}", file=sys.stderr)
     try:
         if prompt is None:
             return chat.chat(engine, request.sampling, system=request.system)

@@ -160,6 +160,7 @@ class Engine(Protocol):
     """Runs one package. Any number of threads may ask it at the same time.
 
     context_tokens: prompt and answer together. slots: answers that are made side by side; more wait in line.
+    note: what the user should know about how this engine was chosen.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Engine(Protocol):
     vocab_size: int
     slots: int
     defaults: Sampling
+    note: str | None
 
     def chat(self, messages: Sequence[Message]) -> Prompt:
         """The prompt of a conversation that waits for an answer.

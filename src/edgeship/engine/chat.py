@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeship.engine.api import Engine, FinishReason, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import Engine, FinishReason, Logprob, Prompt, Sampling, Token, Usage
 
 
 class TextStream(Protocol):
@@ -66,57 +64,40 @@ def held_length(text: str, stops: Sequence[str]) -> int:
     return 0
 
 
-def answer_tokens(
-    ids: Generator[int, None, None],
-    text: TextStream,
-    *,
-    limit: int,
-    end_ids: Collection[int] = (),
-    stop: Sequence[str] = (),
-    cancel: threading.Event | None = None,
-) -> Iterator[Token]:
-    """The answer that `ids` makes: up to `limit` of them, ended by one of `end_ids`, a stop text or `cancel`.
+class AnswerText:
+    """The text of one answer as its tokens come, up to a stop text."""
 
-    An `ids` that ends by itself has been cancelled. It is closed when the answer ends or is dropped.
-    """
-    stops = StopFilter(stop)
+    def __init__(self, text: TextStream, stop: Sequence[str]) -> None:
+        self._text = text
+        self._stops = StopFilter(stop)
 
-    def rest() -> str:
-        shown = stops.push(text.flush())
-        return shown + stops.flush()
+    @property
+    def stopped(self) -> bool:
+        """True once a stop text is complete."""
+        return self._stops.found
 
-    with closing(ids):
-        for count, token in enumerate(_until(cancel, ids), start=1):
-            if token in end_ids:
-                yield Token(token, rest(), "stop")
-                return
-            shown = stops.push(text.push(token))
-            if stops.found:
-                yield Token(token, shown, "stop")
-                return
-            if count == limit:
-                yield Token(token, shown + rest(), "length")
-                return
-            yield Token(token, shown)
-        yield Token(None, rest(), "cancelled")
+    def push(self, token: int) -> str:
+        """What may be shown now."""
+        return self._stops.push(self._text.push(token))
 
-
-def _until(cancel: threading.Event | None, ids: Iterator[int]) -> Iterator[int]:
-    while not (cancel and cancel.is_set()):
-        try:
-            yield next(ids)
-        except StopIteration:
-            return
+    def rest(self) -> str:
+        """What is left once no token follows."""
+        if self.stopped:
+            return ""
+        shown = self._stops.push(self._text.flush())
+        return shown + self._stops.flush()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer. logprobs: of its tokens, where they were asked for."""
 
     text: str
     tokens: tuple[int, ...]
     finish: FinishReason
     usage: Usage
+    logprobs: tuple[Logprob, ...] = ()
+    prompt_logprobs: tuple[Logprob, ...] = ()
 
 
 def ask(
@@ -127,21 +108,23 @@ def ask(
     cancel: threading.Event | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> Answer:
-    """The whole answer, timed; `tell` gets each piece of its text as it comes. Raises as Engine.stream."""
-    start = time.perf_counter()
-    first_s: float | None = None
+    """The whole answer; `tell` gets each piece of its text as it comes. Raises as Engine.stream."""
     texts: list[str] = []
     ids: list[int] = []
-    finish: FinishReason = "cancelled"
-    for token in engine.stream(prompt, sampling, cancel):
-        if token.id is not None:
-            ids.append(token.id)
-            first_s = first_s or time.perf_counter() - start
-        if token.text:
-            texts.append(token.text)
+    logprobs: list[Logprob] = []
+    prompt_logprobs: tuple[Logprob, ...] = ()
+    last: Token | None = None
+    for last in engine.stream(prompt, sampling, cancel):
+        if last.id is not None:
+            ids.append(last.id)
+        if last.logprob:
+            logprobs.append(last.logprob)
+        prompt_logprobs = last.prompt_logprobs or prompt_logprobs
+        if last.text:
+            texts.append(last.text)
             if tell:
-                tell(token.text)
-        finish = token.finish or finish
-    e2e_s = time.perf_counter() - start
-    usage = Usage(len(prompt.tokens), len(ids), first_s or e2e_s, e2e_s)
-    return Answer("".join(texts), tuple(ids), finish, usage)
+                tell(last.text)
+    assert last, "an answer has a last step"
+    assert last.finish
+    assert last.usage
+    return Answer("".join(texts), tuple(ids), last.finish, last.usage, tuple(logprobs), prompt_logprobs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship import child
-from edgeship.engine.api import Engine
+from edgeship.engine.api import Engine, Limits
 from edgeship.errors import EngineFailed
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
@@ -32,7 +32,7 @@ class Job:
     prompt_tokens: int = 512
     new_tokens: int = 64
     repeats: int = 3
-    engine: str = "genai"
+    engine: str = "auto"
 
 
 def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progress = silent) -> Measurement:
@@ -66,7 +66,7 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     sizes = _sizes(folder)
     progress("loading", None)
     start = time.perf_counter()
-    engine = engines.load(folder, threads=threads, engine=job.engine)
+    engine = engines.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1))
     load_s, rss = time.perf_counter() - start, _rss_bytes()
     try:
         measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)

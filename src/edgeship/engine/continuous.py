@@ -1,0 +1,315 @@
+"""An engine over any decoder: requests join and leave at every step, and share each one."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
+
+from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens
+from edgeship.engine.chat import AnswerText, TextStream
+from edgeship.engine.decoder import Decoder, Floats, Piece
+from edgeship.engine.grammar import Grammars
+from edgeship.engine.kv import PrefixCache
+from edgeship.engine.lookup import Drafts
+from edgeship.engine.request import Request, Scoring, Work
+from edgeship.engine.sampling import Sampler
+from edgeship.engine.schedule import CHUNK_TOKENS, Pace, shares
+from edgeship.errors import EngineBusy, EngineFailed
+
+
+class Codec(Protocol):
+    """Text to token ids and back."""
+
+    def chat(self, messages: Sequence[Message]) -> Prompt: ...
+    def encode(self, text: str) -> Prompt: ...
+    def stream(self) -> TextStream: ...
+
+
+class ContinuousEngine:
+    """Answers over a decoder, all of them in one thread that takes one step after another.
+
+    cache_bytes: of keys and values that are kept after an answer, for prompts that begin in the same way.
+    speculation: guess from the text so far: True always, None where it has been faster, False never.
+    note: what the user should know about how this engine was chosen.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        codec: Codec,
+        grammars: Grammars,
+        *,
+        defaults: Sampling,
+        end_ids: Collection[int],
+        cache_bytes: int = 0,
+        waiting: int = 256,
+        speculation: bool | None = None,
+        pace: Pace | None = None,
+        note: str | None = None,
+    ) -> None:
+        self.name = decoder.name
+        self.context_tokens = decoder.context_tokens
+        self.vocab_size = decoder.vocab_size
+        self.slots = decoder.slots
+        self.threads = decoder.threads
+        self.defaults = defaults
+        self.note = note
+        self.cache = PrefixCache(cache_bytes if decoder.keeps_prefixes else 0)
+        self._decoder, self._codec, self._grammars = decoder, codec, grammars
+        self._end_ids = end_ids
+        self._most_waiting = waiting
+        self._speculation = speculation
+        self._pace = pace or Pace()
+        self._orders = itertools.count()
+        self._steps = itertools.count()
+        self._waiting: deque[Work] = deque()
+        self._running: list[Work] = []
+        self._free = list(reversed(range(decoder.slots)))
+        self._work = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name=f"edgeship {decoder.name}", daemon=True)
+        self._thread.start()
+
+    # --- the contract ------------------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        """Slots in use."""
+        return len(self._running)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    def chat(self, messages: Sequence[Message]) -> Prompt:
+        """See Engine.chat."""
+        return self._codec.chat(messages)
+
+    def encode(self, text: str) -> Prompt:
+        """See Engine.encode."""
+        return self._codec.encode(text)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[Token]:
+        """See Engine.stream."""
+        settings = sampling.over(self.defaults)
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
+        check_sampling(settings)
+        room = self.context_tokens - len(prompt.tokens)
+        request = Request(
+            order=next(self._orders),
+            prompt=prompt.tokens,
+            sampling=settings,
+            limit=min(settings.max_tokens or room, room),
+            end_ids=() if settings.ignore_eos else self._end_ids,
+            sampler=Sampler(settings, prompt.tokens, self.vocab_size),
+            text=AnswerText(self._codec.stream(), settings.stop),
+            matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
+            drafts=None if self._speculation is False else self._drafts(prompt.tokens),
+            cancel=cancel,
+            deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
+        )
+        self._submit(request)
+        return _Stream(request, self._wake)
+
+    def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
+        """See Engine.score."""
+        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        check_first(first, tokens)
+        scoring = Scoring(next(self._orders), tokens, first)
+        self._submit(scoring)
+        return scoring.result()
+
+    def close(self) -> None:
+        """See Engine.close."""
+        with self._work:
+            if self._closed:
+                return
+            self._closed = True
+            self._work.notify()
+        self._thread.join()
+        self._decoder.close()
+
+    # --- the callers' side -------------------------------------------------------------------------------------------
+
+    def _submit(self, work: Work) -> None:
+        with self._work:
+            if self._closed:
+                raise EngineFailed("the engine is closed")
+            if len(self._waiting) >= self._most_waiting:
+                raise EngineBusy(
+                    f"{len(self._waiting)} requests wait already, and no more may",
+                    hint="Try again later, or let the engine keep more waiting.",
+                )
+            self._waiting.append(work)
+            self._work.notify()
+
+    def _wake(self) -> None:
+        with self._work:
+            self._work.notify()
+
+    def _drafts(self, prompt: Sequence[int]) -> Drafts:
+        return Drafts(prompt, self._pace.run_s, always=bool(self._speculation))
+
+    # --- the engine's thread -----------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while True:
+            with self._work:
+                while not (self._closed or self._waiting or self._running):
+                    self._work.wait()
+                if self._closed:
+                    break
+                waiting = list(self._waiting)
+            try:
+                self._drop_cut(waiting)
+                self._admit()
+                self._step()
+            except Exception as error:  # whatever it is, those who wait must hear of it, and others be served
+                failed = error if isinstance(error, EngineFailed) else _unexpected(error)
+                self._fail(self._running, failed)
+            self._release_finished()
+        self._fail([*self._running, *self._waiting], EngineFailed("the engine is closed"))
+
+    def _drop_cut(self, waiting: Sequence[Work]) -> None:
+        now = time.perf_counter()
+        for work in (*waiting, *self._running):
+            work.cut(now)
+        with self._work:
+            self._waiting = deque(work for work in self._waiting if not work.finished)
+        self._release_finished()
+
+    def _admit(self) -> None:
+        while self._free:
+            with self._work:
+                if not self._waiting:
+                    return
+                work = self._waiting.popleft()
+            slot = self._free.pop()
+            self._running.append(work)
+            try:
+                work.start(slot, self._recall(work, slot))
+            except EngineFailed as error:
+                work.slot = slot
+                work.fail(error)
+
+    def _recall(self, work: Work, slot: int) -> int:
+        """Puts what is known of a prompt's beginning into its slot; its last token is always computed."""
+        if not self.cache.budget_bytes or not work.may_use_cache:
+            return 0
+        match = self.cache.find(work.tokens[:-1])
+        start = 0
+        for part in match.parts:
+            self._decoder.write(slot, start, part)
+            start += part.shape[2]
+        return start
+
+    def _remember(self, work: Work) -> None:
+        if self.cache.budget_bytes and work.held and work.slot is not None:
+            slot = work.slot
+            self.cache.insert(work.tokens[: work.held], lambda start, end: self._decoder.read(slot, start, end))
+
+    def _step(self) -> None:
+        """Every running answer goes on by a token or more, and a share of what waits to be read is read."""
+        answering = [work for work in self._running if not (work.finished or work.reading)]
+        self._answer(answering)
+        readings = [work for work in self._running if not work.finished and work.reading]
+        budget = self._pace.chunk_tokens(len(answering))
+        for index, tokens in shares(readings, budget, next(self._steps)):
+            self._run(readings[index], readings[index].piece(tokens))
+
+    def _answer(self, works: Sequence[Work]) -> None:
+        # Guesses are checked in a run of their own: beside others that would cost more than it gives.
+        guess = len(works) == 1 or bool(self._speculation)
+        pieces = [(work, work.piece(CHUNK_TOKENS, guess=guess)) for work in works]
+        singles = [(work, piece) for work, piece in pieces if len(piece.tokens) == 1]
+        if singles:
+            invariant = any(work.reproducible for work, _ in singles)
+            seconds = self._take(singles, invariant=invariant)
+            if not invariant:
+                self._pace.note_batch(len(singles), seconds)
+        for work, piece in pieces:
+            if len(piece.tokens) > 1:
+                self._run(work, piece)
+
+    def _run(self, work: Work, piece: Piece) -> None:
+        """One piece by itself."""
+        was_reading = work.reading
+        seconds = self._take([(work, piece)], invariant=work.reproducible)
+        self._pace.note_run(len(piece.tokens), seconds)
+        if was_reading and not work.reading and not work.finished:
+            self._remember(work)
+
+    def _take(self, pairs: Sequence[tuple[Work, Piece]], *, invariant: bool) -> float:
+        started = time.perf_counter()
+        try:
+            found = self._decoder.step([piece for _, piece in pairs], invariant=invariant)
+        except EngineFailed as error:
+            self._fail([work for work, _ in pairs], error)
+            return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        for (work, piece), logits in zip(pairs, found, strict=True):
+            try:
+                work.take(piece, logits, seconds)
+            except EngineFailed as error:
+                self._fail([work], error)
+        return seconds
+
+    def _release_finished(self) -> None:
+        for work in [work for work in self._running if work.finished]:
+            self._running.remove(work)
+            if work.slot is not None:
+                self._remember(work)
+                self._decoder.release(work.slot)
+                self._free.append(work.slot)
+
+    def _fail(self, works: Sequence[Work], error: EngineFailed) -> None:
+        for work in works:
+            work.held = 0  # nothing of it is to be remembered
+            work.fail(error)
+
+
+class _Stream:
+    """The steps of one answer. Whoever drops it has no use for the rest."""
+
+    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
+        self._request = request
+        self._wake = wake
+        self._done = False
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        if self._done:
+            raise StopIteration
+        item = self._request.out.get()
+        self._done = isinstance(item, Exception) or item.finish is not None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Frees what the answer holds, within a step."""
+        if not self._done:
+            self._done = True
+            self._request.dropped.set()
+            self._wake()
+
+    __del__ = close
+
+
+def _unexpected(error: Exception) -> EngineFailed:
+    failed = EngineFailed(f"the engine met an error that it does not know: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed

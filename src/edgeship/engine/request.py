@@ -1,0 +1,357 @@
+"""What the scheduler works on: an answer in the making, or a text to be scored. It knows no model and no thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from edgeship.engine.api import FinishReason, Logprob, Sampling, Token, Usage
+from edgeship.engine.chat import AnswerText
+from edgeship.engine.decoder import Floats, Piece
+from edgeship.engine.grammar import Matcher
+from edgeship.engine.lookup import Drafts
+from edgeship.engine.sampling import Sampler, logprob, logprobs
+
+# Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
+SCORED_TOKENS = 64
+
+
+class Work(Protocol):
+    """Something that occupies a slot.
+
+    order: of arrival. tokens: all that are known. held: how many of them the slot holds. slot: None while waiting.
+    """
+
+    order: int
+    tokens: list[int]
+    held: int
+    slot: int | None
+
+    @property
+    def reading(self) -> bool:
+        """Whether a prompt is still being read."""
+        ...
+
+    @property
+    def unread(self) -> int:
+        """Tokens that the slot does not hold yet."""
+        ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the result must not depend on what else runs."""
+        ...
+
+    @property
+    def may_use_cache(self) -> bool: ...
+
+    def start(self, slot: int, held: int) -> None:
+        """The work has a slot now, which holds the first `held` tokens already."""
+        ...
+
+    def piece(self, most: int, *, guess: bool = False) -> Piece:
+        """The next piece: at most `most` tokens that are known, and guessed ones after them if `guess` allows it."""
+        ...
+
+    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:
+        """What a step gave for a piece. Raises EngineFailed for logits that no token can be chosen by."""
+        ...
+
+    def cut(self, now: float) -> bool:
+        """Ends the work if it was cancelled or is past its deadline."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Ends the work with an error."""
+        ...
+
+
+class Scoring:
+    """Logits after every token of a text from number `first` on."""
+
+    reproducible = True
+    may_use_cache = False
+
+    def __init__(self, order: int, tokens: Sequence[int], first: int) -> None:
+        self.order = order
+        self.tokens = list(tokens)
+        self.held = 0
+        self.slot: int | None = None
+        self._first = first
+        self._rows: list[Floats] = []
+        self._error: Exception | None = None
+        self._done = threading.Event()
+
+    @property
+    def reading(self) -> bool:
+        """Until the end: a text has no answer."""
+        return not self.finished
+
+    @property
+    def unread(self) -> int:
+        """Tokens that are left."""
+        return len(self.tokens) - self.held
+
+    @property
+    def finished(self) -> bool:
+        """All read, or failed."""
+        return self._done.is_set()
+
+    def start(self, slot: int, held: int) -> None:
+        """See Work."""
+        self.slot, self.held = slot, held
+
+    def piece(self, most: int, *, guess: bool = False) -> Piece:  # noqa: ARG002 - nothing follows that could be guessed
+        """Many tokens where no logits are asked for, few where they are."""
+        assert self.slot is not None
+        silent = max(0, self._first - self.held)
+        count = min(most, self.unread, silent or SCORED_TOKENS)
+        return Piece(self.slot, self.tokens[self.held : self.held + count], self.held, 0 if silent else count)
+
+    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:  # noqa: ARG002
+        """See Work."""
+        self.held += len(piece.tokens)
+        if piece.wanted:
+            self._rows.append(logits.copy())
+        if not self.unread:
+            self._done.set()
+
+    def cut(self, now: float) -> bool:  # noqa: ARG002
+        """A score has no deadline."""
+        return False
+
+    def fail(self, error: Exception) -> None:
+        """See Work."""
+        self._error = error
+        self._done.set()
+
+    def result(self) -> Floats:
+        """Waits for the logits; raises what the work failed with."""
+        self._done.wait()
+        if self._error:
+            raise self._error
+        return np.concatenate(self._rows)
+
+
+@dataclass
+class Request:
+    """One answer in the making. Its steps come out of `out`, in order; an exception there is the last.
+
+    sampling: complete. limit: new tokens at most. deadline: by time.perf_counter(). drafts: None guesses nothing.
+    """
+
+    order: int
+    prompt: Sequence[int]
+    sampling: Sampling
+    limit: int
+    end_ids: Collection[int]
+    sampler: Sampler
+    text: AnswerText
+    matcher: Matcher | None = None
+    drafts: Drafts | None = None
+    cancel: threading.Event | None = None
+    deadline: float | None = None
+    out: queue.SimpleQueue[Token | Exception] = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt)
+        self.held = 0
+        self.slot: int | None = None
+        self.finished = False
+        self.dropped = threading.Event()
+        self._made = 0
+        self._submitted_s = time.perf_counter()
+        self._started_s: float | None = None
+        self._first_s: float | None = None
+        self._cached = self._drafted = self._accepted = self._forced = 0
+        self._prompt_logprobs: list[Logprob] = []
+        self._reading = True
+
+    @property
+    def reading(self) -> bool:
+        """Until logits after the whole prompt are there."""
+        return self._reading
+
+    @property
+    def unread(self) -> int:
+        """Tokens that the slot does not hold: of the prompt, or those chosen or forced since the last step."""
+        return len(self.tokens) - self.held
+
+    @property
+    def reproducible(self) -> bool:
+        """Whoever gives a seed wants the same answer again."""
+        return self.sampling.seed is not None and bool(self.sampling.temperature)
+
+    @property
+    def may_use_cache(self) -> bool:
+        """Log-probabilities of a prompt need it to be read."""
+        return self.sampling.prompt_logprobs is None
+
+    def start(self, slot: int, held: int) -> None:
+        """See Work. What a constraint forces from the beginning is said at once."""
+        self.slot, self.held = slot, held
+        self._cached = held
+        self._started_s = time.perf_counter()
+        if self.matcher:
+            self._append([], None)
+
+    def piece(self, most: int, *, guess: bool = False) -> Piece:
+        """See Work. Drafts are guessed only after all that is known."""
+        assert self.slot is not None
+        if self._wants_prompt_logprobs and self.held < len(self.prompt):
+            count = min(most, self.unread, SCORED_TOKENS)
+            return Piece(self.slot, self.tokens[self.held : self.held + count], self.held, count)
+        count = min(most, self.unread)
+        tokens = self.tokens[self.held : self.held + count]
+        if count < self.unread:
+            return Piece(self.slot, tokens, self.held, 0)
+        guesses = self._guesses() if guess else []
+        return Piece(self.slot, tokens + guesses, self.held, 1 + len(guesses))
+
+    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:
+        """See Work."""
+        if self._wants_prompt_logprobs and piece.start < len(self.prompt):
+            self._read_logprobs(piece, logits)
+        base = min(piece.start + len(piece.tokens), len(self.tokens))
+        self.held = base
+        if base < len(self.tokens):
+            return
+        self._reading = False
+        guesses = piece.tokens[base - piece.start :]
+        rows = logits[len(logits) - 1 - len(guesses) :]
+        good = 0
+        while not self.finished:
+            self._choose(rows[good])
+            said = self.tokens[base:]
+            good = len(said)
+            if good > len(guesses) or said != list(guesses[:good]):
+                break
+        held = _common(self.tokens[base:], guesses)
+        self.held = base + held
+        if guesses and self.drafts:
+            self._drafted += len(guesses)
+            self._accepted += held
+            self.drafts.learn(len(guesses), held)
+
+    def cut(self, now: float) -> bool:
+        """See Work."""
+        if self.dropped.is_set() or (self.cancel and self.cancel.is_set()):
+            self._finish_without_token("cancelled")
+        elif self.deadline is not None and now >= self.deadline:
+            self._finish_without_token("deadline")
+        return self.finished
+
+    def fail(self, error: Exception) -> None:
+        """See Work."""
+        if not self.finished:
+            self.finished = True
+            self.out.put(error)
+
+    # --- one token after another -------------------------------------------------------------------------------------
+
+    @property
+    def _wants_prompt_logprobs(self) -> bool:
+        return self.sampling.prompt_logprobs is not None
+
+    def _guesses(self) -> list[int]:
+        room = self.limit - self._made - 1
+        if not self.drafts or self._reading or self.unread != 1 or room < 1:
+            return []
+        return self.drafts.draft(room)
+
+    def _read_logprobs(self, piece: Piece, logits: Floats) -> None:
+        """Row i predicts the token after the piece's i-th; the last token of the prompt predicts the answer."""
+        predicted = self.tokens[piece.start + 1 : min(piece.start + 1 + len(piece.tokens), len(self.prompt))]
+        top = self.sampling.prompt_logprobs or 0
+        self._prompt_logprobs += logprobs(logits[: len(predicted)], predicted, top)
+
+    def _choose(self, row: Floats) -> None:
+        allowed = self.matcher.allowed() if self.matcher else None
+        token = self.sampler.choose(row, allowed)
+        wanted = self.sampling.logprobs
+        found = None if wanted is None else logprob(row, token, wanted)
+        if token in self.end_ids:
+            self._emit(token, self.text.rest(), "stop", found)
+            return
+        self._append([token], found)
+
+    def _append(self, chosen: list[int], found: Logprob | None) -> None:
+        """Says a chosen token and those that the constraint forces after it."""
+        tokens, complete = list(chosen), False
+        if self.matcher:
+            for token in chosen:
+                self.matcher.push(token)
+            # A forced token has no logits of its own, so none is forced on who wants to see log-probabilities.
+            while self.sampling.logprobs is None and (forced := self.matcher.forced()):
+                for token in forced:
+                    self.matcher.push(token)
+                tokens += forced
+            self._forced += len(tokens) - len(chosen)
+            complete = self.matcher.complete
+            if complete and not tokens:
+                self._finish_without_token("stop")
+        for number, token in enumerate(tokens, 1):
+            self._say(token, found if number == 1 else None, last=complete and number == len(tokens))
+            if self.finished:
+                return
+
+    def _say(self, token: int, found: Logprob | None, *, last: bool) -> None:
+        shown = self.text.push(token)
+        finish: FinishReason | None = None
+        if self.text.stopped or last:
+            finish = "stop"
+        elif self._made + 1 >= self.limit:
+            finish = "length"
+        if finish:
+            shown += self.text.rest()
+        self._emit(token, shown, finish, found)
+
+    def _emit(self, token: int, shown: str, finish: FinishReason | None, found: Logprob | None) -> None:
+        self.tokens.append(token)
+        self._made += 1
+        self.sampler.accept(token)
+        if self.drafts:
+            self.drafts.push(token)
+        first = self._first_s is None
+        self._first_s = self._first_s or time.perf_counter()
+        self.finished = finish is not None
+        prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
+        self.out.put(Token(token, shown, finish, found, self._usage() if finish else None, prompt_logprobs))
+
+    def _finish_without_token(self, finish: FinishReason) -> None:
+        if not self.finished:
+            self.finished = True
+            self.out.put(Token(None, self.text.rest(), finish, usage=self._usage()))
+
+    def _usage(self) -> Usage:
+        now = time.perf_counter()
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self._made,
+            ttft_s=(self._first_s or now) - self._submitted_s,
+            e2e_s=now - self._submitted_s,
+            cached_tokens=self._cached,
+            queue_s=(self._started_s or now) - self._submitted_s,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
+            forced_tokens=self._forced,
+        )
+
+
+def _common(said: Sequence[int], guessed: Sequence[int]) -> int:
+    """How many tokens of both are the same from the beginning."""
+    count = 0
+    for one, other in zip(said, guessed, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
