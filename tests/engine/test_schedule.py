@@ -58,8 +58,9 @@ def test_nobody_waits_for_a_whole_chunk() -> None:
     assert pace.chunk_tokens(3) == 8
     pace.note_batch(3, 0.020)
     pace.note_run(8, 0.016)
-    # 1.7 steps of 20 ms at 2 ms a token are 17 tokens, in fours.
+    # 1.7 steps of 20 ms at 2 ms a token are 17 tokens, in twos.
     assert pace.chunk_tokens(3) == 16
+    assert pace.chunk_tokens(3, prompts=2) == 34
     pace.note_batch(1, 0.001)
     assert pace.chunk_tokens(1) == LEAST_CHUNK_TOKENS
     pace.note_batch(2, 10.0)

@@ -224,7 +224,7 @@ class ContinuousEngine:
         answering = [work for work in self._running if not (work.finished or work.reading)]
         self._answer(answering)
         readings = [work for work in self._running if not work.finished and work.reading]
-        budget = self._pace.chunk_tokens(len(answering))
+        budget = self._pace.chunk_tokens(len(answering), len(readings))
         for index, tokens in shares(readings, budget, next(self._steps)):
             self._run(readings[index], readings[index].piece(tokens))
 

@@ -8,7 +8,8 @@ from typing import Protocol
 CHUNK_TOKENS = 256
 """Prompt tokens that are read in one run where no answer waits."""
 LEAST_CHUNK_TOKENS = 4
-# A running answer waits for one decode step and what is read beside it: 1 + 1.7 decode steps, with room for noise below 3.
+# A running answer waits for its own step and for what is read beside it: 1 + 1.7 steps, with room for noise below 3. With
+# several prompts to be read it waits for each of them: they wait too, and batches that fill up sooner serve everybody.
 READ_STEPS = 1.7
 _UNKNOWN_CHUNK_TOKENS = 8
 _OLDEST_EVERY = 4
@@ -55,16 +56,15 @@ class Pace:
         share = (tokens - below) / (above - below)
         return known[below] + share * (known[above] - known[below])
 
-    def chunk_tokens(self, rows: int) -> int:
-        """Prompt tokens to read beside `rows` running answers, so that these do not falter."""
+    def chunk_tokens(self, rows: int, prompts: int = 1) -> int:
+        """Tokens of `prompts` to read beside `rows` running answers, so that these do not falter."""
         if not rows:
             return CHUNK_TOKENS
         step_s = self._batch_s.get(rows)
         if step_s is None or not self._read_token_s:
-            return _UNKNOWN_CHUNK_TOKENS
-        tokens = int(READ_STEPS * step_s / self._read_token_s)
-        # Kernels work in fours.
-        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, tokens // 4 * 4))
+            return _UNKNOWN_CHUNK_TOKENS * max(1, prompts)
+        tokens = int(READ_STEPS * prompts * step_s / self._read_token_s)
+        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, tokens // 2 * 2))
 
 
 def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:
