@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build clean
+.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,12 +14,12 @@ help: ## this list
 .venv/.build: pyproject.toml constraints.txt
 	@echo "setting up .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(INSTALL) '.[build]'
+	@$(INSTALL) '.'
 	@touch $@
 
 .venv/.dev: .venv/.build
 	@echo "adding what tests and checks need (once; PyTorch is the largest part)"
-	@$(INSTALL) '.[build,original,dev]'
+	@$(INSTALL) '.[original,dev]'
 	@touch $@
 
 setup: .venv/.build ## make .venv with all that running and building needs
@@ -47,6 +47,9 @@ bench-ship: setup-dev ## an installed package against onnxruntime-genai as it co
 
 bench-build: setup-dev ## the builder against llama.cpp, onnxruntime-genai and Olive
 	@$(BIN)/python benchmarks/bench_build.py $(ARGS)
+
+bench-engine: setup-dev ## the engine against llama.cpp and onnxruntime-genai
+	@$(BIN)/python benchmarks/bench_engine.py $(ARGS)
 
 clean: ## remove .venv and what benchmarks left
 	rm -rf .venv benchmarks/work

@@ -13,7 +13,7 @@ from edgeship.machine import GIB, Machine
 from edgeship.settings import Settings
 
 MACHINE = Machine(4, 2, 16 * GIB, 8 * GIB, "a CPU", "Linux x86_64")
-WHOLE = dict.fromkeys((*doctor.RUN_PACKAGES, *doctor.BUILD_PACKAGES, *doctor.ORIGINAL_PACKAGES), "1.0") | {
+WHOLE = dict.fromkeys((*doctor.PACKAGES, *doctor.ORIGINAL_PACKAGES), "1.0") | {
     "onnxruntime": "1.31.0",
     "onnxruntime-genai": "0.18.0",
     "torch": "2.13.0+cpu",
@@ -88,17 +88,11 @@ def test_two_onnxruntimes_at_once(variant: str) -> None:
     assert f"pip uninstall -y onnxruntime {variant}" in (check.hint or "")
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-genai", "tokenizers"])
-def test_what_running_needs_must_be_there(package: str) -> None:
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-genai", "tokenizers", "onnx-ir"])
+def test_what_is_needed_must_be_there(package: str) -> None:
     check = only(packages(without=(package,)))
-    assert (check.name, check.status, check.detail) == ("packages to run", "failed", f"missing: {package}")
+    assert (check.name, check.status, check.detail) == ("packages", "failed", f"missing: {package}")
     assert "pip install" in (check.hint or "")
-
-
-def test_what_building_needs_may_be_missing() -> None:
-    check = only(packages(without=("onnx-ir",)))
-    assert (check.status, check.detail) == ("warning", "missing: onnx-ir")
-    assert 'pip install "edgeship[build]"' in (check.hint or "")
 
 
 def test_the_original_is_optional() -> None:
@@ -178,8 +172,7 @@ def test_an_examination_has_every_check(settings: Settings, monkeypatch: pytest.
     assert found.ok
     assert [check.name for check in found.checks] == [
         "Python",
-        "packages to run",
-        "packages to build",
+        "packages",
         "packages for the original",
         "cores",
         "memory",

@@ -38,10 +38,11 @@ HEAVY = {
     "torch": {"original"},
     "transformers": {"original", "build.genai_worker", "build.olive_worker"},
     "peft": {"original"},
-    "onnxruntime": {"doctor", "build.onnx_model", "build.olive_worker"},
+    "onnxruntime": {"doctor", "build.onnx_model", "build.olive_worker", "engine.onnx_decoder"},
     "onnxruntime_genai": {"engine.genai", "build.genai_worker"},
     "onnx": set[str](),
-    "onnx_ir": {"build.graph", "build.onnx_model"},
+    "onnx_ir": {"build.graph", "build.onnx_model", "engine.step_graph"},
+    "llguidance": {"engine.grammar"},
     "huggingface_hub": {"checkpoint.hub"},
     "foundry_local_sdk": set[str](),
 }

@@ -7,7 +7,7 @@ import re
 import shutil
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,13 @@ from edgeship.settings import Settings
 Status = Literal["ok", "warning", "failed"]
 Versions = Callable[[str], str | None]
 
-RUN_PACKAGES = (
+PACKAGES = (
     "filelock",
     "huggingface-hub",
     "jinja2",
+    "llguidance",
     "numpy",
+    "onnx-ir",
     "platformdirs",
     "psutil",
     "pydantic",
@@ -31,7 +33,6 @@ RUN_PACKAGES = (
     "tomli-w",
     "typer",
 )
-BUILD_PACKAGES = ("onnx-ir",)
 ORIGINAL_PACKAGES = ("onnx", "peft", "torch", "transformers")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 CUDA_PARTS = (
@@ -109,10 +110,9 @@ def check_python(version: tuple[int, ...], bits: int) -> Check:
 
 
 def check_packages(versions: Versions, *, has_gpu: bool) -> list[Check]:
-    """What is installed for running and for building, then each combination that does not work."""
+    """What is installed, then each combination that does not work."""
     return [
-        _check_part("packages to run", ("onnxruntime", "onnxruntime-genai", *RUN_PACKAGES), versions),
-        _check_part("packages to build", BUILD_PACKAGES, versions),
+        _check_needed(versions),
         _check_original(versions),
         *_check_runtimes(versions),
         *_check_olive(versions),
@@ -120,14 +120,13 @@ def check_packages(versions: Versions, *, has_gpu: bool) -> list[Check]:
     ]
 
 
-def _check_part(name: str, packages: Iterable[str], versions: Versions) -> Check:
+def _check_needed(versions: Versions) -> Check:
+    name, packages = "packages", ("onnxruntime", "onnxruntime-genai", *PACKAGES)
     found = {package: versions(package) for package in packages}
     missing = [package for package, version in found.items() if version is None]
     if not missing:
         return Check(name, "ok", ", ".join(f"{package} {version}" for package, version in found.items()))
     detail = f"missing: {', '.join(missing)}"
-    if name == "packages to build":
-        return Check(name, "warning", detail, 'Building needs edgeship[build]: pip install "edgeship[build]"')
     fixes = {"onnxruntime": _RUNTIME_FIX, "onnxruntime-genai": _GENAI_FIX}
     fix = fixes.get(missing[0], "pip install edgeship") if len(missing) == 1 else "pip install edgeship"
     return Check(name, "failed", detail, fix)

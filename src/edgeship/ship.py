@@ -240,33 +240,31 @@ def _check_templates(
 ) -> dict[str, Any]:
     progress("template: comparing token ids", None)
     conversations = _conversations(order.checkpoint)
-    return check_templates(made.package, conversations, reference, settings.threads)
+    return check_templates(made.package, conversations, reference)
 
 
 def check_templates(
-    packaged: Package, conversations: Sequence[templates.Conversation], reference: Reference, threads: int | None
+    packaged: Package, conversations: Sequence[templates.Conversation], reference: Reference
 ) -> dict[str, Any]:
     """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
 
     Raises TemplateMismatch with the first difference.
     """
-    from edgeship.engine.genai import GenaiEngine
+    from edgeship.engine.genai import GenaiTokenizer
+    from edgeship.engine.tokens import TextCodec
 
-    engine = GenaiEngine(packaged.folder, threads)
+    codec, genai = TextCodec(packaged.folder), GenaiTokenizer(packaged.folder)
     parts = package.read_prompt_parts(packaged.folder)
     expected = zip(conversations, reference.conversation_tokens, strict=True)
     ids = {id(conversation.messages): tokens for conversation, tokens in expected}
     encoders: dict[str, templates.Encoder] = {
         reference.reader: lambda messages: ids[id(messages)],
-        "edgeship": lambda messages: engine.chat(messages).tokens,
-        "onnxruntime-genai": engine.genai_tokens,
-        "inference_model.json": lambda messages: engine.encode_with_genai(templates.assemble(parts, messages)),
+        "edgeship": lambda messages: codec.chat(messages).tokens,
+        "onnxruntime-genai": genai.chat,
+        "inference_model.json": lambda messages: genai.encode(templates.assemble(parts, messages)),
     }
-    try:
-        mismatches = templates.check_fidelity(encoders, conversations, engine.decode)
-        templates.require_fidelity(mismatches)
-    finally:
-        engine.close()
+    mismatches = templates.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
+    templates.require_fidelity(mismatches)
     known = sorted({mismatch.excuse for mismatch in mismatches if mismatch.excuse})
     return {
         "conversations": len(conversations),

@@ -18,13 +18,18 @@ import pytest
 from edgeship.engine import ENGINES, load
 from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Token, check_sampling, check_tokens
 from edgeship.engine.chat import ask
-from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.scripted import write_script
 from edgeship.errors import ConstraintInvalid, EngineBusy, EngineFailed, PromptInvalid, UsageError
 
 QUESTION = [{"role": "user", "content": "how are you today?"}]
 ANSWER = "Fine, thank you \N{SMILING FACE WITH SMILING EYES}. And how is your order?"
 # On a model of random weights these make an answer that is not one token over and over.
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
 LIVELY = Sampling(temperature=2.0, top_k=0, top_p=1.0, seed=11, max_tokens=24)
 
 
@@ -41,7 +46,7 @@ SLOW = pytest.mark.slow
 )
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Each engine with room for three answers at a time and a prefix cache, if it can have one."""
-    limits = Limits(slots=3, context_tokens=200, kv_bytes=10**8, waiting=4)
+    limits = Limits(slots=3, context_tokens=200, kv_bytes=10**8, waiting=8)
     folder = tmp_path
     if request.param in ("scripted", "isolated"):
         write_script(tmp_path, {"how are you today?": ANSWER}, context_tokens=200)
@@ -49,6 +54,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         folder = request.getfixturevalue("int4_folder")
     loaded: Engine
     if request.param == "isolated":
+        from edgeship.engine.isolated import IsolatedEngine
+
         loaded = IsolatedEngine(folder, engine="scripted", limits=limits)
     else:
         loaded = load(folder, engine=request.param, limits=limits)
@@ -197,7 +204,7 @@ def test_more_requests_than_may_wait_are_refused(engine: Engine) -> None:
         for _ in range(50):
             streams.append(engine.stream(prompt, Sampling(ignore_eos=True)))
             time.sleep(0.002)
-    assert len(streams) >= 4
+    assert len(streams) >= 8
     del streams[1:]
     assert list(streams[0])[-1].finish == "length"
 
@@ -244,7 +251,7 @@ def test_a_bias_decides(engine: Engine) -> None:
     [
         (Constraint("regex", "[a-c]{3,5}"), lambda text: re.fullmatch("[a-c]{3,5}", text)),
         (
-            Constraint("json_schema", '{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}'),
+            Constraint("json_schema", json.dumps(SCHEMA)),
             lambda text: isinstance(json.loads(text)["ok"], bool),
         ),
         (Constraint("lark", 'start: "yes" | "no"'), lambda text: text in ("yes", "no")),

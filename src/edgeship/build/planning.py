@@ -113,7 +113,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a step's key cannot hold {value!r}: only plain JSON values keep their meaning")
 
 
-def tool_versions(*packages: str, extra: str = "build") -> dict[str, str]:
+def tool_versions(*packages: str, extra: str | None = None) -> dict[str, str]:
     """Versions of installed packages. Raises DependencyMissing that names every absent one, and the extra with them."""
     versions, missing = {}, []
     for package in packages:
@@ -124,6 +124,6 @@ def tool_versions(*packages: str, extra: str = "build") -> dict[str, str]:
     if missing:
         raise DependencyMissing(
             f"a build needs {', '.join(missing)}, which this environment lacks",
-            hint=f"Run: pip install 'edgeship[{extra}]'",
+            hint=f"Run: pip install 'edgeship{f'[{extra}]' if extra else ''}'",
         )
     return versions

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens
@@ -230,7 +231,7 @@ class ContinuousEngine:
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
-        guess = len(works) == 1 or bool(self._speculation)
+        guess = len(self._running) == 1 or bool(self._speculation)
         pieces = [(work, work.piece(CHUNK_TOKENS, guess=guess)) for work in works]
         singles = [(work, piece) for work, piece in pieces if len(piece.tokens) == 1]
         if singles:
@@ -286,6 +287,7 @@ class _Stream:
         self._request = request
         self._wake = wake
         self._done = False
+        self._given = 0
 
     def __iter__(self) -> Iterator[Token]:
         return self
@@ -293,10 +295,17 @@ class _Stream:
     def __next__(self) -> Token:
         if self._done:
             raise StopIteration
+        cancel = self._request.cancel
+        if cancel and cancel.is_set() and self._given:
+            # What the engine made beyond this moment was not asked for.
+            self.close()
+            usage = replace(self._request.usage(), completion_tokens=self._given)
+            return Token(None, "", "cancelled", usage=usage)
         item = self._request.out.get()
         self._done = isinstance(item, Exception) or item.finish is not None
         if isinstance(item, Exception):
             raise item
+        self._given += item.id is not None
         return item
 
     def close(self) -> None:

@@ -1,152 +1,150 @@
-"""onnxruntime-genai as an engine: any folder that it can run, with or without a manifest of ours."""
+"""onnxruntime-genai: any folder that it can run, on every execution provider. It makes logits; choosing is ours."""
 
 from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from edgeship import machine
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens
-from edgeship.engine.chat import answer_tokens
-from edgeship.engine.tokens import VERIFY_HINT, TextCodec, read_json
+from edgeship.engine.api import Message
+from edgeship.engine.config import EngineConfig, read_config
+from edgeship.engine.decoder import Floats, Piece
+from edgeship.engine.tokens import VERIFY_HINT
 from edgeship.errors import DependencyMissing, EngineFailed
 
-# A prompt is read in pieces: it can be cancelled, and a graph with logits for every token needs less memory.
-CHUNK_TOKENS = 512
 _CAUSE_CHARACTERS = 300
-_SEEDS = 2**31
 _LOG_NOTHING_BELOW_FATAL = 4
 _ORT_PREAMBLE = re.compile(r".*\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
-class GenaiEngine:
-    """Runs a package through onnxruntime-genai on this machine's CPU.
+class GenaiDecoder:
+    """See Decoder. A generator for each slot; pieces are computed one after another.
 
-    threads: None uses every core granted here, whatever the package's maker had.
+    The package says which execution provider it wants; threads are the CPU's. Invariance cannot be promised, and keys
+    and values cannot be read. The library's own continuous batching (CUDA only) is not used: it chooses tokens itself,
+    by settings that lack most of ours.
     Raises EngineFailed, DependencyMissing.
     """
 
     name = "genai"
+    keeps_prefixes = False
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        self.folder = folder
-        self.threads = machine.cores_to_use(threads)
-        config = _read_config(folder)
-        self.context_tokens = int(config["model"]["context_length"])
-        self.vocab_size = int(config["model"]["vocab_size"])
-        self.defaults = _defaults(config.get("search", {}))
-        self._end_ids = _end_ids(config["model"])
-        self._codec = TextCodec(folder)
-        self._genai = _library()
-        self._model: Any = self._load()
-        self._tokenizer: Any = None
+    def __init__(self, folder: Path, *, threads: int, slots: int, context_tokens: int) -> None:
+        config = read_config(folder)
+        self.folder, self.threads, self.slots, self.context_tokens = folder, threads, slots, context_tokens
+        self.vocab_size = config.vocab_size
+        self._library = _library()
+        self._model: Any = _model(self._library, config, threads)
+        self._generators: dict[int, Any] = {}
+        self._held: dict[int, int] = {}
+        self._keeps_all: bool | None = None
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt of a conversation; see Engine.chat."""
-        return self._codec.chat(messages)
-
-    def encode(self, text: str) -> Prompt:
-        """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
-        return self._codec.encode(text)
-
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
-        """The answer, token by token; see Engine.stream."""
-        settings = sampling.over(self.defaults)
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
-        check_sampling(settings)
-        self._open_model()
-        room = self.context_tokens - len(prompt.tokens)
-        limit = min(settings.max_tokens or room, room)
-        options = _search_options(settings, len(prompt.tokens) + limit, self.vocab_size)
-        return answer_tokens(
-            self._ids(prompt.tokens, options, cancel),
-            self._codec.stream(),
-            limit=limit,
-            end_ids=() if settings.ignore_eos else self._end_ids,
-            stop=settings.stop,
-            cancel=cancel,
-        )
-
-    def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
-        """Logits after each token; see Engine.score. A graph that keeps only the last is fed singly from `first` on."""
-        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
-        check_first(first, tokens)
-        rows: list[npt.NDArray[np.float32]] = []
+    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - see above
+        """See Decoder.step."""
         with _failing_as_ours(self.folder):
-            # Two tokens tell which kind of graph this is.
-            trial = self._generator({"max_length": len(tokens)})
-            _append(trial, tokens[:2])
-            keeps_all = trial.get_output("logits").shape[1] == len(tokens[:2])
-            generator = self._generator({"max_length": len(tokens)})
-            for start, end in _pieces(len(tokens), len(tokens) if keeps_all else first + 1):
-                _append(generator, tokens[start:end])
-                if end > first:
-                    rows.append(np.array(generator.get_output("logits")[0], np.float32))
-        return np.concatenate(rows)[first - len(tokens) :]
+            self._open_model()
+            return [self._run(piece) for piece in pieces]
 
-    def genai_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt's ids as the library's own tokenizer and template make them, to compare with `chat`."""
-        with _failing_as_ours(self.folder):
-            text = self._own_tokenizer().apply_chat_template(
-                json.dumps([dict(message) for message in messages]), add_generation_prompt=True
-            )
-        return self.encode_with_genai(text)
+    def read(self, slot: int, start: int, end: int) -> Floats:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai shows no keys and values ({slot}, {start}, {end})")
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, special ones included."""
-        return self._codec.decode(tokens, special=True)
+    def write(self, slot: int, start: int, entries: Floats) -> None:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai takes no keys and values ({slot}, {start}, {entries.shape})")
 
-    def encode_with_genai(self, text: str) -> list[int]:
-        """A text's ids as onnxruntime-genai's own tokenizer makes them."""
-        with _failing_as_ours(self.folder):
-            return [int(token) for token in self._own_tokenizer().encode(text)]
+    def release(self, slot: int) -> None:
+        """See Decoder.release."""
+        self._generators.pop(slot, None)
 
     def close(self) -> None:
-        """Frees the model; any later use raises EngineFailed."""
-        self._model = self._tokenizer = None
+        """Frees the model."""
+        self._generators.clear()
+        self._model = None
 
-    def _load(self) -> Any:
-        session = {"intra_op_num_threads": self.threads, "log_severity_level": _LOG_NOTHING_BELOW_FATAL}
-        with _failing_as_ours(self.folder):
-            config = self._genai.Config(str(self.folder))
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
-            return self._genai.Model(config)
+    def _run(self, piece: Piece) -> Floats:
+        generator = self._generator(piece)
+        silent = len(piece.tokens) - piece.wanted
+        rows: list[Floats] = []
+        for start, end in self._cuts(len(piece.tokens), silent, piece.wanted):
+            generator.append_tokens(np.asarray(piece.tokens[start:end], np.int32))
+            self._held[piece.slot] = piece.start + end
+            if end > silent:
+                logits = np.array(generator.get_output("logits")[0], np.float32)
+                self._learn(len(logits), end - start)
+                rows.append(logits[-(end - max(start, silent)) :])
+        return np.concatenate(rows) if rows else np.empty((0, self.vocab_size), np.float32)
 
-    def _own_tokenizer(self) -> Any:
-        if self._tokenizer is None:
-            self._tokenizer = self._genai.Tokenizer(self._open_model())
-        return self._tokenizer
+    def _cuts(self, count: int, silent: int, wanted: int) -> Iterator[tuple[int, int]]:
+        """Where to cut a piece: a graph that keeps the last logits only is fed singly where more are wanted."""
+        if wanted <= 1 or self._keeps_all:
+            return iter([(0, count)])
+        # Before anything is known one token is fed with the next, so that the graph shows which kind it is.
+        starts = [*([0] if silent else []), *range(silent, count)]
+        return zip(starts, [*starts[1:], count], strict=True)
+
+    def _learn(self, rows: int, tokens: int) -> None:
+        if tokens > 1:
+            self._keeps_all = rows == tokens
+
+    def _generator(self, piece: Piece) -> Any:
+        """The slot's generator, holding what the piece follows."""
+        found = self._generators.get(piece.slot)
+        held = self._held.get(piece.slot, 0)
+        if found is None or (held > piece.start == 0):
+            parameters = self._library.GeneratorParams(self._open_model())
+            parameters.set_search_options(max_length=self.context_tokens)
+            found = self._generators[piece.slot] = self._library.Generator(self._model, parameters)
+            held = self._held[piece.slot] = 0
+        if piece.start > held or piece.start + len(piece.tokens) > self.context_tokens:
+            raise EngineFailed(
+                f"slot {piece.slot} holds {held} of {self.context_tokens} tokens, "
+                f"and {len(piece.tokens)} were to follow {piece.start}"
+            )
+        if held > piece.start:
+            found.rewind_to(piece.start)
+        return found
 
     def _open_model(self) -> Any:
         if self._model is None:
             raise EngineFailed("the engine is closed", where=str(self.folder))
         return self._model
 
-    def _generator(self, options: dict[str, Any]) -> Any:
-        params = self._genai.GeneratorParams(self._open_model())
-        params.set_search_options(**options)
-        return self._genai.Generator(self._open_model(), params)
 
-    def _ids(
-        self, tokens: Sequence[int], options: dict[str, Any], cancel: threading.Event | None
-    ) -> Generator[int, None, None]:
-        with _failing_as_ours(self.folder):
-            generator = self._generator(options)
-            for start in range(0, len(tokens), CHUNK_TOKENS):
-                if cancel and cancel.is_set():
-                    return
-                _append(generator, tokens[start : start + CHUNK_TOKENS])
-            while True:
-                generator.generate_next_token()
-                yield int(generator.get_next_tokens()[0])
+class GenaiTokenizer:
+    """The library's own tokenizer and template, to hold ours against. Raises EngineFailed, DependencyMissing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        library = _library()
+        with _failing_as_ours(folder):
+            self._tokenizer = library.Tokenizer(_model(library, read_config(folder), 1))
+
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt's ids of a conversation that waits for an answer."""
+        with _failing_as_ours(self._folder):
+            text = self._tokenizer.apply_chat_template(
+                json.dumps([dict(message) for message in messages]), add_generation_prompt=True
+            )
+        return self.encode(text)
+
+    def encode(self, text: str) -> list[int]:
+        """A text's ids."""
+        with _failing_as_ours(self._folder):
+            return [int(token) for token in self._tokenizer.encode(text)]
+
+
+def _model(library: Any, config: EngineConfig, threads: int) -> Any:
+    session: Mapping[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": _LOG_NOTHING_BELOW_FATAL}
+    with _failing_as_ours(config.folder):
+        made = library.Config(str(config.folder))
+        made.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        return library.Model(made)
 
 
 @contextmanager
@@ -176,66 +174,3 @@ def _library() -> Any:
     if hasattr(onnxruntime_genai, "disable_telemetry_events"):
         onnxruntime_genai.disable_telemetry_events()
     return onnxruntime_genai
-
-
-def _pieces(count: int, chunked: int) -> Iterator[tuple[int, int]]:
-    """Where pieces of `count` tokens begin and end: chunks of the first `chunked`, then single tokens."""
-    starts = [*range(0, chunked, CHUNK_TOKENS), *range(chunked, count)]
-    return zip(starts, [*starts[1:], count], strict=True)
-
-
-def _append(generator: Any, tokens: Sequence[int]) -> None:
-    generator.append_tokens(np.asarray(tokens, np.int32))
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "genai_config.json"
-    if not path.is_file():
-        raise EngineFailed(
-            "this is no package: genai_config.json is missing",
-            where=str(folder),
-            hint="See what is there with `edgeship cache ls`.",
-        )
-    config = read_json(path)
-    model = config.get("model")
-    for key in ("context_length", "vocab_size"):
-        value = model.get(key) if isinstance(model, dict) else None
-        if not isinstance(value, int) or value < 1:
-            raise EngineFailed(f"genai_config.json has no usable model.{key}", where=str(path), hint=VERIFY_HINT)
-    return config
-
-
-def _end_ids(model: dict[str, Any]) -> frozenset[int]:
-    ids = model.get("eos_token_id", [])
-    return frozenset(ids if isinstance(ids, list) else [ids])
-
-
-def _defaults(search: dict[str, Any]) -> Sampling:
-    """The package's own settings. Its max_length becomes the longest answer: long prompts get one too."""
-    return Sampling(
-        temperature=search.get("temperature", 1.0) if search.get("do_sample") else 0.0,
-        top_p=search.get("top_p") or 1.0,
-        top_k=search.get("top_k") or 0,
-        repetition_penalty=search.get("repetition_penalty", 1.0),
-        max_tokens=search.get("max_length"),
-    )
-
-
-def _search_options(settings: Sampling, max_length: int, vocab_size: int) -> dict[str, Any]:
-    """Checked and complete settings in the library's words. `max_length` counts the prompt."""
-    options: dict[str, Any] = {
-        "max_length": max_length,
-        "do_sample": bool(settings.temperature),
-        "repetition_penalty": settings.repetition_penalty,
-    }
-    if settings.ignore_eos:
-        options["min_length"] = max_length
-    if settings.temperature:
-        options |= {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "top_k": min(settings.top_k or 0, vocab_size),
-        }
-        if settings.seed is not None:
-            options["random_seed"] = settings.seed % _SEEDS
-    return options

@@ -325,14 +325,15 @@ class Request:
         self._first_s = self._first_s or time.perf_counter()
         self.finished = finish is not None
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
-        self.out.put(Token(token, shown, finish, found, self._usage() if finish else None, prompt_logprobs))
+        self.out.put(Token(token, shown, finish, found, self.usage() if finish else None, prompt_logprobs))
 
     def _finish_without_token(self, finish: FinishReason) -> None:
         if not self.finished:
             self.finished = True
-            self.out.put(Token(None, self.text.rest(), finish, usage=self._usage()))
+            self.out.put(Token(None, self.text.rest(), finish, usage=self.usage()))
 
-    def _usage(self) -> Usage:
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
         now = time.perf_counter()
         return Usage(
             prompt_tokens=len(self.prompt),

@@ -30,12 +30,14 @@ def derive(path: Path, config: EngineConfig, *, accuracy_level: int | None = Non
     Raises NotBatchable with the reason, EngineFailed where the file cannot be read.
     """
     import onnx_ir
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
     try:
         model = onnx_ir.load(path)
     except Exception as error:  # protobuf, file and value errors alike
         raise EngineFailed(f"{path.name} cannot be read: {error}", where=str(path), hint=VERIFY_HINT) from error
     graph = model.graph
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _take_positions(graph)
     _take_lengths(graph)
     _set_accuracy(graph, accuracy_level)
@@ -50,6 +52,8 @@ def _take_positions(graph: Any) -> None:
     wanted = _input(graph, WANTED, onnx_ir.DataType.INT64, ["wanted"])
     selections = [node for node in graph if _selects_last(node)]
     for node in selections:
+        if node.inputs[1].const_value.numpy().ndim == 0:
+            _keep_axis(graph, node)
         node.replace_input_with(1, wanted)
     logits = next(value for value in graph.outputs if value.name == "logits")
     if not selections:
@@ -68,7 +72,16 @@ def _selects_last(node: Any) -> bool:
     if node.op_type != "Gather" or node.inputs[1] is None or node.inputs[1].const_value is None:
         return False
     axis = node.attributes.get("axis")
-    return axis is not None and axis.as_int() == 1 and node.inputs[1].const_value.numpy().tolist() == [-1]
+    return axis is not None and axis.as_int() == 1 and node.inputs[1].const_value.numpy().reshape(-1).tolist() == [-1]
+
+
+def _keep_axis(graph: Any, node: Any) -> None:
+    """A selection by a single number loses the axis, and what follows puts it back; by several it keeps it."""
+    users = [use.node for use in node.outputs[0].uses()]
+    if [user.op_type for user in users] != ["Unsqueeze"]:
+        raise NotBatchable("its graph selects the last position in a way that is not known here")
+    users[0].outputs[0].replace_all_uses_with(node.outputs[0])
+    graph.remove(users[0], safe=True)
 
 
 def _head(logits: Any) -> tuple[Any, int]:
