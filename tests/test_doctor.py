@@ -123,10 +123,46 @@ def test_python(version: tuple[int, ...], bits: int, status: str) -> None:
 
 def test_cores() -> None:
     check = doctor.check_cores(MACHINE, None)
-    assert check.status == "ok"
-    assert "2 of 4 usable" in check.detail
+    assert (check.status, check.hint) == ("ok", None)
+    assert check.detail == "2 of 4 usable (a CPU); Edgeship uses them all"
     assert doctor.check_cores(MACHINE, 2).status == "ok"
-    assert doctor.check_cores(MACHINE, 3).status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("default", "said"),
+    [
+        (1, "onnxruntime by itself would use 1 and leave 1 idle"),
+        (2, "Edgeship uses them all"),
+        (4, "onnxruntime by itself would start 4 threads on them"),
+    ],
+)
+def test_what_onnxruntime_would_do_with_the_cores(default: int, said: str) -> None:
+    check = doctor.check_cores(MACHINE, None, default)
+    assert check.status == "ok"
+    assert check.detail.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("threads", "fault", "remedy"), [(1, "leaves 1 idle", "or set it to 2"), (3, "3", "to 2: more")]
+)
+def test_threads_of_the_settings_that_do_not_fit_the_cores(threads: int, fault: str, remedy: str) -> None:
+    check = doctor.check_cores(MACHINE, threads, 1)
+    assert check.status == "warning"
+    assert check.detail.endswith(fault)
+    assert remedy in (check.hint or "")
+
+
+def test_threads_that_onnxruntime_starts_by_itself() -> None:
+    found = doctor.runtime_default_threads()
+    assert found is None or found >= 1
+
+
+def test_packages_that_were_not_measured_are_a_hint_and_no_fault() -> None:
+    assert doctor.check_tuning([]).hint is None
+    check = doctor.check_tuning(["triage-int4:1"])
+    assert (check.name, check.status, check.detail) == ("tuning", "ok", "not measured on this machine: triage-int4:1")
+    assert "`edgeship tune triage-int4:1`" in (check.hint or "")
+    assert doctor.check_tuning([f"model:{version}" for version in range(1, 9)]).detail.endswith("model:5 and 3 more")
 
 
 @pytest.mark.parametrize(("gib", "status"), [(8.0, "ok"), (3.9, "warning"), (0.9, "failed")])
@@ -170,7 +206,7 @@ def test_an_examination_has_every_check(settings: Settings, monkeypatch: pytest.
     monkeypatch.setattr(doctor, "this_machine", lambda _limit: MACHINE)
     found = doctor.examine(settings, versions=WHOLE.get)
     assert found.ok
-    assert [check.name for check in found.checks] == [
+    names = [
         "Python",
         "packages",
         "packages for the original",
@@ -182,6 +218,10 @@ def test_an_examination_has_every_check(settings: Settings, monkeypatch: pytest.
         "execution providers",
         "Foundry Local",
     ]
+    assert [check.name for check in found.checks] == names
+    with_packages = doctor.examine(settings, versions=WHOLE.get, untuned=["triage:1"])
+    assert [check.name for check in with_packages.checks] == [*names, "tuning"]
+    assert with_packages.ok
 
 
 def test_a_memory_limit_of_the_settings_is_judged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

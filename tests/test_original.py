@@ -9,7 +9,7 @@ import pytest
 
 from edgeship import child, original
 from edgeship import reference as references
-from edgeship.engine.genai import GenaiEngine
+from edgeship.engine import load
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
 from edgeship.original import predicted_memory_bytes, reference
 from edgeship.reference import ScoredText
@@ -85,7 +85,7 @@ def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, request: pytes
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
     texts = [ScoredText(QUESTION, "how are you?"), ScoredText(QUESTION), ScoredText(QUESTION, "x " * 600)]
     found = reference(checkpoint, None, [QUESTION], texts, tmp_path / "reference.npz", threads=1)
-    engine = GenaiEngine(request.getfixturevalue("fp32_folder"))
+    engine = load(request.getfixturevalue("fp32_folder"), engine="genai")
     prompt = engine.chat(QUESTION).tokens
     assert found.conversation_tokens == (prompt,)
     assert (found.texts_used, found.texts_skipped) == (2, 1)

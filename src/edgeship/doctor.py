@@ -7,7 +7,7 @@ import re
 import shutil
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,7 @@ CUDA_PARTS = (
 )
 RUNTIME_PIN, GENAI_PIN, TORCH_PIN = (1, 31), (0, 18), (2, 13, 0)
 FOUNDRY_SDK = "foundry-local-sdk"
+_MOST_NAMED = 5
 _RUNTIME_FIX = 'pip install "onnxruntime>=1.31,<1.32"'
 _GENAI_FIX = 'pip install "onnxruntime-genai>=0.18,<0.19"'
 _OLIVE_FIX = (
@@ -84,19 +85,26 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def examine(settings: Settings, *, versions: Versions = installed_version) -> Examination:
-    """Looks at this machine. `versions` says which version of a distribution is installed."""
+def examine(
+    settings: Settings, *, versions: Versions = installed_version, untuned: Sequence[str] | None = None
+) -> Examination:
+    """Looks at this machine.
+
+    versions: says which version of a distribution is installed.
+    untuned: packages, as name:version, that were not measured here; None leaves that check out.
+    """
     machine = this_machine(settings.memory_bytes)
     return Examination(
         (
             check_python(sys.version_info[:3], struct.calcsize("P") * 8),
             *check_packages(versions, has_gpu=shutil.which("nvidia-smi") is not None),
-            check_cores(machine, settings.threads),
+            check_cores(machine, settings.threads, runtime_default_threads()),
             check_memory(machine),
             *check_disk({"home": settings.home, "cache": settings.cache_dir}),
             check_writable(settings.cache_dir),
             check_providers(),
             check_foundry(versions(FOUNDRY_SDK), shutil.which("foundry")),
+            *([] if untuned is None else [check_tuning(untuned)]),
         )
     )
 
@@ -215,16 +223,45 @@ def _check_torch(versions: Versions, has_gpu: bool) -> list[Check]:
     return checks
 
 
-def check_cores(machine: Machine, threads: int | None) -> Check:
-    """Cores that this process may use, and whether the settings ask for more."""
-    detail = (
-        f"{machine.cores_usable} of {machine.cores_total} usable ({machine.cpu}); packages are told to use them, "
-        "onnxruntime's own default may use fewer"
-    )
-    if threads is not None and threads > machine.cores_usable:
-        hint = f"Set threads to {machine.cores_usable}: more threads than cores are slower."
-        return Check("cores", "warning", f"{detail}; threads is set to {threads}", hint)
+def check_cores(machine: Machine, threads: int | None, runtime_default: int | None = None) -> Check:
+    """Cores that this process may use, whether the settings use them, and whether onnxruntime by itself would.
+
+    runtime_default: threads that onnxruntime starts where nothing is said, None where that is not known.
+    """
+    usable = machine.cores_usable
+    detail = f"{usable} of {machine.cores_total} usable ({machine.cpu}); "
+    if threads is None:
+        detail += "Edgeship uses them all"
+        if runtime_default is not None and runtime_default < usable:
+            detail += f"; onnxruntime by itself would use {runtime_default} and leave {usable - runtime_default} idle"
+        elif runtime_default is not None and runtime_default > usable:
+            detail += f"; onnxruntime by itself would start {runtime_default} threads on them"
+        return Check("cores", "ok", detail)
+    detail += f"threads is set to {threads}"
+    if threads > usable:
+        hint = f"Set threads to {usable}: more threads than cores are slower."
+        return Check("cores", "warning", detail, hint)
+    if threads < usable:
+        hint = f"Remove threads from the config file or EDGESHIP_THREADS, or set it to {usable}."
+        return Check("cores", "warning", f"{detail}, which leaves {usable - threads} idle", hint)
     return Check("cores", "ok", detail)
+
+
+def runtime_default_threads() -> int | None:
+    """Threads that onnxruntime starts where nothing is said: one for each physical core of the machine."""
+    import psutil
+
+    cores = psutil.cpu_count(logical=False)
+    return int(cores) if cores else None
+
+
+def check_tuning(untuned: Sequence[str]) -> Check:
+    """Which packages, as name:version, were not measured on this machine. They run all the same."""
+    if not untuned:
+        return Check("tuning", "ok", "every package in the cache is measured on this machine")
+    more = f" and {len(untuned) - _MOST_NAMED} more" if len(untuned) > _MOST_NAMED else ""
+    detail = f"not measured on this machine: {', '.join(untuned[:_MOST_NAMED])}{more}"
+    return Check("tuning", "ok", detail, f"`edgeship tune {untuned[0]}` finds what runs it fastest here.")
 
 
 def check_memory(machine: Machine) -> Check:

@@ -102,7 +102,7 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
             ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
             made[recipe.label] = ready or _make(order, recipe, settings, work, progress)
             # With the first, before time goes into the others: all of them read prompts alike.
-            fidelity = fidelity or _check_templates(order, made[recipe.label], reference, settings, progress)
+            fidelity = fidelity or _check_templates(order, made[recipe.label], reference, progress)
         measured = _measure(order, made, work, settings, progress)
         choice = _choose(order, made, measured)
         report = _report(order, made, measured, choice, reference, fidelity, settings)
@@ -235,9 +235,7 @@ def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress
     return _Made(recipe, built, packaged)
 
 
-def _check_templates(
-    order: Order, made: _Made, reference: Reference, settings: Settings, progress: Progress
-) -> dict[str, Any]:
+def _check_templates(order: Order, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
     progress("template: comparing token ids", None)
     conversations = _conversations(order.checkpoint)
     return check_templates(made.package, conversations, reference)

@@ -28,7 +28,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("doctor", "inspect", "build", "ship", "cache", "model"))
+    assert all(command in shown for command in ("doctor", "inspect", "build", "ship", "tune", "cache", "model"))
 
 
 @pytest.mark.parametrize("arguments", [["ship"], ["nonsense"], ["cache", "ls", "--nonsense"], ["build", "-p", "int3"]])

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from edgeship.cli import main, make, parser
+from edgeship.cli import main, make, options
 from edgeship.cli.make import RecipeOptions
 from edgeship.errors import UsageError
 from edgeship.recipe import RECIPES, Recipe
 
 
 def test_the_parser_knows_every_recipe_and_method() -> None:
-    assert [name.value for name in parser.RecipeName] == list(RECIPES)
-    for method in parser.MethodName:
+    assert [name.value for name in options.RecipeName] == list(RECIPES)
+    for method in options.MethodName:
         assert Recipe(precision="int4", method=method.value).method == method.value  # type: ignore[arg-type]
 
 

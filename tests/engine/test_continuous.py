@@ -169,7 +169,7 @@ def test_a_step_that_fails_costs_those_in_it_and_no_more(error: Exception) -> No
         return logits
 
     engine = Watched(spoil=spoil)
-    with pytest.raises(EngineFailed, match="out of luck|a bug"):
+    with pytest.raises(EngineFailed, match=r"out of luck|a bug"):
         ask(engine, Prompt((66,)), Sampling())
     assert ask(engine, engine.chat(QUESTION), Sampling()).text == "Good day to you."
     assert engine.active == 0

@@ -72,9 +72,9 @@ def test_everything_of_one_package(folder: Path, eval_file: Path, tmp_path: Path
     assert found.evaluation.pass_rate == 1.0
     assert found.fidelity is not None
     assert found.fidelity.positions == 3
-    # uniform against one logit of 4 among VOCAB_SIZE
-    odds = VOCAB_SIZE - 1 + np.exp(4)
-    assert found.fidelity.max_kld_nats == pytest.approx(np.log(odds) - np.log(VOCAB_SIZE) - 4 / VOCAB_SIZE)
+    # uniform against one logit of 100 among VOCAB_SIZE
+    odds = VOCAB_SIZE - 1 + np.exp(100.0)
+    assert found.fidelity.max_kld_nats == pytest.approx(np.log(odds) - np.log(VOCAB_SIZE) - 100 / VOCAB_SIZE)
     assert found.fidelity.median_kld_nats == pytest.approx(0, abs=1e-12)
     assert "loading" in told
     assert any(message.startswith("evaluation") for message in told)

@@ -29,7 +29,13 @@ class TimedEngine(ScriptedEngine):
         self.clock, self.step_s, self.lengths = clock, step_s, list(lengths)
         self.seen: list[tuple[Prompt, Sampling]] = []
 
-    def stream(self, prompt: Prompt, sampling: Sampling, cancel: threading.Event | None = None) -> Iterator[Token]:
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,  # noqa: ARG002
+    ) -> Iterator[Token]:
         del cancel
         self.seen.append((prompt, sampling))
         count = sampling.max_tokens or 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.engine.api import Engine, Limits
+from edgeship.engine.api import DEFAULT_LIMITS, Engine, Limits
 from edgeship.errors import NotBatchable, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Order:
 
     folder: Path
     threads: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     speculation: bool | None = None
     tuning: Tuning | None = None
     note: str | None = None
@@ -53,7 +53,7 @@ def load(
     *,
     threads: int | None = None,
     engine: str = AUTO,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
     speculation: bool | None = None,
     home: Path | None = None,
 ) -> Engine:

@@ -156,6 +156,9 @@ class Limits:
     waiting: int = 256
 
 
+DEFAULT_LIMITS = Limits()
+
+
 class Engine(Protocol):
     """Runs one package. Any number of threads may ask it at the same time.
 

@@ -89,10 +89,7 @@ def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_byte
         return Room(limits.slots, context, budget - need)
     for_slots = budget - budget // CACHE_SHARE
     enough = min(limits.context_tokens or ENOUGH_CONTEXT_TOKENS, model_tokens)
-    if limits.slots is None:
-        slots = max(1, min(slots, for_slots // (enough * token_bytes)))
-    else:
-        slots = limits.slots
+    slots = limits.slots or max(1, min(slots, for_slots // (enough * token_bytes)))
     context = min(limits.context_tokens or model_tokens, model_tokens, for_slots // (slots * token_bytes))
     if context < min(limits.context_tokens or _LEAST_CONTEXT_TOKENS, model_tokens):
         raise MemoryShort(

@@ -261,7 +261,7 @@ class ContinuousEngine:
         seconds = time.perf_counter() - started
         for (work, piece), logits in zip(pairs, found, strict=True):
             try:
-                work.take(piece, logits, seconds)
+                work.take(piece, logits)
             except EngineFailed as error:
                 self._fail([work], error)
         return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import OrderedDict
@@ -17,9 +18,14 @@ from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 
 # Compiled constraints that are kept: the same schema comes with every request.
 _KEPT = 32
-# Between the parts of JSON: nothing, a blank, or a line break with an indent. A model that likes blanks too much could
-# otherwise go on with them to the end.
-WHITE_SPACE = r"( |\n[ \t]{0,24})?"
+# How JSON is laid out: (after an item, after a key). What an answer begins with settles it, so that all the rest of the
+# layout is forced. Models were taught one of them, and a layout that they do not know makes them worse.
+_ON_ONE_LINE = ((", ", ": "), (",", ":"))
+# For what begins otherwise: between any two parts nothing, a blank, or a line break with an indent. A model that likes
+# blanks too much could otherwise go on with them to the end.
+_INDENTED = r" |\r?\n[ \t]{0,40}"
+# An answer of so many bytes has shown whether anything stands between its first bracket and what follows.
+_SETTLED_BYTES = 2
 
 
 class Grammars:
@@ -41,45 +47,51 @@ class Grammars:
         self._end_ids = sorted(end_ids)
         self._special_ids = list(special_ids)
         self._tokenizer: Any = None
-        self._compiled: OrderedDict[Constraint, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._compiled: OrderedDict[Constraint, list[Any]] = OrderedDict()
+        self._lock, self._load_lock = threading.Lock(), threading.Lock()
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """Holds one answer to `constraint`. Raises ConstraintInvalid, DependencyMissing."""
+        """Holds one answer to `constraint`. Raises ConstraintInvalid, DependencyMissing, EngineFailed."""
         with self._lock:
             compiled = self._compiled.get(constraint)
-            if compiled is None:
-                compiled = self._compile(constraint)
-                self._compiled[constraint] = compiled
-                if len(self._compiled) > _KEPT:
-                    self._compiled.popitem(last=False)
+        if compiled is None:
+            compiled = self._compile(constraint)
+        with self._lock:
+            self._compiled[constraint] = compiled
             self._compiled.move_to_end(constraint)
-            return Matcher(compiled.deep_copy(), self._vocab_size)
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+        return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size)
 
-    def _compile(self, constraint: Constraint) -> Any:
+    def _compile(self, constraint: Constraint) -> list[Any]:
         library = _library()
-        if self._tokenizer is None:
-            self._tokenizer = self._load(library)
-        grammar = _grammar(library.LLMatcher, constraint)
-        matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0)
-        if matcher.is_error():
-            raise _invalid(constraint, str(matcher.get_error()))
-        return matcher
+        with self._load_lock:
+            if self._tokenizer is None:
+                self._tokenizer = self._load(library)
+        compiled = []
+        for grammar in _grammars(library.LLMatcher, constraint):
+            matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0)
+            if matcher.is_error():
+                raise _invalid(constraint, _reason(matcher))
+            compiled.append(matcher)
+        return compiled
 
     def _load(self, library: Any) -> Any:
-        if not self._end_ids:
-            raise EngineFailed("the package names no token that ends an answer, so none can be held to a constraint")
-        if isinstance(self._source, Path):
-            source: Any = self._source.read_text(encoding="utf-8")
-            # The library's vocabulary is at least the tokenizer's; what the logits lack is cut off in `allowed`.
-            size = max(self._vocab_size, _tokens_in(source))
-        else:
-            source, size = library.TokenizerWrapper(_Bytes(self._source, self._end_ids[0], self._special_ids)), None
         try:
-            return library.LLTokenizer(source, n_vocab=size, eos_token=self._end_ids)
+            source = self._source.read_text(encoding="utf-8") if isinstance(self._source, Path) else self._source
+            tokens = _tokens_in(source) if isinstance(source, str) else len(source)
+            # Packages name end tokens that their tokenizer does not have.
+            ends = [end for end in self._end_ids if 0 <= end < tokens]
+            if not ends:
+                raise ValueError("it has no token that ends an answer")
+            if isinstance(source, str):
+                # The library's vocabulary is at least the tokenizer's; what the logits lack is cut off in `allowed`.
+                return library.LLTokenizer(source, n_vocab=max(self._vocab_size, tokens), eos_token=ends)
+            wrapped = library.TokenizerWrapper(_Bytes(source, ends[0], self._special_ids))
+            return library.LLTokenizer(wrapped, eos_token=ends)
         except Exception as error:  # the library raises what its Rust side makes
             raise EngineFailed(
-                f"llguidance cannot use this tokenizer: {error}",
+                f"no answer can be held to a constraint with this tokenizer: {error}",
                 where=str(self._source) if isinstance(self._source, Path) else None,
                 hint="Ask without a constraint.",
             ) from error
@@ -88,41 +100,49 @@ class Grammars:
 class Matcher:
     """Where one answer stands in its constraint. For one thread."""
 
-    def __init__(self, matcher: Any, vocab_size: int) -> None:
-        self._matcher = matcher
+    def __init__(self, layouts: list[Any], tokenizer: Any, vocab_size: int) -> None:
+        # Those that the answer keeps to so far. The last one also takes what the others do, and is for the rest.
+        self._layouts = layouts
+        self._rest = layouts[-1]
+        self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._words: npt.NDArray[np.int32] | None = None
+        self._bytes = 0
 
     @property
     def complete(self) -> bool:
         """Nothing can follow."""
-        return bool(self._matcher.is_stopped())
+        return all(layout.is_stopped() for layout in self._layouts)
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        """bool [vocab_size]: what the next token may be. End tokens are among them where the answer may end."""
-        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+        """bool [vocab_size]: what the next token may be. End tokens are among them where the answer may end.
 
-        if self._words is None:
-            self._words = allocate_token_bitmask(1, self._vocab_size)
-        fill_next_token_bitmask(self._matcher, self._words, 0)
-        self._check()
-        bits = np.unpackbits(self._words[0].view(np.uint8), count=self._vocab_size, bitorder="little")
-        return bits.view(np.bool_)
+        Raises EngineFailed where the constraint turns out too complex.
+        """
+        masks = [np.frombuffer(layout.compute_bitmask(), np.uint8) for layout in self._layouts]
+        for layout in self._layouts:
+            _check(layout)
+        mask = masks[0] if len(masks) == 1 else np.bitwise_or.reduce(masks)
+        return np.unpackbits(mask, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def push(self, token: int) -> None:
         """The answer goes on. Raises EngineFailed for a token that was not allowed."""
-        self._matcher.consume_token(token)
-        self._check()
+        if len(self._layouts) > 1:
+            going = [layout for layout in self._layouts if layout.try_consume_tokens([token])]
+            self._bytes += len(self._tokenizer.decode_bytes([token]))
+            if len(going) > 1 and going[-1] is self._rest and self._bytes >= _SETTLED_BYTES:
+                going.pop()
+            if going:
+                self._layouts = going
+                return
+        # Takes an end token after the end, and says what is wrong with any other.
+        self._layouts[0].consume_token(token)
+        _check(self._layouts[0])
 
     def forced(self) -> list[int]:
-        """Tokens about which there is no choice now."""
-        if self._matcher.is_stopped():
+        """Tokens about which there is no choice now, as the tokenizer itself would make them."""
+        if any(layout.is_stopped() for layout in self._layouts):
             return []
-        return [int(token) for token in self._matcher.compute_ff_tokens()]
-
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise EngineFailed(f"the constraint cannot be followed any further: {self._matcher.get_error()}")
+        return _common([layout.compute_ff_tokens() for layout in self._layouts])
 
 
 class _Bytes:
@@ -151,21 +171,45 @@ def _library() -> Any:
     return llguidance
 
 
-def _grammar(matcher: Any, constraint: Constraint) -> str:
-    if constraint.kind == "regex":
-        return str(matcher.grammar_from_regex(constraint.text))
-    if constraint.kind == "lark":
-        return str(matcher.grammar_from_lark(constraint.text))
-    schema = '{"type": "object"}' if constraint.kind == "json_object" else constraint.text
+def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
+    """The constraint as the library wants it: JSON in each layout."""
     try:
-        parsed = json.loads(schema)
-        return str(
-            matcher.grammar_from_json_schema(
-                json.dumps(parsed), overrides={"whitespace_flexible": True, "whitespace_pattern": WHITE_SPACE}
-            )
-        )
-    except ValueError as error:
-        raise _invalid(constraint, f"the schema is no JSON: {error}") from error
+        if constraint.kind == "regex":
+            return [str(matcher.grammar_from_regex(constraint.text))]
+        if constraint.kind == "lark":
+            return [str(matcher.grammar_from_lark(constraint.text))]
+        schema = '{"type": "object"}' if constraint.kind == "json_object" else json.dumps(json.loads(constraint.text))
+        return [str(matcher.grammar_from_json_schema(schema, defaults=layout)) for layout in _layouts()]
+    except json.JSONDecodeError as error:
+        raise _invalid(constraint, f"it is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _invalid(constraint, str(error)) from error
+
+
+def _layouts() -> list[dict[str, Any]]:
+    """Options of the library; a schema may set its own in "x-guidance"."""
+    # Without this, a model that writes \u00fc for ü is led to another character after the backslash.
+    options: dict[str, Any] = {"json_allow_general_unicode_escapes": True}
+    one_line = [
+        {"whitespace_flexible": False, "item_separator": item, "key_separator": key} for item, key in _ON_ONE_LINE
+    ]
+    return [*(options | layout for layout in one_line), options | {"whitespace_pattern": _INDENTED}]
+
+
+def _check(layout: Any) -> None:
+    if layout.is_error():
+        raise EngineFailed(f"the constraint cannot be followed any further: {_reason(layout)}")
+
+
+def _reason(layout: Any) -> str:
+    """The library's message without the state of its parser."""
+    return str(layout.get_error()).split("\n<state>")[0].strip()
+
+
+def _common(lists: list[list[int]]) -> list[int]:
+    """What all of them begin with."""
+    same = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*lists, strict=False))
+    return [tokens[0] for tokens in same]
 
 
 def _invalid(constraint: Constraint, why: str) -> ConstraintInvalid:
@@ -176,7 +220,8 @@ def _invalid(constraint: Constraint, why: str) -> ConstraintInvalid:
 
 
 def _tokens_in(tokenizer: str) -> int:
+    """How many ids a tokenizer.json has. Its pieces are named with ids, or stand in their order."""
     parsed = json.loads(tokenizer)
-    ids = [*(parsed["model"].get("vocab") or {}).values()] if isinstance(parsed["model"].get("vocab"), dict) else []
-    ids += [token["id"] for token in parsed.get("added_tokens", [])]
-    return max((token for token in ids if isinstance(token, int)), default=-1) + 1
+    vocab = parsed["model"]["vocab"]
+    ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    return max((*ids, *(token["id"] for token in parsed.get("added_tokens") or ())), default=-1) + 1

@@ -237,7 +237,12 @@ class _Batch:
         self.logits = np.zeros((count, 1, decoder.vocab_size), np.float32)
         self._wanted = np.zeros(1, np.int64)
         self.binding = decoder._bind(first, count)
-        arrays = {"input_ids": self.tokens, LENGTHS: self.lengths, TOTAL: self.total, WANTED: self._wanted}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "input_ids": self.tokens,
+            LENGTHS: self.lengths,
+            TOTAL: self.total,
+            WANTED: self._wanted,
+        }
         # Bound values share their arrays' memory and do not keep it alive: this object does.
         for name, array in arrays.items():
             self.binding.bind_ortvalue_input(name, _value(array))
@@ -270,7 +275,8 @@ def _failing_as_ours(folder: Path) -> Iterator[None]:
     except EngineFailed:
         raise
     except Exception as error:  # the library raises a class of its own for each status
-        line = (str(error).splitlines() or [type(error).__name__])[0][:_CAUSE_CHARACTERS]
+        # What says something stands at the end, after where in the library it happened.
+        line = (str(error).splitlines() or [type(error).__name__])[0][-_CAUSE_CHARACTERS:]
         raise EngineFailed(f"ONNX Runtime failed: {line}", where=str(folder), hint=VERIFY_HINT) from error
 
 

@@ -62,7 +62,7 @@ class Work(Protocol):
         """The next piece: at most `most` tokens that are known, and guessed ones after them if `guess` allows it."""
         ...
 
-    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:
+    def take(self, piece: Piece, logits: Floats) -> None:
         """What a step gave for a piece. Raises EngineFailed for logits that no token can be chosen by."""
         ...
 
@@ -117,7 +117,7 @@ class Scoring:
         count = min(most, self.unread, silent or SCORED_TOKENS)
         return Piece(self.slot, self.tokens[self.held : self.held + count], self.held, 0 if silent else count)
 
-    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:  # noqa: ARG002
+    def take(self, piece: Piece, logits: Floats) -> None:
         """See Work."""
         self.held += len(piece.tokens)
         if piece.wanted:
@@ -217,7 +217,7 @@ class Request:
         guesses = self._guesses() if guess else []
         return Piece(self.slot, tokens + guesses, self.held, 1 + len(guesses))
 
-    def take(self, piece: Piece, logits: Floats, seconds: float) -> None:
+    def take(self, piece: Piece, logits: Floats) -> None:
         """See Work."""
         if self._wants_prompt_logprobs and piece.start < len(self.prompt):
             self._read_logprobs(piece, logits)

@@ -1,6 +1,6 @@
 """Logits to a token. Pure, but for each answer's own random numbers.
 
-Order: logit_bias, repetition, presence and frequency penalty, what a constraint allows, temperature, top_k, top_p, min_p.
+Order: logit_bias, repetition, presence and frequency penalty, constraint, temperature, top_k, top_p, min_p.
 Where temperature is not 0 one number is drawn for each token, and the token is found by the inverse of the cumulative
 sum over candidates, the likeliest first and equally likely ones by id: the same seed gives the same tokens everywhere.
 """
@@ -50,7 +50,10 @@ class Sampler:
             self._said[token] = self._said.get(token, 0) + 1
 
     def choose(self, logits: Floats, allowed: Allowed | None = None) -> int:
-        """The next token. logits: float32 [vocabulary], left as they are. Raises EngineFailed where none can be chosen."""
+        """The next token. logits: float32 [vocabulary], left as they are.
+
+        Raises EngineFailed where none can be chosen.
+        """
         found = self._adjusted(logits)
         if allowed is not None:
             found = np.where(allowed, found, np.float32(-np.inf))

@@ -8,8 +8,8 @@ from typing import Protocol
 CHUNK_TOKENS = 256
 """Prompt tokens that are read in one run where no answer waits."""
 LEAST_CHUNK_TOKENS = 4
-# A running answer waits for its own step and for what is read beside it: 1 + 1.7 steps, with room for noise below 3. With
-# several prompts to be read it waits for each of them: they wait too, and batches that fill up sooner serve everybody.
+# A running answer waits for its own step and for what is read beside it: 1 + 1.7 steps, with room for noise below 3.
+# With several prompts to be read it waits for each of them: they wait too, and full batches serve everybody.
 READ_STEPS = 1.7
 _UNKNOWN_CHUNK_TOKENS = 8
 _OLDEST_EVERY = 4
@@ -45,7 +45,7 @@ class Pace:
             self._read_token_s = before + _WEIGHT * (seconds / tokens - before)
 
     def run_s(self, tokens: int) -> float | None:
-        """What a run of so many tokens of one sequence is known to take, or lies between; None where that is unknown."""
+        """Seconds of a run of so many tokens of one sequence, measured or between two that were; None if unknown."""
         known = self._run_s | ({1: self._batch_s[1]} if 1 in self._batch_s else {})
         if tokens in known:
             return known[tokens]
@@ -78,7 +78,7 @@ def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[in
         range(len(readings)),
         key=lambda index: (0 if oldest else readings[index].unread, readings[index].order),
     )
-    found = []
+    found: list[tuple[int, int]] = []
     for index in order:
         share = min(tokens, readings[index].unread)
         if found and share < min(LEAST_CHUNK_TOKENS, readings[index].unread):

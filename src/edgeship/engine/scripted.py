@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.engine.api import Limits, Message, Prompt, Sampling, utf8
+from edgeship.engine.api import DEFAULT_LIMITS, Limits, Message, Prompt, Sampling, utf8
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoder import Floats, Piece
 from edgeship.engine.grammar import Grammars
@@ -42,7 +42,7 @@ class ScriptedEngine(ContinuousEngine):
         self,
         answers: Mapping[str, str],
         *,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         speculation: bool | None = None,
         **options: Any,
     ) -> None:
@@ -59,7 +59,7 @@ class ScriptedEngine(ContinuousEngine):
         )
 
     @classmethod
-    def read(cls, folder: Path, limits: Limits = Limits(), speculation: bool | None = None) -> ScriptedEngine:
+    def read(cls, folder: Path, limits: Limits = DEFAULT_LIMITS, speculation: bool | None = None) -> ScriptedEngine:
         """The engine of a folder's scripted.json: {"answers": {...}} and options. Raises EngineFailed."""
         path = folder / SCRIPT_NAME
         script = read_json(path)
@@ -140,10 +140,10 @@ class ScriptedDecoder:
         turns = _turns(tokens)
         if turns is None:
             answer = self.default.encode()
-            return [*answer, END][_reached(bytes(token for token in tokens[-len(answer) :] if token < END), answer)]
+            return (*answer, END)[_reached(bytes(token for token in tokens[-len(answer) :] if token < END), answer)]
         asked, said = turns
         answer = self.answers.get(asked, self.default).encode()
-        return [*answer, END][min(len(said), len(answer))]
+        return (*answer, END)[min(len(said), len(answer))]
 
 
 class ByteCodec:

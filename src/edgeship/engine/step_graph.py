@@ -1,8 +1,8 @@
 """The graph that the batched engine runs, derived in memory from a package's own; the package stays as it is.
 
 Shapes: b sequences of s new tokens each. Where the package's graph takes an attention mask and gives logits of the last
-position or of all, this one takes `lengths` int32 [b] (tokens of each sequence, the new ones included, less one), `total`
-int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
+position or of all, this one takes `lengths` int32 [b] (tokens of each sequence, the new ones included, less one),
+`total` int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
 [b, w, vocabulary]. Weights stay where they are, in the file beside the package's graph.
 """
 

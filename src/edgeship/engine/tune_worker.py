@@ -1,4 +1,4 @@
-"""Times one setting of the batched engine, in a process of its own; `tune.py` decides which, and what follows from it."""
+"""Times one setting of the batched engine, in a process of its own; `tune.py` decides what follows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ROWS = 32
 _ROOM = max(RUNS)
 _WARM_UP_TOKENS, _LEAST_PROMPT_TOKENS = 32, 64
 _STEPS_PER_PROMPT = 8
-_LEAST_ROUNDS, _MOST_ROUNDS = 2, 15
+_LEAST_ROUNDS, _MOST_ROUNDS = 2, 100
 _TICK_S = 1e-9
 # Keys and values of all rows may take this part of the memory that is free.
 _MEMORY_SHARE = 4
@@ -92,7 +92,7 @@ def time_steps(watch: Stopwatch, seconds: float) -> dict[str, Any]:
     """Median seconds of runs of one sequence, and of steps with more and more sequences, in about `seconds`.
 
     The result has `run_s` (tokens -> seconds), `batch_s` (sequences -> seconds) and `slots`: the most sequences that
-    brought GROWTH more tokens a second than half as many.
+    each brought GROWTH times the tokens a second of fewer.
     """
     depth = min(DEPTH_TOKENS, max(1, watch.decoder.context_tokens - _ROOM))
     tokens = _tokens(watch.decoder.vocab_size, DEPTH_TOKENS)
@@ -117,29 +117,29 @@ def _time_runs(watch: Stopwatch, tokens: Sequence[int], depth: int, seconds: flo
 def _time_rows(watch: Stopwatch, depth: int, seconds: float) -> tuple[dict[int, float], int]:
     """Step times by number of rows, and how many rows pay.
 
-    Each number is timed in turns with half of it: what else the machine does then slows both.
+    Each number is timed in turns with the best so far: what else the machine does then slows both. Kernels work in
+    blocks of rows, so one number that brings nothing does not end the search; a second one does.
     """
     decoder, begun = watch.decoder, watch.now()
     pieces = [Piece(slot, (1,), depth, 1) for slot in range(decoder.slots)]
     watch.step(pieces[:1])
     found: dict[int, list[float]] = {1: [watch.step(pieces[:1])]}
     entries = decoder.read(0, 0, depth)
-    rows = 1
-    while 2 * rows <= decoder.slots and watch.now() - begun <= seconds:
-        for slot in range(rows, 2 * rows):
+    best, rows = 1, 2
+    while rows <= min(4 * best, decoder.slots) and watch.now() - begun <= seconds:
+        for slot in range(rows // 2, rows):
             decoder.write(slot, 0, entries)
-        few, many = pieces[:rows], pieces[: 2 * rows]
-        watch.step(many)
-        few_s: list[float] = []
-        many_s = found[2 * rows] = []
-        for _ in watch.rounds(seconds / 4):
-            few_s.append(watch.step(few))
-            many_s.append(watch.step(many))
-        found[rows] += few_s
-        if 2 * median(few_s) < GROWTH * median(many_s):
-            break
+        watch.step(pieces[:rows])
+        best_s: list[float] = []
+        rows_s = found[rows] = []
+        for _ in watch.rounds(seconds / 5):
+            best_s.append(watch.step(pieces[:best]))
+            rows_s.append(watch.step(pieces[:rows]))
+        found[best] += best_s
+        if rows * median(best_s) >= GROWTH * best * median(rows_s):
+            best = rows
         rows *= 2
-    return {count: median(times) for count, times in found.items()}, rows
+    return {count: median(times) for count, times in found.items()}, best
 
 
 def _tokens(vocab_size: int, count: int) -> list[int]:
@@ -152,7 +152,7 @@ def _tokens(vocab_size: int, count: int) -> list[int]:
 # --- the process -----------------------------------------------------------------------------------------------------
 
 
-def _work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _work(job: dict[str, Any], _: Progress) -> dict[str, Any]:
     """Opens the package with `threads` and `accuracy_level` and times "answers" or "steps", for about `seconds`."""
     from edgeship.engine.onnx_decoder import OnnxDecoder
 

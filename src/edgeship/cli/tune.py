@@ -1,0 +1,107 @@
+"""`tune`: what is fastest on this machine for a package, measured and kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgeship import cache, settings
+from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.engine.tune import NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
+
+
+def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
+    """Measures a package, keeps what is fastest, and says what that is."""
+    current = settings.resolve(cache_dir=cache_dir)
+    folder = _folder(name, current.cache_dir)
+    with telling() as progress:
+        tuning = measure(folder, progress=progress)
+    file = remember(current.home, folder, tuning)
+    if as_json:
+        print_json({"package": name, "file": str(file), **as_dict(tuning)})
+    else:
+        _print(tuning)
+    if current.threads is not None and current.threads != tuning.threads:
+        note(f"threads is set to {current.threads} in your settings, and what is set there is used instead")
+    return 0
+
+
+def untuned(current: settings.Settings) -> list[str]:
+    """Packages in the cache, as name:version, for which nothing was measured on this machine."""
+    return [
+        entry.ref
+        for entry in cache.entries(current.cache_dir)
+        if (entry.folder / "genai_config.json").is_file() and remembered(current.home, entry.folder) is None
+    ]
+
+
+def as_dict(tuning: Tuning) -> dict[str, Any]:
+    """A tuning as `--json` prints it."""
+    return asdict(tuning) | {
+        "speedup": tuning.speedup,
+        "trials": [
+            {
+                **asdict(trial.setting),
+                "prefill_tokens_per_s": 1 / trial.prompt_token_s,
+                "decode_tokens_per_s": 1 / trial.new_token_s,
+                "answer_s": trial.answer_s,
+            }
+            for trial in tuning.trials
+        ],
+    }
+
+
+def summary(tuning: Tuning) -> str:
+    """What is used from now on, and what that is worth."""
+    threads = f"{tuning.threads} thread{'s' if tuning.threads > 1 else ''}"
+    slots = f"{tuning.slots} answer{'s' if tuning.slots > 1 else ''} at once"
+    used = f"used from now on: {threads}, {_activations(tuning.chosen.setting)} activations, {slots}"
+    same = tuning.chosen == tuning.default
+    gain = "as by default" if same else f"{tuning.speedup:.2f} times as fast as by default"
+    together = _rate(tuning, tuning.slots) / _rate(tuning, 1)
+    return f"{used}\none answer: {gain}; {slots}: {together:.1f} times the tokens a second of one"
+
+
+def _print(tuning: Tuning) -> None:
+    print_table(
+        ["THREADS", "ACTIVATIONS", "PREFILL TOK/S", "DECODE TOK/S", f"{PROMPT_TOKENS} + {NEW_TOKENS} TOKENS", ""],
+        [_row(trial, tuning) for trial in tuning.trials],
+    )
+    print_table(
+        ["ANSWERS AT ONCE", "TOK/S IN TOTAL", "TOK/S EACH"],
+        [[str(rows), f"{rows / step_s:.1f}", f"{1 / step_s:.1f}"] for rows, step_s in sorted(tuning.batch_s.items())],
+    )
+    print_table(
+        ["TOKENS IN A RUN", "MS"],
+        [[str(tokens), f"{1000 * run_s:.1f}"] for tokens, run_s in sorted(tuning.step_s.items())],
+    )
+    print(summary(tuning))
+
+
+def _row(trial: Trial, tuning: Tuning) -> list[str]:
+    marks = [("default", trial == tuning.default), ("chosen", trial == tuning.chosen)]
+    return [
+        str(trial.setting.threads),
+        _activations(trial.setting),
+        f"{1 / trial.prompt_token_s:.1f}",
+        f"{1 / trial.new_token_s:.1f}",
+        f"{trial.answer_s:.2f} s",
+        ", ".join(mark for mark, applies in marks if applies),
+    ]
+
+
+def _rate(tuning: Tuning, rows: int) -> float:
+    return rows / tuning.batch_s[rows]
+
+
+def _activations(setting: Setting) -> str:
+    return "the package's" if setting.accuracy_level is None else "float32"
+
+
+def _folder(name: str, cache_dir: Path) -> Path:
+    """A package's folder: a path that holds one, or a name in the cache."""
+    path = Path(name)
+    if (path / "genai_config.json").is_file():
+        return path
+    return cache.find(cache_dir, name).folder

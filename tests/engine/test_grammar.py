@@ -1,0 +1,513 @@
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from edgeship.engine.api import Constraint
+from edgeship.engine.grammar import Grammars, Matcher
+from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
+from tests import checkpoints
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "triage"
+TOKENIZER = EXAMPLE / "checkpoint" / "tokenizer.json"
+SIZE = 1024
+END, TURN = 256, 257
+BYTES = [*(bytes([byte]) for byte in range(256)), b"<end>", b"<turn>"]
+BLANKS = set(b" \t\r\n")
+
+Walk = Callable[[Matcher, int], bytes]
+
+
+def schema(properties: dict[str, Any], **more: Any) -> Constraint:
+    whole = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Constraint("json_schema", json.dumps(whole | more))
+
+
+INTENTS = [
+    "refund",
+    "delivery_status",
+    "damaged_item",
+    "cancel_order",
+    "change_address",
+    "invoice_copy",
+    "technical_help",
+    "other",
+]
+TEXT = {"type": ["string", "null"]}
+TRIAGE = schema({"intent": {"enum": INTENTS}, "order": TEXT, "product": TEXT, "name": TEXT})
+PAIR = schema({"a": {"type": "string"}, "b": {"type": "integer"}})
+ANY = Constraint("json_object")
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    """Tokens are bytes."""
+    return Grammars(BYTES, len(BYTES), (END,), special_ids=(END, TURN))
+
+
+@pytest.fixture(scope="module")
+def triage() -> Grammars:
+    return Grammars(TOKENIZER, SIZE, (2,))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return Tokenizer.from_file(str(TOKENIZER))
+
+
+def pushed(matcher: Matcher, text: str) -> Matcher:
+    for byte in text.encode():
+        matcher.push(byte)
+    return matcher
+
+
+def takes(matcher: Matcher, text: str) -> bool:
+    try:
+        pushed(matcher, text)
+    except EngineFailed:
+        return False
+    return True
+
+
+def walk(matcher: Matcher, seed: int, first: Iterable[int] = (), steps: int = 400) -> bytes:
+    """Bytes taken by chance among the allowed ones, and after a while those that lead to the end."""
+    chance, taken = random.Random(seed), bytearray()
+    for step in range(steps):
+        if matcher.complete:
+            return bytes(taken)
+        allowed = set(np.flatnonzero(matcher.allowed()).tolist())
+        if END in allowed and (step > 40 or chance.random() < 0.2):
+            return bytes(taken)
+        allowed.discard(END)
+        wanted = [byte for byte in b'}]":0' if byte in allowed] if step > 40 else []
+        wanted = wanted or [byte for byte in first if byte in allowed]
+        token = wanted[0] if wanted else chance.choice(sorted(allowed))
+        matcher.push(token)
+        taken.append(token)
+    raise AssertionError(f"no end: {bytes(taken)!r}")
+
+
+# --- what is let through ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32))
+def test_whatever_is_chosen_the_answer_fits_the_schema(grammars: Grammars, seed: int) -> None:
+    constraint = schema(
+        {
+            "kind": {"enum": ["ä", "b c", None]},
+            "count": {"type": "integer", "minimum": -3, "maximum": 120},
+            "sure": {"type": "boolean"},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 3}, "minItems": 1, "maxItems": 3},
+            "where": {"$ref": "#/$defs/place"},
+        },
+        **{"$defs": {"place": {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^[A-Z]{2}$"}]}}},
+    )
+    answer = json.loads(walk(grammars.matcher(constraint), seed))
+    assert list(answer) == ["kind", "count", "sure", "tags", "where"]
+    assert answer["kind"] in ("ä", "b c", None)
+    assert type(answer["count"]) is int
+    assert -3 <= answer["count"] <= 120
+    assert type(answer["sure"]) is bool
+    assert 1 <= len(answer["tags"]) <= 3
+    assert all(isinstance(tag, str) and len(tag) <= 3 for tag in answer["tags"])
+    assert answer["where"] is None or re.fullmatch("[A-Z]{2}", answer["where"])
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32))
+def test_any_object_is_an_object(grammars: Grammars, seed: int) -> None:
+    assert isinstance(json.loads(walk(grammars.matcher(ANY), seed)), dict)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32))
+def test_answers_match_the_regular_expression(grammars: Grammars, seed: int) -> None:
+    pattern = r"[A-Z]{2}-\d{3,5}(-[ab]{2})?|none"
+    text = walk(grammars.matcher(Constraint("regex", pattern)), seed).decode()
+    assert re.fullmatch(pattern, text, re.ASCII) or re.fullmatch(pattern, text)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32))
+def test_answers_follow_the_grammar(grammars: Grammars, seed: int) -> None:
+    lark = 'start: "(" item ("," item)* ")"\nitem: NUMBER | start\nNUMBER: /[1-9][0-9]?/'
+    matcher = grammars.matcher(Constraint("lark", lark))
+    text = walk(matcher, seed, first=b")").decode()
+    assert re.fullmatch(r"[(),0-9]+", text)
+    assert isinstance(eval(text.replace(")", ",)"), {"__builtins__": {}}), tuple)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.sampled_from([ANY, PAIR]))
+def test_blanks_come_to_an_end(grammars: Grammars, seed: int, constraint: Constraint) -> None:
+    """Even where the model takes one whenever it may; in strings nothing can be done."""
+    matcher = grammars.matcher(constraint)
+    chance, taken, blanks, text = random.Random(seed), bytearray(), 0, False
+    while not matcher.complete and len(taken) < 300:
+        allowed = [int(token) for token in np.flatnonzero(matcher.allowed()) if token != END]
+        blank = [byte for byte in allowed if byte in BLANKS] if not text else []
+        token = chance.choice(blank or [byte for byte in allowed if byte != ord("\\")])
+        matcher.push(token)
+        taken.append(token)
+        text ^= token == ord('"')
+        blanks = blanks + 1 if token in BLANKS and not text else 0
+        assert blanks <= 42, bytes(taken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("indent", [None, 2, 4, "\t"])
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (",", ": ")])
+def test_every_usual_layout_can_be_written(
+    grammars: Grammars, indent: int | str | None, separators: tuple[str, str]
+) -> None:
+    value = {"a": [1, [], {"b": None}], "c": {"d": {"e": '\n ü \\ "'}}, "f": {}}
+    text = json.dumps(value, indent=indent, separators=separators)
+    mixed = indent is None and separators == (",", ": ")
+    assert takes(grammars.matcher(ANY), text) is not mixed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    ['{ "a": "x", "b": 1 }', '{"a": "x", "b": 1}', '{\n"a" : "x"\n,"b": 1}', '{\r\n  "a": "x",\r\n  "b": 1\r\n}'],
+)
+def test_other_layouts_can_be_written_where_the_beginning_says_so(grammars: Grammars, text: str) -> None:
+    assert takes(grammars.matcher(PAIR), text)
+
+
+@pytest.mark.slow
+def test_escaped_characters_are_whole_ones(grammars: Grammars) -> None:
+    """Models that learnt from json.dumps write ü as \\u00fc."""
+    assert takes(grammars.matcher(PAIR), json.dumps({"a": "ü€\N{GRINNING FACE}", "b": 1}))
+    assert not takes(grammars.matcher(PAIR), '{"a": "\\ud83d", "b": 1}')
+
+
+@pytest.mark.slow
+def test_a_schema_may_choose_its_layout(grammars: Grammars) -> None:
+    constraint = schema({"a": {"type": "integer"}}, **{"x-guidance": {"item_separator": ",", "key_separator": " = "}})
+    assert takes(grammars.matcher(constraint), '{"a" = 1}')
+    assert not takes(grammars.matcher(constraint), '{"a": 1}')
+
+
+# --- tokens without a choice ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_beginning_settles_the_layout_and_the_rest_is_forced(grammars: Grammars) -> None:
+    for text, then in [
+        ("{", ""),
+        ('{"', 'a":'),
+        ('{"a":', ""),
+        ('{"a": ', '"'),
+        ('{"a": "x"', ', "b": '),
+        ('{"a":"x"', ',"b":'),
+        ('{"a": "x", "b": 1}', ""),
+        ("{\n", ""),
+        ('{\n"', 'a"'),
+        ('{\n"a": "x"', ""),
+    ]:
+        assert bytes(pushed(grammars.matcher(PAIR), text).forced()).decode() == then, text
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32))
+def test_nothing_else_is_allowed_where_a_byte_is_forced(grammars: Grammars, seed: int) -> None:
+    chance, matcher = random.Random(seed), grammars.matcher(TRIAGE)
+    for _ in range(60):
+        for token in matcher.forced():
+            assert np.flatnonzero(matcher.allowed()).tolist() == [token]
+            matcher.push(token)
+        if matcher.complete:
+            break
+        allowed = np.flatnonzero(matcher.allowed()).tolist()
+        matcher.push(ord('"') if ord('"') in allowed else chance.choice(allowed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "share"),
+    [
+        ({}, 0.36),
+        ({"separators": (",", ":")}, 0.38),
+        ({"ensure_ascii": True}, 0.36),
+        ({"indent": 2}, 0.1),
+        ({"indent": 4}, 0.08),
+    ],
+    ids=["one line", "compact", "escaped", "indent 2", "indent 4"],
+)
+def test_forced_tokens_are_those_that_the_tokenizer_makes(
+    triage: Grammars, tokenizer: Any, layout: dict[str, Any], share: float
+) -> None:
+    lines = (EXAMPLE / "eval.jsonl").read_text(encoding="utf-8").splitlines()
+    count = forced_count = 0
+    for line in lines[::4]:
+        answer = json.loads(json.loads(line)["expected"])
+        tokens = tokenizer.encode(json.dumps(answer, **({"ensure_ascii": False} | layout))).ids
+        matcher, place = triage.matcher(TRIAGE), 0
+        while place < len(tokens):
+            forced = matcher.forced()
+            assert forced == tokens[place : place + len(forced)]
+            if not forced:
+                assert matcher.allowed()[tokens[place]]
+            for token in forced or [tokens[place]]:
+                matcher.push(token)
+                place += 1
+            forced_count += len(forced)
+        assert matcher.complete
+        count += len(tokens)
+    assert forced_count / count >= share
+
+
+@pytest.mark.slow
+def test_a_word_is_not_forced_in_halves(tmp_path: Path) -> None:
+    """What follows "ord" leaves a choice, so "ord" itself may be the beginning of a longer token."""
+    checkpoints.make_tokenizer(tmp_path)
+    source = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = source["model"]["vocab"]
+    for merge in (["o", "r"], ["or", "d"], ["ord", "s"]):
+        vocab["".join(merge)] = max(vocab.values()) + 100
+        source["model"]["merges"].append(merge)
+    path = tmp_path / "more.json"
+    checkpoints.write_json(path, source)
+    size = max(vocab.values()) + 1
+    matcher = Grammars(path, size, (1,)).matcher(Constraint("regex", "ord(s|x)"))
+    assert matcher.forced() == []
+    assert matcher.allowed()[[vocab["ords"], vocab["ord"]]].all()
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_answer_ends_where_it_may() -> None:
+    grammars = Grammars(BYTES, len(BYTES), (TURN, END), special_ids=(END, TURN))
+    matcher = grammars.matcher(Constraint("regex", "ab*|c"))
+    assert np.flatnonzero(matcher.allowed()).tolist() == [ord("a"), ord("c")]
+    matcher.push(ord("a"))
+    assert np.flatnonzero(matcher.allowed()).tolist() == [ord("b"), END, TURN]
+    assert not matcher.complete
+    matcher.push(END)
+    assert matcher.complete
+    complete = pushed(grammars.matcher(Constraint("regex", "ab*|c")), "c")
+    assert complete.complete
+    assert complete.forced() == []
+    assert np.flatnonzero(complete.allowed()).tolist() == [END, TURN]
+    complete.push(TURN)
+    assert complete.complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["{}", '{"a": 1}', "{\n}"])
+def test_an_object_is_complete_with_its_last_bracket(grammars: Grammars, text: str) -> None:
+    matcher = grammars.matcher(ANY)
+    for byte in text.encode():
+        assert not matcher.complete
+        assert not matcher.allowed()[END]
+        matcher.push(byte)
+    assert matcher.complete
+    assert np.flatnonzero(matcher.allowed()).tolist() == [END]
+    matcher.push(END)
+    assert matcher.complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", "{", '{"a": "'])
+def test_what_was_not_allowed_fails(grammars: Grammars, before: str) -> None:
+    matcher = pushed(grammars.matcher(PAIR), before)
+    with pytest.raises(EngineFailed, match="cannot be followed") as failure:
+        matcher.push(END)
+    assert "<state>" not in failure.value.message
+
+
+@pytest.mark.slow
+def test_ends_that_the_tokenizer_lacks_do_not_count() -> None:
+    assert Grammars(TOKENIZER, 1100, (2, 1050, 5000)).matcher(ANY).allowed().sum() > 0
+    for ends in ((), (1050,)):
+        with pytest.raises(EngineFailed, match="no token that ends"):
+            Grammars(TOKENIZER, 1100, ends).matcher(ANY)
+
+
+# --- vocabularies -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1, 1100, 1000])
+def test_rows_without_a_token_are_never_allowed(tokenizer: Any, size: int) -> None:
+    matcher = Grammars(TOKENIZER, size, (2,)).matcher(Constraint("regex", "(.|\n)*"))
+    allowed = matcher.allowed()
+    assert allowed.shape == (size,)
+    assert allowed.dtype == np.bool_
+    assert not allowed[SIZE:].any()
+    special = {token for token in tokenizer.get_added_tokens_decoder() if token != 2}
+    assert special
+    assert not allowed[sorted(special)].any()
+    assert allowed[2]
+    assert allowed[:SIZE].sum() > 900
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_falls_back_to_bytes(tmp_path: Path) -> None:
+    """As Llama 2 and Gemma have it: blanks are U+2581, and characters without a token are bytes."""
+    vocab = {"<s>": 0, "</s>": 1} | {f"<0x{byte:02X}>": 2 + byte for byte in range(256)}
+    for piece in ("\u2581", "a", "b", "x", '"', "{", "}", ":", ",", '":', "\u2581x"):
+        vocab[piece] = len(vocab)
+    source = {
+        "added_tokens": [{"id": id_, "content": name, "special": True} | _PLAIN for name, id_ in [*vocab.items()][:2]],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "vocab": vocab,
+            "merges": [['"', ":"], ["\u2581", "x"]],
+            "byte_fallback": True,
+            "fuse_unk": True,
+        },
+    }
+    path = tmp_path / "tokenizer.json"
+    checkpoints.write_json(path, source)
+    tokens = Tokenizer.from_file(str(path)).encode('{"a": " x\u00fc"}', add_special_tokens=False).ids
+    constraint = schema({"a": {"type": "string"}})
+    matcher, place, forced_count = Grammars(path, len(vocab), (1,)).matcher(constraint), 0, 0
+    while place < len(tokens):
+        forced = matcher.forced()
+        assert forced == tokens[place : place + len(forced)]
+        for token in forced or [tokens[place]]:
+            matcher.push(token)
+            place += 1
+        forced_count += len(forced)
+    assert matcher.complete
+    assert forced_count
+
+
+_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+
+
+# --- what cannot be used ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "text", "why"),
+    [
+        ("json_schema", "{", "json schema cannot be used: it is no JSON"),
+        ("json_schema", "", "it is no JSON"),
+        ("json_schema", "[" * 100_000, "recursion"),
+        ("json_schema", "[]", "[Oo]bject"),
+        ("json_schema", '{"a": NaN}', "expected value"),
+        ("json_schema", '{"const": "\\ud800"}', "surrogate"),
+        ("json_schema", '{"type": "strin"}', "Invalid type: strin"),
+        ("json_schema", '{"not": {}}', 'Unimplemented keys: \\["not"\\]'),
+        ("json_schema", '{"enum": []}', "Unsatisfiable"),
+        ("json_schema", '{"$ref": "https://example.com/schema"}', "https://example.com/schema"),
+        ("json_schema", '{"type": "string", "pattern": "(?=a)"}', "look-ahead"),
+        ("regex", "[", "regex cannot be used: .*\n.*\n.*\n.*unclosed character class"),
+        ("regex", "(?=a)b", "look-ahead"),
+        ("regex", "\ud800", "surrogates"),
+        ("lark", "start: foo", 'unknown name: "foo"'),
+        ("lark", "no grammar", "lark cannot be used"),
+    ],
+)
+def test_constraints_that_cannot_be_held(grammars: Grammars, kind: Any, text: str, why: str) -> None:
+    with pytest.raises(ConstraintInvalid, match=why) as failure:
+        grammars.matcher(Constraint(kind, text))
+    assert failure.value.hint
+    grammars.matcher(ANY)
+
+
+@pytest.mark.slow
+def test_the_library_is_silent(grammars: Grammars, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConstraintInvalid):
+        grammars.matcher(Constraint("json_schema", '{"type": "string", "format": "none such"}'))
+    with pytest.raises(EngineFailed):
+        grammars.matcher(PAIR).push(END)
+    lenient = schema({"a": {"type": "string", "format": "none such"}}, **{"x-guidance": {"lenient": True}})
+    pushed(grammars.matcher(lenient), '{"a": "x"}')
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["no json", "{}", '{"model": {"vocab": {"a": 0}}}'])
+def test_tokenizers_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    for failing in (path, path):
+        with pytest.raises(EngineFailed, match="with this tokenizer") as failure:
+            Grammars(failing, 8, (0,)).matcher(ANY)
+        assert failure.value.where == str(path)
+        path.write_text(text, encoding="utf-8")
+
+
+def test_the_library_is_asked_for_with_the_first_constraint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    grammars = Grammars(Path("nowhere"), 8, (0,))
+    with pytest.raises(DependencyMissing, match="llguidance"):
+        grammars.matcher(ANY)
+
+
+# --- many requests ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_constraint_is_compiled_once_and_its_matchers_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    grammars = Grammars(BYTES, len(BYTES), (END,), special_ids=(END, TURN))
+    compiled: list[Constraint] = []
+    original = Grammars._compile
+
+    def compile_(self: Grammars, constraint: Constraint) -> list[Any]:
+        compiled.append(constraint)
+        return original(self, constraint)
+
+    monkeypatch.setattr(Grammars, "_compile", compile_)
+    pushed(grammars.matcher(PAIR), '{"a": "')
+    assert np.flatnonzero(grammars.matcher(PAIR).allowed()).tolist() == [ord("{")]
+    assert compiled == [PAIR]
+    for number in range(40):
+        grammars.matcher(Constraint("regex", "a" * (number + 1)))
+        grammars.matcher(ANY)
+    assert compiled.count(ANY) == 1
+    assert len(compiled) == 42
+    grammars.matcher(PAIR)
+    assert compiled.count(PAIR) == 2
+
+
+@pytest.mark.slow
+def test_threads_may_ask_at_the_same_time() -> None:
+    grammars = Grammars(TOKENIZER, SIZE, (2,))
+
+    def ask(number: int) -> int:
+        matcher = grammars.matcher(Constraint("regex", "x{%d}" % (number % 4 + 1)) if number % 2 else TRIAGE)
+        steps = 0
+        while not matcher.complete:
+            matcher.push(int(np.flatnonzero(matcher.allowed())[0]))
+            steps += 1
+            if steps == 8:
+                break
+        return steps
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(64)))
