@@ -87,7 +87,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **_ENVIRONMENT, **(environment or {})},
+        env=environment_with(environment or {}),
     )
     assert child.stdin
     assert child.stdout
@@ -112,9 +112,14 @@ def run(
         for stream in (child.stdin, child.stdout, child.stderr):
             _close(stream)
     if "error" in answer:
-        raise _revive(answer["error"])
+        raise revive(answer["error"])
     result: dict[str, Any] = answer["result"]
     return result
+
+
+def environment_with(ours: Mapping[str, str]) -> dict[str, str]:
+    """What a child finds in its environment."""
+    return {**os.environ, **_ENVIRONMENT, **ours}
 
 
 def _converse(stream: IO[bytes], progress: Progress) -> dict[str, Any] | None:
@@ -148,7 +153,8 @@ def _close(stream: IO[bytes]) -> None:
         stream.close()
 
 
-def _revive(error: Mapping[str, Any]) -> EdgeshipError:
+def revive(error: Mapping[str, Any]) -> EdgeshipError:
+    """An error of ours from its `to_dict`."""
     kind = {known.code: known for known in all_errors()}.get(error["code"], EdgeshipError)
     return kind(error["what"], where=error["where"], hint=error["hint"])
 
@@ -160,13 +166,7 @@ def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
     """The child's whole life: reads the job, does `work`, answers. Errors of ours are answers, others end it."""
     job = json.loads(_read_line())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Libraries print to where the answers go; from here on that place is ours alone.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def send(message: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+    send = answering()
 
     def tell(message: str, fraction: float | None = None) -> None:
         send({"progress": [message, fraction]})
@@ -175,6 +175,18 @@ def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
         send({"result": work(job, tell)})
     except EdgeshipError as error:
         send({"error": error.to_dict()})
+
+
+def answering() -> Callable[[Mapping[str, Any]], None]:
+    """Takes stdout for JSON lines to the parent: libraries print there too, and from here on they print to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def send(message: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    return send
 
 
 def _read_line() -> bytes:

@@ -38,6 +38,7 @@ def tuning(chosen: Trial) -> Tuning:
 
 @pytest.fixture(autouse=True)
 def machine_of_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "_taken_cores", lambda: 0.0)
     monkeypatch.setattr(machine, "this_machine", lambda _limit=None: MACHINE)
     monkeypatch.setattr(machine, "usable_cores", lambda: MACHINE.cores_usable)
 
@@ -116,6 +117,16 @@ def test_threads_of_the_settings_win_and_tune_says_so(
     monkeypatch.setenv("EDGESHIP_THREADS", "1")
     assert main(["tune", "triage"]) == 0
     assert "threads is set to 1 in your settings" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("measured", "installed")
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for taken, said in ((0.05, False), (0.4, True)):
+        monkeypatch.setattr(tune, "_taken_cores", lambda taken=taken: taken)
+        assert main(["tune", "triage"]) == 0
+        shown = capsys.readouterr()
+        assert ("other programs used 40% of the cores" in shown.err) == said
+        assert ("one answer: as by default" in shown.out) == said
 
 
 @pytest.mark.usefixtures("installed")

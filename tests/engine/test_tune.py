@@ -32,6 +32,7 @@ DEFAULT = Setting(4)
 
 @pytest.fixture(autouse=True)
 def machine_of_four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "_taken_cores", lambda: 0.0)
     monkeypatch.setattr(machine, "this_machine", lambda: MACHINE)
     monkeypatch.setattr(machine, "usable_cores", lambda: MACHINE.cores_usable)
 
@@ -145,11 +146,11 @@ def test_all_settings_read_the_same_prompt(tmp_path: Path) -> None:
     assert set(asked[1:]) == {PROMPT_TOKENS}
 
 
-def test_close_settings_are_measured_again_in_the_opposite_order(tmp_path: Path) -> None:
+def test_close_settings_are_measured_again_with_the_default(tmp_path: Path) -> None:
     bench = steady(quantized=False, t3=(0.0011, 0.0201))
     bench.measure(foreign_package(tmp_path))
     order = [bench.setting(job) for job in bench.jobs[:-1]]
-    assert order == [Setting(4), Setting(3), Setting(2), Setting(3), Setting(4)]
+    assert order == [Setting(4), Setting(3), Setting(2), Setting(4), Setting(3)]
 
 
 def test_a_default_that_something_slowed_gets_a_second_chance(tmp_path: Path) -> None:
@@ -174,10 +175,39 @@ def test_it_takes_less_than_a_minute_where_loading_is_quick(load_s: float, tmp_p
 
 
 def test_fewer_threads_are_not_tried_once_they_are_much_slower(tmp_path: Path) -> None:
-    bench = steady()
+    bench = steady(t2=(0.003, 0.05))
     bench.measure(foreign_package(tmp_path))
-    assert Setting(2) in {bench.setting(job) for job in bench.jobs}
-    assert Setting(1) not in {bench.setting(job) for job in bench.jobs}
+    assert {job["threads"] for job in bench.jobs} == {4, 3, 2}
+
+
+@pytest.mark.parametrize(("taken", "threads"), [(0.2, 2), (0.3, 4)])
+def test_beside_other_programs_the_default_stays(
+    taken: float, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "_taken_cores", lambda: taken)
+    tuning = steady(t2=(0.0005, 0.01)).measure(foreign_package(tmp_path))
+    assert tuning.threads == threads
+    assert tuning.busy == pytest.approx(taken)
+
+
+def test_cores_that_others_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    monkeypatch.undo()
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _interval, percpu: [100.0, 50.0, 0.0, 0.0] if percpu else None)
+    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)  # type: ignore[attr-defined]
+    for usable, taken in ((4, 0.375), (3, 1 - 2.5 / 3), (2, 0.0)):
+        monkeypatch.setattr(machine, "usable_cores", lambda usable=usable: usable)
+        assert tune._taken_cores() == pytest.approx(taken)
+    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: {0, 1})  # type: ignore[attr-defined]
+    assert tune._taken_cores() == pytest.approx(0.75)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20), st.integers(0, 19))
+def test_the_usual_time_is_one_that_was_measured_and_bears_slow_ones(times: list[float], slow: int) -> None:
+    assert tune.usual(times) in times
+    assert tune.usual([*times, 99.0]) <= max(times)
+    assert tune.usual([1.0] * 20 + [50.0] * slow) == 1.0
 
 
 TRIALS = st.lists(st.floats(0.1, 10), min_size=1, max_size=8).map(
@@ -259,6 +289,7 @@ TUNING = Tuning(
     versions={"onnxruntime": "1.31.0", "edgeship": "0.1.0"},
     cpu="a CPU",
     trials=(trial(4, 1.5), trial(2, 1.0), trial(2, 1.2, EXACT)),
+    busy=0.25,
 )
 
 
@@ -464,16 +495,44 @@ def rows_cost(*seconds: float) -> Callable[[Sequence[Piece]], float]:
         ((0.1, 0.11, 0.2, 0.4, 0.8, 1.6), 4, {1, 2, 4, 8, 16}),
         ((0.1, 0.11, 0.215, 0.3, 0.6, 1.2), 8, {1, 2, 4, 8, 16, 32}),
         ((0.1, 0.1, 0.1, 0.1, 0.1, 0.1), 32, {1, 2, 4, 8, 16, 32}),
+        ((0.1, 0.21, 0.37, 0.8, 1.6), 1, {1, 2, 4, 8, 16}),
     ],
-    ids=["none pays", "up to four", "a number in between brings nothing", "all pay"],
+    ids=["none pays", "up to four", "a number in between brings nothing", "all pay", "too little for two doublings"],
 )
 def test_more_answers_at_once_as_long_as_they_bring_more_tokens(
     seconds: tuple[float, ...], slots: int, measured: set[int]
 ) -> None:
-    found = time_steps(FakeDecoder(rows_cost(*seconds)).watch(), 1000.0)
+    decoder = FakeDecoder(rows_cost(*seconds), slots=2 ** (len(seconds) - 1))
+    found = time_steps(decoder.watch(), 1000.0)
     assert found["slots"] == slots
-    assert set(found["batch_s"]) == measured
-    assert found["batch_s"] == pytest.approx({count: seconds[count.bit_length() - 1] for count in measured})
+    assert set(found["batch_s"]) <= measured
+    assert found["batch_s"] == pytest.approx({count: seconds[count.bit_length() - 1] for count in found["batch_s"]})
+    assert slots in found["batch_s"]
+
+
+def test_numbers_that_bring_nothing_end_the_search() -> None:
+    found = time_steps(FakeDecoder(rows_cost(0.1, 0.15, 0.31, 0.62, 1.3, 2.7)).watch(), 1000.0)
+    assert (found["slots"], set(found["batch_s"])) == (2, {1, 2, 4, 8})
+
+
+def test_a_slow_model_is_not_tried_with_many() -> None:
+    slow = FakeDecoder(rows_cost(*[3.0] * 6))
+    found = time_steps(slow.watch(), 8.0)
+    assert set(found["batch_s"]) == {1, 2}
+    assert found["slots"] == 2
+
+
+def test_a_disturbance_slows_no_number_more_than_another() -> None:
+    honest = rows_cost(0.1, 0.15, 0.25, 0.45, 0.95, 2.0)
+    decoder = FakeDecoder(by_tokens)
+
+    def disturbed(pieces: Sequence[Piece]) -> float:
+        return honest(pieces) * (3.0 if 100 < decoder.now < 300 else 1.0)
+
+    decoder.cost = disturbed
+    found = time_steps(decoder.watch(), 2000.0)
+    assert found["batch_s"] == pytest.approx({1: 0.1, 2: 0.15, 4: 0.25, 8: 0.45, 16: 0.95, 32: 2.0})
+    assert found["slots"] == 8
 
 
 def test_slots_bound_the_width() -> None:

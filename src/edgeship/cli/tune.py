@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship import cache, settings
 from edgeship.cli.output import note, print_json, print_table, telling
-from edgeship.engine.tune import NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
+from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
 
 
 def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
@@ -22,6 +22,11 @@ def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
         print_json({"package": name, "file": str(file), **as_dict(tuning)})
     else:
         _print(tuning)
+    if tuning.busy > BUSY:
+        note(
+            f"other programs used {tuning.busy:.0%} of the cores meanwhile, so threads and activations stay as by "
+            "default; measure again when they are done"
+        )
     if current.threads is not None and current.threads != tuning.threads:
         note(f"threads is set to {current.threads} in your settings, and what is set there is used instead")
     return 0

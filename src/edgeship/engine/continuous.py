@@ -231,8 +231,9 @@ class ContinuousEngine:
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
-        guess = len(self._running) == 1 or bool(self._speculation)
-        pieces = [(work, work.piece(CHUNK_TOKENS, guess=guess)) for work in works]
+        # And how far one goes would depend on what else runs, which must not show where a seed is given.
+        alone = len(self._running) == 1 and not self._running[0].reproducible
+        pieces = [(work, work.piece(CHUNK_TOKENS, guess=alone or bool(self._speculation))) for work in works]
         singles = [(work, piece) for work, piece in pieces if len(piece.tokens) == 1]
         if singles:
             invariant = any(work.reproducible for work, _ in singles)

@@ -18,12 +18,14 @@ class Piece:
 
     wanted: logits are given after each of the last so many tokens; 0 where none are needed.
     What the slot holds beyond `start` is forgotten. Afterwards it holds start + len(tokens).
+    reading: part of a prompt, computed in the same way however the prompt is cut.
     """
 
     slot: int
     tokens: Sequence[int]
     start: int
     wanted: int
+    reading: bool = False
 
 
 class Decoder(Protocol):
@@ -43,9 +45,8 @@ class Decoder(Protocol):
     def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
         """Logits of each piece, float32 [wanted, vocab_size], good until the next step.
 
-        Pieces of one token are computed together, longer ones one after another; a slot occurs once.
-        invariant: a piece's result does not depend, to the bit, on how a text was cut into pieces nor on what else is
-        computed with it.
+        Pieces of one token that are not read are computed together, others one after another; a slot occurs once.
+        invariant: a piece's result does not depend, to the bit, on what else is computed with it.
         Raises EngineFailed; then the slots of these pieces hold nothing of use beyond their `start`.
         """
         ...

@@ -6,7 +6,8 @@ import itertools
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ _ON_ONE_LINE = ((", ", ": "), (",", ":"))
 _INDENTED = r" |\r?\n[ \t]{0,40}"
 # An answer of so many bytes has shown whether anything stands between its first bracket and what follows.
 _SETTLED_BYTES = 2
+# The library reads a constraint by recursion, and a stack that overflows ends the process. A text of this length filled
+# 100 MB at most.
+_MOST_CHARACTERS = 1 << 18
+_STACK_BYTES = 1 << 28
+_STACK_LOCK = threading.Lock()
 
 
 class Grammars:
@@ -55,7 +61,7 @@ class Grammars:
         with self._lock:
             compiled = self._compiled.get(constraint)
         if compiled is None:
-            compiled = self._compile(constraint)
+            compiled = _on_a_large_stack(lambda: self._compile(constraint))
         with self._lock:
             self._compiled[constraint] = compiled
             self._compiled.move_to_end(constraint)
@@ -171,8 +177,21 @@ def _library() -> Any:
     return llguidance
 
 
+def _on_a_large_stack(work: Callable[[], list[Any]]) -> list[Any]:
+    with ThreadPoolExecutor(1) as pool:
+        with _STACK_LOCK:
+            usual = threading.stack_size(_STACK_BYTES)
+            try:
+                done = pool.submit(work)
+            finally:
+                threading.stack_size(usual)
+        return done.result()
+
+
 def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
     """The constraint as the library wants it: JSON in each layout."""
+    if len(constraint.text) > _MOST_CHARACTERS:
+        raise _invalid(constraint, f"it is longer than {_MOST_CHARACTERS} characters")
     try:
         if constraint.kind == "regex":
             return [str(matcher.grammar_from_regex(constraint.text))]
@@ -220,8 +239,11 @@ def _invalid(constraint: Constraint, why: str) -> ConstraintInvalid:
 
 
 def _tokens_in(tokenizer: str) -> int:
-    """How many ids a tokenizer.json has. Its pieces are named with ids, or stand in their order."""
+    """How many tokens a tokenizer.json has. Raises ValueError for ids that the library would take for others."""
     parsed = json.loads(tokenizer)
     vocab = parsed["model"]["vocab"]
-    ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-    return max((*ids, *(token["id"] for token in parsed.get("added_tokens") or ())), default=-1) + 1
+    names = set(vocab) if isinstance(vocab, dict) else {piece for piece, _ in vocab}
+    names |= {token["content"] for token in parsed.get("added_tokens") or ()}
+    if isinstance(vocab, dict) and max(vocab.values()) >= len(names):
+        raise ValueError("there are gaps between the ids of its tokens")
+    return len(names)

@@ -64,14 +64,14 @@ class OnnxDecoder:
             self._place(piece)
         found: list[Floats | None] = [None] * len(pieces)
         with _failing_as_ours(self.folder):
-            singles = [index for index, piece in enumerate(pieces) if len(piece.tokens) == 1 and piece.wanted == 1]
+            singles = [index for index, piece in enumerate(pieces) if _goes_on(piece)]
             for run in self._contiguous(pieces, singles):
                 logits = self._run_batch([pieces[index] for index in run], invariant=invariant)
                 for place, index in enumerate(run):
                     found[index] = logits[place]
             for index, piece in enumerate(pieces):
                 if found[index] is None:
-                    found[index] = self._run_piece(piece, invariant=invariant)
+                    found[index] = self._run_piece(piece)
         return [logits for logits in found if logits is not None]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
@@ -155,8 +155,6 @@ class OnnxDecoder:
     def _run_batch(self, pieces: Sequence[Piece], *, invariant: bool) -> Floats:
         """One token each for rows side by side; logits [pieces, 1, vocabulary]."""
         first, count = self._row(pieces[0].slot), len(pieces)
-        if count == 1:
-            return self._run_piece(pieces[0], invariant=invariant)[None]
         filled = count + (invariant and count % _ROWS == 1)
         batch = self._batch(first, filled)
         for place, piece in enumerate(pieces):
@@ -177,13 +175,13 @@ class OnnxDecoder:
             self._batches[key] = _Batch(self, first, count)
         return self._batches[key]
 
-    def _run_piece(self, piece: Piece, *, invariant: bool) -> Floats:
+    def _run_piece(self, piece: Piece) -> Floats:
         """Any number of tokens for one row; logits [wanted, vocabulary]."""
         count = len(piece.tokens)
         tokens = list(piece.tokens)
         # A prompt's result must not depend on how it was cut, so a single row left over gets company: a token after the
         # last, which no token before it sees and whose keys and values are overwritten by what really follows.
-        if count % _ROWS == 1 and (invariant or count > 1) and piece.start + count < self.context_tokens:
+        if count % _ROWS == 1 and piece.start + count < self.context_tokens:
             tokens.append(0)
         row = self._row(piece.slot)
         binding = self._bindings.get(row)
@@ -247,6 +245,11 @@ class _Batch:
         for name, array in arrays.items():
             self.binding.bind_ortvalue_input(name, _value(array))
         self.binding.bind_ortvalue_output("logits", _value(self.logits))
+
+
+def _goes_on(piece: Piece) -> bool:
+    """An answer's next token, which shares a batch with others'."""
+    return len(piece.tokens) == 1 and piece.wanted == 1 and not piece.reading
 
 
 def _value(array: npt.NDArray[Any]) -> Any:

@@ -115,7 +115,8 @@ class Scoring:
         assert self.slot is not None
         silent = max(0, self._first - self.held)
         count = min(most, self.unread, silent or SCORED_TOKENS)
-        return Piece(self.slot, self.tokens[self.held : self.held + count], self.held, 0 if silent else count)
+        tokens = self.tokens[self.held : self.held + count]
+        return Piece(self.slot, tokens, self.held, 0 if silent else count, reading=True)
 
     def take(self, piece: Piece, logits: Floats) -> None:
         """See Work."""
@@ -189,7 +190,7 @@ class Request:
     @property
     def reproducible(self) -> bool:
         """Whoever gives a seed wants the same answer again."""
-        return self.sampling.seed is not None and bool(self.sampling.temperature)
+        return self.sampling.seed is not None
 
     @property
     def may_use_cache(self) -> bool:
@@ -209,13 +210,14 @@ class Request:
         assert self.slot is not None
         if self._wants_prompt_logprobs and self.held < len(self.prompt):
             count = min(most, self.unread, SCORED_TOKENS)
-            return Piece(self.slot, self.tokens[self.held : self.held + count], self.held, count)
+            tokens = self.tokens[self.held : self.held + count]
+            return Piece(self.slot, tokens, self.held, count, reading=True)
         count = min(most, self.unread)
         tokens = self.tokens[self.held : self.held + count]
         if count < self.unread:
-            return Piece(self.slot, tokens, self.held, 0)
+            return Piece(self.slot, tokens, self.held, 0, self._reading)
         guesses = self._guesses() if guess else []
-        return Piece(self.slot, tokens + guesses, self.held, 1 + len(guesses))
+        return Piece(self.slot, tokens + guesses, self.held, 1 + len(guesses), self._reading)
 
     def take(self, piece: Piece, logits: Floats) -> None:
         """See Work."""

@@ -140,10 +140,12 @@ class ScriptedDecoder:
         turns = _turns(tokens)
         if turns is None:
             answer = self.default.encode()
-            return (*answer, END)[_reached(bytes(token for token in tokens[-len(answer) :] if token < END), answer)]
-        asked, said = turns
-        answer = self.answers.get(asked, self.default).encode()
-        return (*answer, END)[min(len(said), len(answer))]
+            reached = _reached(bytes(token for token in tokens[-len(answer) :] if token < END), answer)
+        else:
+            asked, said = turns
+            answer = self.answers.get(asked, self.default).encode()
+            reached = len(said)
+        return answer[reached] if reached < len(answer) else END
 
 
 class ByteCodec:

@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 from edgeship import child, machine
@@ -33,11 +33,14 @@ GROWTH = 1.05
 """More answers at once must bring so many times the tokens a second."""
 EXACT = 1
 """The accuracy level that multiplies in float32, more exactly than any other."""
+BUSY = 0.25
+"""Above this part of the cores in use by others, trials of settings say little."""
 _MARGIN = 1.03  # by which another setting must beat the default: less is chance
 _CLOSE = 1.15  # settings within this of the best are measured again
 _HOPELESS = 1.5  # fewer threads still would be slower still
-_BUDGET_S = 45.0
+_BUDGET_S = 50.0
 _ANSWERS_S, _STEPS_S = 4.0, 10.0
+_LISTEN_S = 0.2
 _ELSEWHERE = "set EDGESHIP_HOME to another folder."
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -74,6 +77,8 @@ class Tuning:
     slots: answers at once; more bring hardly more tokens a second.
     step_s: tokens in a run of one sequence -> seconds. batch_s: sequences -> seconds of a step of one token each.
     trials: every setting that was measured, the default first.
+    busy: the part of the cores (0 to 1) that other programs used meanwhile. Above BUSY the default setting stays: what
+    is fastest beside other programs need not be so without them.
     """
 
     threads: int
@@ -84,7 +89,8 @@ class Tuning:
     measured_at: str
     versions: Mapping[str, str]
     cpu: str
-    trials: tuple[Trial, ...] = field(default=())
+    trials: tuple[Trial, ...]
+    busy: float = 0.0
 
     @property
     def default(self) -> Trial:
@@ -123,7 +129,8 @@ def measure(
     except NotBatchable as error:
         raise _nothing_to_tune(folder, error.what) from error
     trials = session.trials()
-    best = choose(trials)
+    busy = session.busy()
+    best = choose(trials) if busy <= BUSY else trials[0]
     steps = session.steps(best.setting)
     return Tuning(
         threads=best.setting.threads,
@@ -135,6 +142,7 @@ def measure(
         versions={"onnxruntime": runtime_version(), "edgeship": __version__},
         cpu=here.cpu,
         trials=trials,
+        busy=busy,
     )
 
 
@@ -143,6 +151,11 @@ def choose(trials: Iterable[Trial]) -> Trial:
     default, *others = trials
     best = min(others, key=lambda trial: trial.answer_s, default=default)
     return best if best.answer_s * _MARGIN < default.answer_s else default
+
+
+def usual(times: Sequence[float]) -> float:
+    """The lower quartile: what else a machine does makes times longer and never shorter."""
+    return sorted(times)[len(times) // 4]
 
 
 def thread_counts(cores: int, physical: int | None) -> list[int]:
@@ -159,7 +172,7 @@ def thread_counts(cores: int, physical: int | None) -> list[int]:
 
 
 class _Session:
-    """The trials of one package. Close ones are repeated in the opposite order: no drift favours one."""
+    """The trials of one package, as many as the time allows."""
 
     def __init__(self, folder: Path, progress: Progress, ask: Ask, clock: Callable[[], float]) -> None:
         self._folder, self._progress, self._ask, self._clock = folder, progress, ask, clock
@@ -167,20 +180,22 @@ class _Session:
         self._longest_s = 0.0
         self._prompt_tokens: int | None = None
         self._found: dict[Setting, list[Trial]] = {}
+        self._busy: list[float] = []
 
     def try_settings(self, cores: int) -> None:
+        """Threads first, float32 with the best number of them; all settings that are close once more."""
         import psutil
 
         counts = thread_counts(cores, psutil.cpu_count(logical=False))
-        quantized = self._answers(Setting(counts[0]))["quantized"]
+        quantized = bool(self._answers(Setting(counts[0]))["quantized"])
         for threads in counts[1:]:
-            if not self._time_left() or self.trials()[-1].answer_s > _HOPELESS * self._fastest_s():
+            if not self._time_left(1 + quantized) or self.trials()[-1].answer_s > _HOPELESS * self._fastest_s():
                 break
             self._answers(Setting(threads))
-        self._repeat()
+        self._repeat(1 + quantized)
         if quantized:
             self._answers(Setting(choose(self.trials()).setting.threads, EXACT))
-            self._repeat()
+            self._repeat(1)
 
     def trials(self) -> tuple[Trial, ...]:
         """What is known by now; settings in the order in which they were first tried."""
@@ -190,13 +205,17 @@ class _Session:
     def _fastest_s(self) -> float:
         return min(trial.answer_s for trial in self.trials())
 
-    def _repeat(self) -> None:
-        """Once more what is close to the fastest, and the default: something else may have slowed it."""
+    def _repeat(self, trials: int) -> None:
+        """Once more what is close to the fastest, and the default, while there is time for so many trials."""
         default, *others = self.trials()
         close = [trial.setting for trial in others if trial.answer_s < _CLOSE * self._fastest_s()]
-        for setting in [*close[::-1], default.setting] if close else []:
-            if self._time_left():
+        for setting in [default.setting, *close[::-1]] if close else []:
+            if self._time_left(trials):
                 self._answers(setting)
+
+    def busy(self) -> float:
+        """The part of the usable cores that was taken between the measurements."""
+        return fmean(self._busy)
 
     def steps(self, setting: Setting) -> dict[str, Any]:
         return self._job("steps", setting, _STEPS_S, f"several answers at once, {_words(setting)}")
@@ -204,11 +223,12 @@ class _Session:
     def _answers(self, setting: Setting) -> dict[str, Any]:
         found = self._job("answers", setting, _ANSWERS_S, f"one answer, {_words(setting)}")
         self._prompt_tokens = int(found["prompt_tokens"])
-        trial = Trial(setting, median(found["prompt_s"]) / self._prompt_tokens, median(found["step_s"]))
+        trial = Trial(setting, usual(found["prompt_s"]) / self._prompt_tokens, usual(found["step_s"]))
         self._found.setdefault(setting, []).append(trial)
         return found
 
     def _job(self, what: str, setting: Setting, seconds: float, message: str) -> dict[str, Any]:
+        self._busy.append(_taken_cores())
         started = self._clock()
         self._progress(f"measuring {message}", min(0.99, (started - self._begun) / _BUDGET_S))
         job = {
@@ -222,9 +242,20 @@ class _Session:
         self._longest_s = max(self._longest_s, self._clock() - started)
         return found
 
-    def _time_left(self) -> bool:
-        """Whether one more trial leaves the time that the last measurement needs."""
-        return self._clock() - self._begun + self._longest_s + _STEPS_S < _BUDGET_S
+    def _time_left(self, trials: int) -> bool:
+        """Whether so many trials leave the time that the last measurement needs."""
+        return self._clock() - self._begun + trials * self._longest_s + _STEPS_S < _BUDGET_S
+
+
+def _taken_cores() -> float:
+    """The part of the cores granted to this process that is in use right now, by whomever."""
+    import psutil
+
+    used = psutil.cpu_percent(_LISTEN_S, percpu=True)
+    granted = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(used))
+    free = sum(1 - float(used[core]) / 100 for core in granted if core < len(used))
+    # A quota grants fewer cores than there are, and any that are free.
+    return max(0.0, 1 - free / machine.usable_cores())
 
 
 def _in_child(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import log2
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from edgeship import child, machine
@@ -14,7 +14,7 @@ from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoder import Decoder, Piece
 from edgeship.engine.lookup import MOST
 from edgeship.engine.schedule import CHUNK_TOKENS
-from edgeship.engine.tune import GROWTH, PROMPT_TOKENS
+from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
 from edgeship.progress import Progress
 
 RUNS = (1, 2, 4, 8, 16, 1 + MOST)
@@ -49,11 +49,12 @@ class Stopwatch:
 
     def read(self, tokens: Sequence[int]) -> float:
         """Seconds of reading a prompt into slot 0."""
-        pieces = [
-            Piece(0, tokens[start : start + CHUNK_TOKENS], start, int(start + CHUNK_TOKENS >= len(tokens)))
-            for start in range(0, len(tokens), CHUNK_TOKENS)
-        ]
-        return sum(self.step([piece]) for piece in pieces)
+        seconds = 0.0
+        for start in range(0, len(tokens), CHUNK_TOKENS):
+            chunk = tokens[start : start + CHUNK_TOKENS]
+            last = start + len(chunk) == len(tokens)
+            seconds += self.step([Piece(0, chunk, start, int(last), reading=True)])
+        return seconds
 
     def rounds(self, seconds: float) -> Iterator[int]:
         """Counts rounds of work while one more fits into `seconds`, taken that it lasts as long as those before."""
@@ -89,57 +90,68 @@ def time_answers(watch: Stopwatch, seconds: float, prompt_tokens: int | None = N
 
 
 def time_steps(watch: Stopwatch, seconds: float) -> dict[str, Any]:
-    """Median seconds of runs of one sequence, and of steps with more and more sequences, in about `seconds`.
+    """Seconds of runs of one sequence, and of steps with more and more sequences, in about `seconds`.
 
     The result has `run_s` (tokens -> seconds), `batch_s` (sequences -> seconds) and `slots`: the most sequences that
-    each brought GROWTH times the tokens a second of fewer.
+    bring GROWTH times the tokens a second for each doubling.
     """
-    depth = min(DEPTH_TOKENS, max(1, watch.decoder.context_tokens - _ROOM))
-    tokens = _tokens(watch.decoder.vocab_size, DEPTH_TOKENS)
+    decoder = watch.decoder
+    depth = min(DEPTH_TOKENS, max(1, decoder.context_tokens - _ROOM))
+    tokens = _tokens(decoder.vocab_size, DEPTH_TOKENS)
     watch.read(tokens[:depth])
-    run_s = _time_runs(watch, tokens, depth, seconds / 2)
-    batch_s, slots = _time_rows(watch, depth, seconds / 2)
-    return {"run_s": run_s, "batch_s": batch_s, "slots": slots}
-
-
-def _time_runs(watch: Stopwatch, tokens: Sequence[int], depth: int, seconds: float) -> dict[int, float]:
-    counts = [count for count in RUNS if depth + count <= watch.decoder.context_tokens]
-    steps = {count: [Piece(0, tokens[:count], depth, count)] for count in counts}
-    found: dict[int, list[float]] = {count: [] for count in counts}
-    for pieces in steps.values():
+    runs = {
+        count: [Piece(0, tokens[:count], depth, count)] for count in RUNS if depth + count <= decoder.context_tokens
+    }
+    for pieces in runs.values():
         watch.step(pieces)
-    for _ in watch.rounds(seconds):
-        for count, pieces in steps.items():
-            found[count].append(watch.step(pieces))
-    return {count: median(times) for count, times in found.items()}
+    rows = _widths(watch, depth, seconds / 4)
+    run_s: dict[int, list[float]] = {count: [] for count in runs}
+    batch_s: dict[int, list[float]] = {count: [] for count in rows}
+    # All in turns, so that what else the machine does for a while slows no number more than another.
+    for _ in watch.rounds(seconds * 3 / 4):
+        for count, pieces in runs.items():
+            run_s[count].append(watch.step(pieces))
+        for count, pieces in rows.items():
+            batch_s[count].append(watch.step(pieces))
+    together = {count: usual(times) for count, times in batch_s.items()}
+    return {
+        "run_s": {count: usual(times) for count, times in run_s.items()},
+        "batch_s": together,
+        "slots": worthwhile(together),
+    }
 
 
-def _time_rows(watch: Stopwatch, depth: int, seconds: float) -> tuple[dict[int, float], int]:
-    """Step times by number of rows, and how many rows pay.
+def worthwhile(batch_s: Mapping[int, float]) -> int:
+    """The most sequences, of those measured, that bring GROWTH times the tokens a second for each doubling.
 
-    Each number is timed in turns with the best so far: what else the machine does then slows both. Kernels work in
-    blocks of rows, so one number that brings nothing does not end the search; a second one does.
+    Kernels work in blocks of rows, so one number may bring nothing and the next one much.
+    """
+    best = min(batch_s)
+    for rows in sorted(batch_s):
+        if rows / batch_s[rows] >= GROWTH ** log2(rows / best) * best / batch_s[best]:
+            best = rows
+    return best
+
+
+def _widths(watch: Stopwatch, depth: int, seconds: float) -> dict[int, list[Piece]]:
+    """Steps of 1, 2, 4, ... sequences that are worth to be timed, each run twice by now.
+
+    The numbers end where two in a row brought no more than fewer did, or when the time is over.
     """
     decoder, begun = watch.decoder, watch.now()
     pieces = [Piece(slot, (1,), depth, 1) for slot in range(decoder.slots)]
-    watch.step(pieces[:1])
-    found: dict[int, list[float]] = {1: [watch.step(pieces[:1])]}
     entries = decoder.read(0, 0, depth)
-    best, rows = 1, 2
-    while rows <= min(4 * best, decoder.slots) and watch.now() - begun <= seconds:
-        for slot in range(rows // 2, rows):
+    found: dict[int, list[Piece]] = {}
+    most_per_s, best, rows = 0.0, 1, 1
+    while rows <= min(4 * best, decoder.slots) and (rows <= 2 or watch.now() - begun <= seconds):
+        for slot in range(max(1, rows // 2), rows):
             decoder.write(slot, 0, entries)
-        watch.step(pieces[:rows])
-        best_s: list[float] = []
-        rows_s = found[rows] = []
-        for _ in watch.rounds(seconds / 5):
-            best_s.append(watch.step(pieces[:best]))
-            rows_s.append(watch.step(pieces[:rows]))
-        found[best] += best_s
-        if rows * median(best_s) >= GROWTH * best * median(rows_s):
-            best = rows
+        found[rows] = pieces[:rows]
+        per_s = rows / min(watch.step(found[rows]) for _ in range(2))
+        if per_s > most_per_s:
+            most_per_s, best = per_s, rows
         rows *= 2
-    return {count: median(times) for count, times in found.items()}, best
+    return found
 
 
 def _tokens(vocab_size: int, count: int) -> list[int]:

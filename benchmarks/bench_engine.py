@@ -1,0 +1,225 @@
+"""The engine beside llama.cpp and onnxruntime-genai, on the same random checkpoint in the shape of Qwen2.5-0.5B, INT4.
+
+Each engine runs in a process of its own, in turns; with several rounds the median counts. Sections:
+
+single    one stream, 512 tokens in and 64 out: ours, llama-bench Q4_0, onnxruntime-genai's own loop on our package
+eight     eight clients in a closed loop, 190 tokens in and 48 out: ours, llama-server -np 8, and onnxruntime-genai's
+          default build with its default settings, eight generators in turns
+prefix    a second turn of 14 tokens after a conversation of about 700: time to the first token against the first turn
+itl       the longest pause of one running answer (and of four) while a prompt of 2,000 tokens is admitted
+grammar   the example's answers held to their JSON schema, tokens a second against free ones
+lookup    the same answers with guesses from the text so far, and a text that repeats itself in the 0.5 B shape
+memory    eight slots filled with 2,048 tokens each, beyond what was there before, against the arithmetic
+soak      many short requests on the example: slope of resident memory, file handles, slots
+
+The last line printed is one JSON object with the figures; those called `target` judge them.
+usage: bench_engine.py [--only single,eight,...] [--rounds N] [--soak N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bench_ship
+import engine_parts
+import llama_server
+import peers
+import random_checkpoint
+from peers import WORK
+
+Figures = dict[str, Any]
+EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def package() -> Path:
+    """Our INT4 of the 0.5 B shape."""
+    return _build(checkpoint(), WORK / "engine-int4")
+
+
+@cache
+def example() -> Path:
+    """The example as INT4."""
+    return _build(EXAMPLE / "checkpoint", WORK / "engine-example")
+
+
+@cache
+def checkpoint() -> Path:
+    return random_checkpoint.make(WORK / "qwen2.5-0.5b-random", random_checkpoint.QWEN25_05B)
+
+
+@cache
+def gguf() -> Path:
+    """llama.cpp's Q4_0 of the same checkpoint."""
+    found = WORK / "engine-q4_0.gguf"
+    if not found.exists():
+        whole = WORK / "engine-bf16.gguf"
+        llama = peers.llama_cpp()
+        for command in (llama.convert(checkpoint(), whole, "bf16"), llama.quantize(whole, found, "Q4_0")):
+            subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
+        whole.unlink()
+    return found
+
+
+def _build(source: Path, folder: Path) -> Path:
+    if not (folder / "edgeship.json").exists():
+        command = peers.edgeship_build(source, folder, "--precision", "int4", home=WORK / "home")
+        subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
+    return folder
+
+
+# --- sections --------------------------------------------------------------------------------------------------------
+
+
+def single(rounds: int) -> Figures:
+    runs = _in_turns(
+        rounds,
+        {
+            "edgeship": lambda: _child("single", package()),
+            "genai": lambda: _child("genai_loop", package(), threads=CORES),
+            "llama": lambda: llama_server.bench(peers.llama_cpp().binaries, gguf(), CORES),
+        },
+    )
+    figures = _medians(runs)
+    for kind in ("prefill", "decode"):
+        ours = figures[f"edgeship_{kind}_tokens_per_s"]
+        figures[f"{kind}_vs_llama"] = ours / figures[f"llama_{kind}_tokens_per_s"]
+        figures[f"{kind}_vs_genai"] = ours / figures[f"genai_{kind}_tokens_per_s"]
+    return figures | {"target": {"vs_llama": 1.10, "vs_genai": 0.97}}
+
+
+def eight(rounds: int) -> Figures:
+    default = bench_ship.default_build(checkpoint(), "int4")
+    runs = _in_turns(
+        rounds,
+        {
+            "edgeship": lambda: _child("eight", package()),
+            "llama": lambda: llama_server.eight(peers.llama_cpp().binaries, gguf(), CORES),
+            "genai_default": lambda: _child("genai_eight", default),
+        },
+    )
+    figures = _medians(runs)
+    speed = "tokens_per_s"
+    figures["output_vs_llama"] = figures[f"edgeship_{speed}"] / figures[f"llama_{speed}"]
+    figures["output_vs_genai_default"] = figures[f"edgeship_{speed}"] / figures[f"genai_default_{speed}"]
+    figures["ttft_p50_vs_llama"] = figures["edgeship_ttft_p50_s"] / figures["llama_ttft_p50_s"]
+    target = {"output_vs_llama": 1.35, "output_vs_genai_default": 2.5, "ttft_p50_vs_llama": "at most 1"}
+    return figures | {"target": target}
+
+
+def prefix(rounds: int) -> Figures:
+    runs = _in_turns(
+        rounds,
+        {
+            "edgeship": lambda: _child("prefix", package()),
+            "llama": lambda: llama_server.prefix(peers.llama_cpp().binaries, gguf(), CORES),
+        },
+    )
+    return _medians(runs) | {"target": {"edgeship_ratio": "at most 0.05"}}
+
+
+def itl(rounds: int) -> Figures:
+    runs = _in_turns(rounds, {"edgeship": lambda: _child("itl", package())})
+    return _medians(runs) | {"target": {"edgeship_worst_of_1": "at most 3", "edgeship_worst_of_4": "at most 3"}}
+
+
+def grammar(rounds: int) -> Figures:
+    runs = _in_turns(rounds, {"edgeship": lambda: _child("grammar", example(), cases=str(EXAMPLE / "eval.jsonl"))})
+    return _medians(runs) | {"target": {"edgeship_ratio": 1.0}}
+
+
+def lookup(rounds: int) -> Figures:
+    runs = _in_turns(
+        rounds,
+        {
+            "example": lambda: _child("lookup", example(), cases=str(EXAMPLE / "eval.jsonl")),
+            "repeating": lambda: _child("lookup_repeating", package()),
+        },
+    )
+    return _medians(runs) | {"target": {"ratio": 1.5}}
+
+
+def memory(rounds: int) -> Figures:
+    return _medians(_in_turns(rounds, {"edgeship": lambda: _child("memory", package())})) | {
+        "target": {"edgeship_ratio": "0.9 to 1.1"}
+    }
+
+
+def soak(requests: int) -> Figures:
+    return _child("soak", example(), requests=requests) | {"target": {"slope": "within two standard errors of 0"}}
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _child(part: str, folder: Path, **options: object) -> Figures:
+    """One part of engine_parts.py in a process of its own."""
+    job = json.dumps({"folder": str(folder), **options})
+    words = [sys.executable, engine_parts.__file__, part, job]
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found: Figures = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def _in_turns(rounds: int, engines: dict[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
+    runs: dict[str, list[Figures]] = {name: [] for name in engines}
+    for number in range(rounds):
+        for name, run in engines.items():
+            runs[name].append(run())
+            print(f"round {number + 1} {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
+    return runs
+
+
+def _medians(runs: dict[str, list[Figures]]) -> Figures:
+    return {
+        f"{name}_{key}": statistics.median(figures[key] for figures in found)
+        for name, found in runs.items()
+        for key in found[0]
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections: dict[str, Callable[[int], Figures]] = {
+        "single": single,
+        "eight": eight,
+        "prefix": prefix,
+        "itl": itl,
+        "grammar": grammar,
+        "lookup": lookup,
+        "memory": memory,
+        "soak": soak,
+    }
+    parser.add_argument("--only", default=",".join(sections))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--soak", type=int, default=10_000)
+    arguments = parser.parse_args()
+    wanted = arguments.only.split(",")
+    if strangers := set(wanted) - set(sections):
+        parser.error(f"no such section: {', '.join(sorted(strangers))}")
+    figures: Figures = {"cores": CORES, "rounds": arguments.rounds, "versions": peers.versions()}
+    for name in wanted:
+        figures[name] = sections[name](arguments.soak if name == "soak" else arguments.rounds)
+        print(f"{name}: {json.dumps(_rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
+    print(json.dumps(_rounded(figures)))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""One measurement of the engine in a process of its own. usage: engine_parts.py PART JOB; prints one JSON object."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import streams
+
+from edgeship import engine as engines
+from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Usage
+from edgeship.engine.chat import ask
+
+Figures = dict[str, Any]
+REPEATS = 3
+KV_TOKEN_BYTES = 24 * 2 * 2 * 64 * 4  # the 0.5 B shape: layers, keys and values, heads, head size, float32
+LONG_PROMPT_TOKENS = 2000
+INTENTS = ["refund", "delivery_status", "damaged_item", "cancel_order"]
+INTENTS += ["change_address", "invoice_copy", "technical_help", "other"]
+SCHEMA = {
+    "type": "object",
+    "properties": {"intent": {"enum": INTENTS}}
+    | {name: {"type": ["string", "null"]} for name in ("order", "product", "name")},
+    "required": ["intent", "order", "product", "name"],
+    "additionalProperties": False,
+}
+
+
+def single(job: Figures) -> Figures:
+    """Prefill and decode of one stream, through the contract."""
+    model = _load(job, slots=1)
+    runs = [_ask(model, _prompt(seed, 512), 64) for seed in range(REPEATS + 1)][1:]
+    return {
+        "prefill_tokens_per_s": statistics.median(512 / usage.ttft_s for usage in runs),
+        "decode_tokens_per_s": statistics.median(usage.decode_tokens_per_s or 0 for usage in runs),
+    }
+
+
+def genai_loop(job: Figures) -> Figures:
+    """onnxruntime-genai's own loop with as many threads."""
+    import onnxruntime_genai as og
+
+    config = og.Config(job["folder"])
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": job["threads"]}}}}))
+    model = og.Model(config)
+    prefill, decode = [], []
+    for seed in range(REPEATS + 1):
+        times = list(_genai_answer(og, model, _prompt(seed, 512), 64))
+        prefill.append(512 / (times[1] - times[0]))
+        decode.append(63 / (times[-1] - times[1]))
+    return {
+        "prefill_tokens_per_s": statistics.median(prefill[1:]),
+        "decode_tokens_per_s": statistics.median(decode[1:]),
+    }
+
+
+def eight(job: Figures) -> Figures:
+    """Eight clients in a closed loop; nothing is kept between prompts."""
+    model = _load(job, slots=8)
+    _ask(model, _prompt(999, 16), 4)
+
+    def answer(number: int) -> Iterator[object]:
+        yield from model.stream(_prompt(number, streams.PROMPT_TOKENS), _greedy(streams.NEW_TOKENS))
+
+    found: Figures = streams.closed_loop(answer)
+    return found
+
+
+def genai_eight(job: Figures) -> Figures:
+    """onnxruntime-genai as it comes: a generator for each of eight clients, which take turns at one model."""
+    import onnxruntime_genai as og
+
+    model, turn = og.Model(job["folder"]), threading.Lock()
+
+    def answer(number: int) -> Iterator[object]:
+        times = _genai_answer(og, model, _prompt(number, streams.PROMPT_TOKENS), streams.NEW_TOKENS, turn)
+        next(times)
+        return times
+
+    # A quarter of the requests: it is slow, and speed does not depend on how many there are.
+    found: Figures = streams.closed_loop(answer, requests=1)
+    return found
+
+
+def prefix(job: Figures) -> Figures:
+    """TTFT of a prompt of 700 tokens, and of its second turn."""
+    model = _load(job, slots=2, kv_bytes=10**9)
+    _ask(model, _prompt(0, 16), 4)
+    first = _prompt(1, 700)
+    cold = ask(model, first, _greedy(20))
+    second = Prompt(first.tokens + cold.tokens + _prompt(2, 14).tokens)
+    warm = ask(model, second, _greedy(4))
+    return {
+        "cold_s": cold.usage.ttft_s,
+        "second_s": warm.usage.ttft_s,
+        "ratio": warm.usage.ttft_s / cold.usage.ttft_s,
+        "cached_tokens": warm.usage.cached_tokens,
+    }
+
+
+def itl(job: Figures) -> Figures:
+    """The longest pause of running answers while a long prompt is admitted, in pauses as they were before."""
+    model = _load(job, slots=8)
+    _ask(model, _prompt(0, 300), 16)
+    alone = _ask(model, _prompt(50, LONG_PROMPT_TOKENS), 1).ttft_s
+    figures: Figures = {"admission_alone_s": alone}
+    for rows in (1, 4):
+        figures |= _pauses(model, rows, seed=100 * rows)
+    return figures
+
+
+def _pauses(model: Engine, rows: int, seed: int) -> Figures:
+    stop = threading.Event()
+    times: list[list[float]] = [[] for _ in range(rows)]
+
+    def run(row: int) -> None:
+        for _ in model.stream(_prompt(seed + row, 64), _greedy(1900), stop):
+            times[row].append(time.perf_counter())
+
+    threads = [threading.Thread(target=run, args=(row,)) for row in range(rows)]
+    for thread in threads:
+        thread.start()
+    while min(map(len, times)) < 60:
+        time.sleep(0.01)
+    began = time.perf_counter()
+    admitted = _ask(model, _prompt(seed + 50, LONG_PROMPT_TOKENS), 1).ttft_s
+    ended = time.perf_counter()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    before, during = [], []
+    for row in times:
+        for one, other in itertools.pairwise(row):
+            # Before: since all of them run.
+            if max(found[0] for found in times) < one and other < began:
+                before.append(other - one)
+            elif began < other < ended:
+                during.append(other - one)
+    usual = statistics.median(before)
+    return {
+        f"usual_ms_of_{rows}": 1e3 * usual,
+        f"worst_of_{rows}": max(during) / usual,
+        f"p99_of_{rows}": statistics.quantiles(during, n=100)[-1] / usual,
+        f"admission_s_beside_{rows}": admitted,
+    }
+
+
+def grammar(job: Figures) -> Figures:
+    """The example's answers, free and held to their schema, one stream; the same cases in turns."""
+    model, cases = _load(job, slots=1), _cases(job["cases"], 60)
+    constraint = Constraint("json_schema", json.dumps(SCHEMA))
+    settings = {"free": Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100)}
+    settings["held"] = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100, constraint=constraint)
+    return _compare(model, cases, settings, "held", "free")
+
+
+def lookup(job: Figures) -> Figures:
+    """The example's answers, without and with guesses: two engines, the same cases."""
+    cases = _cases(job["cases"], 60)
+    greedy = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100)
+    found: Figures = {}
+    for name, speculation in (("plain", False), ("guessing", None), ("always", True)):
+        model = _load(job, slots=1, speculation=speculation)
+        found |= {f"{name}_{key}": value for key, value in _speed(model, cases, greedy).items()}
+        model.close()
+    return found | {"ratio": found["guessing_tokens_per_s"] / found["plain_tokens_per_s"]}
+
+
+def lookup_repeating(job: Figures) -> Figures:
+    """A text that repeats itself: greedy answers of random weights fall into a cycle, as extraction copies a source."""
+    found: Figures = {}
+    for name, speculation in (("plain", False), ("guessing", None)):
+        model = _load(job, slots=1, speculation=speculation)
+        _ask(model, _prompt(0, 64), 8)
+        usage = _ask(model, _prompt(1, 200), 256)
+        found |= {
+            f"{name}_tokens_per_s": usage.decode_tokens_per_s,
+            f"{name}_accepted_share": usage.accepted_tokens / usage.completion_tokens,
+        }
+        model.close()
+    return found | {"ratio": found["guessing_tokens_per_s"] / found["plain_tokens_per_s"]}
+
+
+def memory(job: Figures) -> Figures:
+    """Resident memory of eight full slots beyond what there was after one short answer."""
+    model = _load(job, slots=8)
+    _ask(model, _prompt(0, 300), 8)
+    before = _rss()
+    with ThreadPoolExecutor(8) as pool:
+        # Long answers, so that no slot is free again before the last one is full.
+        list(pool.map(lambda seed: _ask(model, _prompt(seed, 1024), 1024), range(1, 9)))
+    grown, arithmetic = _rss() - before, 8 * 2048 * KV_TOKEN_BYTES
+    return {"grown_bytes": grown, "arithmetic_bytes": arithmetic, "ratio": grown / arithmetic}
+
+
+def soak(job: Figures) -> Figures:
+    """Many short requests from eight threads; the slope of resident memory over their second half."""
+    model, requests = _load(job, slots=8), int(job["requests"])
+    process, samples = psutil.Process(), list[tuple[int, int]]()
+    handles = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+    with ThreadPoolExecutor(8) as pool:
+        for number, _ in enumerate(pool.map(lambda seed: _ask(model, _prompt(seed, 24, 900), 4), range(requests))):
+            if number % 100 == 0:
+                samples.append((number, _rss()))
+    late = np.array(samples[len(samples) // 2 :], np.float64)
+    (slope, _), covariance = np.polyfit(late[:, 0], late[:, 1], 1, cov=True)
+    after = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+    return {
+        "requests": requests,
+        "slope_bytes_per_request": float(slope),
+        "standard_error": float(np.sqrt(covariance[0, 0])),
+        "handles_left": after - handles,
+        "slots_left": model.active,
+    }
+
+
+# --- what the parts share --------------------------------------------------------------------------------------------
+
+
+def _load(job: Figures, *, slots: int, kv_bytes: int | None = None, speculation: bool | None = None) -> Any:
+    """With no bytes given, exactly the slots' own: nothing is left for the prefix cache."""
+    context = 2048
+    limits = Limits(
+        slots=slots, context_tokens=context, kv_bytes=kv_bytes or _slots_bytes(job["folder"], slots, context)
+    )
+    return engines.load(Path(job["folder"]), engine="batched", limits=limits, speculation=speculation)
+
+
+def _slots_bytes(folder: str, slots: int, context: int) -> int:
+    from edgeship.engine.config import read_config
+    from edgeship.engine.onnx_decoder import kv_token_bytes
+
+    config = read_config(Path(folder))
+    return slots * min(context, config.context_tokens) * kv_token_bytes(config)
+
+
+def _ask(model: Engine, prompt: Prompt, new: int) -> Usage:
+    return ask(model, prompt, _greedy(new)).usage
+
+
+def _greedy(new: int) -> Sampling:
+    return Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=new, ignore_eos=True)
+
+
+def _prompt(seed: int, length: int, vocabulary: int = 100_000) -> Prompt:
+    return Prompt(tuple(np.random.default_rng(seed).integers(vocabulary // 4, vocabulary, length).tolist()))
+
+
+def _genai_answer(og: Any, model: Any, prompt: Prompt, new: int, turn: threading.Lock | None = None) -> Iterator[float]:
+    """When it began, and when each token was there."""
+    lock = turn or threading.Lock()
+    with lock:
+        parameters, length = og.GeneratorParams(model), len(prompt.tokens) + new
+        parameters.set_search_options(do_sample=False, max_length=length, min_length=length)
+        generator = og.Generator(model, parameters)
+    yield time.perf_counter()
+    for number in range(new):
+        with lock:
+            if number == 0:
+                generator.append_tokens(np.array(prompt.tokens, np.int32))
+            generator.generate_next_token()
+        yield time.perf_counter()
+
+
+def _cases(path: str, count: int) -> list[dict[str, Any]]:
+    lines = Path(path).read_text(encoding="utf-8").splitlines()[:count]
+    return [json.loads(line) for line in lines]
+
+
+def _compare(model: Engine, cases: Sequence[Figures], settings: dict[str, Sampling], one: str, other: str) -> Figures:
+    found: Figures = {}
+    for _ in range(2):  # the first round warms up
+        found = {
+            f"{name}_{key}": value
+            for name, sampling in settings.items()
+            for key, value in _speed(model, cases, sampling).items()
+        }
+    return found | {"ratio": found[f"{one}_tokens_per_s"] / found[f"{other}_tokens_per_s"]}
+
+
+def _speed(model: Engine, cases: Sequence[Figures], sampling: Sampling) -> Figures:
+    """Tokens a second after the first of each answer, over all cases, and how many pass."""
+    tokens, seconds, passed, forced, accepted = 0, 0.0, 0, 0, 0
+    for case in cases:
+        answer = ask(model, model.chat(case["messages"]), sampling)
+        tokens += len(answer.tokens) - 1
+        seconds += answer.usage.e2e_s - answer.usage.ttft_s
+        forced += answer.usage.forced_tokens
+        accepted += answer.usage.accepted_tokens
+        passed += answer.text == case["expected"]
+    return {
+        "tokens_per_s": tokens / seconds,
+        "pass_rate": passed / len(cases),
+        "forced_share": forced / tokens,
+        "accepted_share": accepted / tokens,
+    }
+
+
+def _rss() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+PARTS: dict[str, Callable[[Figures], Figures]] = {
+    part.__name__: part
+    for part in (
+        single,
+        genai_loop,
+        eight,
+        genai_eight,
+        prefix,
+        itl,
+        grammar,
+        lookup,
+        lookup_repeating,
+        memory,
+        soak,
+    )
+}
+
+if __name__ == "__main__":
+    print(json.dumps(PARTS[sys.argv[1]](json.loads(sys.argv[2]))))

@@ -1,0 +1,112 @@
+"""llama.cpp measured by the same workloads: llama-bench for one stream, llama-server over HTTP for more."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import streams
+
+HOST = "127.0.0.1"
+
+
+def bench(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
+    """One stream: 512 tokens in, 64 out, three repeats."""
+    words = [str(binaries / "llama-bench"), "-m", str(gguf), "-p", "512", "-n", "64", "-t", str(threads)]
+    done = subprocess.run([*words, "-r", "3", "-o", "json"], check=True, capture_output=True, text=True)
+    prefill, decode = json.loads(done.stdout)
+    return {"prefill_tokens_per_s": prefill["avg_ts"], "decode_tokens_per_s": decode["avg_ts"]}
+
+
+def eight(binaries: Path, gguf: Path, threads: int) -> Any:
+    """Eight clients, with nothing kept between prompts."""
+    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
+        list(_complete(port, _prompt(0, 16), 4, cached=False))
+
+        def ask(number: int) -> Iterator[object]:
+            return _complete(port, _prompt(number + 1, streams.PROMPT_TOKENS), streams.NEW_TOKENS, cached=False)
+
+        return streams.closed_loop(ask)
+
+
+def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
+    """TTFT of a prompt of 700 tokens, and of its second turn."""
+    with _server(binaries, gguf, threads, slots=1, context=2048) as port:
+        list(_complete(port, _prompt(0, 16), 4, cached=False))
+        prompt = _prompt(1, 700)
+        cold, said = _ttft(port, prompt, 20)
+        warm, _ = _ttft(port, prompt + said + _prompt(2, 14), 4)
+    return {"cold_s": cold, "second_s": warm, "ratio": warm / cold}
+
+
+def _ttft(port: int, prompt: list[int], new: int) -> tuple[float, list[int]]:
+    started, first, said = time.perf_counter(), 0.0, []
+    for tokens in _complete(port, prompt, new, cached=True):
+        first = first or time.perf_counter() - started
+        said += tokens
+    return first, said
+
+
+def _prompt(seed: int, length: int) -> list[int]:
+    return random.Random(seed).choices(range(1000, 100_000), k=length)
+
+
+def _complete(port: int, prompt: list[int], new: int, *, cached: bool) -> Iterator[list[int]]:
+    """The tokens of one answer as they come."""
+    body = {
+        "prompt": prompt,
+        "n_predict": new,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "cache_prompt": cached,
+        "return_tokens": True,
+    }
+    connection = http.client.HTTPConnection(HOST, port, timeout=600)
+    connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+    for line in connection.getresponse():
+        if line.startswith(b"data: "):
+            event = json.loads(line[6:])
+            if event.get("tokens"):
+                yield event["tokens"]
+    connection.close()
+
+
+@contextmanager
+def _server(binaries: Path, gguf: Path, threads: int, *, slots: int, context: int) -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = int(free.getsockname()[1])
+    words = [str(binaries / "llama-server"), "-m", str(gguf), "--host", HOST, "--port", str(port), "-np", str(slots)]
+    words += ["-c", str(context), "-t", str(threads), "--no-webui"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(port, process)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise SystemExit(f"llama-server ended with status {process.returncode}")
+        try:
+            connection = http.client.HTTPConnection(HOST, port, timeout=5)
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise SystemExit("llama-server did not answer within two minutes")
