@@ -189,6 +189,7 @@ class _Worker:
         self._reader.start()
         try:
             self.hello = loading.take()
+            self.done(loading)
         except EdgeshipError:
             self.end()
             raise
