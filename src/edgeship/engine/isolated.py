@@ -103,7 +103,7 @@ class IsolatedEngine:
         except EdgeshipError:
             call.worker.done(call)
             raise
-        return _Stream(call, cancel)
+        return _Stream(call, cancel, len(prompt.tokens))
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score. Logits are large, so they come through a file."""
@@ -139,14 +139,16 @@ class IsolatedEngine:
             return self._worker
 
     def _start(self) -> _Worker:
-        for _ in range(_MOST_STARTS - 1):
-            with suppress(_DiedLoading):
-                return _Worker(self._job)
-        return _Worker(self._job)
-
-
-class _DiedLoading(EngineFailed):
-    """The child died before it could say anything."""
+        for left in reversed(range(_MOST_STARTS)):
+            worker = _Worker(self._job)
+            try:
+                worker.load()
+                break
+            except EdgeshipError:
+                # A package that it refuses, it would refuse again.
+                if worker.spoke or not left:
+                    raise
+        return worker
 
 
 class _Call:
@@ -183,16 +185,21 @@ class _Worker:
         self._lock = threading.Lock()
         self._last_words = ""
         self._dead = False
-        loading = self._calls[0] = _Call(self, 0)
+        self.spoke = False  # whether anything came from it
+        self.hello: dict[str, Any] = {}
+        self._loading = self._calls[0] = _Call(self, 0)
         self._send(job)
         self._reader = threading.Thread(target=self._listen, name="edgeship isolated", daemon=True)
         self._reader.start()
+
+    def load(self) -> None:
+        """Waits until it has loaded its package; `hello` is what it then says of it. Raises what loading raises."""
         try:
-            self.hello = loading.take()
-            self.done(loading)
+            self.hello = self._loading.take()
         except EdgeshipError:
             self.end()
             raise
+        self.done(self._loading)
 
     @property
     def dead(self) -> bool:
@@ -224,8 +231,7 @@ class _Worker:
     def died(self) -> EngineFailed:
         """The error of those whose answers went with the child."""
         how = child.Died(self.process.poll() or 0, [self._last_words] if self._last_words else [])
-        kind = _DiedLoading if not hasattr(self, "hello") else EngineFailed
-        return kind(
+        return EngineFailed(
             f"the engine's process {how.how}: {how.last}",
             hint="Ask again: a new process is started. Where it was killed for want of memory, take fewer slots.",
         )
@@ -257,6 +263,7 @@ class _Worker:
         for line in stdout:
             with suppress(ValueError):  # a line that the child died in
                 answer = json.loads(line)
+                self.spoke = True
                 call = self._calls.get(answer.pop("id"))
                 if call:
                     call.answers.put(answer)
@@ -279,8 +286,8 @@ class _Worker:
 class _Stream:
     """The steps of one answer. Whoever drops it has no use for the rest."""
 
-    def __init__(self, call: _Call, cancel: threading.Event | None) -> None:
-        self._call, self._cancel = call, cancel
+    def __init__(self, call: _Call, cancel: threading.Event | None, prompt_tokens: int) -> None:
+        self._call, self._cancel, self._prompt_tokens = call, cancel, prompt_tokens
         self._given = 0
         self._done = False
 
@@ -292,7 +299,7 @@ class _Stream:
             raise StopIteration
         if self._cancel and self._cancel.is_set():
             self.close()
-            return Token(None, "", "cancelled", usage=Usage(0, self._given, 0.0, 0.0))
+            return Token(None, "", "cancelled", usage=Usage(self._prompt_tokens, self._given, 0.0, 0.0))
         try:
             token = read_token(self._call.take()["token"])
         except EdgeshipError:
