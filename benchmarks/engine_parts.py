@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import random_checkpoint
 import streams
 
 from edgeship import engine as engines
@@ -24,7 +24,7 @@ from edgeship.engine.chat import ask
 Figures = dict[str, Any]
 REPEATS = 3
 KV_TOKEN_BYTES = 24 * 2 * 2 * 64 * 4  # the 0.5 B shape: layers, keys and values, heads, head size, float32
-LONG_PROMPT_TOKENS = 2000
+COPIED_TOKENS = 256
 INTENTS = ["refund", "delivery_status", "damaged_item", "cancel_order"]
 INTENTS += ["change_address", "invoice_copy", "technical_help", "other"]
 SCHEMA = {
@@ -109,50 +109,20 @@ def prefix(job: Figures) -> Figures:
 
 
 def itl(job: Figures) -> Figures:
-    """The longest pause of running answers while a long prompt is admitted, in pauses as they were before."""
-    model = _load(job, slots=8)
+    """The longest pause of running answers while a long prompt is admitted. No guesses: they come in bursts."""
+    model = _load(job, slots=8, speculation=False)
     _ask(model, _prompt(0, 300), 16)
-    alone = _ask(model, _prompt(50, LONG_PROMPT_TOKENS), 1).ttft_s
-    figures: Figures = {"admission_alone_s": alone}
+    figures: Figures = {"admission_alone_s": _ask(model, _prompt(50, streams.LONG_PROMPT_TOKENS), 1).ttft_s}
     for rows in (1, 4):
-        figures |= _pauses(model, rows, seed=100 * rows)
+
+        def run(row: int, rows: int = rows) -> Iterator[object]:
+            yield from model.stream(_prompt(100 * rows + row, 64), _greedy(1900))
+
+        def admit(rows: int = rows) -> float:
+            return _ask(model, _prompt(100 * rows + 50, streams.LONG_PROMPT_TOKENS), 1).ttft_s
+
+        figures |= streams.pauses(run, admit, rows)
     return figures
-
-
-def _pauses(model: Engine, rows: int, seed: int) -> Figures:
-    stop = threading.Event()
-    times: list[list[float]] = [[] for _ in range(rows)]
-
-    def run(row: int) -> None:
-        for _ in model.stream(_prompt(seed + row, 64), _greedy(1900), stop):
-            times[row].append(time.perf_counter())
-
-    threads = [threading.Thread(target=run, args=(row,)) for row in range(rows)]
-    for thread in threads:
-        thread.start()
-    while min(map(len, times)) < 60:
-        time.sleep(0.01)
-    began = time.perf_counter()
-    admitted = _ask(model, _prompt(seed + 50, LONG_PROMPT_TOKENS), 1).ttft_s
-    ended = time.perf_counter()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    before, during = [], []
-    for row in times:
-        for one, other in itertools.pairwise(row):
-            # Before: since all of them run.
-            if max(found[0] for found in times) < one and other < began:
-                before.append(other - one)
-            elif began < other < ended:
-                during.append(other - one)
-    usual = statistics.median(before)
-    return {
-        f"usual_ms_of_{rows}": 1e3 * usual,
-        f"worst_of_{rows}": max(during) / usual,
-        f"p99_of_{rows}": statistics.quantiles(during, n=100)[-1] / usual,
-        f"admission_s_beside_{rows}": admitted,
-    }
 
 
 def grammar(job: Figures) -> Figures:
@@ -176,23 +146,38 @@ def lookup(job: Figures) -> Figures:
     return found | {"ratio": found["guessing_tokens_per_s"] / found["plain_tokens_per_s"]}
 
 
-def lookup_repeating(job: Figures) -> Figures:
-    """A text that repeats itself: greedy answers of random weights fall into a cycle, as extraction copies a source."""
+def lookup_copying(job: Figures) -> Figures:
+    """Answers three quarters of which stand in the prompt, in runs of 24 tokens with others between them."""
     found: Figures = {}
     for name, speculation in (("plain", False), ("guessing", None)):
         model = _load(job, slots=1, speculation=speculation)
         _ask(model, _prompt(0, 64), 8)
-        usage = _ask(model, _prompt(1, 200), 256)
+        answers = [ask(model, *_copying(seed)) for seed in range(4)]
+        usages = [answer.usage for answer in answers]
         found |= {
-            f"{name}_tokens_per_s": usage.decode_tokens_per_s,
-            f"{name}_accepted_share": usage.accepted_tokens / usage.completion_tokens,
+            f"{name}_tokens_per_s": statistics.median(usage.decode_tokens_per_s or 0.0 for usage in usages),
+            f"{name}_accepted_share": statistics.mean(usage.accepted_tokens / COPIED_TOKENS for usage in usages),
+            f"{name}_as_foreseen": statistics.mean(
+                list(answer.tokens) == _text_to_copy(seed) for seed, answer in enumerate(answers)
+            ),
         }
         model.close()
     return found | {"ratio": found["guessing_tokens_per_s"] / found["plain_tokens_per_s"]}
 
 
+def _copying(seed: int) -> tuple[Prompt, Sampling]:
+    text, others = _text_to_copy(seed), iter(_prompt(seed + 1000, COPIED_TOKENS).tokens)
+    source = [token if index % 32 < 24 else next(others) for index, token in enumerate(text)]
+    return Prompt((*source, random_checkpoint.successor(text[0], -1))), _greedy(COPIED_TOKENS)
+
+
+def _text_to_copy(seed: int) -> list[int]:
+    """What the model of `random_checkpoint.make_succeeding` is going to say."""
+    return [random_checkpoint.successor(1000 + seed, step) for step in range(COPIED_TOKENS)]
+
+
 def memory(job: Figures) -> Figures:
-    """Resident memory of eight full slots beyond what there was after one short answer."""
+    """Resident memory of eight full slots beyond what there was after one short answer, weights aside."""
     model = _load(job, slots=8)
     _ask(model, _prompt(0, 300), 8)
     before = _rss()
@@ -307,7 +292,9 @@ def _speed(model: Engine, cases: Sequence[Figures], sampling: Sampling) -> Figur
 
 
 def _rss() -> int:
-    return int(psutil.Process().memory_info().rss)
+    """Resident memory; without pages of files where the system tells them apart, since weights are read as needed."""
+    found = psutil.Process().memory_info()
+    return int(found.rss - getattr(found, "shared", 0))
 
 
 PARTS: dict[str, Callable[[Figures], Figures]] = {
@@ -321,7 +308,7 @@ PARTS: dict[str, Callable[[Figures], Figures]] = {
         itl,
         grammar,
         lookup,
-        lookup_repeating,
+        lookup_copying,
         memory,
         soak,
     )

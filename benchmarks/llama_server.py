@@ -47,9 +47,28 @@ def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     return {"cold_s": cold, "second_s": warm, "ratio": warm / cold}
 
 
-def _ttft(port: int, prompt: list[int], new: int) -> tuple[float, list[int]]:
+def itl(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
+    """The longest pause of running answers while a long prompt is admitted."""
+    figures: dict[str, float] = {}
+    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
+        list(_complete(port, _prompt(0, 300), 16, cached=False))
+        figures["admission_alone_s"], _ = _ttft(port, _prompt(50, streams.LONG_PROMPT_TOKENS), 1, cached=False)
+        for rows in (1, 4):
+
+            def run(row: int, rows: int = rows) -> Iterator[object]:
+                return _complete(port, _prompt(100 * rows + row, 64), 1900, cached=False)
+
+            def admit(rows: int = rows) -> float:
+                prompt = _prompt(100 * rows + 50, streams.LONG_PROMPT_TOKENS)
+                return _ttft(port, prompt, 1, cached=False)[0]
+
+            figures |= streams.pauses(run, admit, rows)
+    return figures
+
+
+def _ttft(port: int, prompt: list[int], new: int, *, cached: bool = True) -> tuple[float, list[int]]:
     started, first, said = time.perf_counter(), 0.0, []
-    for tokens in _complete(port, prompt, new, cached=True):
+    for tokens in _complete(port, prompt, new, cached=cached):
         first = first or time.perf_counter() - started
         said += tokens
     return first, said
@@ -72,12 +91,14 @@ def _complete(port: int, prompt: list[int], new: int, *, cached: bool) -> Iterat
     }
     connection = http.client.HTTPConnection(HOST, port, timeout=600)
     connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
-    for line in connection.getresponse():
-        if line.startswith(b"data: "):
-            event = json.loads(line[6:])
-            if event.get("tokens"):
-                yield event["tokens"]
-    connection.close()
+    try:
+        for line in connection.getresponse():
+            if line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                if event.get("tokens"):
+                    yield event["tokens"]
+    finally:
+        connection.close()  # before the end it cancels
 
 
 @contextmanager

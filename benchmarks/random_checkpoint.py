@@ -54,9 +54,14 @@ QWEN25_7B = QWEN25_05B | {
     "vocab_size": 152_064,
     "tie_word_embeddings": False,
 }
+# The same work for each token; the head is its own, so that it can name another token than the one that was read.
+SUCCEEDING_05B = QWEN25_05B | {"tie_word_embeddings": False}
 FILE_BYTES = 5_000_000_000
 _BLOCK = 16 * 2**20
 _SIGN = np.uint16(0x8000)
+
+_STEP = 77_777  # shares no factor with the vocabulary, so that a text comes back to a token after all others only
+_LOUD = 1024.0
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -74,6 +79,36 @@ def make(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
     _weights(temporary, shapes(config), np.random.default_rng(seed))
     temporary.replace(folder)
     return folder
+
+
+def make_succeeding(folder: Path, config: dict[str, Any] = SUCCEEDING_05B, seed: int = 0) -> Path:
+    """A checkpoint like those of `make` whose likeliest next token is `successor` of the last, whatever stood before.
+
+    Every layer is computed as ever, but embeddings are so large that what layers add to them does not matter, and the
+    head's row of a token is the embedding of the one before it. So texts can be made that the model is going to say.
+    """
+    if folder.exists():
+        return folder
+    temporary = make(folder.with_name(f"{folder.name}.tmp"), config, seed)
+    path = temporary / "model.safetensors"
+    with path.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        shape = tuple(header["lm_head.weight"]["shape"])
+        head = np.random.default_rng(seed).standard_normal(shape, np.float32) * np.float32(0.02)
+        for name, values in (
+            ("lm_head.weight", head),
+            ("model.embed_tokens.weight", np.roll(head, -_STEP, axis=0) * np.float32(_LOUD)),
+        ):
+            stream.seek(8 + length + header[name]["data_offsets"][0])
+            stream.write(values.astype(ml_dtypes.bfloat16).tobytes())
+    temporary.replace(folder)
+    return folder
+
+
+def successor(token: int, steps: int = 1, config: dict[str, Any] = SUCCEEDING_05B) -> int:
+    """What such a checkpoint says after `token`, that many tokens later."""
+    return int((token + steps * _STEP) % config["vocab_size"])
 
 
 def parameters(config: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 import time
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+_TOKENS_BEFORE = 60
+LONG_PROMPT_TOKENS = 2000
 CLIENTS, REQUESTS, PROMPT_TOKENS, NEW_TOKENS = 8, 4, 190, 48
 
 
@@ -36,6 +39,50 @@ def closed_loop(ask: Callable[[int], Iterator[object]], clients: int = CLIENTS, 
     for thread in threads:
         thread.join()
     return figures(seen, time.perf_counter() - started)
+
+
+def pauses(run: Callable[[int], Iterator[object]], admit: Callable[[], float], rows: int) -> dict[str, float]:
+    """The pauses of `rows` running answers while a prompt is admitted, in pauses as they were before and meanwhile.
+
+    run(number): an answer that would go on for longer. admit(): admits the prompt and gives its TTFT in seconds.
+    """
+    stop = threading.Event()
+    times: list[list[float]] = [[] for _ in range(rows)]
+
+    def follow(row: int) -> None:
+        for _ in run(row):
+            times[row].append(time.perf_counter())
+            if stop.is_set():
+                return
+
+    threads = [threading.Thread(target=follow, args=(row,)) for row in range(rows)]
+    for thread in threads:
+        thread.start()
+    while min(map(len, times)) < _TOKENS_BEFORE:
+        time.sleep(0.01)
+    began = time.perf_counter()
+    admitted_s = admit()
+    ended = time.perf_counter()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    all_run = max(found[0] for found in times)
+    pairs = [pair for found in times for pair in itertools.pairwise(found)]
+    before = [other - one for one, other in pairs if all_run < one and other < began]
+    during = [other - one for one, other in pairs if began < other and one < ended]
+    usual, worst = statistics.median(before), max(during)
+    return {
+        f"usual_ms_of_{rows}": 1e3 * usual,
+        f"worst_of_{rows}": worst / usual,
+        f"p99_of_{rows}": _last_of(during, 100) / usual,
+        f"worst_over_median_of_{rows}": worst / statistics.median(during),
+        f"admission_s_beside_{rows}": admitted_s,
+    }
+
+
+def _last_of(values: list[float], parts: int) -> float:
+    """The value below which all but one of so many parts lie; of a few values, the largest."""
+    return statistics.quantiles(values, n=parts)[-1] if len(values) >= parts else max(values)
 
 
 def figures(seen: list[Seen], wall_s: float) -> dict[str, float]:

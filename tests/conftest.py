@@ -10,7 +10,7 @@ import pytest
 
 from edgeship import settings as settings_module
 from edgeship.settings import Settings
-from tests import checkpoints
+from tests import checkpoints, families
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,23 @@ def tiny(tmp_path: Path) -> Path:
 def tiny_adapter(tmp_path: Path) -> Path:
     """A LoRA adapter that fits `tiny`."""
     return checkpoints.make_adapter(tmp_path / "tiny-adapter")
+
+
+@pytest.fixture(scope="session")
+def shelf() -> dict[str, families.Made]:
+    """Cases of families that a test has made already."""
+    return {}
+
+
+@pytest.fixture(params=families.CASES, ids=lambda case: case.name)
+def made(
+    request: pytest.FixtureRequest, shelf: dict[str, families.Made], tmp_path_factory: pytest.TempPathFactory
+) -> families.Made:
+    """Every family's cases, each made once for all tests."""
+    case: families.Case = request.param
+    if case.name not in shelf:
+        shelf[case.name] = families.make(case, tmp_path_factory.mktemp(case.name))
+    return shelf[case.name]
 
 
 def _build(folder: Path, precision: str, *options: str) -> Path:

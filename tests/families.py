@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeship import build
+from edgeship.checkpoint import open_checkpoint
+from edgeship.recipe import Recipe
+from edgeship.settings import Settings
 from tests import checkpoints
 
 Floats = npt.NDArray[np.float32]
@@ -457,3 +461,25 @@ def neutralised(case: Case, folder: Path) -> dict[str, Floats]:
             for value, before in zip(values, kept, strict=True):
                 value.copy_(before)
     return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """A case's checkpoint, what transformers says to it, and where its builds go."""
+
+    case: Case
+    folder: Path
+    reference: Reference
+    settings: Settings
+
+    def built(self, **recipe: Any) -> Path:
+        """The streaming builder's work."""
+        checkpoint = open_checkpoint(str(self.folder))
+        return build.build(checkpoint, Recipe.model_validate({"builder": "stream", **recipe}), self.settings).folder
+
+
+def make(case: Case, home: Path) -> Made:
+    """A case in a folder of its own."""
+    folder = make_checkpoint(case, home / "checkpoint")
+    settings = Settings(home=home, cache_dir=home / "models", config_file=home / "config.toml")
+    return Made(case, folder, refer(case, folder), settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,47 +20,12 @@ from edgeship.errors import EdgeshipError
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, families
-from tests.families import CASES, Case, Floats
+from tests.families import CASES, Floats, Made
 from tests.onnx_decoder import OnnxDecoder, genai_greedy
 
 CLOSE = 1e-4
 """Of the logits' range: float32 computed in another order. Seen: 1.3e-6."""
 STOPS = {families.SIZES[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """A case's checkpoint, what transformers says to it, and where its builds go, once for all tests."""
-
-    case: Case
-    folder: Path
-    reference: families.Reference
-    settings: Settings
-
-    def build(self, **recipe: Any) -> OnnxDecoder:
-        """The streaming builder's work, opened."""
-        return OnnxDecoder(self.built(**recipe))
-
-    def built(self, **recipe: Any) -> Path:
-        checkpoint = open_checkpoint(str(self.folder))
-        return build.build(checkpoint, Recipe.model_validate({"builder": "stream", **recipe}), self.settings).folder
-
-
-@pytest.fixture(scope="session")
-def shelf() -> dict[str, Made]:
-    """Cases that a test has made already."""
-    return {}
-
-
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
-def made(request: pytest.FixtureRequest, shelf: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Made:
-    case: Case = request.param
-    if case.name not in shelf:
-        home = tmp_path_factory.mktemp(case.name)
-        folder = families.make_checkpoint(case, home / "checkpoint")
-        settings = Settings(home=home, cache_dir=home / "models", config_file=home / "config.toml")
-        shelf[case.name] = Made(case, folder, families.refer(case, folder), settings)
-    return shelf[case.name]
 
 
 def distance(found: Floats, expected: Floats) -> float:
@@ -138,7 +102,7 @@ def test_fp32_is_what_transformers_computes(made: Made) -> None:
 
 @pytest.mark.slow
 def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
-    decoder, prompt = made.build(precision="fp32"), made.case.prompt
+    decoder, prompt = OnnxDecoder(made.built(precision="fp32")), made.case.prompt
     start = decoder.run(prompt[None, :20])
     expected = decoder.logits(prompt[:25])
     assert distance(decoder.run(prompt[None, 20:25], start.past).logits[0], expected) < CLOSE
@@ -168,7 +132,7 @@ def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
     ids=lambda recipe: recipe["precision"],
 )
 def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dict[str, Any]) -> None:
-    decoder, original = made.build(**recipe), stored_as(made, **recipe)
+    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
     for length, logits in made.reference.logits.items():
         prompt = made.case.prompt[:length]
         found = decoder.logits(prompt)
@@ -181,7 +145,7 @@ def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dic
     "recipe", [{"precision": "int8"}, {"precision": "int4"}], ids=lambda recipe: recipe["precision"]
 )
 def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, Any]) -> None:
-    decoder, original = made.build(**recipe), stored_as(made, **recipe)
+    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
     for length in made.case.lengths:
         prompt = made.case.prompt[:length]
         found, expected = decoder.logits(prompt), original.logits(prompt)

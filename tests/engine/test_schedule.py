@@ -57,23 +57,24 @@ def test_nobody_waits_for_a_whole_chunk() -> None:
     assert pace.chunk_tokens(0) == CHUNK_TOKENS
     assert pace.chunk_tokens(3) == 8
     pace.note_batch(3, 0.020)
-    pace.note_run(8, 0.016)
-    # 1.7 steps of 20 ms at 2 ms a token are 17 tokens, in twos.
-    assert pace.chunk_tokens(3) == 16
-    assert pace.chunk_tokens(3, prompts=2) == 34
+    pace.note_read(9, 0.036)
+    # 1.5 steps of 20 ms: the first token takes 20 and five more 2 each, which makes four, as kernels take them.
+    assert pace.chunk_tokens(3) == 4
+    assert pace.chunk_tokens(3, prompts=2) == 20
     pace.note_batch(1, 0.001)
     assert pace.chunk_tokens(1) == LEAST_CHUNK_TOKENS
     pace.note_batch(2, 10.0)
     assert pace.chunk_tokens(2) == CHUNK_TOKENS
 
 
-def test_what_a_run_takes_is_measured_or_lies_between() -> None:
+def test_what_a_check_takes_is_measured_or_what_reading_takes() -> None:
     pace = Pace()
-    assert pace.run_s(4) is None
+    assert pace.check_s(4) is None
     pace.note_batch(1, 0.010)
-    pace.note_run(9, 0.026)
-    assert pace.run_s(1) == pytest.approx(0.010)
-    assert pace.run_s(5) == pytest.approx(0.018)
-    assert pace.run_s(10) is None
-    pace.note_run(9, 0.036)
-    assert pace.run_s(9) == pytest.approx(0.029)
+    assert (pace.check_s(1), pace.check_s(4)) == (0.010, None)
+    pace.note_read(9, 0.026)
+    assert pace.check_s(5) == pytest.approx(0.018)
+    pace.note_check(5, 0.020)
+    assert pace.check_s(5) == pytest.approx(0.020)
+    pace.note_check(5, 0.030)
+    assert pace.check_s(5) == pytest.approx(0.023)

@@ -38,9 +38,11 @@ class Source:
 
 def doctor(*, cache_dir: Path | None, memory: str | None, as_json: bool) -> int:
     """Judges the machine; exit 7 where something would stop the work."""
+    from edgeship.cli.tune import untuned
     from edgeship.doctor import examine
 
-    examination = examine(settings.resolve(cache_dir=cache_dir, memory=memory))
+    current = settings.resolve(cache_dir=cache_dir, memory=memory)
+    examination = examine(current, untuned=untuned(current))
     if as_json:
         checks = [
             {"name": check.name, "status": check.status, "detail": check.detail, "hint": check.hint}
@@ -51,7 +53,7 @@ def doctor(*, cache_dir: Path | None, memory: str | None, as_json: bool) -> int:
         rows = [[check.status, check.name, check.detail] for check in examination.checks]
         print_table(["STATUS", "CHECK", "FOUND"], rows)
         for check in examination.checks:
-            if check.status != "ok" and check.hint:
+            if check.hint:
                 print(f"{check.name}: {check.hint}")
     return 0 if examination.ok else ResourceError.exit_code
 

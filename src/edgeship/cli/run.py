@@ -6,8 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeship import cache, settings
+from edgeship import settings
 from edgeship.cli import chat
+from edgeship.cli.package import package_folder
 from edgeship.engine import load
 from edgeship.engine.api import Limits, Message, Sampling
 from edgeship.errors import UsageError
@@ -26,7 +27,7 @@ class RunRequest:
 def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool) -> int:
     """Answers the prompt, or what is piped in, once; chats where neither is given."""
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    folder = _folder(request.name, current.cache_dir)
+    folder = package_folder(request.name, current.cache_dir)
     prompt = request.prompt
     if prompt is None and not sys.stdin.isatty():
         prompt = _piped()
@@ -43,14 +44,6 @@ def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, sta
         return chat.answer_once(engine, messages, request.sampling, as_json=as_json, stats=stats)
     finally:
         engine.close()
-
-
-def _folder(name: str, cache_dir: Path) -> Path:
-    """A package's folder: a path that holds one, or a name in the cache."""
-    path = Path(name)
-    if (path / "genai_config.json").is_file():
-        return path
-    return cache.find(cache_dir, name).folder
 
 
 def _piped() -> str:

@@ -8,13 +8,14 @@ from typing import Any
 
 from edgeship import cache, settings
 from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.cli.package import package_folder
 from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
 
 
 def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
     """Measures a package, keeps what is fastest, and says what that is."""
     current = settings.resolve(cache_dir=cache_dir)
-    folder = _folder(name, current.cache_dir)
+    folder = package_folder(name, current.cache_dir)
     with telling() as progress:
         tuning = measure(folder, progress=progress)
     file = remember(current.home, folder, tuning)
@@ -102,11 +103,3 @@ def _rate(tuning: Tuning, rows: int) -> float:
 
 def _activations(setting: Setting) -> str:
     return "the package's" if setting.accuracy_level is None else "float32"
-
-
-def _folder(name: str, cache_dir: Path) -> Path:
-    """A package's folder: a path that holds one, or a name in the cache."""
-    path = Path(name)
-    if (path / "genai_config.json").is_file():
-        return path
-    return cache.find(cache_dir, name).folder

@@ -10,12 +10,14 @@ from edgeship.engine.api import Limits
 from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.schedule import Pace
 from edgeship.engine.tokens import TextCodec
 from edgeship.errors import MemoryShort
 
 if TYPE_CHECKING:
     from edgeship.engine import Order
     from edgeship.engine.decoder import Decoder
+    from edgeship.engine.tune import Tuning
 
 SLOTS = 4
 # What keys and values may take of the memory that is free, and the prefix cache of that.
@@ -99,6 +101,17 @@ def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_byte
     return Room(slots, context, budget - slots * context * token_bytes)
 
 
+def pace_of(tuning: Tuning) -> Pace:
+    """What `edgeship tune` measured, as if it had just happened."""
+    pace = Pace()
+    for rows, seconds in tuning.batch_s.items():
+        pace.note_batch(rows, seconds)
+    for tokens, seconds in sorted(tuning.step_s.items()):
+        pace.note_read(tokens, seconds)
+        pace.note_check(tokens, seconds)
+    return pace
+
+
 def _engine(order: Order, config: EngineConfig, decoder: Decoder, cache_bytes: int) -> ContinuousEngine:
     folder = order.folder
     return ContinuousEngine(
@@ -110,5 +123,6 @@ def _engine(order: Order, config: EngineConfig, decoder: Decoder, cache_bytes: i
         cache_bytes=cache_bytes,
         waiting=order.limits.waiting,
         speculation=order.speculation,
+        pace=pace_of(order.tuning) if order.tuning else None,
         note=order.note,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -74,6 +75,8 @@ class ContinuousEngine:
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name=f"edgeship {decoder.name}", daemon=True)
         self._thread.start()
+        # A process that ends in the middle of a step would be ended by the runtime's own threads, with a signal.
+        atexit.register(self.close)
 
     # --- the contract ------------------------------------------------------------------------------------------------
 
@@ -138,6 +141,7 @@ class ContinuousEngine:
                 return
             self._closed = True
             self._work.notify()
+        atexit.unregister(self.close)
         self._thread.join()
         self._decoder.close()
 
@@ -160,7 +164,7 @@ class ContinuousEngine:
             self._work.notify()
 
     def _drafts(self, prompt: Sequence[int]) -> Drafts:
-        return Drafts(prompt, self._pace.run_s, always=bool(self._speculation))
+        return Drafts(prompt, self._pace.check_s, always=bool(self._speculation))
 
     # --- the engine's thread -----------------------------------------------------------------------------------------
 
@@ -248,7 +252,8 @@ class ContinuousEngine:
         """One piece by itself."""
         was_reading = work.reading
         seconds = self._take([(work, piece)], invariant=work.reproducible)
-        self._pace.note_run(len(piece.tokens), seconds)
+        note = self._pace.note_check if piece.wanted > 1 else self._pace.note_read
+        note(len(piece.tokens), seconds)
         if was_reading and not work.reading and not work.finished:
             self._remember(work)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +52,13 @@ class OnnxDecoder:
         self._session: Any = _open(path, derive(path, config, accuracy_level=accuracy_level), threads)
         self._names = _names(config, layers)
         self._check_inputs()
-        # One row more than slots: rows that fill a batch up write there. Pages are taken when they are first written.
+        # One row more than slots: rows that fill a batch up write there.
         shape = (slots + 1, heads, context_tokens, size)
-        self._kv = [np.zeros(shape, np.float32) for _ in self._names]
+        self._kv = [_untouched(shape) for _ in self._names]
         self._rows: list[int | None] = [None] * slots  # slot -> row
         self._held = [0] * (slots + 1)  # tokens in each row
+        # One for all batches: logits of each would take more than the keys and values of many tokens.
+        self._logits = np.zeros((slots + 1, 1, self.vocab_size), np.float32)
         self._batches: dict[tuple[int, int], _Batch] = {}
         self._bindings: dict[int, Any] = {}
 
@@ -188,20 +193,20 @@ class OnnxDecoder:
         if binding is None:
             binding = self._bindings[row] = self._bind(row, 1)
         end = piece.start + len(tokens)
-        wanted = max(1, piece.wanted)
-        logits = np.empty((1, wanted, self.vocab_size), np.float32)
+        logits = np.empty((1, piece.wanted, self.vocab_size), np.float32)
         values = {
             "input_ids": np.array([tokens], np.int64),
             LENGTHS: np.array([end - 1], np.int32),
             TOTAL: np.array(end, np.int32),
-            WANTED: np.arange(count - wanted, count, dtype=np.int64),
+            WANTED: np.arange(count - piece.wanted, count, dtype=np.int64),
         }
         for name, value in values.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", _value(logits))
         self._session.run_with_iobinding(binding)
         self._held[row] = piece.start + count
-        return logits[0, : piece.wanted]
+        found: Floats = logits[0]
+        return found
 
     def _bind(self, first: int, count: int) -> Any:
         """Keys and values of `count` rows, as input and output at once."""
@@ -232,7 +237,7 @@ class _Batch:
         self.tokens = np.zeros((count, 1), np.int64)
         self.lengths = np.zeros(count, np.int32)
         self.total = np.zeros((), np.int32)
-        self.logits = np.zeros((count, 1, decoder.vocab_size), np.float32)
+        self.logits = decoder._logits[:count]
         self._wanted = np.zeros(1, np.int64)
         self.binding = decoder._bind(first, count)
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -245,6 +250,24 @@ class _Batch:
         for name, array in arrays.items():
             self.binding.bind_ortvalue_input(name, _value(array))
         self.binding.bind_ortvalue_output("logits", _value(self.logits))
+
+
+def _untouched(shape: tuple[int, ...]) -> Floats:
+    """Zeros whose pages are taken one by one, when they are first written.
+
+    numpy asks Linux for huge pages: to clear those of a row in every layer halts all answers for a tenth of a second
+    when its first token is written, and takes the memory of tokens that may never come.
+    """
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    if sys.platform == "win32":
+        memory = mmap.mmap(-1, size)
+    else:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            with suppress(OSError):  # a kernel without huge pages
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+    zeros: Floats = np.frombuffer(memory, np.float32)
+    return zeros.reshape(shape)
 
 
 def _goes_on(piece: Piece) -> bool:

@@ -8,9 +8,13 @@ from typing import Protocol
 CHUNK_TOKENS = 256
 """Prompt tokens that are read in one run where no answer waits."""
 LEAST_CHUNK_TOKENS = 4
-# A running answer waits for its own step and for what is read beside it: 1 + 1.7 steps, with room for noise below 3.
+# A running answer waits for its own step and for what is read beside it: 1 + 1.5 steps, with room for noise below 3.
 # With several prompts to be read it waits for each of them: they wait too, and full batches serve everybody.
-READ_STEPS = 1.7
+READ_STEPS = 1.5
+# Kernels multiply so many rows at a time.
+_ROWS = 4
+# What is left of a chunk, and not worth a run of its own.
+_TRIFLE_TOKENS = 8
 _UNKNOWN_CHUNK_TOKENS = 8
 _OLDEST_EVERY = 4
 _WEIGHT = 0.3
@@ -30,41 +34,46 @@ class Pace:
 
     def __init__(self) -> None:
         self._batch_s: dict[int, float] = {}
-        self._run_s: dict[int, float] = {}
-        self._read_token_s: float | None = None
+        self._check_s: dict[int, float] = {}
+        self._more_token_s: float | None = None  # of a run, for each token after its first
 
     def note_batch(self, rows: int, seconds: float) -> None:
         """`rows` answers went on by one token each."""
         _learn(self._batch_s, rows, seconds)
 
-    def note_run(self, tokens: int, seconds: float) -> None:
+    def note_read(self, tokens: int, seconds: float) -> None:
         """One sequence took in `tokens` at once."""
-        _learn(self._run_s, tokens if tokens <= 32 else -(-tokens // 32) * 32, seconds)
-        if tokens >= LEAST_CHUNK_TOKENS:
-            before = self._read_token_s if self._read_token_s is not None else seconds / tokens
-            self._read_token_s = before + _WEIGHT * (seconds / tokens - before)
+        if tokens > 1:
+            found = max(seconds - self._first_token_s(), 0.1 * seconds) / (tokens - 1)
+            before = self._more_token_s if self._more_token_s is not None else found
+            self._more_token_s = before + _WEIGHT * (found - before)
 
-    def run_s(self, tokens: int) -> float | None:
-        """Seconds of a run of so many tokens of one sequence, measured or between two that were; None if unknown."""
-        known = self._run_s | ({1: self._batch_s[1]} if 1 in self._batch_s else {})
-        if tokens in known:
-            return known[tokens]
-        below = max((size for size in known if size < tokens), default=None)
-        above = min((size for size in known if size > tokens), default=None)
-        if below is None or above is None:
-            return None
-        share = (tokens - below) / (above - below)
-        return known[below] + share * (known[above] - known[below])
+    def note_check(self, tokens: int, seconds: float) -> None:
+        """The same, with logits after each of them."""
+        _learn(self._check_s, tokens, seconds)
+
+    def check_s(self, tokens: int) -> float | None:
+        """Seconds of a run with logits after each of `tokens`, or else without them; None if neither is known."""
+        if tokens == 1:
+            return self._batch_s.get(1)
+        known = self._check_s.get(tokens)
+        if known is None and self._more_token_s is not None and self._batch_s:
+            return self._first_token_s() + (tokens - 1) * self._more_token_s
+        return known
 
     def chunk_tokens(self, rows: int, prompts: int = 1) -> int:
         """Tokens of `prompts` to read beside `rows` running answers, so that these do not falter."""
         if not rows:
             return CHUNK_TOKENS
         step_s = self._batch_s.get(rows)
-        if step_s is None or not self._read_token_s:
+        if step_s is None or not self._more_token_s:
             return _UNKNOWN_CHUNK_TOKENS * max(1, prompts)
-        tokens = int(READ_STEPS * prompts * step_s / self._read_token_s)
-        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, tokens // 2 * 2))
+        more = int((READ_STEPS * prompts * step_s - self._first_token_s()) / self._more_token_s)
+        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, (1 + more) // _ROWS * _ROWS))
+
+    def _first_token_s(self) -> float:
+        """What a run takes however few tokens it has: about as much as a step of the fewest answers that is known."""
+        return self._batch_s[min(self._batch_s)] if self._batch_s else 0.0
 
 
 def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:
@@ -81,7 +90,7 @@ def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[in
     found: list[tuple[int, int]] = []
     for index in order:
         share = min(tokens, readings[index].unread)
-        if found and share < min(LEAST_CHUNK_TOKENS, readings[index].unread):
+        if found and share < min(_TRIFLE_TOKENS, readings[index].unread):
             break
         found.append((index, share))
         tokens -= share

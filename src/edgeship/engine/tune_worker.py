@@ -17,7 +17,7 @@ from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
 from edgeship.progress import Progress
 
-RUNS = (1, 2, 4, 8, 16, 1 + MOST)
+RUNS = (1, 2, 4, 8, 12, 1 + MOST)
 """Tokens in a run of one sequence: the last one is the longest guess with the token before it."""
 DEPTH_TOKENS = 256
 """What a sequence holds when runs and widths are timed."""
