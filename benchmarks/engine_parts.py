@@ -25,6 +25,7 @@ Figures = dict[str, Any]
 REPEATS = 3
 KV_TOKEN_BYTES = 24 * 2 * 2 * 64 * 4  # the 0.5 B shape: layers, keys and values, heads, head size, float32
 COPIED_TOKENS = 256
+_PARTS = 10
 INTENTS = ["refund", "delivery_status", "damaged_item", "cancel_order"]
 INTENTS += ["change_address", "invoice_copy", "technical_help", "other"]
 SCHEMA = {
@@ -189,21 +190,28 @@ def memory(job: Figures) -> Figures:
 
 
 def soak(job: Figures) -> Figures:
-    """Many short requests from eight threads; the slope of resident memory over their second half."""
+    """Growth of memory over many short requests from eight threads, after as many that fill what allocators keep.
+
+    The slope is the mean growth over tenths of the requests, with the standard error of that mean: single samples
+    depend on each other, and a straight line through them would look surer than it is. blocks_left: objects of Python.
+    """
     model, requests = _load(job, slots=8), int(job["requests"])
-    process, samples = psutil.Process(), list[tuple[int, int]]()
+    process, part = psutil.Process(), max(1, int(job["requests"]) // _PARTS)
     handles = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+    sizes: list[int] = []
+    blocks: list[int] = []
     with ThreadPoolExecutor(8) as pool:
-        for number, _ in enumerate(pool.map(lambda seed: _ask(model, _prompt(seed, 24, 900), 4), range(requests))):
-            if number % 100 == 0:
-                samples.append((number, _rss()))
-    late = np.array(samples[len(samples) // 2 :], np.float64)
-    (slope, _), covariance = np.polyfit(late[:, 0], late[:, 1], 1, cov=True)
+        for first in range(0, 2 * requests, part):
+            list(pool.map(lambda seed: _ask(model, _prompt(seed, 24, 900), 4), range(first, first + part)))
+            sizes.append(_rss())
+            blocks.append(sys.getallocatedblocks())
+    growth = np.diff(sizes[-_PARTS - 1 :]) / part
     after = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
     return {
         "requests": requests,
-        "slope_bytes_per_request": float(slope),
-        "standard_error": float(np.sqrt(covariance[0, 0])),
+        "slope_bytes_per_request": float(growth.mean()),
+        "standard_error": float(growth.std(ddof=1) / np.sqrt(len(growth))),
+        "blocks_left": blocks[-1] - blocks[-_PARTS - 1],
         "handles_left": after - handles,
         "slots_left": model.active,
     }

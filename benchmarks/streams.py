@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-_TOKENS_BEFORE = 60
+_TOKENS_AROUND = 60
 LONG_PROMPT_TOKENS = 2000
 CLIENTS, REQUESTS, PROMPT_TOKENS, NEW_TOKENS = 8, 4, 190, 48
 
@@ -42,7 +42,7 @@ def closed_loop(ask: Callable[[int], Iterator[object]], clients: int = CLIENTS, 
 
 
 def pauses(run: Callable[[int], Iterator[object]], admit: Callable[[], float], rows: int) -> dict[str, float]:
-    """The pauses of `rows` running answers while a prompt is admitted, in pauses as they were before and meanwhile.
+    """The pauses of `rows` running answers while a prompt is admitted, in usual pauses: those just before and after.
 
     run(number): an answer that would go on for longer. admit(): admits the prompt and gives its TTFT in seconds.
     """
@@ -55,27 +55,36 @@ def pauses(run: Callable[[int], Iterator[object]], admit: Callable[[], float], r
             if stop.is_set():
                 return
 
+    def wait_for(tokens: int) -> None:
+        wanted = [len(found) + tokens for found in times]
+        while any(len(found) < count for found, count in zip(times, wanted, strict=True)):
+            time.sleep(0.01)
+
     threads = [threading.Thread(target=follow, args=(row,)) for row in range(rows)]
     for thread in threads:
         thread.start()
-    while min(map(len, times)) < _TOKENS_BEFORE:
-        time.sleep(0.01)
+    wait_for(1)
+    all_run = time.perf_counter()
+    wait_for(_TOKENS_AROUND)
     began = time.perf_counter()
     admitted_s = admit()
     ended = time.perf_counter()
+    wait_for(_TOKENS_AROUND)
     stop.set()
     for thread in threads:
         thread.join()
-    all_run = max(found[0] for found in times)
     pairs = [pair for found in times for pair in itertools.pairwise(found)]
     before = [other - one for one, other in pairs if all_run < one and other < began]
     during = [other - one for one, other in pairs if began < other and one < ended]
-    usual, worst = statistics.median(before), max(during)
+    after = [other - one for one, other in pairs if ended < one]
+    # Answers grow meanwhile, and longer ones take longer steps, whether anything is admitted or not.
+    usual = statistics.mean(map(statistics.median, (before, after)))
     return {
-        f"usual_ms_of_{rows}": 1e3 * usual,
-        f"worst_of_{rows}": worst / usual,
+        f"before_ms_of_{rows}": 1e3 * statistics.median(before),
+        f"after_ms_of_{rows}": 1e3 * statistics.median(after),
+        f"median_of_{rows}": statistics.median(during) / usual,
         f"p99_of_{rows}": _last_of(during, 100) / usual,
-        f"worst_over_median_of_{rows}": worst / statistics.median(during),
+        f"worst_of_{rows}": max(during) / usual,
         f"admission_s_beside_{rows}": admitted_s,
     }
 

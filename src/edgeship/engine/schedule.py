@@ -7,12 +7,12 @@ from typing import Protocol
 
 CHUNK_TOKENS = 256
 """Prompt tokens that are read in one run where no answer waits."""
-LEAST_CHUNK_TOKENS = 4
-# A running answer waits for its own step and for what is read beside it: 1 + 1.5 steps, with room for noise below 3.
+LEAST_CHUNK_TOKENS = 2
+# A running answer waits for its own step and for what is read beside it: 1 + 1.3 steps, with room for noise below 3.
 # With several prompts to be read it waits for each of them: they wait too, and full batches serve everybody.
-READ_STEPS = 1.5
-# Kernels multiply so many rows at a time.
-_ROWS = 4
+READ_STEPS = 1.3
+# A single row that is left over costs as much as two.
+_ROWS = 2
 # What is left of a chunk, and not worth a run of its own.
 _TRIFLE_TOKENS = 8
 _UNKNOWN_CHUNK_TOKENS = 8
