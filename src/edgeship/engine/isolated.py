@@ -41,7 +41,7 @@ _MOST_STARTS = 3
 
 
 class IsolatedEngine:
-    """Another engine, in a child; see Engine. Every answer of a child that dies raises EngineFailed.
+    """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
 
     Raises whatever loading raises there, and EngineFailed where the child dies of it.
     """
@@ -53,6 +53,7 @@ class IsolatedEngine:
         engine: str = "auto",
         threads: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        speculation: bool | None = None,
         home: Path | None = None,
     ) -> None:
         self._job = {
@@ -60,6 +61,7 @@ class IsolatedEngine:
             "engine": engine,
             "threads": threads,
             "limits": asdict(limits),
+            "speculation": speculation,
             "home": str(home) if home else None,
         }
         self._lock = threading.Lock()

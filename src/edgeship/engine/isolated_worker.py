@@ -80,6 +80,7 @@ def main() -> None:
             engine=job["engine"],
             threads=job["threads"],
             limits=Limits(**job["limits"]),
+            speculation=job["speculation"],
             home=Path(job["home"]) if job["home"] else None,
         )
     except EdgeshipError as error:
