@@ -77,8 +77,9 @@ def test_what_was_measured_is_known_from_the_beginning() -> None:
     tuning = Tuning(2, None, 8, {1: 0.012, 5: 0.017, 9: 0.025}, {1: 0.011, 2: 0.012, 8: 0.04}, "now", {}, "", (trial,))
     pace = pace_of(tuning)
     assert (pace.check_s(1), pace.check_s(9)) == (0.011, 0.025)
-    # 1.3 steps of eight answers, less 11 ms for the first token, in tokens of between 1.5 and 1.75 ms: 23 to 27 more.
-    assert pace.chunk_tokens(8) in (24, 26, 28)
+    assert pace.step_s(8) == 0.04
+    # 80 ms after the first token's 11, in tokens of between 1.5 and 1.75 ms.
+    assert 46 <= pace.tokens_in(0.091) <= 54
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_running_answers_go_on_together() -> None:
 
 
 def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
-    engine = Watched(delay_s=0.001, token_s=0.0002)
+    engine = Watched(delay_s=0.005, token_s=0.001)
     running = engine.stream(engine.chat(QUESTION), FOR_EVER)
     for _ in range(8):
         next(running)
@@ -89,9 +89,29 @@ def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
     pieces = [piece for step in engine.steps[before:] for piece in step]
     chunks = [len(piece.tokens) for piece in pieces if 65 in piece.tokens]
     assert sum(chunks) == 1500
+    # A piece takes about a tenth of a second, and not every step of the running answer has one beside it.
     assert max(chunks) < CHUNK_TOKENS
-    # The running answer had a step beside every chunk.
+    assert len(chunks) < 100
     assert len([piece for piece in pieces if len(piece.tokens) == 1]) >= len(chunks) - 1
+
+
+def test_a_cancelled_answer_ends_though_its_tokens_are_held_back() -> None:
+    engine = Watched(delay_s=0.005, token_s=0.001)
+    cancel = threading.Event()
+    running = engine.stream(engine.chat(QUESTION), FOR_EVER, cancel)
+    for _ in range(8):
+        next(running)
+    reading = threading.Thread(
+        target=lambda: list(engine.stream(Prompt((65,) * 3000), Sampling(max_tokens=1))), daemon=True
+    )
+    reading.start()
+    for _ in range(8):
+        next(running)
+    cancel.set()
+    *_, last = running
+    assert last.finish == "cancelled"
+    reading.join(30)
+    assert not reading.is_alive()
 
 
 def test_alone_a_prompt_is_read_in_large_chunks() -> None:

@@ -43,7 +43,7 @@ def sure(*tokens: int) -> Floats:
 def said(request: Request) -> list[Token]:
     found = []
     while not request.out.empty():
-        item = request.out.get()
+        item = request.out.take()
         assert isinstance(item, Token)
         found.append(item)
     return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.schedule import CHUNK_TOKENS, LEAST_CHUNK_TOKENS, Pace, shares
+from edgeship.engine.schedule import CHUNK_TOKENS, LEAST_CHUNK_TOKENS, READ_STEPS, Pace, Turns, shares
 
 
 @dataclass
@@ -52,19 +52,84 @@ def test_what_is_left_of_a_chunk_goes_to_the_next_prompt_unless_it_is_a_trifle()
     assert shares([Prompt(0, 10), Prompt(1, 1)], 12, 1) == [(1, 1), (0, 10)]
 
 
-def test_nobody_waits_for_a_whole_chunk() -> None:
+def known() -> Pace:
+    """Three answers take a step of 20 ms; a prompt's first token takes as long, and each one more 2 ms."""
     pace = Pace()
-    assert pace.chunk_tokens(0) == CHUNK_TOKENS
-    assert pace.chunk_tokens(3) == 8
     pace.note_batch(3, 0.020)
     pace.note_read(9, 0.036)
-    # 1.3 steps of 20 ms: the first token takes 20 and three more 2 each.
-    assert pace.chunk_tokens(3) == 4
-    assert pace.chunk_tokens(3, prompts=2) == 16  # 32 more ms
-    pace.note_batch(1, 0.001)
-    assert pace.chunk_tokens(1) == LEAST_CHUNK_TOKENS
-    pace.note_batch(2, 10.0)
-    assert pace.chunk_tokens(2) == CHUNK_TOKENS
+    return pace
+
+
+def test_reading_takes_the_first_token_and_the_rest() -> None:
+    pace = known()
+    assert (pace.step_s(3), pace.step_s(2)) == (0.020, None)
+    assert pace.read_s(41) == pytest.approx(0.100)
+    assert (pace.tokens_in(0.1001), pace.tokens_in(0.0), pace.tokens_in(60.0)) == (40, LEAST_CHUNK_TOKENS, CHUNK_TOKENS)
+    assert Pace().read_s(41) is None
+
+
+def test_where_no_answer_runs_as_much_is_read_as_goes_at_once() -> None:
+    assert Turns(known()).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
+    assert Turns(Pace()).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
+
+
+def test_before_anything_is_known_little_is_read() -> None:
+    assert 0 < Turns(Pace()).tokens(3, [Prompt(0, 9999)], 0.0) <= 16
+    assert Turns(Pace()).spread(3, 1) == (0.0, 0.0)
+
+
+def test_a_piece_has_its_turn_once_tokens_last_for_it() -> None:
+    turns, prompts = Turns(known()), [Prompt(0, 2000)]
+    gap_s, most_s = turns.spread(3, 1)
+    assert gap_s == pytest.approx((1 + READ_STEPS) * 0.020)
+    # 40 tokens take 98 ms, and the answers' own step 20 before their next tokens are there.
+    needed_s = 0.020 + 1.25 * 0.098 - gap_s
+    assert turns.tokens(3, prompts, needed_s - 0.001) == 0
+    assert turns.tokens(3, prompts, needed_s + 0.001) == 40
+    # And as much may be held back.
+    assert most_s > needed_s
+    assert turns.tokens(3, [Prompt(0, 8)], 0.020 + 1.25 * 0.034 - gap_s + 0.001) == 8
+
+
+def test_nobody_waits_for_ever_where_no_tokens_can_be_made_ahead() -> None:
+    turns, prompts = Turns(known()), [Prompt(0, 2000)]
+    turns_taken = [turns.tokens(3, prompts, 0.0) for _ in range(60)]
+    assert set(turns_taken) == {0, 40}
+    assert turns_taken.count(40) >= 2
+
+
+def test_several_prompts_may_take_more_time() -> None:
+    turns = Turns(known())
+    one, three = turns.spread(3, 1), turns.spread(3, 3)
+    assert three[0] == pytest.approx(one[0] + 2 * READ_STEPS * 0.020)
+    assert turns.spread(3, 0) == (0.0, 0.0)
+
+
+@given(st.integers(1, 8), PROMPTS, st.floats(0.0005, 0.5), st.floats(0.02, 2.0))
+def test_answers_keep_their_pace_and_prompts_get_read(
+    rows: int, prompts: list[Prompt], step_s: float, token_steps: float
+) -> None:
+    """On a machine whose steps take what is foreseen no pause is longer than the gap, and all is read in the end."""
+    pace = Pace()
+    token_s = token_steps * step_s
+    pace.note_batch(rows, step_s)
+    pace.note_read(101, step_s + 100 * token_s)
+    turns, now, due, turn = Turns(pace), 0.0, 0.0, 0
+    pauses: list[tuple[float, float]] = []
+    while left := [prompt for prompt in prompts if prompt.unread]:
+        gap_s, most_s = turns.spread(rows, len(left))
+        now += step_s
+        before, due = due, min(max(now, due + gap_s), now + most_s)
+        pauses.append((due - before, gap_s))
+        if tokens := turns.tokens(rows, left, due - now):
+            for index, count in shares(left, tokens, turn):
+                left[index].unread -= count
+                now += step_s + (count - 1) * token_s
+            turn += 1
+        assert len(pauses) < 10_000
+    # The first token has none before it. Several pieces in one turn have several beginnings, which are not foreseen.
+    for pause_s, gap_s in pauses[1:]:
+        assert pause_s <= gap_s + len(prompts) * (step_s + LEAST_CHUNK_TOKENS * token_s) + 1e-9
 
 
 def test_what_a_check_takes_is_measured_or_what_reading_takes() -> None:

@@ -19,7 +19,7 @@ from edgeship.engine.kv import PrefixCache
 from edgeship.engine.lookup import Drafts
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
-from edgeship.engine.schedule import CHUNK_TOKENS, Pace, shares
+from edgeship.engine.schedule import CHUNK_TOKENS, Pace, Turns, shares
 from edgeship.errors import EngineBusy, EngineFailed
 
 
@@ -66,8 +66,9 @@ class ContinuousEngine:
         self._most_waiting = waiting
         self._speculation = speculation
         self._pace = pace or Pace()
+        self._turns = Turns(self._pace)
         self._orders = itertools.count()
-        self._steps = itertools.count()
+        self._reads = itertools.count()
         self._waiting: deque[Work] = deque()
         self._running: list[Work] = []
         self._free = list(reversed(range(decoder.slots)))
@@ -227,11 +228,15 @@ class ContinuousEngine:
     def _step(self) -> None:
         """Every running answer goes on by a token or more, and a share of what waits to be read is read."""
         answering = [work for work in self._running if not (work.finished or work.reading)]
-        self._answer(answering)
         readings = [work for work in self._running if not work.finished and work.reading]
-        budget = self._pace.chunk_tokens(len(answering), len(readings))
-        for index, tokens in shares(readings, budget, next(self._steps)):
-            self._run(readings[index], readings[index].piece(tokens))
+        for work in answering:
+            work.spread(*self._turns.spread(len(answering), len(readings)))
+        self._answer(answering)
+        if readings:
+            ahead_s = min((work.ahead_s() for work in answering if not work.finished), default=0.0)
+            tokens = self._turns.tokens(len(answering), readings, ahead_s)
+            for index, share in shares(readings, tokens, next(self._reads)) if tokens else ():
+                self._run(readings[index], readings[index].piece(share))
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
@@ -241,9 +246,7 @@ class ContinuousEngine:
         singles = [(work, piece) for work, piece in pieces if len(piece.tokens) == 1]
         if singles:
             invariant = any(work.reproducible for work, _ in singles)
-            seconds = self._take(singles, invariant=invariant)
-            if not invariant:
-                self._pace.note_batch(len(singles), seconds)
+            self._pace.note_batch(len(singles), self._take(singles, invariant=invariant))
         for work, piece in pieces:
             if len(piece.tokens) > 1:
                 self._run(work, piece)
@@ -307,7 +310,7 @@ class _Stream:
             self.close()
             usage = replace(self._request.usage(), completion_tokens=self._given)
             return Token(None, "", "cancelled", usage=usage)
-        item = self._request.out.get()
+        item = self._request.out.take()
         self._done = isinstance(item, Exception) or item.finish is not None
         if isinstance(item, Exception):
             raise item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from edgeship.engine.api import FinishReason, Logprob, Sampling, Token, Usage
 from edgeship.engine.chat import AnswerText
 from edgeship.engine.decoder import Floats, Piece
+from edgeship.engine.flow import Flow
 from edgeship.engine.grammar import Matcher
 from edgeship.engine.lookup import Drafts
 from edgeship.engine.sampling import Sampler, logprob, logprobs
@@ -64,6 +64,14 @@ class Work(Protocol):
 
     def take(self, piece: Piece, logits: Floats) -> None:
         """What a step gave for a piece. Raises EngineFailed for logits that no token can be chosen by."""
+        ...
+
+    def spread(self, gap_s: float, most_s: float) -> None:
+        """From now on tokens come out that far apart, and are held for so long at most."""
+        ...
+
+    def ahead_s(self) -> float:
+        """For how long the tokens last that were made and are still held."""
         ...
 
     def cut(self, now: float) -> bool:
@@ -126,6 +134,13 @@ class Scoring:
         if not self.unread:
             self._done.set()
 
+    def spread(self, gap_s: float, most_s: float) -> None:
+        """Nobody watches a score."""
+
+    def ahead_s(self) -> float:
+        """See Work."""
+        return float("inf")
+
     def cut(self, now: float) -> bool:  # noqa: ARG002
         """A score has no deadline."""
         return False
@@ -145,7 +160,7 @@ class Scoring:
 
 @dataclass
 class Request:
-    """One answer in the making. Its steps come out of `out`, in order; an exception there is the last.
+    """One answer in the making. Its steps come out of `out`.
 
     sampling: complete. limit: new tokens at most. deadline: by time.perf_counter(). drafts: None guesses nothing.
     """
@@ -161,7 +176,7 @@ class Request:
     drafts: Drafts | None = None
     cancel: threading.Event | None = None
     deadline: float | None = None
-    out: queue.SimpleQueue[Token | Exception] = field(default_factory=queue.SimpleQueue)
+    out: Flow = field(default_factory=Flow)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt)
@@ -243,6 +258,14 @@ class Request:
             self._drafted += len(guesses)
             self._accepted += held
             self.drafts.learn(len(guesses), held)
+
+    def spread(self, gap_s: float, most_s: float) -> None:
+        """See Work."""
+        self.out.gap_s, self.out.most_s = gap_s, most_s
+
+    def ahead_s(self) -> float:
+        """See Work."""
+        return self.out.ahead_s()
 
     def cut(self, now: float) -> bool:
         """See Work."""

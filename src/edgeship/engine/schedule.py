@@ -7,10 +7,16 @@ from typing import Protocol
 
 CHUNK_TOKENS = 256
 """Prompt tokens that are read in one run where no answer waits."""
-LEAST_CHUNK_TOKENS = 2
-# A running answer waits for its own step and for what is read beside it: 1 + 1.3 steps, with room for noise below 3.
-# With several prompts to be read it waits for each of them: they wait too, and full batches serve everybody.
+LEAST_CHUNK_TOKENS = 4
 READ_STEPS = 1.3
+"""Beside running answers prompts get so many times the time that the answers' own steps take, each of them: an answer
+then has a token in 2.3 of its usual steps. With several prompts it waits for each: full batches serve everybody."""
+# A short piece of a prompt costs nearly as much as one of this length: weights and earlier keys are read for both.
+_PIECE_S = 0.1
+# Tokens must last so many times as long as the piece should take, in case it takes longer.
+_RESERVE = 1.25
+# Where steps take longer than foreseen no tokens can be made ahead: after so many times a piece's time it has its turn.
+_PATIENCE = 4
 # A single row that is left over costs as much as two.
 _ROWS = 2
 # What is left of a chunk, and not worth a run of its own.
@@ -57,23 +63,69 @@ class Pace:
         if tokens == 1:
             return self._batch_s.get(1)
         known = self._check_s.get(tokens)
-        if known is None and self._more_token_s is not None and self._batch_s:
-            return self._first_token_s() + (tokens - 1) * self._more_token_s
-        return known
+        return self.read_s(tokens) if known is None and self._batch_s else known
 
-    def chunk_tokens(self, rows: int, prompts: int = 1) -> int:
-        """Tokens of `prompts` to read beside `rows` running answers, so that these do not falter."""
-        if not rows:
-            return CHUNK_TOKENS
-        step_s = self._batch_s.get(rows)
-        if step_s is None or not self._more_token_s:
-            return _UNKNOWN_CHUNK_TOKENS * max(1, prompts)
-        more = int((READ_STEPS * prompts * step_s - self._first_token_s()) / self._more_token_s)
-        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, (1 + more) // _ROWS * _ROWS))
+    def step_s(self, rows: int) -> float | None:
+        """Seconds in which `rows` answers go on by one token each; None if that is not known."""
+        return self._batch_s.get(rows)
+
+    def read_s(self, tokens: int) -> float | None:
+        """Seconds of reading so many tokens of a prompt in one run; None if that is not known."""
+        return None if self._more_token_s is None else self._first_token_s() + (tokens - 1) * self._more_token_s
+
+    def tokens_in(self, seconds: float) -> int:
+        """Tokens of a prompt that can be read in so much time, within what one run may have."""
+        more = (seconds - self._first_token_s()) / self._more_token_s if self._more_token_s else 0.0
+        return max(LEAST_CHUNK_TOKENS, min(CHUNK_TOKENS, int(1 + more) // _ROWS * _ROWS))
 
     def _first_token_s(self) -> float:
         """What a run takes however few tokens it has: about as much as a step of the fewest answers that is known."""
         return self._batch_s[min(self._batch_s)] if self._batch_s else 0.0
+
+
+class Turns:
+    """When prompts are read beside running answers, and how much at once.
+
+    Many short pieces would take several times as long as few longer ones. While a longer one is read, the tokens of the
+    steps before have to last: they are given out evenly (`flow.py`), and a piece has its turn once enough are made.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._waited_steps = 0
+
+    def spread(self, rows: int, prompts: int) -> tuple[float, float]:
+        """Seconds between an answer's tokens while so many prompts are read, and the most that one is held back."""
+        step_s = self._pace.step_s(rows)
+        if not prompts or step_s is None:
+            return 0.0, 0.0
+        gap_s = (1 + READ_STEPS * prompts) * step_s
+        return gap_s, gap_s + _RESERVE * self._piece_s(step_s, prompts)
+
+    def tokens(self, rows: int, readings: Sequence[Reading], ahead_s: float) -> int:
+        """Prompt tokens to be read after a step of `rows` answers; 0 where it is not their turn.
+
+        ahead_s: for how long the tokens of every answer last.
+        """
+        step_s = self._pace.step_s(rows)
+        if not rows:
+            return CHUNK_TOKENS
+        if step_s is None or self._pace.read_s(1) is None:
+            return _UNKNOWN_CHUNK_TOKENS
+        prompts = len(readings)
+        piece_s = self._piece_s(step_s, prompts)
+        tokens = min(sum(reading.unread for reading in readings), self._pace.tokens_in(piece_s))
+        pause_s = step_s + _RESERVE * (self._pace.read_s(tokens) or 0.0)
+        self._waited_steps += 1
+        gap_s, _ = self.spread(rows, prompts)
+        if ahead_s + gap_s < pause_s and self._waited_steps * step_s < _PATIENCE * piece_s:
+            return 0
+        self._waited_steps = 0
+        return tokens
+
+    def _piece_s(self, step_s: float, prompts: int) -> float:
+        """Seconds of a piece that is worth waiting for."""
+        return max(_PIECE_S, READ_STEPS * prompts * step_s)
 
 
 def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:
