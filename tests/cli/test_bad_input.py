@@ -144,9 +144,18 @@ def test_a_folder_that_is_not_there(command: str, tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("name", ["../x", "a b", "a/b", "x:latest", ".hidden", "CON"])
 def test_names_that_could_not_be_folders(name: str, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "rm", name]) == 2
-    assert main(["model", "run", name, "hello"]) == 2
+    assert main(["model", "info", name]) == 2
     assert main(["build", str(tiny), "--name", name]) == 2
     assert capsys.readouterr().err.count("error[name-invalid]") == 3
+
+
+@pytest.mark.parametrize("command", [["model", "run"], ["tune"]])
+def test_a_path_where_no_package_lies(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, str(tmp_path)]) == 4
+    assert "genai_config.json is missing" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "nowhere")]) == 4
+    assert "there is no such folder" in capsys.readouterr().err
+    assert main([*command, "a b"]) == 2
 
 
 def test_an_unknown_package_names_its_neighbours(

@@ -367,6 +367,22 @@ def model_run(
     repetition_penalty: Annotated[
         float | None, typer.Option("--repetition-penalty", show_default="the package's")
     ] = None,
+    min_p: Annotated[float | None, typer.Option("--min-p", show_default=False)] = None,
+    presence_penalty: Annotated[float | None, typer.Option("--presence-penalty", show_default=False)] = None,
+    frequency_penalty: Annotated[float | None, typer.Option("--frequency-penalty", show_default=False)] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", help="A text that ends the answer; may be given again.", show_default=False),
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option("--regex", help="A regular expression, likewise.", show_default=False)
+    ] = None,
+    grammar: Annotated[
+        Path | None, typer.Option("--grammar", help="A grammar in Lark's notation, likewise.", show_default=False)
+    ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds"),
@@ -390,9 +406,14 @@ def model_run(
                 temperature=temperature,
                 top_p=top_p,
                 top_k=top_k,
+                min_p=min_p,
                 repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
                 max_tokens=max_tokens,
                 seed=seed,
+                stop=tuple(stop or ()),
+                constraint=run.constraint(schema=schema, regex=regex, grammar=grammar),
             ),
         ),
         cache_dir=cache_dir,

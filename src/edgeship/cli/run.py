@@ -10,8 +10,8 @@ from edgeship import settings
 from edgeship.cli import chat
 from edgeship.cli.package import package_folder
 from edgeship.engine import load
-from edgeship.engine.api import Limits, Message, Sampling
-from edgeship.errors import UsageError
+from edgeship.engine.api import Constraint, Limits, Message, Sampling
+from edgeship.errors import ConstraintInvalid, UsageError
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,24 @@ def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, sta
         return chat.answer_once(engine, messages, request.sampling, as_json=as_json, stats=stats)
     finally:
         engine.close()
+
+
+def constraint(*, schema: Path | None, regex: str | None, grammar: Path | None) -> Constraint | None:
+    """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for a file that is no text."""
+    if sum(given is not None for given in (schema, regex, grammar)) > 1:
+        raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
+    if schema is not None:
+        return Constraint("json_schema", _text(schema))
+    if grammar is not None:
+        return Constraint("lark", _text(grammar))
+    return None if regex is None else Constraint("regex", regex)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
 
 
 def _piped() -> str:

@@ -1,0 +1,94 @@
+"""`model run` with a prompt: settings and constraints reach the engine, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeship.cli import main, run
+from edgeship.engine.api import Constraint, Sampling
+from edgeship.engine.scripted import ScriptedEngine
+from edgeship.errors import ConstraintInvalid, UsageError
+
+ANSWER = '{"ok": true} and more'
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder that looks like a package, run by a scripted engine."""
+    (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(run, "load", lambda *_, **__: ScriptedEngine({"hello": ANSWER}))
+    return str(tmp_path)
+
+
+def test_a_stop_text_ends_the_answer(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "run", package, "hello", "--stop", "never", "--stop", " and"]) == 0
+    assert capsys.readouterr().out == '{"ok": true}\n'
+
+
+def test_settings_out_of_range_are_refused(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "run", package, "hello", "--min-p", "1.5"]) == 2
+    assert "min_p is 1.5" in capsys.readouterr().err
+
+
+def test_every_setting_reaches_the_engine(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Sampling] = []
+
+    def answer_once(_: object, __: object, sampling: Sampling, **___: object) -> int:
+        seen.append(sampling)
+        return 0
+
+    monkeypatch.setattr("edgeship.cli.chat.answer_once", answer_once)
+    options = {
+        "temperature": 0.5,
+        "top-p": 0.9,
+        "top-k": 7,
+        "min-p": 0.1,
+        "repetition-penalty": 1.1,
+        "presence-penalty": 0.2,
+        "frequency-penalty": -0.3,
+        "max-tokens": 9,
+        "seed": 3,
+        "regex": "a+",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert main(["model", "run", package, "hello", *words]) == 0
+    wanted = {name.replace("-", "_"): value for name, value in options.items() if name != "regex"}
+    assert seen == [Sampling(**wanted, constraint=Constraint("regex", "a+"))]  # type: ignore[arg-type]
+
+
+def test_constraints_are_read_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "constraint"
+    file.write_text('start: "ü"', encoding="utf-8")
+    assert run.constraint(schema=None, regex=None, grammar=file) == Constraint("lark", 'start: "ü"')
+    assert run.constraint(schema=file, regex=None, grammar=None) == Constraint("json_schema", 'start: "ü"')
+    assert run.constraint(schema=None, regex="", grammar=None) == Constraint("regex", "")
+    assert run.constraint(schema=None, regex=None, grammar=None) is None
+
+
+def test_one_constraint_at_most(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        run.constraint(schema=tmp_path, regex="a", grammar=None)
+
+
+def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConstraintInvalid, match="cannot be read"):
+        run.constraint(schema=tmp_path / "nowhere.json", regex=None, grammar=None)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConstraintInvalid, match="cannot be read"):
+        run.constraint(schema=None, regex=None, grammar=tmp_path / "bytes")
+
+
+@pytest.mark.slow
+def test_an_answer_is_held_to_a_schema(package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        json.dumps({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}), encoding="utf-8"
+    )
+    assert main(["model", "run", package, "hello", "--schema", str(schema)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True}
+    schema.write_text('{"type": 3}', encoding="utf-8")
+    assert main(["model", "run", package, "hello", "--schema", str(schema)]) == 2
+    assert "json schema cannot be used" in capsys.readouterr().err
