@@ -116,7 +116,7 @@ def test_an_invariant_result_does_not_depend_on_its_company_nor_on_cuts(folder: 
         return logits.copy()
 
     whole = read()
-    for cuts in ((1,), (4, 9), (16,), (32,), tuple(range(1, 33))):
+    for cuts in ((1,), (4, 9), (16,), (30,), (32,), (3, 10, 21), tuple(range(1, 33)), tuple(range(3, 33, 3))):
         assert np.array_equal(read(*cuts), whole), cuts
     [found] = decoder.step([Piece(0, tokens[33:], 33, 1)], invariant=True)
     alone = found.copy()
@@ -126,6 +126,21 @@ def test_an_invariant_result_does_not_depend_on_its_company_nor_on_cuts(folder: 
         decoder.step(others)
         pieces = [Piece(0, tokens[33:], 33, 1), *(Piece(slot, [9], 7, 1) for slot in range(1, company + 1))]
         assert np.array_equal(decoder.step(pieces, invariant=True)[0], alone), company
+
+
+@pytest.mark.parametrize("level", [FLOAT32_ACTIVATIONS, INT8_ACTIVATIONS])
+def test_every_row_of_an_invariant_batch_is_what_it_is_in_any_other(folder: Path, level: int) -> None:
+    slots = 9
+    decoder = open_decoder(folder, slots=slots, accuracy_level=level)
+    prompts = [text(slot, 7) for slot in range(slots)]
+    for slot, prompt in enumerate(prompts):
+        decoder.step([Piece(slot, prompt, 0, 0)])
+    pieces = [Piece(slot, [9 + slot], 7, 1) for slot in range(slots)]
+    all_of_them = [logits.copy() for logits in decoder.step(pieces, invariant=True)]
+    for count in range(1, slots):
+        found = decoder.step(pieces[:count], invariant=True)
+        for slot, logits in enumerate(found):
+            assert np.array_equal(logits, all_of_them[slot]), (count, slot)
 
 
 def test_rows_that_move_take_their_tokens_with_them(folder: Path) -> None:

@@ -21,8 +21,8 @@ from edgeship.errors import EngineFailed, NotBatchable
 
 _LOG_NOTHING_BELOW_FATAL = 4
 _CAUSE_CHARACTERS = 300
-# Kernels multiply four rows at a time, and a single one that is left by a kernel of its own, whose result differs.
-_ROWS = 4
+# Kernels multiply two rows or more at a time, and a single one that is left over by one whose result differs.
+_ROWS = 2
 
 
 def kv_token_bytes(config: EngineConfig) -> int:
