@@ -11,6 +11,7 @@ itl       the longest pause of one running answer (and of four) while a prompt o
 grammar   the example's answers held to their JSON schema, tokens a second against free ones
 lookup    guesses from the text so far: answers of the 0.5 B shape three quarters of which stand in the prompt (a
           checkpoint whose next token is known makes that so), and the example's answers, which copy a few words
+same      answers that are the same, token for token, beside seven others as alone, with int8 and float32 activations
 memory    eight slots filled with 2,048 tokens each, beyond what was there before, against the arithmetic
 soak      many short requests on the example: growth of resident memory, objects, file handles, slots
 
@@ -167,6 +168,11 @@ def lookup(rounds: int) -> Figures:
     return _medians(runs) | {"target": {"copying_ratio": 1.5}}
 
 
+def same(_: int) -> Figures:
+    target = {"int8_seeded_same": 1.0, "float32_greedy_same": 1.0}
+    return _child("same", package()) | {"target": target}
+
+
 def memory(rounds: int) -> Figures:
     return _medians(_in_turns(rounds, {"edgeship": lambda: _child("memory", package())})) | {
         "target": {"edgeship_ratio": "0.9 to 1.1"}
@@ -217,6 +223,7 @@ def main() -> None:
         "itl": itl,
         "grammar": grammar,
         "lookup": lookup,
+        "same": same,
         "memory": memory,
         "soak": soak,
     }

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import random_checkpoint
 import streams
 
 from edgeship import engine as engines
+from edgeship import machine
 from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Usage
+from edgeship.engine.batched import open_batched
 from edgeship.engine.chat import ask
+from edgeship.engine.tune import EXACT, Setting, Trial, Tuning
 
 Figures = dict[str, Any]
 REPEATS = 3
@@ -178,6 +182,25 @@ def _text_to_copy(seed: int) -> list[int]:
     return [random_checkpoint.successor(1000 + seed, step) for step in range(COPIED_TOKENS)]
 
 
+def same(job: Figures) -> Figures:
+    """Share of answers that are, token for token, the same beside seven others as alone; by activations and seed."""
+    prompts = [_prompt(seed, length) for seed, length in enumerate((5, 63, 190, 17, 400, 33, 700, 96))]
+    settings = {
+        "int8_seeded": (None, replace(_greedy(48), temperature=1.0, seed=1)),
+        "int8_greedy": (None, _greedy(48)),
+        "float32_greedy": (EXACT, _greedy(48)),
+    }
+    found: Figures = {}
+    for name, (accuracy_level, sampling) in settings.items():
+        model = _load(job, slots=8, accuracy_level=accuracy_level)
+        alone = [ask(model, prompt, sampling).tokens for prompt in prompts]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda prompt: ask(model, prompt, sampling).tokens, prompts))  # noqa: B023
+        found[f"{name}_same"] = statistics.mean(one == other for one, other in zip(alone, together, strict=True))
+        model.close()
+    return found
+
+
 def memory(job: Figures) -> Figures:
     """Resident memory of eight full slots beyond what there was after one short answer, weights aside."""
     model = _load(job, slots=8)
@@ -222,13 +245,25 @@ def soak(job: Figures) -> Figures:
 # --- what the parts share --------------------------------------------------------------------------------------------
 
 
-def _load(job: Figures, *, slots: int, kv_bytes: int | None = None, speculation: bool | None = None) -> Any:
+def _load(
+    job: Figures,
+    *,
+    slots: int,
+    kv_bytes: int | None = None,
+    speculation: bool | None = None,
+    accuracy_level: int | None = None,
+) -> Any:
     """With no bytes given, exactly the slots' own: nothing is left for the prefix cache."""
     context = 2048
     limits = Limits(
         slots=slots, context_tokens=context, kv_bytes=kv_bytes or _slots_bytes(job["folder"], slots, context)
     )
-    return engines.load(Path(job["folder"]), engine="batched", limits=limits, speculation=speculation)
+    folder, tuning = Path(job["folder"]), None
+    if accuracy_level is not None:
+        setting = Setting(machine.usable_cores(), accuracy_level)
+        trial = Trial(setting, 1.0, 1.0)
+        tuning = Tuning(setting.threads, accuracy_level, slots, {}, {}, "now", {}, "", (trial,))
+    return open_batched(engines.Order(folder, None, limits, speculation, tuning))
 
 
 def _slots_bytes(folder: str, slots: int, context: int) -> int:
@@ -326,6 +361,7 @@ PARTS: dict[str, Callable[[Figures], Figures]] = {
         grammar,
         lookup,
         lookup_copying,
+        same,
         memory,
         soak,
     )
