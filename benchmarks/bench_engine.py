@@ -169,7 +169,7 @@ def lookup(rounds: int) -> Figures:
 
 
 def same(_: int) -> Figures:
-    target = {"int8_seeded_same": 1.0, "float32_greedy_same": 1.0}
+    target = {"int8_seeded_same": 1.0, "float32_seeded_same": 1.0, "float32_greedy_same": 1.0}
     return _child("same", package()) | {"target": target}
 
 

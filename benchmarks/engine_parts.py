@@ -188,6 +188,7 @@ def same(job: Figures) -> Figures:
     settings = {
         "int8_seeded": (None, replace(_greedy(48), temperature=1.0, seed=1)),
         "int8_greedy": (None, _greedy(48)),
+        "float32_seeded": (EXACT, replace(_greedy(48), seed=1)),
         "float32_greedy": (EXACT, _greedy(48)),
     }
     found: Figures = {}
