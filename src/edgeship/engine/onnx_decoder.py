@@ -57,7 +57,8 @@ class OnnxDecoder:
         self._kv = [_untouched(shape) for _ in self._names]
         self._rows: list[int | None] = [None] * slots  # slot -> row
         self._held = [0] * (slots + 1)  # tokens in each row
-        # One for all batches: logits of each would take more than the keys and values of many tokens.
+        # One for all batches: logits of each would take more than the keys and values of many tokens. Every row has a
+        # place of its own, since rows of one step may be several batches.
         self._logits = np.zeros((slots + 1, 1, self.vocab_size), np.float32)
         self._batches: dict[tuple[int, int], _Batch] = {}
         self._bindings: dict[int, Any] = {}
@@ -237,7 +238,7 @@ class _Batch:
         self.tokens = np.zeros((count, 1), np.int64)
         self.lengths = np.zeros(count, np.int32)
         self.total = np.zeros((), np.int32)
-        self.logits = decoder._logits[:count]
+        self.logits = decoder._logits[first : first + count]
         self._wanted = np.zeros(1, np.int64)
         self.binding = decoder._bind(first, count)
         arrays: dict[str, npt.NDArray[Any]] = {
