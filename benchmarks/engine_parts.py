@@ -118,17 +118,14 @@ def itl(job: Figures) -> Figures:
     """The longest pause of running answers while a long prompt is admitted. No guesses: they come in bursts."""
     model = _load(job, slots=8, speculation=False)
     _ask(model, _prompt(0, 300), 16)
-    figures: Figures = {"admission_alone_s": _ask(model, _prompt(50, streams.LONG_PROMPT_TOKENS), 1).ttft_s}
-    for rows in (1, 4):
 
-        def run(row: int, rows: int = rows) -> Iterator[object]:
-            yield from model.stream(_prompt(100 * rows + row, 64), _greedy(1900))
+    def answer(seed: int) -> Iterator[object]:
+        yield from model.stream(_prompt(seed, 64), _greedy(1900))
 
-        def admit(rows: int = rows) -> float:
-            return _ask(model, _prompt(100 * rows + 50, streams.LONG_PROMPT_TOKENS), 1).ttft_s
+    def admit(seed: int) -> float:
+        return _ask(model, _prompt(seed, streams.LONG_PROMPT_TOKENS), 1).ttft_s
 
-        figures |= streams.pauses(run, admit, rows)
-    return figures
+    return streams.admissions(answer, admit)
 
 
 def grammar(job: Figures) -> Figures:
@@ -220,8 +217,8 @@ def soak(job: Figures) -> Figures:
     The slope is the mean growth over tenths of the requests, with the standard error of that mean: single samples
     depend on each other, and a straight line through them would look surer than it is. blocks_left: objects of Python.
     """
-    model, requests = _load(job, slots=8), int(job["requests"])
-    process, part = psutil.Process(), max(1, int(job["requests"]) // _PARTS)
+    model, requests, process = _load(job, slots=8), int(job["requests"]), psutil.Process()
+    part = max(1, requests // _PARTS)
     handles = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
     sizes: list[int] = []
     blocks: list[int] = []

@@ -49,21 +49,16 @@ def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
 
 def itl(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     """The longest pause of running answers while a long prompt is admitted."""
-    figures: dict[str, float] = {}
     with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
         list(_complete(port, _prompt(0, 300), 16, cached=False))
-        figures["admission_alone_s"], _ = _ttft(port, _prompt(50, streams.LONG_PROMPT_TOKENS), 1, cached=False)
-        for rows in (1, 4):
 
-            def run(row: int, rows: int = rows) -> Iterator[object]:
-                return _complete(port, _prompt(100 * rows + row, 64), 1900, cached=False)
+        def answer(seed: int) -> Iterator[object]:
+            return _complete(port, _prompt(seed, 64), 1900, cached=False)
 
-            def admit(rows: int = rows) -> float:
-                prompt = _prompt(100 * rows + 50, streams.LONG_PROMPT_TOKENS)
-                return _ttft(port, prompt, 1, cached=False)[0]
+        def admit(seed: int) -> float:
+            return _ttft(port, _prompt(seed, streams.LONG_PROMPT_TOKENS), 1, cached=False)[0]
 
-            figures |= streams.pauses(run, admit, rows)
-    return figures
+        return streams.admissions(answer, admit)
 
 
 def _ttft(port: int, prompt: list[int], new: int, *, cached: bool = True) -> tuple[float, list[int]]:

@@ -41,16 +41,22 @@ def closed_loop(ask: Callable[[int], Iterator[object]], clients: int = CLIENTS, 
     return figures(seen, time.perf_counter() - started)
 
 
-def pauses(run: Callable[[int], Iterator[object]], admit: Callable[[], float], rows: int) -> dict[str, float]:
-    """The pauses of `rows` running answers while a prompt is admitted, in usual pauses: those just before and after.
+def admissions(answer: Callable[[int], Iterator[object]], admit: Callable[[int], float]) -> dict[str, float]:
+    """The pauses of one running answer, and of four, while a long prompt is admitted.
 
-    run(number): an answer that would go on for longer. admit(): admits the prompt and gives its TTFT in seconds.
+    answer(seed): one that would go on for longer. admit(seed): admits LONG_PROMPT_TOKENS and gives their TTFT, seconds.
     """
+    return {"admission_alone_s": admit(50)} | _pauses(answer, admit, 1) | _pauses(answer, admit, 4)
+
+
+def _pauses(answer: Callable[[int], Iterator[object]], admit: Callable[[int], float], rows: int) -> dict[str, float]:
+    """In usual pauses: those just before and after."""
+    seed = 100 * rows
     stop = threading.Event()
     times: list[list[float]] = [[] for _ in range(rows)]
 
     def follow(row: int) -> None:
-        for _ in run(row):
+        for _ in answer(seed + row):
             times[row].append(time.perf_counter())
             if stop.is_set():
                 return
@@ -67,7 +73,7 @@ def pauses(run: Callable[[int], Iterator[object]], admit: Callable[[], float], r
     all_run = time.perf_counter()
     wait_for(_TOKENS_AROUND)
     began = time.perf_counter()
-    admitted_s = admit()
+    admitted_s = admit(seed + 50)
     ended = time.perf_counter()
     wait_for(_TOKENS_AROUND)
     stop.set()

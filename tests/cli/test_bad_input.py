@@ -147,6 +147,10 @@ def test_names_that_could_not_be_folders(name: str, tiny: Path, capsys: pytest.C
     assert main(["model", "info", name]) == 2
     assert main(["build", str(tiny), "--name", name]) == 2
     assert capsys.readouterr().err.count("error[name-invalid]") == 3
+    # Where a package may also be a path, it is one that is not there.
+    code, exit_code = ("package-not-found", 4) if "/" in name else ("name-invalid", 2)
+    assert main(["model", "run", name, "hello"]) == exit_code
+    assert f"error[{code}]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["model", "run"], ["tune"]])

@@ -229,13 +229,15 @@ class ContinuousEngine:
         """Every running answer goes on by a token or more, and a share of what waits to be read is read."""
         answering = [work for work in self._running if not (work.finished or work.reading)]
         readings = [work for work in self._running if not work.finished and work.reading]
+        gap_s, most_s = self._turns.spread(len(answering), len(readings))
         for work in answering:
-            work.spread(*self._turns.spread(len(answering), len(readings)))
+            work.spread(gap_s, most_s)
         self._answer(answering)
-        if readings:
-            ahead_s = min((work.ahead_s() for work in answering if not work.finished), default=0.0)
-            tokens = self._turns.tokens(len(answering), readings, ahead_s)
-            for index, share in shares(readings, tokens, next(self._reads)) if tokens else ():
+        if not readings:
+            return
+        ahead_s = min((work.ahead_s() for work in answering if not work.finished), default=0.0)
+        if tokens := self._turns.tokens(len(answering), readings, ahead_s):
+            for index, share in shares(readings, tokens, next(self._reads)):
                 self._run(readings[index], readings[index].piece(share))
 
     def _answer(self, works: Sequence[Work]) -> None:

@@ -107,18 +107,19 @@ class Turns:
 
         ahead_s: for how long the tokens of every answer last.
         """
-        step_s = self._pace.step_s(rows)
         if not rows:
             return CHUNK_TOKENS
-        if step_s is None or self._pace.read_s(1) is None:
+        step_s = self._pace.step_s(rows)
+        if step_s is None:
             return _UNKNOWN_CHUNK_TOKENS
-        prompts = len(readings)
-        piece_s = self._piece_s(step_s, prompts)
+        piece_s = self._piece_s(step_s, len(readings))
         tokens = min(sum(reading.unread for reading in readings), self._pace.tokens_in(piece_s))
-        pause_s = step_s + _RESERVE * (self._pace.read_s(tokens) or 0.0)
+        read_s = self._pace.read_s(tokens)
+        if read_s is None:
+            return _UNKNOWN_CHUNK_TOKENS
         self._waited_steps += 1
-        gap_s, _ = self.spread(rows, prompts)
-        if ahead_s + gap_s < pause_s and self._waited_steps * step_s < _PATIENCE * piece_s:
+        gap_s, _ = self.spread(rows, len(readings))
+        if ahead_s + gap_s < step_s + _RESERVE * read_s and self._waited_steps * step_s < _PATIENCE * piece_s:
             return 0
         self._waited_steps = 0
         return tokens
