@@ -24,9 +24,9 @@ from edgeship.errors import (
     TemplateMissing,
     UsageError,
 )
+from edgeship.inference_model import read_parts
 from edgeship.manifest import Package, digest_file, read, verify
 from edgeship.package import (
-    read_prompt_parts,
     stamp,
     tune_genai_config,
     tune_tokenizer_config,
@@ -128,7 +128,7 @@ def test_prompt_parts_are_derived(build: Build, checkpoint: Checkpoint, tmp_path
     stated = load(made.folder / "inference_model.json")
     assert stated["Name"] == "m-int4:2"
     assert stated["PromptTemplate"]["prompt"] == "<|im_start|>user\n{Content}<|im_end|>\n<|im_start|>assistant\n"
-    assert read_prompt_parts(made.folder) == derive_parts(CHATML, {})
+    assert read_parts(made.folder) == derive_parts(CHATML, {})
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
@@ -137,7 +137,7 @@ def test_prompt_parts_are_read_back_as_derived(
 ) -> None:
     changed = replace(checkpoint, chat_template=family.template, special_tokens=family.tokens)
     made = write(build, changed, tmp_path / "out")
-    assert read_prompt_parts(made.folder) == derive_parts(family.template, family.tokens)
+    assert read_parts(made.folder) == derive_parts(family.template, family.tokens)
 
 
 def test_a_package_is_replaced_and_an_empty_folder_filled(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_stamp_needs_a_valid_name(tmp_path: Path) -> None:
 def test_a_damaged_inference_model_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "inference_model.json").write_text(content, encoding="utf-8")
     with pytest.raises(PackageDamaged, match=r"inference_model\.json"):
-        read_prompt_parts(tmp_path)
+        read_parts(tmp_path)
 
 
 # --- genai_config.json and tokenizer_config.json -----------------------------------------------------

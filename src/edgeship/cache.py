@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import machine
+from edgeship import inference_model, machine
 from edgeship import manifest as manifests
 from edgeship.errors import DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package
@@ -31,7 +31,7 @@ FOREIGN = "no manifest: made by another tool"
 _ELSEWHERE = "choose another cache with `edgeship cache cd PATH`."
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})", re.ASCII)
 # What an install writes anew: two packages that differ in nothing else have the same content.
-_STAMPED = frozenset({"inference_model.json", "README.md"})
+_STAMPED = frozenset({inference_model.FILE_NAME, "README.md"})
 
 Finish = Callable[[Path, int], Package]
 """Writes into the copied folder what depends on the version it gets, the manifest last."""

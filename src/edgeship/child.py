@@ -18,14 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from edgeship import telemetry
 from edgeship.errors import EdgeshipError, all_errors
 from edgeship.progress import Progress, silent
 
 _KEPT_LINES = 40
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
@@ -119,7 +118,7 @@ def run(
 
 def environment_with(ours: Mapping[str, str]) -> dict[str, str]:
     """What a child finds in its environment."""
-    return {**os.environ, **_ENVIRONMENT, **ours}
+    return {**os.environ, **telemetry.OFF, **_ENVIRONMENT, **ours}
 
 
 def _converse(stream: IO[bytes], progress: Progress) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeship import telemetry
 from edgeship.machine import GIB, Machine, free_disk_bytes, this_machine
 from edgeship.settings import Settings
 
@@ -307,6 +308,7 @@ def check_writable(folder: Path) -> Check:
 def check_providers() -> Check:
     """The execution providers that the installed onnxruntime offers."""
     name = "execution providers"
+    telemetry.switch_off()
     try:
         import onnxruntime
 

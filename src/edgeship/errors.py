@@ -120,6 +120,12 @@ class ConstraintInvalid(UsageError):
     code = "constraint-invalid"
 
 
+class NotSupported(UsageError):
+    """A request for something that this engine cannot do, and would do without a word otherwise."""
+
+    code = "not-supported"
+
+
 # --- 4: not there ---------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +147,12 @@ class PackageNotFound(NotFound):
     code = "package-not-found"
 
 
+class RegistrationNotFound(NotFound):
+    """No such model in Foundry Local's local catalog."""
+
+    code = "registration-not-found"
+
+
 # --- 5: a tool failed -----------------------------------------------------------------------------------------------
 
 
@@ -160,6 +172,12 @@ class EngineFailed(ToolFailed):
     """An engine could not load or run a package."""
 
     code = "engine-failed"
+
+
+class FoundryFailed(EngineFailed):
+    """Foundry Local could not be opened, or refused or failed at what it was asked for."""
+
+    code = "foundry-failed"
 
 
 class NotBatchable(EngineFailed):

@@ -9,12 +9,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeship import inference_model, model_card
 from edgeship import manifest as manifests
-from edgeship import model_card
 from edgeship.errors import BuilderFailed, PackageDamaged, TemplateMissing, UsageError
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package, digest_file
 from edgeship.storage import bring, disk_errors
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from edgeship.build import Build
     from edgeship.checkpoint import Checkpoint
 
-GENAI_CONFIG, INFERENCE_MODEL, CARD = "genai_config.json", "inference_model.json", "README.md"
+GENAI_CONFIG, CARD = "genai_config.json", "README.md"
 TUTORIAL_SEARCH = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "top_k": 50}
 GREEDY_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
 MAX_LENGTH = 2048
@@ -72,7 +71,7 @@ def write_package(
                 temporary / GENAI_CONFIG,
                 tune_genai_config(_read_json(build.folder / GENAI_CONFIG), checkpoint, cores),
             )
-            _write_json(temporary / INFERENCE_MODEL, inference_model(name, version, parts))
+            _write_json(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
             manifest = Manifest(
                 name=name,
                 version=version,
@@ -126,35 +125,9 @@ def stamp(
     )
     if name is not None:
         manifest = manifest.model_copy(update={"name": manifests.check_name(name)})
-    parts = read_prompt_parts(folder)
-    _write_json(folder / INFERENCE_MODEL, inference_model(manifest.name, version, parts))
+    parts = inference_model.read_parts(folder)
+    _write_json(folder / inference_model.FILE_NAME, inference_model.document(manifest.name, version, parts))
     return _finish(folder, manifest, parts)
-
-
-def inference_model(name: str, version: int, parts: PromptParts) -> dict[str, Any]:
-    """What inference_model.json holds: Foundry Local 2 reads Name, Foundry Local 1 PromptTemplate as well.
-
-    "opening" is ours: what stands before the first turn where the system has none. Others ignore it.
-    """
-    texts = {key: text for key, text in asdict(parts).items() if text is not None and (text or key != "opening")}
-    return {
-        "Name": f"{name}:{version}",
-        "Description": f"{name}, made by Edgeship for onnxruntime-genai and Foundry Local on CPUs",
-        "PromptTemplate": texts,
-    }
-
-
-def read_prompt_parts(folder: Path) -> PromptParts:
-    """The prompt parts as a package's inference_model.json states them. Raises PackageDamaged."""
-    path = folder / INFERENCE_MODEL
-    try:
-        texts = _read_json(path)["PromptTemplate"]
-        required = {key: str(texts[key]) for key in ("user", "assistant", "prompt")}
-        return PromptParts(system=texts.get("system"), opening=texts.get("opening", ""), **required)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PackageDamaged(
-            "inference_model.json has no PromptTemplate with user, assistant and prompt", where=str(path)
-        ) from error
 
 
 def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: int) -> dict[str, Any]:
@@ -256,7 +229,7 @@ def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDige
 
 def _finish(folder: Path, manifest: Manifest, parts: PromptParts) -> Package:
     """Writes the card and, last, the manifest; digests of files that were listed already are kept."""
-    rewritten = {INFERENCE_MODEL, CARD}
+    rewritten = {inference_model.FILE_NAME, CARD}
     known = {name: digest for name, digest in manifest.files.items() if name not in rewritten}
     known |= _digests(
         folder, (path.name for path in folder.iterdir() if path.name not in {*known, CARD, MANIFEST_NAME})

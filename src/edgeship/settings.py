@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeship.errors import NotWritable, UsageError
 
-CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes")
+CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes", "foundry_app", "foundry_cache_dir")
+FOUNDRY_APP = "edgeship"
+_APP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -20,6 +23,9 @@ class Settings:
     home: holds `builds` (finished build steps), `reports`, and by default the cache.
     threads: cores an engine may use; None means all that the machine grants.
     memory_bytes: pretend the machine has no more memory than this; None means what it has.
+    foundry_app: the application whose Foundry Local catalog is meant.
+    foundry_cache_dir: Foundry Local's own model cache, which holds that catalog; the one that the application has
+    where it says nothing else.
     """
 
     home: Path
@@ -27,6 +33,8 @@ class Settings:
     config_file: Path
     threads: int | None = None
     memory_bytes: int | None = None
+    foundry_app: str = FOUNDRY_APP
+    foundry_cache_dir: Path = field(default_factory=lambda: _foundry_cache_dir(FOUNDRY_APP))
 
     @property
     def builds_dir(self) -> Path:
@@ -39,7 +47,14 @@ class Settings:
         return self.home / "reports"
 
 
-def resolve(*, cache_dir: Path | None = None, threads: int | None = None, memory: str | None = None) -> Settings:
+def resolve(
+    *,
+    cache_dir: Path | None = None,
+    threads: int | None = None,
+    memory: str | None = None,
+    foundry_app: str | None = None,
+    foundry_cache_dir: Path | None = None,
+) -> Settings:
     """The settings in force; arguments are the command line's flags, None where not given.
 
     Raises UsageError where a value cannot be read, naming its source.
@@ -56,17 +71,35 @@ def resolve(*, cache_dir: Path | None = None, threads: int | None = None, memory
     cache = cache_dir or os.environ.get("EDGESHIP_CACHE_DIR") or config.get("cache_dir") or home / "models"
     threads_text = threads if threads is not None else _pick("threads", config)
     memory_text = memory if memory is not None else _pick("memory_bytes", config)
+    app = _app_name(str(foundry_app or _pick("foundry_app", config) or FOUNDRY_APP))
+    foundry_cache = foundry_cache_dir or _pick("foundry_cache_dir", config) or _foundry_cache_dir(app)
     return Settings(
         home=home.absolute(),
         cache_dir=Path(str(cache)).expanduser().absolute(),
         config_file=config_file.absolute(),
         threads=_positive_int(threads_text, "threads"),
         memory_bytes=parse_bytes(str(memory_text)) if memory_text is not None else None,
+        foundry_app=app,
+        foundry_cache_dir=Path(str(foundry_cache)).expanduser().absolute(),
     )
 
 
 def _pick(key: str, config: dict[str, object]) -> object | None:
     return os.environ.get(f"EDGESHIP_{key.upper()}") or config.get(key)
+
+
+def _foundry_cache_dir(app: str) -> Path:
+    """Where the SDK has an application's models unless the application says otherwise."""
+    return Path.home() / f".{app}" / "cache" / "models"
+
+
+def _app_name(text: str) -> str:
+    if not _APP.fullmatch(text) or ".." in text:
+        raise UsageError(
+            f"{text!r} is no name of a Foundry Local application",
+            hint="Use letters, digits, '.', '_' and '-', as in the app_name that the application gives the SDK.",
+        )
+    return text
 
 
 def _positive_int(value: object, name: str) -> int | None:

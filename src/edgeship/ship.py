@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeship import build as builds
-from edgeship import cache, manifest, original, package, stand_in, templates
+from edgeship import cache, inference_model, manifest, original, package, stand_in, templates
 from edgeship import engine as engines
 from edgeship.build import Build, Plan
 from edgeship.build.predict import check_resources
@@ -252,14 +252,14 @@ def check_templates(
     from edgeship.engine.tokens import TextCodec
 
     codec, genai = TextCodec(packaged.folder), GenaiTokenizer(packaged.folder)
-    parts = package.read_prompt_parts(packaged.folder)
+    parts = inference_model.read_parts(packaged.folder)
     expected = zip(conversations, reference.conversation_tokens, strict=True)
     ids = {id(conversation.messages): tokens for conversation, tokens in expected}
     encoders: dict[str, templates.Encoder] = {
         reference.reader: lambda messages: ids[id(messages)],
         "edgeship": lambda messages: codec.chat(messages).tokens,
         "onnxruntime-genai": genai.chat,
-        "inference_model.json": lambda messages: genai.encode(templates.assemble(parts, messages)),
+        inference_model.FILE_NAME: lambda messages: genai.encode(templates.assemble(parts, messages)),
     }
     mismatches = templates.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
     templates.require_fidelity(mismatches)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeship import telemetry
 from edgeship.errors import BuilderFailed, EdgeshipError, PrecisionUnsupported
 from edgeship.progress import Progress, silent
 
@@ -65,6 +66,7 @@ def save(model: Any, folder: Path) -> None:
 
 def require_opens(folder: Path) -> None:
     """Opens model.onnx without preparing to run it. Raises what ONNX Runtime raises for a graph that it cannot run."""
+    telemetry.switch_off()
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -78,6 +80,7 @@ class Runner:
     """A decoder in ONNX Runtime that reads whole sequences, each from its beginning."""
 
     def __init__(self, folder: Path, threads: int) -> None:
+        telemetry.switch_off()
         import numpy as np
         import onnxruntime
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from pathlib import Path
 from typing import Any
 
+from edgeship import telemetry
 from edgeship.checkpoint.weight_files import pickle_names, refuse_pickle
 from edgeship.errors import CheckpointNotFound, DiskShort, EdgeshipError, HubFailed
 from edgeship.progress import Progress, silent
@@ -26,7 +26,7 @@ def fetch(
     Honours HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and the user's token. Calls `progress` from several threads.
     Raises CheckpointNotFound, HubFailed, PickleRefused, DiskShort.
     """
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    telemetry.switch_off()
     named = f"{repo_id}@{revision}" if revision else repo_id
     try:
         folder = _download(repo_id, revision, PATTERNS, progress)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeship import settings
 from edgeship.checkpoint import Checkpoint, inspection, open_checkpoint
 from edgeship.cli.output import note, print_json, print_pairs, print_table
 from edgeship.errors import EdgeshipError, ResourceError, UsageError
 from edgeship.storage import megabytes
+
+if TYPE_CHECKING:
+    from edgeship.doctor import Examination
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ def doctor(*, cache_dir: Path | None, memory: str | None, as_json: bool) -> int:
     from edgeship.doctor import examine
 
     current = settings.resolve(cache_dir=cache_dir, memory=memory)
-    examination = examine(current, untuned=untuned(current))
+    return report(examine(current, untuned=untuned(current)), as_json=as_json)
+
+
+def report(examination: Examination, *, as_json: bool) -> int:
+    """Prints findings; exit 7 where one would stop the work."""
     if as_json:
         checks = [
             {"name": check.name, "status": check.status, "detail": check.detail, "hint": check.hint}

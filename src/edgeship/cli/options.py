@@ -143,3 +143,26 @@ OptionalReference = Annotated[
 PackageArgument = Annotated[
     str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
 ]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[:VERSION]",
+        help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local.",
+    ),
+]
+FoundryApp = Annotated[
+    str | None,
+    typer.Option(
+        "--app", help="The application whose models are meant: its app_name for the SDK.", show_default="edgeship"
+    ),
+]
+FoundryCacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--foundry-cache-dir",
+        help="Foundry Local's own model cache, where the application sets model_cache_dir.",
+        show_default="~/.APP/cache/models",
+    ),
+]
+Registration = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A model registered in Foundry Local.")]
+ForeignName = Annotated[str | None, typer.Option("--name", help="Another name than the package's.", show_default=False)]

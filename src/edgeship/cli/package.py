@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship import cache
+from edgeship.engine import AUTO
 from edgeship.errors import PackageNotFound
+from edgeship.settings import Settings
+
+FOUNDRY = "foundry:"
+"""What stands before the name of a model of Foundry Local."""
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A package's folder, and the engine that is to run it."""
+
+    folder: Path
+    engine: str = AUTO
+
+
+def runnable(name: str, current: Settings) -> Runnable:
+    """What a name means: a package, or with "foundry:" before it, what is registered in Foundry Local, run there.
+
+    Raises NameInvalid, PackageNotFound; for Foundry Local RegistrationNotFound, FoundryFailed, DependencyMissing.
+    """
+    model = name.removeprefix(FOUNDRY)
+    # A package may be called "foundry", and "foundry:1" is its first version.
+    if model == name or re.fullmatch(r"v?[0-9]+", model):
+        return Runnable(package_folder(name, current.cache_dir))
+    from edgeship.foundry.registry import App, find
+
+    folder = find(App(current.foundry_app, current.foundry_cache_dir), model).folder
+    assert folder, "what has no folder is not found"
+    return Runnable(folder, "foundry")
 
 
 def package_folder(name: str, cache_dir: Path) -> Path:

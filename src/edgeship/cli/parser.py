@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeship.cli.foundry_parser import foundry_app
 from edgeship.cli.options import (
     CANDIDATES,
     Adapter,
@@ -32,6 +33,7 @@ from edgeship.cli.options import (
     Reference,
     ReferenceName,
     Revision,
+    RunArgument,
     Threads,
 )
 from edgeship.version import __version__
@@ -48,6 +50,7 @@ cache_app = typer.Typer(no_args_is_help=True, help="The folder where packages li
 model_app = typer.Typer(no_args_is_help=True, help="List, describe and run packages.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(model_app, name="model")
+app.add_typer(foundry_app, name="foundry")
 
 
 def _text(choice: StrEnum | None) -> str | None:
@@ -358,7 +361,7 @@ def model_info(name: Reference, cache_dir: CacheDir = None, as_json: Json = Fals
 
 @model_app.command("run")
 def model_run(
-    name: PackageArgument,
+    name: RunArgument,
     prompt: Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")] = None,
     system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", show_default="the package's")] = None,

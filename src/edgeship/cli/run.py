@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeship import settings
 from edgeship.cli import chat
-from edgeship.cli.package import package_folder
+from edgeship.cli.package import runnable
 from edgeship.engine import load
 from edgeship.engine.api import Constraint, Limits, Message, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
@@ -24,16 +24,27 @@ class RunRequest:
     sampling: Sampling = field(default_factory=Sampling)
 
 
-def run(request: RunRequest, *, cache_dir: Path | None, threads: int | None, stats: bool, as_json: bool) -> int:
+def run(
+    request: RunRequest,
+    *,
+    cache_dir: Path | None,
+    threads: int | None,
+    stats: bool,
+    as_json: bool,
+    foundry_app: str | None = None,
+    foundry_cache_dir: Path | None = None,
+) -> int:
     """Answers the prompt, or what is piped in, once; chats where neither is given."""
-    current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    folder = package_folder(request.name, current.cache_dir)
+    current = settings.resolve(
+        cache_dir=cache_dir, threads=threads, foundry_app=foundry_app, foundry_cache_dir=foundry_cache_dir
+    )
+    found = runnable(request.name, current)
     prompt = request.prompt
     if prompt is None and not sys.stdin.isatty():
         prompt = _piped()
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    engine = load(folder, threads=current.threads, limits=Limits(slots=1), home=current.home)
+    engine = load(found.folder, engine=found.engine, threads=current.threads, limits=Limits(slots=1), home=current.home)
     if engine.note:
         print(f"note: {engine.note}", file=sys.stderr)
     try:

@@ -38,13 +38,24 @@ def _genai(order: Order) -> Engine:
     return open_genai(order)
 
 
+def _foundry(order: Order) -> Engine:
+    from edgeship.engine.foundry import FoundryEngine
+
+    return FoundryEngine(order.folder, threads=order.threads, limits=order.limits)
+
+
 def _scripted(order: Order) -> Engine:
     from edgeship.engine.scripted import ScriptedEngine
 
     return ScriptedEngine.read(order.folder, order.limits, order.speculation)
 
 
-ENGINES: dict[str, Callable[[Order], Engine]] = {"batched": _batched, "genai": _genai, "scripted": _scripted}
+ENGINES: dict[str, Callable[[Order], Engine]] = {
+    "batched": _batched,
+    "genai": _genai,
+    "foundry": _foundry,
+    "scripted": _scripted,
+}
 AUTO = "auto"
 
 

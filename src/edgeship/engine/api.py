@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgeship.errors import PromptInvalid
@@ -25,9 +25,13 @@ FinishReason = Literal["stop", "length", "cancelled", "deadline"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, as token ids."""
+    """What the model reads, as token ids.
+
+    messages: the conversation that the tokens were made of; engines that render conversations themselves need it.
+    """
 
     tokens: tuple[int, ...]
+    messages: tuple[Message, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Sampling:
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, with `defaults` where a field is None."""
-        unset = {field.name for field in fields(self) if getattr(self, field.name) is None}
+        unset = {known.name for known in fields(self) if getattr(self, known.name) is None}
         return replace(self, **{name: getattr(defaults, name) for name in unset})
 
 
@@ -98,6 +102,7 @@ class Token:
     text: what this step adds to the answer; may be empty while a character is incomplete.
     finish: set on the last step only. Only an answer that was cut (cancelled, deadline) or complete before its first
     token ends with a step without id; a token that ends the answer has its id and is counted, but leaves no text.
+    Engines that are told texts and no ids (Foundry Local) have none on any step.
     usage: what the answer cost; on the last step only.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     """
@@ -194,14 +199,14 @@ class Engine(Protocol):
         """The answer, token by token, begun at once; closing the iterator, or dropping it, frees what it holds.
 
         cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
-        Raises PromptInvalid, ConstraintInvalid and EngineBusy at once, and EngineFailed at any step.
+        Raises PromptInvalid, ConstraintInvalid, NotSupported and EngineBusy at once, and EngineFailed at any step.
         """
         ...
 
     def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
         """Logits after each token of a text from number `first` on: float32 [len(tokens) - first, vocab_size].
 
-        Row i predicts token first + i + 1. Raises PromptInvalid, EngineFailed.
+        Row i predicts token first + i + 1. Raises PromptInvalid, NotSupported, EngineFailed.
         """
         ...
 

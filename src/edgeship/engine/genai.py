@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship import telemetry
 from edgeship.engine.api import Message
 from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoder import Floats, Piece
@@ -164,6 +165,7 @@ def _cause(error: Exception) -> str:
 
 
 def _library() -> Any:
+    telemetry.switch_off()
     try:
         import onnxruntime_genai
     except ImportError as error:

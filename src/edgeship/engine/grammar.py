@@ -21,7 +21,7 @@ from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 _KEPT = 32
 # How JSON is laid out: (after an item, after a key). What an answer begins with settles it, so that all the rest of the
 # layout is forced. Models were taught one of them, and a layout that they do not know makes them worse.
-_ON_ONE_LINE = ((", ", ": "), (",", ":"))
+JSON_LAYOUTS = ((", ", ": "), (",", ":"))
 # For what begins otherwise: between any two parts nothing, a blank, or a line break with an indent. A model that likes
 # blanks too much could otherwise go on with them to the end.
 _INDENTED = r" |\r?\n[ \t]{0,40}"
@@ -210,7 +210,7 @@ def _layouts() -> list[dict[str, Any]]:
     # Without this, a model that writes \u00fc for ü is led to another character after the backslash.
     options: dict[str, Any] = {"json_allow_general_unicode_escapes": True}
     one_line = [
-        {"whitespace_flexible": False, "item_separator": item, "key_separator": key} for item, key in _ON_ONE_LINE
+        {"whitespace_flexible": False, "item_separator": item, "key_separator": key} for item, key in JSON_LAYOUTS
     ]
     return [*(options | layout for layout in one_line), options | {"whitespace_pattern": _INDENTED}]
 

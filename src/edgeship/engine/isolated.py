@@ -82,7 +82,8 @@ class IsolatedEngine:
 
     def chat(self, messages: Sequence[Message]) -> Prompt:
         """See Engine.chat."""
-        return Prompt(tuple(self._ask("chat", messages=[dict(message) for message in messages])["tokens"]))
+        found = self._ask("chat", messages=[dict(message) for message in messages])
+        return Prompt(tuple(found["tokens"]), tuple(messages))
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
@@ -98,7 +99,13 @@ class IsolatedEngine:
         """See Engine.stream."""
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
-        call = self._running().call("stream", tokens=prompt.tokens, sampling=asdict(sampling), deadline_s=deadline_s)
+        call = self._running().call(
+            "stream",
+            tokens=prompt.tokens,
+            messages=[dict(message) for message in prompt.messages] if prompt.messages else None,
+            sampling=asdict(sampling),
+            deadline_s=deadline_s,
+        )
         # The child answers once the request is accepted: what it raises at once is raised here at once.
         try:
             call.take()

@@ -57,7 +57,9 @@ class _Server:
             np.save(message["path"], self._engine.score(message["tokens"], message["first"]))
             self._send({"id": number})
         else:
-            prompt, sampling = Prompt(tuple(message["tokens"])), read_sampling(message["sampling"])
+            messages = message["messages"]
+            prompt = Prompt(tuple(message["tokens"]), tuple(messages) if messages else None)
+            sampling = read_sampling(message["sampling"])
             steps = self._engine.stream(prompt, sampling, cancel, message["deadline_s"])
             self._send({"id": number})
             for token in steps:

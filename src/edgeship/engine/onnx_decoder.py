@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeship import telemetry
 from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoder import Floats, Piece
 from edgeship.engine.step_graph import LENGTHS, TOTAL, WANTED, derive
@@ -283,6 +284,7 @@ def _value(array: npt.NDArray[Any]) -> Any:
 
 
 def _open(path: Path, model: bytes, threads: int) -> Any:
+    telemetry.switch_off()
     import onnxruntime
 
     if hasattr(onnxruntime, "disable_telemetry_events"):

@@ -156,7 +156,7 @@ class ByteCodec:
         if not messages:
             raise PromptInvalid("the conversation has no message")
         turns = [f"{message['role']}\n{message['content']}" for message in messages] + ["assistant\n"]
-        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in turns)))
+        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in turns)), tuple(messages))
 
     def encode(self, text: str) -> Prompt:
         """The bytes of a text."""

@@ -16,21 +16,24 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextCodec:
-    """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged."""
+    """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged.
+
+    template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
-        self._template = _read_template(folder, config)
-        self._special_tokens = _special_tokens(config)
+        self.template = _read_template(folder, config)
+        self.special_tokens = _special_tokens(config)
 
     def chat(self, messages: Sequence[Message]) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
 
         Raises TemplateMissing, TemplateInvalid, and PromptInvalid for no message or text that is not Unicode.
         """
-        if self._template is None:
+        if self.template is None:
             raise TemplateMissing(
                 "this package has no chat template",
                 where=str(self._folder),
@@ -38,13 +41,16 @@ class TextCodec:
             )
         if not messages:
             raise PromptInvalid("the conversation has no message")
-        text = templates.render(self._template, messages, special_tokens=self._special_tokens)
-        # The template wrote the special tokens itself: the tokenizer must not add a second BOS.
-        return self._encode(text, add_special_tokens=False)
+        text = templates.render(self.template, messages, special_tokens=self.special_tokens)
+        return Prompt(self.read_rendered(text), tuple(messages))
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
-        return self._encode(text, add_special_tokens=True)
+        return Prompt(self._encode(text, add_special_tokens=True))
+
+    def read_rendered(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text in which a template has written the special tokens itself."""
+        return self._encode(text, add_special_tokens=False)
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text of tokens; special tokens leave none unless `special` asks for theirs."""
@@ -54,9 +60,9 @@ class TextCodec:
         """A new stream of text."""
         return TokenText(self)
 
-    def _encode(self, text: str, *, add_special_tokens: bool) -> Prompt:
+    def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library
-        return Prompt(tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids))
+        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
 
 class TokenText:

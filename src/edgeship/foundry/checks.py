@@ -1,0 +1,137 @@
+"""What Foundry Local does not check when a model is registered, and only notices, if at all, when it is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship import inference_model, templates
+from edgeship import manifest as manifests
+from edgeship.engine.config import CONFIG_NAME, EngineConfig, read_config
+from edgeship.engine.tokens import TextCodec
+from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
+from edgeship.manifest import MANIFEST_NAME, Manifest, Package
+from edgeship.templates import Conversation, PromptParts
+
+PROVIDER_WORDS = (
+    "cuda-gpu",
+    "openvino-npu",
+    "openvino-gpu",
+    "qnn-npu",
+    "trtrtx-gpu",
+    "vitis-npu",
+    "generic-gpu",
+)
+"""Words anywhere in a name that make Foundry Local demand, or take, another execution provider than the CPU."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A package that Foundry Local can run, under the name and version that it is to have there.
+
+    manifest: None for a folder of another tool. parts: its prompt parts, which the older versions read.
+    conversations: what readers of its template are compared by.
+    """
+
+    folder: Path
+    name: str
+    version: int
+    config: EngineConfig
+    parts: PromptParts
+    manifest: Manifest | None
+    conversations: tuple[Conversation, ...]
+
+    @property
+    def id(self) -> str:
+        """name:version, as Foundry Local names it."""
+        return f"{self.name}:{self.version}"
+
+
+def check(folder: Path, *, name: str | None = None) -> Candidate:
+    """The package in `folder`, ready for Foundry Local. name: another than its own.
+
+    Raises NameInvalid, PackageDamaged, EngineFailed, TemplateMissing, TemplateInvalid, TemplateMismatch, NotSupported.
+    """
+    manifest = _manifest(folder)
+    name = check_name(name or (manifest.name if manifest else folder.resolve().name))
+    config = read_config(folder)
+    if config.provider != "cpu":
+        raise NotSupported(
+            f"the package asks for the execution provider {config.provider!r}, and only the CPU's are registered",
+            where=str(folder / CONFIG_NAME),
+        )
+    _require_model(config)
+    codec = TextCodec(folder)
+    template = codec.template
+    if template is None:
+        raise TemplateMissing(
+            "there is no chat template: Foundry Local would load the model and fail at the first request",
+            where=str(folder),
+            hint="Build the package again with `--chat-template FILE`.",
+        )
+    conversations = templates.conversations_for(template, codec.special_tokens)
+    parts = _parts(folder, template, codec, conversations)
+    return Candidate(folder, name, manifest.version if manifest else 1, config, parts, manifest, conversations)
+
+
+def check_name(name: str) -> str:
+    """The name, if Foundry Local takes it and runs its model on the CPU. Raises NameInvalid."""
+    manifests.check_name(name)
+    if not _NAME.fullmatch(name):
+        raise NameInvalid(
+            f"Foundry Local takes no model called {name!r}",
+            hint="Use letters, digits, '.', '_' and '-', starting with a letter or digit. Give one with --name.",
+        )
+    for word in PROVIDER_WORDS:
+        if word in name:
+            raise NameInvalid(
+                f"{name!r} has {word!r} in it, by which Foundry Local would run it on another provider than the CPU",
+                hint="Give another name with --name.",
+            )
+    return name
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    """The manifest, its files compared with it byte for byte; None where there is none."""
+    if not (folder / MANIFEST_NAME).is_file():
+        return None
+    package = Package(folder, manifests.read(folder).manifest)
+    faults = manifests.verify(package)
+    if faults:
+        raise PackageDamaged(
+            "; ".join(faults), where=str(folder), hint="Install the package again; nothing was registered."
+        )
+    return package.manifest
+
+
+def _require_model(config: EngineConfig) -> None:
+    name = str(config.decoder.get("filename") or "model.onnx")
+    path = config.folder / name
+    if not path.is_file() or not path.stat().st_size:
+        raise PackageDamaged(
+            f"{name}, which {CONFIG_NAME} names, is {'empty' if path.is_file() else 'missing'}",
+            where=str(config.folder),
+            hint="Install the package again; nothing was registered.",
+        )
+
+
+def _parts(folder: Path, template: str, codec: TextCodec, conversations: Sequence[Conversation]) -> PromptParts:
+    """The prompt parts that the folder states, else those of its template; the same tokens as the template gives."""
+    stated = (folder / inference_model.FILE_NAME).is_file()
+    parts = inference_model.read_parts(folder) if stated else templates.derive_parts(template, codec.special_tokens)
+
+    def assembled(messages: Any) -> tuple[int, ...]:
+        return codec.read_rendered(templates.assemble(parts, messages))
+
+    templates.require_fidelity(
+        templates.check_fidelity(
+            {"the chat template": lambda messages: codec.chat(messages).tokens, inference_model.FILE_NAME: assembled},
+            conversations,
+            lambda tokens: codec.decode(tokens, special=True),
+        )
+    )
+    return parts

@@ -1,0 +1,112 @@
+"""Whether Foundry Local works here, and what is wrong with what is registered in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeship.doctor import Check, Examination, Versions, check_disk, installed_version
+from edgeship.engine.foundry_sdk import VERSION, Registration
+from edgeship.errors import EdgeshipError
+from edgeship.foundry import command, layout
+from edgeship.foundry.checks import PROVIDER_WORDS
+from edgeship.foundry.registry import App, fault, registrations
+
+SDK, RUNTIME = "foundry-local-sdk", "onnxruntime"
+_RUNTIME_VERSION = "1.31.0"
+_FIX = "pip install 'edgeship[foundry]'"
+
+
+def examine(
+    app: App,
+    *,
+    cores: int,
+    versions: Versions = installed_version,
+    listed: Callable[[App], list[Registration]] = registrations,
+) -> Examination:
+    """Looks at the SDK, the application's catalog and each model in it. cores: that this machine has for a model."""
+    installed = check_versions(versions)
+    checks = [installed, *check_disk({"Foundry Local": app.cache_dir})]
+    if installed.status != "failed":
+        try:
+            found = listed(app)
+        except EdgeshipError as error:
+            checks.append(Check("catalog", "failed", error.what, error.hint))
+        else:
+            where = f"{len(found)} model{'' if len(found) == 1 else 's'} for {app.name} in {app.cache_dir}"
+            checks += [Check("catalog", "ok", where), *(check_model(each, cores) for each in found)]
+            checks += check_orphans(app.cache_dir, found)
+    path = command.where()
+    checks.append(Check("foundry command", "ok", path or "not installed (optional; Foundry Local 2 needs none)"))
+    checks.append(Check("telemetry", "ok", "off: the SDK runs as in continuous integration, so that it sends nothing"))
+    return Examination(tuple(checks))
+
+
+def check_versions(versions: Versions) -> Check:
+    """Whether the SDK is there, and the one runtime that it works with."""
+    sdk, runtime = versions(SDK), versions(RUNTIME)
+    if sdk is None:
+        return Check("SDK", "failed", f"{SDK} is not installed", _FIX)
+    detail = f"{SDK} {sdk}, {RUNTIME} {runtime or 'not installed'}"
+    if runtime != _RUNTIME_VERSION:
+        return Check("SDK", "failed", f"{detail}; it works with {_RUNTIME_VERSION} alone", _FIX)
+    if sdk != VERSION:
+        return Check("SDK", "warning", f"{detail}; Edgeship is tested with {VERSION}", _FIX)
+    return Check("SDK", "ok", detail)
+
+
+def check_model(model: Registration, cores: int) -> Check:
+    """A registered model: its folder, its name, its template, its threads."""
+    again = f"Register the package again: edgeship foundry register {model.id}"
+    gone = fault(model)
+    if gone:
+        hint = f"Register it again, or take it out: edgeship foundry unregister {model.id}"
+        return Check(model.id, "failed", gone, hint)
+    assert model.folder
+    words = [word for word in PROVIDER_WORDS if word in model.name]
+    if words:
+        return Check(
+            model.id,
+            "warning",
+            f"{words[0]!r} in its name makes Foundry Local run it on another provider than the CPU",
+            "Register it under another name (--name), and take this one out.",
+        )
+    if not _has_template(model.folder):
+        return Check(model.id, "failed", "it has no chat template, so every request fails", again)
+    threads = _threads(model.folder)
+    if threads != cores:
+        stated = f"it runs with {threads} threads" if threads else "its threads are left to onnxruntime"
+        return Check(model.id, "warning", f"{stated}, and {cores} cores are there for it", again)
+    return Check(model.id, "ok", str(model.folder))
+
+
+def check_orphans(cache_dir: Path, found: Sequence[Registration]) -> list[Check]:
+    """Folders that were laid out and are in no catalog: a registration was cut short, or taken out by another tool."""
+    known = {each.folder.resolve() for each in found if each.folder is not None}
+    laid = sorted((cache_dir / layout.PUBLISHER).glob("*/v*"))
+    return [
+        Check("not registered", "warning", str(folder), "Delete it, or register its package again.")
+        for folder in laid
+        if folder.resolve() not in known
+    ]
+
+
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    return bool(_read(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _threads(folder: Path) -> int | None:
+    decoder = (_read(folder / "genai_config.json").get("model") or {}).get("decoder") or {}
+    return (decoder.get("session_options") or {}).get("intra_op_num_threads")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,139 @@
+"""A package as a folder of a Foundry Local cache: <publisher>/<name>-<version>/v<version>/.
+
+The models themselves are hard links where the file system allows, so nothing is copied and the package may go; what is
+written differently here is written anew, so the package stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship import inference_model
+from edgeship.engine.config import CONFIG_NAME
+from edgeship.engine.tokens import read_json
+from edgeship.foundry.checks import Candidate
+from edgeship.storage import disk_errors
+
+PUBLISHER = "edgeship"
+_ELSEWHERE = "choose another folder."
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A folder that was laid out, and how many bytes of it share the package's disk space or take their own."""
+
+    folder: Path
+    linked_bytes: int
+    copied_bytes: int
+
+
+def place(root: Path, name: str, version: int, publisher: str = PUBLISHER) -> Path:
+    """Where a model belongs in a cache folder."""
+    return root / publisher / f"{name}-{version}" / f"v{version}"
+
+
+@contextmanager
+def laid_out(
+    candidate: Candidate,
+    target: Path,
+    tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> Iterator[Laid]:
+    """The folder under a temporary name, for checks; it gets its place where they raise nothing, and is gone otherwise.
+
+    tune: changes genai_config.json. What was at `target` is replaced. Raises NotWritable, DiskShort.
+    """
+    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    with disk_errors(target, _ELSEWHERE):
+        try:
+            temporary.mkdir(parents=True)
+            yield _bring(candidate, temporary, tune)
+            _put_in_place(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            remove_empty(target.parent)
+            raise
+
+
+def tuned(config: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """A genai_config.json for Foundry Local on a machine that has `threads` cores for it.
+
+    Foundry Local samples where a request says nothing, also where the package answers greedily. One candidate to choose
+    from (top_k 1) makes that greedy again; a request that sets top_k is sampled as it says.
+    """
+    model, search = dict(config["model"]), dict(config.get("search") or {})
+    decoder = dict(model.get("decoder") or {})
+    session = dict(decoder.get("session_options") or {})
+    decoder["session_options"] = session | {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+    if not search.get("do_sample"):
+        search["top_k"] = 1
+    return {**config, "model": model | {"decoder": decoder}, "search": search}
+
+
+def remove(folder: Path) -> None:
+    """Deletes a folder that was laid out, and its parents where nothing else is in them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    remove_empty(folder.parent)
+
+
+def remove_empty(folder: Path) -> None:
+    """Deletes the folders of a name and of a publisher where they are empty."""
+    for parent in (folder, folder.parent):
+        try:
+            parent.rmdir()
+        except OSError:
+            return
+
+
+def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> Laid:
+    linked = copied = 0
+    for source in sorted(path for path in candidate.folder.iterdir() if path.is_file()):
+        if source.name in (CONFIG_NAME, inference_model.FILE_NAME) or source.name.startswith("."):
+            continue
+        # Small files are copied: what is edited here must not change there.
+        if ".onnx" in source.name and _link(source, target / source.name):
+            linked += source.stat().st_size
+        else:
+            shutil.copyfile(source, target / source.name)
+            copied += source.stat().st_size
+    config = read_json(candidate.folder / CONFIG_NAME)
+    _write(target / CONFIG_NAME, tune(config) if tune else config)
+    _write(
+        target / inference_model.FILE_NAME,
+        inference_model.document(candidate.name, candidate.version, candidate.parts),
+    )
+    return Laid(target, linked, copied)
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without
+        return False
+    return True
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    """One rename; what is in the way steps aside first and comes back if that fails."""
+    if not target.exists():
+        temporary.replace(target)
+        return
+    aside = temporary.with_name(temporary.name + "-old")
+    target.replace(aside)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        aside.replace(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

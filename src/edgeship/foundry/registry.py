@@ -1,0 +1,234 @@
+"""Foundry Local's catalog of local models: what is in it, putting a package in, taking it out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgeship import manifest as manifests
+from edgeship.engine.api import Message, Sampling, Usage
+from edgeship.engine.chat import ask
+from edgeship.engine.foundry_sdk import Local, Registration
+from edgeship.engine.isolated import IsolatedEngine
+from edgeship.engine.tokens import read_json
+from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
+from edgeship.foundry import layout
+from edgeship.foundry.checks import Candidate
+from edgeship.progress import Progress, silent
+from edgeship.storage import locked, require_writable
+
+DEFAULT_ANSWER_TOKENS = 2048
+"""What Foundry Local reserves for an answer where a request does not say."""
+QUESTION = "Hello"
+"""What a model is asked to prove that it answers."""
+_PROOF_TOKENS = 8
+_LOCK_WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class App:
+    """An application that uses Foundry Local: its name, and its model cache, which holds its catalog."""
+
+    name: str
+    cache_dir: Path
+
+    def open(self) -> Local:
+        """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
+        require_writable(self.cache_dir, "name another with --foundry-cache-dir.")
+        return Local(self.cache_dir, app=self.name)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a model was loaded, asked and unloaded. answer: its first tokens."""
+
+    question: str
+    answer: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A package that is now a model of Foundry Local. new: False where the same was registered already."""
+
+    id: str
+    laid: layout.Laid
+    threads: int
+    new: bool
+    proof: Proof
+    notes: tuple[str, ...]
+
+
+def registrations(app: App) -> list[Registration]:
+    """Every model in the catalog. Raises as App.open does."""
+    with app.open() as local:
+        return local.registrations()
+
+
+def fault(registration: Registration) -> str | None:
+    """Why a model in the catalog cannot be run; None where nothing speaks against it."""
+    folder = registration.folder
+    if folder is None or not folder.is_dir():
+        return f"its folder is gone{f': {folder}' if folder else ''}"
+    if not (folder / "genai_config.json").is_file():
+        return "its folder holds no genai_config.json"
+    if not any(".onnx" in path.name for path in folder.iterdir()):
+        return "its folder holds no ONNX model"
+    return None
+
+
+def find(app: App, ref: str) -> Registration:
+    """The model called name or name:version, the latest version by default.
+
+    Raises RegistrationNotFound, NameInvalid, FoundryFailed where its folder is gone, and as App.open does.
+    """
+    with app.open() as local:
+        found = max(_select(app, local.registrations(), ref), key=lambda each: each.version)
+    problem = fault(found)
+    if problem:
+        raise FoundryFailed(
+            f"{found.id} cannot be run: {problem}",
+            where=str(app.cache_dir),
+            hint=f"Register it again, or take it out: edgeship foundry unregister {found.id}",
+        )
+    return found
+
+
+def register(candidate: Candidate, app: App, *, threads: int, progress: Progress = silent) -> Registered:
+    """Makes a checked package a model of Foundry Local: laid out for this machine, proven, and in the catalog.
+
+    Where anything fails, nothing is registered and what was there stays.
+    Raises EngineFailed where it does not answer, TemplateMismatch where Foundry Local reads another prompt, CacheBusy,
+    and as App.open does.
+    """
+    target = layout.place(app.cache_dir, candidate.name, candidate.version)
+    tune = partial(layout.tuned, threads=threads)
+    require_writable(app.cache_dir, "name another with --foundry-cache-dir.")
+    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
+    with locked(lock, _LOCK_WAIT_S, progress, what=f"Foundry Local's catalog of {app.name}"):
+        progress("laying out", None)
+        with layout.laid_out(candidate, target, tune) as laid:
+            progress("proving that it answers", None)
+            proof = prove(laid.folder, [each.messages for each in candidate.conversations])
+        progress("registering", None)
+        with app.open() as local:
+            before = {each.id: each for each in local.registrations()}.get(candidate.id)
+            local.register(target, candidate.id, *_facts(candidate, laid))
+            _require_registered(local, candidate, target)
+    return Registered(
+        id=candidate.id,
+        laid=layout.Laid(target, laid.linked_bytes, laid.copied_bytes),
+        threads=threads,
+        new=before is None,
+        proof=proof,
+        notes=_notes(candidate, before, target),
+    )
+
+
+def unregister(app: App, ref: str) -> list[Registration]:
+    """Takes one version, or all of a name, out of the catalog; what was.
+
+    Folders that `register` laid out are deleted, others stay. Raises RegistrationNotFound, NameInvalid, CacheBusy, and
+    as App.open does.
+    """
+    require_writable(app.cache_dir, "name another with --foundry-cache-dir.")
+    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
+    with locked(lock, _LOCK_WAIT_S, what=f"Foundry Local's catalog of {app.name}"), app.open() as local:
+        chosen = _select(app, local.registrations(), ref)
+        for each in chosen:
+            local.unregister(each.id)
+    for each in chosen:
+        if each.folder == layout.place(app.cache_dir, each.name, each.version):
+            layout.remove(each.folder)
+    return chosen
+
+
+def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proof:
+    """Loads a folder in Foundry Local, asks it and unloads it, in a process of its own.
+
+    conversations: whose prompts Foundry Local must render as the package's template does.
+    Raises EngineFailed, TemplateMismatch, FoundryFailed, DependencyMissing.
+    """
+    engine = IsolatedEngine(folder, engine="foundry")
+    try:
+        for messages in conversations:
+            engine.chat(messages)  # raises where Foundry Local makes other tokens of it
+        prompt = engine.chat([{"role": "user", "content": QUESTION}])
+        answer = ask(engine, prompt, Sampling(temperature=0.0, max_tokens=_PROOF_TOKENS))
+    finally:
+        engine.close()
+    if answer.usage.completion_tokens < 1:
+        raise EngineFailed(
+            f"Foundry Local loads the model, and it answers {QUESTION!r} with nothing",
+            where=str(folder),
+            hint="Run the package with Edgeship's own engine to see whether it answers: edgeship model run NAME",
+        )
+    return Proof(QUESTION, answer.text, answer.usage)
+
+
+def _select(app: App, known: list[Registration], ref: str) -> list[Registration]:
+    name, version = manifests.parse_ref(ref)
+    named = [each for each in known if each.name == name]
+    chosen = [each for each in named if version in (None, each.version)]
+    if chosen:
+        return chosen
+    if named:
+        hint = f"Registered: {', '.join(each.id for each in named)}."
+    else:
+        close = difflib.get_close_matches(name, sorted({each.name for each in known}))
+        hint = (f"Did you mean {' or '.join(close)}? " if close else "") + "`edgeship foundry ls` lists all."
+    raise RegistrationNotFound(
+        f"no model called {ref!r} is registered for the application {app.name!r}",
+        where=str(app.cache_dir),
+        hint=hint,
+    )
+
+
+def _facts(candidate: Candidate, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
+    """Metadata for the catalog: texts and numbers."""
+    texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
+    manifest = candidate.manifest
+    if manifest is not None:
+        texts |= {"edgeship_created": manifest.created, "edgeship_precision": str(manifest.recipe.get("precision", ""))}
+        if manifest.checkpoint.get("licence"):
+            texts["license"] = str(manifest.checkpoint["licence"])
+    size = laid.linked_bytes + laid.copied_bytes
+    return texts, {"filesize_mb": -(-size // 10**6), "context_length": candidate.config.context_tokens}
+
+
+def _require_registered(local: Local, candidate: Candidate, target: Path) -> None:
+    """That the catalog, read anew, has the model where it was put."""
+    found = {each.id: each for each in local.registrations()}.get(candidate.id)
+    if found is None or found.folder is None or not found.folder.samefile(target):
+        raise FoundryFailed(
+            f"Foundry Local took {candidate.id} and does not list it",
+            where=str(local.cache_dir),
+            hint="See `edgeship foundry doctor`.",
+        )
+
+
+def _notes(candidate: Candidate, before: Registration | None, target: Path) -> tuple[str, ...]:
+    notes = []
+    if before is not None and before.folder != target:
+        notes.append(f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
+    context = candidate.config.context_tokens
+    if context <= DEFAULT_ANSWER_TOKENS:
+        notes.append(
+            f"every request must set max_output_tokens: Foundry Local reserves {DEFAULT_ANSWER_TOKENS:,} tokens for an "
+            f"answer otherwise, and refuses it since this model's context holds {context:,} in all"
+        )
+    if not _samples(candidate.folder):
+        notes.append(
+            "the package answers greedily, and so it does here unless a request sets top_k: Foundry Local samples "
+            "whatever the package says"
+        )
+    return tuple(notes)
+
+
+def _samples(folder: Path) -> bool:
+    search: Mapping[str, Any] = read_json(folder / "genai_config.json").get("search") or {}
+    return bool(search.get("do_sample"))
