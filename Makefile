@@ -19,7 +19,7 @@ help: ## this list
 
 .venv/.dev: .venv/.build
 	@echo "adding what tests and checks need (once; PyTorch is the largest part)"
-	@$(INSTALL) '.[original,dev]'
+	@$(INSTALL) '.[original,foundry,dev]'
 	@touch $@
 
 setup: .venv/.build ## make .venv with all that running and building needs

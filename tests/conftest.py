@@ -17,8 +17,9 @@ from tests import checkpoints, families
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for each test, and no way out to a model hub."""
     home = tmp_path_factory.mktemp("home")
-    for key in ("EDGESHIP_CACHE_DIR", "EDGESHIP_THREADS", "EDGESHIP_MEMORY_BYTES"):
+    for key in ("EDGESHIP_CACHE_DIR", "EDGESHIP_THREADS", "EDGESHIP_MEMORY_BYTES", "EDGESHIP_FOUNDRY_APP"):
         monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("EDGESHIP_FOUNDRY_CACHE_DIR", str(home / "foundry"))
     monkeypatch.setenv("EDGESHIP_HOME", str(home))
     monkeypatch.setenv("EDGESHIP_CONFIG", str(home / "config.toml"))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
@@ -84,3 +85,18 @@ def int4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fp32_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FP32, and logits of every token."""
     return _build(tmp_path_factory.mktemp("fp32"), "fp32")
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example checkpoint as an INT4 package called triage."""
+    from edgeship import build as builds
+    from edgeship.checkpoint import open_checkpoint
+    from edgeship.package import write_package
+    from edgeship.recipe import Precision, Recipe
+
+    root = tmp_path_factory.mktemp("example")
+    checkpoint = open_checkpoint(str(Path(__file__).parent.parent / "examples" / "triage" / "checkpoint"))
+    settings = Settings(home=root, cache_dir=root / "models", config_file=root / "config.toml")
+    built = builds.build(checkpoint, Recipe(precision=Precision.INT4), settings)
+    return write_package(built, checkpoint, root / "package", name="triage", version=1, cores=2).folder

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "edgeship"
 LEAVES = {
     "child",
     "errors",
+    "inference_model",
     "json_file",
     "machine",
     "manifest",
@@ -25,10 +26,11 @@ LEAVES = {
     "recipe_file",
     "settings",
     "storage",
+    "telemetry",
     "templates",
     "version",
 }
-STAGES = ("checkpoint", "build", "package", "cache", "engine", "measure", "ship", "cli")
+STAGES = ("checkpoint", "build", "package", "cache", "engine", "foundry", "measure", "ship", "cli")
 # Modules beside the one that gives a room its name.
 ROOM_OF = {"__main__": "cli", "doctor": "checkpoint", "model_card": "package"} | dict.fromkeys(
     ("original", "reference", "stand_in"), "engine"
@@ -44,7 +46,7 @@ HEAVY = {
     "onnx_ir": {"build.graph", "build.onnx_model", "engine.step_graph"},
     "llguidance": {"engine.grammar"},
     "huggingface_hub": {"checkpoint.hub"},
-    "foundry_local_sdk": set[str](),
+    "foundry_local_sdk": {"engine.foundry_sdk"},
 }
 
 
@@ -92,7 +94,7 @@ def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
 
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
 def test_making_and_running_do_not_know_each_other(name: str, tree: ast.Module) -> None:
-    wings = ({"build", "package"}, {"engine", "measure"})
+    wings = ({"build", "package"}, {"engine", "foundry", "measure"})
     for one, other in (wings, wings[::-1]):
         if room(name) in one:
             met = [

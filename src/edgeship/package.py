@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from edgeship import inference_model, model_card
 from edgeship import manifest as manifests
 from edgeship.errors import BuilderFailed, PackageDamaged, TemplateMissing, UsageError
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package, digest_file
-from edgeship.storage import bring, disk_errors
+from edgeship.storage import bring, disk_errors, put_in_place, remove_leftovers, temporary_beside
 from edgeship.templates import PromptParts, derive_parts
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def write_package(
     parts = derive_parts(checkpoint.chat_template, checkpoint.special_tokens)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
     require_free(folder)
-    temporary = folder.with_name(f"{_temporary_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_beside(folder)
     with disk_errors(folder, _ELSEWHERE):
         try:
             temporary.mkdir(parents=True)
@@ -86,8 +85,8 @@ def write_package(
                 verdict=dict(verdict) if verdict is not None else None,
             )
             finished = _finish(temporary, manifest, parts)
-            _put_in_place(temporary, folder)
-            _remove_leftovers(folder)
+            put_in_place(temporary, folder)
+            remove_leftovers(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -175,35 +174,6 @@ def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str,
     known = _KNOWN_TOKENIZER.fullmatch(str(config.get("tokenizer_class")))
     tokenizer_class = config["tokenizer_class"] if known else "PreTrainedTokenizerFast"
     return {**config, "tokenizer_class": tokenizer_class, "chat_template": template}
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """One rename; a package that is in the way steps aside first and comes back if that fails."""
-    if not folder.exists():
-        temporary.replace(folder)
-        return
-    aside = temporary.with_name(temporary.name + "-old")
-    folder.replace(aside)
-    try:
-        temporary.replace(folder)
-    except BaseException:
-        aside.replace(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _temporary_prefix(folder: Path) -> str:
-    return f".{folder.name}.tmp-"
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Deletes what killed processes left beside the folder."""
-    import psutil
-
-    for left in folder.parent.glob(f"{glob.escape(_temporary_prefix(folder))}*"):
-        pid = left.name.removeprefix(_temporary_prefix(folder)).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:

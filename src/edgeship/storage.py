@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
+import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +75,40 @@ def locked(path: Path, wait_s: float, progress: Progress = silent, *, what: str 
         yield
     finally:
         lock.release()
+
+
+def temporary_beside(folder: Path) -> Path:
+    """Where to make a folder that is to be put in the place of `folder`: on the same disk, hidden, this process's."""
+    return folder.with_name(f"{_temporary_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """One rename; a folder that is in the way steps aside first and comes back if that fails."""
+    if not folder.exists():
+        temporary.replace(folder)
+        return
+    aside = temporary.with_name(temporary.name + "-old")
+    folder.replace(aside)
+    try:
+        temporary.replace(folder)
+    except BaseException:
+        aside.replace(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left beside the folder."""
+    import psutil
+
+    for left in folder.parent.glob(f"{glob.escape(_temporary_prefix(folder))}*"):
+        pid = left.name.removeprefix(_temporary_prefix(folder)).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _temporary_prefix(folder: Path) -> str:
+    return f".{folder.name}.tmp-"
 
 
 def bring(source: Path, target: Path, *, move: bool = False) -> FileDigest:

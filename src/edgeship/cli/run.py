@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from edgeship import settings
 from edgeship.cli import chat
 from edgeship.cli.package import runnable
-from edgeship.engine import load
+from edgeship.engine import load, response_format
 from edgeship.engine.api import Constraint, Limits, Message, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
 
@@ -62,10 +63,19 @@ def constraint(*, schema: Path | None, regex: str | None, grammar: Path | None) 
     if sum(given is not None for given in (schema, regex, grammar)) > 1:
         raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
     if schema is not None:
-        return Constraint("json_schema", _text(schema))
+        return _schema(_text(schema))
     if grammar is not None:
         return Constraint("lark", _text(grammar))
     return None if regex is None else Constraint("regex", regex)
+
+
+def _schema(text: str) -> Constraint | None:
+    """A JSON schema, also in the wrapper in which OpenAI's clients send it."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return Constraint("json_schema", text)  # the engine says what is wrong with it
+    return response_format.constraint(value) if response_format.is_wrapper(value) else Constraint("json_schema", text)
 
 
 def _text(path: Path) -> str:

@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeship.doctor import Check, Examination, Versions, check_disk, installed_version
-from edgeship.engine.foundry_sdk import VERSION, Registration
+from edgeship.doctor import FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
+from edgeship.engine.foundry_sdk import INDEX_NAME, VERSION, Local, Registration
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.checks import PROVIDER_WORDS
 from edgeship.foundry.registry import App, fault, registrations
 
-SDK, RUNTIME = "foundry-local-sdk", "onnxruntime"
-_RUNTIME_VERSION = "1.31.0"
+_RUNTIME, _RUNTIME_VERSION = "onnxruntime", "1.31.0"
 _FIX = "pip install 'edgeship[foundry]'"
 
 
-def examine(
-    app: App,
-    *,
-    cores: int,
-    versions: Versions = installed_version,
-    listed: Callable[[App], list[Registration]] = registrations,
-) -> Examination:
+def examine(app: App, *, cores: int, versions: Versions = installed_version) -> Examination:
     """Looks at the SDK, the application's catalog and each model in it. cores: that this machine has for a model."""
-    installed = check_versions(versions)
-    checks = [installed, *check_disk({"Foundry Local": app.cache_dir})]
-    if installed.status != "failed":
-        try:
-            found = listed(app)
-        except EdgeshipError as error:
-            checks.append(Check("catalog", "failed", error.what, error.hint))
-        else:
-            where = f"{len(found)} model{'' if len(found) == 1 else 's'} for {app.name} in {app.cache_dir}"
-            checks += [Check("catalog", "ok", where), *(check_model(each, cores) for each in found)]
-            checks += check_orphans(app.cache_dir, found)
+    checks = [check_versions(versions), *check_disk({"Foundry Local": app.cache_dir})]
+    if checks[0].status != "failed":
+        checks += [check_opens(), *check_catalog(app, cores)]
     path = command.where()
     checks.append(Check("foundry command", "ok", path or "not installed (optional; Foundry Local 2 needs none)"))
     checks.append(Check("telemetry", "ok", "off: the SDK runs as in continuous integration, so that it sends nothing"))
     return Examination(tuple(checks))
 
 
+def check_opens() -> Check:
+    """Whether the library loads and starts, with a catalog of its own."""
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Local(Path(folder)):
+            return Check("library", "ok", "loads and starts")
+    except EdgeshipError as error:
+        return Check("library", "failed", error.what, error.hint)
+
+
+def check_catalog(app: App, cores: int) -> list[Check]:
+    """The application's catalog, and each model in it."""
+    try:
+        found = registrations(app)
+    except EdgeshipError as error:
+        index = app.cache_dir / INDEX_NAME
+        return [Check("catalog", "failed", error.what, f"Remove {index}, then register what was in it again.")]
+    count = f"{len(found)} model{'' if len(found) == 1 else 's'}"
+    models = [check_model(each, cores) for each in found]
+    where = Check("catalog", "ok", f"{count} for {app.name} in {app.cache_dir}")
+    return [where, *models, *check_orphans(app.cache_dir, found)]
+
+
 def check_versions(versions: Versions) -> Check:
     """Whether the SDK is there, and the one runtime that it works with."""
-    sdk, runtime = versions(SDK), versions(RUNTIME)
+    sdk, runtime = versions(FOUNDRY_SDK), versions(_RUNTIME)
     if sdk is None:
-        return Check("SDK", "failed", f"{SDK} is not installed", _FIX)
-    detail = f"{SDK} {sdk}, {RUNTIME} {runtime or 'not installed'}"
+        return Check("SDK", "failed", f"{FOUNDRY_SDK} is not installed", _FIX)
+    detail = f"{FOUNDRY_SDK} {sdk}, {_RUNTIME} {runtime or 'not installed'}"
     if runtime != _RUNTIME_VERSION:
         return Check("SDK", "failed", f"{detail}; it works with {_RUNTIME_VERSION} alone", _FIX)
     if sdk != VERSION:

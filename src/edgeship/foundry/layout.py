@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeship import inference_model
+from edgeship import manifest as manifests
 from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.tokens import read_json
 from edgeship.foundry.checks import Candidate
-from edgeship.storage import disk_errors
+from edgeship.manifest import MANIFEST_NAME, Manifest, digest_file
+from edgeship.storage import disk_errors, put_in_place, remove_leftovers, temporary_beside
 
 PUBLISHER = "edgeship"
 _ELSEWHERE = "choose another folder."
@@ -50,12 +51,13 @@ def laid_out(
 
     tune: changes genai_config.json. What was at `target` is replaced. Raises NotWritable, DiskShort.
     """
-    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = temporary_beside(target)
     with disk_errors(target, _ELSEWHERE):
         try:
             temporary.mkdir(parents=True)
             yield _bring(candidate, temporary, tune)
-            _put_in_place(temporary, target)
+            put_in_place(temporary, target)
+            remove_leftovers(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             remove_empty(target.parent)
@@ -95,7 +97,7 @@ def remove_empty(folder: Path) -> None:
 def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> Laid:
     linked = copied = 0
     for source in sorted(path for path in candidate.folder.iterdir() if path.is_file()):
-        if source.name in (CONFIG_NAME, inference_model.FILE_NAME) or source.name.startswith("."):
+        if source.name in (CONFIG_NAME, inference_model.FILE_NAME, MANIFEST_NAME) or source.name.startswith("."):
             continue
         # Small files are copied: what is edited here must not change there.
         if ".onnx" in source.name and _link(source, target / source.name):
@@ -109,7 +111,16 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]
         target / inference_model.FILE_NAME,
         inference_model.document(candidate.name, candidate.version, candidate.parts),
     )
+    if candidate.manifest is not None:
+        _write_manifest(target, candidate, candidate.manifest)
     return Laid(target, linked, copied)
+
+
+def _write_manifest(target: Path, candidate: Candidate, manifest: Manifest) -> None:
+    """The package's manifest, with the files that differ here: what is laid out can be verified like a package."""
+    changed = {name: digest_file(target / name) for name in (CONFIG_NAME, inference_model.FILE_NAME)}
+    known = {"name": candidate.name, "version": candidate.version, "files": manifest.files | changed}
+    manifests.write(target, manifest.model_copy(update=known))
 
 
 def _link(source: Path, target: Path) -> bool:
@@ -122,18 +133,3 @@ def _link(source: Path, target: Path) -> bool:
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    """One rename; what is in the way steps aside first and comes back if that fails."""
-    if not target.exists():
-        temporary.replace(target)
-        return
-    aside = temporary.with_name(temporary.name + "-old")
-    target.replace(aside)
-    try:
-        temporary.replace(target)
-    except BaseException:
-        aside.replace(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from edgeship import manifest as manifests
 from edgeship.engine.api import Message, Sampling, Usage
 from edgeship.engine.chat import ask
-from edgeship.engine.foundry_sdk import Local, Registration
+from edgeship.engine.foundry_sdk import INDEX_NAME, Local, Registration
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.tokens import read_json
 from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
@@ -25,8 +26,11 @@ DEFAULT_ANSWER_TOKENS = 2048
 """What Foundry Local reserves for an answer where a request does not say."""
 QUESTION = "Hello"
 """What a model is asked to prove that it answers."""
+CHAT_TASKS = ("chat-completion", "coding")
+"""Tasks of Foundry Local's catalog whose models answer conversations of text."""
 _PROOF_TOKENS = 8
 _LOCK_WAIT_S = 600.0
+_ELSEWHERE = "name another with --foundry-cache-dir."
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class App:
 
     def open(self) -> Local:
         """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
-        require_writable(self.cache_dir, "name another with --foundry-cache-dir.")
+        require_writable(self.cache_dir, _ELSEWHERE)
         return Local(self.cache_dir, app=self.name)
 
 
@@ -64,7 +68,9 @@ class Registered:
 
 
 def registrations(app: App) -> list[Registration]:
-    """Every model in the catalog. Raises as App.open does."""
+    """Every model in the catalog; nothing is made where there is none yet. Raises as App.open does."""
+    if not (app.cache_dir / INDEX_NAME).is_file():
+        return []
     with app.open() as local:
         return local.registrations()
 
@@ -78,6 +84,8 @@ def fault(registration: Registration) -> str | None:
         return "its folder holds no genai_config.json"
     if not any(".onnx" in path.name for path in folder.iterdir()):
         return "its folder holds no ONNX model"
+    if registration.task not in CHAT_TASKS:
+        return f"its task is {registration.task}, and no chat"
     return None
 
 
@@ -86,8 +94,7 @@ def find(app: App, ref: str) -> Registration:
 
     Raises RegistrationNotFound, NameInvalid, FoundryFailed where its folder is gone, and as App.open does.
     """
-    with app.open() as local:
-        found = max(_select(app, local.registrations(), ref), key=lambda each: each.version)
+    found = max(_select(app, registrations(app), ref), key=lambda each: each.version)
     problem = fault(found)
     if problem:
         raise FoundryFailed(
@@ -107,9 +114,7 @@ def register(candidate: Candidate, app: App, *, threads: int, progress: Progress
     """
     target = layout.place(app.cache_dir, candidate.name, candidate.version)
     tune = partial(layout.tuned, threads=threads)
-    require_writable(app.cache_dir, "name another with --foundry-cache-dir.")
-    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
-    with locked(lock, _LOCK_WAIT_S, progress, what=f"Foundry Local's catalog of {app.name}"):
+    with _owned(app, progress):
         progress("laying out", None)
         with layout.laid_out(candidate, target, tune) as laid:
             progress("proving that it answers", None)
@@ -135,9 +140,8 @@ def unregister(app: App, ref: str) -> list[Registration]:
     Folders that `register` laid out are deleted, others stay. Raises RegistrationNotFound, NameInvalid, CacheBusy, and
     as App.open does.
     """
-    require_writable(app.cache_dir, "name another with --foundry-cache-dir.")
-    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
-    with locked(lock, _LOCK_WAIT_S, what=f"Foundry Local's catalog of {app.name}"), app.open() as local:
+    _select(app, registrations(app), ref)  # before anything is made in the folder
+    with _owned(app, silent), app.open() as local:
         chosen = _select(app, local.registrations(), ref)
         for each in chosen:
             local.unregister(each.id)
@@ -170,6 +174,15 @@ def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proo
     return Proof(QUESTION, answer.text, answer.usage)
 
 
+@contextmanager
+def _owned(app: App, progress: Progress) -> Iterator[None]:
+    """Holds an application's catalog against other processes of ours."""
+    require_writable(app.cache_dir, _ELSEWHERE)
+    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
+    with locked(lock, _LOCK_WAIT_S, progress, what=f"Foundry Local's catalog of {app.name}"):
+        yield
+
+
 def _select(app: App, known: list[Registration], ref: str) -> list[Registration]:
     name, version = manifests.parse_ref(ref)
     named = [each for each in known if each.name == name]
@@ -191,11 +204,9 @@ def _select(app: App, known: list[Registration], ref: str) -> list[Registration]
 def _facts(candidate: Candidate, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
     """Metadata for the catalog: texts and numbers."""
     texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
-    manifest = candidate.manifest
-    if manifest is not None:
-        texts |= {"edgeship_created": manifest.created, "edgeship_precision": str(manifest.recipe.get("precision", ""))}
-        if manifest.checkpoint.get("licence"):
-            texts["license"] = str(manifest.checkpoint["licence"])
+    licence = candidate.manifest.checkpoint.get("licence") if candidate.manifest else None
+    if licence:
+        texts["license"] = str(licence)
     size = laid.linked_bytes + laid.copied_bytes
     return texts, {"filesize_mb": -(-size // 10**6), "context_length": candidate.config.context_tokens}
 

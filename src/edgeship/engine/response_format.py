@@ -1,0 +1,50 @@
+"""OpenAI's `response_format` as a constraint, in every form that clients send. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from edgeship.engine.api import Constraint
+from edgeship.errors import ConstraintInvalid
+
+_HINT = 'Send {"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}.'
+_TEXTS = {"lark_grammar": "lark", "regex": "regex"}
+
+
+def is_wrapper(value: Any) -> bool:
+    """Whether this is a response_format that holds a schema, and no schema itself."""
+    return isinstance(value, Mapping) and value.get("type") == "json_schema"
+
+
+def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
+    """What an answer is held to; None for plain text.
+
+    json_schema: in OpenAI's wrapper, or the schema alone or as text, as Foundry Local's clients send it.
+    lark_grammar, regex: a text under the same key. Raises ConstraintInvalid.
+    """
+    kind = response_format.get("type")
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Constraint("json_object")
+    if kind == "json_schema":
+        return Constraint("json_schema", _schema(response_format.get("json_schema")))
+    if kind in _TEXTS:
+        text = response_format.get(kind)
+        if not isinstance(text, str) or not text.strip():
+            raise ConstraintInvalid(f"response_format has the type {kind!r} and no text under {kind!r}", hint=_HINT)
+        return Constraint("lark" if kind == "lark_grammar" else "regex", text)
+    raise ConstraintInvalid(f"response_format has the type {kind!r}, which is not known", hint=_HINT)
+
+
+def _schema(given: Any) -> str:
+    if isinstance(given, str) and given.strip():
+        return given
+    if isinstance(given, Mapping) and given:
+        wrapped = given.get("schema")
+        # A schema alone may have a property called "schema", but no name beside it.
+        schema = wrapped if isinstance(wrapped, Mapping | bool) and "name" in given else given
+        return json.dumps(schema, ensure_ascii=False)
+    raise ConstraintInvalid("response_format has the type 'json_schema' and no schema", hint=_HINT)

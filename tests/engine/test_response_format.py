@@ -1,0 +1,61 @@
+"""OpenAI's response_format as a constraint."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from edgeship.engine.api import Constraint
+from edgeship.engine.response_format import constraint, is_wrapper
+from edgeship.errors import ConstraintInvalid
+
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+TEXT = json.dumps(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, Constraint("json_object")),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}, Constraint("json_schema", TEXT)),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}},
+            Constraint("json_schema", TEXT),
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": True}}, Constraint("json_schema", "true")),
+        ({"type": "json_schema", "json_schema": SCHEMA}, Constraint("json_schema", TEXT)),
+        ({"type": "json_schema", "json_schema": TEXT}, Constraint("json_schema", TEXT)),
+        ({"type": "lark_grammar", "lark_grammar": "start: A"}, Constraint("lark", "start: A")),
+        ({"type": "regex", "regex": "a+"}, Constraint("regex", "a+")),
+    ],
+)
+def test_forms(given: dict[str, Any], expected: Constraint | None) -> None:
+    assert constraint(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"type": "xml"}, "'xml', which is not known"),
+        ({"type": 3}, "3, which is not known"),
+        ({"type": "json_schema"}, "no schema"),
+        ({"type": "json_schema", "json_schema": {}}, "no schema"),
+        ({"type": "json_schema", "json_schema": " "}, "no schema"),
+        ({"type": "lark_grammar"}, "no text under 'lark_grammar'"),
+        ({"type": "regex", "regex": ["a"]}, "no text under 'regex'"),
+    ],
+)
+def test_forms_that_mean_nothing(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConstraintInvalid, match=named) as caught:
+        constraint(given)
+    assert caught.value.http_status == 400
+
+
+def test_a_schema_is_no_wrapper() -> None:
+    assert is_wrapper({"type": "json_schema", "json_schema": {}})
+    assert not is_wrapper(SCHEMA)
+    assert not is_wrapper(True)

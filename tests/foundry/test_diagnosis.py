@@ -1,0 +1,109 @@
+"""Each finding about Foundry Local, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeship.doctor import Versions
+from edgeship.engine.foundry_sdk import INDEX_NAME, Registration
+from edgeship.foundry import layout
+from edgeship.foundry.diagnosis import check_model, check_orphans, check_versions, examine
+from edgeship.foundry.registry import App, fault
+
+
+def versions(**known: str) -> Versions:
+    return lambda name: known.get(name.replace("-", "_"))
+
+
+def registration(folder: Path | None, name: str = "a", task: str = "chat-completion") -> Registration:
+    return Registration(name, 1, folder, 2048, 3, "edgeship", task)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a registered model needs."""
+    config = {"model": {"decoder": {"session_options": {"intra_op_num_threads": 2}}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "chat_template.jinja").write_text("x", encoding="utf-8")
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "said"),
+    [
+        ({}, "failed", "is not installed"),
+        ({"foundry_local_sdk": "2.2.1"}, "failed", "works with 1.31.0 alone"),
+        ({"foundry_local_sdk": "2.2.1", "onnxruntime": "1.32.0"}, "failed", "works with 1.31.0 alone"),
+        ({"foundry_local_sdk": "2.3.0", "onnxruntime": "1.31.0"}, "warning", "tested with 2.2.1"),
+        ({"foundry_local_sdk": "2.2.1", "onnxruntime": "1.31.0"}, "ok", "foundry-local-sdk 2.2.1"),
+    ],
+)
+def test_versions(known: dict[str, str], status: str, said: str) -> None:
+    found = check_versions(versions(**known))
+    assert found.status == status
+    assert said in found.detail
+    assert (found.hint is None) == (status == "ok")
+
+
+def test_without_the_sdk_nothing_else_is_asked_of_it(tmp_path: Path) -> None:
+    found = examine(App("a", tmp_path), cores=2, versions=versions())
+    assert not found.ok
+    assert [check.name for check in found.checks if check.status == "failed"] == ["SDK"]
+
+
+def test_a_model_as_it_should_be(folder: Path) -> None:
+    assert check_model(registration(folder), 2).status == "ok"
+
+
+def test_a_stale_registration_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    found = check_model(registration(gone), 2)
+    assert (found.name, found.status, found.detail) == ("a:1", "failed", f"its folder is gone: {gone}")
+    assert "edgeship foundry unregister a:1" in str(found.hint)
+    assert fault(registration(None)) == "its folder is gone"
+
+
+def test_models_that_cannot_answer(folder: Path) -> None:
+    assert fault(registration(folder, task="embeddings")) == "its task is embeddings, and no chat"
+    (folder / "chat_template.jinja").unlink()
+    assert "no chat template" in check_model(registration(folder), 2).detail
+    (folder / "model.onnx").unlink()
+    assert fault(registration(folder)) == "its folder holds no ONNX model"
+    (folder / "genai_config.json").unlink()
+    assert fault(registration(folder)) == "its folder holds no genai_config.json"
+
+
+def test_models_that_run_otherwise_than_one_thinks(folder: Path) -> None:
+    found = check_model(registration(folder, name="x-cuda-gpu"), 2)
+    assert (found.status, "'cuda-gpu'" in found.detail) == ("warning", True)
+    assert "it runs with 2 threads, and 8 cores are there" in check_model(registration(folder), 8).detail
+    (folder / "genai_config.json").write_text("{}", encoding="utf-8")
+    assert "left to onnxruntime" in check_model(registration(folder), 8).detail
+
+
+def test_what_was_laid_out_and_is_in_no_catalog(tmp_path: Path) -> None:
+    one, two = (layout.place(tmp_path, "a", version) for version in (1, 2))
+    for folder in (one, two):
+        folder.mkdir(parents=True)
+    assert [check.detail for check in check_orphans(tmp_path, [registration(one)])] == [str(two)]
+    assert check_orphans(tmp_path / "none", []) == []
+
+
+@pytest.mark.slow
+def test_a_catalog_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / INDEX_NAME).write_text("{ broken", encoding="utf-8")
+    found = {check.name: check for check in examine(App("a", tmp_path), cores=2).checks}
+    assert found["library"].status == "ok"
+    assert found["catalog"].status == "failed"
+    assert str(tmp_path / INDEX_NAME) in str(found["catalog"].hint)
+
+
+@pytest.mark.slow
+def test_a_machine_where_nothing_is_registered(tmp_path: Path) -> None:
+    found = examine(App("a", tmp_path / "none"), cores=2)
+    assert found.ok
+    assert not (tmp_path / "none").exists()
