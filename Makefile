@@ -6,10 +6,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build bench-engine clean
+.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build bench-engine bench-foundry clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.build: pyproject.toml constraints.txt
 	@echo "setting up .venv (once)"
@@ -50,6 +50,9 @@ bench-build: setup-dev ## the builder against llama.cpp, onnxruntime-genai and O
 
 bench-engine: setup-dev ## the engine against llama.cpp and onnxruntime-genai
 	@$(BIN)/python benchmarks/bench_engine.py $(ARGS)
+
+bench-foundry: setup-dev ## Foundry Local with our packages, beside the defaults and the other engines
+	@$(BIN)/python benchmarks/bench_foundry.py $(ARGS)
 
 clean: ## remove .venv and what benchmarks left
 	rm -rf .venv benchmarks/work

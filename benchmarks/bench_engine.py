@@ -24,27 +24,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import bench_ship
 import engine_parts
 import llama_server
 import peers
 import random_checkpoint
+import turns
 from peers import WORK
+from turns import CORES, Figures, in_turns, medians, rounded
 
-Figures = dict[str, Any]
 EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
 # glibc keeps freed memory for each thread and size; what fills up there would look like a leak.
 _PLAIN_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0", "MALLOC_ARENA_MAX": "1"}
 _T_95 = 2.26  # two-sided, for nine degrees of freedom
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -95,7 +93,7 @@ def _build(source: Path, folder: Path) -> Path:
 
 
 def single(rounds: int) -> Figures:
-    runs = _in_turns(
+    runs = in_turns(
         rounds,
         {
             "edgeship": lambda: _child("single", package()),
@@ -103,7 +101,7 @@ def single(rounds: int) -> Figures:
             "llama": lambda: llama_server.bench(peers.llama_cpp().binaries, gguf(), CORES),
         },
     )
-    figures = _medians(runs)
+    figures = medians(runs)
     for kind in ("prefill", "decode"):
         ours = figures[f"edgeship_{kind}_tokens_per_s"]
         figures[f"{kind}_vs_llama"] = ours / figures[f"llama_{kind}_tokens_per_s"]
@@ -113,7 +111,7 @@ def single(rounds: int) -> Figures:
 
 def eight(rounds: int) -> Figures:
     default = bench_ship.default_build(checkpoint(), "int4")
-    runs = _in_turns(
+    runs = in_turns(
         rounds,
         {
             "edgeship": lambda: _child("eight", package()),
@@ -121,7 +119,7 @@ def eight(rounds: int) -> Figures:
             "genai_default": lambda: _child("genai_eight", default),
         },
     )
-    figures = _medians(runs)
+    figures = medians(runs)
     speed = "tokens_per_s"
     figures["output_vs_llama"] = figures[f"edgeship_{speed}"] / figures[f"llama_{speed}"]
     figures["output_vs_genai_default"] = figures[f"edgeship_{speed}"] / figures[f"genai_default_{speed}"]
@@ -131,41 +129,41 @@ def eight(rounds: int) -> Figures:
 
 
 def prefix(rounds: int) -> Figures:
-    runs = _in_turns(
+    runs = in_turns(
         rounds,
         {
             "edgeship": lambda: _child("prefix", package()),
             "llama": lambda: llama_server.prefix(peers.llama_cpp().binaries, gguf(), CORES),
         },
     )
-    return _medians(runs) | {"target": {"edgeship_ratio": "at most 0.05"}}
+    return medians(runs) | {"target": {"edgeship_ratio": "at most 0.05"}}
 
 
 def itl(rounds: int) -> Figures:
-    runs = _in_turns(
+    runs = in_turns(
         rounds,
         {
             "edgeship": lambda: _child("itl", package()),
             "llama": lambda: llama_server.itl(peers.llama_cpp().binaries, gguf(), CORES),
         },
     )
-    return _medians(runs) | {"target": {"edgeship_worst_of_1": "at most 3", "edgeship_worst_of_4": "at most 3"}}
+    return medians(runs) | {"target": {"edgeship_worst_of_1": "at most 3", "edgeship_worst_of_4": "at most 3"}}
 
 
 def grammar(rounds: int) -> Figures:
-    runs = _in_turns(rounds, {"edgeship": lambda: _child("grammar", example(), cases=str(EXAMPLE / "eval.jsonl"))})
-    return _medians(runs) | {"target": {"edgeship_ratio": 1.0}}
+    runs = in_turns(rounds, {"edgeship": lambda: _child("grammar", example(), cases=str(EXAMPLE / "eval.jsonl"))})
+    return medians(runs) | {"target": {"edgeship_ratio": 1.0}}
 
 
 def lookup(rounds: int) -> Figures:
-    runs = _in_turns(
+    runs = in_turns(
         rounds,
         {
             "example": lambda: _child("lookup", example(), cases=str(EXAMPLE / "eval.jsonl")),
             "copying": lambda: _child("lookup_copying", succeeding()),
         },
     )
-    return _medians(runs) | {"target": {"copying_ratio": 1.5}}
+    return medians(runs) | {"target": {"copying_ratio": 1.5}}
 
 
 def same(_: int) -> Figures:
@@ -174,7 +172,7 @@ def same(_: int) -> Figures:
 
 
 def memory(rounds: int) -> Figures:
-    return _medians(_in_turns(rounds, {"edgeship": lambda: _child("memory", package())})) | {
+    return medians(in_turns(rounds, {"edgeship": lambda: _child("memory", package())})) | {
         "target": {"edgeship_ratio": "0.9 to 1.1"}
     }
 
@@ -184,34 +182,8 @@ def soak(requests: int) -> Figures:
     return found | {"target": {"slope_bytes_per_request": f"within {_T_95} standard errors of 0"}}
 
 
-# --- running ---------------------------------------------------------------------------------------------------------
-
-
 def _child(part: str, folder: Path, variables: Mapping[str, str] | None = None, **options: object) -> Figures:
-    """One part of engine_parts.py in a process of its own. variables: added to its environment."""
-    job = json.dumps({"folder": str(folder), **options})
-    words = [sys.executable, engine_parts.__file__, part, job]
-    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"} | dict(variables or {})
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    found: Figures = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
-def _in_turns(rounds: int, engines: dict[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
-    runs: dict[str, list[Figures]] = {name: [] for name in engines}
-    for number in range(rounds):
-        for name, run in engines.items():
-            runs[name].append(run())
-            print(f"round {number + 1} {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
-    return runs
-
-
-def _medians(runs: dict[str, list[Figures]]) -> Figures:
-    return {
-        f"{name}_{key}": statistics.median(figures[key] for figures in found)
-        for name, found in runs.items()
-        for key in found[0]
-    }
+    return turns.child(engine_parts.__file__, part, {"folder": str(folder), **options}, variables)
 
 
 def main() -> None:
@@ -237,14 +209,8 @@ def main() -> None:
     figures: Figures = {"cores": CORES, "rounds": arguments.rounds, "versions": peers.versions()}
     for name in wanted:
         figures[name] = sections[name](arguments.soak if name == "soak" else arguments.rounds)
-        print(f"{name}: {json.dumps(_rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
-    print(json.dumps(_rounded(figures)))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+        print(f"{name}: {json.dumps(rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
+    print(json.dumps(rounded(figures)))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def installed(example: Path, settings: Settings) -> Settings:
 @pytest.mark.slow
 def test_the_road_of_the_tutorial(capsys: pytest.CaptureFixture[str], installed: Settings) -> None:
     done = as_json(capsys, "foundry", "register", "triage", "--threads", "1")
-    assert (done["registered"], done["new"], done["threads"]) == ("triage:1", True, 1)
+    assert (done["registered"], done["new"]) == ("triage:1", True)
+    assert done["tuning"] == {"threads": 1, "context_tokens": 2048, "reserves": True}
     assert Path(done["folder"]).is_relative_to(installed.foundry_cache_dir)
     listed = as_json(capsys, "foundry", "ls")
     assert [(model["id"], model["fault"]) for model in listed["models"]] == [("triage:1", None)]
@@ -128,6 +129,8 @@ def test_exporting_leaves_the_folders_of_the_older_cache(
         (["foundry", "register", "triage", "--name", "triage-cuda-gpu"], 2, "name-invalid"),
         (["foundry", "register", "triage", "--name", "../triage"], 2, "name-invalid"),
         (["foundry", "register", "triage", "--app", "a/b"], 2, "usage"),
+        (["foundry", "register", "triage", "--context-tokens", "4096"], 2, "usage"),
+        (["foundry", "register", "triage", "--context-tokens", "5"], 2, "usage"),
         (["foundry", "export", "triage", "out", "--publisher", ".."], 2, "name-invalid"),
         (["tune", "foundry:triage"], 2, "not-supported"),
     ],

@@ -23,6 +23,8 @@ from edgeship.foundry.registry import App
 
 pytestmark = pytest.mark.slow
 
+TWO = layout.Tuning(threads=2, context_tokens=2048)
+
 # What a user's application does, in a process of its own: nothing of ours is in it.
 APPLICATION = """
 import json, os, sys
@@ -90,7 +92,7 @@ def copied(example: Path, folder: Path, version: int = 1) -> Path:
 
 def test_an_application_finds_loads_asks_and_unloads_it(app: App, candidate: Candidate) -> None:
     before = {path.name: path.read_bytes() for path in candidate.folder.iterdir()}
-    done = registry.register(candidate, app, threads=2)
+    done = registry.register(candidate, app, TWO)
     assert (done.id, done.new) == ("triage:1", True)
     assert done.proof.usage.completion_tokens >= 1
     assert done.laid.linked_bytes > 10 * done.laid.copied_bytes
@@ -104,7 +106,7 @@ def test_an_application_finds_loads_asks_and_unloads_it(app: App, candidate: Can
 
 
 def test_it_answers_greedily_by_default_as_the_package_does(app: App, candidate: Candidate) -> None:
-    done = registry.register(candidate, app, threads=2)
+    done = registry.register(candidate, app, TWO)
     assert any("greedily" in note for note in done.notes)
     said = {"".join(application(app, "triage:1", max_output_tokens=60)["pieces"]) for _ in range(3)}
     assert len(said) == 1
@@ -112,14 +114,33 @@ def test_it_answers_greedily_by_default_as_the_package_does(app: App, candidate:
 
 def test_a_request_without_a_limit_is_refused_where_the_note_says_so(app: App, candidate: Candidate) -> None:
     """If a later SDK takes it, the note must go."""
-    done = registry.register(candidate, app, threads=2)
+    done = registry.register(candidate, app, TWO)
     assert any("max_output_tokens" in note for note in done.notes)
     assert "2048 output" in application(app, "triage:1")["error"]
 
 
+def test_a_smaller_context_is_what_foundry_local_keeps_to(app: App, candidate: Candidate) -> None:
+    tuning = registry.tune(candidate, threads=2, context_tokens=256)
+    assert tuning == layout.Tuning(2, 256, reserves=True)
+    registry.register(candidate, app, tuning)
+    assert [each.context_tokens for each in registry.registrations(app)] == [256]
+    assert "maximum context length of 256" in application(app, "triage:1", max_output_tokens=256)["error"]
+
+
+def test_where_much_would_be_reserved_it_grows_instead(
+    app: App, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "RESERVED_BYTES", 1_500_000)
+    tuning = registry.tune(candidate, threads=2)
+    assert tuning == layout.Tuning(2, 2048, reserves=False)
+    done = registry.register(candidate, app, tuning)
+    assert any("--context-tokens" in note for note in done.notes)
+    assert json.loads("".join(application(app, "triage:1", max_output_tokens=60)["pieces"]))["order"] == "S-94462"
+
+
 def test_registering_again_changes_nothing(app: App, candidate: Candidate) -> None:
-    registry.register(candidate, app, threads=2)
-    again = registry.register(candidate, app, threads=2)
+    registry.register(candidate, app, TWO)
+    again = registry.register(candidate, app, TWO)
     assert not again.new
     assert [each.id for each in registry.registrations(app)] == ["triage:1"]
     assert application(app, "triage:1", max_output_tokens=5)["pieces"]
@@ -128,7 +149,7 @@ def test_registering_again_changes_nothing(app: App, candidate: Candidate) -> No
 def test_two_versions_and_taking_out_one_or_all(app: App, example: Path, tmp_path: Path) -> None:
     second = copied(example, tmp_path / "second", version=2)
     for folder in (example, second):
-        registry.register(check(folder), app, threads=2)
+        registry.register(check(folder), app, TWO)
     assert sorted(each.id for each in registry.registrations(app)) == ["triage:1", "triage:2"]
     assert registry.find(app, "triage").id == "triage:2"
     assert registry.find(app, "triage:1").version == 1
@@ -138,7 +159,7 @@ def test_two_versions_and_taking_out_one_or_all(app: App, example: Path, tmp_pat
     with pytest.raises(RegistrationNotFound, match="'triage:2'") as caught:
         registry.find(app, "triage:2")
     assert caught.value.hint == "Registered: triage:1."
-    registry.register(check(second), app, threads=2)
+    registry.register(check(second), app, TWO)
     assert len(registry.unregister(app, "triage")) == 2
     assert registry.registrations(app) == []
     assert not (app.cache_dir / layout.PUBLISHER).exists()
@@ -147,13 +168,13 @@ def test_two_versions_and_taking_out_one_or_all(app: App, example: Path, tmp_pat
 
 def test_it_stays_when_the_package_goes(app: App, example: Path, tmp_path: Path) -> None:
     package = copied(example, tmp_path / "passing")
-    registry.register(check(package), app, threads=2)
+    registry.register(check(package), app, TWO)
     shutil.rmtree(package)
     assert application(app, "passing:1", max_output_tokens=5)["pieces"]
 
 
 def test_a_stale_registration_is_found_and_can_be_taken_out(app: App, candidate: Candidate) -> None:
-    done = registry.register(candidate, app, threads=2)
+    done = registry.register(candidate, app, TWO)
     shutil.rmtree(done.laid.folder)
     [left] = registry.registrations(app)
     assert left.folder == done.laid.folder
@@ -178,7 +199,7 @@ def test_another_registration_of_the_same_id_is_replaced_and_named(app: App, exa
     app.cache_dir.mkdir()
     with Local(app.cache_dir) as local:
         local.register(theirs, "triage:1", {}, {})
-    done = registry.register(check(example), app, threads=2)
+    done = registry.register(check(example), app, TWO)
     assert done.notes[0] == f"triage:1 was registered before, from {theirs}"
     assert registry.find(app, "triage").folder == done.laid.folder
     assert theirs.is_dir()
@@ -189,7 +210,7 @@ def test_a_damaged_model_is_not_registered(app: App, example: Path, tmp_path: Pa
     package = copied(example, tmp_path / "damaged")
     (package / "model.onnx").write_bytes(content)
     with pytest.raises(EngineFailed):
-        registry.register(check(package), app, threads=2)
+        registry.register(check(package), app, TWO)
     assert registry.registrations(app) == []
     assert not (app.cache_dir / layout.PUBLISHER).exists()
 
@@ -198,12 +219,12 @@ def test_weights_that_are_cut_short_are_not_registered_and_what_was_stays(
     app: App, example: Path, tmp_path: Path
 ) -> None:
     package = copied(example, tmp_path / "cut")
-    registry.register(check(package), app, threads=2)
+    registry.register(check(package), app, TWO)
     spoiled = copied(example, tmp_path / "spoiled" / "cut")
     data = spoiled / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:1000])
     with pytest.raises(EngineFailed):
-        registry.register(check(spoiled), app, threads=2)
+        registry.register(check(spoiled), app, TWO)
     assert application(app, "cut:1", max_output_tokens=5)["pieces"]
 
 
@@ -216,7 +237,7 @@ def test_a_template_that_it_renders_otherwise_is_not_registered(app: App, exampl
     config["chat_template"] = config["chat_template"].replace("<|im_start|>assistant\\n", "<|im_start|>assistant")
     path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(TemplateMismatch, match="Foundry Local makes"):
-        registry.register(check(package), app, threads=2)
+        registry.register(check(package), app, TWO)
     assert registry.registrations(app) == []
 
 
@@ -224,14 +245,15 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
     code = (
         "import sys; from pathlib import Path\n"
         "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
-        "registry.register(check(Path(sys.argv[1])), registry.App('a', Path(sys.argv[2])), threads=2)"
+        "from edgeship.foundry.layout import Tuning\n"
+        "registry.register(check(Path(sys.argv[1])), registry.App('a', Path(sys.argv[2])), Tuning(2, 2048))"
     )
     for delay_s in (0.3, 0.5, 0.7, 0.9):
         child = subprocess.Popen([sys.executable, "-c", code, str(example), str(app.cache_dir)])
         time.sleep(delay_s)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    done = registry.register(check(example), app, threads=2)
+    done = registry.register(check(example), app, TWO)
     assert application(app, "triage:1", max_output_tokens=5)["pieces"]
     assert [path.name for path in done.laid.folder.parent.iterdir()] == ["v1"]
 
@@ -242,7 +264,7 @@ def test_a_catalog_that_cannot_be_read_is_said(app: App, candidate: Candidate) -
     with pytest.raises(FoundryFailed, match="failed to parse"):
         registry.registrations(app)
     with pytest.raises(FoundryFailed, match="failed to parse"):
-        registry.register(candidate, app, threads=2)
+        registry.register(candidate, app, TWO)
     assert (app.cache_dir / INDEX_NAME).read_text(encoding="utf-8") == "{ broken"
 
 

@@ -25,6 +25,7 @@ def register(
     as_name: str | None,
     cache_dir: Path | None,
     threads: int | None,
+    context_tokens: int | None,
     app: str | None,
     foundry_cache_dir: Path | None,
     as_json: bool,
@@ -37,9 +38,10 @@ def register(
     with telling(quiet=as_json) as progress:
         progress("checking the package", None)
         candidate = checks.check(folder, name=as_name)
-        tuning = remembered(current.home, folder)
-        cores = current.threads or (tuning.threads if tuning else cores_to_use(None))
-        done = registry.register(candidate, _app(current), threads=cores, progress=progress)
+        measured = remembered(current.home, folder)
+        cores = current.threads or (measured.threads if measured else cores_to_use(None))
+        tuning = registry.tune(candidate, threads=cores, context_tokens=context_tokens)
+        done = registry.register(candidate, _app(current), tuning, progress=progress)
     if as_json:
         print_json(_registered_dict(done, current))
         return 0
@@ -142,7 +144,8 @@ def _print_registered(done: Registered, current: settings.Settings) -> None:
             ("application", current.foundry_app),
             ("folder", str(done.laid.folder)),
             ("disk", copied),
-            ("threads", str(done.threads)),
+            ("threads", str(done.tuning.threads)),
+            ("context", f"{done.tuning.context_tokens:,} tokens"),
             ("proof", f"asked {proof.question!r}: {answered}"),
             ("run it", f"edgeship model run foundry:{done.id}"),
             ("in Python", f"catalog.get_model_variant({done.id!r})"),
@@ -167,7 +170,7 @@ def _registered_dict(done: Registered, current: settings.Settings) -> dict[str, 
         "app": current.foundry_app,
         "foundry_cache_dir": str(current.foundry_cache_dir),
         "folder": str(done.laid.folder),
-        "threads": done.threads,
+        "tuning": asdict(done.tuning),
         "linked_bytes": done.laid.linked_bytes,
         "copied_bytes": done.laid.copied_bytes,
         "proof": {"question": done.proof.question, "answer": done.proof.answer, "usage": done.proof.usage.to_dict()},

@@ -29,6 +29,15 @@ def register(
     cache_dir: CacheDir = None,
     foundry_cache_dir: FoundryCacheDir = None,
     threads: Threads = None,
+    context_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--context-tokens",
+            min=1,
+            help="Prompt and answer together; Foundry Local takes memory for all of it at every request.",
+            show_default="the package's",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Make a package a model of Foundry Local, and prove that it answers there."""
@@ -39,6 +48,7 @@ def register(
         as_name=as_name,
         cache_dir=cache_dir,
         threads=threads,
+        context_tokens=context_tokens,
         app=app,
         foundry_cache_dir=foundry_cache_dir,
         as_json=as_json,

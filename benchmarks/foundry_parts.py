@@ -1,0 +1,181 @@
+"""One measurement of Foundry Local, or of another engine beside it: one JSON object. usage: foundry_parts.py PART JOB
+
+Foundry Local answers conversations only, and never goes on past an end token, so all engines are asked conversations
+and may end: the checkpoints are such that they do not.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import engine_parts
+import psutil
+
+from edgeship import engine as engines
+from edgeship.engine.api import Constraint, Engine, Limits, Message, Prompt, Sampling
+from edgeship.engine.chat import ask
+from edgeship.engine.foundry_sdk import Local
+
+Figures = dict[str, Any]
+PROMPT_TOKENS, NEW_TOKENS, REPEATS = 512, 64, 3
+CLIENTS, REQUESTS, CLIENT_PROMPT_TOKENS, CLIENT_NEW_TOKENS = 8, 2, 190, 48
+CONVERSATION_TOKENS, EXAMPLE_TOKENS = 700, 100
+_WORDS = ("order", "delivery", "refund", "please", "where", "broken", "lamp", "invoice", "address", "change", "cancel")
+
+
+def one(job: Figures) -> Figures:
+    """One answer at a time: time to the first token, and tokens a second after it."""
+    model = _load(job)
+    first, whole = [], []
+    for seed in range(REPEATS + 1):
+        prompt = _prompt(model, PROMPT_TOKENS, seed)
+        first.append(_spent_s(model, prompt, 1))
+        whole.append(_spent_s(model, prompt, NEW_TOKENS) - first[-1])
+    return {
+        "ttft_s": statistics.median(first[1:]),
+        "decode_tokens_per_s": (NEW_TOKENS - 1) / statistics.median(whole[1:]),
+    }
+
+
+def eight(job: Figures) -> Figures:
+    """Eight clients, each of which asks again once it is answered: tokens a second in all."""
+    model = _load(job)
+    prompts = [_prompt(model, CLIENT_PROMPT_TOKENS, seed) for seed in range(CLIENTS * REQUESTS)]
+    _spent_s(model, prompts[0], 2)
+
+    def client(number: int) -> int:
+        mine = prompts[number * REQUESTS : (number + 1) * REQUESTS]
+        answers = [ask(model, prompt, _greedy(CLIENT_NEW_TOKENS)) for prompt in mine]
+        return sum(answer.usage.completion_tokens for answer in answers)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        tokens = sum(pool.map(client, range(CLIENTS)))
+    return {"tokens_per_s": tokens / (time.perf_counter() - started)}
+
+
+def second_turn(job: Figures) -> Figures:
+    """Time to the first token of a long conversation, and of its next turn."""
+    model = _load(job)
+    messages: list[Message] = [{"role": "user", "content": _text(model, CONVERSATION_TOKENS, 1)}]
+    _spent_s(model, _prompt(model, 30, 2), 2)
+    cold_s = _spent_s(model, model.chat(messages), 1)
+    messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "order a lamp"}]
+    second_s = _spent_s(model, model.chat(messages), 1)
+    return {"cold_s": cold_s, "second_s": second_s, "ratio": second_s / cold_s}
+
+
+def example(job: Figures) -> Figures:
+    """The example's questions, one after another: tokens a second, free and held to their JSON schema, pass rates."""
+    model = _load(job)
+    constraint = Constraint("json_schema", json.dumps(engine_parts.SCHEMA))
+    found: Figures = {}
+    for name, held in (("free", None), ("held", constraint)):
+        settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS, constraint=held)
+        tokens = passed = 0
+        ttft_s, spent_s = [], 0.0
+        for case in _cases(job):
+            prompt = model.chat(case["messages"])
+            started = time.perf_counter()
+            answer = ask(model, prompt, settings)
+            spent_s += time.perf_counter() - started
+            tokens += answer.usage.completion_tokens
+            ttft_s.append(answer.usage.ttft_s)
+            passed += answer.text == case["expected"]
+        found |= {
+            f"{name}_tokens_per_s": tokens / spent_s,
+            f"{name}_ttft_ms": 1000 * statistics.median(ttft_s),
+            f"{name}_pass_rate": passed / len(_cases(job)),
+        }
+    return found
+
+
+def answers(job: Figures) -> Figures:
+    """The example's greedy answers."""
+    model = _load(job)
+    settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS)
+    return {"answers": [ask(model, model.chat(case["messages"]), settings).text for case in _cases(job)]}
+
+
+def unasked(job: Figures) -> Figures:
+    """The example's pass rate where an application says no more than how long an answer may be."""
+    folder = Path(job["folder"])
+    with Local(Path(job["catalog"])) as local:
+        local.register(folder, "unasked:1", {}, {})
+        model = local.load("unasked:1")
+        passed = 0
+        for case in _cases(job):
+            pieces: list[str] = []
+
+            def tell(text: str, pieces: list[str] = pieces) -> bool:
+                pieces.append(text)
+                return True
+
+            model.answer(case["messages"], {"max_output_tokens": str(EXAMPLE_TOKENS)}, tell)
+            passed += "".join(pieces) == case["expected"]
+        model.unload()
+        local.unregister("unasked:1")
+    return {"pass_rate": passed / len(_cases(job))}
+
+
+def memory(job: Figures) -> Figures:
+    """Resident memory that a model takes while it answers, and that is kept once it is closed."""
+    process = psutil.Process()
+    first = _load(job)
+    _spent_s(first, _prompt(first, PROMPT_TOKENS, 0), 8)
+    used = process.memory_info().rss
+    first.close()
+    kept = process.memory_info().rss
+    second = _load(job)
+    _spent_s(second, _prompt(second, PROMPT_TOKENS, 0), 8)
+    again = process.memory_info().rss
+    return {"used_mb": used / 1e6, "kept_mb": kept / 1e6, "again_mb": again / 1e6}
+
+
+def _load(job: Figures) -> Engine:
+    return engines.load(
+        Path(job["folder"]), engine=job["engine"], threads=job.get("threads"), limits=Limits(slots=job.get("slots", 1))
+    )
+
+
+def _greedy(tokens: int) -> Sampling:
+    return Sampling(temperature=0.0, max_tokens=tokens)
+
+
+def _spent_s(model: Engine, prompt: Prompt, tokens: int) -> float:
+    """The time of an answer of so many tokens."""
+    usage = ask(model, prompt, _greedy(tokens)).usage
+    if usage.completion_tokens != tokens:
+        raise RuntimeError(f"the answer ended after {usage.completion_tokens} tokens instead of {tokens}")
+    return usage.e2e_s
+
+
+def _prompt(model: Engine, tokens: int, seed: int) -> Prompt:
+    return model.chat([{"role": "user", "content": _text(model, tokens, seed)}])
+
+
+def _text(model: Engine, tokens: int, seed: int) -> str:
+    """Words that make a prompt of at least so many tokens; another text for each seed, from its beginning."""
+    words: list[str] = [_WORDS[seed % len(_WORDS)], str(seed)]
+    while len(model.encode(" ".join(words)).tokens) < tokens:
+        words.append(_WORDS[(7 * len(words) + 3 * seed) % len(_WORDS)])
+    return " ".join(words)
+
+
+def _cases(job: Figures) -> Sequence[Figures]:
+    return [json.loads(line) for line in Path(job["cases"]).read_text(encoding="utf-8").splitlines()]
+
+
+PARTS: dict[str, Callable[[Figures], Figures]] = {
+    part.__name__: part for part in (one, eight, second_turn, example, answers, unasked, memory)
+}
+
+if __name__ == "__main__":
+    print(json.dumps(PARTS[sys.argv[1]](json.loads(sys.argv[2]))))
