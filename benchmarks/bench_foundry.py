@@ -43,10 +43,10 @@ ENGINES = ("foundry", "genai", "batched")
 
 @cache
 def large() -> Path:
-    """The 0.5 B shape with blocks of 32, which is over 300 MB."""
-    folder = WORK / "foundry-int4-32"
+    """The 0.5 B shape with blocks of 16, which is over 300 MB."""
+    folder = WORK / "foundry-int4-16"
     if not (folder / "edgeship.json").exists():
-        options = ("--precision", "int4", "--block-size", "32")
+        options = ("--precision", "int4", "--block-size", "16")
         command = peers.edgeship_build(bench_engine.checkpoint(), folder, *options, home=WORK / "home")
         subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
     return folder

@@ -18,7 +18,7 @@ from edgeship.errors import (
     TemplateMismatch,
     TemplateMissing,
 )
-from edgeship.foundry.checks import PROVIDER_WORDS, check, check_name
+from edgeship.foundry.checks import PROVIDER_WORDS, check, check_name, require_undamaged
 from tests.packages import make_package
 
 
@@ -78,8 +78,13 @@ def test_a_flipped_byte_is_named(package: Path) -> None:
     content[100] ^= 1
     path.write_bytes(content)
     with pytest.raises(PackageDamaged, match=r"model\.onnx\.data was altered") as caught:
-        check(package)
+        require_undamaged(check(package))
     assert caught.value.exit_code == 6
+
+
+def test_only_a_package_with_a_manifest_can_be_compared_with_it(package: Path, foreign: Path) -> None:
+    assert package == foreign
+    require_undamaged(check(foreign))
 
 
 @pytest.mark.parametrize(

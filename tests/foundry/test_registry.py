@@ -16,7 +16,7 @@ import pytest
 
 from edgeship import manifest
 from edgeship.engine.foundry_sdk import INDEX_NAME, Local
-from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
+from edgeship.errors import EngineFailed, FoundryFailed, PackageDamaged, RegistrationNotFound
 from edgeship.foundry import layout, registry
 from edgeship.foundry.checks import Candidate, check
 from edgeship.foundry.registry import App
@@ -105,6 +105,17 @@ def test_an_application_finds_loads_asks_and_unloads_it(app: App, candidate: Can
     assert {path.name: path.read_bytes() for path in candidate.folder.iterdir()} == before
 
 
+def test_the_documentations_example_runs(example: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "foundry.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    app = App("edgeship", tmp_path / ".edgeship" / "cache" / "models")
+    registry.register(check(example, name="support-int4"), app, TWO)
+    environment = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CI": "1", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["intent"]
+
+
 def test_it_answers_greedily_by_default_as_the_package_does(app: App, candidate: Candidate) -> None:
     done = registry.register(candidate, app, TWO)
     assert any("greedily" in note for note in done.notes)
@@ -185,6 +196,13 @@ def test_a_stale_registration_is_found_and_can_be_taken_out(app: App, candidate:
     assert registry.registrations(app) == []
 
 
+def test_a_folder_in_its_cache_is_no_model_until_it_is_registered(app: App, candidate: Candidate) -> None:
+    """What the tutorial does. If a later SDK lists such folders, docs/foundry.md is to be changed."""
+    with layout.laid_out(candidate, layout.place(app.cache_dir, candidate.name, candidate.version)):
+        pass
+    assert application(app, "triage:1") == {"ids": []}
+
+
 def test_what_others_registered_is_listed_run_and_never_deleted(app: App, example: Path) -> None:
     app.cache_dir.mkdir()
     with Local(app.cache_dir) as local:
@@ -210,6 +228,18 @@ def test_a_damaged_model_is_not_registered(app: App, example: Path, tmp_path: Pa
     package = copied(example, tmp_path / "damaged")
     (package / "model.onnx").write_bytes(content)
     with pytest.raises(EngineFailed):
+        registry.register(check(package), app, TWO)
+    assert registry.registrations(app) == []
+    assert not (app.cache_dir / layout.PUBLISHER).exists()
+
+
+def test_a_package_that_was_altered_is_not_registered(app: App, example: Path, tmp_path: Path) -> None:
+    """Also where it still answers: one bit of its weights is another."""
+    package = copied(example, tmp_path / "altered", version=2)
+    data = bytearray((package / "model.onnx.data").read_bytes())
+    data[len(data) // 2] ^= 1
+    (package / "model.onnx.data").write_bytes(data)
+    with pytest.raises(PackageDamaged, match=r"model\.onnx\.data was altered"):
         registry.register(check(package), app, TWO)
     assert registry.registrations(app) == []
     assert not (app.cache_dir / layout.PUBLISHER).exists()

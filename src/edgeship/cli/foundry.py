@@ -113,6 +113,7 @@ def export(
     """Lays a package out as the cache of Foundry Local 1 has it."""
     package = package_folder(name, settings.resolve(cache_dir=cache_dir).cache_dir)
     candidate = checks.check(package, name=as_name)
+    checks.require_undamaged(candidate)
     target = layout.place(folder.absolute(), candidate.name, candidate.version, check_name(publisher))
     with layout.laid_out(candidate, target) as laid:
         pass

@@ -26,6 +26,7 @@ PROVIDER_WORDS = (
     "generic-gpu",
 )
 """Words anywhere in a name that make Foundry Local demand, or take, another execution provider than the CPU."""
+_DAMAGED_HINT = "Install the package again; nothing was registered."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -52,11 +53,12 @@ class Candidate:
 
 
 def check(folder: Path, *, name: str | None = None) -> Candidate:
-    """The package in `folder`, ready for Foundry Local. name: another than its own.
+    """The package in `folder`, ready for Foundry Local unless it is damaged; see `require_undamaged`.
 
+    name: another than its own.
     Raises NameInvalid, PackageDamaged, EngineFailed, TemplateMissing, TemplateInvalid, TemplateMismatch, NotSupported.
     """
-    manifest = _manifest(folder)
+    manifest = manifests.read(folder).manifest if (folder / MANIFEST_NAME).is_file() else None
     name = check_name(name or (manifest.name if manifest else folder.resolve().name))
     config = read_config(folder)
     if config.provider != "cpu":
@@ -95,17 +97,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def _manifest(folder: Path) -> Manifest | None:
-    """The manifest, its files compared with it byte for byte; None where there is none."""
-    if not (folder / MANIFEST_NAME).is_file():
-        return None
-    package = Package(folder, manifests.read(folder).manifest)
-    faults = manifests.verify(package)
+def require_undamaged(candidate: Candidate) -> None:
+    """Compares a package with its manifest, byte for byte. Raises PackageDamaged."""
+    if candidate.manifest is None:
+        return
+    faults = manifests.verify(Package(candidate.folder, candidate.manifest))
     if faults:
-        raise PackageDamaged(
-            "; ".join(faults), where=str(folder), hint="Install the package again; nothing was registered."
-        )
-    return package.manifest
+        raise PackageDamaged("; ".join(faults), where=str(candidate.folder), hint=_DAMAGED_HINT)
 
 
 def _require_model(config: EngineConfig) -> None:
@@ -115,7 +113,7 @@ def _require_model(config: EngineConfig) -> None:
         raise PackageDamaged(
             f"{name}, which {CONFIG_NAME} names, is {'empty' if path.is_file() else 'missing'}",
             where=str(config.folder),
-            hint="Install the package again; nothing was registered.",
+            hint=_DAMAGED_HINT,
         )
 
 
