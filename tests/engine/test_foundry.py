@@ -227,7 +227,7 @@ def test_a_prompt_that_foundry_local_renders_otherwise_is_refused(tmp_path: Path
         engine.close()
 
 
-def test_an_answer_that_is_cancelled_ends_at_once_though_its_prompt_is_still_read(int4_folder: Path) -> None:
+def test_an_answer_that_is_cancelled_ends_and_leaves_the_engine_usable(int4_folder: Path) -> None:
     engine = load(int4_folder, engine="foundry")
     try:
         prompt = engine.chat([{"role": "user", "content": "how are you? " * 20}])

@@ -288,6 +288,21 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
     assert [path.name for path in done.laid.folder.parent.iterdir()] == ["v1"]
 
 
+def test_several_processes_may_register_at_the_same_time(app: App, example: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
+        "from edgeship.foundry.layout import Tuning\n"
+        "app = registry.App('a', Path(sys.argv[2]))\n"
+        "registry.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Tuning(2, 2048))"
+    )
+    names = ("one", "two", "one", "three")
+    command = [sys.executable, "-c", code, str(example), str(app.cache_dir)]
+    children = [subprocess.Popen([*command, name]) for name in names]
+    assert [child.wait() for child in children] == [0] * len(names)
+    assert sorted(each.id for each in registry.registrations(app)) == ["one:1", "three:1", "two:1"]
+
+
 def test_a_catalog_that_cannot_be_read_is_said(app: App, candidate: Candidate) -> None:
     app.cache_dir.mkdir()
     (app.cache_dir / INDEX_NAME).write_text("{ broken", encoding="utf-8")

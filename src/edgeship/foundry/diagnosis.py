@@ -84,10 +84,14 @@ def check_model(model: Registration, cores: int) -> Check:
     if not _has_template(model.folder):
         return Check(model.id, "failed", "it has no chat template, so every request fails", again)
     threads = _threads(model.folder)
-    if threads != cores:
-        stated = f"it runs with {threads} threads" if threads else "its threads are left to onnxruntime"
-        return Check(model.id, "warning", f"{stated}, and {cores} cores are there for it", again)
-    return Check(model.id, "ok", str(model.folder))
+    if threads is None:
+        what = f"its threads are left to onnxruntime, which may use fewer than the {cores} cores that are there"
+        return Check(model.id, "warning", what, again)
+    if threads > cores:
+        what = f"it runs with {threads} threads on {cores} cores, which is slower than with {cores}"
+        return Check(model.id, "warning", what, again)
+    # Fewer may be what `tune` found or the user wants.
+    return Check(model.id, "ok", f"{threads} threads on {cores} cores, {model.folder}")
 
 
 def check_orphans(cache_dir: Path, found: Sequence[Registration]) -> list[Check]:
