@@ -15,7 +15,6 @@ from edgeship.errors import (
     NotSupported,
     PackageDamaged,
     TemplateInvalid,
-    TemplateMismatch,
     TemplateMissing,
 )
 from edgeship.foundry.checks import PROVIDER_WORDS, check, check_name, require_undamaged
@@ -51,6 +50,8 @@ def test_a_folder_of_another_tool_is_called_as_the_folder(foreign: Path) -> None
     candidate = check(foreign)
     assert (candidate.id, candidate.manifest) == ("package:1", None)
     assert candidate.parts.prompt.endswith("assistant\n")
+    versioned = foreign.rename(foreign.parent / "v7")
+    assert check(versioned, name="other").id == "other:7"
 
 
 @pytest.mark.parametrize("name", ["-a", ".a", "_a", "a b", "a/b", "a:b", "é", "", "a" * 200, "con", "a..b", "a."])
@@ -117,8 +118,8 @@ def test_a_template_that_does_not_render(foreign: Path) -> None:
         check(foreign)
 
 
-def test_prompt_parts_that_make_other_tokens(foreign: Path) -> None:
-    """As the tutorial's do: the line break after <|im_end|> is not there."""
+def test_prompt_parts_that_another_tool_wrote_are_not_used(foreign: Path) -> None:
+    """As the tutorial's: the line breaks after <|im_end|> and after the last role are not there."""
     parts = {
         "system": "<|im_start|>system\n{Content}<|im_end|>",
         "user": "<|im_start|>user\n{Content}<|im_end|>",
@@ -127,7 +128,13 @@ def test_prompt_parts_that_make_other_tokens(foreign: Path) -> None:
     }
     content = json.dumps({"Name": "a:1", "PromptTemplate": parts})
     (foreign / "inference_model.json").write_text(content, encoding="utf-8")
-    with pytest.raises(TemplateMismatch, match=r"inference_model\.json has"):
+    assert check(foreign).parts.prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_template_that_has_no_parts(foreign: Path) -> None:
+    template = "{% for message in messages | reverse %}{{ message.content }}{% endfor %}"
+    (foreign / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(TemplateInvalid, match="no prompt parts"):
         check(foreign)
 
 

@@ -12,8 +12,9 @@ import pytest
 from edgeship import manifest
 from edgeship.errors import DiskShort
 from edgeship.foundry.checks import Candidate, check
-from edgeship.foundry.layout import Tuning, laid_out, place, tuned
-from tests.packages import GENAI_CONFIG, make_package
+from edgeship.foundry.layout import laid_out, place
+from edgeship.foundry.tuning import Tuning, apply
+from tests.packages import make_package
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_place_is_that_of_foundry_locals_cache(tmp_path: Path) -> None:
 def test_models_are_shared_and_the_package_stays_as_it_is(tmp_path: Path, candidate: Candidate) -> None:
     before = contents(candidate.folder)
     target = place(tmp_path / "cache", candidate.name, candidate.version)
-    with laid_out(candidate, target, partial(tuned, tuning=Tuning(7, 512))) as laid:
+    with laid_out(candidate, target, partial(apply, tuning=Tuning(7, 512))) as laid:
         assert not target.exists()
     assert contents(candidate.folder) == before
     assert set(contents(target)) == set(before)
@@ -48,7 +49,7 @@ def test_models_are_shared_and_the_package_stays_as_it_is(tmp_path: Path, candid
 def test_what_is_laid_out_can_be_verified_like_a_package(tmp_path: Path, candidate: Candidate) -> None:
     renamed = check(candidate.folder, name="other")
     target = place(tmp_path / "cache", renamed.name, renamed.version)
-    with laid_out(renamed, target, partial(tuned, tuning=Tuning(7, 512))):
+    with laid_out(renamed, target, partial(apply, tuning=Tuning(7, 512))):
         pass
     package = manifest.read(target)
     assert package.manifest.ref == "other:3"
@@ -101,25 +102,3 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path, candidate: Candidat
     with laid_out(candidate, target):
         pass
     assert not left.exists()
-
-
-def test_tuning_changes_threads_and_makes_greedy_packages_greedy() -> None:
-    greedy = tuned(GENAI_CONFIG, Tuning(4, 512))
-    assert greedy["search"]["top_k"] == 1
-    session = greedy["model"]["decoder"]["session_options"]
-    assert (session["intra_op_num_threads"], session["inter_op_num_threads"]) == (4, 1)
-    assert session["log_id"] == "onnxruntime-genai"
-    sampling = {**GENAI_CONFIG, "search": GENAI_CONFIG["search"] | {"do_sample": True}}
-    assert tuned(sampling, Tuning(4, 512))["search"] == sampling["search"]
-    assert GENAI_CONFIG["search"]["top_k"] == 50
-    assert "intra_op_num_threads" not in GENAI_CONFIG["model"]["decoder"]["session_options"]
-
-
-def test_tuning_the_context_and_what_is_reserved_for_it() -> None:
-    small = tuned(GENAI_CONFIG, Tuning(4, 200))
-    assert (small["model"]["context_length"], small["search"]["max_length"]) == (200, 200)
-    assert small["search"]["past_present_share_buffer"]
-    assert not tuned(GENAI_CONFIG, Tuning(4, 512, reserves=False))["search"]["past_present_share_buffer"]
-    bare = tuned({"model": {}}, Tuning(2, 300))
-    assert bare["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
-    assert bare["search"] == {"top_k": 1, "max_length": 300}

@@ -17,13 +17,14 @@ import pytest
 from edgeship import manifest
 from edgeship.engine.foundry_sdk import INDEX_NAME, Local
 from edgeship.errors import EngineFailed, FoundryFailed, PackageDamaged, RegistrationNotFound
-from edgeship.foundry import layout, registry
+from edgeship.foundry import layout, registry, tuning
 from edgeship.foundry.checks import Candidate, check
 from edgeship.foundry.registry import App
+from edgeship.foundry.tuning import Tuning, choose
 
 pytestmark = pytest.mark.slow
 
-TWO = layout.Tuning(threads=2, context_tokens=2048)
+TWO = Tuning(threads=2, context_tokens=2048)
 
 # What a user's application does, in a process of its own: nothing of ours is in it.
 APPLICATION = """
@@ -131,9 +132,9 @@ def test_a_request_without_a_limit_is_refused_where_the_note_says_so(app: App, c
 
 
 def test_a_smaller_context_is_what_foundry_local_keeps_to(app: App, candidate: Candidate) -> None:
-    tuning = registry.tune(candidate, threads=2, context_tokens=256)
-    assert tuning == layout.Tuning(2, 256, reserves=True)
-    registry.register(candidate, app, tuning)
+    chosen = choose(candidate, threads=2, context_tokens=256)
+    assert chosen == Tuning(2, 256, reserves=True)
+    registry.register(candidate, app, chosen)
     assert [each.context_tokens for each in registry.registrations(app)] == [256]
     assert "maximum context length of 256" in application(app, "triage:1", max_output_tokens=256)["error"]
 
@@ -141,10 +142,10 @@ def test_a_smaller_context_is_what_foundry_local_keeps_to(app: App, candidate: C
 def test_where_much_would_be_reserved_it_grows_instead(
     app: App, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "RESERVED_BYTES", 1_500_000)
-    tuning = registry.tune(candidate, threads=2)
-    assert tuning == layout.Tuning(2, 2048, reserves=False)
-    done = registry.register(candidate, app, tuning)
+    monkeypatch.setattr(tuning, "RESERVED_BYTES", 1_500_000)
+    chosen = choose(candidate, threads=2)
+    assert chosen == Tuning(2, 2048, reserves=False)
+    done = registry.register(candidate, app, chosen)
     assert any("--context-tokens" in note for note in done.notes)
     assert json.loads("".join(application(app, "triage:1", max_output_tokens=60)["pieces"]))["order"] == "S-94462"
 
@@ -275,7 +276,7 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
     code = (
         "import sys; from pathlib import Path\n"
         "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.layout import Tuning\n"
+        "from edgeship.foundry.tuning import Tuning\n"
         "registry.register(check(Path(sys.argv[1])), registry.App('a', Path(sys.argv[2])), Tuning(2, 2048))"
     )
     for delay_s in (0.3, 0.5, 0.7, 0.9):
@@ -292,7 +293,7 @@ def test_several_processes_may_register_at_the_same_time(app: App, example: Path
     code = (
         "import sys; from pathlib import Path\n"
         "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.layout import Tuning\n"
+        "from edgeship.foundry.tuning import Tuning\n"
         "app = registry.App('a', Path(sys.argv[2]))\n"
         "registry.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Tuning(2, 2048))"
     )
@@ -311,6 +312,7 @@ def test_a_catalog_that_cannot_be_read_is_said(app: App, candidate: Candidate) -
     with pytest.raises(FoundryFailed, match="failed to parse"):
         registry.register(candidate, app, TWO)
     assert (app.cache_dir / INDEX_NAME).read_text(encoding="utf-8") == "{ broken"
+    assert not (app.cache_dir / layout.PUBLISHER).exists()
 
 
 def test_nothing_is_made_where_nothing_is(app: App) -> None:

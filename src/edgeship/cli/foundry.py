@@ -13,6 +13,7 @@ from edgeship.cli.package import package_folder
 from edgeship.engine.foundry_sdk import Registration
 from edgeship.engine.tune import remembered
 from edgeship.foundry import checks, command, diagnosis, layout, registry
+from edgeship.foundry import tuning as tunings
 from edgeship.foundry.registry import App, Registered
 from edgeship.machine import cores_to_use
 from edgeship.manifest import check_name
@@ -40,7 +41,7 @@ def register(
         candidate = checks.check(folder, name=as_name)
         measured = remembered(current.home, folder)
         cores = current.threads or (measured.threads if measured else cores_to_use(None))
-        tuning = registry.tune(candidate, threads=cores, context_tokens=context_tokens)
+        tuning = tunings.choose(candidate, threads=cores, context_tokens=context_tokens)
         done = registry.register(candidate, _app(current), tuning, progress=progress)
     if as_json:
         print_json(_registered_dict(done, current))

@@ -6,15 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edgeship import inference_model, templates
 from edgeship import manifest as manifests
+from edgeship import templates
 from edgeship.engine.config import CONFIG_NAME, EngineConfig, read_config
 from edgeship.engine.tokens import TextCodec
 from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
 from edgeship.manifest import MANIFEST_NAME, Manifest, Package
-from edgeship.templates import Conversation, PromptParts
+from edgeship.templates import Conversation, Message, PromptParts
 
 PROVIDER_WORDS = (
     "cuda-gpu",
@@ -27,7 +26,6 @@ PROVIDER_WORDS = (
 )
 """Words anywhere in a name that make Foundry Local demand, or take, another execution provider than the CPU."""
 _DAMAGED_HINT = "Install the package again; nothing was registered."
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
     Raises NameInvalid, PackageDamaged, EngineFailed, TemplateMissing, TemplateInvalid, TemplateMismatch, NotSupported.
     """
     manifest = manifests.read(folder).manifest if (folder / MANIFEST_NAME).is_file() else None
-    name = check_name(name or (manifest.name if manifest else folder.resolve().name))
+    stated, version = (manifest.name, manifest.version) if manifest else _by_folder(folder.resolve())
+    name = check_name(name or stated)
     config = read_config(folder)
     if config.provider != "cpu":
         raise NotSupported(
@@ -76,18 +75,13 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
             hint="Build the package again with `--chat-template FILE`.",
         )
     conversations = templates.conversations_for(template, codec.special_tokens)
-    parts = _parts(folder, template, codec, conversations)
-    return Candidate(folder, name, manifest.version if manifest else 1, config, parts, manifest, conversations)
+    parts = _parts(template, codec, conversations)
+    return Candidate(folder, name, version, config, parts, manifest, conversations)
 
 
 def check_name(name: str) -> str:
     """The name, if Foundry Local takes it and runs its model on the CPU. Raises NameInvalid."""
-    manifests.check_name(name)
-    if not _NAME.fullmatch(name):
-        raise NameInvalid(
-            f"Foundry Local takes no model called {name!r}",
-            hint="Use letters, digits, '.', '_' and '-', starting with a letter or digit. Give one with --name.",
-        )
+    manifests.check_name(name)  # whatever may be a package's name, Foundry Local takes
     for word in PROVIDER_WORDS:
         if word in name:
             raise NameInvalid(
@@ -117,17 +111,22 @@ def _require_model(config: EngineConfig) -> None:
         )
 
 
-def _parts(folder: Path, template: str, codec: TextCodec, conversations: Sequence[Conversation]) -> PromptParts:
-    """The prompt parts that the folder states, else those of its template; the same tokens as the template gives."""
-    stated = (folder / inference_model.FILE_NAME).is_file()
-    parts = inference_model.read_parts(folder) if stated else templates.derive_parts(template, codec.special_tokens)
+def _by_folder(folder: Path) -> tuple[str, int]:
+    """Name and version of another tool's folder: NAME, or vVERSION in a folder that is called NAME."""
+    version = re.fullmatch(r"v([1-9][0-9]{0,8})", folder.name)
+    return (folder.parent.name, int(version[1])) if version else (folder.name, 1)
 
-    def assembled(messages: Any) -> tuple[int, ...]:
+
+def _parts(template: str, codec: TextCodec, conversations: Sequence[Conversation]) -> PromptParts:
+    """The prompt parts of the template, which give the same tokens as the template itself."""
+    parts = templates.derive_parts(template, codec.special_tokens)
+
+    def assembled(messages: Sequence[Message]) -> tuple[int, ...]:
         return codec.read_rendered(templates.assemble(parts, messages))
 
     templates.require_fidelity(
         templates.check_fidelity(
-            {"the chat template": lambda messages: codec.chat(messages).tokens, inference_model.FILE_NAME: assembled},
+            {"the chat template": lambda messages: codec.chat(messages).tokens, "its prompt parts": assembled},
             conversations,
             lambda tokens: codec.decode(tokens, special=True),
         )

@@ -64,38 +64,6 @@ def laid_out(
             raise
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """How Foundry Local is to run a package on this machine.
-
-    context_tokens: prompt and answer together. reserves: memory for the keys and values of the whole context is taken
-    for every request; otherwise it grows with the conversation, by copying, which is slower the longer it is.
-    """
-
-    threads: int
-    context_tokens: int
-    reserves: bool = True
-
-
-def tuned(config: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
-    """A genai_config.json for Foundry Local on this machine.
-
-    Foundry Local samples where a request says nothing, also where the package answers greedily. One candidate to choose
-    from (top_k 1) makes that greedy again; a request that sets top_k is sampled as it says.
-    """
-    model, search = dict(config["model"]), dict(config.get("search") or {})
-    decoder = dict(model.get("decoder") or {})
-    session = dict(decoder.get("session_options") or {})
-    decoder["session_options"] = session | {"intra_op_num_threads": tuning.threads, "inter_op_num_threads": 1}
-    if not search.get("do_sample"):
-        search["top_k"] = 1
-    if not tuning.reserves:
-        search["past_present_share_buffer"] = False
-    search["max_length"] = min(search.get("max_length") or tuning.context_tokens, tuning.context_tokens)
-    model |= {"decoder": decoder, "context_length": tuning.context_tokens}
-    return {**config, "model": model, "search": search}
-
-
 def remove(folder: Path) -> None:
     """Deletes a folder that was laid out, and its parents where nothing else is in them."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from edgeship import manifest as manifests
 from edgeship.engine.api import Message, Sampling, Usage
 from edgeship.engine.chat import ask
+from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.foundry_sdk import INDEX_NAME, Local, Registration
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.engine.onnx_decoder import kv_token_bytes
-from edgeship.engine.tokens import read_json
-from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound, UsageError
+from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
 from edgeship.foundry import layout
+from edgeship.foundry import tuning as tunings
 from edgeship.foundry.checks import Candidate, require_undamaged
+from edgeship.foundry.tuning import Tuning
 from edgeship.progress import Progress, silent
-from edgeship.storage import locked, megabytes, require_writable
+from edgeship.storage import locked, require_writable
 
-DEFAULT_ANSWER_TOKENS = 2048
-"""What Foundry Local reserves for an answer where a request does not say."""
-RESERVED_BYTES = 256 * 10**6
-"""The most that is reserved for keys and values at every request: clearing it takes a tenth to half a second."""
 QUESTION = "Hello"
 """What a model is asked to prove that it answers."""
 CHAT_TASKS = ("chat-completion", "coding")
 """Tasks of Foundry Local's catalog whose models answer conversations of text."""
 _PROOF_TOKENS = 4
 _LOCK_WAIT_S = 600.0
-_LEAST_CONTEXT = 128
 _ELSEWHERE = "name another with --foundry-cache-dir."
 
 
@@ -66,26 +61,10 @@ class Registered:
 
     id: str
     laid: layout.Laid
-    tuning: layout.Tuning
+    tuning: Tuning
     new: bool
     proof: Proof
     notes: tuple[str, ...]
-
-
-def tune(candidate: Candidate, *, threads: int, context_tokens: int | None = None) -> layout.Tuning:
-    """How a package is run with so many threads, and a context that may be smaller than its own.
-
-    Raises UsageError for a context that the package does not have, EngineFailed where it does not say its shape.
-    """
-    most = candidate.config.context_tokens
-    context = most if context_tokens is None else context_tokens
-    if not min(_LEAST_CONTEXT, most) <= context <= most:
-        raise UsageError(
-            f"a context of {context:,} tokens is not possible: the package has {most:,}",
-            hint=f"Give one from {_LEAST_CONTEXT} to {most}.",
-        )
-    reserved = kv_token_bytes(candidate.config) * context
-    return layout.Tuning(threads, context, reserves=reserved <= RESERVED_BYTES)
 
 
 def registrations(app: App) -> list[Registration]:
@@ -101,8 +80,8 @@ def fault(registration: Registration) -> str | None:
     folder = registration.folder
     if folder is None or not folder.is_dir():
         return f"its folder is gone{f': {folder}' if folder else ''}"
-    if not (folder / "genai_config.json").is_file():
-        return "its folder holds no genai_config.json"
+    if not (folder / CONFIG_NAME).is_file():
+        return f"its folder holds no {CONFIG_NAME}"
     if not any(".onnx" in path.name for path in folder.iterdir()):
         return "its folder holds no ONNX model"
     if registration.task not in CHAT_TASKS:
@@ -126,7 +105,7 @@ def find(app: App, ref: str) -> Registration:
     return found
 
 
-def register(candidate: Candidate, app: App, tuning: layout.Tuning, *, progress: Progress = silent) -> Registered:
+def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progress = silent) -> Registered:
     """Makes a checked package a model of Foundry Local: laid out for this machine, proven, and in the catalog.
 
     Where anything fails, nothing is registered and what was there stays.
@@ -134,25 +113,20 @@ def register(candidate: Candidate, app: App, tuning: layout.Tuning, *, progress:
     prompt, CacheBusy, and as App.open does.
     """
     target = layout.place(app.cache_dir, candidate.name, candidate.version)
-    change = partial(layout.tuned, tuning=tuning)
-    with _owned(app, progress):
+    with _owned(app, progress), app.open() as local:
+        before = {each.id: each for each in local.registrations()}.get(candidate.id)
         progress("laying out", None)
-        with layout.laid_out(candidate, target, change) as laid:
+        with layout.laid_out(candidate, target, partial(tunings.apply, tuning=tuning)) as laid:
             progress("proving that it answers", None)
             proof = _proven(candidate, laid.folder)
         progress("registering", None)
-        with app.open() as local:
-            before = {each.id: each for each in local.registrations()}.get(candidate.id)
-            local.register(target, candidate.id, *_facts(candidate, tuning, laid))
-            _require_registered(local, candidate, target)
-    return Registered(
-        id=candidate.id,
-        laid=layout.Laid(target, laid.linked_bytes, laid.copied_bytes),
-        tuning=tuning,
-        new=before is None,
-        proof=proof,
-        notes=_notes(candidate, tuning, before, target),
-    )
+        local.register(target, candidate.id, *_facts(candidate, tuning, laid))
+        _require_registered(local, candidate, target)
+    notes = tunings.notes(candidate, tuning)
+    if before is not None and before.folder != target:
+        notes.insert(0, f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
+    laid = layout.Laid(target, laid.linked_bytes, laid.copied_bytes)
+    return Registered(candidate.id, laid, tuning, before is None, proof, tuple(notes))
 
 
 def unregister(app: App, ref: str) -> list[Registration]:
@@ -232,7 +206,7 @@ def _select(app: App, known: list[Registration], ref: str) -> list[Registration]
     )
 
 
-def _facts(candidate: Candidate, tuning: layout.Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
+def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
     """Metadata for the catalog: texts and numbers."""
     texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
     licence = candidate.manifest.checkpoint.get("licence") if candidate.manifest else None
@@ -251,39 +225,3 @@ def _require_registered(local: Local, candidate: Candidate, target: Path) -> Non
             where=str(local.cache_dir),
             hint="See `edgeship foundry doctor`.",
         )
-
-
-def _notes(candidate: Candidate, tuning: layout.Tuning, before: Registration | None, target: Path) -> tuple[str, ...]:
-    notes = []
-    if before is not None and before.folder != target:
-        notes.append(f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
-    context = tuning.context_tokens
-    if not tuning.reserves:
-        token_bytes = kv_token_bytes(candidate.config)
-        notes.append(
-            f"keys and values grow with a conversation: Foundry Local would reserve those of all {context:,} tokens, "
-            f"{megabytes(context * token_bytes)}, at every request; --context-tokens {_fitting(token_bytes)} has them "
-            "reserved, which is faster in long conversations"
-        )
-    if context <= DEFAULT_ANSWER_TOKENS:
-        notes.append(
-            f"every request must set max_output_tokens: Foundry Local reserves {DEFAULT_ANSWER_TOKENS:,} tokens for an "
-            f"answer otherwise, and refuses it since this model's context holds {context:,} in all"
-        )
-    if not _samples(candidate.folder):
-        notes.append(
-            "the package answers greedily, and so it does here unless a request sets top_k: Foundry Local samples "
-            "whatever the package says"
-        )
-    return tuple(notes)
-
-
-def _fitting(token_bytes: int) -> int:
-    """A round number of tokens whose keys and values are reserved."""
-    tokens = RESERVED_BYTES // token_bytes
-    return tokens - tokens % 1024 if tokens > 1024 else tokens
-
-
-def _samples(folder: Path) -> bool:
-    search: Mapping[str, Any] = read_json(folder / "genai_config.json").get("search") or {}
-    return bool(search.get("do_sample"))
