@@ -113,6 +113,10 @@ def test_exporting_leaves_the_folders_of_the_older_cache(
     original = cache.find(installed.cache_dir, "triage").folder
     for path in original.iterdir():
         assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me") == done
+    (folder / "edgeship.json").unlink()
+    code, _, err = run(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me")
+    assert (code, "is not replaced" in err) == (2, True)
     again = as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--name", "other")
     assert json.loads((Path(again["folder"]) / "inference_model.json").read_bytes())["Name"] == "other:1"
 

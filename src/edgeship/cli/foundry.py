@@ -12,11 +12,12 @@ from edgeship.cli.output import note, print_json, print_pairs, print_table, tell
 from edgeship.cli.package import package_folder
 from edgeship.engine.foundry_sdk import Registration
 from edgeship.engine.tune import remembered
+from edgeship.errors import UsageError
 from edgeship.foundry import checks, command, diagnosis, layout, registry
 from edgeship.foundry import tuning as tunings
 from edgeship.foundry.registry import App, Registered
 from edgeship.machine import cores_to_use
-from edgeship.manifest import check_name
+from edgeship.manifest import MANIFEST_NAME, check_name
 from edgeship.storage import megabytes
 
 
@@ -116,6 +117,12 @@ def export(
     candidate = checks.check(package, name=as_name)
     checks.require_undamaged(candidate)
     target = layout.place(folder.absolute(), candidate.name, candidate.version, check_name(publisher))
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise UsageError(
+            "something else lies where the package would go, and is not replaced",
+            where=str(target),
+            hint="Remove it, or choose another folder, --name or --publisher.",
+        )
     with layout.laid_out(candidate, target) as laid:
         pass
     facts = {

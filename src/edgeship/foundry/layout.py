@@ -52,16 +52,18 @@ def laid_out(
     tune: changes genai_config.json. What was at `target` is replaced. Raises NotWritable, DiskShort.
     """
     temporary = temporary_beside(target)
-    with disk_errors(target, _ELSEWHERE):
-        try:
+    try:
+        with disk_errors(target, _ELSEWHERE):
             temporary.mkdir(parents=True)
-            yield _bring(candidate, temporary, tune)
+            laid = _bring(candidate, temporary, tune)
+        yield laid
+        with disk_errors(target, _ELSEWHERE):
             put_in_place(temporary, target)
             remove_leftovers(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            remove_empty(target.parent)
-            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        remove_empty(target.parent)
+        raise
 
 
 def remove(folder: Path) -> None:
