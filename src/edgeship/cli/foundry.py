@@ -12,12 +12,11 @@ from edgeship.cli.output import note, print_json, print_pairs, print_table, tell
 from edgeship.cli.package import package_folder
 from edgeship.engine.foundry_sdk import Registration
 from edgeship.engine.tune import remembered
-from edgeship.errors import UsageError
 from edgeship.foundry import checks, command, diagnosis, layout, registry
 from edgeship.foundry import tuning as tunings
 from edgeship.foundry.registry import App, Registered
 from edgeship.machine import cores_to_use
-from edgeship.manifest import MANIFEST_NAME, check_name
+from edgeship.manifest import check_name
 from edgeship.storage import megabytes
 
 
@@ -116,25 +115,17 @@ def export(
     package = package_folder(name, settings.resolve(cache_dir=cache_dir).cache_dir)
     candidate = checks.check(package, name=as_name)
     checks.require_undamaged(candidate)
-    target = layout.place(folder.absolute(), candidate.name, candidate.version, check_name(publisher))
-    if target.exists() and not (target / MANIFEST_NAME).is_file():
-        raise UsageError(
-            "something else lies where the package would go, and is not replaced",
-            where=str(target),
-            hint="Remove it, or choose another folder, --name or --publisher.",
-        )
-    with layout.laid_out(candidate, target) as laid:
-        pass
+    laid = layout.export(candidate, folder.absolute(), check_name(publisher))
     facts = {
         "exported": candidate.id,
-        "folder": str(target),
+        "folder": str(laid.folder),
         "linked_bytes": laid.linked_bytes,
         "copied_bytes": laid.copied_bytes,
     }
     if as_json:
         print_json(facts)
     else:
-        print(f"laid out {candidate.id} in {target}")
+        print(f"laid out {candidate.id} in {laid.folder}")
         note(f"Foundry Local 1 finds it once its cache is that folder: foundry cache cd {folder.absolute()}")
     return 0
 

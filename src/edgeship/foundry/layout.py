@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgeship import inference_model
 from edgeship import manifest as manifests
 from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.tokens import read_json
+from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate
 from edgeship.manifest import MANIFEST_NAME, Manifest, digest_file
 from edgeship.storage import disk_errors, put_in_place, remove_leftovers, temporary_beside
@@ -64,6 +65,23 @@ def laid_out(
         shutil.rmtree(temporary, ignore_errors=True)
         remove_empty(target.parent)
         raise
+
+
+def export(candidate: Candidate, root: Path, publisher: str) -> Laid:
+    """The package in its place under `root`, as it is but for its name.
+
+    Raises UsageError where something else than a package lies there, NotWritable, DiskShort.
+    """
+    target = place(root, candidate.name, candidate.version, publisher)
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise UsageError(
+            "something else lies where the package would go, and is not replaced",
+            where=str(target),
+            hint="Remove it, or choose another folder, --name or --publisher.",
+        )
+    with laid_out(candidate, target) as laid:
+        pass
+    return replace(laid, folder=target)
 
 
 def remove(folder: Path) -> None:

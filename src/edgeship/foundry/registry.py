@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -125,8 +125,7 @@ def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progre
     notes = tunings.notes(candidate, tuning)
     if before is not None and before.folder != target:
         notes.insert(0, f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
-    laid = layout.Laid(target, laid.linked_bytes, laid.copied_bytes)
-    return Registered(candidate.id, laid, tuning, before is None, proof, tuple(notes))
+    return Registered(candidate.id, replace(laid, folder=target), tuning, before is None, proof, tuple(notes))
 
 
 def unregister(app: App, ref: str) -> list[Registration]:
