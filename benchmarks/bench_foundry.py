@@ -7,6 +7,8 @@ register   `edgeship foundry register` of a package of 300 MB, from the command'
            and the bytes that it copies
 first      512 tokens in: time to the first token through Foundry Local, of the package as it is registered, and of
            onnxruntime-genai's default build with its default settings
+context    what memory for the context costs in Foundry Local, at 32,768 tokens: grown with the conversation (as it is
+           registered), reserved (as onnxruntime-genai's settings have it), and reserved for 4,096 tokens
 shape      the 0.5 B shape in foundry / genai / batched: 512 in and 64 out; eight clients, 190 in and 48 out; the second
            turn of a conversation of 700 tokens; memory
 example    the example in foundry / genai / batched: one answer after another, free and held to a JSON schema; how many
@@ -53,9 +55,9 @@ def large() -> Path:
 
 
 @cache
-def registered(package: Path, name: str) -> Path:
+def registered(package: Path, name: str, *options: str) -> Path:
     """Where a package lies once it is registered."""
-    return Path(_register(package, name)["folder"])
+    return Path(_register(package, name, *options)["folder"])
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
@@ -88,6 +90,20 @@ def first(rounds: int) -> Figures:
     figures["first_token_vs_default"] = figures["default_ttft_s"] / figures["edgeship_ttft_s"]
     figures["decode_vs_default"] = figures["edgeship_decode_tokens_per_s"] / figures["default_decode_tokens_per_s"]
     return figures | {"target": {"first_token_vs_default": 1.7}}
+
+
+def context(rounds: int) -> Figures:
+    package = bench_engine.package()
+    folders = {
+        "grown": registered(package, "shape"),
+        "reserved": package,
+        "reserved_4096": registered(package, "shape-4096", "--context-tokens", "4096"),
+    }
+    figures: Figures = {}
+    for part in ("one", "long", "memory"):
+        engines = {name: partial(_part, part, folder, "foundry") for name, folder in folders.items()}
+        figures |= {f"{part}_{name}": value for name, value in medians(in_turns(rounds, engines)).items()}
+    return figures
 
 
 def shape(rounds: int) -> Figures:
@@ -128,8 +144,8 @@ def _part(part: str, folder: Path, engine: str, **options: object) -> Figures:
     return child(foundry_parts.__file__, part, {"folder": str(folder), "engine": engine, **options})
 
 
-def _register(package: Path, name: str) -> Figures:
-    words = [sys.executable, "-m", "edgeship", "foundry", "register", str(package), "--name", name, "--json"]
+def _register(package: Path, name: str, *options: str) -> Figures:
+    words = [sys.executable, "-m", "edgeship", "foundry", "register", str(package), "--name", name, "--json", *options]
     environment = os.environ | {
         "EDGESHIP_HOME": str(WORK / "home"),
         "EDGESHIP_CONFIG": str(WORK / "home" / "config.toml"),
@@ -146,6 +162,7 @@ def main() -> None:
     sections: dict[str, Callable[[int], Figures]] = {
         "register": register,
         "first": first,
+        "context": context,
         "shape": shape,
         "example": example,
     }

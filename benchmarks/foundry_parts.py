@@ -26,7 +26,7 @@ from edgeship.engine.foundry_sdk import Local
 Figures = dict[str, Any]
 PROMPT_TOKENS, SHORT_PROMPT_TOKENS, NEW_TOKENS, REPEATS = 512, 24, 64, 3
 CLIENTS, REQUESTS, CLIENT_PROMPT_TOKENS, CLIENT_NEW_TOKENS = 8, 2, 190, 48
-CONVERSATION_TOKENS, EXAMPLE_TOKENS = 700, 100
+CONVERSATION_TOKENS, LONG_PROMPT_TOKENS, EXAMPLE_TOKENS = 700, 3500, 100
 _WORDS = ("order", "delivery", "refund", "please", "where", "broken", "lamp", "invoice", "address", "change", "cancel")
 
 
@@ -44,6 +44,14 @@ def one(job: Figures) -> Figures:
         "short_ttft_s": statistics.median(short[1:]),
         "decode_tokens_per_s": (NEW_TOKENS - 1) / statistics.median(rest[1:]),
     }
+
+
+def long(job: Figures) -> Figures:
+    """Tokens a second after the first, late in a long conversation."""
+    model = _load(job)
+    first_s = _spent_s(model, _prompt(model, LONG_PROMPT_TOKENS, 0), 1)
+    rest_s = _spent_s(model, _prompt(model, LONG_PROMPT_TOKENS, 1), NEW_TOKENS) - first_s
+    return {"decode_tokens_per_s": (NEW_TOKENS - 1) / rest_s}
 
 
 def eight(job: Figures) -> Figures:
@@ -176,7 +184,7 @@ def _cases(job: Figures) -> Sequence[Figures]:
 
 
 PARTS: dict[str, Callable[[Figures], Figures]] = {
-    part.__name__: part for part in (one, eight, second_turn, example, answers, unasked, memory)
+    part.__name__: part for part in (one, long, eight, second_turn, example, answers, unasked, memory)
 }
 
 if __name__ == "__main__":
