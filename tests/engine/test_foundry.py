@@ -18,7 +18,6 @@ import pytest
 from edgeship.engine import load
 from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling
 from edgeship.engine.chat import ask
-from edgeship.engine.foundry import guidance
 from edgeship.errors import (
     ConstraintInvalid,
     EngineBusy,
@@ -146,17 +145,6 @@ def test_any_json_object_is_one(example: Path) -> None:
         assert isinstance(json.loads(answer.text), dict)
     finally:
         engine.close()
-
-
-@pytest.mark.parametrize("text", ["true", "false"])
-def test_schemas_that_are_no_object(text: str) -> None:
-    data = guidance(Constraint("json_schema", text))["guidance_data"]
-    assert f'"allOf": [{text}]' in data
-
-
-def test_a_schemas_own_layout_is_kept() -> None:
-    text = json.dumps({"type": "object", "x-guidance": {"key_separator": " : "}})
-    assert guidance(Constraint("json_schema", text))["guidance_data"].count('"key_separator": " : "') == 2
 
 
 @pytest.mark.parametrize(

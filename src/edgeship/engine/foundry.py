@@ -7,7 +7,6 @@ refused. Its prompts are compared with the package's own template before they ar
 from __future__ import annotations
 
 import itertools
-import json
 import queue
 import tempfile
 import threading
@@ -16,12 +15,11 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgeship import inference_model
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
-    Constraint,
     FinishReason,
     Limits,
     Message,
@@ -35,17 +33,14 @@ from edgeship.engine.api import (
 from edgeship.engine.chat import StopFilter
 from edgeship.engine.config import CONFIG_NAME, EngineConfig, read_config
 from edgeship.engine.decoder import Floats
-from edgeship.engine.foundry_sdk import ROLES, LoadedModel, Local, Outcome
-from edgeship.engine.grammar import JSON_LAYOUTS, Grammars
+from edgeship.engine.foundry_request import INSTEAD, check_messages, check_supported, guidance, search_options
+from edgeship.engine.foundry_sdk import LoadedModel, Local, Outcome
+from edgeship.engine.grammar import Grammars
 from edgeship.engine.tokens import TextCodec
-from edgeship.errors import EdgeshipError, EngineBusy, EngineFailed, NotSupported, PromptInvalid, TemplateMismatch
+from edgeship.errors import EdgeshipError, EngineBusy, EngineFailed, NotSupported, TemplateMismatch
 
-HOTTEST = 2.0
-"""The highest temperature that Foundry Local takes."""
-_MOST_SEED = 2**31
 # How often an answer that is being waited for looks whether it is still wanted.
 _LOOK_S = 0.02
-_INSTEAD = "Leave it out, or run the package with Edgeship's own engine: edgeship model run NAME."
 
 
 class FoundryEngine:
@@ -82,7 +77,7 @@ class FoundryEngine:
     def chat(self, messages: Sequence[Message]) -> Prompt:
         """See Engine.chat. Raises TemplateMismatch where Foundry Local makes another number of tokens of it."""
         prompt = self._codec.chat(messages)
-        _check_messages(messages)
+        check_messages(messages)
         self._check_open()
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
         for change in (str, str.strip, _compose, lambda text: _compose(text.strip())):
@@ -110,20 +105,20 @@ class FoundryEngine:
         deadline_s: float | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream. Raises NotSupported for a text that is no conversation, and for what it would ignore."""
-        self._check_open()
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
         if prompt.messages is None:
-            raise NotSupported("Foundry Local answers conversations, and no text as it is", hint=_INSTEAD)
+            raise NotSupported("Foundry Local answers conversations, and no text as it is", hint=INSTEAD)
         settings = sampling.over(self.defaults)
-        _refuse(settings, self.defaults)
+        check_supported(settings, self.defaults)
         room = self.context_tokens - len(prompt.tokens)
-        options = _options(settings, room)
+        options = search_options(settings, room)
         if sampling.constraint is not None:
             self._grammars.matcher(sampling.constraint)  # raises for one that cannot be read
             options |= guidance(sampling.constraint)
         answer = _Answer(prompt.messages, options, len(prompt.tokens))
         with self._lock:
+            self._check_open()
             if self._line.qsize() >= self._waiting:
                 raise EngineBusy(
                     f"{self._line.qsize()} requests wait already, and no more may",
@@ -137,7 +132,7 @@ class FoundryEngine:
         """Not possible."""
         self._check_open()
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
-        raise NotSupported(f"Foundry Local shows no logits (asked from token {first} on)", hint=_INSTEAD)
+        raise NotSupported(f"Foundry Local shows no logits (asked from token {first} on)", hint=INSTEAD)
 
     def close(self) -> None:
         """See Engine.close. Waits until Foundry Local lets go of what it reads."""
@@ -327,70 +322,3 @@ def _threads_note(config: EngineConfig, threads: int | None) -> str | None:
     if threads is None or threads == stated:
         return None
     return f"Foundry Local uses the threads that {CONFIG_NAME} names ({stated or 'none, so its own choice'})"
-
-
-def _check_messages(messages: Sequence[Message]) -> None:
-    """Raises PromptInvalid for what Foundry Local would refuse, leave out or cut."""
-    for message in messages:
-        if message["role"] not in ROLES:
-            raise PromptInvalid(f"Foundry Local knows no role {message['role']!r}", hint=f"Roles: {', '.join(ROLES)}.")
-        if not message["content"]:
-            raise PromptInvalid("Foundry Local leaves out messages without text", hint="Give each message some text.")
-        if "\0" in message["content"]:
-            raise PromptInvalid("Foundry Local cuts a text at a NUL character", hint="Take it out.")
-
-
-def _refuse(sampling: Sampling, defaults: Sampling) -> None:
-    """Raises NotSupported for settings that Foundry Local lacks, most of which it would ignore without a word."""
-    lacking = {
-        "min_p": bool(sampling.min_p),
-        "repetition_penalty": sampling.repetition_penalty != defaults.repetition_penalty,
-        "presence_penalty": bool(sampling.presence_penalty),
-        "frequency_penalty": bool(sampling.frequency_penalty),
-        "logit_bias": bool(sampling.logit_bias),
-        "ignore_eos": sampling.ignore_eos,
-        "logprobs": sampling.logprobs is not None,
-        "prompt_logprobs": sampling.prompt_logprobs is not None,
-    }
-    for name, asked in lacking.items():
-        if asked:
-            own = " but the package's own" if name == "repetition_penalty" else ""
-            raise NotSupported(f"Foundry Local has no {name}{own}", hint=_INSTEAD)
-    if sampling.temperature is not None and sampling.temperature > HOTTEST:
-        raise NotSupported(f"Foundry Local takes no temperature above {HOTTEST:g}", hint=_INSTEAD)
-
-
-def _options(sampling: Sampling, room: int) -> dict[str, str]:
-    """Every setting by Foundry Local's names: it samples where nothing is said, and reserves 2,048 tokens."""
-    given: dict[str, Any] = {
-        "max_output_tokens": min(sampling.max_tokens or room, room),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "do_sample": "false" if sampling.temperature == 0 else "true",
-        "seed": None if sampling.seed is None else sampling.seed % _MOST_SEED,
-    }
-    return {name: str(value) for name, value in given.items() if value is not None}
-
-
-def guidance(constraint: Constraint) -> dict[str, str]:
-    """A constraint as Foundry Local enforces it; the OpenAI wrapper of a JSON schema it would ignore.
-
-    JSON is held to one line. Left to itself, Foundry Local lets blanks and line breaks go on to the last token.
-    """
-    if constraint.kind == "regex":
-        return {"guidance_type": "regex", "guidance_data": constraint.text}
-    if constraint.kind == "lark":
-        return {"guidance_type": "lark_grammar", "guidance_data": constraint.text}
-    schema: Any = {"type": "object"} if constraint.kind == "json_object" else json.loads(constraint.text)
-    if not isinstance(schema, dict):  # true or false, which can hold no options
-        schema = {"allOf": [schema]}
-    rules = {}
-    for number, (item, key) in enumerate(JSON_LAYOUTS):
-        layout = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-        rules[f"layout_{number}"] = schema | {"x-guidance": layout | schema.get("x-guidance", {})}
-    start = f"start: {' | '.join(rules)}"
-    return {
-        "guidance_type": "lark_grammar",
-        "guidance_data": "\n".join([start, *(f"{name}: %json {json.dumps(rule)}" for name, rule in rules.items())]),
-    }

@@ -18,7 +18,6 @@ from edgeship.json_file import read_optional
 VERSION = "2.2.1"
 INDEX_NAME = "foundry.local.modelinfo.json"
 """Where a cache folder's catalog of local models is kept."""
-ROLES = ("system", "user", "assistant", "developer", "tool")
 _INSTALL = "pip install 'edgeship[foundry]'"
 _INVALID_ARGUMENT = 3
 _PLACE = re.compile(r"\w+\.cc:\d+ ")

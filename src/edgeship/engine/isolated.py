@@ -83,7 +83,7 @@ class IsolatedEngine:
     def chat(self, messages: Sequence[Message]) -> Prompt:
         """See Engine.chat."""
         found = self._ask("chat", messages=[dict(message) for message in messages])
-        return Prompt(tuple(found["tokens"]), tuple(messages))
+        return Prompt(tuple(found["tokens"]), tuple(found["messages"]))
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""

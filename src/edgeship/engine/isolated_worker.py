@@ -48,7 +48,8 @@ class _Server:
     def _do(self, number: int, message: dict[str, Any], cancel: threading.Event) -> None:
         kind = message["kind"]
         if kind == "chat":
-            self._send({"id": number, "tokens": self._engine.chat(message["messages"]).tokens})
+            prompt = self._engine.chat(message["messages"])
+            self._send({"id": number, "tokens": prompt.tokens, "messages": prompt.messages})
         elif kind == "encode":
             self._send({"id": number, "tokens": self._engine.encode(message["text"]).tokens})
         elif kind == "score":
