@@ -150,8 +150,9 @@ def memory(job: Figures) -> Figures:
 
 
 def _load(job: Figures) -> Engine:
+    # No guesses: random weights say one token over and over, and all guesses would hold.
     return engines.load(
-        Path(job["folder"]), engine=job["engine"], threads=job.get("threads"), limits=Limits(slots=job.get("slots", 1))
+        Path(job["folder"]), engine=job["engine"], limits=Limits(slots=job.get("slots", 1)), speculation=False
     )
 
 
