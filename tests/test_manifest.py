@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,7 @@ from edgeship.manifest import (
     digest_file,
     parse_ref,
     read,
+    select,
     verify,
     write,
 )
@@ -193,3 +194,23 @@ def test_the_manifest_is_json_that_people_can_read(package_folder: Path) -> None
     text = (package_folder / MANIFEST_NAME).read_text(encoding="utf-8")
     assert json.loads(text)["name"] == "model-int4"
     assert text.endswith("}\n")
+
+
+class Item(NamedTuple):
+    name: str
+    version: int
+
+
+@pytest.mark.parametrize(
+    ("ref", "found", "hint"),
+    [
+        ("support", [("support", 1), ("support", 2)], "There is support:1, support:2. "),
+        ("support:2", [("support", 2)], "There is support:1, support:2. "),
+        ("support:9", [], "There is support:1, support:2. "),
+        ("suport", [], "Did you mean support? "),
+        ("nothing-like-it", [], ""),
+    ],
+)
+def test_what_a_name_means(ref: str, found: list[tuple[str, int]], hint: str) -> None:
+    known = [Item("support", 1), Item("support", 2), Item("other", 1)]
+    assert select(known, ref) == (found, hint)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import secrets
@@ -73,18 +72,11 @@ def find(cache_dir: Path, ref: str) -> Entry:
 
 def select(cache_dir: Path, ref: str) -> list[Entry]:
     """The packages that `ref` means, all versions of a name alone. Raises NameInvalid, PackageNotFound."""
-    name, version = manifests.parse_ref(ref)
-    known = entries(cache_dir)
-    named = [entry for entry in known if entry.name == name]
-    chosen = [entry for entry in named if version in (None, entry.version)]
-    if chosen:
-        return chosen
-    if named:
-        hint = f"Installed: {', '.join(entry.ref for entry in named)}."
-    else:
-        close = difflib.get_close_matches(name, sorted({entry.name for entry in known}))
-        hint = (f"Did you mean {' or '.join(close)}? " if close else "") + "`edgeship cache ls` lists all."
-    raise PackageNotFound(f"no package is called {ref!r}", where=str(cache_dir), hint=hint)
+    chosen, hint = manifests.select(entries(cache_dir), ref)
+    if not chosen:
+        hint += "`edgeship cache ls` lists all."
+        raise PackageNotFound(f"no package is called {ref!r}", where=str(cache_dir), hint=hint)
+    return chosen
 
 
 def next_version(cache_dir: Path, name: str) -> int:

@@ -5,14 +5,16 @@ It is written last, so its presence means done.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -22,6 +24,7 @@ from edgeship.version import __version__
 MANIFEST_NAME = "edgeship.json"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _INSIDE = re.compile(r"[^/\\:\0]+(?:/[^/\\:\0]+)*")
+_Item = TypeVar("_Item", bound="Versioned")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
@@ -124,6 +127,32 @@ def parse_ref(text: str) -> tuple[str, int | None]:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", number, re.ASCII):
         raise NameInvalid(f"{version!r} is no version", where=text, hint="Versions are whole numbers: name:1.")
     return name, int(number)
+
+
+class Versioned(Protocol):
+    """What has a name and a version."""
+
+    @property
+    def name(self) -> str:
+        """See parse_ref."""
+
+    @property
+    def version(self) -> int:
+        """See parse_ref."""
+
+
+def select(known: Sequence[_Item], ref: str) -> tuple[list[_Item], str]:
+    """What `ref` means among `known`, all versions of a name alone; where that is nothing, a hint at what there is.
+
+    Raises NameInvalid.
+    """
+    name, version = parse_ref(ref)
+    named = [item for item in known if item.name == name]
+    chosen = [item for item in named if version in (None, item.version)]
+    if named:
+        return chosen, f"There is {', '.join(f'{item.name}:{item.version}' for item in named)}. "
+    close = difflib.get_close_matches(name, sorted({item.name for item in known}))
+    return [], f"Did you mean {' or '.join(close)}? " if close else ""
 
 
 def digest_file(path: Path) -> FileDigest:

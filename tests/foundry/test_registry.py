@@ -170,7 +170,7 @@ def test_two_versions_and_taking_out_one_or_all(app: App, example: Path, tmp_pat
     assert application(app, "triage:1", max_output_tokens=5)["ids"] == ["triage:1"]
     with pytest.raises(RegistrationNotFound, match="'triage:2'") as caught:
         registry.find(app, "triage:2")
-    assert caught.value.hint == "Registered: triage:1."
+    assert str(caught.value.hint).startswith("There is triage:1. ")
     registry.register(check(second), app, TWO)
     assert len(registry.unregister(app, "triage")) == 2
     assert registry.registrations(app) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -188,21 +187,14 @@ def _owned(app: App, progress: Progress) -> Iterator[None]:
 
 
 def _select(app: App, known: list[Registration], ref: str) -> list[Registration]:
-    name, version = manifests.parse_ref(ref)
-    named = [each for each in known if each.name == name]
-    chosen = [each for each in named if version in (None, each.version)]
-    if chosen:
-        return chosen
-    if named:
-        hint = f"Registered: {', '.join(each.id for each in named)}."
-    else:
-        close = difflib.get_close_matches(name, sorted({each.name for each in known}))
-        hint = (f"Did you mean {' or '.join(close)}? " if close else "") + "`edgeship foundry ls` lists all."
-    raise RegistrationNotFound(
-        f"no model called {ref!r} is registered for the application {app.name!r}",
-        where=str(app.cache_dir),
-        hint=hint,
-    )
+    chosen, hint = manifests.select(known, ref)
+    if not chosen:
+        raise RegistrationNotFound(
+            f"no model called {ref!r} is registered for the application {app.name!r}",
+            where=str(app.cache_dir),
+            hint=f"{hint}`edgeship foundry ls` lists all.",
+        )
+    return chosen
 
 
 def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:

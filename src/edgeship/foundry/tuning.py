@@ -16,7 +16,7 @@ from edgeship.storage import megabytes
 DEFAULT_ANSWER_TOKENS = 2048
 """What Foundry Local reserves for an answer where a request does not say."""
 RESERVED_BYTES = 256 * 10**6
-"""The most that is reserved for keys and values at every request: clearing it takes a tenth to half a second."""
+"""The most that is reserved for keys and values at every request; beyond it they grow with the conversation."""
 _LEAST_CONTEXT = 128
 
 
