@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -282,7 +280,7 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
     for delay_s in (0.3, 0.5, 0.7, 0.9):
         child = subprocess.Popen([sys.executable, "-c", code, str(example), str(app.cache_dir)])
         time.sleep(delay_s)
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         child.wait()
     done = registry.register(check(example), app, TWO)
     assert application(app, "triage:1", max_output_tokens=5)["pieces"]
