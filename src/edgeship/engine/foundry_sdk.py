@@ -75,8 +75,12 @@ class Local:
         with _failing_as_ours(cache_dir), telemetry.foundry_quiet():
             self._library.FoundryLocalManager.initialize(configuration)
         self._manager = self._library.FoundryLocalManager.instance
-        with self._or_closed():
-            self._catalog = self._manager.get_catalog(self._library.CatalogType.LOCAL)
+        try:
+            with _failing_as_ours(cache_dir):
+                self._catalog = self._manager.get_catalog(self._library.CatalogType.LOCAL)
+        except FoundryFailed:
+            self.close()
+            raise
 
     def __enter__(self) -> Local:
         return self
@@ -144,15 +148,6 @@ class Local:
         index = read_optional(self.cache_dir / INDEX_NAME, FoundryFailed)
         models = [entry for entry in index.get("models", ()) if isinstance(entry, dict)]
         return {entry.get("model_info", {}).get("id"): str(entry.get("model_path", "")) for entry in models}
-
-    @contextmanager
-    def _or_closed(self) -> Iterator[None]:
-        try:
-            with _failing_as_ours(self.cache_dir):
-                yield
-        except BaseException:
-            self.close()
-            raise
 
 
 class LoadedModel:
