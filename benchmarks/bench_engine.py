@@ -22,12 +22,11 @@ usage: bench_engine.py [--only single,eight,...] [--rounds N] [--soak N]
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import bench_ship
@@ -37,7 +36,7 @@ import peers
 import random_checkpoint
 import turns
 from peers import WORK
-from turns import CORES, Figures, in_turns, medians, rounded
+from turns import CORES, Figures, in_turns, medians
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
 # glibc keeps freed memory for each thread and size; what fills up there would look like a leak.
@@ -48,20 +47,20 @@ _T_95 = 2.26  # two-sided, for nine degrees of freedom
 @cache
 def package() -> Path:
     """Our INT4 of the 0.5 B shape."""
-    return _build(checkpoint(), WORK / "engine-int4")
+    return build(checkpoint(), WORK / "engine-int4")
 
 
 @cache
 def succeeding() -> Path:
     """The same shape, of which it is known what it says."""
     source = random_checkpoint.make_succeeding(WORK / "succeeding-0.5b")
-    return _build(source, WORK / "engine-succeeding")
+    return build(source, WORK / "engine-succeeding")
 
 
 @cache
 def example() -> Path:
     """The example as INT4."""
-    return _build(EXAMPLE / "checkpoint", WORK / "engine-example")
+    return build(EXAMPLE / "checkpoint", WORK / "engine-example")
 
 
 @cache
@@ -82,9 +81,10 @@ def gguf() -> Path:
     return found
 
 
-def _build(source: Path, folder: Path) -> Path:
+def build(source: Path, folder: Path, *options: str) -> Path:
+    """Our INT4 package of a checkpoint, unless it is there already."""
     if not (folder / "edgeship.json").exists():
-        command = peers.edgeship_build(source, folder, "--precision", "int4", home=WORK / "home")
+        command = peers.edgeship_build(source, folder, "--precision", "int4", *options, home=WORK / "home")
         subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
     return folder
 
@@ -203,14 +203,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=int, default=10_000)
     arguments = parser.parse_args()
-    wanted = arguments.only.split(",")
-    if strangers := set(wanted) - set(sections):
-        parser.error(f"no such section: {', '.join(sorted(strangers))}")
-    figures: Figures = {"cores": CORES, "rounds": arguments.rounds, "versions": peers.versions()}
-    for name in wanted:
-        figures[name] = sections[name](arguments.soak if name == "soak" else arguments.rounds)
-        print(f"{name}: {json.dumps(rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
-    print(json.dumps(rounded(figures)))
+    asked = {
+        name: partial(section, arguments.soak if name == "soak" else arguments.rounds)
+        for name, section in sections.items()
+    }
+    turns.report(parser, asked, arguments.only, {"rounds": arguments.rounds, "versions": peers.versions()})
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ import bench_engine
 import bench_ship
 import foundry_parts
 import peers
+import turns
 from peers import WORK
-from turns import CORES, Figures, child, in_turns, medians, rounded
+from turns import Figures, child, in_turns, medians
 
 CATALOG = WORK / "foundry"
 CASES = str(bench_engine.EXAMPLE / "eval.jsonl")
@@ -46,12 +47,7 @@ ENGINES = ("foundry", "genai", "batched")
 @cache
 def large() -> Path:
     """The 0.5 B shape with blocks of 16, which is over 300 MB."""
-    folder = WORK / "foundry-int4-16"
-    if not (folder / "edgeship.json").exists():
-        options = ("--precision", "int4", "--block-size", "16")
-        command = peers.edgeship_build(bench_engine.checkpoint(), folder, *options, home=WORK / "home")
-        subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
-    return folder
+    return bench_engine.build(bench_engine.checkpoint(), WORK / "foundry-int4-16", "--block-size", "16")
 
 
 @cache
@@ -169,15 +165,8 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(sections))
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    wanted = arguments.only.split(",")
-    if strangers := set(wanted) - set(sections):
-        parser.error(f"no such section: {', '.join(sorted(strangers))}")
-    versions = peers.versions()
-    figures: Figures = {"cores": CORES, "rounds": arguments.rounds, "versions": versions}
-    for name in wanted:
-        figures[name] = sections[name](arguments.rounds)
-        print(f"{name}: {json.dumps(rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
-    print(json.dumps(rounded(figures)))
+    asked = {name: partial(section, arguments.rounds) for name, section in sections.items()}
+    turns.report(parser, asked, arguments.only, {"rounds": arguments.rounds, "versions": peers.versions()})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -42,8 +43,25 @@ def medians(runs: Mapping[str, list[Figures]]) -> Figures:
     }
 
 
-def rounded(value: Any) -> Any:
+def report(
+    parser: argparse.ArgumentParser, sections: Mapping[str, Callable[[], Figures]], only: str, facts: Figures
+) -> None:
+    """Runs the sections that `only` names, with commas between them, and prints their figures.
+
+    facts: what stands before them. A name that no section has ends it through the parser.
+    """
+    wanted = only.split(",")
+    if strangers := set(wanted) - set(sections):
+        parser.error(f"no such section: {', '.join(sorted(strangers))}")
+    figures: Figures = {"cores": CORES, **facts}
+    for name in wanted:
+        figures[name] = sections[name]()
+        print(f"{name}: {json.dumps(_rounded(figures[name]), indent=2)}", file=sys.stderr, flush=True)
+    print(json.dumps(_rounded(figures)))
+
+
+def _rounded(value: Any) -> Any:
     """Figures to four digits."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -45,6 +45,8 @@ CUDA_PARTS = (
 )
 RUNTIME_PIN, GENAI_PIN, TORCH_PIN = (1, 31), (0, 18), (2, 13, 0)
 FOUNDRY_SDK = "foundry-local-sdk"
+FOUNDRY_RUNTIME = "1.31.0"
+"""The one onnxruntime that the Foundry Local SDK works with."""
 _MOST_NAMED = 5
 _RUNTIME_FIX = 'pip install "onnxruntime>=1.31,<1.32"'
 _GENAI_FIX = 'pip install "onnxruntime-genai>=0.18,<0.19"'
@@ -174,8 +176,8 @@ def _check_runtimes(versions: Versions) -> list[Check]:
             Check(
                 f"onnxruntime {runtime} and {FOUNDRY_SDK} {foundry}",
                 "failed",
-                f"{FOUNDRY_SDK} 2.2.1 works with onnxruntime 1.31.0 alone",
-                f"pip install onnxruntime==1.31.0 {FOUNDRY_SDK}==2.2.1",
+                f"{FOUNDRY_SDK} 2.2.1 works with onnxruntime {FOUNDRY_RUNTIME} alone",
+                f"pip install onnxruntime=={FOUNDRY_RUNTIME} {FOUNDRY_SDK}==2.2.1",
             )
         )
     elif wrong_runtime:

@@ -436,7 +436,7 @@ def _difference(
     # A reader that leaves out a step must agree on what that step would have made.
     for applies, change, excuse in (
         (conversation.edge_spaces, str.strip, f"{name} does not trim texts as the template does"),
-        (conversation.decomposed, _compose, f"{name} does not compose accents (NFC) as the tokenizer does"),
+        (conversation.decomposed, compose, f"{name} does not compose accents (NFC) as the tokenizer does"),
     ):
         changed = [{**message, "content": change(message["content"])} for message in conversation.messages]
         if applies and compare_tokens(conversation.name, reference, (name, encode(changed)), decode) is None:
@@ -444,7 +444,8 @@ def _difference(
     return mismatch
 
 
-def _compose(text: str) -> str:
+def compose(text: str) -> str:
+    """The text with its accents composed (NFC)."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship import child, olive_config
+from edgeship import child, olive_config, telemetry
 from edgeship.build import genai, olive_env, onnx_model, predict
 from edgeship.build.olive_worker import PEAK
 from edgeship.build.planning import Job, Task
@@ -34,12 +34,10 @@ QUANTIZING_BYTES_PER_PARAMETER = 1.1
 """What quantizing takes beyond what the builder of today takes; measured on 494 M parameters."""
 
 WORKER = Path(__file__).with_name("olive_worker.py")
-_ENVIRONMENT = {
+_ENVIRONMENT = telemetry.OFF | {
     # Olive sends one message before it looks at its own switch, but none where it takes itself to be in a pipeline.
     "CI": "1",
     "OLIVE_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgeship.errors import PromptInvalid
+from edgeship.errors import EngineBusy, PromptInvalid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -233,6 +233,15 @@ def check_first(first: int, tokens: Sequence[int]) -> None:
     """Raises PromptInvalid where `first` is no place in the text."""
     if not 0 <= first < len(tokens):
         raise PromptInvalid(f"token {first} is not among {len(tokens)}")
+
+
+def check_line(waiting: int, most: int) -> None:
+    """Raises EngineBusy where as many requests wait as may."""
+    if waiting >= most:
+        raise EngineBusy(
+            f"{waiting} requests wait already, and no more may",
+            hint="Try again later, or let the engine keep more waiting.",
+        )
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_sampling, check_tokens
+from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_line, check_sampling, check_tokens
 from edgeship.engine.chat import AnswerText, TextStream
 from edgeship.engine.decoder import Decoder, Floats, Piece
 from edgeship.engine.grammar import Grammars
@@ -20,7 +20,7 @@ from edgeship.engine.lookup import Drafts
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, Pace, Turns, shares
-from edgeship.errors import EngineBusy, EngineFailed
+from edgeship.errors import EngineFailed
 
 
 class Codec(Protocol):
@@ -152,11 +152,7 @@ class ContinuousEngine:
         with self._work:
             if self._closed:
                 raise EngineFailed("the engine is closed")
-            if len(self._waiting) >= self._most_waiting:
-                raise EngineBusy(
-                    f"{len(self._waiting)} requests wait already, and no more may",
-                    hint="Try again later, or let the engine keep more waiting.",
-                )
+            check_line(len(self._waiting), self._most_waiting)
             self._waiting.append(work)
             self._work.notify()
 

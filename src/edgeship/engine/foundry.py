@@ -11,7 +11,6 @@ import queue
 import tempfile
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from edgeship.engine.api import (
     Sampling,
     Token,
     Usage,
+    check_line,
     check_sampling,
     check_tokens,
 )
@@ -37,7 +37,8 @@ from edgeship.engine.foundry_request import INSTEAD, check_messages, check_suppo
 from edgeship.engine.foundry_sdk import LoadedModel, Local, Outcome
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.tokens import TextCodec
-from edgeship.errors import EdgeshipError, EngineBusy, EngineFailed, NotSupported, TemplateMismatch
+from edgeship.errors import EdgeshipError, EngineFailed, NotSupported, TemplateMismatch
+from edgeship.templates import compose
 
 # How often an answer that is being waited for looks whether it is still wanted.
 _LOOK_S = 0.02
@@ -80,7 +81,7 @@ class FoundryEngine:
         check_messages(messages)
         self._check_open()
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
-        for change in (str, str.strip, _compose, lambda text: _compose(text.strip())):
+        for change in (str, str.strip, compose, lambda text: compose(text.strip())):
             changed = tuple({**message, "content": change(message["content"])} for message in messages)
             if all(message["content"] for message in changed):
                 found = self._model.prompt_tokens(changed)
@@ -119,11 +120,7 @@ class FoundryEngine:
         answer = _Answer(prompt.messages, options, len(prompt.tokens))
         with self._lock:
             self._check_open()
-            if self._line.qsize() >= self._waiting:
-                raise EngineBusy(
-                    f"{self._line.qsize()} requests wait already, and no more may",
-                    hint="Try again later, or let the engine keep more waiting.",
-                )
+            check_line(self._line.qsize(), self._waiting)
             self._open.add(answer)
             self._line.put(answer)
         return _Steps(answer, settings.stop, cancel, deadline_s)
@@ -311,10 +308,6 @@ class _Shared:
 
 
 _shared = _Shared()
-
-
-def _compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _threads_note(config: EngineConfig, threads: int | None) -> str | None:

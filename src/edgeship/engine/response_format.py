@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from edgeship.engine.api import Constraint
 from edgeship.errors import ConstraintInvalid
 
 _HINT = 'Send {"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}.'
-_TEXTS = {"lark_grammar": "lark", "regex": "regex"}
+_TEXTS: dict[str, Literal["lark", "regex"]] = {"lark_grammar": "lark", "regex": "regex"}
 
 
 def is_wrapper(value: Any) -> bool:
@@ -35,7 +35,7 @@ def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
         text = response_format.get(kind)
         if not isinstance(text, str) or not text.strip():
             raise ConstraintInvalid(f"response_format has the type {kind!r} and no text under {kind!r}", hint=_HINT)
-        return Constraint("lark" if kind == "lark_grammar" else "regex", text)
+        return Constraint(_TEXTS[kind], text)
     raise ConstraintInvalid(f"response_format has the type {kind!r}, which is not known", hint=_HINT)
 
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeship.doctor import FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
+from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
 from edgeship.engine.foundry_sdk import INDEX_NAME, VERSION, Local, Registration
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.checks import PROVIDER_WORDS
 from edgeship.foundry.registry import App, fault, registrations
 
-_RUNTIME, _RUNTIME_VERSION = "onnxruntime", "1.31.0"
 _FIX = "pip install 'edgeship[foundry]'"
 
 
@@ -54,12 +53,12 @@ def check_catalog(app: App, cores: int) -> list[Check]:
 
 def check_versions(versions: Versions) -> Check:
     """Whether the SDK is there, and the one runtime that it works with."""
-    sdk, runtime = versions(FOUNDRY_SDK), versions(_RUNTIME)
+    sdk, runtime = versions(FOUNDRY_SDK), versions("onnxruntime")
     if sdk is None:
         return Check("SDK", "failed", f"{FOUNDRY_SDK} is not installed", _FIX)
-    detail = f"{FOUNDRY_SDK} {sdk}, {_RUNTIME} {runtime or 'not installed'}"
-    if runtime != _RUNTIME_VERSION:
-        return Check("SDK", "failed", f"{detail}; it works with {_RUNTIME_VERSION} alone", _FIX)
+    detail = f"{FOUNDRY_SDK} {sdk}, onnxruntime {runtime or 'not installed'}"
+    if runtime != FOUNDRY_RUNTIME:
+        return Check("SDK", "failed", f"{detail}; it works with {FOUNDRY_RUNTIME} alone", _FIX)
     if sdk != VERSION:
         return Check("SDK", "warning", f"{detail}; Edgeship is tested with {VERSION}", _FIX)
     return Check("SDK", "ok", detail)

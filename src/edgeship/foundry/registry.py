@@ -39,6 +39,11 @@ class App:
     name: str
     cache_dir: Path
 
+    @property
+    def has_catalog(self) -> bool:
+        """Whether anything was ever registered; asked so that looking makes no folder."""
+        return (self.cache_dir / INDEX_NAME).is_file()
+
     def open(self) -> Local:
         """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
         require_writable(self.cache_dir, _ELSEWHERE)
@@ -68,7 +73,7 @@ class Registered:
 
 def registrations(app: App) -> list[Registration]:
     """Every model in the catalog; nothing is made where there is none yet. Raises as App.open does."""
-    if not (app.cache_dir / INDEX_NAME).is_file():
+    if not app.has_catalog:
         return []
     with app.open() as local:
         return local.registrations()
@@ -133,7 +138,8 @@ def unregister(app: App, ref: str) -> list[Registration]:
     Folders that `register` laid out are deleted, others stay. Raises RegistrationNotFound, NameInvalid, CacheBusy, and
     as App.open does.
     """
-    _select(app, registrations(app), ref)  # before anything is made in the folder
+    if not app.has_catalog:
+        _select(app, [], ref)
     with _owned(app, silent), app.open() as local:
         chosen = _select(app, local.registrations(), ref)
         for each in chosen:
