@@ -78,6 +78,14 @@ def test_models_that_cannot_answer(folder: Path) -> None:
     assert fault(registration(folder)) == "its folder holds no genai_config.json"
 
 
+@pytest.mark.parametrize("template", ["", [{"name": "default", "template": "x"}], None])
+def test_templates_that_foundry_local_cannot_read(folder: Path, template: object) -> None:
+    """It refuses an empty one, and a list, at the first request."""
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+    assert "no chat template" in check_model(registration(folder), 2).detail
+
+
 def test_models_that_run_otherwise_than_one_thinks(folder: Path) -> None:
     found = check_model(registration(folder, name="x-cuda-gpu"), 2)
     assert (found.status, "'cuda-gpu'" in found.detail) == ("warning", True)

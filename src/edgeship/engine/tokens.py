@@ -25,7 +25,7 @@ class TextCodec:
         self._folder = folder
         self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
-        self.template = _read_template(folder, config)
+        self.template = read_template(folder, config)
         self.special_tokens = _special_tokens(config)
 
     def chat(self, messages: Sequence[Message]) -> Prompt:
@@ -126,7 +126,8 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _read_template(folder: Path, config: dict[str, Any]) -> str | None:
+def read_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The chat template of a package folder with this tokenizer_config.json; None where there is none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
 from edgeship.engine.foundry_sdk import INDEX_NAME, VERSION, Local, Registration
+from edgeship.engine.tokens import read_template
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.checks import PROVIDER_WORDS
@@ -80,7 +81,7 @@ def check_model(model: Registration, cores: int) -> Check:
             f"{words[0]!r} in its name makes Foundry Local run it on another provider than the CPU",
             "Register it under another name (--name), and take this one out.",
         )
-    if not _has_template(model.folder):
+    if not read_template(model.folder, _read(model.folder / "tokenizer_config.json")):
         return Check(model.id, "failed", "it has no chat template, so every request fails", again)
     threads = _threads(model.folder)
     if threads is None:
@@ -102,12 +103,6 @@ def check_orphans(cache_dir: Path, found: Sequence[Registration]) -> list[Check]
         for folder in laid
         if folder.resolve() not in known
     ]
-
-
-def _has_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    return bool(_read(folder / "tokenizer_config.json").get("chat_template"))
 
 
 def _threads(folder: Path) -> int | None:
