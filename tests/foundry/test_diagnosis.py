@@ -80,7 +80,7 @@ def test_models_that_cannot_answer(folder: Path) -> None:
 
 @pytest.mark.parametrize("template", ["", [{"name": "default", "template": "x"}], None])
 def test_templates_that_foundry_local_cannot_read(folder: Path, template: object) -> None:
-    """It refuses an empty one, and a list, at the first request."""
+    """An empty one fails at the first request, a list when the model is loaded."""
     (folder / "chat_template.jinja").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
     assert "no chat template" in check_model(registration(folder), 2).detail
