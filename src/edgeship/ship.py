@@ -22,7 +22,7 @@ from edgeship.build.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.api import Engine, Limits, Message, Sampling
 from edgeship.engine.chat import ask
-from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, UsageError
+from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, PackageNotFound, UsageError
 from edgeship.machine import cores_to_use, free_disk_bytes, this_machine
 from edgeship.manifest import Package
 from edgeship.measure.compare import Choice, Thresholds, choose
@@ -110,9 +110,10 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
         if choice.chosen is None:
             return shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
-        installed, new = _install(chosen, measurement, report, settings, progress)
         question = order.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
-        answer = _check(installed, cases, measurement, question, settings, progress)
+        installed, new = _install(chosen, measurement, report, settings, progress)
+        with _withdrawn_on_failure(installed if new else None, settings):
+            answer = _check(installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
 
@@ -300,6 +301,21 @@ def _install(
         return package.stamp(folder, version=version, measurements=measurements, verdict=report.choice.verdict())
 
     return cache.install(candidate.package.folder, settings.cache_dir, move=True, finish=finish)
+
+
+@contextlib.contextmanager
+def _withdrawn_on_failure(new: Package | None, settings: Settings) -> Iterator[None]:
+    """Takes a new package out of the cache again where what happens inside fails, or is interrupted.
+
+    Nobody is to find it as the latest version; its build is kept, so that shipping again is short.
+    """
+    try:
+        yield
+    except BaseException:
+        if new is not None:
+            with contextlib.suppress(PackageNotFound):
+                cache.remove(settings.cache_dir, new.manifest.ref)
+        raise
 
 
 def _check(

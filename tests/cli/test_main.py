@@ -11,7 +11,7 @@ import pytest
 
 from edgeship import __version__
 from edgeship.cli import look, main
-from edgeship.errors import EdgeshipError, all_errors
+from edgeship.errors import DependencyMissing, EdgeshipError, all_errors
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +89,22 @@ def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
 def test_ctrl_c_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(**_: object) -> int:
         raise KeyboardInterrupt
+
+    monkeypatch.setattr(look, "doctor", interrupted)
+    assert main(["doctor"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_ctrl_c_inside_a_native_module_is_exit_130_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pybind11 tells of one that came while it initialised."""
+
+    def interrupted(**_: object) -> int:
+        try:
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+        except ImportError as error:
+            raise DependencyMissing("it cannot be imported") from error
 
     monkeypatch.setattr(look, "doctor", interrupted)
     assert main(["doctor"]) == 130

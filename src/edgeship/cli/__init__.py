@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return failure.reader_gone()
     except Exception as error:
+        # Native modules that are interrupted while they start say that they failed.
+        if failure.came_from(error, KeyboardInterrupt):
+            return failure.interrupted()
         return failure.explain(error, as_json=as_json)
 
 

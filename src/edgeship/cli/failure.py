@@ -46,6 +46,13 @@ def explain(error: Exception, *, as_json: bool) -> int:
     )
 
 
+def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether a `kind` is among the causes of `error`."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error is not None
+
+
 def interrupted() -> int:
     """Says that nothing is lost; returns the exit code."""
     print("\ninterrupted; finished steps are kept, the same command goes on from there", file=sys.stderr)
