@@ -9,7 +9,7 @@ from typing import Any
 from edgeship import settings
 from edgeship.cli.look import report
 from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
-from edgeship.cli.package import package_folder
+from edgeship.cli.package import foundry_model, package_folder
 from edgeship.engine.foundry_sdk import Registration
 from edgeship.engine.tune import remembered
 from edgeship.foundry import checks, command, diagnosis, layout, registry
@@ -55,7 +55,7 @@ def register(
 def unregister(ref: str, *, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
     """Takes one version, or all of a name, out of the catalog."""
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    gone = [each.id for each in registry.unregister(_app(current), ref)]
+    gone = [each.id for each in registry.unregister(_app(current), foundry_model(ref) or ref)]
     if as_json:
         print_json({"unregistered": gone, "app": current.foundry_app})
     else:

@@ -95,12 +95,12 @@ def run(
 ) -> int:
     """Chat with a registered model, or ask it once; `model run foundry:NAME` does the same and has more options."""
     from edgeship.cli import run as running
-    from edgeship.cli.package import FOUNDRY
+    from edgeship.cli.package import FOUNDRY, foundry_model
     from edgeship.engine.api import Sampling
 
     return running.run(
         running.RunRequest(
-            name=FOUNDRY + name,
+            name=FOUNDRY + (foundry_model(name) or name),
             prompt=prompt,
             system=system,
             sampling=Sampling(

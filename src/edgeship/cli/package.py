@@ -28,15 +28,21 @@ def runnable(name: str, current: Settings) -> Runnable:
 
     Raises NameInvalid, PackageNotFound; for Foundry Local RegistrationNotFound, FoundryFailed, DependencyMissing.
     """
-    model = name.removeprefix(FOUNDRY)
-    # A package may be called "foundry", and "foundry:1" is its first version.
-    if model == name or re.fullmatch(r"v?[0-9]+", model):
+    model = foundry_model(name)
+    if model is None:
         return Runnable(package_folder(name, current.cache_dir))
     from edgeship.foundry.registry import App, find
 
     folder = find(App(current.foundry_app, current.foundry_cache_dir), model).folder
     assert folder, "what has no folder is not found"
     return Runnable(folder, "foundry")
+
+
+def foundry_model(name: str) -> str | None:
+    """The model of Foundry Local that a name means; None where it means a package."""
+    model = name.removeprefix(FOUNDRY)
+    # A package may be called "foundry", and "foundry:1" is its first version.
+    return None if model == name or re.fullmatch(r"v?[0-9]+", model) else model
 
 
 def package_folder(name: str, cache_dir: Path) -> Path:
@@ -49,5 +55,11 @@ def package_folder(name: str, cache_dir: Path) -> Path:
             f"no package lies there: {'genai_config.json is missing' if path.is_dir() else 'there is no such folder'}",
             where=name,
             hint="`edgeship cache ls` lists what is installed.",
+        )
+    if foundry_model(name):
+        raise PackageNotFound(
+            "that is a model of Foundry Local, and a package is wanted here",
+            where=name,
+            hint="`edgeship cache ls` lists the packages.",
         )
     return cache.find(cache_dir, name).folder

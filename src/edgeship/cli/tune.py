@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship import cache, settings
 from edgeship.cli.output import note, print_json, print_table, telling
-from edgeship.cli.package import FOUNDRY, package_folder
+from edgeship.cli.package import foundry_model, package_folder
 from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
 from edgeship.errors import NotSupported
 
@@ -16,7 +16,7 @@ from edgeship.errors import NotSupported
 def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
     """Measures a package, keeps what is fastest, and says what that is."""
     current = settings.resolve(cache_dir=cache_dir)
-    if name.startswith(FOUNDRY):
+    if foundry_model(name):
         raise NotSupported(
             "tune measures Edgeship's own engine, and Foundry Local's threads are set when a package is registered",
             hint="Tune the package, then register it: its threads are used there too.",
