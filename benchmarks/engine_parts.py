@@ -130,7 +130,7 @@ def itl(job: Figures) -> Figures:
 
 def grammar(job: Figures) -> Figures:
     """The example's answers, free and held to their schema, one stream; the same cases in turns."""
-    model, cases = _load(job, slots=1), _cases(job["cases"], 60)
+    model, cases = _load(job, slots=1), read_cases(job["cases"], 60)
     constraint = Constraint("json_schema", json.dumps(SCHEMA))
     settings = {"free": Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100)}
     settings["held"] = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100, constraint=constraint)
@@ -139,7 +139,7 @@ def grammar(job: Figures) -> Figures:
 
 def lookup(job: Figures) -> Figures:
     """The example's answers, without and with guesses: two engines, the same cases."""
-    cases = _cases(job["cases"], 60)
+    cases = read_cases(job["cases"], 60)
     greedy = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=100)
     found: Figures = {}
     for name, speculation in (("plain", False), ("guessing", None), ("always", True)):
@@ -300,7 +300,8 @@ def _genai_answer(og: Any, model: Any, prompt: Prompt, new: int, turn: threading
         yield time.perf_counter()
 
 
-def _cases(path: str, count: int) -> list[dict[str, Any]]:
+def read_cases(path: str, count: int | None = None) -> list[Figures]:
+    """An evaluation's cases, the first `count` of them."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()[:count]
     return [json.loads(line) for line in lines]
 

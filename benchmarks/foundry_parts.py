@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,14 @@ def second_turn(job: Figures) -> Figures:
 def example(job: Figures) -> Figures:
     """The example's questions, one after another: tokens a second, free and held to their JSON schema, pass rates."""
     model = _load(job)
+    cases = engine_parts.read_cases(job["cases"])
     constraint = Constraint("json_schema", json.dumps(engine_parts.SCHEMA))
     found: Figures = {}
     for name, held in (("free", None), ("held", constraint)):
         settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS, constraint=held)
         tokens = passed = 0
         ttft_s, spent_s = [], 0.0
-        for case in _cases(job):
+        for case in cases:
             prompt = model.chat(case["messages"])
             started = time.perf_counter()
             answer = ask(model, prompt, settings)
@@ -102,7 +103,7 @@ def example(job: Figures) -> Figures:
         found |= {
             f"{name}_tokens_per_s": tokens / spent_s,
             f"{name}_ttft_ms": 1000 * statistics.median(ttft_s),
-            f"{name}_pass_rate": passed / len(_cases(job)),
+            f"{name}_pass_rate": passed / len(cases),
         }
     return found
 
@@ -111,17 +112,18 @@ def answers(job: Figures) -> Figures:
     """The example's greedy answers."""
     model = _load(job)
     settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS)
-    return {"answers": [ask(model, model.chat(case["messages"]), settings).text for case in _cases(job)]}
+    cases = engine_parts.read_cases(job["cases"])
+    return {"answers": [ask(model, model.chat(case["messages"]), settings).text for case in cases]}
 
 
 def unasked(job: Figures) -> Figures:
     """The example's pass rate where an application says no more than how long an answer may be."""
-    folder = Path(job["folder"])
+    folder, cases = Path(job["folder"]), engine_parts.read_cases(job["cases"])
     with Local(Path(job["catalog"])) as local:
         local.register(folder, "unasked:1", {}, {})
         model = local.load("unasked:1")
         passed = 0
-        for case in _cases(job):
+        for case in cases:
             pieces: list[str] = []
 
             def tell(text: str, pieces: list[str] = pieces) -> bool:
@@ -132,7 +134,7 @@ def unasked(job: Figures) -> Figures:
             passed += "".join(pieces) == case["expected"]
         model.unload()
         local.unregister("unasked:1")
-    return {"pass_rate": passed / len(_cases(job))}
+    return {"pass_rate": passed / len(cases)}
 
 
 def memory(job: Figures) -> Figures:
@@ -178,10 +180,6 @@ def _text(model: Engine, tokens: int, seed: int) -> str:
     while len(model.encode(" ".join(words)).tokens) < tokens:
         words.append(_WORDS[(7 * len(words) + 3 * seed) % len(_WORDS)])
     return " ".join(words)
-
-
-def _cases(job: Figures) -> Sequence[Figures]:
-    return [json.loads(line) for line in Path(job["cases"]).read_text(encoding="utf-8").splitlines()]
 
 
 PARTS: dict[str, Callable[[Figures], Figures]] = {

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "edgeship"
 LEAVES = {
     "child",
     "errors",
+    "genai_config",
     "inference_model",
     "json_file",
     "machine",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import inference_model, machine
+from edgeship import genai_config, inference_model, machine
 from edgeship import manifest as manifests
 from edgeship.errors import DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package
@@ -114,7 +114,7 @@ def _entries_under(folder: Path) -> Iterator[Entry]:
         manifests.check_name(folder.name)
     except NameInvalid:
         return  # nothing could refer to it
-    if (folder / MANIFEST_NAME).is_file() or (folder / "genai_config.json").is_file():
+    if (folder / MANIFEST_NAME).is_file() or (folder / genai_config.FILE_NAME).is_file():
         yield _entry(folder.name, None, folder)
     for versioned in _subfolders(folder):
         match = _VERSION.fullmatch(versioned.name)
@@ -127,10 +127,10 @@ def _entry(name: str, version: int | None, folder: Path) -> Entry:
     try:
         if (folder / MANIFEST_NAME).is_file():
             manifest = manifests.read(folder).manifest
-        elif (folder / "genai_config.json").is_file():
+        elif (folder / genai_config.FILE_NAME).is_file():
             problem = FOREIGN
         else:
-            problem = "no manifest and no genai_config.json: not a package"
+            problem = f"no manifest and no {genai_config.FILE_NAME}: not a package"
     except PackageDamaged as error:
         problem = error.what
     number = version or (manifest.version if manifest else 1)

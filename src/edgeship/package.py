@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship import inference_model, model_card
+from edgeship import genai_config, inference_model, model_card
 from edgeship import manifest as manifests
 from edgeship.errors import BuilderFailed, PackageDamaged, TemplateMissing, UsageError
 from edgeship.manifest import MANIFEST_NAME, FileDigest, Manifest, Package, digest_file
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgeship.build import Build
     from edgeship.checkpoint import Checkpoint
 
-GENAI_CONFIG, CARD = "genai_config.json", "README.md"
+CARD = "README.md"
 TUTORIAL_SEARCH = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "top_k": 50}
 GREEDY_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
 MAX_LENGTH = 2048
@@ -66,10 +66,8 @@ def write_package(
         try:
             temporary.mkdir(parents=True)
             files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
-            _write_json(
-                temporary / GENAI_CONFIG,
-                tune_genai_config(_read_json(build.folder / GENAI_CONFIG), checkpoint, cores),
-            )
+            config = tune_genai_config(_read_json(build.folder / genai_config.FILE_NAME), checkpoint, cores)
+            _write_json(temporary / genai_config.FILE_NAME, config)
             _write_json(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
             manifest = Manifest(
                 name=name,
@@ -135,13 +133,8 @@ def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: 
     Defaults are the checkpoint's generation_config.json where it states them. One that says do_sample false means a
     model that answers greedily and exactly, so what it leaves open is neutral; otherwise it is the tutorial's.
     """
-    model, search = dict(config["model"]), dict(config.get("search", {}))
-    decoder = dict(model["decoder"])
-    decoder["session_options"] = dict(decoder.get("session_options", {})) | {
-        "intra_op_num_threads": cores,
-        "inter_op_num_threads": 1,
-    }
-    model |= {"decoder": decoder, "context_length": checkpoint.context_tokens}
+    tuned = genai_config.tuned(config, threads=cores, context_tokens=checkpoint.context_tokens)
+    model = tuned["model"]
     stop = checkpoint.stop
     if stop.eos_ids:
         model["eos_token_id"] = list(stop.eos_ids) if len(stop.eos_ids) > 1 else stop.eos_ids[0]
@@ -150,7 +143,7 @@ def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: 
     model.pop("bos_token_id", None)
     if stop.bos_id is not None:
         model["bos_token_id"] = stop.bos_id
-    return {**config, "model": model, "search": search | _search(checkpoint)}
+    return tuned | {"search": dict(config.get("search", {})) | _search(checkpoint)}
 
 
 def _search(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import child, machine
+from edgeship import child, genai_config, machine
 from edgeship.engine import tune
-from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.decoder import Floats, Piece
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import EXACT, PROMPT_TOKENS, Setting, Trial, Tuning, choose, measure, remember, remembered
@@ -42,7 +41,7 @@ def foreign_package(folder: Path, provider: str | None = None) -> Path:
     options: list[dict[str, Any]] = [{provider: {}}] if provider else []
     decoder = GENAI_CONFIG["model"]["decoder"] | {"session_options": {"provider_options": options}}
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG_NAME, GENAI_CONFIG | {"model": GENAI_CONFIG["model"] | {"decoder": decoder}})
+    write_json(folder / genai_config.FILE_NAME, GENAI_CONFIG | {"model": GENAI_CONFIG["model"] | {"decoder": decoder}})
     (folder / "model.onnx").write_bytes(b"graph")
     (folder / "model.onnx.data").write_bytes(b"weights")
     return folder

@@ -66,25 +66,28 @@ def save(model: Any, folder: Path) -> None:
 
 def require_opens(folder: Path) -> None:
     """Opens model.onnx without preparing to run it. Raises what ONNX Runtime raises for a graph that it cannot run."""
-    telemetry.switch_off()
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
+    onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
+def _runtime() -> Any:
+    telemetry.switch_off()
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 class Runner:
     """A decoder in ONNX Runtime that reads whole sequences, each from its beginning."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        telemetry.switch_off()
         import numpy as np
-        import onnxruntime
 
-        onnxruntime.disable_telemetry_events()
+        onnxruntime = _runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])

@@ -13,8 +13,14 @@ from edgeship.cli.options import (
     FoundryApp,
     FoundryCacheDir,
     Json,
+    MaxTokens,
     PackageArgument,
+    Prompt,
     Registration,
+    Schema,
+    Stats,
+    System,
+    Temperature,
     Threads,
 )
 
@@ -79,16 +85,12 @@ def ls(app: FoundryApp = None, foundry_cache_dir: FoundryCacheDir = None, as_jso
 @foundry_app.command("run")
 def run(
     name: Registration,
-    prompt: Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")] = None,
-    system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", show_default="the package's")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds")
-    ] = None,
-    schema: Annotated[
-        Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
-    ] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")] = False,
+    prompt: Prompt = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    schema: Schema = None,
+    stats: Stats = False,
     app: FoundryApp = None,
     foundry_cache_dir: FoundryCacheDir = None,
     as_json: Json = False,

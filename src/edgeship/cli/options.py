@@ -150,6 +150,16 @@ RunArgument = Annotated[
         help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local.",
     ),
 ]
+Prompt = Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")]
+System = Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)]
+Temperature = Annotated[float | None, typer.Option("--temperature", show_default="the package's")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds")
+]
+Schema = Annotated[
+    Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
+]
+Stats = Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")]
 FoundryApp = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import cache
+from edgeship import cache, genai_config
 from edgeship.engine import AUTO
 from edgeship.errors import PackageNotFound
 from edgeship.settings import Settings
@@ -48,11 +48,12 @@ def foundry_model(name: str) -> str | None:
 def package_folder(name: str, cache_dir: Path) -> Path:
     """A package's folder: a path that holds one, or a name in the cache. Raises NameInvalid, PackageNotFound."""
     path = Path(name)
-    if (path / "genai_config.json").is_file():
+    if (path / genai_config.FILE_NAME).is_file():
         return path
     if path.name != name:  # a path, which no name in the cache is
+        missing = f"{genai_config.FILE_NAME} is missing" if path.is_dir() else "there is no such folder"
         raise PackageNotFound(
-            f"no package lies there: {'genai_config.json is missing' if path.is_dir() else 'there is no such folder'}",
+            f"no package lies there: {missing}",
             where=name,
             hint="`edgeship cache ls` lists what is installed.",
         )

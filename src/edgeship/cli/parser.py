@@ -25,15 +25,21 @@ from edgeship.cli.options import (
     Force,
     Json,
     LogLevel,
+    MaxTokens,
     Memory,
     Method,
     OptionalReference,
     PackageArgument,
+    Prompt,
     RecipeName,
     Reference,
     ReferenceName,
     Revision,
     RunArgument,
+    Schema,
+    Stats,
+    System,
+    Temperature,
     Threads,
 )
 from edgeship.version import __version__
@@ -362,9 +368,9 @@ def model_info(name: Reference, cache_dir: CacheDir = None, as_json: Json = Fals
 @model_app.command("run")
 def model_run(
     name: RunArgument,
-    prompt: Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")] = None,
-    system: Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", show_default="the package's")] = None,
+    prompt: Prompt = None,
+    system: System = None,
+    temperature: Temperature = None,
     top_p: Annotated[float | None, typer.Option("--top-p", show_default="the package's")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", show_default="the package's")] = None,
     repetition_penalty: Annotated[
@@ -377,21 +383,16 @@ def model_run(
         list[str] | None,
         typer.Option("--stop", help="A text that ends the answer; may be given again.", show_default=False),
     ] = None,
-    schema: Annotated[
-        Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
-    ] = None,
+    schema: Schema = None,
     regex: Annotated[
         str | None, typer.Option("--regex", help="A regular expression, likewise.", show_default=False)
     ] = None,
     grammar: Annotated[
         Path | None, typer.Option("--grammar", help="A grammar in Lark's notation, likewise.", show_default=False)
     ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds"),
-    ] = None,
+    max_tokens: MaxTokens = None,
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")] = False,
+    stats: Stats = False,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     as_json: Json = False,

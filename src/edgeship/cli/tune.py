@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeship import cache, settings
+from edgeship import cache, genai_config, settings
 from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.cli.package import foundry_model, package_folder
 from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
@@ -44,7 +44,7 @@ def untuned(current: settings.Settings) -> list[str]:
     return [
         entry.ref
         for entry in cache.entries(current.cache_dir)
-        if (entry.folder / "genai_config.json").is_file() and remembered(current.home, entry.folder) is None
+        if (entry.folder / genai_config.FILE_NAME).is_file() and remembered(current.home, entry.folder) is None
     ]
 
 

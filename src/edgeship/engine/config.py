@@ -9,8 +9,7 @@ from typing import Any
 from edgeship.engine.api import Sampling
 from edgeship.engine.tokens import VERIFY_HINT, read_json
 from edgeship.errors import EngineFailed
-
-CONFIG_NAME = "genai_config.json"
+from edgeship.genai_config import FILE_NAME
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class EngineConfig:
 
 def read_config(folder: Path) -> EngineConfig:
     """The configuration of a package folder. Raises EngineFailed."""
-    path = folder / CONFIG_NAME
+    path = folder / FILE_NAME
     if not path.is_file():
         raise EngineFailed(
-            f"this is no package: {CONFIG_NAME} is missing",
+            f"this is no package: {FILE_NAME} is missing",
             where=str(folder),
             hint="See what is there with `edgeship cache ls`.",
         )
@@ -44,7 +43,7 @@ def read_config(folder: Path) -> EngineConfig:
     for key in ("context_length", "vocab_size"):
         value = model.get(key) if isinstance(model, dict) else None
         if not isinstance(value, int) or value < 1:
-            raise EngineFailed(f"{CONFIG_NAME} has no usable model.{key}", where=str(path), hint=VERIFY_HINT)
+            raise EngineFailed(f"{FILE_NAME} has no usable model.{key}", where=str(path), hint=VERIFY_HINT)
     assert isinstance(model, dict)
     ends = model.get("eos_token_id", [])
     decoder = model.get("decoder") or {}

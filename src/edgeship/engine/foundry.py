@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeship import inference_model
+from edgeship import genai_config, inference_model
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     FinishReason,
@@ -31,7 +31,7 @@ from edgeship.engine.api import (
     check_tokens,
 )
 from edgeship.engine.chat import StopFilter
-from edgeship.engine.config import CONFIG_NAME, EngineConfig, read_config
+from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoder import Floats
 from edgeship.engine.foundry_request import INSTEAD, check_messages, check_supported, guidance, search_options
 from edgeship.engine.foundry_sdk import LoadedModel, Local, Outcome
@@ -311,7 +311,7 @@ _shared = _Shared()
 
 
 def _threads_note(config: EngineConfig, threads: int | None) -> str | None:
-    stated = (config.decoder.get("session_options") or {}).get("intra_op_num_threads")
+    stated = genai_config.stated_threads(config.decoder)
     if threads is None or threads == stated:
         return None
-    return f"Foundry Local uses the threads that {CONFIG_NAME} names ({stated or 'none, so its own choice'})"
+    return f"Foundry Local uses the threads that {genai_config.FILE_NAME} names ({stated or 'none, so its own choice'})"

@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edgeship import child, machine
+from edgeship import child, genai_config, machine
 from edgeship import manifest as manifests
 from edgeship.doctor import OTHER_RUNTIMES, installed_version
-from edgeship.engine.config import CONFIG_NAME, read_config
+from edgeship.engine.config import read_config
 from edgeship.errors import EngineFailed, NotBatchable, PackageDamaged
 from edgeship.json_file import read_object
 from edgeship.progress import Progress, silent
@@ -341,7 +341,7 @@ def _package_digest(folder: Path) -> str:
         return _digest(f"{name} {files[name].sha256}" for name in sorted(files) if ".onnx" in name)
     except PackageDamaged:
         stats = [(path.name, path.stat()) for path in sorted(folder.glob("*.onnx*"))]
-        config = (folder / CONFIG_NAME).read_text(encoding="utf-8", errors="replace")
+        config = (folder / genai_config.FILE_NAME).read_text(encoding="utf-8", errors="replace")
         return _digest([config, *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)])
 
 

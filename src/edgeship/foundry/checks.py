@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeship import genai_config, templates
 from edgeship import manifest as manifests
-from edgeship import templates
-from edgeship.engine.config import CONFIG_NAME, EngineConfig, read_config
+from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.tokens import TextCodec
 from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
 from edgeship.manifest import MANIFEST_NAME, Manifest, Package
@@ -63,7 +63,7 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
     if config.provider != "cpu":
         raise NotSupported(
             f"the package asks for the execution provider {config.provider!r}, and only the CPU's are registered",
-            where=str(folder / CONFIG_NAME),
+            where=str(folder / genai_config.FILE_NAME),
         )
     _require_model(config)
     codec = TextCodec(folder)
@@ -105,7 +105,7 @@ def _require_model(config: EngineConfig) -> None:
     path = config.folder / name
     if not path.is_file() or not path.stat().st_size:
         raise PackageDamaged(
-            f"{name}, which {CONFIG_NAME} names, is {'empty' if path.is_file() else 'missing'}",
+            f"{name}, which {genai_config.FILE_NAME} names, is {'empty' if path.is_file() else 'missing'}",
             where=str(config.folder),
             hint=_DAMAGED_HINT,
         )

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeship import genai_config
 from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
 from edgeship.engine.foundry_sdk import INDEX_NAME, VERSION, Local, Registration
 from edgeship.engine.tokens import read_template
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.checks import PROVIDER_WORDS
-from edgeship.foundry.registry import App, fault, registrations
+from edgeship.foundry.registry import App, fault, registrations, remedy
 
 _FIX = "pip install 'edgeship[foundry]'"
 
@@ -70,8 +71,7 @@ def check_model(model: Registration, cores: int) -> Check:
     again = f"Register the package again: edgeship foundry register {model.id}"
     gone = fault(model)
     if gone:
-        hint = f"Register it again, or take it out: edgeship foundry unregister {model.id}"
-        return Check(model.id, "failed", gone, hint)
+        return Check(model.id, "failed", gone, remedy(model))
     assert model.folder
     words = [word for word in PROVIDER_WORDS if word in model.name]
     if words:
@@ -106,8 +106,8 @@ def check_orphans(cache_dir: Path, found: Sequence[Registration]) -> list[Check]
 
 
 def _threads(folder: Path) -> int | None:
-    decoder = (_read(folder / "genai_config.json").get("model") or {}).get("decoder") or {}
-    return (decoder.get("session_options") or {}).get("intra_op_num_threads")
+    model = _read(folder / genai_config.FILE_NAME).get("model") or {}
+    return genai_config.stated_threads(model.get("decoder") or {})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import inference_model
+from edgeship import genai_config, inference_model
 from edgeship import manifest as manifests
-from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.tokens import read_json
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate
@@ -25,6 +24,8 @@ from edgeship.manifest import MANIFEST_NAME, Manifest, digest_file
 from edgeship.storage import disk_errors, put_in_place, remove_leftovers, temporary_beside
 
 PUBLISHER = "edgeship"
+# What the copy states otherwise than the package.
+_WRITTEN = (genai_config.FILE_NAME, inference_model.FILE_NAME)
 _ELSEWHERE = "choose another folder."
 
 
@@ -102,7 +103,7 @@ def remove_empty(folder: Path) -> None:
 def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> Laid:
     linked = copied = 0
     for source in sorted(path for path in candidate.folder.iterdir() if path.is_file()):
-        if source.name in (CONFIG_NAME, inference_model.FILE_NAME, MANIFEST_NAME) or source.name.startswith("."):
+        if source.name in (*_WRITTEN, MANIFEST_NAME) or source.name.startswith("."):
             continue
         # Small files are copied: what is edited here must not change there.
         if ".onnx" in source.name and _link(source, target / source.name):
@@ -110,8 +111,8 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]
         else:
             shutil.copyfile(source, target / source.name)
             copied += source.stat().st_size
-    config = read_json(candidate.folder / CONFIG_NAME)
-    _write(target / CONFIG_NAME, tune(config) if tune else config)
+    config = read_json(candidate.folder / genai_config.FILE_NAME)
+    _write(target / genai_config.FILE_NAME, tune(config) if tune else config)
     _write(
         target / inference_model.FILE_NAME,
         inference_model.document(candidate.name, candidate.version, candidate.parts),
@@ -123,7 +124,7 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]
 
 def _write_manifest(target: Path, candidate: Candidate, manifest: Manifest) -> None:
     """The package's manifest, with the files that differ here: what is laid out can be verified like a package."""
-    changed = {name: digest_file(target / name) for name in (CONFIG_NAME, inference_model.FILE_NAME)}
+    changed = {name: digest_file(target / name) for name in _WRITTEN}
     known = {"name": candidate.name, "version": candidate.version, "files": manifest.files | changed}
     manifests.write(target, manifest.model_copy(update=known))
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from edgeship import genai_config
 from edgeship import manifest as manifests
 from edgeship.engine.api import Message, Sampling, Usage
 from edgeship.engine.chat import ask
-from edgeship.engine.config import CONFIG_NAME
 from edgeship.engine.foundry_sdk import INDEX_NAME, Local, Registration
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
@@ -84,13 +84,18 @@ def fault(registration: Registration) -> str | None:
     folder = registration.folder
     if folder is None or not folder.is_dir():
         return f"its folder is gone{f': {folder}' if folder else ''}"
-    if not (folder / CONFIG_NAME).is_file():
-        return f"its folder holds no {CONFIG_NAME}"
+    if not (folder / genai_config.FILE_NAME).is_file():
+        return f"its folder holds no {genai_config.FILE_NAME}"
     if not any(".onnx" in path.name for path in folder.iterdir()):
         return "its folder holds no ONNX model"
     if registration.task not in CHAT_TASKS:
         return f"its task is {registration.task}, and no chat"
     return None
+
+
+def remedy(registration: Registration) -> str:
+    """What to do about one that has a fault."""
+    return f"Register it again, or take it out: edgeship foundry unregister {registration.id}"
 
 
 def find(app: App, ref: str) -> Registration:
@@ -104,7 +109,7 @@ def find(app: App, ref: str) -> Registration:
         raise FoundryFailed(
             f"{found.id} cannot be run: {problem}",
             where=str(app.cache_dir),
-            hint=f"Register it again, or take it out: edgeship foundry unregister {found.id}",
+            hint=remedy(found),
         )
     return found
 
@@ -118,7 +123,7 @@ def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progre
     """
     target = layout.place(app.cache_dir, candidate.name, candidate.version)
     with _owned(app, progress), app.open() as local:
-        before = {each.id: each for each in local.registrations()}.get(candidate.id)
+        before = _registered(local, candidate.id)
         progress("laying out", None)
         with layout.laid_out(candidate, target, partial(tunings.apply, tuning=tuning)) as laid:
             progress("proving that it answers", None)
@@ -213,9 +218,13 @@ def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dic
     return texts, {"filesize_mb": -(-size // 10**6), "context_length": tuning.context_tokens}
 
 
+def _registered(local: Local, model_id: str) -> Registration | None:
+    return next((each for each in local.registrations() if each.id == model_id), None)
+
+
 def _require_registered(local: Local, candidate: Candidate, target: Path) -> None:
     """That the catalog, read anew, has the model where it was put."""
-    found = {each.id: each for each in local.registrations()}.get(candidate.id)
+    found = _registered(local, candidate.id)
     if found is None or found.folder is None or not found.folder.samefile(target):
         raise FoundryFailed(
             f"Foundry Local took {candidate.id} and does not list it",

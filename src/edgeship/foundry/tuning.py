@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.engine.config import CONFIG_NAME
+from edgeship import genai_config
 from edgeship.engine.onnx_decoder import kv_token_bytes
 from edgeship.engine.tokens import read_json
 from edgeship.errors import UsageError
@@ -55,17 +55,14 @@ def apply(config: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
     Foundry Local samples where a request says nothing, also where the package answers greedily. One candidate to choose
     from (top_k 1) makes that greedy again; a request that sets top_k is sampled as it says.
     """
-    model, search = dict(config["model"]), dict(config.get("search") or {})
-    decoder = dict(model.get("decoder") or {})
-    session = dict(decoder.get("session_options") or {})
-    decoder["session_options"] = session | {"intra_op_num_threads": tuning.threads, "inter_op_num_threads": 1}
+    search = dict(config.get("search") or {})
     if not search.get("do_sample"):
         search["top_k"] = 1
     if not tuning.reserves:
         search["past_present_share_buffer"] = False
     search["max_length"] = min(search.get("max_length") or tuning.context_tokens, tuning.context_tokens)
-    model |= {"decoder": decoder, "context_length": tuning.context_tokens}
-    return {**config, "model": model, "search": search}
+    tuned = genai_config.tuned(config, threads=tuning.threads, context_tokens=tuning.context_tokens)
+    return tuned | {"search": search}
 
 
 def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
@@ -84,7 +81,7 @@ def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
             f"every request must set max_output_tokens: Foundry Local reserves {DEFAULT_ANSWER_TOKENS:,} tokens for an "
             f"answer otherwise, and refuses it since this model's context holds {context:,} in all"
         )
-    search: Mapping[str, Any] = read_json(candidate.folder / CONFIG_NAME).get("search") or {}
+    search: Mapping[str, Any] = read_json(candidate.folder / genai_config.FILE_NAME).get("search") or {}
     if not search.get("do_sample"):
         found.append(
             "the package answers greedily, and so it does here unless a request sets top_k: Foundry Local samples "
