@@ -19,12 +19,11 @@ import psutil
 import random_checkpoint
 import streams
 
-from edgeship import engine as engines
-from edgeship import machine
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Usage
-from edgeship.engine.batched import open_batched
-from edgeship.engine.chat import ask
+from edgeship.engine.opening import EngineOptions, open_batched
 from edgeship.engine.tune import EXACT, Setting, Trial, Tuning
+from edgeship.system import machine
 
 Figures = dict[str, Any]
 REPEATS = 3
@@ -261,12 +260,12 @@ def _load(
         setting = Setting(machine.usable_cores(), accuracy_level)
         trial = Trial(setting, 1.0, 1.0)
         tuning = Tuning(setting.threads, accuracy_level, slots, {}, {}, "now", {}, "", (trial,))
-    return open_batched(engines.Order(folder, None, limits, speculation, tuning))
+    return open_batched(EngineOptions(folder, None, limits, speculation, tuning))
 
 
 def _slots_bytes(folder: str, slots: int, context: int) -> int:
     from edgeship.engine.config import read_config
-    from edgeship.engine.onnx_decoder import kv_token_bytes
+    from edgeship.engine.decoders.onnx import kv_token_bytes
 
     config = read_config(Path(folder))
     return slots * min(context, config.context_tokens) * kv_token_bytes(config)

@@ -18,10 +18,10 @@ from typing import Any
 import engine_parts
 import psutil
 
-from edgeship import engine as engines
+from edgeship.engine import opening
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Constraint, Engine, Limits, Message, Prompt, Sampling
-from edgeship.engine.chat import ask
-from edgeship.engine.foundry_sdk import Local
+from edgeship.foundry.sdk import Local
 
 Figures = dict[str, Any]
 PROMPT_TOKENS, SHORT_PROMPT_TOKENS, NEW_TOKENS, REPEATS = 512, 24, 64, 3
@@ -153,7 +153,7 @@ def memory(job: Figures) -> Figures:
 
 def _load(job: Figures) -> Engine:
     # No guesses: random weights say one token over and over, and all guesses would hold.
-    return engines.load(
+    return opening.load(
         Path(job["folder"]), engine=job["engine"], limits=Limits(slots=job.get("slots", 1)), speculation=False
     )
 

@@ -56,7 +56,7 @@ def edgeship_build(checkpoint: Path, output: Path, *arguments: str, home: Path) 
 
 def has_olive() -> bool:
     """Whether this Edgeship can drive Olive."""
-    from edgeship.build import BUILDERS
+    from edgeship.builder import BUILDERS
 
     return "olive" in BUILDERS
 

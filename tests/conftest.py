@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from edgeship import settings as settings_module
 from edgeship.settings import Settings
 from tests import checkpoints, families
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("EDGESHIP_CONFIG", str(home / "config.toml"))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Children of ours do not look into their working folder for modules, and some run `tests.scripted`.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     return home
 
 
@@ -90,13 +95,13 @@ def fp32_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example checkpoint as an INT4 package called triage."""
-    from edgeship import build as builds
+    from edgeship import builder as builds
+    from edgeship.builder.packaging import write_package
     from edgeship.checkpoint import open_checkpoint
-    from edgeship.package import write_package
     from edgeship.recipe import Precision, Recipe
 
     root = tmp_path_factory.mktemp("example")
-    checkpoint = open_checkpoint(str(Path(__file__).parent.parent / "examples" / "triage" / "checkpoint"))
+    checkpoint = open_checkpoint(str(ROOT / "examples" / "triage" / "checkpoint"))
     settings = Settings(home=root, cache_dir=root / "models", config_file=root / "config.toml")
     built = builds.build(checkpoint, Recipe(precision=Precision.INT4), settings)
     return write_package(built, checkpoint, root / "package", name="triage", version=1, cores=2).folder

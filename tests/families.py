@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeship import build
+from edgeship import builder
 from edgeship.checkpoint import open_checkpoint
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -475,7 +475,7 @@ class Made:
     def built(self, **recipe: Any) -> Path:
         """The streaming builder's work."""
         checkpoint = open_checkpoint(str(self.folder))
-        return build.build(checkpoint, Recipe.model_validate({"builder": "stream", **recipe}), self.settings).folder
+        return builder.build(checkpoint, Recipe.model_validate({"builder": "stream", **recipe}), self.settings).folder
 
 
 def make(case: Case, home: Path) -> Made:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeship.build import Build
+from edgeship.builder import Build
+from edgeship.builder.packaging import write_package
 from edgeship.checkpoint import open_checkpoint
-from edgeship.manifest import Package
-from edgeship.package import write_package
+from edgeship.package.manifest import Package
 from edgeship.recipe import Precision, Recipe
 from tests.checkpoints import make_checkpoint, write_json
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgeship import doctor
 from edgeship.doctor import Check, Examination
-from edgeship.machine import GIB, Machine
 from edgeship.settings import Settings
+from edgeship.system.machine import GIB, Machine
 
 MACHINE = Machine(4, 2, 16 * GIB, 8 * GIB, "a CPU", "Linux x86_64")
 WHOLE = dict.fromkeys((*doctor.PACKAGES, *doctor.ORIGINAL_PACKAGES), "1.0") | {

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import build as builds
-from edgeship import original, ship
-from edgeship.build import Plan, Prediction
+from edgeship import builder as builds
+from edgeship import ship
+from edgeship.builder import Plan, Prediction
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import NameInvalid, UsageError
 from edgeship.measure.compare import Thresholds
+from edgeship.measure.reference import of_checkpoint
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.ship import Order, ReferenceChoice, choose_reference, preflight
@@ -34,7 +35,7 @@ def test_the_original_is_the_reference_where_it_is_installed(
         asked.append(adapter)
         return installed
 
-    monkeypatch.setattr(original, "is_installed", is_installed)
+    monkeypatch.setattr(of_checkpoint, "is_installed", is_installed)
     assert choose_reference(order) == ("transformers" if installed else "fp32")
     assert asked == [False]
     asked_for: tuple[ReferenceChoice, ...] = ("transformers", "fp32")

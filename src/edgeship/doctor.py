@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeship import telemetry
-from edgeship.machine import GIB, Machine, free_disk_bytes, this_machine
 from edgeship.settings import Settings
+from edgeship.system import telemetry
+from edgeship.system.machine import GIB, Machine, free_disk_bytes, this_machine
 
 Status = Literal["ok", "warning", "failed"]
 Versions = Callable[[str], str | None]

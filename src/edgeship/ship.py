@@ -14,26 +14,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeship import build as builds
-from edgeship import cache, inference_model, manifest, original, package, stand_in, templates
-from edgeship import engine as engines
-from edgeship.build import Build, Plan
-from edgeship.build.predict import check_resources
+from edgeship import builder as builds
+from edgeship.builder import Build, Plan
+from edgeship.builder import packaging as package
+from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Engine, Limits, Message, Sampling
-from edgeship.engine.chat import ask
+from edgeship.engine.opening import load
 from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, PackageNotFound, UsageError
-from edgeship.machine import cores_to_use, free_disk_bytes, this_machine
-from edgeship.manifest import Package
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, spread
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
+from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
+from edgeship.package import fidelity, inference_model, manifest, names, prompt_parts
+from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
-from edgeship.reference import Reference, ScoredText
 from edgeship.settings import Settings
+from edgeship.store import packages
+from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
 from edgeship.version import __version__
 
 # The reference's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
@@ -121,20 +123,20 @@ def choose_reference(order: Order) -> Literal["transformers", "fp32"]:
     """What agreement is measured with: what was asked for, else the original where it can run here."""
     if order.reference != "auto":
         return order.reference
-    return "transformers" if original.is_installed(adapter=order.checkpoint.adapter is not None) else "fp32"
+    return "transformers" if of_checkpoint.is_installed(adapter=order.checkpoint.adapter is not None) else "fp32"
 
 
 def preflight(order: Order, settings: Settings, progress: Progress = silent) -> tuple[EvalCase, ...]:
     """Everything that can be known before the work starts; returns the evaluation's cases."""
     labels = [recipe.label for recipe in order.recipes]
     for label in labels:
-        manifest.check_name(_package_name(order, label))
+        names.check_name(_package_name(order, label))
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     template = require_template(order.checkpoint)
-    templates.derive_parts(template, order.checkpoint.special_tokens)
+    prompt_parts.derive_parts(template, order.checkpoint.special_tokens)
     cases = spread(read_evalset(order.eval_file), order.eval_limit) if order.eval_file else ()
-    cache.require_writable(settings.cache_dir)
+    packages.require_writable(settings.cache_dir)
     plans = [builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)]
     for remark in dict.fromkeys(remark for plan in plans for remark in plan.notes):
         progress(f"note: {remark}", None)
@@ -161,7 +163,7 @@ def _require_resources(order: Order, plans: Sequence[Plan], settings: Settings) 
     if order.reference == "fp32":
         reference_bytes = predictions[_to_build(order).index(_fp32(order))].run_memory_bytes
     else:
-        reference_bytes = original.predicted_memory_bytes(order.checkpoint.parameters)
+        reference_bytes = of_checkpoint.predicted_memory_bytes(order.checkpoint.parameters)
     need = replace(
         predictions[0],
         size_bytes=sum(prediction.size_bytes for prediction in predictions),
@@ -189,7 +191,7 @@ def _reference(
         ScoredText(messages, None) for messages in conversations
     ]
     if fp32 is not None:
-        return stand_in.reference(
+        return of_build.reference(
             fp32.package.folder,
             checkpoint.tokenizer_files[0].parent,
             conversations,
@@ -200,7 +202,7 @@ def _reference(
             threads=settings.threads,
             progress=_under("reference", progress),
         )
-    return original.reference(
+    return of_checkpoint.reference(
         checkpoint.folder,
         checkpoint.adapter.folder if checkpoint.adapter else None,
         conversations,
@@ -230,7 +232,7 @@ def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress
         order.checkpoint,
         work / name,
         name=name,
-        version=cache.next_version(settings.cache_dir, name),
+        version=packages.next_version(settings.cache_dir, name),
         cores=cores_to_use(settings.threads),
     )
     return _Made(recipe, built, packaged)
@@ -243,27 +245,27 @@ def _check_templates(order: Order, made: _Made, reference: Reference, progress: 
 
 
 def check_templates(
-    packaged: Package, conversations: Sequence[templates.Conversation], reference: Reference
+    packaged: Package, conversations: Sequence[fidelity.Conversation], reference: Reference
 ) -> dict[str, Any]:
     """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
 
     Raises TemplateMismatch with the first difference.
     """
-    from edgeship.engine.genai import GenaiTokenizer
-    from edgeship.engine.tokens import TextCodec
+    from edgeship.engine.decoders.genai import GenaiTokenizer
+    from edgeship.engine.text import TextCodec
 
     codec, genai = TextCodec(packaged.folder), GenaiTokenizer(packaged.folder)
     parts = inference_model.read_parts(packaged.folder)
     expected = zip(conversations, reference.conversation_tokens, strict=True)
     ids = {id(conversation.messages): tokens for conversation, tokens in expected}
-    encoders: dict[str, templates.Encoder] = {
+    encoders: dict[str, fidelity.Encoder] = {
         reference.reader: lambda messages: ids[id(messages)],
         "edgeship": lambda messages: codec.chat(messages).tokens,
         "onnxruntime-genai": genai.chat,
-        inference_model.FILE_NAME: lambda messages: genai.encode(templates.assemble(parts, messages)),
+        inference_model.FILE_NAME: lambda messages: genai.encode(prompt_parts.assemble(parts, messages)),
     }
-    mismatches = templates.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
-    templates.require_fidelity(mismatches)
+    mismatches = fidelity.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
+    fidelity.require_fidelity(mismatches)
     known = sorted({mismatch.excuse for mismatch in mismatches if mismatch.excuse})
     return {
         "conversations": len(conversations),
@@ -300,7 +302,7 @@ def _install(
     def finish(folder: Path, version: int) -> Package:
         return package.stamp(folder, version=version, measurements=measurements, verdict=report.choice.verdict())
 
-    return cache.install(candidate.package.folder, settings.cache_dir, move=True, finish=finish)
+    return packages.install(candidate.package.folder, settings.cache_dir, move=True, finish=finish)
 
 
 @contextlib.contextmanager
@@ -314,7 +316,7 @@ def _withdrawn_on_failure(new: Package | None, settings: Settings) -> Iterator[N
     except BaseException:
         if new is not None:
             with contextlib.suppress(PackageNotFound):
-                cache.remove(settings.cache_dir, new.manifest.ref)
+                packages.remove(settings.cache_dir, new.manifest.ref)
         raise
 
 
@@ -331,7 +333,7 @@ def _check(
     faults = manifest.verify(installed)
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
-    engine = engines.load(installed.folder, threads=settings.threads, limits=Limits(slots=1))
+    engine = load(installed.folder, threads=settings.threads, limits=Limits(slots=1))
     try:
         if measurement.evaluation:
             _require_same_answers(engine, cases, measurement, installed)
@@ -425,8 +427,8 @@ def work_folder(settings: Settings) -> Iterator[Path]:
         Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _conversations(checkpoint: Checkpoint) -> Sequence[templates.Conversation]:
-    return templates.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
+def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Conversation]:
+    return fidelity.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 
 def _package_name(order: Order, label: str) -> str:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from edgeship import manifest
 from edgeship.checkpoint import (
     Checkpoint,
     _card_licence,
@@ -35,6 +34,7 @@ from edgeship.errors import (
     UsageError,
     WeightsDamaged,
 )
+from edgeship.package import names
 from tests import checkpoints
 
 
@@ -329,7 +329,7 @@ def test_a_failed_fetch_says_that_there_is_no_folder_either(
 
 @given(st.text())
 def test_every_source_gives_a_valid_name(text: str) -> None:
-    assert manifest.check_name(_default_name(text))
+    assert names.check_name(_default_name(text))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from edgeship import json_file
 from edgeship.checkpoint import weight_files
 from edgeship.checkpoint.dimensions import check_shapes, is_tied, read_dimensions
 from edgeship.errors import CheckpointInvalid
+from edgeship.system import json_file
 from tests import checkpoints
 
 SHAPES: dict[str, tuple[int, ...]] = {name: array.shape for name, array in checkpoints.qwen2_weights().items()}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -16,8 +17,8 @@ import pytest
 from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
 from edgeship.engine.api import Message, Prompt, Sampling, Token, Usage
-from edgeship.engine.scripted import ScriptedEngine
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
+from tests.scripted import ScriptedEngine
 
 ANSWERS = {"hello": "Good day.", "who?": "A \N{ROBOT FACE} I am.", "two\nlines": "Both read.", "/etc": "A path."}
 GREEDY = Sampling()
@@ -294,7 +295,7 @@ CHILD = """
 import sys
 from edgeship.cli.chat import chat
 from edgeship.engine.api import Sampling
-from edgeship.engine.scripted import ScriptedEngine
+from tests.scripted import ScriptedEngine
 slow = ScriptedEngine({"count": "one two three " * 2000, "hello": "Good day."}, context_tokens=10**6, delay_s=0.01)
 sys.exit(chat(slow, Sampling()))
 """
@@ -317,7 +318,8 @@ class Terminal:
         """Reads until `text` has come since the last call."""
         deadline = time.monotonic() + 60
         while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
+            readable, _, _ = select.select([self.end], [], [], deadline - time.monotonic())
+            assert readable, f"{text!r} did not come; what came is {self.seen!r}"
             self.seen += os.read(self.end, 65536).decode(errors="replace")
         self.seen = self.seen.split(text, 1)[1]
 

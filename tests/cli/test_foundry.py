@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from edgeship import cache
 from edgeship.cli import main
 from edgeship.cli.package import runnable
 from edgeship.settings import Settings, resolve
+from edgeship.store import packages
 from tests.packages import make_package
 
 
@@ -31,7 +31,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 @pytest.fixture
 def installed(example: Path, settings: Settings) -> Settings:
     """The example in the cache."""
-    cache.install(example, settings.cache_dir)
+    packages.install(example, settings.cache_dir)
     return settings
 
 
@@ -110,7 +110,7 @@ def test_exporting_leaves_the_folders_of_the_older_cache(
     done = as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me")
     folder = tmp_path / "out" / "me" / "triage-1" / "v1"
     assert Path(done["folder"]) == folder
-    original = cache.find(installed.cache_dir, "triage").folder
+    original = packages.find(installed.cache_dir, "triage").folder
     for path in original.iterdir():
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me") == done
@@ -153,7 +153,7 @@ def test_bad_input(
 
 def test_a_package_may_be_called_foundry(settings: Settings, tmp_path: Path) -> None:
     package = make_package(tmp_path / "package", name="foundry")
-    cache.install(package.folder, settings.cache_dir)
+    packages.install(package.folder, settings.cache_dir)
     for name in ("foundry", "foundry:1", "foundry:v1"):
         found = runnable(name, resolve())
         assert (found.folder, found.engine) == (settings.cache_dir / "foundry" / "v1", "auto")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from edgeship.cli import output
-from edgeship.storage import megabytes
+from edgeship.system.storage import megabytes
 
 BUILD = [
     ("build int4: stream: to ONNX in INT4, blocks of 128", None),

@@ -9,8 +9,8 @@ import pytest
 
 from edgeship.cli import main, run
 from edgeship.engine.api import Constraint, Sampling
-from edgeship.engine.scripted import ScriptedEngine
 from edgeship.errors import ConstraintInvalid, UsageError
+from tests.scripted import ScriptedEngine
 
 ANSWER = '{"ok": true} and more'
 

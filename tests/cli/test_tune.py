@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from edgeship import machine, settings
+from edgeship import settings
 from edgeship.cli import main
 from edgeship.cli.tune import summary, untuned
 from edgeship.engine import tune
 from edgeship.engine.tune import EXACT, Setting, Trial, Tuning, remember, remembered
 from edgeship.errors import NotBatchable
-from edgeship.machine import GIB, Machine
+from edgeship.system import machine
+from edgeship.system.machine import GIB, Machine
 from tests.packages import make_package
 
 MACHINE = Machine(4, 2, 16 * GIB, 8 * GIB, "a CPU", "Linux x86_64")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from edgeship.engine.answer import Answer, ask
 from edgeship.engine.api import Limits, Prompt, Sampling
-from edgeship.engine.chat import Answer, ask
-from edgeship.engine.decoder import Floats, Piece
+from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.schedule import CHUNK_TOKENS
-from edgeship.engine.scripted import ScriptedDecoder, ScriptedEngine
 from edgeship.errors import EngineFailed
+from tests.scripted import ScriptedDecoder, ScriptedEngine
 
 FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
 QUESTION = [{"role": "user", "content": "hello"}]

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.engine import ENGINES, load
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Token, check_sampling, check_tokens
-from edgeship.engine.chat import ask
-from edgeship.engine.scripted import write_script
+from edgeship.engine.opening import ENGINES, load
 from edgeship.errors import ConstraintInvalid, EngineBusy, EngineFailed, PromptInvalid, UsageError
+from tests import scripted
+from tests.scripted import write_script
 
 QUESTION = [{"role": "user", "content": "how are you today?"}]
 ANSWER = "Fine, thank you \N{SMILING FACE WITH SMILING EYES}. And how is your order?"
@@ -55,16 +56,17 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "isolated":
         from edgeship.engine.isolated import IsolatedEngine
 
-        loaded = IsolatedEngine(folder, engine="scripted", limits=limits)
+        loaded = IsolatedEngine(folder, engine=scripted.ENGINE, limits=limits)
     else:
-        loaded = load(folder, engine=request.param, limits=limits)
+        name = scripted.ENGINE if request.param == "scripted" else request.param
+        loaded = load(folder, engine=name, limits=limits)
     yield loaded
     loaded.close()
 
 
 def test_every_engine_is_tested_here() -> None:
     # Foundry Local answers conversations alone and tells no token ids: test_foundry.py asks what it can.
-    assert set(ENGINES) == {"scripted", "genai", "batched", "foundry"}
+    assert set(ENGINES) == {"genai", "batched", "foundry"}
 
 
 def test_unknown_engine(tmp_path: Path) -> None:
@@ -367,10 +369,10 @@ def test_unset_settings_come_from_the_defaults() -> None:
 
 def test_a_script_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"scripted\.json cannot be read"):
-        load(tmp_path, engine="scripted")
+        load(tmp_path, engine=scripted.ENGINE)
     write_script(tmp_path, {}, colour="red")
     with pytest.raises(EngineFailed, match="colour"):
-        load(tmp_path, engine="scripted")
+        load(tmp_path, engine=scripted.ENGINE)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Limits, Sampling
-from edgeship.engine.chat import ask
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.engine.scripted import write_script
 from edgeship.errors import EngineFailed
+from tests import scripted
+from tests.scripted import write_script
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[IsolatedEngine]:
     write_script(tmp_path, {"hello": "Good day to you."}, delay_s=0.001)
-    loaded = IsolatedEngine(tmp_path, engine="scripted", limits=Limits(slots=4))
+    loaded = IsolatedEngine(tmp_path, engine=scripted.ENGINE, limits=Limits(slots=4))
     yield loaded
     loaded.close()
 
@@ -64,7 +65,7 @@ def test_a_dropped_answer_is_cancelled_in_the_process(engine: IsolatedEngine) ->
 
 def test_what_loading_raises_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"scripted\.json cannot be read"):
-        IsolatedEngine(tmp_path, engine="scripted")
+        IsolatedEngine(tmp_path, engine=scripted.ENGINE)
 
 
 def test_a_process_that_dies_while_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +73,14 @@ def test_a_process_that_dies_while_it_loads(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("edgeship.engine.isolated._WORKER", "deadly")
     with pytest.raises(EngineFailed, match="the engine's process ended with status 7"):
-        IsolatedEngine(tmp_path, engine="scripted")
+        IsolatedEngine(tmp_path, engine=scripted.ENGINE)
 
 
 def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
     write_script(tmp_path, {})
     handles = psutil.Process().num_fds() if hasattr(psutil.Process(), "num_fds") else 0
     for _ in range(3):
-        engine = IsolatedEngine(tmp_path, engine="scripted")
+        engine = IsolatedEngine(tmp_path, engine=scripted.ENGINE)
         stream = engine.stream(engine.chat(QUESTION), FOR_EVER)
         next(stream)
         pid = engine.pid

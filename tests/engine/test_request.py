@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.engine.answer import AnswerText
 from edgeship.engine.api import Sampling, Token
-from edgeship.engine.chat import AnswerText
-from edgeship.engine.decoder import Floats, Piece
-from edgeship.engine.lookup import Drafts
+from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.drafts import Drafts
 from edgeship.engine.request import SCORED_TOKENS, Request, Scoring
 from edgeship.engine.sampling import Sampler
-from edgeship.engine.scripted import DEFAULTS, END, VOCAB_SIZE, ByteCodec
+from tests.scripted import DEFAULTS, END, VOCAB_SIZE, ByteCodec
 
 
 def make(prompt: Sequence[int], *, guess: bool = False, **fields: Any) -> Request:

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import child, genai_config, machine
 from edgeship.engine import tune
-from edgeship.engine.decoder import Floats, Piece
+from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import EXACT, PROMPT_TOKENS, Setting, Trial, Tuning, choose, measure, remember, remembered
 from edgeship.engine.tune_worker import RUNS, Stopwatch, time_answers, time_steps
 from edgeship.errors import EngineFailed, NotBatchable, NotWritable
-from edgeship.machine import GIB, Machine
-from edgeship.manifest import Package
+from edgeship.package import genai_config
+from edgeship.package.manifest import Package
+from edgeship.system import child, machine
+from edgeship.system.machine import GIB, Machine
 from tests.checkpoints import write_json
 from tests.packages import GENAI_CONFIG, make_package
 
@@ -558,7 +559,7 @@ def tune_depth(decoder: FakeDecoder) -> int:
 
 @pytest.mark.slow
 def test_a_real_package(int4_folder: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeship.machine import usable_cores
+    from edgeship.system.machine import usable_cores
 
     monkeypatch.setattr(tune, "_ANSWERS_S", 0.2)
     monkeypatch.setattr(tune, "_STEPS_S", 0.5)

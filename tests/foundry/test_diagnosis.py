@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edgeship.doctor import Versions
-from edgeship.engine.foundry_sdk import INDEX_NAME, Registration
 from edgeship.foundry import layout
+from edgeship.foundry.catalog import App, fault
 from edgeship.foundry.diagnosis import check_model, check_orphans, check_versions, examine
-from edgeship.foundry.registry import App, fault
+from edgeship.foundry.sdk import INDEX_NAME, Registration
 
 
 def versions(**known: str) -> Versions:

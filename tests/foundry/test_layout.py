@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import manifest
 from edgeship.errors import DiskShort
 from edgeship.foundry.checks import Candidate, check
+from edgeship.foundry.config import Tuning, apply
 from edgeship.foundry.layout import laid_out, place
-from edgeship.foundry.tuning import Tuning, apply
+from edgeship.package import manifest
 from tests.packages import make_package
 
 

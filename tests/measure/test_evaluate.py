@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from edgeship.engine.scripted import ScriptedEngine
 from edgeship.errors import EvalInvalid
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.evaluate import answer_tokens, evaluate
-from edgeship.measure.intervals import wilson
+from edgeship.measure.statistics import wilson
+from tests.scripted import ScriptedEngine
 
 
 def case(name: str, expected: Any, **changes: Any) -> EvalCase:

@@ -11,15 +11,16 @@ import numpy as np
 import psutil
 import pytest
 
-from edgeship import child
-from edgeship.engine.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 from edgeship.errors import EngineFailed, EvalInvalid
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
-from edgeship.original import reference
-from edgeship.reference import ScoredText
+from edgeship.measure.reference import ScoredText
+from edgeship.measure.reference.of_checkpoint import reference
+from edgeship.system import child
+from tests import scripted
+from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
-SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine="scripted")
+SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine=scripted.ENGINE)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise on Windows")
 
 
@@ -120,7 +121,7 @@ def test_errors_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"scripted\.json"):
-        probe(tmp_path, Job(engine="scripted"))
+        probe(tmp_path, Job(engine=scripted.ENGINE))
 
 
 @needs_signals
@@ -138,7 +139,7 @@ def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
                 process.send_signal(number)
 
     with pytest.raises(EngineFailed, match=said) as caught:
-        probe(folder, Job(engine="scripted"), progress=kill)
+        probe(folder, Job(engine=scripted.ENGINE), progress=kill)
     assert caught.value.where == str(folder)
 
 
@@ -146,7 +147,7 @@ def test_a_crash_shows_its_last_line(folder: Path) -> None:
     # A context that is no number is found by none of the checks: a bug, as the child sees it.
     (folder / "scripted.json").write_text('{"answers": {}, "context_tokens": "many"}', encoding="utf-8")
     with pytest.raises(EngineFailed, match=r"the measuring process ended with status 1: TypeError: "):
-        probe(folder, Job(engine="scripted"))
+        probe(folder, Job(engine=scripted.ENGINE))
 
 
 @pytest.mark.slow

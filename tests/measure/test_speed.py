@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from edgeship.engine.api import Engine, Prompt, Sampling, Token
-from edgeship.engine.scripted import ScriptedEngine
 from edgeship.errors import EngineFailed
 from edgeship.measure import speed
+from tests.scripted import ScriptedEngine
 
 
 class Clock:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeship import child
 from edgeship.errors import MemoryShort
 from edgeship.progress import Progress
+from edgeship.system import child
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -10,22 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import json_file
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
 from edgeship.checkpoint.dimensions import check_shapes, find_embedding, is_tied, read_dimensions, text_part
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.tokenizer_files import StopTokens, TokenizerFiles, find_stop_tokens, read_tokenizer
 from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
-from edgeship.errors import (
-    CheckpointInvalid,
-    CheckpointNotFound,
-    HubFailed,
-    NameInvalid,
-    TemplateMissing,
-    UsageError,
-)
+from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, TemplateMissing, UsageError
 from edgeship.progress import Progress, silent
+from edgeship.system import json_file
 
 __all__ = [
     "Checkpoint",
@@ -86,7 +79,7 @@ class Checkpoint:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the names and contents of everything that decides a build; reads all weights once."""
-        from edgeship.manifest import digest_file
+        from edgeship.system.storage import digest_file
 
         configs = [self.folder / name for name in ("config.json", "generation_config.json")]
         files = {path.name: path for path in (*configs, *self.tokenizer_files, *self.weight_files) if path.is_file()}
@@ -298,7 +291,7 @@ def _locate(source: str, revision: str | None, allow_pickle: bool, progress: Pro
 
 
 def _default_name(text: str) -> str:
-    from edgeship.manifest import check_name
+    from edgeship.package.names import check_name
 
     cleaned = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", text)).lstrip("._-")[:90].rstrip("._-")
     try:

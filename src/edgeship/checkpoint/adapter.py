@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import json_file
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
+from edgeship.system import json_file
 
 CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
     "adapter_config.json",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeship import json_file
 from edgeship.checkpoint.dimensions import text_part
 from edgeship.errors import CheckpointInvalid, TemplateInvalid
+from edgeship.system import json_file
 
 FILES = (
     "tokenizer.json",
@@ -178,7 +178,7 @@ def _end_of_turn(tokenizer: TokenizerFiles) -> int | None:
     """The added token that the template writes right after an answer."""
     if tokenizer.chat_template is None:
         return None
-    from edgeship import templates
+    from edgeship.package import template as templates
 
     turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _ANSWER}]
     try:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgeship import json_file
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
+from edgeship.system import json_file
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

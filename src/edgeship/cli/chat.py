@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from edgeship.engine.answer import Answer, ask
 from edgeship.engine.api import Engine, Message, Sampling
-from edgeship.engine.chat import Answer, ask
 from edgeship.errors import EdgeshipError
 
 EXIT_INTERRUPTED = 130

@@ -10,14 +10,14 @@ from edgeship import settings
 from edgeship.cli.look import report
 from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
 from edgeship.cli.package import foundry_model, package_folder
-from edgeship.engine.foundry_sdk import Registration
 from edgeship.engine.tune import remembered
-from edgeship.foundry import checks, command, diagnosis, layout, registry
-from edgeship.foundry import tuning as tunings
-from edgeship.foundry.registry import App, Registered
-from edgeship.machine import cores_to_use
-from edgeship.manifest import check_name
-from edgeship.storage import megabytes
+from edgeship.foundry import catalog, checks, command, diagnosis, layout
+from edgeship.foundry import config as tunings
+from edgeship.foundry.catalog import App, Registered
+from edgeship.foundry.sdk import Registration
+from edgeship.package.names import check_name
+from edgeship.system.machine import cores_to_use
+from edgeship.system.storage import megabytes
 
 
 def register(
@@ -42,7 +42,7 @@ def register(
         measured = remembered(current.home, folder)
         cores = current.threads or (measured.threads if measured else cores_to_use(None))
         tuning = tunings.choose(candidate, threads=cores, context_tokens=context_tokens)
-        done = registry.register(candidate, _app(current), tuning, progress=progress)
+        done = catalog.register(candidate, _app(current), tuning, progress=progress)
     if as_json:
         print_json(_registered_dict(done, current))
         return 0
@@ -55,7 +55,7 @@ def register(
 def unregister(ref: str, *, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
     """Takes one version, or all of a name, out of the catalog."""
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    gone = [each.id for each in registry.unregister(_app(current), foundry_model(ref) or ref)]
+    gone = [each.id for each in catalog.unregister(_app(current), foundry_model(ref) or ref)]
     if as_json:
         print_json({"unregistered": gone, "app": current.foundry_app})
     else:
@@ -66,7 +66,7 @@ def unregister(ref: str, *, app: str | None, foundry_cache_dir: Path | None, as_
 def ls(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
     """Lists what is registered, whoever registered it, and what the older command lists."""
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    found = registry.registrations(_app(current))
+    found = catalog.registrations(_app(current))
     listing = command.cached()
     if as_json:
         print_json(
@@ -87,7 +87,7 @@ def ls(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int
                     str(each.version),
                     f"{each.context_tokens:,}" if each.context_tokens else "-",
                     f"{each.size_mb:,} MB" if each.size_mb else "-",
-                    registry.fault(each) or "",
+                    catalog.fault(each) or "",
                 ]
                 for each in found
             ],
@@ -179,4 +179,4 @@ def _registered_dict(done: Registered, current: settings.Settings) -> dict[str, 
 
 
 def _registration_dict(each: Registration) -> dict[str, Any]:
-    return asdict(each) | {"id": each.id, "fault": registry.fault(each)}
+    return asdict(each) | {"id": each.id, "fault": catalog.fault(each)}

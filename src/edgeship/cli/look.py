@@ -10,7 +10,7 @@ from edgeship import settings
 from edgeship.checkpoint import Checkpoint, inspection, open_checkpoint
 from edgeship.cli.output import note, print_json, print_pairs, print_table
 from edgeship.errors import EdgeshipError, ResourceError, UsageError
-from edgeship.storage import megabytes
+from edgeship.system.storage import megabytes
 
 if TYPE_CHECKING:
     from edgeship.doctor import Examination
@@ -100,9 +100,9 @@ def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
 
 def _needs(checkpoint: Checkpoint, memory: str | None) -> list[dict[str, Any]]:
     """Predictions for each precision, by the builder that would build it."""
-    from edgeship import build as builds
-    from edgeship.machine import this_machine
+    from edgeship import builder as builds
     from edgeship.recipe import Precision, Recipe
+    from edgeship.system.machine import this_machine
 
     machine = this_machine(settings.resolve(memory=memory).memory_bytes)
     needs = []

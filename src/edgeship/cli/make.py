@@ -12,11 +12,11 @@ from edgeship.cli.look import Source
 from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.errors import NotWritable, PrecisionUnsupported, UsageError
 from edgeship.recipe import RECIPES, Precision, Recipe, RecipeFile, make_recipe, named_recipe
-from edgeship.recipe_file import read_recipe_file
-from edgeship.storage import megabytes
+from edgeship.recipe.file import read_recipe_file
+from edgeship.system.storage import megabytes
 
 if TYPE_CHECKING:
-    from edgeship.build import Plan
+    from edgeship.builder import Plan
     from edgeship.ship import ReferenceChoice, Shipped
 
 EXIT_NONE_HOLDS = 1
@@ -72,7 +72,7 @@ class BuildRequest:
 
 def build(request: BuildRequest, *, plan_only: bool, memory: str | None, quiet: bool, as_json: bool) -> int:
     """Makes a package folder, or prints the steps."""
-    from edgeship import build as builds
+    from edgeship import builder as builds
 
     current = settings.resolve(memory=memory)
     order = _recipe_file(request)
@@ -86,14 +86,14 @@ def build(request: BuildRequest, *, plan_only: bool, memory: str | None, quiet: 
         return _print_plan(planned, as_json=as_json)
     for remark in planned.notes:
         note(f"note: {remark}")
-    from edgeship import package
-    from edgeship.machine import cores_to_use
+    from edgeship.builder import packaging
+    from edgeship.system.machine import cores_to_use
 
-    package.require_free(output)
+    packaging.require_free(output)
     with telling(quiet=quiet) as progress:
         built = builds.build(checkpoint, order.recipe, current, progress, force_resources=request.force)
         progress("package", None)
-        made = package.write_package(
+        made = packaging.write_package(
             built, checkpoint, output, name=name, version=1, cores=cores_to_use(current.threads)
         )
     facts: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _open(request: BuildRequest, order: RecipeFile) -> Checkpoint:
 
 
 def _name_and_output(request: BuildRequest, order: RecipeFile, checkpoint: Checkpoint) -> tuple[str, Path]:
-    from edgeship.manifest import check_name
+    from edgeship.package.names import check_name
 
     output = request.output or order.output
     fallback = output.name if output else f"{checkpoint.name}-{order.recipe.label}"
@@ -191,8 +191,8 @@ def ship(
     request: ShipRequest, *, cache_dir: Path | None, threads: int | None, memory: str | None, as_json: bool
 ) -> int:
     """The whole road; exit 1 where no candidate holds."""
-    from edgeship.manifest import check_name
     from edgeship.measure.compare import Thresholds
+    from edgeship.package.names import check_name
     from edgeship.ship import Order
     from edgeship.ship import ship as ship_order
 
@@ -283,7 +283,7 @@ def _print_shipped(shipped: Shipped) -> None:
 
 def olive_config(source: Source, name: str, output: Path | None, *, as_json: bool) -> int:
     """Writes an Olive workflow that builds the recipe, or prints it."""
-    from edgeship import olive_config as workflows
+    from edgeship.recipe import olive as workflows
 
     assert source.checkpoint is not None
     recipe = named_recipe(name, {}, where=_COMMAND_LINE)

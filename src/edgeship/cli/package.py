@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import cache, genai_config
-from edgeship.engine import AUTO
+from edgeship.engine.opening import AUTO
 from edgeship.errors import PackageNotFound
+from edgeship.package import genai_config
 from edgeship.settings import Settings
+from edgeship.store import packages
 
 FOUNDRY = "foundry:"
 """What stands before the name of a model of Foundry Local."""
@@ -31,7 +32,7 @@ def runnable(name: str, current: Settings) -> Runnable:
     model = foundry_model(name)
     if model is None:
         return Runnable(package_folder(name, current.cache_dir))
-    from edgeship.foundry.registry import App, find
+    from edgeship.foundry.catalog import App, find
 
     folder = find(App(current.foundry_app, current.foundry_cache_dir), model).folder
     assert folder, "what has no folder is not found"
@@ -63,4 +64,4 @@ def package_folder(name: str, cache_dir: Path) -> Path:
             where=name,
             hint="`edgeship cache ls` lists the packages.",
         )
-    return cache.find(cache_dir, name).folder
+    return packages.find(cache_dir, name).folder

@@ -10,8 +10,9 @@ from pathlib import Path
 from edgeship import settings
 from edgeship.cli import chat
 from edgeship.cli.package import runnable
-from edgeship.engine import load, response_format
+from edgeship.engine import response_format
 from edgeship.engine.api import Constraint, Limits, Message, Sampling
+from edgeship.engine.opening import load
 from edgeship.errors import ConstraintInvalid, UsageError
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeship import cache, settings
+from edgeship import settings
 from edgeship.cli.output import note, print_json, print_pairs, print_table
 from edgeship.errors import PackageDamaged
-from edgeship.manifest import Manifest
-from edgeship.storage import megabytes
+from edgeship.package.manifest import Manifest
+from edgeship.store import packages
+from edgeship.system.storage import megabytes
 
 EXIT_DAMAGED = PackageDamaged.exit_code
 
 
 def cd(path: Path, *, as_json: bool) -> int:
     """Makes `path` the cache from now on."""
-    found = cache.set_location(settings.resolve(), path)
+    found = packages.set_location(settings.resolve(), path)
     return _say({"cache_dir": str(found)}, f"the cache is now {found}", as_json=as_json)
 
 
@@ -29,7 +30,7 @@ def location(*, cache_dir: Path | None, as_json: bool) -> int:
 def ls(*, cache_dir: Path | None, as_json: bool) -> int:
     """Lists every package, also those of other tools."""
     folder = settings.resolve(cache_dir=cache_dir).cache_dir
-    entries = cache.entries(folder)
+    entries = packages.entries(folder)
     if as_json:
         print_json({"cache_dir": str(folder), "packages": [_entry_dict(entry) for entry in entries]})
     elif not entries:
@@ -55,13 +56,13 @@ def ls(*, cache_dir: Path | None, as_json: bool) -> int:
 
 def add(folder: Path, *, name: str | None, cache_dir: Path | None, as_json: bool) -> int:
     """Installs a package folder; its files are copied, so the folder can go."""
-    from edgeship import package
+    from edgeship.builder import packaging
 
     def finish(copied: Path, version: int) -> Any:
-        return package.stamp(copied, version=version, name=name)
+        return packaging.stamp(copied, version=version, name=name)
 
     target = settings.resolve(cache_dir=cache_dir).cache_dir
-    installed, new = cache.install(folder, target, name=name, finish=finish)
+    installed, new = packages.install(folder, target, name=name, finish=finish)
     ref = installed.manifest.ref
     said = f"installed {ref}" if new else f"{ref} is installed already, with the same content"
     return _say({"installed": ref, "new": new, "folder": str(installed.folder)}, said, as_json=as_json)
@@ -69,14 +70,14 @@ def add(folder: Path, *, name: str | None, cache_dir: Path | None, as_json: bool
 
 def rm(ref: str, *, cache_dir: Path | None, as_json: bool) -> int:
     """Removes one version, or all of a name."""
-    removed = cache.remove(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
+    removed = packages.remove(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
     refs = [f"{entry.name}:{entry.version}" for entry in removed]
     return _say({"removed": refs}, f"removed {', '.join(refs)}", as_json=as_json)
 
 
 def verify(ref: str | None, *, cache_dir: Path | None, as_json: bool) -> int:
     """Compares packages with their manifests; exit 6 where one is damaged."""
-    results = cache.verify(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
+    results = packages.verify(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
     damaged = any(faults for _, faults in results)
     if as_json:
         print_json({"packages": [_entry_dict(entry) | {"faults": faults} for entry, faults in results]})
@@ -92,7 +93,7 @@ def verify(ref: str | None, *, cache_dir: Path | None, as_json: bool) -> int:
 
 def info(ref: str, *, cache_dir: Path | None, as_json: bool) -> int:
     """Describes one package."""
-    entry = cache.find(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
+    entry = packages.find(settings.resolve(cache_dir=cache_dir).cache_dir, ref)
     if as_json:
         manifest = entry.manifest.model_dump(mode="json") if entry.manifest else None
         print_json(_entry_dict(entry) | {"manifest": manifest})
@@ -125,7 +126,7 @@ def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
     return pairs
 
 
-def _entry_dict(entry: cache.Entry) -> dict[str, Any]:
+def _entry_dict(entry: packages.Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "version": entry.version,

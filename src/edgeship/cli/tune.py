@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeship import cache, genai_config, settings
+from edgeship import settings
 from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.cli.package import foundry_model, package_folder
 from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
 from edgeship.errors import NotSupported
+from edgeship.package import genai_config
+from edgeship.store import packages
 
 
 def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
@@ -43,7 +45,7 @@ def untuned(current: settings.Settings) -> list[str]:
     """Packages in the cache, as name:version, for which nothing was measured on this machine."""
     return [
         entry.ref
-        for entry in cache.entries(current.cache_dir)
+        for entry in packages.entries(current.cache_dir)
         if (entry.folder / genai_config.FILE_NAME).is_file() and remembered(current.home, entry.folder) is None
     ]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.engine.api import Sampling
-from edgeship.engine.tokens import VERIFY_HINT, read_json
+from edgeship.engine.text import VERIFY_HINT, read_json
 from edgeship.errors import EngineFailed
-from edgeship.genai_config import FILE_NAME
+from edgeship.package.genai_config import FILE_NAME
 
 
 @dataclass(frozen=True)

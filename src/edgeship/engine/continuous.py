@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from edgeship.engine.answer import AnswerText, TextStream
 from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_line, check_sampling, check_tokens
-from edgeship.engine.chat import AnswerText, TextStream
-from edgeship.engine.decoder import Decoder, Floats, Piece
+from edgeship.engine.decoders import Decoder, Floats, Piece
+from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
-from edgeship.engine.kv import PrefixCache
-from edgeship.engine.lookup import Drafts
+from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, Pace, Turns, shares

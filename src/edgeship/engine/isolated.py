@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from edgeship import child
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     Limits,
@@ -32,8 +31,9 @@ from edgeship.engine.api import (
     check_sampling,
     check_tokens,
 )
-from edgeship.engine.decoder import Floats
+from edgeship.engine.decoders import Floats
 from edgeship.errors import EdgeshipError, EngineFailed
+from edgeship.system import child
 
 _WORKER = "edgeship.engine.isolated_worker"
 # A package that kills its process while it loads would do so for ever.

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeship import child
-from edgeship import engine as engines
+from edgeship.engine import opening
 from edgeship.engine.api import Engine, Limits, Prompt
 from edgeship.engine.isolated import read_sampling
 from edgeship.errors import EdgeshipError
+from edgeship.system import child
 
 Send = Callable[[Mapping[str, Any]], None]
 
@@ -78,7 +78,7 @@ def main() -> None:
             write(message)
 
     try:
-        engine = engines.load(
+        engine = opening.load(
             Path(job["folder"]),
             engine=job["engine"],
             threads=job["threads"],

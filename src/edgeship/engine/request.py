@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
+from edgeship.engine.answer import AnswerText
 from edgeship.engine.api import FinishReason, Logprob, Sampling, Token, Usage
-from edgeship.engine.chat import AnswerText
-from edgeship.engine.decoder import Floats, Piece
-from edgeship.engine.flow import Flow
+from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Matcher
-from edgeship.engine.lookup import Drafts
+from edgeship.engine.pacing import Flow
 from edgeship.engine.sampling import Sampler, logprob, logprobs
 
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.

@@ -16,14 +16,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edgeship import child, genai_config, machine
-from edgeship import manifest as manifests
 from edgeship.doctor import OTHER_RUNTIMES, installed_version
 from edgeship.engine.config import read_config
 from edgeship.errors import EngineFailed, NotBatchable, PackageDamaged
-from edgeship.json_file import read_object
+from edgeship.package import genai_config
+from edgeship.package import manifest as manifests
 from edgeship.progress import Progress, silent
-from edgeship.storage import disk_errors
+from edgeship.system import child, machine
+from edgeship.system.json_file import read_object
+from edgeship.system.storage import disk_errors
 from edgeship.version import __version__
 
 FORMAT = 1

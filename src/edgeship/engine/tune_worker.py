@@ -9,13 +9,13 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from edgeship import child, machine
 from edgeship.engine.config import EngineConfig, read_config
-from edgeship.engine.decoder import Decoder, Piece
-from edgeship.engine.lookup import MOST
+from edgeship.engine.decoders import Decoder, Piece
+from edgeship.engine.drafts import MOST
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
 from edgeship.progress import Progress
+from edgeship.system import child, machine
 
 RUNS = (1, 2, 4, 8, 12, 1 + MOST)
 """Tokens in a run of one sequence: the last one is the longest guess with the token before it."""
@@ -166,7 +166,7 @@ def _tokens(vocab_size: int, count: int) -> list[int]:
 
 def _work(job: dict[str, Any], _: Progress) -> dict[str, Any]:
     """Opens the package with `threads` and `accuracy_level` and times "answers" or "steps", for about `seconds`."""
-    from edgeship.engine.onnx_decoder import OnnxDecoder
+    from edgeship.engine.decoders.onnx import OnnxDecoder
 
     folder, answers = Path(job["folder"]), job["what"] == "answers"
     config = read_config(folder)
@@ -189,14 +189,14 @@ def _work(job: dict[str, Any], _: Progress) -> dict[str, Any]:
 
 def _has_accuracy(folder: Path, config: EngineConfig) -> bool:
     """Whether multiplying in float32 is anything else than what the package does."""
-    from edgeship.engine.step_graph import derive
+    from edgeship.engine.decoders.step_graph import derive
 
     path = folder / str(config.decoder.get("filename", "model.onnx"))
     return derive(path, config) != derive(path, config, accuracy_level=1)
 
 
 def _rows_in_memory(config: EngineConfig, tokens: int) -> int:
-    from edgeship.engine.onnx_decoder import kv_token_bytes
+    from edgeship.engine.decoders.onnx import kv_token_bytes
 
     free = machine.this_machine().memory_available_bytes
     return max(1, min(MOST_ROWS, free // _MEMORY_SHARE // (tokens * kv_token_bytes(config))))

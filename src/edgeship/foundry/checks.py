@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import genai_config, templates
-from edgeship import manifest as manifests
 from edgeship.engine.config import EngineConfig, read_config
-from edgeship.engine.tokens import TextCodec
+from edgeship.engine.text import TextCodec
 from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
-from edgeship.manifest import MANIFEST_NAME, Manifest, Package
-from edgeship.templates import Conversation, Message, PromptParts
+from edgeship.package import fidelity, genai_config, names, prompt_parts
+from edgeship.package import manifest as manifests
+from edgeship.package.fidelity import Conversation
+from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
+from edgeship.package.prompt_parts import PromptParts
+from edgeship.package.template import Message
 
 PROVIDER_WORDS = (
     "cuda-gpu",
@@ -74,14 +76,14 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
             where=str(folder),
             hint="Build the package again with `--chat-template FILE`.",
         )
-    conversations = templates.conversations_for(template, codec.special_tokens)
+    conversations = fidelity.conversations_for(template, codec.special_tokens)
     parts = _parts(template, codec, conversations)
     return Candidate(folder, name, version, config, parts, manifest, conversations)
 
 
 def check_name(name: str) -> str:
     """The name, if Foundry Local takes it and runs its model on the CPU. Raises NameInvalid."""
-    manifests.check_name(name)  # whatever may be a package's name, Foundry Local takes
+    names.check_name(name)  # whatever may be a package's name, Foundry Local takes
     for word in PROVIDER_WORDS:
         if word in name:
             raise NameInvalid(
@@ -119,13 +121,13 @@ def _by_folder(folder: Path) -> tuple[str, int]:
 
 def _parts(template: str, codec: TextCodec, conversations: Sequence[Conversation]) -> PromptParts:
     """The prompt parts of the template, which give the same tokens as the template itself."""
-    parts = templates.derive_parts(template, codec.special_tokens)
+    parts = prompt_parts.derive_parts(template, codec.special_tokens)
 
     def assembled(messages: Sequence[Message]) -> tuple[int, ...]:
-        return codec.read_rendered(templates.assemble(parts, messages))
+        return codec.read_rendered(prompt_parts.assemble(parts, messages))
 
-    templates.require_fidelity(
-        templates.check_fidelity(
+    fidelity.require_fidelity(
+        fidelity.check_fidelity(
             {"the chat template": lambda messages: codec.chat(messages).tokens, "its prompt parts": assembled},
             conversations,
             lambda tokens: codec.decode(tokens, special=True),

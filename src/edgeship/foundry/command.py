@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship import telemetry
+from edgeship.system import telemetry
 
 NAME = "foundry"
 # It starts its service where none runs.

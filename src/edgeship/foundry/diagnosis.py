@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeship import genai_config
 from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
-from edgeship.engine.foundry_sdk import INDEX_NAME, VERSION, Local, Registration
-from edgeship.engine.tokens import read_template
+from edgeship.engine.text import read_template
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
+from edgeship.foundry.catalog import App, fault, registrations, remedy
 from edgeship.foundry.checks import PROVIDER_WORDS
-from edgeship.foundry.registry import App, fault, registrations, remedy
+from edgeship.foundry.sdk import INDEX_NAME, VERSION, Local, Registration
+from edgeship.package import genai_config
 
 _FIX = "pip install 'edgeship[foundry]'"
 

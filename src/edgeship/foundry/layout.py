@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import genai_config, inference_model
-from edgeship import manifest as manifests
-from edgeship.engine.tokens import read_json
+from edgeship.engine.text import read_json
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate
-from edgeship.manifest import MANIFEST_NAME, Manifest, digest_file
-from edgeship.storage import disk_errors, put_in_place, remove_leftovers, temporary_beside
+from edgeship.package import genai_config, inference_model
+from edgeship.package import manifest as manifests
+from edgeship.package.manifest import MANIFEST_NAME, Manifest
+from edgeship.system.storage import digest_file, disk_errors, put_in_place, remove_leftovers, temporary_beside
 
 PUBLISHER = "edgeship"
 # What the copy states otherwise than the package.

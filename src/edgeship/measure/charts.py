@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeship.measure.compare import figures_of_kld
 from edgeship.measure.measurement import Measurement
-from edgeship.storage import megabytes
+from edgeship.system.storage import megabytes
 
 BAR_WIDTH = 250.0
 LETTER_WIDTH, LABEL_GAP = 9, 10

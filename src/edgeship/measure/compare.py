@@ -8,8 +8,8 @@ from typing import Any
 
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
-from edgeship.measure.intervals import PairedChange, paired_change
 from edgeship.measure.measurement import Measurement
+from edgeship.measure.statistics import PairedChange, paired_change
 
 _ROUNDING = 1e-9
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeship.engine.answer import ask
 from edgeship.engine.api import Engine, FinishReason, Sampling
-from edgeship.engine.chat import ask
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.evalset import EvalCase, passes
-from edgeship.measure.intervals import Interval, wilson
+from edgeship.measure.statistics import Interval, wilson
 from edgeship.progress import Progress, silent
 
 LISTED_FAILURES = 20

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeship.errors import EngineFailed
-from edgeship.measure.intervals import Interval, wilson
+from edgeship.measure.statistics import Interval, wilson
 
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]

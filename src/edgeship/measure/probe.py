@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship import child
 from edgeship.engine.api import Engine, Limits
 from edgeship.errors import EngineFailed
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
+from edgeship.system import child
 
 if TYPE_CHECKING:
     from edgeship.measure.fidelity import Fidelity
@@ -55,18 +55,18 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
 
 def measure(folder: Path, job: Job, threads: int | None, progress: Progress = silent) -> Measurement:
     """Measures in this process; its memory counts all that the process did before."""
-    from edgeship import engine as engines
-    from edgeship.machine import cores_to_use
+    from edgeship.engine import opening
     from edgeship.measure import speed
     from edgeship.measure.evalset import read_evalset, spread
     from edgeship.measure.evaluate import evaluate
+    from edgeship.system.machine import cores_to_use
 
     # Read first: a faulty file should not cost a load.
     cases = spread(read_evalset(job.eval_file), job.eval_limit) if job.eval_file else ()
     sizes = _sizes(folder)
     progress("loading", None)
     start = time.perf_counter()
-    engine = engines.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1))
+    engine = opening.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1))
     load_s, rss = time.perf_counter() - start, _rss_bytes()
     try:
         measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)
@@ -92,7 +92,7 @@ def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity | None
     import numpy as np
 
     from edgeship.measure.fidelity import score_logits, summarise
-    from edgeship.reference import read_texts
+    from edgeship.measure.reference import read_texts
 
     scores = []
     for number, text in enumerate(read_texts(path), 1):

@@ -13,7 +13,7 @@ from edgeship.errors import NotWritable
 from edgeship.measure.compare import Choice, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
-from edgeship.storage import megabytes
+from edgeship.system.storage import megabytes
 
 SCHEMA_VERSION = 1
 _NONE = "–"

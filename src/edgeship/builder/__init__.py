@@ -1,0 +1,155 @@
+"""A checkpoint and a recipe become an ONNX model: `plan` tells how, `build` does it, BUILDERS names by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgeship.builder import steps as steps_on_disk
+from edgeship.builder.families import FAMILIES
+from edgeship.builder.genai import GenaiBuilder
+from edgeship.builder.olive import OliveBuilder
+from edgeship.builder.planning import Plan, Step, Task, make_steps
+from edgeship.builder.predict import Prediction, check_resources
+from edgeship.builder.stream import StreamBuilder
+from edgeship.errors import RecipeInvalid
+from edgeship.progress import Progress, silent
+from edgeship.recipe import Recipe
+from edgeship.settings import Settings
+from edgeship.system import machine
+
+if TYPE_CHECKING:
+    from edgeship.checkpoint import Checkpoint
+
+__all__ = ["BUILDERS", "Build", "Builder", "Plan", "Prediction", "Step", "build", "plan"]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build.
+
+    folder: model.onnx, model.onnx.data, genai_config.json, the tokenizer's files, and step.json (ours).
+    tools: versions of what made it.
+    wall_s, peak_memory_bytes: what its steps cost when they ran, which may be long ago; memory is that of the child
+    process that converted.
+    """
+
+    folder: Path
+    recipe: Recipe
+    key: str
+    builder: str
+    tools: dict[str, str]
+    wall_s: float
+    peak_memory_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """model.onnx and its data."""
+        return sum((self.folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data"))
+
+
+class Builder(Protocol):
+    """Turns a checkpoint into ONNX by a chain of tasks; caching, locks and resuming are not its business."""
+
+    name: str
+
+    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
+        """Raises where this builder cannot honour the recipe for this checkpoint."""
+        ...
+
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
+        """What it will cost."""
+        ...
+
+    def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
+        """What to do, each task on the result of the one before."""
+        ...
+
+
+BUILDERS: dict[str, Builder] = {"stream": StreamBuilder(), "genai": GenaiBuilder(), "olive": OliveBuilder()}
+AUTO = "auto"
+
+
+def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
+    """The steps of a build and what it will cost; changes nothing.
+
+    Raises ArchitectureUnknown, RecipeInvalid for an unknown builder, DependencyMissing.
+    """
+    return _prepare(checkpoint, recipe, settings)[2]
+
+
+def build(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    settings: Settings,
+    progress: Progress = silent,
+    *,
+    force_resources: bool = False,
+    wait_s: float = steps_on_disk.LOCK_WAIT_S,
+) -> Build:
+    """The build, made now or taken from earlier.
+
+    `wait_s`: how long to wait for another process that makes the same.
+    Raises what `plan` raises; MemoryShort and DiskShort before any work; WeightsDamaged, AdapterInvalid,
+    BuilderFailed, PrecisionUnsupported, CacheBusy, NotWritable.
+    """
+    from edgeship.checkpoint import scan_weights
+
+    recipe, tasks, planned = _prepare(checkpoint, recipe, settings)
+    if not planned.steps[-1].done:
+        if not force_resources:
+            here = machine.this_machine(settings.memory_bytes)
+            check_resources(planned.prediction, here, machine.free_disk_bytes(settings.builds_dir))
+        if recipe.builder != "stream":  # which looks at every weight as it reads it
+            scan_weights(checkpoint, progress)
+    result = steps_on_disk.run_all(
+        tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
+    )
+    return Build(
+        folder=result.folder,
+        recipe=recipe,
+        key=result.record.key,
+        builder=recipe.builder,
+        tools=result.record.tools,
+        wall_s=result.record.wall_s,
+        peak_memory_bytes=result.record.peak_memory_bytes,
+    )
+
+
+def choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with its builder and that builder's default method, and in words why it is not the default builder.
+
+    Raises RecipeInvalid for a builder that nobody knows.
+    """
+    notes: tuple[str, ...] = ()
+    if recipe.builder == AUTO:
+        reason = _why_not_stream(checkpoint, recipe)
+        notes = (f"{reason}, so onnxruntime-genai's builder converts it",) if reason else ()
+        recipe = recipe.model_copy(update={"builder": "genai" if reason else "stream"})
+    if recipe.builder not in BUILDERS:
+        raise RecipeInvalid(
+            f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
+        )
+    best = "feedback" if recipe.calibration is not None else "search"
+    method = recipe.method or (best if recipe.builder == "stream" else "rtn")
+    return recipe.model_copy(update={"method": method}), notes
+
+
+def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
+    if recipe.method == "k_quant" and recipe.precision.quantized:
+        return "k_quant is asked for"
+    if checkpoint.pickle:
+        return "the weights are pickles"
+    if checkpoint.architecture not in FAMILIES:
+        return f"{checkpoint.architecture} is not among the streaming builder's families"
+    return None
+
+
+def _prepare(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> tuple[Recipe, tuple[Task, ...], Plan]:
+    recipe, notes = choose_builder(checkpoint, recipe)
+    builder = BUILDERS[recipe.builder]
+    builder.check(checkpoint, recipe)
+    tasks = builder.tasks(checkpoint, recipe)
+    steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
+    return recipe, tasks, Plan(steps, builder.predict(checkpoint, recipe), notes)

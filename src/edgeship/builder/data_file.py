@@ -1,0 +1,176 @@
+"""The data file of a model, written in pieces of rows: read, merged, quantized and put in its place.
+
+Memory is one piece, whatever the model's size. Several processes can write shares of one file, since every piece has
+its place. Journals beside the file have a line with checksums for each piece that is in it, so that a killed build
+goes on with the piece that it had in hand.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from edgeship.builder.feedback import Spread, quantize_spreading
+from edgeship.builder.layout import Layout, Placed, Vector
+from edgeship.builder.quantize import Scheme, quantize
+from edgeship.errors import PrecisionUnsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgeship.builder.weights import Weights
+
+    Array = npt.NDArray[Any]
+
+JOURNALS = "journal-*.jsonl"
+CHUNK_ELEMENTS = 1 << 20
+_READ_BYTES = 1 << 22
+_FP16_MAX = 65504.0
+
+
+class Guidance(Protocol):
+    """What is known of the errors that matter in a matrix.
+
+    Of each of its inputs by itself, float32 [width], or of all together; None where nothing is.
+    """
+
+    def get(self, name: str, /) -> npt.NDArray[np.float32] | Spread | None:
+        """By the matrix's name. Asked in the layout's order."""
+        ...
+
+
+JOURNAL = "journal.jsonl"
+CHUNK_ELEMENTS = 1 << 20
+_READ_BYTES = 1 << 22
+_FP16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` of one tensor of the checkpoint, which begin at `row` of a weight."""
+
+    placed: Placed
+    tensor: str
+    start: int
+    stop: int
+    row: int
+
+    @property
+    def key(self) -> str:
+        """Its name in a journal."""
+        return f"{self.placed.weight.name}:{self.row}+{self.stop - self.start}"
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Where its rows lie in the file, blob by blob: offset and length, bytes."""
+        for blob in self.placed.blobs:
+            row_bytes = blob.nbytes // blob.shape[0]
+            yield blob.offset + self.row * row_bytes, (self.stop - self.start) * row_bytes
+
+
+def write(
+    layout: Layout,
+    weights: Weights,
+    path: Path,
+    *,
+    share: tuple[int, int] = (0, 1),
+    guidance: Guidance | None = None,
+    tell: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Writes every `share[1]`-th piece of `path`, beginning with `share[0]`, but for those that journals list already.
+
+    tell: gets the bytes of this share that are in the file. When all shares are written, call `finish`.
+    Raises WeightsDamaged, PrecisionUnsupported naming the tensor, OSError.
+    """
+    first, count = share
+    listed = _read_journals(path)
+    path.touch()
+    with path.open("r+b") as stream, path.with_name(JOURNALS.replace("*", str(first))).open("a") as journal:
+        written = 0
+        for piece in [piece for placed in layout for piece in cut(placed)][first::count]:
+            if listed.get(piece.key) != _checksums(stream, piece):
+                checksums = []
+                for (offset, _), array in zip(piece.spans(), _make(piece, weights, guidance), strict=True):
+                    data = array.reshape(-1).view("u1").data
+                    stream.seek(offset)
+                    stream.write(data)
+                    checksums.append(zlib.crc32(data))
+                stream.flush()
+                journal.write(json.dumps([piece.key, *checksums]) + "\n")
+                journal.flush()
+            written += sum(length for _, length in piece.spans())
+            tell(written)
+
+
+def finish(layout: Layout, path: Path) -> None:
+    """Gives the file its length and removes the journals."""
+    with path.open("r+b") as stream:
+        stream.truncate(layout.size_bytes)
+    for journal in path.parent.glob(JOURNALS):
+        journal.unlink()
+
+
+def cut(placed: Placed) -> Iterator[Piece]:
+    """A weight in pieces of about CHUNK_ELEMENTS elements, top to bottom."""
+    weight, row = placed.weight, 0
+    step = max(1, CHUNK_ELEMENTS // (1 if isinstance(weight, Vector) else weight.width))
+    for part in weight.parts:
+        for start in range(part.start, part.stop, step):
+            yield Piece(placed, part.tensor, start, min(part.stop, start + step), row + start - part.start)
+        row += part.stop - part.start
+
+
+def _make(piece: Piece, weights: Weights, guidance: Guidance | None) -> Sequence[Array]:
+    """One array for each blob."""
+    import numpy as np
+
+    weight, storage = piece.placed.weight, piece.placed.storage
+    rows = weights.rows(piece.tensor, piece.start, piece.stop)
+    if isinstance(weight, Vector):
+        return [rows + np.float32(weight.added)]
+    if isinstance(storage, Scheme):
+        guide = None if guidance is None else guidance.get(weight.name)
+        if isinstance(guide, Spread):
+            blocks = quantize_spreading(rows, guide, storage)
+        else:
+            blocks = quantize(rows, storage, guide)
+        return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
+    if storage == "float32":
+        return [rows]
+    largest = float(np.abs(rows).max(initial=0.0))
+    if largest > _FP16_MAX:
+        raise PrecisionUnsupported(
+            f"FP16 cannot hold the tensor {piece.tensor}: its largest value is {largest:g}, above {_FP16_MAX:g}",
+            hint="Build fp32, int8 or int4 instead.",
+        )
+    return [rows.astype(np.float16)]
+
+
+def _read_journals(path: Path) -> dict[str, list[int]]:
+    """The checksums of each piece by its key, of whatever number of shares the earlier run had."""
+    found: dict[str, list[int]] = {}
+    for journal in sorted(path.parent.glob(JOURNALS)):
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                key, *checksums = json.loads(line)
+            except ValueError:
+                continue  # the line that was being written when the run ended
+            found[key] = checksums
+    return found
+
+
+def _checksums(stream: IO[bytes], piece: Piece) -> list[int]:
+    """Of what lies where the piece belongs."""
+    found = []
+    for offset, left in piece.spans():
+        stream.seek(offset)
+        checksum = 0
+        while left > 0 and (data := stream.read(min(left, _READ_BYTES))):
+            checksum = zlib.crc32(data, checksum)
+            left -= len(data)
+        found.append(checksum)
+    return found

@@ -1,0 +1,130 @@
+"""Quantization with error feedback: columns are rounded one after another, and the next ones make up for each error.
+
+The idea is GPTQ's (Frantar et al., 2022). What counts is the error of a layer's output on calibration inputs X,
+|X (W - W')^T|^2, and that depends on X^T X alone. After column j is rounded, the best change of the columns after it is
+its error times row j of the upper Cholesky factor of (X^T X)^-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeship.builder.quantize import Blocks, ScaleType, Scheme, pack, quantize, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+_GROUP = 128
+"""Columns whose errors reach all later columns together, in one matrix product."""
+_WHOLE = 128
+"""A triangle of this size is inverted as it is."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How errors are handed on, for every matrix that reads the same inputs.
+
+    factor: [width, width], the upper Cholesky factor of the inverse of the damped Gram matrix. importance: [width], the
+    cost of a unit of squared error in a column when the columns after it have made up for what they can.
+    """
+
+    factor: Floats
+    importance: Floats
+
+
+def quantize_with_feedback(
+    rows: Floats, gram: Floats, scheme: Scheme, *, damping: float = 0.01, scale_type: ScaleType = "float16"
+) -> Blocks:
+    """Rows [n, width] as blocks, by the Gram matrix [width, width] = X^T X of the layer's calibration inputs X.
+
+    damping: what is added to its diagonal, as a share of the diagonal's mean, above 0. It keeps weights of inputs that
+    calibration never saw: those are rounded by themselves.
+    """
+    return quantize_spreading(rows, spread(gram, damping), scheme, scale_type=scale_type)
+
+
+def spread(gram: Floats, damping: float = 0.01) -> Spread:
+    """The part that is the same for all rows and schemes. Takes time of order width^3 and four matrices of memory."""
+    import numpy as np
+
+    damped = gram.astype(np.float64)
+    diagonal = np.einsum("ii->i", damped)  # a view: what is added to it is added to the matrix
+    diagonal += damping * (float(diagonal.mean()) or 1.0)
+    # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
+    lower = np.linalg.cholesky(damped[::-1, ::-1]).astype(np.float32)
+    factor = np.ascontiguousarray(_inverse_of_lower(lower)[::-1, ::-1])
+    return Spread(factor, np.diagonal(factor) ** np.float32(-2))
+
+
+def quantize_spreading(rows: Floats, spread: Spread, scheme: Scheme, *, scale_type: ScaleType = "float16") -> Blocks:
+    """Rows [n, width] as blocks. Rows may come in parts."""
+    import numpy as np
+
+    width, size = rows.shape[1], scheme.block_size
+    blocks = scheme.blocks(width)
+    # Transposed, a column lies together in memory. What is padding stays zero and gets no share of any error.
+    columns = np.zeros((blocks * size, len(rows)), np.float32)
+    columns[:width] = rows.T
+    integers = np.empty(columns.shape, np.uint8)
+    scales, zeros = (np.empty((blocks, len(rows)), kind) for kind in (np.dtype(scale_type), np.dtype(np.uint8)))
+    step = max(_GROUP, size)
+    for start in range(0, blocks * size, step):
+        stop = min(start + step, width)
+        errors = np.empty((stop - start, len(rows)), np.float32)
+        for begin in range(start, stop, size):
+            index, end = begin // size, min(begin + size, width)
+            scales[index], zeros[index] = _choose(columns[begin:end], scheme, spread.importance[begin:end], scale_type)
+            scale, zero = scales[index].astype(np.float32), zeros[index].astype(np.float32)
+            for column in range(begin, end):
+                error, integers[column] = _round(columns[column], scale, zero, scheme.bits)
+                error /= spread.factor[column, column]
+                errors[column - start] = error
+                columns[column + 1 : end] -= spread.factor[column, column + 1 : end, None] * error
+            integers[end : begin + size] = zeros[index]
+            columns[end:stop] -= spread.factor[begin:end, end:stop].T @ errors[begin - start : end - start]
+        columns[stop:width] -= spread.factor[start:stop, stop:].T @ errors
+    packed = pack(integers.T.reshape(len(rows), blocks, size), scheme.bits)
+    zero_points = None if scheme.symmetric else pack(np.ascontiguousarray(zeros.T), scheme.bits)
+    return Blocks(packed, np.ascontiguousarray(scales.T), zero_points)
+
+
+def _choose(
+    columns: Floats, scheme: Scheme, importance: Floats, scale_type: ScaleType
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:
+    """Scales and zero points [n] of one block of each row, from its values as they are now: columns [size, n]."""
+    import numpy as np
+
+    blocks = quantize(columns.T, scheme, importance, scale_type=scale_type)
+    if blocks.zero_points is None:
+        return blocks.scales[:, 0], np.full(len(blocks.scales), 1 << (scheme.bits - 1), np.uint8)
+    return blocks.scales[:, 0], unpack(blocks.zero_points, scheme.bits)[:, 0]
+
+
+def _round(values: Floats, scale: Floats, zero: Floats, bits: int) -> tuple[Floats, npt.NDArray[np.uint8]]:
+    """One column: its error, and its integers."""
+    import numpy as np
+
+    usable = np.abs(scale) >= np.finfo(np.float32).tiny
+    levels = np.rint(np.divide(values, scale, out=np.zeros_like(values), where=usable))
+    levels = np.minimum(np.maximum(levels, -zero), np.float32((1 << bits) - 1) - zero)
+    error: Floats = values - levels * scale
+    return error, (levels + zero).astype(np.uint8)
+
+
+def _inverse_of_lower(triangle: Floats) -> Floats:
+    """The inverse of a lower triangle, by halves: nearly all of it is matrix products."""
+    import numpy as np
+
+    size = len(triangle)
+    if size <= _WHOLE:
+        return np.tril(np.linalg.inv(triangle))
+    half = size // 2
+    inverse = np.zeros_like(triangle)
+    inverse[:half, :half] = _inverse_of_lower(triangle[:half, :half])
+    inverse[half:, half:] = _inverse_of_lower(triangle[half:, half:])
+    inverse[half:, :half] = -inverse[half:, half:] @ (triangle[half:, :half] @ inverse[:half, :half])
+    return inverse

@@ -1,0 +1,40 @@
+"""The child process that runs onnxruntime-genai's builder: all memory comes back at its end, and it knows its peak."""
+
+from __future__ import annotations
+
+import functools
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgeship.builder import onnx_model
+from edgeship.progress import Progress
+from edgeship.system import child
+
+
+def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - the parent reads what is printed
+    """Builds, and proves that the result can be run. Job: input, output, scratch, precision, options."""
+    import transformers
+
+    # transformers loads weights in the type that config.json declares, which would round weights that are wider.
+    auto = transformers.AutoModelForCausalLM
+    auto.from_pretrained = functools.partial(auto.from_pretrained, dtype="float32")
+    # The command line is the builder's documented interface; its functions change between versions.
+    sys.argv = [
+        "builder",
+        *("-i", job["input"]),
+        *("-o", job["output"]),
+        *("-c", job["scratch"]),
+        *("-p", job["precision"]),
+        *("-e", "cpu"),
+        "--extra_options",
+        *job["options"],
+    ]
+    runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+    onnx_model.require_opens(Path(job["output"]))
+    return {"peak_memory_bytes": child.peak_memory_bytes()}
+
+
+if __name__ == "__main__":
+    child.serve(work)

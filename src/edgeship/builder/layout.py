@@ -1,0 +1,232 @@
+"""What a model's data file holds: every weight of the graph, how it is stored, and where.
+
+The whole layout is known before a weight is read: offsets follow from shapes. That is what lets tensors be written one
+at a time, in any order, and a build go on where it was killed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeship.builder.families import Decoder
+from edgeship.builder.quantize import Scheme
+from edgeship.errors import CheckpointInvalid
+
+Shapes = Mapping[str, tuple[int, ...]]
+Plain = Literal["float32", "float16"]
+Storage = Scheme | Plain
+"""How a matrix is stored: in blocks of integers, or as plain numbers."""
+
+ITEM_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+ALIGNMENT = 64
+"""Bytes: every tensor begins at a multiple of a cache line, so that it can be used where the file is mapped."""
+
+EMBEDDING, HEAD = "embedding", "head"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows `start` to `stop` of one tensor of the checkpoint; a vector's elements count as rows."""
+
+    tensor: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One matrix of the graph, [rows, width] with a row for each output, its parts on top of each other."""
+
+    name: str
+    parts: tuple[Part, ...]
+    width: int
+
+    @property
+    def rows(self) -> int:
+        """Outputs."""
+        return sum(part.stop - part.start for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Norm weights and biases, always float32. added: to every element, since Gemma stores norms less one."""
+
+    name: str
+    parts: tuple[Part, ...]
+    added: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return sum(part.stop - part.start for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One tensor of the data file. offset: bytes from its start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A weight with its place. blobs: plain values; or packed integers, scales and, if there are any, zero points."""
+
+    weight: Matrix | Vector
+    storage: Storage
+    blobs: tuple[Blob, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All weights by name, in the file's order. size_bytes: of the data file."""
+
+    weights: Mapping[str, Placed]
+    size_bytes: int
+
+    def __iter__(self) -> Iterator[Placed]:
+        return iter(self.weights.values())
+
+
+def list_weights(decoder: Decoder, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
+    """The weights of a decoder's graph, first layer to last, made of the tensors of `shapes`.
+
+    Raises CheckpointInvalid for a tensor that is missing, or that is there and would not be used.
+    """
+    found = _Finder(decoder, shapes, where)
+    prefix, family = "model.", decoder.family
+    found.matrix(EMBEDDING, f"{prefix}embed_tokens")
+    for index in range(decoder.sizes.layers):
+        source, name = f"{prefix}layers.{index}.", f"layers.{index}."
+        if family.norms != "after":
+            found.norm(f"{name}attention_norm", f"{source}input_layernorm")
+        attention = ["qkv_proj"] if family.fused else ["q_proj", "k_proj", "v_proj"]
+        found.linear(f"{name}qkv", *(f"{source}self_attn.{part}" for part in attention))
+        if family.head_norm:
+            found.norm(f"{name}query_norm", f"{source}self_attn.q_norm")
+            found.norm(f"{name}key_norm", f"{source}self_attn.k_norm")
+        found.linear(f"{name}output", f"{source}self_attn.o_proj")
+        if family.norms == "before":
+            found.norm(f"{name}mlp_norm", f"{source}post_attention_layernorm")
+        else:
+            found.norm(f"{name}attention_post_norm", f"{source}post_attention_layernorm")
+        if family.norms == "around":
+            found.norm(f"{name}mlp_norm", f"{source}pre_feedforward_layernorm")
+        for half, gate in enumerate(("gate", "up")):
+            if family.fused:
+                found.linear(f"{name}{gate}", f"{source}mlp.gate_up_proj", half=half)
+            else:
+                found.linear(f"{name}{gate}", f"{source}mlp.{gate}_proj")
+        found.linear(f"{name}down", f"{source}mlp.down_proj")
+        if family.norms != "before":
+            found.norm(f"{name}mlp_post_norm", f"{source}post_feedforward_layernorm")
+    found.norm("norm", f"{prefix}norm")
+    if not decoder.tied:
+        found.linear(HEAD, "lm_head")
+    found.require_all_used()
+    return tuple(found.weights)
+
+
+class _Finder:
+    """Collects weights and remembers which tensors they use."""
+
+    def __init__(self, decoder: Decoder, shapes: Shapes, where: str) -> None:
+        self.weights: list[Matrix | Vector] = []
+        self._decoder, self._shapes, self._where = decoder, shapes, where
+        self._used: set[str] = set()
+
+    def linear(self, name: str, *modules: str, half: int | None = None) -> None:
+        """A matrix, and its bias where there is one. half: only the first (0) or the second (1) of its rows."""
+        self.matrix(name, *modules, half=half)
+        biases = [f"{module}.bias" for module in modules]
+        if any(bias in self._shapes for bias in biases):
+            self.weights.append(Vector(f"{name}.bias", self._parts(biases, half)))
+
+    def matrix(self, name: str, *modules: str, half: int | None = None) -> None:
+        tensors = [f"{module}.weight" for module in modules]
+        shapes = [self._shape(tensor) for tensor in tensors]
+        widths = {shape[-1] for shape in shapes}
+        if any(len(shape) != 2 for shape in shapes) or len(widths) != 1:
+            raise CheckpointInvalid(
+                f"{', '.join(tensors)} are {shapes}, which do not stack to one matrix", where=self._where, hint=_OTHER
+            )
+        self.weights.append(Matrix(name, self._parts(tensors, half), widths.pop()))
+
+    def norm(self, name: str, module: str) -> None:
+        self.weights.append(Vector(name, self._parts([f"{module}.weight"], None), self._decoder.family.norm_offset))
+
+    def require_all_used(self) -> None:
+        tied = {"lm_head.weight"} if self._decoder.tied else set()
+        left = [
+            name for name in self._shapes if name not in self._used | tied and not name.endswith("rotary_emb.inv_freq")
+        ]
+        if left:
+            raise CheckpointInvalid(
+                f"tensor {left[0]} has no place in {self._decoder.sizes.model_type}'s graph"
+                + (f", nor have {len(left) - 1} others" if len(left) > 1 else ""),
+                where=self._where,
+                hint="It would be left out silently. Try --builder genai, or take the tensor out of the checkpoint.",
+            )
+
+    def _parts(self, tensors: Sequence[str], half: int | None) -> tuple[Part, ...]:
+        parts = []
+        for tensor in tensors:
+            rows = self._shape(tensor)[0]
+            start, stop = (0, rows) if half is None else (half * rows // 2, (half + 1) * rows // 2)
+            parts.append(Part(tensor, start, stop))
+        return tuple(parts)
+
+    def _shape(self, tensor: str) -> tuple[int, ...]:
+        if tensor not in self._shapes:
+            raise CheckpointInvalid(f"tensor {tensor} is missing", where=self._where, hint=_OTHER)
+        self._used.add(tensor)
+        return self._shapes[tensor]
+
+
+def lay_out(weights: Sequence[Matrix | Vector], storage: Mapping[str, Storage]) -> Layout:
+    """Places every weight. `storage`: of each matrix, by name."""
+    placed: dict[str, Placed] = {}
+    position = 0
+    for weight in weights:
+        how: Storage = storage[weight.name] if isinstance(weight, Matrix) else "float32"
+        blobs = []
+        for name, dtype, shape in _pieces(weight, how):
+            position += -position % ALIGNMENT
+            blobs.append(Blob(name, dtype, shape, position))
+            position += blobs[-1].nbytes
+        placed[weight.name] = Placed(weight, how, tuple(blobs))
+    return Layout(placed, position)
+
+
+def _pieces(weight: Matrix | Vector, storage: Storage) -> list[tuple[str, str, tuple[int, ...]]]:
+    if isinstance(weight, Vector):
+        return [(weight.name, "float32", (weight.size,))]
+    if not isinstance(storage, Scheme):
+        return [(weight.name, storage, (weight.rows, weight.width))]
+    blocks = -(-weight.width // storage.block_size)
+    pieces = [
+        (f"{weight.name}.packed", "uint8", (weight.rows, blocks, storage.block_size * storage.bits // 8)),
+        (f"{weight.name}.scales", "float16", (weight.rows, blocks)),
+    ]
+    if not storage.symmetric:
+        pieces.append((f"{weight.name}.zero_points", "uint8", (weight.rows, -(-blocks * storage.bits // 8))))
+    return pieces
+
+
+def matrix_bytes(matrix: Matrix, storage: Storage) -> int:
+    """What a matrix takes in the file, without alignment."""
+    return sum(math.prod(shape) * ITEM_BYTES[dtype] for _, dtype, shape in _pieces(matrix, storage))
+
+
+_OTHER = "config.json and the weights are of different models: take both from the same one."

@@ -1,0 +1,162 @@
+"""The README.md of a package: a model card with the metadata that Hugging Face reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgeship.package.manifest import Manifest
+from edgeship.package.prompt_parts import PromptParts
+
+_LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+# What a measurement holds: label, path to the value, how it is written.
+_MEASURED = (
+    ("Model files", ("size_bytes",), "{megabytes:,.1f} MB"),
+    ("Peak memory", ("peak_memory_bytes",), "{megabytes:,.0f} MB"),
+    ("Load time", ("load_s",), "{value:.2f} s"),
+    ("Threads", ("threads",), "{value}"),
+    ("Prefill", ("speed", "prefill_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
+    ("Decode", ("speed", "decode_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
+    ("Mean KLD from {reference}", ("fidelity", "mean_kld_nats"), "{value:.4f} nats"),
+    ("Top-1 agreement with {reference}", ("fidelity", "top1_agreement"), "{percent:.1f} %"),
+    ("Perplexity, ratio to {reference}", ("fidelity", "perplexity_ratio"), "{value:.4f}"),
+    ("Evaluation cases", ("evaluation", "cases"), "{value:,}"),
+    ("Evaluation pass rate", ("evaluation", "pass_rate"), "{percent:.1f} %"),
+)
+
+
+def render_card(manifest: Manifest, parts: PromptParts) -> str:
+    """The card in Markdown, its front matter in YAML."""
+    sections = (
+        _front_matter(manifest),
+        f"# {manifest.name}\n\n{_what_it_is(manifest)}",
+        _how_to_run(manifest),
+        _measured(manifest.measurements),
+        _prompt_format(parts),
+        _files(manifest),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    precision = str(manifest.recipe.get("precision", ""))
+    fields: dict[str, Any] = {
+        **_licence(manifest.checkpoint.get("licence")),
+        **_base_model(manifest),
+        "library_name": "onnxruntime-genai",
+        "pipeline_tag": "text-generation",
+        "tags": ["onnx", "onnxruntime", "onnxruntime-genai", "edgeship", *([precision] if precision else [])],
+    }
+    # JSON is YAML, and its quotes keep any text from being read as something else.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _licence(licence: str | None) -> dict[str, str]:
+    if not licence:
+        return {}
+    if _LICENCE_ID.fullmatch(licence):
+        return {"license": licence}
+    return {"license": "other", "license_name": licence}
+
+
+def _base_model(manifest: Manifest) -> dict[str, str]:
+    """The Hub's name of the checkpoint; a folder has none."""
+    source = str(manifest.checkpoint.get("source", "")).partition("@")[0]
+    if not manifest.checkpoint.get("revision") or not _HUB_ID.fullmatch(source):
+        return {}
+    return {"base_model": source, "base_model_relation": "quantized"}
+
+
+def _what_it_is(manifest: Manifest) -> str:
+    source, recipe = manifest.checkpoint, manifest.recipe
+    parameters = source.get("parameters")
+    facts = [
+        f"Checkpoint: {_code(source.get('source', 'unknown'))}"
+        + (f" at revision {_code(source['revision'])}" if source.get("revision") else ""),
+        f"Architecture: {_code(source.get('architecture', 'unknown'))}"
+        + (f", {parameters:,} parameters" if isinstance(parameters, int) else ""),
+        "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()),
+        f"Context: {manifest.context_tokens:,} tokens",
+        f"Made {manifest.created} by Edgeship {manifest.edgeship_version}, version {manifest.version} of this name",
+    ]
+    if manifest.adapter:
+        facts.insert(1, f"LoRA adapter, merged: {_code(manifest.adapter.get('source', 'unknown'))}")
+    opening = "A language model in ONNX for CPUs, in the layout that onnxruntime-genai and Foundry Local read."
+    return opening + "\n\n" + "\n".join(f"- {fact}" for fact in facts)
+
+
+def _how_to_run(manifest: Manifest) -> str:
+    return f"""## Run it
+
+```sh
+edgeship model run {manifest.name}
+```
+
+or, from this folder, with onnxruntime-genai alone:
+
+```python
+import json
+import onnxruntime_genai as og
+
+model = og.Model(".")
+tokenizer = og.Tokenizer(model)
+messages = json.dumps([{{"role": "user", "content": "Hello!"}}])
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+generator = og.Generator(model, og.GeneratorParams(model))
+generator.append_tokens(tokenizer.encode(prompt))
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
+```"""
+
+
+def _measured(measurements: Mapping[str, Any] | None) -> str:
+    rows = list(_rows(measurements or {}))
+    if not rows:
+        return ""
+    return "\n".join(["## Measured", "", "| | |", "|---|---:|", *(f"| {label} | {value} |" for label, value in rows)])
+
+
+def _rows(measurements: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    reference = measurements.get("reference") or "the original"
+    for label, path, form in _MEASURED:
+        value: Any = measurements
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int | float):
+            yield (
+                label.format(reference=reference),
+                form.format(value=value, megabytes=value / 1e6, percent=value * 100),
+            )
+
+
+def _prompt_format(parts: PromptParts) -> str:
+    texts = {
+        "Before the first turn, without a system turn": parts.opening or None,
+        "System": parts.system,
+        "User": parts.user,
+        "Assistant": parts.assistant,
+        "The last user turn": parts.prompt,
+    }
+    rows = [f"| {label} | {_code(json.dumps(text, ensure_ascii=False))} |" for label, text in texts.items() if text]
+    note = "Derived from `chat_template.jinja`; shown as JSON strings."
+    return "\n".join(["## Prompt format", "", note, "", "| Part | Text |", "|---|---|", *rows])
+
+
+def _files(manifest: Manifest) -> str:
+    rows = [f"| {_code(name)} | {file.size_bytes:,} |" for name, file in sorted(manifest.files.items())]
+    note = "`edgeship.json` holds their SHA-256 digests and how they were made."
+    return "\n".join(["## Files", "", note, "", "| File | Bytes |", "|---|---:|", *rows])
+
+
+def _code(text: object) -> str:
+    """Inline code inside a table: backticks around it, bars escaped."""
+    plain = str(text).replace("|", "\\|")
+    fence = "``" if "`" in plain else "`"
+    return f"{fence}{plain}{fence}"

@@ -1,0 +1,273 @@
+"""A build becomes a package: a folder that any reader of onnxruntime-genai folders can run. Manifest last."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeship.builder import model_card
+from edgeship.errors import BuilderFailed, PackageDamaged, TemplateMissing, UsageError
+from edgeship.package import genai_config, inference_model, names
+from edgeship.package import manifest as manifests
+from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
+from edgeship.package.prompt_parts import PromptParts, derive_parts
+from edgeship.system.storage import (
+    FileDigest,
+    bring,
+    digest_file,
+    disk_errors,
+    put_in_place,
+    remove_leftovers,
+    temporary_beside,
+)
+
+if TYPE_CHECKING:
+    from edgeship.builder import Build
+    from edgeship.checkpoint import Checkpoint
+
+CARD = "README.md"
+TUTORIAL_SEARCH = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "top_k": 50}
+GREEDY_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
+MAX_LENGTH = 2048
+_COPIED = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
+# Classes that onnxruntime-genai's tokenizer knows; it refuses others, though tokenizer.json says all it needs.
+_KNOWN_TOKENIZER = re.compile(
+    r"(PreTrained|CLIP|Whisper|Gemma|InternLM2|Llama|Phi3|CodeLlama|CodeGen|GPT2|Qwen2|Baichuan|GPTNeoX|T5|ChatGLM"
+    r"|XLMRoberta|Marian|DebertaV2)Tokenizer(Fast)?|TokenizersBackend|PythonBackend|MistralCommonBackend"
+    r"|SentencePieceBackend"
+)
+_ELSEWHERE = "choose another output folder."
+
+
+def write_package(
+    build: Build,
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    name: str,
+    version: int,
+    cores: int,
+    created: str | None = None,
+    measurements: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
+) -> Package:
+    """Makes the package `folder`, whole or not at all; a package that is already there is replaced.
+
+    Raises NameInvalid, TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed,
+    NotWritable, DiskShort.
+    """
+    names.check_name(name)
+    if checkpoint.chat_template is None:
+        raise TemplateMissing(
+            "the tokenizer has no chat template", where=str(checkpoint.folder), hint="Give one: --chat-template FILE."
+        )
+    parts = derive_parts(checkpoint.chat_template, checkpoint.special_tokens)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
+    require_free(folder)
+    temporary = temporary_beside(folder)
+    with disk_errors(folder, _ELSEWHERE):
+        try:
+            temporary.mkdir(parents=True)
+            files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
+            config = tune_genai_config(_read_json(build.folder / genai_config.FILE_NAME), checkpoint, cores)
+            _write_json(temporary / genai_config.FILE_NAME, config)
+            _write_json(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
+            manifest = Manifest(
+                name=name,
+                version=version,
+                created=created or manifests.now(),
+                context_tokens=checkpoint.context_tokens,
+                checkpoint=_describe(checkpoint),
+                adapter=_describe_adapter(checkpoint),
+                recipe=build.recipe.to_key(),
+                build=_describe_build(build),
+                files=files,
+                measurements=dict(measurements) if measurements is not None else None,
+                verdict=dict(verdict) if verdict is not None else None,
+            )
+            finished = _finish(temporary, manifest, parts)
+            put_in_place(temporary, folder)
+            remove_leftovers(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return Package(folder, finished.manifest)
+
+
+def require_free(folder: Path) -> None:
+    """Raises UsageError where something lies that writing a package would not replace: anything but a package."""
+    if not folder.exists() or (folder / MANIFEST_NAME).is_file():
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    raise UsageError(
+        "the output folder exists and is no package, so it is not replaced",
+        where=str(folder),
+        hint="Choose another folder, or remove this one.",
+    )
+
+
+def stamp(
+    folder: Path,
+    *,
+    version: int,
+    name: str | None = None,
+    measurements: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
+) -> Package:
+    """Writes a package's version, and what else is given, into the files that state it; what is None stays as it is.
+
+    Raises NameInvalid, PackageDamaged.
+    """
+    given = {"measurements": measurements, "verdict": verdict}
+    manifest = manifests.read(folder).manifest.model_copy(
+        update={"version": version} | {key: dict(value) for key, value in given.items() if value is not None}
+    )
+    if name is not None:
+        manifest = manifest.model_copy(update={"name": names.check_name(name)})
+    parts = inference_model.read_parts(folder)
+    _write_json(folder / inference_model.FILE_NAME, inference_model.document(manifest.name, version, parts))
+    return _finish(folder, manifest, parts)
+
+
+def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: int) -> dict[str, Any]:
+    """onnxruntime-genai's genai_config.json with all cores, the checkpoint's own tokens, and defaults to sample by.
+
+    Defaults are the checkpoint's generation_config.json where it states them. One that says do_sample false means a
+    model that answers greedily and exactly, so what it leaves open is neutral; otherwise it is the tutorial's.
+    """
+    tuned = genai_config.tuned(config, threads=cores, context_tokens=checkpoint.context_tokens)
+    model = tuned["model"]
+    stop = checkpoint.stop
+    if stop.eos_ids:
+        model["eos_token_id"] = list(stop.eos_ids) if len(stop.eos_ids) > 1 else stop.eos_ids[0]
+        model["pad_token_id"] = stop.pad_id if stop.pad_id is not None else stop.eos_ids[0]
+    # The builder writes the BOS of the config class, which the tokenizer may not have.
+    model.pop("bos_token_id", None)
+    if stop.bos_id is not None:
+        model["bos_token_id"] = stop.bos_id
+    return tuned | {"search": dict(config.get("search", {})) | _search(checkpoint)}
+
+
+def _search(checkpoint: Checkpoint) -> dict[str, Any]:
+    stated = {key: value for key, value in checkpoint.generation.items() if value is not None}
+    greedy = stated.get("do_sample") is False or stated.get("temperature") == 0
+    defaults = GREEDY_SEARCH if greedy else TUTORIAL_SEARCH
+    search = {key: stated.get(key, default) for key, default in defaults.items()}
+    if greedy:
+        search |= {"do_sample": False, "temperature": search["temperature"] or 1.0}
+    length = stated.get("max_length", MAX_LENGTH)
+    return search | {"max_length": min(length, checkpoint.context_tokens), "past_present_share_buffer": True}
+
+
+def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str, Any]:
+    """tokenizer_config.json such that onnxruntime-genai reads it and renders the same template as everyone else.
+
+    Of a template here and one in chat_template.jinja, onnxruntime-genai takes the first and transformers the second,
+    so both are the same. A tokenizer class that it does not know is replaced by the one that means "as tokenizer.json
+    says".
+    """
+    known = _KNOWN_TOKENIZER.fullmatch(str(config.get("tokenizer_class")))
+    tokenizer_class = config["tokenizer_class"] if known else "PreTrainedTokenizerFast"
+    return {**config, "tokenizer_class": tokenizer_class, "chat_template": template}
+
+
+def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
+    files = {path.name: bring(path, target / path.name) for path in sorted(build.folder.glob("model.onnx*"))}
+    if "model.onnx" not in files:
+        raise BuilderFailed("the build holds no model.onnx", where=str(build.folder), hint="Build it again.")
+    return files
+
+
+def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDigest]:
+    """The tokenizer's own files, byte by byte; only its config is written anew (see tune_tokenizer_config)."""
+    assert checkpoint.chat_template is not None
+    sources = {path.name: path for path in checkpoint.tokenizer_files if path.name in _COPIED}
+    files = {name: bring(path, target / name) for name, path in sources.items()}
+    config = next((path for path in checkpoint.tokenizer_files if path.name == "tokenizer_config.json"), None)
+    stated = _read_json(config) if config else dict(checkpoint.special_tokens)
+    _write_json(target / "tokenizer_config.json", tune_tokenizer_config(stated, checkpoint.chat_template))
+    (target / "chat_template.jinja").write_bytes(checkpoint.chat_template.encode())
+    generation = dict(checkpoint.generation) or {"eos_token_id": list(checkpoint.stop.eos_ids)}
+    _write_json(target / "generation_config.json", generation)
+    return files
+
+
+def _finish(folder: Path, manifest: Manifest, parts: PromptParts) -> Package:
+    """Writes the card and, last, the manifest; digests of files that were listed already are kept."""
+    rewritten = {inference_model.FILE_NAME, CARD}
+    known = {name: digest for name, digest in manifest.files.items() if name not in rewritten}
+    known |= _digests(
+        folder, (path.name for path in folder.iterdir() if path.name not in {*known, CARD, MANIFEST_NAME})
+    )
+    manifest = manifest.model_copy(update={"files": known})
+    _write(folder / CARD, model_card.render_card(manifest, parts).encode())
+    files = known | _digests(folder, [CARD])
+    return manifests.write(folder, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
+
+
+def _digests(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
+    return {name: digest_file(folder / name) for name in names}
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where it came from, without this machine's paths."""
+    return {
+        "source": checkpoint.source if checkpoint.revision else checkpoint.folder.resolve().name,
+        "revision": checkpoint.revision,
+        "digest": checkpoint.digest,
+        "architecture": checkpoint.architecture,
+        "parameters": checkpoint.parameters,
+        "dtype": checkpoint.dtype,
+        "licence": checkpoint.licence,
+    }
+
+
+def _describe_adapter(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    adapter = checkpoint.adapter
+    if adapter is None:
+        return None
+    return {
+        "source": adapter.folder.resolve().name,
+        "digest": [digest_file(path).sha256 for path in adapter.files][-1],
+        "rank": adapter.rank,
+        "alpha": adapter.alpha,
+        "targets": list(adapter.targets),
+    }
+
+
+def _describe_build(build: Build) -> dict[str, Any]:
+    return {
+        "key": build.key,
+        "builder": build.builder,
+        "tools": dict(build.tools),
+        "wall_s": build.wall_s,
+        "peak_memory_bytes": build.peak_memory_bytes,
+        "size_bytes": build.size_bytes,
+    }
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PackageDamaged(
+            f"{path.name} cannot be read: {error}", where=str(path), hint="Remove the package and install it again."
+        ) from error
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Through a new file, since the one there may share its bytes with a package elsewhere."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,194 @@
+"""What a build will cost and what its result will need: sizes from the model's shape, memory from measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeship.builder.genai_options import has_zero_points, shares_embedding
+from edgeship.errors import DiskShort, MemoryShort
+from edgeship.recipe import Precision, Recipe
+from edgeship.system.machine import Machine, usable_cores
+
+if TYPE_CHECKING:
+    from edgeship.builder.layout import Layout
+    from edgeship.checkpoint import Checkpoint
+
+CONTEXT_TOKENS = 2048
+"""The context for which running memory is stated."""
+
+GRAPH_BYTES = 6_000
+GRAPH_BYTES_PER_LAYER = 6_500
+TOKENIZER_BYTES_PER_ENTRY = 60
+RUNTIME_BYTES = 240_000_000
+
+# Peak of the builder's process, onnxruntime-genai 0.18 on 100 M and 494 M parameters: PyTorch and the libraries, then
+# so much a parameter. INT4 with zero points takes a path that keeps more.
+BUILDER_BYTES = 440_000_000
+BUILDER_BYTES_PER_PARAMETER = {Precision.FP32: 6.5, Precision.FP16: 6.5, Precision.INT8: 12.5, Precision.INT4: 10.5}
+ZERO_POINT_BYTES_PER_PARAMETER = 3.0
+K_QUANT_BYTES_PER_PARAMETER = 9.0
+
+# Peak of the streaming builder's process, whatever the model's size.
+STREAMING_BYTES = 250_000_000
+STREAMED_GRAPH_BYTES_PER_LAYER = 5_000
+
+# AMD EPYC with AVX-512, 494 M parameters in bf16; the streaming builder's time is that of all cores together.
+BUILDER_S, BUILDER_S_PER_PARAMETER = 10.0, 80e-9
+STREAMING_S = 3.0
+STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precision.INT8: 12e-9, Precision.INT4: 14e-9}
+
+# Calibration runs an INT8 build, and for a budget of bits an INT4 one beside it; ONNX Runtime copies what it packs.
+OBSERVED_BYTES_PER_PARAMETER, COMPARED_BYTES_PER_PARAMETER = 2.0, 2.8
+OBSERVED_S_PER_PARAMETER, COMPARED_S_PER_PARAMETER, FEEDBACK_S_PER_PARAMETER = 100e-9, 200e-9, 600e-9
+GRAM_BYTES = 2**29
+"""What is measured at a time of how a matrix's inputs move together."""
+WIDEST_GRAM = 6144
+"""Inputs: of wider matrices it is not measured, since that takes GRAM_BYTES_PER_PAIR for each pair of inputs."""
+GRAM_BYTES_PER_PAIR = 40
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Costs of one build.
+
+    size_bytes: model.onnx and its data.
+    disk_bytes: everything that the build writes, the results of its earlier steps included.
+    run_memory_bytes: one engine with a context of CONTEXT_TOKENS.
+    time_s: on a machine as fast as the one that the rates here were measured on; 0 where nothing is known.
+    """
+
+    size_bytes: int
+    build_peak_memory_bytes: int
+    disk_bytes: int
+    run_memory_bytes: int
+    time_s: float = 0.0
+
+
+def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
+    """What onnxruntime-genai's builder will need for this checkpoint and make of it."""
+    size = model_bytes(checkpoint, recipe)
+    full_size = model_bytes(checkpoint, recipe.model_copy(update={"precision": Precision.FP32}))
+    half = recipe.precision is Precision.FP16
+    written = [size]
+    if half:
+        written.append(full_size)
+    if checkpoint.adapter is not None:
+        written.append(4 * checkpoint.parameters)
+    # FP16 weights become FP32 when the model is opened.
+    weights = full_size if half else size
+    return Prediction(
+        size_bytes=size,
+        build_peak_memory_bytes=BUILDER_BYTES + int(builder_bytes_per_parameter(recipe) * checkpoint.parameters),
+        disk_bytes=sum(written) + len(written) * TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
+        run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
+        time_s=BUILDER_S + BUILDER_S_PER_PARAMETER * checkpoint.parameters,
+    )
+
+
+def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, layers: int) -> Prediction:
+    """What the streaming builder will need and make."""
+    size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * layers
+    # FP16 weights become FP32 when the model is opened.
+    weights = 2 * size if recipe.precision is Precision.FP16 else size
+    calibrating_bytes, calibrating_s = _calibration(checkpoint, recipe)
+    return Prediction(
+        size_bytes=size,
+        build_peak_memory_bytes=STREAMING_BYTES + calibrating_bytes,
+        disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
+        run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
+        time_s=STREAMING_S
+        + STREAMING_S_PER_PARAMETER[recipe.precision] * checkpoint.parameters / usable_cores()
+        + calibrating_s,
+    )
+
+
+def _calibration(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, float]:
+    """Memory in bytes and time in seconds that running the model takes, where the recipe asks for it."""
+    needed, time_s = 0.0, 0.0
+    if not recipe.precision.quantized:
+        return 0, 0.0
+    if recipe.calibration is not None:
+        needed, time_s = OBSERVED_BYTES_PER_PARAMETER * checkpoint.parameters, OBSERVED_S_PER_PARAMETER
+    if recipe.calibration is not None and recipe.method in (None, "feedback"):
+        widths = [tensor.shape[-1] for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]
+        widest = max((width for width in widths if width <= WIDEST_GRAM), default=0)
+        needed += GRAM_BYTES + GRAM_BYTES_PER_PAIR * widest**2
+        time_s += FEEDBACK_S_PER_PARAMETER
+    if recipe.bits is not None:
+        needed = max(needed, COMPARED_BYTES_PER_PARAMETER * checkpoint.parameters)
+        time_s += COMPARED_S_PER_PARAMETER
+    return int(needed), time_s * checkpoint.parameters
+
+
+def builder_bytes_per_parameter(recipe: Recipe) -> float:
+    """What the builder holds at its peak for each parameter."""
+    amount = BUILDER_BYTES_PER_PARAMETER[recipe.precision]
+    if recipe.precision.quantized and recipe.method == "k_quant":
+        return amount + K_QUANT_BYTES_PER_PARAMETER
+    if recipe.precision is Precision.INT4 and not recipe.symmetric:
+        return amount + ZERO_POINT_BYTES_PER_PARAMETER
+    return amount
+
+
+def model_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
+    """model.onnx and model.onnx.data as the builder writes them."""
+    table = (checkpoint.vocab_size, checkpoint.hidden_size)
+    matrices, vectors = _shapes(checkpoint)
+    stored = sum(rows * row_bytes(width, recipe) for rows, width in [*matrices, table])
+    if not (shares_embedding(checkpoint, recipe) or (checkpoint.tied_embeddings and not recipe.precision.quantized)):
+        # The lookup has a table of its own, which is never quantized.
+        stored += table[0] * (4 * table[1] if recipe.precision.quantized else row_bytes(table[1], recipe))
+    rotary = checkpoint.context_tokens * checkpoint.head_size
+    graph = GRAPH_BYTES + GRAPH_BYTES_PER_LAYER * checkpoint.layers
+    return stored + 4 * (vectors + rotary) + graph
+
+
+def _shapes(checkpoint: Checkpoint) -> tuple[list[tuple[int, int]], int]:
+    """Rows and width of each matrix but embedding and output layer, and the elements in vectors.
+
+    Pickle files do not tell their shapes: then all matrices count as one of the model's width.
+    """
+    hidden, table = checkpoint.hidden_size, (checkpoint.vocab_size, checkpoint.hidden_size)
+    shapes = [tensor.shape for tensor in checkpoint.tensors.values()]
+    if shapes:
+        matrices = [(shape[0], shape[1]) for shape in shapes if len(shape) == 2 and shape != table]
+        return matrices, sum(shape[0] for shape in shapes if len(shape) == 1)
+    vectors = (2 * checkpoint.layers + 1) * hidden
+    tables = table[0] * table[1] * (1 if checkpoint.tied_embeddings else 2)
+    return [((checkpoint.parameters - vectors - tables) // hidden, hidden)], vectors
+
+
+def row_bytes(width: int, recipe: Recipe) -> int:
+    """Bytes for one row of a matrix: whole blocks, an FP32 scale for each, zero points as narrow as the weights."""
+    bits = recipe.precision.bits
+    if not recipe.precision.quantized:
+        return width * bits // 8
+    blocks = -(-width // recipe.block_size)
+    zero_points = -(-blocks * bits // 8) if has_zero_points(recipe) else 0
+    return blocks * (recipe.block_size * bits // 8 + 4) + zero_points
+
+
+def cache_bytes(checkpoint: Checkpoint) -> int:
+    """Keys and values of CONTEXT_TOKENS tokens, or as many as the model takes, in FP32."""
+    tokens = min(CONTEXT_TOKENS, checkpoint.context_tokens)
+    return 2 * 4 * checkpoint.layers * checkpoint.kv_heads * checkpoint.head_size * tokens
+
+
+def check_resources(prediction: Prediction, machine: Machine, free_disk_bytes: int) -> None:
+    """Raises MemoryShort or DiskShort, naming what is needed and what is there, if the build will not fit."""
+    if prediction.build_peak_memory_bytes > machine.memory_available_bytes:
+        raise MemoryShort(
+            f"the build needs about {_gb(prediction.build_peak_memory_bytes)} of memory and "
+            f"{_gb(machine.memory_available_bytes)} of {_gb(machine.memory_total_bytes)} are available",
+            hint="Close other programs or use a larger machine; --force tries all the same.",
+        )
+    if prediction.disk_bytes > free_disk_bytes:
+        raise DiskShort(
+            f"the build needs about {_gb(prediction.disk_bytes)} of disk and {_gb(free_disk_bytes)} are free",
+            hint="Free some space or set EDGESHIP_HOME to a larger disk; --force tries all the same.",
+        )
+
+
+def _gb(amount: int) -> str:
+    return f"{amount / 1e9:.2f} GB" if amount >= 1e8 else f"{amount / 1e6:.1f} MB"

@@ -1,0 +1,189 @@
+"""Steps on disk: made once, in a temporary folder, under a lock, and reused while their bytes are unchanged."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
+from edgeship.progress import Progress, silent
+from edgeship.system import child
+from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked
+
+STEP_NAME = "step.json"
+_ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
+LOCK_WAIT_S = 4 * 3600.0
+
+
+class StepRecord(BaseModel):
+    """What `step.json` says of the folder it lies in; written last, so its presence means done.
+
+    tools, wall_s, peak_memory_bytes: of this step and of those it stands on, so that they may be removed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = STEP_FORMAT
+    name: str
+    key: str
+    options: dict[str, Any]
+    tools: dict[str, str]
+    wall_s: float
+    peak_memory_bytes: int
+    files: dict[str, FileDigest]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished step. `record` tells what it cost when it was made, which may be long ago."""
+
+    folder: Path
+    record: StepRecord
+
+
+def looks_done(folder: Path) -> bool:
+    """Whether a step's result is there with all its files at their sizes; contents are not read."""
+    record = _read_record(folder)
+    return record is not None and all(_size(folder / name) == file.size_bytes for name, file in record.files.items())
+
+
+def run_all(
+    tasks: Sequence[Task],
+    steps: Sequence[Step],
+    source: Path,
+    builds_dir: Path,
+    progress: Progress = silent,
+    *,
+    wait_s: float = LOCK_WAIT_S,
+) -> Result:
+    """The last step's result. `source`: the checkpoint's folder.
+
+    A step before the latest finished one is not made again, even if it is gone.
+    Raises what a task raises, CacheBusy, NotWritable and DiskShort; a failure leaves no result behind.
+    """
+    result, first = None, 0
+    for index in reversed(range(len(steps))):
+        result = find(steps[index], progress)
+        if result is not None:
+            first = index + 1
+            break
+    for task, step in zip(tasks[first:], steps[first:], strict=True):
+        result = run(task, step, result or source, builds_dir, progress, wait_s=wait_s)
+    assert result is not None, "a build has at least one step"
+    return result
+
+
+def find(step: Step, progress: Progress = silent) -> Result | None:
+    """The step's result, every byte checked; None where it is not there or damaged."""
+    record = _read_record(step.folder)
+    if record is None or record.key != step.key:
+        return None
+    for name, file in record.files.items():
+        if not _is_intact(step.folder / name, file):
+            progress(f"{step.name}: the stored result is damaged ({name}), so it is made again", None)
+            return None
+    return Result(step.folder, record)
+
+
+def run(
+    task: Task,
+    step: Step,
+    source: Result | Path,
+    builds_dir: Path,
+    progress: Progress = silent,
+    *,
+    wait_s: float = LOCK_WAIT_S,
+) -> Result:
+    """The step's result, made now unless another process has just made it; `source` is the step before."""
+    lock = builds_dir / "locks" / f"{step.key[:32]}.lock"
+    with disk_errors(builds_dir, _ELSEWHERE), locked(lock, wait_s, progress, what=step.name):
+        found = find(step)
+        if found is not None:
+            return found
+        own = "resumed" if task.resumable else f"{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = builds_dir / f"{_temporary_prefix(step)}{own}"
+        _remove_leftovers(step, builds_dir, keep=temporary if task.resumable else None)
+        temporary.mkdir(exist_ok=task.resumable)
+        try:
+            record = _make(task, step, source, temporary, builds_dir, progress)
+            temporary.replace(step.folder)
+        except BaseException as error:
+            if not (task.resumable and _was_cut_short(error)):
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return Result(step.folder, record)
+
+
+def _was_cut_short(error: BaseException) -> bool:
+    """True for Ctrl-C and a child that was killed: the work itself was in order, and the next run goes on with it."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error.__cause__, child.Died) and error.__cause__.killed)
+
+
+def _make(
+    task: Task, step: Step, source: Result | Path, folder: Path, builds_dir: Path, progress: Progress
+) -> StepRecord:
+    log = builds_dir / "logs" / f"{step.key[:32]}.log"
+    log.parent.mkdir(exist_ok=True)
+    progress(f"{step.name}: {step.detail}", None)
+    started = time.perf_counter()
+    before = source.record if isinstance(source, Result) else None
+    peak = task.make(Job(folder, source.folder if isinstance(source, Result) else source, log, progress))
+    wall_s = time.perf_counter() - started
+    record = StepRecord(
+        name=step.name,
+        key=step.key,
+        options=dict(task.options),
+        tools=(before.tools if before else {}) | dict(task.tools),
+        wall_s=round(wall_s + (before.wall_s if before else 0.0), 3),
+        peak_memory_bytes=max(peak, before.peak_memory_bytes if before else 0),
+        files={
+            path.relative_to(folder).as_posix(): digest_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    )
+    (folder / STEP_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    log.unlink(missing_ok=True)
+    return record
+
+
+def _temporary_prefix(step: Step) -> str:
+    return f".tmp-{step.key[:32]}-"
+
+
+def _remove_leftovers(step: Step, builds_dir: Path, keep: Path | None) -> None:
+    """What killed runs left but `keep`, and a damaged result. Only while the lock is held."""
+    if step.folder.exists():
+        step.folder.replace(builds_dir / f"{_temporary_prefix(step)}damaged-{secrets.token_hex(4)}")
+    for stale in builds_dir.glob(f"{_temporary_prefix(step)}*"):
+        if stale != keep:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _read_record(folder: Path) -> StepRecord | None:
+    try:
+        return StepRecord.model_validate_json((folder / STEP_NAME).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _is_intact(path: Path, expected: FileDigest) -> bool:
+    try:
+        return path.stat().st_size == expected.size_bytes and digest_file(path) == expected
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

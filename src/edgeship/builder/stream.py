@@ -1,0 +1,122 @@
+"""The default builder: a checkpoint becomes ONNX one tensor at a time, without PyTorch, in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from edgeship.builder import families, predict
+from edgeship.builder.allocation import allocate
+from edgeship.builder.layout import Layout, lay_out, list_weights
+from edgeship.builder.planning import Job, Task, tool_versions
+from edgeship.builder.processes import ONE_NUMPY_THREAD, WORKER
+from edgeship.builder.weights import open_weights
+from edgeship.checkpoint import require_unquantized
+from edgeship.errors import BuilderFailed, PickleRefused, PrecisionUnsupported
+from edgeship.recipe import Recipe
+from edgeship.system import child
+
+if TYPE_CHECKING:
+    from edgeship.builder.families import Decoder
+    from edgeship.builder.weights import Weights
+    from edgeship.checkpoint import Checkpoint
+
+FORMAT = 1
+"""Raised when this builder makes something else of the same recipe."""
+TOOLS = ("numpy", "onnx-ir", "onnxruntime")
+
+
+class StreamBuilder:
+    """The Builder that needs neither PyTorch nor transformers, nor more memory than a few chunks of weights."""
+
+    name = "stream"
+
+    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
+        """Raises ArchitectureUnknown, CheckpointInvalid, PickleRefused, PrecisionUnsupported."""
+        require_plain_weights(checkpoint)
+        if recipe.method == "k_quant" and recipe.precision.quantized:
+            raise PrecisionUnsupported(
+                "k_quant is a method of onnxruntime-genai's builder",
+                hint="Leave --method out, or add --builder genai.",
+            )
+        if recipe.method == "feedback" and recipe.calibration is None:
+            raise PrecisionUnsupported(
+                "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
+            )
+        design(checkpoint, recipe)
+
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
+        """What the build will cost; the size is exact but for the graph."""
+        decoder, _, layout = design(checkpoint, recipe)
+        return predict.predict_streaming(checkpoint, recipe, layout, decoder.sizes.layers)
+
+    def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
+        """Calibration where the recipe needs it, and the conversion."""
+        tasks = []
+        if needs_calibration(recipe):
+            tasks.append(_task("calibrate", "what the weights' errors cost", checkpoint, recipe))
+        blocks = f", blocks of {recipe.block_size}" if recipe.precision.quantized else ""
+        detail = f"to ONNX in {recipe.precision.value.upper()}{blocks}"
+        return (*tasks, _task("stream", detail, checkpoint, recipe, resumable=True))
+
+
+def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, resumable: bool = False) -> Task:
+    def make(job: Job) -> int:
+        return work(name, checkpoint, recipe, job)
+
+    options = {"format": FORMAT, "recipe": recipe.to_key()}
+    return Task(name, detail, options, tool_versions(*TOOLS), make, resumable)
+
+
+def needs_calibration(recipe: Recipe) -> bool:
+    """True for recipes whose weights are not stored by the weights alone."""
+    return recipe.precision.quantized and (recipe.bits is not None or recipe.calibration is not None)
+
+
+def require_plain_weights(checkpoint: Checkpoint) -> None:
+    """Raises PickleRefused for weights in pickles, CheckpointInvalid for weights that are quantized already."""
+    if checkpoint.pickle:
+        raise PickleRefused(
+            "the streaming builder reads safetensors only",
+            where=str(checkpoint.folder),
+            hint="Save the checkpoint with save_pretrained, which writes safetensors, or add --builder genai.",
+        )
+    require_unquantized(checkpoint)
+
+
+def design(
+    checkpoint: Checkpoint, recipe: Recipe, sensitivities: Mapping[str, float] | None = None
+) -> tuple[Decoder, Weights, Layout]:
+    """What will be built, from headers alone. Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid."""
+    weights = open_weights(checkpoint)
+    decoder = families.read_decoder(checkpoint, tied=weights.tied)
+    listed = list_weights(decoder, weights.shapes, str(checkpoint.folder))
+    return decoder, weights, lay_out(listed, allocate(listed, recipe, sensitivities))
+
+
+def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
+    """One step in a child process, into `job.folder`; the child's peak memory in bytes.
+
+    Raises what `check` raises, WeightsDamaged, CalibrationInvalid, BuilderFailed.
+    """
+    request = {
+        "step": name,
+        "checkpoint": str(checkpoint.folder.absolute()),
+        "adapter": str(checkpoint.adapter.folder.absolute()) if checkpoint.adapter else None,
+        "chat_template": checkpoint.chat_template,
+        "recipe": recipe.model_dump(mode="json"),
+        "source": str(job.source),
+        "folder": str(job.folder),
+    }
+    # With feedback most of the work is numpy's; otherwise processes of ours share it.
+    environment = {} if recipe.method == "feedback" else ONE_NUMPY_THREAD
+    try:
+        result = child.run(WORKER, request, progress=job.progress, environment=environment)
+    except child.Died as death:
+        again = "Run the same command again"
+        raise BuilderFailed(
+            f"the conversion {death.how}; the last it said: {death.last}",
+            where=str(checkpoint.folder),
+            hint=f"Free some memory. {again}: it goes on where it was." if death.killed else f"{again}.",
+        ) from death
+    return int(result["peak_memory_bytes"])

@@ -1,0 +1,152 @@
+"""The child process of the streaming builder: calibrates, or writes a model and proves that it opens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeship.builder import data_file, graph, onnx_model, stream
+from edgeship.builder.calibrate import Feedback, Observer
+from edgeship.builder.calibration_texts import default_sequences, read_sequences
+from edgeship.builder.genai_config import genai_config
+from edgeship.builder.processes import Helpers, Meter
+from edgeship.errors import BuilderFailed
+from edgeship.progress import Progress
+from edgeship.recipe import Recipe
+from edgeship.system import child
+from edgeship.system.machine import usable_cores
+from edgeship.system.storage import disk_errors
+
+if TYPE_CHECKING:
+    from edgeship.builder.families import Decoder
+    from edgeship.builder.weights import Weights
+    from edgeship.checkpoint import Checkpoint
+
+PARAMETERS_PER_SHARE = 50_000_000
+"""A process more takes half a second to start."""
+SENSITIVITIES, IMPORTANCE = "sensitivities.json", "importance.npz"
+
+
+def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Job: step ("calibrate", "stream", or a "share" of it), checkpoint, adapter, chat_template, recipe, source,
+    folder, share.
+    """
+    from edgeship.checkpoint import open_checkpoint
+
+    adapter = Path(job["adapter"]) if job["adapter"] else None
+    checkpoint = replace(open_checkpoint(job["checkpoint"], adapter=adapter), chat_template=job["chat_template"])
+    recipe, folder = Recipe.model_validate(job["recipe"]), Path(job["folder"])
+    peak = 0
+    with disk_errors(folder.parent, "set EDGESHIP_HOME to a larger disk; then run the same command again."):
+        if job["step"] == "calibrate":
+            calibrate(checkpoint, recipe, folder, progress)
+        elif job["step"] == "share":
+            convert_share(checkpoint, recipe, job, progress)
+        else:
+            peak = convert(checkpoint, recipe, job, progress)
+    return {"peak_memory_bytes": child.peak_memory_bytes() + peak}
+
+
+def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Progress) -> None:
+    """Writes what the user's texts say of errors (IMPORTANCE), and each matrix's need of bits (SENSITIVITIES)."""
+    import numpy as np
+
+    decoder, weights, _ = stream.design(checkpoint, recipe)
+    scratch = folder / ".scratch"
+    scratch.mkdir()
+    observer = Observer(decoder, weights, str(checkpoint.folder), scratch)
+    importance, sensitivities = {}, {}
+    if recipe.calibration is not None:
+        sequences = read_sequences(recipe.calibration, checkpoint)
+        importance = observer.energies(sequences, progress)
+    else:
+        sequences = default_sequences(checkpoint)
+    if recipe.bits is not None:
+        sensitivities = observer.sensitivities(recipe, importance, sequences, progress)
+    shutil.rmtree(scratch)
+    arrays: dict[str, Any] = dict(importance)
+    np.savez(folder / IMPORTANCE, **arrays)
+    (folder / SENSITIVITIES).write_text(json.dumps(sensitivities, indent=2) + "\n", encoding="utf-8")
+
+
+def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> int:
+    """Writes the model, with other processes at its side; their peak memory in bytes. Raises BuilderFailed."""
+    folder = Path(job["folder"])
+    importance, sensitivities = _read_calibration(Path(job["source"]), recipe)
+    decoder, weights, layout = stream.design(checkpoint, recipe, sensitivities)
+    helpers = Helpers(job, _shares(recipe, checkpoint), Meter(layout.size_bytes, progress))
+    with _guidance(decoder, weights, checkpoint, recipe, importance, folder, progress) as guidance:
+        path = folder / graph.DATA_NAME
+        data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
+    peak = helpers.join()
+    data_file.finish(layout, path)
+    onnx_model.save(graph.author(decoder, layout, accuracy_level=recipe.accuracy_level), folder)
+    config = json.dumps(genai_config(decoder, checkpoint), indent=2) + "\n"
+    (folder / "genai_config.json").write_text(config, encoding="utf-8")
+    fault = onnx_model.find_fault(folder)
+    if fault is not None:
+        raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))
+    onnx_model.require_opens(folder)
+    return peak
+
+
+def convert_share(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> None:
+    """Writes the pieces of one share of the data file. Progress goes up to what part of the file they are."""
+    importance, sensitivities = _read_calibration(Path(job["source"]), recipe)
+    _, weights, layout = stream.design(checkpoint, recipe, sensitivities)
+
+    def tell(written: int) -> None:
+        progress("", written / layout.size_bytes)
+
+    path = Path(job["folder"]) / graph.DATA_NAME
+    data_file.write(layout, weights, path, share=tuple(job["share"]), guidance=importance, tell=tell)
+
+
+def _shares(recipe: Recipe, checkpoint: Checkpoint) -> int:
+    """Processes that write. Feedback needs what is measured as it goes, and its work is done by numpy's own threads."""
+    if recipe.method == "feedback":
+        return 1
+    return max(1, min(usable_cores(), checkpoint.parameters // PARAMETERS_PER_SHARE))
+
+
+def _read_calibration(folder: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, float]]:
+    """What `calibrate` left in `folder`, if the recipe has that step."""
+    import numpy as np
+
+    if not stream.needs_calibration(recipe):
+        return {}, {}
+
+    with np.load(folder / IMPORTANCE, allow_pickle=False) as arrays:
+        importance = {name: arrays[name] for name in arrays.files}
+    return importance, json.loads((folder / SENSITIVITIES).read_bytes())
+
+
+@contextlib.contextmanager
+def _guidance(
+    decoder: Decoder,
+    weights: Weights,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    importance: dict[str, Any],
+    folder: Path,
+    progress: Progress,
+) -> Iterator[data_file.Guidance]:
+    """What the recipe's method is led by."""
+    if recipe.method != "feedback" or recipe.calibration is None:
+        yield importance
+        return
+    scratch = folder / ".scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    observer = Observer(decoder, weights, str(checkpoint.folder), scratch)
+    yield Feedback(observer, read_sequences(recipe.calibration, checkpoint), importance, progress)
+    shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    child.serve(work)

@@ -1,0 +1,375 @@
+"""A checkpoint's weights with its adapter merged, read a few rows at a time, without PyTorch.
+
+The merged weights are float32 even where the base is not: LoRA was trained as an addition in higher precision, and
+rounding the sum to bfloat16 would make another model than the one that was trained. For the same reason an embedding
+and an output layer that the base ties are no longer tied where the adapter was trained on one of them alone: merging
+into the matrix that they share would change the other as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from edgeship.checkpoint import adapter as adapters
+from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.adapter import HEAD, Adapter, Change
+from edgeship.checkpoint.dimensions import find_embedding
+from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_bytes
+from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
+from edgeship.progress import Progress, silent
+from edgeship.system import json_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgeship.checkpoint import Checkpoint
+
+    Array = npt.NDArray[np.float32]
+
+_CHUNK_ELEMENTS = 1 << 20
+_COPIED = (".json", ".jinja", ".model", ".txt")
+# Ways to begin training that leave the base as it was; the others (PiSSA, OLoRA, LoftQ, ...) change it.
+_HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
+_UNMERGEABLE = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
+)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What LoRA adds to a matrix: scale * B @ A, or its transpose for matrices that store [in, out].
+
+    a: [rank, in], b: [out, rank]. magnitude: [out], the length that DoRA gives to all that leads to an output.
+    """
+
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+    transposed: bool
+    magnitude: StoredTensor | None
+
+    def left(self, start: int, stop: int) -> Array:
+        """The factor [stop - start, rank] that makes these rows of the sum."""
+        return _read_columns(self.a, start, stop).T if self.transposed else read_rows(self.b, start, stop)
+
+    def right(self) -> Array:
+        """The factor [rank, width]."""
+        return read_rows(self.b).T if self.transposed else read_rows(self.a)
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Rows of the sum."""
+        delta: Array = self.left(start, stop) @ self.right()
+        delta *= self.scale
+        return delta
+
+
+@dataclass(frozen=True)
+class Source:
+    """How one tensor is made: what is stored, plus the low rank or the bias, then some rows replaced."""
+
+    stored: StoredTensor
+    low_rank: LowRank | None = None
+    added: StoredTensor | None = None
+    scale: float = 1.0
+    tokens: tuple[int, ...] = ()
+    token_rows: StoredTensor | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint's tensors with its adapter merged, read by rows; next to nothing is kept in memory.
+
+    tied: whether the output layer still is the embedding. If not, "lm_head.weight" is one of the tensors.
+    """
+
+    sources: Mapping[str, Source]
+    tied: bool
+    _lengths: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of every tensor, after the adapter."""
+        return {name: source.stored.shape for name, source in self.sources.items()}
+
+    def read(self, name: str) -> Array:
+        """The whole tensor."""
+        return self.rows(name)
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows `start` to `stop` (a vector's elements) as float32 [stop - start, ...], finite, in memory of their own.
+
+        Several threads may read at once.
+        Raises WeightsDamaged that names the tensor for NaN, infinity or a size beyond 1e5 in what is stored,
+        CheckpointInvalid for a tensor of no plain floats, AdapterInvalid where DoRA would divide by zero.
+        """
+        source = self.sources[name]
+        stop = _row_count(source) if stop is None else stop
+        values = _summed(source, start, stop)
+        if source.low_rank is not None and source.low_rank.magnitude is not None:
+            values *= self._factors(name, source.low_rank, values, start, stop)
+        if source.token_rows is not None:
+            for index, token in enumerate(source.tokens):
+                if start <= token < stop:
+                    values[token - start] = read_rows(source.token_rows, index, index + 1)[0]
+        return values
+
+    def _factors(self, name: str, low_rank: LowRank, values: Array, start: int, stop: int) -> Array:
+        """What DoRA multiplies these rows with: the trained lengths by those that the sum has."""
+        import numpy as np
+
+        assert low_rank.magnitude is not None
+        if low_rank.transposed:
+            lengths, wanted = self._column_lengths(name), read_rows(low_rank.magnitude)
+        else:
+            lengths, wanted = np.linalg.norm(values, axis=1), read_rows(low_rank.magnitude, start, stop)
+        if not lengths.all():
+            raise AdapterInvalid(
+                f"{low_rank.magnitude.name} cannot be applied: {name} has an output of length zero",
+                where=str(low_rank.magnitude.path),
+                hint="Check that the adapter was trained on this base.",
+            )
+        factors: Array = wanted / lengths
+        return factors if low_rank.transposed else factors[:, None]
+
+    def _column_lengths(self, name: str) -> Array:
+        """Of what stores [in, out]. They need all its rows, so they are kept. Two threads may both find them."""
+        import numpy as np
+
+        if name not in self._lengths:
+            source = self.sources[name]
+            squares = np.zeros(source.stored.shape[1], np.float64)
+            for start, stop in _chunks(source):
+                values = _summed(source, start, stop)
+                squares += np.einsum("ij,ij->j", values, values, dtype=np.float64)
+            self._lengths[name] = np.sqrt(squares).astype(np.float32)
+        return self._lengths[name]
+
+
+def open_weights(checkpoint: Checkpoint) -> Weights:
+    """A checkpoint's weights; only headers are read, and of tied weights that are stored twice all bytes.
+
+    Raises PickleRefused, AdapterInvalid for an adapter of another base or one that cannot be merged, naming the field,
+    CheckpointInvalid for an lm_head.weight that is not the embedding though config.json ties them.
+    """
+    if checkpoint.pickle:
+        raise PickleRefused(
+            "weights can be read from safetensors only",
+            where=str(checkpoint.folder),
+            hint="Save the checkpoint again with save_pretrained, which writes safetensors.",
+        )
+    base = dict(checkpoint.tensors)
+    shared = find_embedding(_shapes(base)) if checkpoint.tied_embeddings else None
+    if shared is not None:
+        _require_equal(base[shared], base.pop(HEAD, base[shared]))
+    sources = {name: Source(tensor) for name, tensor in base.items()}
+    adapter, tied = checkpoint.adapter, checkpoint.tied_embeddings
+    if adapter is None:
+        return Weights(sources, tied)
+    check_mergeable(adapter)
+    adapters.check_fits(adapter, _shapes(base), tied=tied)
+    stored = safetensors_file.read_header(adapter.files[1])
+    changes = adapters.find_changes(adapter)
+    if shared is not None:
+        base[HEAD] = base[shared]
+        changes |= _share(changes.get(shared, Change()), changes.get(HEAD, Change()), shared)
+    sources |= {name: _make_source(adapter, change, base[name], stored) for name, change in changes.items()}
+    if shared is not None:
+        tied = _same(sources[shared], sources[HEAD])
+        if tied:
+            del sources[HEAD]
+    return Weights(sources, tied)
+
+
+def check_mergeable(adapter: Adapter) -> None:
+    """Raises AdapterInvalid naming every field that asks for what cannot be merged, and a tensor of no known kind."""
+    config = adapter.config
+    faults = [f"{key} is set" for key in _UNMERGEABLE if config.get(key)]
+    if config.get("init_lora_weights", True) not in _HARMLESS_STARTS:
+        faults.append(f"init_lora_weights is {config['init_lora_weights']!r}, which changes the base")
+    if faults:
+        raise AdapterInvalid(
+            f"this adapter cannot be merged yet: {'; '.join(faults)}",
+            where=str(adapter.folder / adapters.CONFIG_NAME),
+            hint=adapters.MERGE_YOURSELF,
+        )
+    adapters.find_changes(adapter)
+
+
+def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> None:
+    """Writes base + adapter as a float32 checkpoint: model.safetensors, config.json, the tokenizer's files.
+
+    Raises what `open_weights` and `Weights.rows` raise.
+    """
+    if checkpoint.adapter is None:
+        raise ValueError("there is no adapter to merge")
+    weights = open_weights(checkpoint)
+    for path in (*sorted(checkpoint.folder.iterdir()), *checkpoint.tokenizer_files):
+        if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, folder / path.name)
+    config = _merged_config(checkpoint, weights)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with (folder / "model.safetensors").open("wb") as stream:
+        _write_safetensors(stream, weights, progress)
+
+
+def _shapes(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _require_equal(embedding: StoredTensor, head: StoredTensor) -> None:
+    if not same_bytes(embedding, head):
+        raise CheckpointInvalid(
+            f"tied weights that are not equal: config.json says tie_word_embeddings true, but {head.name} is not "
+            f"{embedding.name}",
+            where=str(head.path),
+            hint="Set tie_word_embeddings to false if both were trained, else save the checkpoint again.",
+        )
+
+
+def _share(table: Change, head: Change, embedding: str) -> dict[str, Change]:
+    """The changes to an embedding and a tied output layer, those to what they share given to both.
+
+    They share the matrix, so what replaces it (unless it is one module's own copy), and by peft's rule trained tokens.
+    """
+    if table.token_rows and not head.token_rows and not head.replacement:
+        head = replace(head, token_rows=table.token_rows, tokens=table.tokens)
+    if table.replacement and not table.own and not head.replacement:
+        head = replace(head, replacement=table.replacement)
+    elif head.replacement and not head.own and not table.replacement:
+        table = replace(table, replacement=head.replacement)
+    return {embedding: table, HEAD: head}
+
+
+def _make_source(adapter: Adapter, change: Change, base: StoredTensor, stored: Mapping[str, StoredTensor]) -> Source:
+    tensor = stored[change.replacement] if change.replacement else base
+    low_rank = None
+    if change.pair is not None:
+        magnitude = stored[change.magnitude] if change.magnitude else None
+        transposed = adapters.stores_inputs_first(adapter, change.pair, tensor.shape)
+        low_rank = LowRank(stored[change.pair.a], stored[change.pair.b], change.scale, transposed, magnitude)
+    return Source(
+        stored=tensor,
+        low_rank=low_rank,
+        added=stored[change.added] if change.added else None,
+        scale=change.scale,
+        tokens=change.tokens,
+        token_rows=stored[change.token_rows] if change.token_rows else None,
+    )
+
+
+def _same(one: Source, other: Source) -> bool:
+    """Whether two matrices come out equal, judged by what they are made of."""
+    rows, other_rows = one.token_rows, other.token_rows
+    return (
+        same_bytes(one.stored, other.stored)
+        and _same_sum(one, other)
+        and one.tokens == other.tokens
+        and (rows == other_rows or (rows is not None and other_rows is not None and same_bytes(rows, other_rows)))
+    )
+
+
+def _same_sum(one: Source, other: Source) -> bool:
+    """Whether LoRA adds the same to both, be it stored as for an embedding or as for an output layer."""
+    import numpy as np
+
+    first, second = one.low_rank, other.low_rank
+    if first is None or second is None:
+        return first is second
+    if first.magnitude or second.magnitude or first.scale != second.scale:
+        return False
+    return np.array_equal(first.right(), second.right()) and all(
+        np.array_equal(first.left(*rows), second.left(*rows)) for rows in _chunks(one)
+    )
+
+
+def _row_count(source: Source) -> int:
+    shape = source.stored.shape
+    return shape[0] if shape else 1
+
+
+def _chunks(source: Source) -> Iterator[tuple[int, int]]:
+    """First and last row of chunks that have about as many elements as fit in a processor's cache."""
+    rows = _row_count(source)
+    step = max(1, _CHUNK_ELEMENTS * rows // max(1, source.stored.count))
+    for start in range(0, rows, step):
+        yield start, min(rows, start + step)
+
+
+def _summed(source: Source, start: int, stop: int) -> Array:
+    """What is stored, plus what LoRA adds."""
+    values = read_rows(source.stored, start, stop)
+    if source.low_rank is not None:
+        values += source.low_rank.rows(start, stop)
+    if source.added is not None:
+        values += read_rows(source.added, start, stop) * source.scale
+    return values
+
+
+def _read_columns(tensor: StoredTensor, start: int, stop: int) -> Array:
+    """Columns of a matrix, [rows, stop - start]."""
+    import numpy as np
+
+    rows, width = tensor.shape
+    flat = replace(tensor, shape=(tensor.count,))
+    return np.stack([read_rows(flat, row * width + start, row * width + stop) for row in range(rows)])
+
+
+def _merged_config(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
+    """config.json in float32, with what the adapter changed of the vocabulary."""
+    config = json_file.read_object(checkpoint.folder / "config.json", CheckpointInvalid)
+    config.pop("torch_dtype", None)
+    changed: dict[str, Any] = {"dtype": "float32"}
+    if weights.tied != checkpoint.tied_embeddings:
+        changed["tie_word_embeddings"] = weights.tied
+    config |= changed
+    nested = config.get("text_config")
+    part = nested if isinstance(nested, dict) else config
+    if isinstance(nested, dict):
+        nested |= changed
+    if part.get("vocab_size") != checkpoint.vocab_size:
+        part["vocab_size"] = checkpoint.vocab_size
+    return config
+
+
+def _write_safetensors(stream: IO[bytes], weights: Weights, progress: Progress) -> None:
+    """Floats as float32, other types as they are. The header can come first: all shapes are known."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, source in weights.sources.items():
+        tensor = source.stored
+        wide = tensor.dtype in FLOATS
+        size = 4 * tensor.count if wide else tensor.nbytes
+        offsets = [position, position + size]
+        header[name] = {"dtype": "F32" if wide else tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
+        position += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(len(text).to_bytes(8, "little") + text)
+    for name, source in weights.sources.items():
+        for data in _pieces(weights, name, source):
+            stream.write(data)
+        progress("merge: writing weights", header[name]["data_offsets"][1] / position)
+
+
+def _pieces(weights: Weights, name: str, source: Source) -> Iterator[bytes | memoryview]:
+    tensor = source.stored
+    if tensor.dtype in FLOATS:
+        for start, stop in _chunks(source):
+            yield weights.rows(name, start, stop).astype("<f4", copy=False).reshape(-1).view("u1").data
+    else:
+        for at in range(0, tensor.nbytes, _CHUNK_ELEMENTS):
+            yield safetensors_file.read_bytes(tensor, at, _CHUNK_ELEMENTS)

@@ -1,0 +1,178 @@
+"""onnxruntime-genai: any folder that it can run, on every execution provider. It makes logits; choosing is ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship.engine.api import Message
+from edgeship.engine.config import EngineConfig, read_config
+from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.text import VERIFY_HINT
+from edgeship.errors import DependencyMissing, EngineFailed
+from edgeship.system import telemetry
+
+_CAUSE_CHARACTERS = 300
+_LOG_NOTHING_BELOW_FATAL = 4
+_ORT_PREAMBLE = re.compile(r".*\[ONNXRuntimeError\] : \d+ : \w+ : ")
+
+
+class GenaiDecoder:
+    """See Decoder. A generator for each slot; pieces are computed one after another.
+
+    The package says which execution provider it wants; threads are the CPU's. Invariance cannot be promised, and keys
+    and values cannot be read. The library's own continuous batching (CUDA only) is not used: it chooses tokens itself,
+    by settings that lack most of ours.
+    Raises EngineFailed, DependencyMissing.
+    """
+
+    name = "genai"
+    keeps_prefixes = False
+
+    def __init__(self, folder: Path, *, threads: int, slots: int, context_tokens: int) -> None:
+        config = read_config(folder)
+        self.folder, self.threads, self.slots, self.context_tokens = folder, threads, slots, context_tokens
+        self.vocab_size = config.vocab_size
+        self._library = _library()
+        self._model: Any = _model(self._library, config, threads)
+        self._generators: dict[int, Any] = {}
+        self._held: dict[int, int] = {}
+        self._keeps_all: bool | None = None
+
+    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - see above
+        """See Decoder.step."""
+        with _failing_as_ours(self.folder):
+            self._open_model()
+            return [self._run(piece) for piece in pieces]
+
+    def read(self, slot: int, start: int, end: int) -> Floats:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai shows no keys and values ({slot}, {start}, {end})")
+
+    def write(self, slot: int, start: int, entries: Floats) -> None:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai takes no keys and values ({slot}, {start}, {entries.shape})")
+
+    def release(self, slot: int) -> None:
+        """See Decoder.release."""
+        self._generators.pop(slot, None)
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._generators.clear()
+        self._model = None
+
+    def _run(self, piece: Piece) -> Floats:
+        generator = self._generator(piece)
+        silent = len(piece.tokens) - piece.wanted
+        rows: list[Floats] = []
+        for start, end in self._cuts(len(piece.tokens), silent, piece.wanted):
+            generator.append_tokens(np.asarray(piece.tokens[start:end], np.int32))
+            self._held[piece.slot] = piece.start + end
+            if end > silent:
+                logits = np.array(generator.get_output("logits")[0], np.float32)
+                self._learn(len(logits), end - start)
+                rows.append(logits[-(end - max(start, silent)) :])
+        return np.concatenate(rows) if rows else np.empty((0, self.vocab_size), np.float32)
+
+    def _cuts(self, count: int, silent: int, wanted: int) -> Iterator[tuple[int, int]]:
+        """Where to cut a piece: a graph that keeps the last logits only is fed singly where more are wanted."""
+        if wanted <= 1 or self._keeps_all:
+            return iter([(0, count)])
+        # Before anything is known one token is fed with the next, so that the graph shows which kind it is.
+        starts = [*([0] if silent else []), *range(silent, count)]
+        return zip(starts, [*starts[1:], count], strict=True)
+
+    def _learn(self, rows: int, tokens: int) -> None:
+        if tokens > 1:
+            self._keeps_all = rows == tokens
+
+    def _generator(self, piece: Piece) -> Any:
+        """The slot's generator, holding what the piece follows."""
+        found = self._generators.get(piece.slot)
+        held = self._held.get(piece.slot, 0)
+        if found is None or (held > piece.start == 0):
+            parameters = self._library.GeneratorParams(self._open_model())
+            parameters.set_search_options(max_length=self.context_tokens)
+            found = self._generators[piece.slot] = self._library.Generator(self._model, parameters)
+            held = self._held[piece.slot] = 0
+        if piece.start > held or piece.start + len(piece.tokens) > self.context_tokens:
+            raise EngineFailed(
+                f"slot {piece.slot} holds {held} of {self.context_tokens} tokens, "
+                f"and {len(piece.tokens)} were to follow {piece.start}"
+            )
+        if held > piece.start:
+            found.rewind_to(piece.start)
+        return found
+
+    def _open_model(self) -> Any:
+        if self._model is None:
+            raise EngineFailed("the engine is closed", where=str(self.folder))
+        return self._model
+
+
+class GenaiTokenizer:
+    """The library's own tokenizer and template, to hold ours against. Raises EngineFailed, DependencyMissing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        library = _library()
+        with _failing_as_ours(folder):
+            self._tokenizer = library.Tokenizer(_model(library, read_config(folder), 1))
+
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt's ids of a conversation that waits for an answer."""
+        with _failing_as_ours(self._folder):
+            text = self._tokenizer.apply_chat_template(
+                json.dumps([dict(message) for message in messages]), add_generation_prompt=True
+            )
+        return self.encode(text)
+
+    def encode(self, text: str) -> list[int]:
+        """A text's ids."""
+        with _failing_as_ours(self._folder):
+            return [int(token) for token in self._tokenizer.encode(text)]
+
+
+def _model(library: Any, config: EngineConfig, threads: int) -> Any:
+    session: Mapping[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": _LOG_NOTHING_BELOW_FATAL}
+    with _failing_as_ours(config.folder):
+        made = library.Config(str(config.folder))
+        made.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        return library.Model(made)
+
+
+@contextmanager
+def _failing_as_ours(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except EngineFailed:
+        raise
+    except Exception as error:  # the library raises RuntimeError, and whatever its bindings make of C++
+        raise EngineFailed(_cause(error), where=str(folder), hint=VERIFY_HINT) from error
+
+
+def _cause(error: Exception) -> str:
+    """The part of a native error's first line that says something."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"onnxruntime-genai failed: {_ORT_PREAMBLE.sub('', line)[:_CAUSE_CHARACTERS]}"
+
+
+def _library() -> Any:
+    telemetry.switch_off()
+    try:
+        import onnxruntime_genai
+    except ImportError as error:
+        raise DependencyMissing(
+            f"onnxruntime-genai cannot be imported: {error}",
+            hint="pip install --force-reinstall onnxruntime-genai",
+        ) from error
+    if hasattr(onnxruntime_genai, "disable_telemetry_events"):
+        onnxruntime_genai.disable_telemetry_events()
+    return onnxruntime_genai

@@ -1,0 +1,336 @@
+"""A package in plain ONNX Runtime: many sequences in one session, their keys and values written in place."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeship.engine.config import EngineConfig, read_config
+from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
+from edgeship.engine.text import VERIFY_HINT
+from edgeship.errors import EngineFailed, NotBatchable
+from edgeship.system import telemetry
+
+_LOG_NOTHING_BELOW_FATAL = 4
+_CAUSE_CHARACTERS = 300
+# Kernels multiply two rows or more at a time, and a single one that is left over by one whose result differs.
+_ROWS = 2
+
+
+def kv_token_bytes(config: EngineConfig) -> int:
+    """Bytes that the keys and values of one token take, over all layers."""
+    layers, heads, size = _shape(config)
+    return 2 * layers * heads * size * np.dtype(np.float32).itemsize
+
+
+class OnnxDecoder:
+    """See Decoder. Slots lie in rows of one buffer for each layer; those in use are kept side by side.
+
+    threads: of ONNX Runtime. accuracy_level: of quantized matrices, None for the package's own.
+    Raises NotBatchable, EngineFailed.
+    """
+
+    name = "batched"
+    keeps_prefixes = True
+
+    def __init__(
+        self, folder: Path, *, threads: int, slots: int, context_tokens: int, accuracy_level: int | None = None
+    ) -> None:
+        config = read_config(folder)
+        layers, heads, size = _shape(config)
+        self.folder, self.threads, self.slots, self.context_tokens = folder, threads, slots, context_tokens
+        self.vocab_size = config.vocab_size
+        path = folder / str(config.decoder.get("filename", "model.onnx"))
+        self._session: Any = _open(path, derive(path, config, accuracy_level=accuracy_level), threads)
+        self._names = _names(config, layers)
+        self._check_inputs()
+        # One row more than slots: rows that fill a batch up write there.
+        shape = (slots + 1, heads, context_tokens, size)
+        self._kv = [_untouched(shape) for _ in self._names]
+        self._rows: list[int | None] = [None] * slots  # slot -> row
+        self._held = [0] * (slots + 1)  # tokens in each row
+        # One for all batches: logits of each would take more than the keys and values of many tokens. Every row has a
+        # place of its own, since rows of one step may be several batches.
+        self._logits = np.zeros((slots + 1, 1, self.vocab_size), np.float32)
+        self._batches: dict[tuple[int, int], _Batch] = {}
+        self._bindings: dict[int, Any] = {}
+
+    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
+        """See Decoder.step."""
+        self._check_open()
+        for piece in pieces:
+            self._place(piece)
+        found: list[Floats | None] = [None] * len(pieces)
+        with _failing_as_ours(self.folder):
+            singles = [index for index, piece in enumerate(pieces) if _goes_on(piece)]
+            for run in self._contiguous(pieces, singles):
+                logits = self._run_batch([pieces[index] for index in run], invariant=invariant)
+                for place, index in enumerate(run):
+                    found[index] = logits[place]
+            for index, piece in enumerate(pieces):
+                if found[index] is None:
+                    found[index] = self._run_piece(piece)
+        return [logits for logits in found if logits is not None]
+
+    def read(self, slot: int, start: int, end: int) -> Floats:
+        """See Decoder.read."""
+        row = self._rows[slot]
+        assert row is not None
+        return np.stack([entries[row, :, start:end] for entries in self._kv])
+
+    def write(self, slot: int, start: int, entries: Floats) -> None:
+        """See Decoder.write."""
+        row = self._row(slot)
+        end = start + entries.shape[2]
+        for buffer, part in zip(self._kv, entries, strict=True):
+            buffer[row, :, start:end] = part
+        self._held[row] = end
+
+    def release(self, slot: int) -> None:
+        """See Decoder.release."""
+        row = self._rows[slot]
+        if row is not None:
+            self._rows[slot] = None
+            self._held[row] = 0
+
+    def close(self) -> None:
+        """Frees the model; any later step raises EngineFailed."""
+        self._batches.clear()
+        self._bindings.clear()
+        self._kv.clear()
+        self._session = None
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def _row(self, slot: int) -> int:
+        row = self._rows[slot]
+        if row is None:
+            row = next(number for number in range(self.slots) if number not in self._rows)
+            self._rows[slot] = row
+        return row
+
+    def _place(self, piece: Piece) -> None:
+        row = self._row(piece.slot)
+        if piece.start > self._held[row] or piece.start + len(piece.tokens) > self.context_tokens:
+            raise EngineFailed(
+                f"slot {piece.slot} holds {self._held[row]} of {self.context_tokens} tokens, "
+                f"and {len(piece.tokens)} were to follow {piece.start}"
+            )
+        self._held[row] = piece.start
+
+    def _contiguous(self, pieces: Sequence[Piece], singles: Sequence[int]) -> list[list[int]]:
+        """Pieces of one token by rows that lie side by side, after free rows between them were filled from the end."""
+        self._fill_gaps([pieces[index].slot for index in singles])
+        ordered = sorted(singles, key=lambda index: self._row(pieces[index].slot))
+        runs: list[list[int]] = []
+        for index in ordered:
+            row = self._row(pieces[index].slot)
+            if runs and self._row(pieces[runs[-1][-1]].slot) == row - 1:
+                runs[-1].append(index)
+            else:
+                runs.append([index])
+        return runs
+
+    def _fill_gaps(self, slots: Sequence[int]) -> None:
+        while slots:
+            highest = max(slots, key=self._row)
+            used = set(self._rows)
+            free = next((row for row in range(self._row(highest)) if row not in used), None)
+            if free is None:
+                return
+            self._move(highest, free)
+
+    def _move(self, slot: int, row: int) -> None:
+        before = self._row(slot)
+        held = self._held[before]
+        for buffer in self._kv:
+            buffer[row, :, :held] = buffer[before, :, :held]
+        self._rows[slot] = row
+        self._held[row], self._held[before] = held, 0
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def _run_batch(self, pieces: Sequence[Piece], *, invariant: bool) -> Floats:
+        """One token each for rows side by side; logits [pieces, 1, vocabulary]."""
+        first, count = self._row(pieces[0].slot), len(pieces)
+        filled = count + (invariant and count % _ROWS == 1)
+        batch = self._batch(first, filled)
+        for place, piece in enumerate(pieces):
+            batch.tokens[place, 0] = piece.tokens[0]
+            batch.lengths[place] = piece.start
+        for place in range(count, filled):
+            # What the row holds stays: the token is written after it. A row that is full would have no room.
+            batch.lengths[place] = min(self._held[first + place], self.context_tokens - 1)
+        batch.total[...] = batch.lengths.max() + 1
+        self._session.run_with_iobinding(batch.binding)
+        for piece in pieces:
+            self._held[self._row(piece.slot)] = piece.start + 1
+        return batch.logits[:count]
+
+    def _batch(self, first: int, count: int) -> _Batch:
+        key = (first, count)
+        if key not in self._batches:
+            self._batches[key] = _Batch(self, first, count)
+        return self._batches[key]
+
+    def _run_piece(self, piece: Piece) -> Floats:
+        """Any number of tokens for one row; logits [wanted, vocabulary]."""
+        count = len(piece.tokens)
+        tokens = list(piece.tokens)
+        # A prompt's result must not depend on how it was cut, so a single row left over gets company: a token after the
+        # last, which no token before it sees and whose keys and values are overwritten by what really follows.
+        if count % _ROWS == 1 and piece.start + count < self.context_tokens:
+            tokens.append(0)
+        row = self._row(piece.slot)
+        binding = self._bindings.get(row)
+        if binding is None:
+            binding = self._bindings[row] = self._bind(row, 1)
+        end = piece.start + len(tokens)
+        logits = np.empty((1, piece.wanted, self.vocab_size), np.float32)
+        values = {
+            "input_ids": np.array([tokens], np.int64),
+            LENGTHS: np.array([end - 1], np.int32),
+            TOTAL: np.array(end, np.int32),
+            WANTED: np.arange(count - piece.wanted, count, dtype=np.int64),
+        }
+        for name, value in values.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_ortvalue_output("logits", _value(logits))
+        self._session.run_with_iobinding(binding)
+        self._held[row] = piece.start + count
+        found: Floats = logits[0]
+        return found
+
+    def _bind(self, first: int, count: int) -> Any:
+        """Keys and values of `count` rows, as input and output at once."""
+        binding = self._session.io_binding()
+        for (past, present), buffer in zip(self._names, self._kv, strict=True):
+            value = _value(buffer[first : first + count])
+            binding.bind_ortvalue_input(past, value)
+            binding.bind_ortvalue_output(present, value)
+        return binding
+
+    def _check_inputs(self) -> None:
+        known = {"input_ids", LENGTHS, TOTAL, WANTED, *(past for past, _ in self._names)}
+        for value in self._session.get_inputs():
+            if value.name not in known:
+                raise NotBatchable(f"its graph wants {value.name}, which is not known here")
+            if value.name.startswith("past") and value.type != "tensor(float)":
+                raise NotBatchable(f"its graph keeps keys and values as {value.type}")
+
+    def _check_open(self) -> None:
+        if self._session is None:
+            raise EngineFailed("the engine is closed", where=str(self.folder))
+
+
+class _Batch:
+    """One token each for some rows side by side, bound once: a step fills the arrays and runs."""
+
+    def __init__(self, decoder: OnnxDecoder, first: int, count: int) -> None:
+        self.tokens = np.zeros((count, 1), np.int64)
+        self.lengths = np.zeros(count, np.int32)
+        self.total = np.zeros((), np.int32)
+        self.logits = decoder._logits[first : first + count]
+        self._wanted = np.zeros(1, np.int64)
+        self.binding = decoder._bind(first, count)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "input_ids": self.tokens,
+            LENGTHS: self.lengths,
+            TOTAL: self.total,
+            WANTED: self._wanted,
+        }
+        # Bound values share their arrays' memory and do not keep it alive: this object does.
+        for name, array in arrays.items():
+            self.binding.bind_ortvalue_input(name, _value(array))
+        self.binding.bind_ortvalue_output("logits", _value(self.logits))
+
+
+def _untouched(shape: tuple[int, ...]) -> Floats:
+    """Zeros whose pages are taken one by one, when they are first written.
+
+    numpy asks Linux for huge pages: to clear those of a row in every layer halts all answers for a tenth of a second
+    when its first token is written, and takes the memory of tokens that may never come.
+    """
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    if sys.platform == "win32":
+        memory = mmap.mmap(-1, size)
+    else:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            with suppress(OSError):  # a kernel without huge pages
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+    zeros: Floats = np.frombuffer(memory, np.float32)
+    return zeros.reshape(shape)
+
+
+def _goes_on(piece: Piece) -> bool:
+    """An answer's next token, which shares a batch with others'."""
+    return len(piece.tokens) == 1 and piece.wanted == 1 and not piece.reading
+
+
+def _value(array: npt.NDArray[Any]) -> Any:
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _open(path: Path, model: bytes, threads: int) -> Any:
+    telemetry.switch_off()
+    import onnxruntime
+
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _LOG_NOTHING_BELOW_FATAL
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    with _failing_as_ours(path.parent):
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _failing_as_ours(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except EngineFailed:
+        raise
+    except Exception as error:  # the library raises a class of its own for each status
+        # What says something stands at the end, after where in the library it happened.
+        line = (str(error).splitlines() or [type(error).__name__])[0][-_CAUSE_CHARACTERS:]
+        raise EngineFailed(f"ONNX Runtime failed: {line}", where=str(folder), hint=VERIFY_HINT) from error
+
+
+def _shape(config: EngineConfig) -> tuple[int, int, int]:
+    """Layers, heads of keys and values, and their size."""
+    names = ("num_hidden_layers", "num_key_value_heads", "head_size")
+    try:
+        layers, heads, size = (int(config.decoder[name]) for name in names)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineFailed(
+            f"genai_config.json says nothing usable of the decoder's {', '.join(names)}",
+            where=str(config.folder),
+            hint=VERIFY_HINT,
+        ) from error
+    return layers, heads, size
+
+
+def _names(config: EngineConfig, layers: int) -> list[tuple[str, str]]:
+    """Each past input with the present output that becomes it: key and value of layer 0, and so on."""
+    inputs, outputs = config.decoder.get("inputs") or {}, config.decoder.get("outputs") or {}
+    return [
+        (
+            inputs.get(f"past_{kind}_names", f"past_key_values.%d.{kind}") % layer,
+            outputs.get(f"present_{kind}_names", f"present.%d.{kind}") % layer,
+        )
+        for layer in range(layers)
+        for kind in ("key", "value")
+    ]

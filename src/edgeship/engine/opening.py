@@ -1,0 +1,198 @@
+"""Opens the engine of a package: chooses who runs it, and deals out memory."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeship.engine.api import DEFAULT_LIMITS, Engine, Limits
+from edgeship.engine.config import EngineConfig, read_config
+from edgeship.engine.continuous import ContinuousEngine
+from edgeship.engine.grammar import Grammars
+from edgeship.engine.schedule import Pace
+from edgeship.engine.text import TextCodec
+from edgeship.errors import MemoryShort, NotBatchable, UsageError
+from edgeship.system import machine
+
+if TYPE_CHECKING:
+    from edgeship.engine.decoders import Decoder
+    from edgeship.engine.tune import Tuning
+
+AUTO = "auto"
+ENGINES = {
+    "batched": "edgeship.engine.opening:open_batched",
+    "genai": "edgeship.engine.opening:open_genai",
+    "foundry": "edgeship.foundry.engine:open_foundry",
+}
+"""Engines by name, as MODULE:FUNCTION. A function takes EngineOptions and returns an Engine."""
+
+SLOTS = 4
+# What keys and values may take of the memory that is free, and the prefix cache of that.
+KV_SHARE, CACHE_SHARE = 4, 4
+ENOUGH_CONTEXT_TOKENS = 4096
+_LEAST_CONTEXT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a package is to be run; see `load`."""
+
+    folder: Path
+    threads: int | None = None
+    limits: Limits = DEFAULT_LIMITS
+    speculation: bool | None = None
+    tuning: Tuning | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """How the memory for keys and values is dealt out."""
+
+    slots: int
+    context_tokens: int
+    cache_bytes: int
+
+
+def load(
+    folder: Path,
+    *,
+    threads: int | None = None,
+    engine: str = AUTO,
+    limits: Limits = DEFAULT_LIMITS,
+    speculation: bool | None = None,
+    home: Path | None = None,
+) -> Engine:
+    """The engine for a package folder.
+
+    threads: None uses what `edgeship tune` found best here, or every core that this machine grants.
+    engine: "auto" takes the batched one on the CPU, and onnxruntime-genai for other providers and graphs; otherwise a
+    name in ENGINES, or MODULE:FUNCTION as stands there for one that is not ours.
+    speculation: guess tokens from the text so far: None where it proves faster.
+    home: where `edgeship tune` keeps what it measured; None leaves that out.
+
+    Raises UsageError for an unknown engine, EngineFailed where the package cannot be loaded.
+    """
+    options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder))
+    return _choose(options) if engine == AUTO else _opener(engine)(options)
+
+
+def _opener(engine: str) -> Callable[[EngineOptions], Engine]:
+    module, colon, function = ENGINES.get(engine, engine).partition(":")
+    if not colon:
+        raise UsageError(f"no engine is called {engine!r}", hint=f"Engines: {', '.join((AUTO, *ENGINES))}.")
+    opener: Callable[[EngineOptions], Engine] = getattr(importlib.import_module(module), function)
+    return opener
+
+
+def _choose(options: EngineOptions) -> Engine:
+    if read_config(options.folder).provider != "cpu":
+        return open_genai(options)
+    try:
+        return open_batched(options)
+    except NotBatchable as error:
+        return open_genai(replace(options, note=f"run by onnxruntime-genai, one answer after another: {error.what}"))
+
+
+def _remembered(home: Path | None, folder: Path) -> Tuning | None:
+    if home is None:
+        return None
+    from edgeship.engine.tune import remembered
+
+    return remembered(home, folder)
+
+
+def open_batched(options: EngineOptions) -> ContinuousEngine:
+    """Continuous batching over ONNX Runtime on the CPU. Raises NotBatchable, EngineFailed, MemoryShort."""
+    from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
+
+    config = read_config(options.folder)
+    tuning = options.tuning
+    room = deal_out(
+        options.limits,
+        kv_token_bytes(config),
+        config.context_tokens,
+        machine.this_machine().memory_available_bytes,
+        tuning.slots if tuning else SLOTS,
+    )
+    decoder = OnnxDecoder(
+        options.folder,
+        threads=options.threads or (tuning.threads if tuning else machine.usable_cores()),
+        slots=room.slots,
+        context_tokens=room.context_tokens,
+        accuracy_level=tuning.accuracy_level if tuning else None,
+    )
+    return _engine(options, config, decoder, room.cache_bytes)
+
+
+def open_genai(options: EngineOptions) -> ContinuousEngine:
+    """The same over onnxruntime-genai, for every provider; answers take turns. Raises EngineFailed."""
+    from edgeship.engine.decoders.genai import GenaiDecoder
+
+    config = read_config(options.folder)
+    limits = options.limits
+    decoder = GenaiDecoder(
+        options.folder,
+        threads=machine.cores_to_use(options.threads),
+        slots=limits.slots or 1,
+        context_tokens=min(limits.context_tokens or config.context_tokens, config.context_tokens),
+    )
+    return _engine(options, config, decoder, 0)
+
+
+def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_bytes: int, slots: int) -> Room:
+    """Slots, their length and the prefix cache within the budget.
+
+    slots: where the limits leave them open; fewer where each would otherwise hold little.
+    Raises MemoryShort where the budget is smaller than what is asked for.
+    """
+    budget = limits.kv_bytes if limits.kv_bytes is not None else available_bytes // KV_SHARE
+    if limits.context_tokens and limits.slots:
+        context = min(limits.context_tokens, model_tokens)
+        need = limits.slots * context * token_bytes
+        if need > budget:
+            raise MemoryShort(
+                f"{limits.slots} slots of {context} tokens take {need} bytes, and {budget} are allowed",
+                hint="Allow more bytes, or take fewer slots or shorter ones.",
+            )
+        return Room(limits.slots, context, budget - need)
+    for_slots = budget - budget // CACHE_SHARE
+    enough = min(limits.context_tokens or ENOUGH_CONTEXT_TOKENS, model_tokens)
+    slots = limits.slots or max(1, min(slots, for_slots // (enough * token_bytes)))
+    context = min(limits.context_tokens or model_tokens, model_tokens, for_slots // (slots * token_bytes))
+    if context < min(limits.context_tokens or _LEAST_CONTEXT_TOKENS, model_tokens):
+        raise MemoryShort(
+            f"keys and values take {token_bytes} bytes a token, and {for_slots} bytes are there for {slots} slots",
+            hint="Free memory, allow more bytes, or take fewer slots or shorter ones.",
+        )
+    return Room(slots, context, budget - slots * context * token_bytes)
+
+
+def pace_of(tuning: Tuning) -> Pace:
+    """What `edgeship tune` measured, as if it had just happened."""
+    pace = Pace()
+    for rows, seconds in tuning.batch_s.items():
+        pace.note_batch(rows, seconds)
+    for tokens, seconds in sorted(tuning.step_s.items()):
+        pace.note_read(tokens, seconds)
+        pace.note_check(tokens, seconds)
+    return pace
+
+
+def _engine(options: EngineOptions, config: EngineConfig, decoder: Decoder, cache_bytes: int) -> ContinuousEngine:
+    folder = options.folder
+    return ContinuousEngine(
+        decoder,
+        TextCodec(folder),
+        Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids),
+        defaults=config.defaults,
+        end_ids=config.end_ids,
+        cache_bytes=cache_bytes,
+        waiting=options.limits.waiting,
+        speculation=options.speculation,
+        pace=pace_of(options.tuning) if options.tuning else None,
+        note=options.note,
+    )

@@ -1,0 +1,232 @@
+"""Foundry Local's catalog of local models: what is in it, putting a package in, taking it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from edgeship.engine.answer import ask
+from edgeship.engine.api import Message, Sampling, Usage
+from edgeship.engine.isolated import IsolatedEngine
+from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
+from edgeship.foundry import config as tunings
+from edgeship.foundry import layout
+from edgeship.foundry.checks import Candidate, require_undamaged
+from edgeship.foundry.config import Tuning
+from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
+from edgeship.package import genai_config, names
+from edgeship.progress import Progress, silent
+from edgeship.system.storage import locked, require_writable
+
+QUESTION = "Hello"
+"""What a model is asked to prove that it answers."""
+CHAT_TASKS = ("chat-completion", "coding")
+"""Tasks of Foundry Local's catalog whose models answer conversations of text."""
+_PROOF_TOKENS = 4
+_LOCK_WAIT_S = 600.0
+_ELSEWHERE = "name another with --foundry-cache-dir."
+
+
+@dataclass(frozen=True)
+class App:
+    """An application that uses Foundry Local: its name, and its model cache, which holds its catalog."""
+
+    name: str
+    cache_dir: Path
+
+    @property
+    def has_catalog(self) -> bool:
+        """Whether anything was ever registered; asked so that looking makes no folder."""
+        return (self.cache_dir / INDEX_NAME).is_file()
+
+    def open(self) -> Local:
+        """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
+        require_writable(self.cache_dir, _ELSEWHERE)
+        return Local(self.cache_dir, app=self.name)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a model was loaded, asked and unloaded. answer: its first tokens."""
+
+    question: str
+    answer: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A package that is now a model of Foundry Local. new: False where the same was registered already."""
+
+    id: str
+    laid: layout.Laid
+    tuning: Tuning
+    new: bool
+    proof: Proof
+    notes: tuple[str, ...]
+
+
+def registrations(app: App) -> list[Registration]:
+    """Every model in the catalog; nothing is made where there is none yet. Raises as App.open does."""
+    if not app.has_catalog:
+        return []
+    with app.open() as local:
+        return local.registrations()
+
+
+def fault(registration: Registration) -> str | None:
+    """Why a model in the catalog cannot be run; None where nothing speaks against it."""
+    folder = registration.folder
+    if folder is None or not folder.is_dir():
+        return f"its folder is gone{f': {folder}' if folder else ''}"
+    if not (folder / genai_config.FILE_NAME).is_file():
+        return f"its folder holds no {genai_config.FILE_NAME}"
+    if not any(".onnx" in path.name for path in folder.iterdir()):
+        return "its folder holds no ONNX model"
+    if registration.task not in CHAT_TASKS:
+        return f"its task is {registration.task}, and no chat"
+    return None
+
+
+def remedy(registration: Registration) -> str:
+    """What to do about one that has a fault."""
+    return f"Register it again, or take it out: edgeship foundry unregister {registration.id}"
+
+
+def find(app: App, ref: str) -> Registration:
+    """The model called name or name:version, the latest version by default.
+
+    Raises RegistrationNotFound, NameInvalid, FoundryFailed where its folder is gone, and as App.open does.
+    """
+    found = max(_select(app, registrations(app), ref), key=lambda each: each.version)
+    problem = fault(found)
+    if problem:
+        raise FoundryFailed(
+            f"{found.id} cannot be run: {problem}",
+            where=str(app.cache_dir),
+            hint=remedy(found),
+        )
+    return found
+
+
+def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progress = silent) -> Registered:
+    """Makes a checked package a model of Foundry Local: laid out for this machine, proven, and in the catalog.
+
+    Where anything fails, nothing is registered and what was there stays.
+    Raises PackageDamaged, EngineFailed where it does not answer, TemplateMismatch where Foundry Local reads another
+    prompt, CacheBusy, and as App.open does.
+    """
+    target = layout.place(app.cache_dir, candidate.name, candidate.version)
+    with _owned(app, progress), app.open() as local:
+        before = _registered(local, candidate.id)
+        progress("laying out", None)
+        with layout.laid_out(candidate, target, partial(tunings.apply, tuning=tuning)) as laid:
+            progress("proving that it answers", None)
+            proof = _proven(candidate, laid.folder)
+        progress("registering", None)
+        local.register(target, candidate.id, *_facts(candidate, tuning, laid))
+        _require_registered(local, candidate, target)
+    notes = tunings.notes(candidate, tuning)
+    if before is not None and before.folder != target:
+        notes.insert(0, f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
+    return Registered(candidate.id, replace(laid, folder=target), tuning, before is None, proof, tuple(notes))
+
+
+def unregister(app: App, ref: str) -> list[Registration]:
+    """Takes one version, or all of a name, out of the catalog; what was.
+
+    Folders that `register` laid out are deleted, others stay. Raises RegistrationNotFound, NameInvalid, CacheBusy, and
+    as App.open does.
+    """
+    if not app.has_catalog:
+        _select(app, [], ref)
+    with _owned(app, silent), app.open() as local:
+        chosen = _select(app, local.registrations(), ref)
+        for each in chosen:
+            local.unregister(each.id)
+    for each in chosen:
+        if each.folder == layout.place(app.cache_dir, each.name, each.version):
+            layout.remove(each.folder)
+    return chosen
+
+
+def _proven(candidate: Candidate, folder: Path) -> Proof:
+    """The proof of a package that is undamaged too: what takes longest of both is done side by side."""
+    with ThreadPoolExecutor(1) as pool:
+        undamaged = pool.submit(require_undamaged, candidate)
+        try:
+            return prove(folder, [each.messages for each in candidate.conversations])
+        finally:
+            undamaged.result()  # says more than what a damaged model fails with
+
+
+def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proof:
+    """Loads a folder in Foundry Local, asks it and unloads it, in a process of its own.
+
+    conversations: whose prompts Foundry Local must render as the package's template does.
+    Raises EngineFailed, TemplateMismatch, FoundryFailed, DependencyMissing.
+    """
+    engine = IsolatedEngine(folder, engine="foundry")
+    try:
+        for messages in conversations:
+            engine.chat(messages)  # raises where Foundry Local makes other tokens of it
+        prompt = engine.chat([{"role": "user", "content": QUESTION}])
+        answer = ask(engine, prompt, Sampling(temperature=0.0, max_tokens=_PROOF_TOKENS))
+    finally:
+        engine.close()
+    if answer.usage.completion_tokens < 1:
+        raise EngineFailed(
+            f"Foundry Local loads the model, and it answers {QUESTION!r} with nothing",
+            where=str(folder),
+            hint="Run the package with Edgeship's own engine to see whether it answers: edgeship model run NAME",
+        )
+    return Proof(QUESTION, answer.text, answer.usage)
+
+
+@contextmanager
+def _owned(app: App, progress: Progress) -> Iterator[None]:
+    """Holds an application's catalog against other processes of ours."""
+    require_writable(app.cache_dir, _ELSEWHERE)
+    lock = app.cache_dir / f".{layout.PUBLISHER}.lock"
+    with locked(lock, _LOCK_WAIT_S, progress, what=f"Foundry Local's catalog of {app.name}"):
+        yield
+
+
+def _select(app: App, known: list[Registration], ref: str) -> list[Registration]:
+    chosen, hint = names.select(known, ref)
+    if not chosen:
+        raise RegistrationNotFound(
+            f"no model called {ref!r} is registered for the application {app.name!r}",
+            where=str(app.cache_dir),
+            hint=f"{hint}`edgeship foundry ls` lists all.",
+        )
+    return chosen
+
+
+def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
+    """Metadata for the catalog: texts and numbers."""
+    texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
+    licence = candidate.manifest.checkpoint.get("licence") if candidate.manifest else None
+    if licence:
+        texts["license"] = str(licence)
+    size = laid.linked_bytes + laid.copied_bytes
+    return texts, {"filesize_mb": -(-size // 10**6), "context_length": tuning.context_tokens}
+
+
+def _registered(local: Local, model_id: str) -> Registration | None:
+    return next((each for each in local.registrations() if each.id == model_id), None)
+
+
+def _require_registered(local: Local, candidate: Candidate, target: Path) -> None:
+    """That the catalog, read anew, has the model where it was put."""
+    found = _registered(local, candidate.id)
+    if found is None or found.folder is None or not found.folder.samefile(target):
+        raise FoundryFailed(
+            f"Foundry Local took {candidate.id} and does not list it",
+            where=str(local.cache_dir),
+            hint="See `edgeship foundry doctor`.",
+        )

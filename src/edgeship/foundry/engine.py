@@ -1,0 +1,326 @@
+"""Foundry Local as an engine: a package folder, run by Foundry Local in this process.
+
+It renders conversations itself and tells texts, no token ids. What it cannot do, or would ignore without a word, is
+refused. Its prompts are compared with the package's own template before they are sent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgeship.engine.answer import StopFilter
+from edgeship.engine.api import (
+    DEFAULT_LIMITS,
+    FinishReason,
+    Limits,
+    Message,
+    Prompt,
+    Sampling,
+    Token,
+    Usage,
+    check_line,
+    check_sampling,
+    check_tokens,
+)
+from edgeship.engine.config import EngineConfig, read_config
+from edgeship.engine.decoders import Floats
+from edgeship.engine.grammar import Grammars
+from edgeship.engine.text import TextCodec
+from edgeship.errors import EdgeshipError, EngineFailed, NotSupported, TemplateMismatch
+from edgeship.foundry.request import INSTEAD, check_messages, check_supported, guidance, search_options
+from edgeship.foundry.sdk import LoadedModel, Local, Outcome
+from edgeship.package import genai_config, inference_model
+from edgeship.package.fidelity import compose
+
+if TYPE_CHECKING:
+    from edgeship.engine.api import Engine
+    from edgeship.engine.opening import EngineOptions
+
+# How often an answer that is being waited for looks whether it is still wanted.
+_LOOK_S = 0.02
+
+
+def open_foundry(options: EngineOptions) -> Engine:
+    """The engine that engine.opening.ENGINES names "foundry"."""
+    return FoundryEngine(options.folder, threads=options.threads, limits=options.limits)
+
+
+class FoundryEngine:
+    """See Engine. Answers are made one after another, or `limits.slots` at a time, which is hardly faster on a CPU.
+
+    Threads are those that the folder's genai_config.json names. Reading a prompt cannot be stopped: an answer that is
+    cancelled meanwhile ends at once, and its place is free when Foundry Local lets go of it.
+    Raises EngineFailed, FoundryFailed, DependencyMissing, NameInvalid.
+    """
+
+    name = "foundry"
+
+    def __init__(self, folder: Path, *, threads: int | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
+        config = read_config(folder)
+        self._codec = TextCodec(folder)
+        self._grammars = Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids)
+        self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
+        self.vocab_size = config.vocab_size
+        self.slots = limits.slots or 1
+        self.defaults = config.defaults
+        self.note = _threads_note(config, threads)
+        self._waiting = limits.waiting
+        self._model = _shared.load(folder)
+        self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open: set[_Answer] = set()
+        self._closed = False
+        self._workers = [
+            threading.Thread(target=self._work, name=f"foundry {slot}", daemon=True) for slot in range(self.slots)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def chat(self, messages: Sequence[Message]) -> Prompt:
+        """See Engine.chat. Raises TemplateMismatch where Foundry Local makes another number of tokens of it."""
+        prompt = self._codec.chat(messages)
+        check_messages(messages)
+        self._check_open()
+        # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
+        for change in (str, str.strip, compose, lambda text: compose(text.strip())):
+            changed = tuple({**message, "content": change(message["content"])} for message in messages)
+            if all(message["content"] for message in changed):
+                found = self._model.prompt_tokens(changed)
+                if found == len(prompt.tokens):
+                    return Prompt(prompt.tokens, changed)
+        raise TemplateMismatch(
+            f"Foundry Local makes {found} tokens of this conversation and the package's chat template "
+            f"{len(prompt.tokens)}",
+            where="chat template",
+            hint="The model would read another prompt than in training. Run the package with Edgeship's own engine.",
+        )
+
+    def encode(self, text: str) -> Prompt:
+        """The tokens of a text, to count them: Foundry Local answers only conversations."""
+        return self._codec.encode(text)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[Token]:
+        """See Engine.stream. Raises NotSupported for a text that is no conversation, and for what it would ignore."""
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
+        check_sampling(sampling)
+        if prompt.messages is None:
+            raise NotSupported("Foundry Local answers conversations, and no text as it is", hint=INSTEAD)
+        settings = sampling.over(self.defaults)
+        check_supported(settings, self.defaults)
+        room = self.context_tokens - len(prompt.tokens)
+        options = search_options(settings, room)
+        if sampling.constraint is not None:
+            self._grammars.matcher(sampling.constraint)  # raises for one that cannot be read
+            options |= guidance(sampling.constraint)
+        answer = _Answer(prompt.messages, options, len(prompt.tokens))
+        with self._lock:
+            self._check_open()
+            check_line(self._line.qsize(), self._waiting)
+            self._open.add(answer)
+            self._line.put(answer)
+        return _Steps(answer, settings.stop, cancel, deadline_s)
+
+    def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
+        """Not possible."""
+        self._check_open()
+        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        raise NotSupported(f"Foundry Local shows no logits (asked from token {first} on)", hint=INSTEAD)
+
+    def close(self) -> None:
+        """See Engine.close. Waits until Foundry Local lets go of what it reads."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for answer in self._open:
+                answer.gone.set()
+                answer.events.put(EngineFailed("the engine is closed"))
+        for _ in self._workers:
+            self._line.put(None)
+        for worker in self._workers:
+            worker.join()
+        _shared.unload(self._model)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineFailed("the engine is closed")
+
+    def _work(self) -> None:
+        while (answer := self._line.get()) is not None:
+            try:
+                self._make(answer)
+            finally:
+                with self._lock:
+                    self._open.discard(answer)
+
+    def _make(self, answer: _Answer) -> None:
+        def tell(text: str) -> bool:
+            answer.events.put(_Said(text, time.perf_counter()))
+            return not answer.gone.is_set()
+
+        answer.queue_s = time.perf_counter() - answer.asked
+        if answer.gone.is_set():
+            return
+        try:
+            outcome = self._model.answer(answer.messages, answer.options, tell)
+        except EdgeshipError as error:
+            answer.events.put(error)
+        else:
+            if outcome is not None:
+                answer.events.put(outcome)
+
+
+class _Said(NamedTuple):
+    """A piece of text, and when Foundry Local gave it: whoever waits for it may come later."""
+
+    text: str
+    time: float
+
+
+@dataclass(eq=False)
+class _Answer:
+    """An answer in the making. events: what is said as it comes, then an outcome or an error."""
+
+    messages: tuple[Message, ...]
+    options: Mapping[str, str]
+    prompt_tokens: int
+    asked: float = field(default_factory=time.perf_counter)
+    queue_s: float = 0.0
+    gone: threading.Event = field(default_factory=threading.Event)
+    events: queue.SimpleQueue[_Said | Outcome | EdgeshipError] = field(default_factory=queue.SimpleQueue)
+
+
+class _Steps:
+    """The steps of one answer. Whoever drops it has no use for the rest."""
+
+    def __init__(
+        self, answer: _Answer, stop: Sequence[str], cancel: threading.Event | None, deadline_s: float | None
+    ) -> None:
+        self._answer, self._stops, self._cancel = answer, StopFilter(stop), cancel
+        self._deadline = answer.asked + deadline_s if deadline_s is not None else None
+        self._pieces = 0
+        self._first = self._last = 0.0
+        self._done = False
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        while not self._done:
+            cut = self._why_cut()
+            if cut:
+                return self._end("", cut)
+            try:
+                event = self._answer.events.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+            if isinstance(event, EdgeshipError):
+                self._done = True
+                raise event
+            if isinstance(event, Outcome):
+                return self._end(self._stops.flush(), "length" if event.cut else "stop", event)
+            shown = self._take(event)
+            if self._stops.found:
+                return self._end(shown, "stop")
+            if shown:
+                return Token(None, shown)
+        raise StopIteration
+
+    def close(self) -> None:
+        """Lets go of the answer."""
+        self._done = True
+        self._answer.gone.set()
+
+    __del__ = close
+
+    def _why_cut(self) -> FinishReason | None:
+        if self._cancel and self._cancel.is_set():
+            return "cancelled"
+        if self._deadline is not None and time.perf_counter() >= self._deadline:
+            return "deadline"
+        return None
+
+    def _take(self, said: _Said) -> str:
+        self._pieces += 1
+        self._last = said.time
+        self._first = self._first or said.time
+        return self._stops.push(said.text)
+
+    def _end(self, text: str, finish: FinishReason, outcome: Outcome | None = None) -> Token:
+        self.close()
+        asked, last = self._answer.asked, self._last or time.perf_counter()
+        # Of an answer that was cut, Foundry Local tells no usage: the pieces of text stand for its tokens.
+        usage = Usage(
+            prompt_tokens=outcome.prompt_tokens if outcome else self._answer.prompt_tokens,
+            completion_tokens=outcome.completion_tokens if outcome else self._pieces,
+            ttft_s=(self._first or last) - asked,
+            e2e_s=last - asked,
+            queue_s=self._answer.queue_s,
+        )
+        return Token(None, text, finish, usage=usage)
+
+
+class _Shared:
+    """One catalog of its own for all engines of this process: the library allows no second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._versions = itertools.count(1)
+        self._local: Local | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._users = 0
+
+    def load(self, folder: Path) -> LoadedModel:
+        """The folder's model, loaded. Raises as Local does."""
+        with self._lock:
+            if self._local is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="edgeship-foundry-", ignore_cleanup_errors=True)
+                self._local = Local(Path(self._folder.name))
+            self._users += 1
+            try:
+                # Under its own name, since words in a name can demand an execution provider.
+                model_id = f"{inference_model.read_name(folder) or 'model'}:{next(self._versions)}"
+                self._local.register(folder.absolute(), model_id, {}, {})
+                return self._local.load(model_id)
+            except BaseException:
+                self._release()
+                raise
+
+    def unload(self, model: LoadedModel) -> None:
+        """Frees a model, and with the last one the library."""
+        with self._lock:
+            try:
+                model.unload()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._users -= 1
+        if self._users == 0 and self._local is not None and self._folder is not None:
+            self._local.close()
+            self._folder.cleanup()
+            self._local = self._folder = None
+
+
+_shared = _Shared()
+
+
+def _threads_note(config: EngineConfig, threads: int | None) -> str | None:
+    stated = genai_config.stated_threads(config.decoder)
+    if threads is None or threads == stated:
+        return None
+    return f"Foundry Local uses the threads that {genai_config.FILE_NAME} names ({stated or 'none, so its own choice'})"

@@ -1,0 +1,215 @@
+"""What packages are held against: prompts' token ids, and logits of texts, made in a child process and kept in an .npz.
+
+Two modules make one: original.py (the checkpoint in transformers) and stand_in.py (its FP32 build).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeship.engine.api import Message
+from edgeship.errors import EdgeshipError, MemoryShort, ToolFailed
+from edgeship.progress import Progress
+from edgeship.system import child
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+LOGITS_BUDGET_BYTES = 400_000_000
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A conversation, and the answer whose tokens are scored; without an answer the conversation's own are."""
+
+    messages: Sequence[Message]
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceText:
+    """One text that the reference read.
+
+    logits: float32 [len(tokens) - first_scored, vocab_size]; row i is what predicts tokens[first_scored + i].
+    """
+
+    tokens: tuple[int, ...]
+    first_scored: int
+    logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference says. The texts are those that the logits' budget held, in the order given.
+
+    source: what it is, in words for a report. reader: what made the token ids.
+    conversation_tokens: the prompt's ids of each conversation.
+    texts_skipped: longer than the model's context, or past the budget.
+    """
+
+    source: str
+    reader: str
+    path: Path
+    conversation_tokens: tuple[tuple[int, ...], ...]
+    texts_used: int
+    texts_skipped: int
+    peak_memory_bytes: int
+    wall_s: float
+
+    def texts(self) -> Iterator[ReferenceText]:
+        """The texts, one in memory at a time."""
+        return read_texts(self.path)
+
+
+class ReferenceModel(Protocol):
+    """A tokenizer with its template, and a model in FP32; the model may be loaded when it is first asked."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the model was made for."""
+        ...
+
+    def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        """The ids of a conversation in the chat template. Raises TemplateInvalid."""
+        ...
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """The ids of an answer's text, no special tokens added."""
+        ...
+
+    def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
+        """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
+        ...
+
+
+# --- the parent's side -----------------------------------------------------------------------------------------------
+
+
+def run_child(
+    module: str,
+    names: tuple[str, str],
+    job: Mapping[str, Any],
+    conversations: Sequence[Sequence[Message]],
+    texts: Sequence[ScoredText],
+    out: Path,
+    progress: Progress,
+) -> Reference:
+    """Runs `module` on conversations (prompt ids only) and texts (logits, written to `out`).
+
+    names: the reference's source and reader. job: what the module needs beyond this, with "checkpoint" in it.
+    Raises MemoryShort, ToolFailed, and the errors of ours that the module ends with.
+    """
+    asked = {
+        "conversations": [[dict(message) for message in messages] for messages in conversations],
+        "texts": [{"messages": [dict(message) for message in text.messages], "answer": text.answer} for text in texts],
+        "out": str(out.absolute()),
+        "budget_bytes": LOGITS_BUDGET_BYTES,
+    }
+    try:
+        result = child.run(module, {**job, **asked}, progress=progress)
+    except child.Died as death:
+        raise _death(death, str(job["checkpoint"])) from death
+    if not out.is_file():
+        raise ToolFailed("the reference run left no logits", where=str(out))
+    return Reference(
+        *names,
+        path=out,
+        conversation_tokens=tuple(tuple(ids) for ids in result["conversation_tokens"]),
+        texts_used=result["texts_used"],
+        texts_skipped=len(texts) - result["texts_used"],
+        peak_memory_bytes=result["peak_memory_bytes"],
+        wall_s=result["wall_s"],
+    )
+
+
+def read_texts(path: Path) -> Iterator[ReferenceText]:
+    """The texts of a reference file, one in memory at a time. Raises ToolFailed where it cannot be read."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for index in range(sum(name.startswith("logits_") for name in arrays.files)):
+                yield ReferenceText(
+                    tuple(arrays[f"tokens_{index}"].tolist()),
+                    int(arrays[f"first_scored_{index}"]),
+                    arrays[f"logits_{index}"],
+                )
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
+
+
+def _death(death: child.Died, checkpoint: str) -> EdgeshipError:
+    if death.killed:
+        return MemoryShort(
+            "the reference run was killed, most likely for lack of memory",
+            where=checkpoint,
+            hint="Close other programs, or use a machine with more memory.",
+        )
+    return ToolFailed(f"the reference run {death.how}: {death.last}", where=checkpoint)
+
+
+# --- the child's side ------------------------------------------------------------------------------------------------
+
+
+def do_job(model: ReferenceModel, job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The work itself, in this process; what `run_child` returns, as JSON values."""
+    start = time.perf_counter()
+    conversations = [model.ids(messages, add_generation_prompt=True) for messages in job["conversations"]]
+    used = _write_logits(Path(job["out"]), model, job["texts"], job["budget_bytes"], progress)
+    return {
+        "conversation_tokens": conversations,
+        "texts_used": used,
+        "peak_memory_bytes": child.peak_memory_bytes(),
+        "wall_s": time.perf_counter() - start,
+    }
+
+
+def text_ids(model: ReferenceModel, messages: Sequence[Message], answer: str | None) -> tuple[list[int], int]:
+    """All ids of a text and the index of the first that is scored.
+
+    After an answer comes the token that the template ends a turn with, where it continues prompt and answer.
+    """
+    prompt = model.ids(messages, add_generation_prompt=True)
+    if answer is None:
+        return prompt, 1
+    tokens = prompt + model.answer_ids(answer)
+    turn = {"role": "assistant", "content": answer}
+    whole = model.ids([*messages, turn], add_generation_prompt=False)
+    ends = whole[: len(tokens)] == tokens
+    return tokens + whole[len(tokens) : len(tokens) + 1] * ends, len(prompt)
+
+
+def _write_logits(
+    out: Path, model: ReferenceModel, texts: Sequence[Mapping[str, Any]], budget_bytes: int, progress: Progress
+) -> int:
+    """Writes an .npz array by array, so that memory holds one text's logits; returns the number of texts."""
+    import numpy as np
+
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    used, left = 0, budget_bytes
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for done, text in enumerate(texts):
+                progress(f"{done} of {len(texts)} texts", done / len(texts))
+                tokens, first_scored = text_ids(model, text["messages"], text["answer"])
+                if not first_scored < len(tokens) <= model.context_tokens:
+                    continue
+                logits = model.logits(tokens, first_scored)
+                left -= logits.nbytes
+                if left < 0:
+                    break
+                for name, values in (("tokens", tokens), ("first_scored", first_scored), ("logits", logits)):
+                    with archive.open(f"{name}_{used}.npy", "w", force_zip64=True) as stream:
+                        np.lib.format.write_array(stream, np.asarray(values), allow_pickle=False)
+                used += 1
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return used

@@ -1,0 +1,107 @@
+"""The FP32 build in the place of the original, where PyTorch is not installed: a reference made by onnxruntime-genai.
+
+Token ids come from the checkpoint's own tokenizer.json and chat template, not from the package's copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeship.engine import opening
+from edgeship.engine.api import Limits, Message
+from edgeship.engine.text import load_tokenizer
+from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
+from edgeship.package import template
+from edgeship.progress import Progress, silent
+from edgeship.system import child
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SOURCE = "its FP32 build"
+
+
+def reference(
+    package: Path,
+    tokenizer: Path,
+    conversations: Sequence[Sequence[Message]],
+    texts: Sequence[ScoredText],
+    out: Path,
+    *,
+    chat_template: str,
+    special_tokens: Mapping[str, str],
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Reference:
+    """Runs the FP32 package on conversations (prompt ids only) and texts (logits, written to `out`).
+
+    tokenizer: the folder of the checkpoint's tokenizer.json; chat_template, special_tokens: as it states them.
+    Raises TemplateInvalid, EngineFailed, MemoryShort, ToolFailed.
+    """
+    job = {
+        "package": str(package.absolute()),
+        "checkpoint": str(tokenizer.absolute()),
+        "chat_template": chat_template,
+        "special_tokens": dict(special_tokens),
+        "threads": threads,
+    }
+    return run_child(
+        "edgeship.measure.reference.of_build", (SOURCE, "tokenizer.json"), job, conversations, texts, out, progress
+    )
+
+
+# --- the child's side ------------------------------------------------------------------------------------------------
+
+
+def run_job(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The work itself, in this process."""
+    progress("loading", 0.0)
+    model = _StandIn(job)
+    try:
+        return do_job(model, job, progress)
+    finally:
+        model.close()
+
+
+class _StandIn:
+    """The checkpoint's tokenizer and the FP32 package, a ReferenceModel."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._template: str = job["chat_template"]
+        self._special_tokens: dict[str, str] = job["special_tokens"]
+        self._tokenizer = load_tokenizer(Path(job["checkpoint"]) / "tokenizer.json")
+        self._engine = opening.load(Path(job["package"]), threads=job["threads"], limits=Limits(slots=1))
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the model was made for."""
+        return self._engine.context_tokens
+
+    def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        """As the template renders them; it writes the special tokens itself."""
+        text = template.render(
+            self._template,
+            messages,
+            special_tokens=self._special_tokens,
+            add_generation_prompt=add_generation_prompt,
+        )
+        return self.answer_ids(text)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """The ids of a text, no special tokens added."""
+        return list(self._tokenizer.encode(answer, add_special_tokens=False).ids)
+
+    def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
+        """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
+        return self._engine.score(tokens[:-1], first_scored - 1)
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._engine.close()
+
+
+if __name__ == "__main__":
+    child.serve(run_job)

@@ -1,0 +1,57 @@
+"""inference_model.json: a package's name and prompt parts, as Foundry Local reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import PackageDamaged
+from edgeship.package.prompt_parts import PromptParts
+
+FILE_NAME = "inference_model.json"
+
+
+def document(name: str, version: int, parts: PromptParts) -> dict[str, Any]:
+    """What the file holds: Foundry Local 2 reads Name, Foundry Local 1 PromptTemplate as well.
+
+    "opening" is ours: what stands before the first turn where the system has none. Others ignore it.
+    """
+    texts = {key: text for key, text in asdict(parts).items() if text is not None and (text or key != "opening")}
+    return {
+        "Name": f"{name}:{version}",
+        "Description": f"{name}, made by Edgeship for onnxruntime-genai and Foundry Local on CPUs",
+        "PromptTemplate": texts,
+    }
+
+
+def read_parts(folder: Path) -> PromptParts:
+    """The prompt parts that a package's file states. Raises PackageDamaged."""
+    path = folder / FILE_NAME
+    try:
+        texts = _read(path)["PromptTemplate"]
+        required = {key: str(texts[key]) for key in ("user", "assistant", "prompt")}
+        return PromptParts(system=texts.get("system"), opening=texts.get("opening", ""), **required)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PackageDamaged(
+            f"{FILE_NAME} has no PromptTemplate with user, assistant and prompt", where=str(path)
+        ) from error
+
+
+def read_name(folder: Path) -> str | None:
+    """The model's name without its version; None where the folder states none."""
+    try:
+        stated = _read(folder / FILE_NAME)["Name"]
+    except (PackageDamaged, KeyError, TypeError):
+        return None
+    return str(stated).partition(":")[0]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PackageDamaged(
+            f"{path.name} cannot be read: {error}", where=str(path), hint="Remove the package and install it again."
+        ) from error

@@ -1,0 +1,118 @@
+"""Chat templates, rendered as transformers renders them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from edgeship.errors import TemplateInvalid
+
+if TYPE_CHECKING:
+    import jinja2
+
+Message = Mapping[str, str]
+"""One turn of a conversation: {"role": "system" | "user" | "assistant", "content": text}."""
+
+HINT = "Mend the template, or give another one with --chat-template FILE."
+
+
+def render(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    special_tokens: Mapping[str, str],
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> str:
+    """The prompt text, exactly as transformers' apply_chat_template(tokenize=False) renders it.
+
+    special_tokens: bos_token, eos_token, ... as the template names them.
+    Raises TemplateInvalid for a template that cannot be parsed, fails, or refuses the conversation.
+    """
+    compiled = _compile(template)
+    known: dict[str, Any] = {"tools": None, "documents": None, **special_tokens, **variables}
+    try:
+        return compiled.render(
+            messages=[dict(message) for message in messages],
+            add_generation_prompt=add_generation_prompt,
+            **known,
+        )
+    except Exception as error:
+        line = _template_line(error)
+        place = f" (line {line})" if line else ""
+        raise TemplateInvalid(
+            f"the chat template does not render this conversation{place}: {error}",
+            where="chat template",
+            hint=HINT,
+        ) from error
+
+
+@functools.lru_cache(maxsize=32)
+def _compile(template: str) -> jinja2.Template:
+    import jinja2
+
+    try:
+        return _environment().from_string(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateInvalid(
+            f"the chat template cannot be parsed: line {error.lineno}: {error.message}",
+            where="chat template",
+            hint=HINT,
+        ) from error
+    except Exception as error:  # jinja2 compiles to Python, and constant folding there may fail in any way
+        raise TemplateInvalid(
+            f"the chat template cannot be compiled: {error}", where="chat template", hint=HINT
+        ) from error
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Jinja as transformers sets it up: templates are code by strangers, so the sandbox is not optional."""
+    import jinja2
+    import jinja2.ext
+    import jinja2.nodes
+    import jinja2.parser
+    import jinja2.sandbox
+
+    class Generation(jinja2.ext.Extension):
+        """`{% generation %}` marks what the assistant wrote, for training; it renders its body."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja2 reads a plain set
+
+        def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return jinja2.nodes.Scope(body, lineno=line)
+
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
+
+
+def _template_line(error: BaseException) -> int | None:
+    """The template's line that failed; jinja2 rewrites tracebacks to hold it."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,1 @@
+"""The machine beneath: cores and memory, disks, processes, JSON files. A leaf that knows nothing of models."""

@@ -1,0 +1,265 @@
+"""The streaming builder against transformers, for every family it knows, on small random checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from edgeship import builder as build
+from edgeship.builder import rope, stream
+from edgeship.builder.families import FAMILIES, read_decoder
+from edgeship.builder.layout import Matrix, Storage
+from edgeship.builder.quantize import dequantize, quantize
+from edgeship.checkpoint import open_checkpoint
+from edgeship.errors import EdgeshipError
+from edgeship.recipe import Recipe
+from edgeship.settings import Settings
+from tests import checkpoints, families
+from tests.families import CASES, Floats, Made
+from tests.onnx_decoder import OnnxDecoder, genai_greedy
+
+CLOSE = 1e-4
+"""Of the logits' range: float32 computed in another order. Seen: 1.3e-6."""
+STOPS = {families.SIZES[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def distance(found: Floats, expected: Floats) -> float:
+    """The largest difference of two logits, as a part of the range of those expected."""
+    return float(np.abs(found - expected).max() / np.ptp(expected))
+
+
+def divergence(found: Floats, expected: Floats) -> float:
+    """KLD of the distribution found from the one expected, in nats."""
+    logs = [logits - np.logaddexp.reduce(logits) for logits in (found.astype(float), expected.astype(float))]
+    return float((np.exp(logs[1]) * (logs[1] - logs[0])).sum())
+
+
+def stored_as(made: Made, **recipe: Any) -> families.Original:
+    """transformers with the weights that a build stores: rounded, and quantized row by row."""
+    layout = stream.design(open_checkpoint(str(made.folder)), Recipe.model_validate(recipe | {"method": "search"}))[2]
+    matrices = [placed for placed in layout if isinstance(placed.weight, Matrix)]
+
+    def stored(name: str, values: Floats) -> Floats:
+        for placed in matrices:
+            for part in placed.weight.parts:
+                if part.tensor == name:
+                    rows = slice(part.start, part.stop)
+                    values[rows] = rounded(values[rows], placed.storage)
+        return values
+
+    original = families.Original(made.folder)
+    original.store(stored)
+    return original
+
+
+def rounded(rows: Floats, storage: Storage) -> Floats:
+    """Rows [n, width] as they are after they were stored."""
+    if isinstance(storage, str):
+        return rows.astype(storage).astype(np.float32)
+    return dequantize(quantize(rows, storage), storage, rows.shape[1])
+
+
+# --- the cases themselves ---------------------------------------------------------------------------------------------
+
+
+def test_every_family_of_the_table_has_a_case() -> None:
+    configured = {case.config.removesuffix("Config").removesuffix("Text") + "ForCausalLM" for case in CASES}
+    assert configured == set(FAMILIES)
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.slow
+def test_a_case_shows_what_it_is_there_for(made: Made) -> None:
+    for greedy in made.reference.greedy.values():
+        assert greedy.clear > families.CLEAR
+        assert len(set(greedy.tokens)) > 20
+        assert not STOPS & set(greedy.tokens)
+    expected = made.reference.logits[max(made.case.lengths)]
+    for change in made.case.peculiar:
+        assert distance(families.changed(made.case, made.folder, change), expected) > 0.01, change
+    for kind, logits in families.neutralised(made.case, made.folder).items():
+        assert distance(logits, expected) > 0.01, kind
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_fp32_is_what_transformers_computes(made: Made) -> None:
+    folder = made.built(precision="fp32")
+    decoder, prompt = OnnxDecoder(folder), made.case.prompt
+    for length, logits in made.reference.logits.items():
+        assert distance(decoder.logits(prompt[:length]), logits) < CLOSE, length
+    for length, greedy in made.reference.greedy.items():
+        assert decoder.greedy(prompt[:length], families.GREEDY_TOKENS) == greedy.tokens
+        assert genai_greedy(folder, prompt[:length], 16) == greedy.tokens[:16]
+
+
+@pytest.mark.slow
+def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
+    decoder, prompt = OnnxDecoder(made.built(precision="fp32")), made.case.prompt
+    start = decoder.run(prompt[None, :20])
+    expected = decoder.logits(prompt[:25])
+    assert distance(decoder.run(prompt[None, 20:25], start.past).logits[0], expected) < CLOSE
+
+    pair = np.stack([prompt[:20], prompt[20:40]])
+    for row, logits in enumerate(decoder.run(pair).logits):
+        assert distance(logits, decoder.logits(pair[row])) < CLOSE
+
+    # Sequences of 20 and of 7 tokens step together: the shorter one's keys end early, which its mask tells.
+    short = decoder.run(prompt[None, :7])
+    room = {name: np.pad(keys, ((0, 0), (0, 0), (0, 13), (0, 0))) for name, keys in short.past.items()}
+    past = {name: np.concatenate([start.past[name], room[name]]) for name in room}
+    mask = np.arange(21)[None] < np.array([[21], [8]])
+    step = decoder.run(np.array([prompt[20:21], prompt[7:8]]), past, mask.astype(np.int64))
+    for row, length in enumerate((21, 8)):
+        assert distance(step.logits[row], decoder.logits(prompt[:length])) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"precision": "fp16"},
+        {"precision": "int8", "block_size": 32, "accuracy_level": 1},
+        {"precision": "int4", "block_size": 32, "symmetric": False, "accuracy_level": 1},
+    ],
+    ids=lambda recipe: recipe["precision"],
+)
+def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dict[str, Any]) -> None:
+    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
+    for length, logits in made.reference.logits.items():
+        prompt = made.case.prompt[:length]
+        found = decoder.logits(prompt)
+        assert distance(found, original.logits(prompt)) < CLOSE
+        assert distance(found, logits) < (5e-3 if recipe["precision"] == "fp16" else 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe", [{"precision": "int8"}, {"precision": "int4"}], ids=lambda recipe: recipe["precision"]
+)
+def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, Any]) -> None:
+    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
+    for length in made.case.lengths:
+        prompt = made.case.prompt[:length]
+        found, expected = decoder.logits(prompt), original.logits(prompt)
+        assert divergence(found, expected) < 0.1
+        assert distance(found, expected) < 0.1
+
+
+@pytest.mark.slow
+def test_a_config_as_older_transformers_wrote_it_says_the_same(made: Made, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(made.folder, older)
+    families.as_older_transformers_saved(older)
+    prompt = made.case.prompt
+    assert distance(families.Original(older).logits(prompt), made.reference.logits[len(prompt)]) < 1e-6
+    assert read_decoder(open_checkpoint(str(older))) == read_decoder(open_checkpoint(str(made.folder)))
+
+
+# --- rotary embeddings of real models ---------------------------------------------------------------------------------
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32_768}
+ROPES: dict[str, dict[str, Any]] = {
+    "llama 3.2": {
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 8.0},
+    "qwen 2.5": YARN,
+    "yarn, bounds": YARN | {"beta_fast": 16.0, "beta_slow": 2.0, "truncate": False},
+    "yarn, stated scale": YARN | {"attention_factor": 1.25},
+    "yarn, mscale": YARN | {"mscale": 0.7, "mscale_all_dim": 1.3},
+    "yarn, no room": YARN | {"original_max_position_embeddings": 32},
+    "phi 4 mini": {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0 + 0.01 * pair for pair in range(24)],
+        "long_factor": [1.0 + 1.7 * pair for pair in range(24)],
+        "original_max_position_embeddings": 4096,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROPES)
+def test_ropes_are_those_of_transformers(name: str) -> None:
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    parameters, context = ROPES[name], 131_072
+    config = LlamaConfig(head_dim=64, max_position_embeddings=context, rope_parameters=dict(parameters))
+    found = rope.make_rope(parameters, 64, context, "config.json")
+    expected = ROPE_INIT_FUNCTIONS[parameters["rope_type"]]
+    frequencies, scale = expected(config, None, seq_len=1)
+    np.testing.assert_allclose(found.frequencies, frequencies.numpy(), rtol=1e-6)
+    assert found.scale == pytest.approx(scale, rel=1e-9)
+    if found.long_frequencies is not None:
+        frequencies, _ = expected(config, None, seq_len=found.switch_tokens + 1)
+        np.testing.assert_allclose(found.long_frequencies, frequencies.numpy(), rtol=1e-6)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+LLAMA3 = {key: value for key, value in ROPES["llama 3.2"].items() if key != "low_freq_factor"}
+LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
+
+
+@pytest.mark.parametrize("builder", ["stream", "auto"])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type.*dynamic"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type.*dynamic"),
+        ({"rope_scaling": {"type": "linear"}}, "factor"),
+        ({"rope_parameters": LLAMA3}, "low_freq_factor"),
+        ({"rope_parameters": LONGROPE}, "short_factor"),
+        ({"hidden_act": "relu"}, "hidden_act.*relu"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config.*gptq"),
+    ],
+    ids=str,
+)
+def test_configs_that_cannot_be_converted_are_refused_by_field(
+    tmp_path: Path, settings: Settings, changes: dict[str, Any], named: str, builder: str
+) -> None:
+    folder = checkpoints.make_checkpoint(tmp_path / "odd", config=checkpoints.qwen2_config(**changes))
+    with pytest.raises(EdgeshipError, match=named) as caught:
+        build.plan(
+            open_checkpoint(str(folder)), Recipe.model_validate({"precision": "int4", "builder": builder}), settings
+        )
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    assert not settings.builds_dir.exists()
+
+
+def test_heads_that_the_attention_operator_cannot_rotate_are_refused(tmp_path: Path, settings: Settings) -> None:
+    config = checkpoints.qwen2_config(num_attention_heads=8, num_key_value_heads=4)
+    folder = checkpoints.make_checkpoint(tmp_path / "narrow", config=config)
+    with pytest.raises(EdgeshipError, match="head") as caught:
+        build.plan(
+            open_checkpoint(str(folder)), Recipe.model_validate({"precision": "int4", "builder": "stream"}), settings
+        )
+    assert caught.value.exit_code == 2
+
+
+def test_a_tied_head_must_be_the_embedding(tiny: Path, settings: Settings) -> None:
+    weights = load_file(tiny / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].copy()
+    save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    recipe = Recipe.model_validate({"precision": "int4", "builder": "stream"})
+    build.plan(open_checkpoint(str(tiny)), recipe, settings)
+    weights["lm_head.weight"][7, 7] += 1.0
+    save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EdgeshipError, match=r"tied.*lm_head\.weight"):
+        build.plan(open_checkpoint(str(tiny)), recipe, settings)

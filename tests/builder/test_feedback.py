@@ -1,0 +1,106 @@
+"""Error feedback: what it gains on inputs that go together, and where it must do no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeship.builder import feedback
+from edgeship.builder.feedback import quantize_spreading, quantize_with_feedback, spread
+from edgeship.builder.quantize import Blocks, Scheme, dequantize, quantize
+
+Floats = npt.NDArray[np.float32]
+SCHEMES = [Scheme(bits, 32, symmetric) for bits in (4, 8) for symmetric in (True, False)]
+
+
+def correlated(count: int, width: int, seed: int = 0) -> Floats:
+    """Inputs [count, width] of few causes with noise, in columns of unequal size; the same causes for every seed."""
+    causes = np.random.default_rng(99)
+    mix = causes.standard_normal((width // 8, width))
+    sizes = np.exp(causes.standard_normal(width))
+    random = np.random.default_rng(seed)
+    inputs = random.standard_normal((count, width // 8)) @ mix + random.standard_normal((count, width))
+    return (inputs * sizes).astype(np.float32)
+
+
+def weights(count: int, width: int) -> Floats:
+    return (np.random.default_rng(1).standard_normal((count, width)) * 0.02).astype(np.float32)
+
+
+def output_error(rows: Floats, blocks: Blocks, scheme: Scheme, inputs: Floats) -> float:
+    lost = rows.astype(np.float64) - dequantize(blocks, scheme, rows.shape[1])
+    return float(np.square(inputs @ lost.T).sum())
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(4, 16, True), Scheme(4, 128, False), Scheme(4, 256, True)])
+@pytest.mark.parametrize("width", [256, 200])
+def test_outputs_are_nearer_than_with_search_alone(scheme: Scheme, width: int) -> None:
+    rows, inputs, others = weights(48, width), correlated(1000, width), correlated(500, width, seed=7)
+    made = quantize_with_feedback(rows, inputs.T @ inputs, scheme)
+    plain = quantize(rows, scheme, np.square(inputs).mean(axis=0))
+    assert (made.packed.shape, made.scales.shape, made.scales.dtype) == (
+        plain.packed.shape, plain.scales.shape, plain.scales.dtype
+    )  # fmt: skip
+    assert (made.zero_points is None) == scheme.symmetric
+    for seen in (inputs, others):
+        assert output_error(rows, made, scheme, seen) < 0.75 * output_error(rows, plain, scheme, seen)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_inputs_that_have_nothing_in_common_change_nothing(scheme: Scheme) -> None:
+    rows = weights(16, 200)
+    made = quantize_with_feedback(rows, np.eye(200, dtype=np.float32), scheme)
+    plain = quantize(rows, scheme, np.ones(200, np.float32))
+    assert np.array_equal(made.packed, plain.packed)
+    assert np.array_equal(made.scales, plain.scales)
+    assert scheme.symmetric or np.array_equal(np.asarray(made.zero_points), np.asarray(plain.zero_points))
+
+
+@pytest.mark.parametrize("alive", [0, 100, 159])
+def test_inputs_that_are_always_zero_are_rounded_by_themselves(alive: int) -> None:
+    rows, scheme, inputs = weights(16, 160), SCHEMES[0], correlated(500, 160)
+    inputs[:, alive:] = 0
+    restored = dequantize(quantize_with_feedback(rows, inputs.T @ inputs, scheme), scheme, 160)
+    assert np.isfinite(restored).all()
+    lost = np.square(restored - rows)[:, alive:].sum() / np.square(rows[:, alive:]).sum()
+    assert lost < 0.03, "weights of dead inputs are still those weights"
+
+
+def test_fewer_inputs_than_columns_are_enough() -> None:
+    rows, scheme, inputs = weights(16, 256), SCHEMES[0], correlated(40, 256)
+    made = quantize_with_feedback(rows, inputs.T @ inputs, scheme)
+    assert output_error(rows, made, scheme, inputs) < 0.5 * output_error(rows, quantize(rows, scheme), scheme, inputs)
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(4, 256, True)])
+def test_errors_reach_columns_of_later_groups_exactly(scheme: Scheme, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are for speed: with one group, hence no product between groups, the integers are nearly all the same."""
+    rows, inputs = weights(16, 512), correlated(1000, 512)
+    gram = inputs.T @ inputs
+    grouped = dequantize(quantize_with_feedback(rows, gram, scheme), scheme, 512)
+    monkeypatch.setattr(feedback, "_GROUP", 512)
+    whole = dequantize(quantize_with_feedback(rows, gram, scheme), scheme, 512)
+    assert (grouped == whole).mean() > 0.9
+
+
+def test_rows_may_come_in_parts() -> None:
+    rows, scheme, inputs = weights(16, 256), SCHEMES[1], correlated(500, 256)
+    shared = spread(inputs.T @ inputs)
+    whole = dequantize(quantize_spreading(rows, shared, scheme), scheme, 256)
+    parts = [
+        dequantize(quantize_spreading(rows[part], shared, scheme), scheme, 256) for part in np.split(np.arange(16), 4)
+    ]
+    assert (np.concatenate(parts) == whole).mean() > 0.9
+
+
+@pytest.mark.parametrize("width", [1, 100, 300])
+def test_the_factor_is_that_of_the_inverse(width: int) -> None:
+    inputs = correlated(2 * width + 8, max(width, 8))[:, :width].astype(np.float64)
+    gram = inputs.T @ inputs
+    damped = gram + 0.05 * np.diagonal(gram).mean() * np.eye(width)
+    made = spread(gram.astype(np.float32), 0.05)
+    assert not np.tril(made.factor, -1).any()
+    factor = made.factor.astype(np.float64)
+    assert np.abs(factor.T @ factor @ damped - np.eye(width)).max() < 1e-3
+    assert made.importance == pytest.approx(1 / np.square(np.diagonal(factor)), rel=1e-5)

@@ -1,0 +1,99 @@
+"""What the data file holds, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.builder import families, layout
+from edgeship.builder.allocation import allocate
+from edgeship.builder.layout import Matrix, lay_out, list_weights
+from edgeship.checkpoint import open_checkpoint
+from edgeship.errors import ArchitectureUnknown, CheckpointInvalid
+from edgeship.recipe import Recipe
+from tests import checkpoints
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> families.Decoder:
+    folder = checkpoints.make_checkpoint(tmp_path_factory.mktemp("layout") / "tiny")
+    return families.read_decoder(open_checkpoint(str(folder)))
+
+
+@pytest.fixture
+def shapes() -> Shapes:
+    return {name: values.shape for name, values in checkpoints.qwen2_weights().items()}
+
+
+def test_every_tensor_of_the_checkpoint_has_one_place(decoder: families.Decoder, shapes: Shapes) -> None:
+    parts = [part for weight in list_weights(decoder, shapes, "here") for part in weight.parts]
+    assert sorted(part.tensor for part in parts) == sorted(shapes)
+    assert all((part.start, part.stop) == (0, shapes[part.tensor][0]) for part in parts)
+
+
+def test_queries_keys_and_values_are_one_matrix(decoder: families.Decoder, shapes: Shapes) -> None:
+    weights = {weight.name: weight for weight in list_weights(decoder, shapes, "here")}
+    packed = weights["layers.0.qkv"]
+    assert isinstance(packed, Matrix)
+    assert packed.rows == checkpoints.HIDDEN + 2 * checkpoints.KV_HEADS * checkpoints.HEAD_SIZE
+    assert "layers.0.qkv.bias" in weights
+    assert "head" not in weights, "the embedding of a tied model is its output layer"
+
+
+def test_a_tensor_without_a_place_is_named(decoder: families.Decoder, shapes: Shapes) -> None:
+    with pytest.raises(CheckpointInvalid, match=r"model\.layers\.0\.mlp\.extra"):
+        list_weights(decoder, shapes | {"model.layers.0.mlp.extra": (3,)}, "here")
+
+
+def test_a_missing_tensor_is_named(decoder: families.Decoder, shapes: Shapes) -> None:
+    del shapes["model.layers.1.mlp.down_proj.weight"]
+    with pytest.raises(CheckpointInvalid, match=r"model\.layers\.1\.mlp\.down_proj\.weight is missing"):
+        list_weights(decoder, shapes, "here")
+
+
+RECIPES = st.fixed_dictionaries(
+    {
+        "precision": st.sampled_from(["fp32", "fp16", "int8", "int4"]),
+        "block_size": st.sampled_from([16, 32, 64, 128, 256]),
+        "symmetric": st.booleans(),
+    }
+)
+
+
+@given(values=RECIPES)
+def test_nothing_overlaps_and_nothing_is_wasted(values: dict[str, Any]) -> None:
+    weights: list[Matrix | layout.Vector] = [
+        Matrix("a", (layout.Part("x", 0, 7),), 96),
+        layout.Vector("b", (layout.Part("y", 0, 5),)),
+    ]
+    made = lay_out(weights, allocate(weights, Recipe(**values)))
+    blobs = [blob for placed in made for blob in placed.blobs]
+    end = 0
+    for blob in blobs:
+        assert end <= blob.offset < end + layout.ALIGNMENT
+        assert blob.offset % layout.ALIGNMENT == 0
+        assert blob.nbytes == int(np.prod(blob.shape)) * np.dtype(blob.dtype).itemsize
+        end = blob.offset + blob.nbytes
+    assert made.size_bytes == end
+
+
+def test_smaller_blocks_where_a_row_would_be_padded() -> None:
+    narrow = Matrix("narrow", (layout.Part("x", 0, 8),), 192)
+    wide = Matrix("wide", (layout.Part("y", 0, 8),), 1024)
+    chosen = allocate([narrow, wide], Recipe.model_validate({"precision": "int4", "block_size": 128}))
+    assert [getattr(chosen[name], "block_size", None) for name in ("narrow", "wide")] == [64, 128]
+
+
+def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
+    folder = checkpoints.make_checkpoint(
+        tmp_path / "other", config=checkpoints.qwen2_config(architectures=["FalconForCausalLM"])
+    )
+    with pytest.raises(ArchitectureUnknown, match="FalconForCausalLM"):
+        families.read_decoder(open_checkpoint(str(folder)))

@@ -1,0 +1,415 @@
+"""From a build to a folder that runs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.builder import Build, model_card
+from edgeship.builder.packaging import stamp, tune_genai_config, tune_tokenizer_config, write_package
+from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.errors import (
+    BuilderFailed,
+    DiskShort,
+    NameInvalid,
+    NotWritable,
+    PackageDamaged,
+    TemplateInvalid,
+    TemplateMissing,
+    UsageError,
+)
+from edgeship.package.fidelity import CONVERSATIONS, check_fidelity, conversations_for
+from edgeship.package.inference_model import read_parts
+from edgeship.package.manifest import Package, read, verify
+from edgeship.package.prompt_parts import derive_parts
+from edgeship.package.template import render
+from edgeship.system.storage import digest_file
+from tests.chat_templates import FAMILIES, Family
+from tests.checkpoints import CHATML, make_checkpoint, write_json
+from tests.packages import GENAI_CONFIG, make_build, make_package
+
+
+@pytest.fixture
+def checkpoint(tiny: Path) -> Checkpoint:
+    return open_checkpoint(str(tiny))
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    return make_build(tmp_path / "build")
+
+
+def write(build: Build, checkpoint: Checkpoint, folder: Path, **changes: Any) -> Package:
+    options: dict[str, Any] = {"name": "m-int4", "version": 2, "cores": 3}
+    return write_package(build, checkpoint, folder, **(options | changes))
+
+
+def load(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- writing -----------------------------------------------------------------------------------------
+
+
+def test_a_package_holds_what_the_design_draws(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    made = write(build, checkpoint, tmp_path / "deep" / "out")
+    assert names(made.folder) == {
+        "model.onnx",
+        "model.onnx.data",
+        "genai_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "generation_config.json",
+        "inference_model.json",
+        "README.md",
+        "edgeship.json",
+    }
+    assert verify(made) == []
+    assert read(made.folder) == made
+    assert set(made.manifest.files) == names(made.folder) - {"edgeship.json"}
+    assert names(tmp_path / "deep") == {"out"}
+
+
+def test_the_manifest_tells_where_it_came_from_without_paths(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    made = write(build, checkpoint, tmp_path / "out", created="2026-01-02T03:04:05Z")
+    manifest = made.manifest
+    assert (manifest.ref, manifest.created, manifest.context_tokens) == ("m-int4:2", "2026-01-02T03:04:05Z", 512)
+    assert manifest.checkpoint["source"] == "tiny"
+    assert manifest.checkpoint["licence"] == "apache-2.0"
+    assert manifest.checkpoint["digest"] == checkpoint.digest
+    assert manifest.recipe == build.recipe.to_key()
+    assert manifest.build["tools"] == build.tools
+    assert manifest.adapter is None
+    everything = b"".join(path.read_bytes() for path in made.folder.iterdir())
+    assert str(tmp_path).encode() not in everything
+
+
+def test_an_adapter_is_described(build: Build, tiny: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    made = write(build, open_checkpoint(str(tiny), adapter=tiny_adapter), tmp_path / "out")
+    assert made.manifest.adapter is not None
+    assert made.manifest.adapter["source"] == "tiny-adapter"
+    assert (made.manifest.adapter["rank"], made.manifest.adapter["alpha"]) == (4, 8)
+
+
+def test_the_tokenizer_is_the_checkpoints_own(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (build.folder / "tokenizer.json").write_text("what the builder saved anew", encoding="utf-8")
+    made = write(build, checkpoint, tmp_path / "out")
+    assert digest_file(made.folder / "tokenizer.json") == digest_file(checkpoint.folder / "tokenizer.json")
+    assert (made.folder / "chat_template.jinja").read_bytes() == CHATML.encode()
+
+
+def test_the_package_is_a_copy_of_the_build(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    made = write(build, checkpoint, tmp_path / "out")
+    weights = made.folder / "model.onnx.data"
+    assert weights.read_bytes() == (build.folder / "model.onnx.data").read_bytes()
+    # Readers of ONNX refuse weights with a second name.
+    assert weights.stat().st_nlink == 1
+
+
+def test_prompt_parts_are_derived(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    made = write(build, checkpoint, tmp_path / "out")
+    stated = load(made.folder / "inference_model.json")
+    assert stated["Name"] == "m-int4:2"
+    assert stated["PromptTemplate"]["prompt"] == "<|im_start|>user\n{Content}<|im_end|>\n<|im_start|>assistant\n"
+    assert read_parts(made.folder) == derive_parts(CHATML, {})
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+def test_prompt_parts_are_read_back_as_derived(
+    family: Family, build: Build, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    changed = replace(checkpoint, chat_template=family.template, special_tokens=family.tokens)
+    made = write(build, changed, tmp_path / "out")
+    assert read_parts(made.folder) == derive_parts(family.template, family.tokens)
+
+
+def test_a_package_is_replaced_and_an_empty_folder_filled(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write(build, checkpoint, tmp_path / "out", version=1)
+    (tmp_path / "out" / "stray").write_text("of the old one", encoding="utf-8")
+    assert write(build, checkpoint, tmp_path / "out", version=2).manifest.version == 2
+    assert "stray" not in names(tmp_path / "out")
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+def test_another_folder_is_not_replaced(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no package") as caught:
+        write(build, checkpoint, tmp_path / "out")
+    assert caught.value.where == str(tmp_path / "out")
+    assert names(tmp_path / "out") == {"thesis.tex"}
+
+
+def test_the_folder_may_be_given_by_dots(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "inner")
+    assert write(build, checkpoint, Path("../../out")).folder == tmp_path / "out"
+    assert write(build, checkpoint, Path("../inner/../out")).folder == tmp_path / "work" / "out"
+
+
+def test_a_file_in_the_way(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no package"):
+        write(build, checkpoint, tmp_path / "file")
+    with pytest.raises(NotWritable, match="cannot be written"):
+        write(build, checkpoint, tmp_path / "file" / "out")
+
+
+def test_without_a_template_there_is_no_package(build: Build, tmp_path: Path) -> None:
+    bare = open_checkpoint(str(make_checkpoint(tmp_path / "bare", template=None)))
+    with pytest.raises(TemplateMissing) as caught:
+        write(build, bare, tmp_path / "out")
+    assert caught.value.hint is not None
+    assert "--chat-template" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_template_without_parts_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(TemplateInvalid, match="no prompt parts"):
+        write(build, replace(checkpoint, chat_template="{{ messages | length }}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_name_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(NameInvalid):
+        write(build, checkpoint, tmp_path / "out", name="../up")
+
+
+def test_a_build_without_a_model(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (build.folder / "model.onnx").unlink()
+    with pytest.raises(BuilderFailed, match=r"no model\.onnx"):
+        write(build, checkpoint, tmp_path / "out")
+    assert names(tmp_path) == {"tiny", "build"}
+
+
+@pytest.mark.parametrize("interruption", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_an_interruption_leaves_the_old_package(
+    build: Build,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interruption: BaseException,
+) -> None:
+    old = write(build, checkpoint, tmp_path / "out", version=1)
+
+    def interrupt(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(model_card, "render_card", interrupt)
+    with pytest.raises((DiskShort, KeyboardInterrupt)):
+        write(build, checkpoint, tmp_path / "out", version=2)
+    assert read(tmp_path / "out") == old
+    assert verify(old) == []
+    assert names(tmp_path) == {"tiny", "build", "out"}
+
+
+def test_what_a_killed_process_left_is_deleted(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    dead, alive = tmp_path / ".out.tmp-999999999-ab", tmp_path / ".out.tmp-1-ab"
+    dead.mkdir()
+    alive.mkdir()
+    write(build, checkpoint, tmp_path / "out")
+    assert not dead.exists()
+    assert alive.exists()
+
+
+# --- stamping ----------------------------------------------------------------------------------------
+
+
+def test_a_stamp_changes_what_it_is_given_and_keeps_the_rest(tmp_path: Path) -> None:
+    made = make_package(tmp_path / "out")
+    measured = {"size_bytes": 1_000_000}
+    first = stamp(made.folder, version=7, measurements=measured, verdict={"holds": True})
+    second = stamp(made.folder, version=8, name="other")
+    assert (first.manifest.ref, second.manifest.ref) == ("model-int4:7", "other:8")
+    assert second.manifest.measurements == measured
+    assert second.manifest.verdict == {"holds": True}
+    assert load(made.folder / "inference_model.json")["Name"] == "other:8"
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "# other" in card
+    assert "| Model files | 1.0 MB |" in card
+    assert read(made.folder) == second
+    assert verify(second) == []
+
+
+def test_a_stamp_does_not_reach_through_hard_links(tmp_path: Path) -> None:
+    made = make_package(tmp_path / "out")
+    (tmp_path / "linked").mkdir()
+    for path in made.folder.iterdir():
+        os.link(path, tmp_path / "linked" / path.name)
+    stamp(tmp_path / "linked", version=9)
+    assert read(made.folder).manifest.version == 1
+    assert verify(read(made.folder)) == []
+
+
+def test_a_stamp_needs_a_valid_name(tmp_path: Path) -> None:
+    made = make_package(tmp_path / "out")
+    with pytest.raises(NameInvalid):
+        stamp(made.folder, version=1, name="a/b")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"PromptTemplate": null}', '{"PromptTemplate": {"user": "x"}}'])
+def test_a_damaged_inference_model_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "inference_model.json").write_text(content, encoding="utf-8")
+    with pytest.raises(PackageDamaged, match=r"inference_model\.json"):
+        read_parts(tmp_path)
+
+
+# --- genai_config.json and tokenizer_config.json -----------------------------------------------------
+
+
+def tuned(checkpoint: Checkpoint, generation: dict[str, Any] | None = None, **stop: Any) -> dict[str, Any]:
+    changed = replace(checkpoint, stop=replace(checkpoint.stop, **stop))
+    if generation is not None:
+        changed = replace(changed, generation=generation)
+    return tune_genai_config(GENAI_CONFIG, changed, 6)
+
+
+def test_all_cores_are_used_and_other_options_kept(checkpoint: Checkpoint) -> None:
+    config = tuned(checkpoint)
+    assert config["model"]["decoder"]["session_options"] == {
+        "log_id": "onnxruntime-genai",
+        "provider_options": [],
+        "intra_op_num_threads": 6,
+        "inter_op_num_threads": 1,
+    }
+    assert config["model"]["decoder"]["num_hidden_layers"] == 2
+    assert "intra_op_num_threads" not in GENAI_CONFIG["model"]["decoder"]["session_options"]
+
+
+def test_tokens_are_the_checkpoints(checkpoint: Checkpoint) -> None:
+    model = tuned(checkpoint, eos_ids=(2, 0), pad_id=None, bos_id=None)["model"]
+    assert (model["eos_token_id"], model["pad_token_id"]) == ([2, 0], 2)
+    assert "bos_token_id" not in model  # the builder invents one
+    model = tuned(checkpoint, eos_ids=(2,), pad_id=0, bos_id=5)["model"]
+    assert (model["eos_token_id"], model["pad_token_id"], model["bos_token_id"]) == (2, 0, 5)
+    assert model["context_length"] == 512
+
+
+def test_sampling_is_the_tutorials_where_the_checkpoint_says_nothing(checkpoint: Checkpoint) -> None:
+    search = tuned(checkpoint, {"eos_token_id": 2})["search"]
+    assert search["do_sample"] is True
+    assert (search["temperature"], search["top_p"], search["repetition_penalty"]) == (0.7, 0.9, 1.1)
+    assert (search["max_length"], search["top_k"], search["past_present_share_buffer"]) == (512, 50, True)
+    longer = replace(checkpoint, context_tokens=32768, generation={})
+    assert tune_genai_config(GENAI_CONFIG, longer, 1)["search"]["max_length"] == 2048
+
+
+def test_the_checkpoints_own_sampling_wins(checkpoint: Checkpoint) -> None:
+    stated = {"temperature": 0.2, "top_p": 0.5, "top_k": 7, "repetition_penalty": 1.0, "max_length": 100}
+    search = tuned(checkpoint, {**stated, "do_sample": True})["search"]
+    assert {key: search[key] for key in stated} == stated
+
+
+@pytest.mark.parametrize("stated", [{"do_sample": False}, {"temperature": 0.0}])
+def test_a_greedy_checkpoint_is_not_penalised(checkpoint: Checkpoint, stated: dict[str, Any]) -> None:
+    search = tuned(checkpoint, stated)["search"]
+    assert search["do_sample"] is False
+    assert (search["temperature"], search["top_p"], search["repetition_penalty"]) == (1.0, 1.0, 1.0)
+
+
+def test_null_in_a_generation_config_says_nothing(checkpoint: Checkpoint) -> None:
+    search = tuned(checkpoint, {"temperature": None, "do_sample": None, "max_length": None})["search"]
+    assert (search["temperature"], search["do_sample"], search["max_length"]) == (0.7, True, 512)
+
+
+@pytest.mark.parametrize(
+    ("stated", "written"),
+    [
+        ("Qwen2Tokenizer", "Qwen2Tokenizer"),
+        ("LlamaTokenizerFast", "LlamaTokenizerFast"),
+        ("TokenizersBackend", "TokenizersBackend"),
+        ("MyTokenizer", "PreTrainedTokenizerFast"),
+        (None, "PreTrainedTokenizerFast"),
+    ],
+)
+def test_tokenizer_classes_that_onnxruntime_genai_refuses_are_replaced(stated: str | None, written: str) -> None:
+    config = {"eos_token": "<e>", "chat_template": [{"name": "default", "template": "stale"}]}
+    found = tune_tokenizer_config({**config, "tokenizer_class": stated}, CHATML)
+    assert found == {"eos_token": "<e>", "chat_template": CHATML, "tokenizer_class": written}
+
+
+# --- the real reader ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, Checkpoint]:
+    """A tiny model that onnxruntime-genai can load."""
+    from edgeship import builder as builds
+    from edgeship.recipe import Precision, Recipe
+    from edgeship.settings import Settings
+
+    root = tmp_path_factory.mktemp("real")
+    checkpoint = open_checkpoint(str(make_checkpoint(root / "tiny")))
+    settings = Settings(home=root, cache_dir=root / "models", config_file=root / "config.toml")
+    return builds.build(checkpoint, Recipe(precision=Precision.INT4), settings), checkpoint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.mark.parametrize("tokenizer_class", ["PreTrainedTokenizerFast", "UnknownTokenizer"])
+def test_onnxruntime_genai_reads_the_same_tokens(
+    family: Family, tokenizer_class: str, real_build: tuple[Build, Checkpoint], tmp_path: Path
+) -> None:
+    import onnxruntime_genai
+    from tokenizers import Tokenizer
+
+    build, _ = real_build
+    source = make_checkpoint(tmp_path / "source")
+    config = {"tokenizer_class": tokenizer_class, "chat_template": "stale", **family.tokens}
+    write_json(source / "tokenizer_config.json", {"eos_token": "<|im_end|>", **config})
+    (source / "chat_template.jinja").write_bytes(family.template.encode())
+    checkpoint = replace(open_checkpoint(str(source)), special_tokens=family.tokens)
+    made = write(build, checkpoint, tmp_path / "out")
+
+    model = onnxruntime_genai.Model(str(made.folder))
+    theirs = onnxruntime_genai.Tokenizer(model)
+    ours = Tokenizer.from_file(str(source / "tokenizer.json"))
+
+    def expected(messages: Any) -> list[int]:
+        text = render(family.template, messages, special_tokens=family.tokens)
+        return list(ours.encode(text, add_special_tokens=False).ids)
+
+    def found(messages: Any) -> list[int]:
+        turns = json.dumps([dict(message) for message in messages])
+        return [int(token) for token in theirs.encode(theirs.apply_chat_template(turns, add_generation_prompt=True))]
+
+    conversations = conversations_for(family.template, family.tokens)
+    mismatches = check_fidelity({"transformers": expected, "onnxruntime-genai": found}, conversations)
+    assert [(mismatch.conversation, mismatch.excuse) for mismatch in mismatches] == [
+        ("decomposed accents", "onnxruntime-genai does not compose accents (NFC) as the tokenizer does")
+    ]
+
+
+@pytest.mark.slow
+def test_onnxruntime_genai_runs_the_package_as_it_lies(real_build: tuple[Build, Checkpoint], tmp_path: Path) -> None:
+    import onnxruntime_genai
+
+    build, checkpoint = real_build
+    made = write(build, checkpoint, tmp_path / "out")
+    model = onnxruntime_genai.Model(str(made.folder))
+    tokenizer = onnxruntime_genai.Tokenizer(model)
+    messages = json.dumps([dict(message) for message in CONVERSATIONS[0].messages])
+    prompt = tokenizer.encode(tokenizer.apply_chat_template(messages, add_generation_prompt=True))
+    parameters = onnxruntime_genai.GeneratorParams(model)
+    parameters.set_search_options(max_length=len(prompt) + 5)
+    generator = onnxruntime_genai.Generator(model, parameters)
+    generator.append_tokens(prompt)
+    generator.generate_next_token()
+    assert 0 <= generator.get_next_tokens()[0] < checkpoint.vocab_size

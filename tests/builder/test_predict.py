@@ -1,0 +1,116 @@
+"""Predictions and the check before the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgeship import builder
+from edgeship.builder import predict
+from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.errors import DiskShort, MemoryShort
+from edgeship.recipe import Precision, Recipe
+from edgeship.settings import Settings
+from edgeship.system.machine import Machine
+
+MACHINE = Machine(2, 2, 8_000_000_000, 6_000_000_000, "cpu", "Linux x86_64")
+
+
+@pytest.fixture
+def qwen_half_billion(tiny: Path) -> Checkpoint:
+    """A checkpoint that claims the shape of Qwen2.5-0.5B, without tensors."""
+    return dataclasses.replace(
+        open_checkpoint(str(tiny)),
+        parameters=494_032_768,
+        vocab_size=151_936,
+        hidden_size=896,
+        layers=24,
+        kv_heads=2,
+        head_size=64,
+        context_tokens=32_768,
+        tensors={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "block_size", "measured"),
+    [("fp32", 32, 1_976e6), ("int4", 32, 317e6), ("int4", 64, 275e6), ("int4", 128, 260e6), ("int8", 32, 1_059e6)],
+)
+def test_sizes_are_those_measured_on_half_a_billion_parameters(
+    qwen_half_billion: Checkpoint, precision: str, block_size: int, measured: float
+) -> None:
+    recipe = Recipe.model_validate({"precision": precision, "block_size": block_size})
+    assert predict.model_bytes(qwen_half_billion, recipe) == pytest.approx(measured, rel=0.1)
+
+
+def test_memory_is_that_measured_on_half_a_billion_parameters(qwen_half_billion: Checkpoint) -> None:
+    found = predict.predict(qwen_half_billion, Recipe(precision=Precision.INT4))
+    assert found.build_peak_memory_bytes == pytest.approx(5.47e9, rel=0.1)
+
+
+def test_fp16_is_half_of_fp32_and_int4_the_smallest(qwen_half_billion: Checkpoint) -> None:
+    sizes = {precision: predict.model_bytes(qwen_half_billion, Recipe(precision=precision)) for precision in Precision}
+    assert sizes[Precision.FP16] / sizes[Precision.FP32] == pytest.approx(0.5, abs=0.01)
+    assert min(sizes, key=lambda precision: sizes[precision]) is Precision.INT4
+    assert max(sizes, key=lambda precision: sizes[precision]) is Precision.FP32
+
+
+def test_shapes_guessed_from_a_pickle_agree_with_real_ones(tiny: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    blind = dataclasses.replace(checkpoint, tensors={}, pickle=True)
+    for precision in Precision:
+        recipe = Recipe(precision=precision)
+        known = predict.model_bytes(checkpoint, recipe)
+        assert predict.model_bytes(blind, recipe) == pytest.approx(known, rel=0.05)
+
+
+def test_fp16_runs_as_fp32_and_writes_both(tiny: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    full = predict.predict(checkpoint, Recipe(precision=Precision.FP32))
+    half = predict.predict(checkpoint, Recipe(precision=Precision.FP16))
+    assert half.run_memory_bytes == full.run_memory_bytes
+    assert half.disk_bytes == pytest.approx(full.disk_bytes * 1.5, rel=0.1)
+
+
+def test_an_adapter_needs_room_for_the_merged_checkpoint(tiny: Path, tiny_adapter: Path) -> None:
+    recipe = Recipe(precision=Precision.INT4)
+    alone = open_checkpoint(str(tiny))
+    merged = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    more = predict.predict(merged, recipe).disk_bytes - predict.predict(alone, recipe).disk_bytes
+    assert more >= 4 * alone.parameters
+
+
+def test_an_untied_output_layer_counts_and_its_embedding_stays_fp32(tiny: Path) -> None:
+    tied = open_checkpoint(str(tiny))
+    table = tied.vocab_size * tied.hidden_size
+    untied = dataclasses.replace(tied, tied_embeddings=False, parameters=tied.parameters + table)
+    recipe = Recipe(precision=Precision.INT4)
+    assert predict.model_bytes(untied, recipe) - predict.model_bytes(tied, recipe) == 4 * table
+
+
+def test_too_little_memory_is_said_in_numbers() -> None:
+    prediction = predict.Prediction(1, 6_000_000_001, 10, 1)
+    with pytest.raises(MemoryShort) as caught:
+        predict.check_resources(prediction, MACHINE, 10)
+    assert "6.00 GB" in caught.value.what
+    assert "8.00 GB" in caught.value.what
+    assert "--force" in str(caught.value.hint)
+
+
+def test_too_little_disk_is_said_in_numbers() -> None:
+    with pytest.raises(DiskShort, match=r"2\.00 GB of disk and 12\.5 MB are free") as caught:
+        predict.check_resources(predict.Prediction(1, 1, 2_000_000_000, 1), MACHINE, 12_500_000)
+    assert "EDGESHIP_HOME" in str(caught.value.hint)
+
+
+def test_what_just_fits_is_allowed() -> None:
+    predict.check_resources(predict.Prediction(1, 6_000_000_000, 10, 1), MACHINE, 10)
+
+
+def test_a_build_that_cannot_fit_does_nothing(tiny: Path, settings: Settings) -> None:
+    small = dataclasses.replace(settings, memory_bytes=100_000_000)
+    with pytest.raises(MemoryShort):
+        builder.build(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), small)
+    assert not settings.builds_dir.exists()

@@ -1,0 +1,64 @@
+"""The derived graph of every family that the builder knows, many sequences at a time, against transformers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeship.engine.config import read_config
+from edgeship.engine.decoders import Piece
+from edgeship.engine.decoders.onnx import OnnxDecoder
+from edgeship.engine.decoders.step_graph import derive
+from edgeship.errors import NotBatchable
+from tests.families import GREEDY_FROM, GREEDY_TOKENS, SIZES, Made
+
+pytestmark = pytest.mark.slow
+
+CLOSE = 1e-4
+"""Of the logits' range: float32 computed in another order."""
+TWO_TABLES = {"phi3-longrope", "phi4-mini"}
+"""They rotate by other factors once any sequence is long, so short and long ones cannot share a step."""
+
+
+def test_answers_in_one_batch_are_those_of_transformers(made: Made) -> None:
+    folder = made.built(precision="fp32")
+    if made.case.name in TWO_TABLES:
+        with pytest.raises(NotBatchable, match=r"which is not known here|more than the length|wants position"):
+            OnnxDecoder(folder, threads=1, slots=1, context_tokens=64)
+        return
+    decoder = OnnxDecoder(folder, threads=1, slots=3, context_tokens=int(SIZES["max_position_embeddings"]))
+    prompt = made.case.prompt.tolist()
+    expected = made.reference.greedy[GREEDY_FROM].tokens
+    # Beside the answer in question others of every length run: where a window or a length is taken for another
+    # sequence's, or a row for its neighbour, it shows.
+    starts = {0: GREEDY_FROM, 1: 3, 2: 50}
+    said: dict[int, list[int]] = {}
+    for slot, length in starts.items():
+        for cut, end in ((0, length // 2), (length // 2, length)):
+            [logits] = decoder.step([Piece(slot, prompt[cut:end], cut, 1, reading=True)])
+        said[slot] = [int(logits[0].argmax())]
+        if length in made.reference.logits:
+            reference = made.reference.logits[length]
+            assert np.abs(logits[0] - reference).max() < CLOSE * np.ptp(reference)
+    for step in range(GREEDY_TOKENS - 1):
+        pieces = [Piece(slot, said[slot][-1:], length + step, 1) for slot, length in starts.items()]
+        for slot, logits in enumerate(decoder.step(pieces)):
+            said[slot].append(int(logits[0].argmax()))
+    assert tuple(said[0]) == expected
+
+
+def test_logits_after_every_token_are_those_of_transformers(made: Made) -> None:
+    if made.case.name in TWO_TABLES:
+        pytest.skip("not batchable")
+    decoder = OnnxDecoder(made.built(precision="fp32"), threads=1, slots=1, context_tokens=64)
+    prompt = made.case.prompt.tolist()[:50]
+    [logits] = decoder.step([Piece(0, prompt, 0, 50)])
+    for length in (1, 7, 20, 50):
+        reference = made.reference.logits[length]
+        assert np.abs(logits[length - 1] - reference).max() < CLOSE * np.ptp(reference), length
+
+
+def test_a_derived_graph_carries_no_weights(made: Made) -> None:
+    folder = made.built(precision="fp32")
+    if made.case.name not in TWO_TABLES:
+        assert len(derive(folder / "model.onnx", read_config(folder))) < (folder / "model.onnx").stat().st_size + 4096

@@ -1,0 +1,113 @@
+"""How memory is dealt out, and which engine a package gets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.engine.answer import ask
+from edgeship.engine.api import DEFAULT_LIMITS, Limits, Prompt, Sampling
+from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, deal_out, load, pace_of
+from edgeship.engine.tune import Setting, Trial, Tuning
+from edgeship.errors import MemoryShort, NotBatchable
+
+TOKEN = 1000
+MODEL_TOKENS = 32_768
+
+
+def test_what_is_asked_for_is_given_and_the_rest_is_for_the_cache() -> None:
+    room = deal_out(Limits(slots=8, context_tokens=2048, kv_bytes=20_000_000), TOKEN, MODEL_TOKENS, 0, SLOTS)
+    assert (room.slots, room.context_tokens, room.cache_bytes) == (8, 2048, 20_000_000 - 8 * 2048 * TOKEN)
+
+
+def test_nothing_asked_for_is_a_quarter_of_what_is_free() -> None:
+    room = deal_out(DEFAULT_LIMITS, TOKEN, 8192, 10**9, SLOTS)
+    assert (room.slots, room.context_tokens) == (SLOTS, 8192)
+    assert room.slots * room.context_tokens * TOKEN + room.cache_bytes == 250_000_000
+
+
+def test_fewer_slots_rather_than_short_ones() -> None:
+    room = deal_out(DEFAULT_LIMITS, TOKEN, MODEL_TOKENS, 4 * 10_000 * TOKEN, slots=32)
+    assert (room.slots, room.context_tokens) == (1, 7500)
+    room = deal_out(DEFAULT_LIMITS, TOKEN, MODEL_TOKENS, 4 * 100_000 * TOKEN, slots=32)
+    assert (room.slots, room.context_tokens) == (75_000 // ENOUGH_CONTEXT_TOKENS, 75_000 // 18)
+
+
+def test_one_slot_holds_what_the_model_takes() -> None:
+    room = deal_out(Limits(slots=1), TOKEN, MODEL_TOKENS, 10**9, SLOTS)
+    assert (room.slots, room.context_tokens) == (1, MODEL_TOKENS)
+
+
+def test_a_budget_that_is_too_small_is_refused_with_the_numbers() -> None:
+    with pytest.raises(MemoryShort, match="8 slots of 2048 tokens take 16384000 bytes, and 16383999 are allowed"):
+        deal_out(Limits(8, 2048, 16_383_999), TOKEN, MODEL_TOKENS, 10**12, SLOTS)
+    with pytest.raises(MemoryShort, match="take 1000 bytes a token, and 7500 bytes are there for 1 slots"):
+        deal_out(Limits(kv_bytes=10_000), TOKEN, MODEL_TOKENS, 10**12, SLOTS)
+    with pytest.raises(MemoryShort, match="are there for 4 slots"):
+        deal_out(Limits(slots=4), TOKEN, MODEL_TOKENS, 1000, SLOTS)
+
+
+maybe = st.none() | st.integers(1, 64)
+
+
+@given(maybe, st.none() | st.integers(1, 100_000), st.none() | st.integers(0, 10**10), st.integers(1, 10**11))
+def test_nothing_is_dealt_out_twice(
+    slots: int | None, context: int | None, kv_bytes: int | None, available: int
+) -> None:
+    try:
+        room = deal_out(Limits(slots, context, kv_bytes), TOKEN, MODEL_TOKENS, available, SLOTS)
+    except MemoryShort:
+        return
+    budget = available // 4 if kv_bytes is None else kv_bytes
+    assert room.slots * room.context_tokens * TOKEN + room.cache_bytes <= budget
+    assert room.cache_bytes >= 0
+    assert room.slots == (slots or room.slots)
+    assert 1 <= room.context_tokens <= MODEL_TOKENS
+    if context:
+        assert room.context_tokens == min(context, MODEL_TOKENS)
+
+
+def test_what_was_measured_is_known_from_the_beginning() -> None:
+    trial = Trial(Setting(2), 0.003, 0.012)
+    tuning = Tuning(2, None, 8, {1: 0.012, 5: 0.017, 9: 0.025}, {1: 0.011, 2: 0.012, 8: 0.04}, "now", {}, "", (trial,))
+    pace = pace_of(tuning)
+    assert (pace.check_s(1), pace.check_s(9)) == (0.011, 0.025)
+    assert pace.step_s(8) == 0.04
+    # 80 ms after the first token's 11, in tokens of between 1.5 and 1.75 ms.
+    assert 46 <= pace.tokens_in(0.091) <= 54
+
+
+@pytest.mark.slow
+def test_a_graph_that_cannot_be_batched_is_run_by_genai_which_is_said(fp32_folder: Path, tmp_path: Path) -> None:
+    import onnx_ir
+
+    folder = tmp_path / "package"
+    shutil.copytree(fp32_folder, folder)
+    model = onnx_ir.load(folder / "model.onnx")
+    # The mask is used for something that only its shape is not enough for.
+    mask = next(value for value in model.graph.inputs if value.name == "attention_mask")
+    cast = onnx_ir.node("Cast", [mask], attributes={"to": onnx_ir.DataType.FLOAT}, name="mask_as_float")
+    mean = onnx_ir.node("ReduceMax", [cast.outputs[0]], attributes={"keepdims": 0}, name="mask_max")
+    logits = next(value for value in model.graph.outputs if value.name == "logits")
+    scaled = onnx_ir.node("Mul", [logits, mean.outputs[0]], name="scaled")
+    scaled.outputs[0].name, logits.name = "logits", "unscaled"
+    scaled.outputs[0].type, scaled.outputs[0].shape = logits.type, logits.shape
+    model.graph.extend([cast, mean, scaled])
+    model.graph.outputs[model.graph.outputs.index(logits)] = scaled.outputs[0]
+    onnx_ir.save(model, folder / "model.onnx")
+
+    with pytest.raises(NotBatchable, match=r"logits|attention_mask"):
+        load(folder, engine="batched")
+    engine = load(folder)
+    try:
+        assert engine.name == "genai"
+        assert engine.note
+        assert "one answer after another" in engine.note
+        answer = ask(engine, Prompt((5, 6, 7)), Sampling(temperature=0.0, max_tokens=4, ignore_eos=True))
+        assert len(answer.tokens) == 4
+    finally:
+        engine.close()

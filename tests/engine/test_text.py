@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers
+
+from edgeship.engine.text import TextCodec
+from edgeship.errors import EngineFailed, TemplateInvalid, TemplateMissing
+from tests import checkpoints
+
+QUESTION = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    checkpoints.make_tokenizer(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
+    folder = tmp_path_factory.mktemp("byte-level")
+    checkpoints.make_tokenizer(folder)
+    return TextCodec(folder)
+
+
+@pytest.fixture(scope="module")
+def byte_fallback(tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
+    """As Llama 2 and Gemma have it: words begin with U+2581, and characters without a token are bytes."""
+    folder = tmp_path_factory.mktemp("byte-fallback")
+    vocab = {"<s>": 0, "</s>": 1} | {f"<0x{byte:02X}>": 2 + byte for byte in range(256)}
+    for piece in ("\u2581", "\u2581hello", "\u2581w", "or", "ld", "a"):
+        vocab[piece] = len(vocab)
+    tokenizer = Tokenizer(models.BPE(vocab, [], byte_fallback=True, fuse_unk=True))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    strip = decoders.Strip(" ", 1, 0)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), strip]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    checkpoints.write_json(folder / "tokenizer_config.json", {"bos_token": {"content": "<s>"}})
+    return TextCodec(folder)
+
+
+def streamed(codec: TextCodec, tokens: list[int]) -> str:
+    stream = codec.stream()
+    return "".join([*(stream.push(token) for token in tokens), stream.flush()])
+
+
+@given(st.lists(st.integers(0, checkpoints.VOCAB - 1), max_size=24))
+def test_streamed_text_is_the_decoded_text(byte_level: TextCodec, tokens: list[int]) -> None:
+    assert streamed(byte_level, tokens) == byte_level.decode(tokens)
+
+
+@given(st.text(st.sampled_from("ahello world,\u00fc\u4f60\N{GRINNING FACE}\n")), st.integers(0, 4))
+def test_streamed_text_is_the_decoded_text_with_byte_fallback(byte_fallback: TextCodec, text: str, cut: int) -> None:
+    whole = byte_fallback.decode(byte_fallback.encode(text).tokens)
+    assert streamed(byte_fallback, list(byte_fallback.encode(text).tokens)) == whole
+    # An answer cut inside a character: what was complete has been shown.
+    tokens = list(byte_fallback.encode(text).tokens)[:-cut]
+    assert whole.startswith(streamed(byte_fallback, tokens).rstrip("\N{REPLACEMENT CHARACTER}"))
+
+
+@given(st.text())
+def test_text_survives(byte_level: TextCodec, text: str) -> None:
+    # The tokenizer composes characters.
+    assert streamed(byte_level, list(byte_level.encode(text).tokens)) == unicodedata.normalize("NFC", text)
+
+
+def test_a_character_of_several_tokens_comes_whole(byte_level: TextCodec) -> None:
+    tokens = byte_level.encode("\N{GRINNING FACE}!").tokens
+    stream = byte_level.stream()
+    assert [stream.push(token) for token in tokens] == ["", "", "", "\N{GRINNING FACE}", "!"]
+    assert stream.flush() == ""
+
+
+def test_special_tokens_leave_no_text(byte_level: TextCodec) -> None:
+    hello = list(byte_level.encode("hello").tokens)
+    assert streamed(byte_level, [1, *hello, 2]) == "hello"
+
+
+def test_chat_is_the_rendered_template_without_a_second_bos(folder: Path) -> None:
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    from tokenizers import processors
+
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    checkpoints.write_json(folder / "tokenizer_config.json", {"bos_token": {"content": "<|im_start|>"}})
+    codec = TextCodec(folder)
+    assert codec.encode("hello").tokens[0] == 1
+    assert codec.chat(QUESTION) == codec.encode("hello")
+
+
+def test_truncation_and_padding_of_the_file_are_not_ours(folder: Path) -> None:
+    plain = TextCodec(folder).encode("hello world, how are you")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert TextCodec(folder).encode("hello world, how are you") == plain
+
+
+def test_the_template_may_stand_in_the_config(folder: Path) -> None:
+    expected = TextCodec(folder).chat(QUESTION)
+    (folder / "chat_template.jinja").unlink()
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    checkpoints.write_json(folder / "tokenizer_config.json", config | {"chat_template": checkpoints.CHATML})
+    assert TextCodec(folder).chat(QUESTION) == expected
+
+
+def test_no_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(TemplateMissing, match="no chat template") as caught:
+        TextCodec(folder).chat(QUESTION)
+    assert caught.value.where == str(folder)
+
+
+def test_a_template_that_refuses(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}", encoding="utf-8")
+    with pytest.raises(TemplateInvalid, match="no such role"):
+        TextCodec(folder).chat(QUESTION)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])
+def test_damaged_files_are_named(folder: Path, name: str, content: bytes | None) -> None:
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(EngineFailed, match=name) as caught:
+        TextCodec(folder)
+    assert caught.value.where == str(folder / name)
+    assert "cache verify" in str(caught.value.hint)

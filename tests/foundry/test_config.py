@@ -1,0 +1,73 @@
+"""What the copy of a package says to Foundry Local."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeship.errors import UsageError
+from edgeship.foundry.checks import Candidate, check
+from edgeship.foundry.config import RESERVED_BYTES, Tuning, apply, choose, notes
+from tests.packages import GENAI_CONFIG, make_package
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Candidate:
+    """24 layers, 2 heads of 64: the 0.5 B shape, with its context."""
+    made = check(make_package(tmp_path / "package").folder)
+    decoder = {"num_hidden_layers": 24, "num_key_value_heads": 2, "head_size": 64}
+    return replace(made, config=replace(made.config, context_tokens=32768, decoder=decoder))
+
+
+def test_tuning_changes_threads_and_makes_greedy_packages_greedy() -> None:
+    greedy = apply(GENAI_CONFIG, Tuning(4, 512))
+    assert greedy["search"]["top_k"] == 1
+    session = greedy["model"]["decoder"]["session_options"]
+    assert (session["intra_op_num_threads"], session["inter_op_num_threads"]) == (4, 1)
+    assert session["log_id"] == "onnxruntime-genai"
+    sampling = {**GENAI_CONFIG, "search": GENAI_CONFIG["search"] | {"do_sample": True}}
+    assert apply(sampling, Tuning(4, 512))["search"] == sampling["search"]
+    assert GENAI_CONFIG["search"]["top_k"] == 50
+    assert "intra_op_num_threads" not in GENAI_CONFIG["model"]["decoder"]["session_options"]
+
+
+def test_tuning_the_context_and_what_is_reserved_for_it() -> None:
+    small = apply(GENAI_CONFIG, Tuning(4, 200))
+    assert (small["model"]["context_length"], small["search"]["max_length"]) == (200, 200)
+    assert small["search"]["past_present_share_buffer"]
+    assert not apply(GENAI_CONFIG, Tuning(4, 512, reserves=False))["search"]["past_present_share_buffer"]
+    bare = apply({"model": {}}, Tuning(2, 300))
+    assert bare["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
+    assert bare["search"] == {"top_k": 1, "max_length": 300}
+
+
+def test_memory_is_reserved_where_it_is_little(candidate: Candidate) -> None:
+    assert choose(candidate, threads=3) == Tuning(3, 32768, reserves=False)
+    assert choose(candidate, threads=3, context_tokens=4096) == Tuning(3, 4096, reserves=True)
+    most = RESERVED_BYTES // (24 * 2 * 2 * 64 * 4)
+    assert choose(candidate, threads=3, context_tokens=most).reserves
+    assert not choose(candidate, threads=3, context_tokens=most + 1).reserves
+
+
+@pytest.mark.parametrize("tokens", [0, 5, 127, 32769, -1])
+def test_contexts_that_the_package_does_not_have(candidate: Candidate, tokens: int) -> None:
+    with pytest.raises(UsageError, match="is not possible: the package has 32,768"):
+        choose(candidate, threads=3, context_tokens=tokens)
+
+
+def test_a_package_of_a_tiny_context_has_it(candidate: Candidate) -> None:
+    small = replace(candidate, config=replace(candidate.config, context_tokens=64))
+    assert choose(small, threads=1) == Tuning(1, 64)
+
+
+def test_notes_say_what_an_application_must_know(candidate: Candidate) -> None:
+    grows, greedy = notes(candidate, choose(candidate, threads=1))
+    assert "805 MB" in grows
+    assert "--context-tokens 10240" in grows
+    assert "greedily" in greedy
+    [only] = notes(candidate, choose(candidate, threads=1, context_tokens=4096))
+    assert only == greedy
+    limit, _ = notes(candidate, choose(candidate, threads=1, context_tokens=2048))
+    assert "must set max_output_tokens" in limit

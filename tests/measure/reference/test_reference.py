@@ -1,0 +1,105 @@
+"""References on a made-up model: what is scored, what the budget holds, what comes back from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.engine.api import Message
+from edgeship.errors import ToolFailed
+from edgeship.measure import reference
+from edgeship.measure.reference import do_job, read_texts, text_ids
+from edgeship.progress import silent
+
+VOCAB = 256
+
+
+class Bytes:
+    """Tokens are bytes; a turn ends with `end`, and each logit is the token's number plus the position."""
+
+    def __init__(self, *, end: str = "\n", context_tokens: int = 100) -> None:
+        self.end = end
+        self.context_tokens = context_tokens
+
+    def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        turns = [f"{message['role'][0]}:{message['content']}{self.end}" for message in messages]
+        return list("".join([*turns, "a:" * add_generation_prompt]).encode())
+
+    def answer_ids(self, answer: str) -> list[int]:
+        return list(answer.encode())
+
+    def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
+        rows = np.arange(first_scored, len(tokens))
+        return (rows[:, None] + np.arange(VOCAB)).astype(np.float32)
+
+
+def job(out: Path, *texts: tuple[str, str | None], budget_bytes: int = 10**6) -> dict[str, Any]:
+    asked = [{"messages": [{"role": "user", "content": said}], "answer": answer} for said, answer in texts]
+    return {"conversations": [], "texts": asked, "out": str(out), "budget_bytes": budget_bytes}
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=8), st.text(st.characters(codec="ascii"), max_size=8))
+def test_the_answer_is_scored_with_the_token_that_ends_it(said: str, answer: str) -> None:
+    tokens, first = text_ids(Bytes(), [{"role": "user", "content": said}], answer)
+    assert bytes(tokens[:first]).decode() == f"u:{said}\na:"
+    assert bytes(tokens[first:]).decode() == f"{answer}\n"
+
+
+def test_a_template_that_does_not_continue_the_prompt_adds_nothing() -> None:
+    class Rewriting(Bytes):
+        def ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+            found = super().ids(messages, add_generation_prompt=add_generation_prompt)
+            return found if add_generation_prompt else [0, *found]
+
+    tokens, first = text_ids(Rewriting(), [{"role": "user", "content": "x"}], "y")
+    assert bytes(tokens[first:]) == b"y"
+
+
+def test_without_an_answer_all_but_the_first_token_is_scored() -> None:
+    assert text_ids(Bytes(), [{"role": "user", "content": "x"}], None) == (list(b"u:x\na:"), 1)
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "reference.npz"
+    result = do_job(Bytes(), job(out, ("hello", "yes"), ("hello", None), ("x" * 200, "too long")), silent)
+    assert result["texts_used"] == 2
+    assert result["peak_memory_bytes"] > 0
+    answered, alone = read_texts(out)
+    assert bytes(answered.tokens).decode() == "u:hello\na:yes\n"
+    assert (answered.first_scored, alone.first_scored) == (10, 1)
+    assert answered.logits.shape == (4, VOCAB)
+    assert answered.logits.dtype == np.float32
+    np.testing.assert_array_equal(answered.logits[:, 0], [10, 11, 12, 13])
+    assert [path.name for path in tmp_path.iterdir()] == ["reference.npz"]
+
+
+def test_the_budget_ends_the_texts(tmp_path: Path) -> None:
+    two_answers = 2 * 4 * VOCAB * 4
+    asked = job(tmp_path / "out.npz", *[("hello", "yes")] * 3, budget_bytes=two_answers)
+    assert do_job(Bytes(), asked, silent)["texts_used"] == 2
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
+    class Failing(Bytes):
+        def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
+            raise MemoryError(f"{len(tokens) - first_scored} rows")
+
+    with pytest.raises(MemoryError):
+        do_job(Failing(), job(tmp_path / "out.npz", ("hello", "yes")), silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"])
+def test_a_damaged_reference(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "reference.npz"
+    path.write_bytes(content)
+    with pytest.raises(ToolFailed, match="cannot be read") as caught:
+        list(reference.read_texts(path))
+    assert caught.value.where == str(path)

@@ -1,0 +1,207 @@
+"""Names, references, digests, and manifests that come from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from edgeship.errors import NameInvalid, PackageDamaged
+from edgeship.package.manifest import MANIFEST_NAME, Manifest, read, verify, write
+from edgeship.package.names import check_name, parse_ref, select
+from edgeship.system.storage import FileDigest, digest_file
+
+ALLOWED = "ABCXYZabcxyz0189._-"
+
+
+def manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "name": "model-int4",
+        "version": 1,
+        "created": "2026-11-22T10:00:00Z",
+        "context_tokens": 512,
+        "checkpoint": {"source": "tiny", "architecture": "Qwen2ForCausalLM"},
+        "recipe": {"precision": "int4"},
+        "build": {"key": "k"},
+        "files": {},
+    }
+    return Manifest.model_validate(values | changes)
+
+
+@pytest.fixture
+def package_folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(b"model" * 100)
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
+    files = {name: digest_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json")}
+    write(tmp_path, manifest(files=files))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["a", "Qwen2.5-0.5B_int4", "0", "a" * 100, "console", "com10"])
+def test_names(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a..b",
+        "a/b",
+        "a\\b",
+        "a b",
+        " a",
+        "-a",
+        ".a",
+        "a.",
+        "a:1",
+        "ü",
+        "a\n",
+        "a" * 101,
+        "CON",
+        "nul.txt",
+    ],
+)
+def test_names_that_could_not_be_a_folder_everywhere(name: str) -> None:
+    with pytest.raises(NameInvalid, match="cannot be a package name") as caught:
+        check_name(name)
+    assert repr(name) in caught.value.what
+
+
+@given(st.text(max_size=30) | st.text(ALLOWED, max_size=30))
+def test_a_name_that_passes_is_one_plain_folder_name(name: str) -> None:
+    try:
+        check_name(name)
+    except NameInvalid:
+        return
+    assert Path(name).name == name
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert ".." not in name
+    assert name[0].isalnum()
+    assert name[-1] != "."
+
+
+@given(st.from_regex(r"[a-z][a-z0-9-]{1,20}[a-z]", fullmatch=True), st.integers(1, 999_999_999))
+def test_references_come_apart_as_they_were_put_together(name: str, version: int) -> None:
+    try:
+        check_name(name)
+    except NameInvalid:
+        return
+    assert parse_ref(f"{name}:{version}") == (name, version)
+    assert parse_ref(f"{name}:v{version}") == (name, version)
+    assert parse_ref(name) == (name, None)
+
+
+@pytest.mark.parametrize(
+    "ref", ["a:", "a:0", "a:-1", "a:1.0", "a:x", "a:1:2", "a:٣", "a: 1", "a:9999999999", ":1", "a/b:1"]
+)
+def test_references_that_name_nothing(ref: str) -> None:
+    with pytest.raises(NameInvalid):
+        parse_ref(ref)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_reference_or_invalid(text: str) -> None:
+    try:
+        name, version = parse_ref(text)
+    except NameInvalid:
+        return
+    assert check_name(name)
+    assert version is None or version >= 1
+
+
+def test_a_digest_is_sha256_and_size(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert digest_file(path) == FileDigest(sha256=hashlib.sha256(b"abc").hexdigest(), size_bytes=3)
+
+
+def test_a_folder_is_read_back_as_it_was_written(package_folder: Path) -> None:
+    package = read(package_folder)
+    assert set(package.manifest.files) == {"model.onnx", "tokenizer.json"}
+    assert (package.manifest.ref, package.manifest.size_bytes) == ("model-int4:1", 502)
+    assert verify(package) == []
+    assert not [path for path in package_folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_faults_name_the_file(package_folder: Path) -> None:
+    (package_folder / "tokenizer.json").unlink()
+    content = bytearray((package_folder / "model.onnx").read_bytes())
+    content[7] ^= 1
+    (package_folder / "model.onnx").write_bytes(content)
+    faults = verify(read(package_folder))
+    assert [fault.split()[0] for fault in faults] == ["model.onnx", "tokenizer.json"]
+    assert "altered" in faults[0]
+    assert "missing" in faults[1]
+    (package_folder / "model.onnx").write_bytes(b"short")
+    assert "5 bytes instead of 500" in verify(read(package_folder))[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "JSON"),
+        (b"\xff\xfe", "manifest cannot be read"),
+        (b"{}", "name: Field required"),
+        (b"[]", "manifest cannot be read"),
+        (b'{"name": "../up"}', "name"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(PackageDamaged, match=reason) as caught:
+        read(tmp_path)
+    assert caught.value.where == str(tmp_path / MANIFEST_NAME)
+
+
+def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(PackageDamaged, match="manifest cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\x", "C:x", "", ".", "a//b", "a\0"])
+def test_a_manifest_lists_only_files_inside_its_folder(name: str) -> None:
+    with pytest.raises(ValidationError, match="no file inside the package"):
+        manifest(files={name: FileDigest(sha256="0" * 64, size_bytes=1)})
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "a b"}, {"version": 0}, {"surprise": 1}, {"files": {"a": {"sha256": "x"}}}]
+)
+def test_a_manifest_is_checked(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        manifest(**change)
+
+
+def test_the_manifest_is_json_that_people_can_read(package_folder: Path) -> None:
+    text = (package_folder / MANIFEST_NAME).read_text(encoding="utf-8")
+    assert json.loads(text)["name"] == "model-int4"
+    assert text.endswith("}\n")
+
+
+class Item(NamedTuple):
+    name: str
+    version: int
+
+
+@pytest.mark.parametrize(
+    ("ref", "found", "hint"),
+    [
+        ("support", [("support", 1), ("support", 2)], "There is support:1, support:2. "),
+        ("support:2", [("support", 2)], "There is support:1, support:2. "),
+        ("support:9", [], "There is support:1, support:2. "),
+        ("suport", [], "Did you mean support? "),
+        ("nothing-like-it", [], ""),
+    ],
+)
+def test_what_a_name_means(ref: str, found: list[tuple[str, int]], hint: str) -> None:
+    known = [Item("support", 1), Item("support", 2), Item("other", 1)]
+    assert select(known, ref) == (found, hint)

@@ -1,0 +1,105 @@
+"""Recipes from values and from TOML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeship.errors import RecipeInvalid
+from edgeship.recipe import BLOCK_SIZES, Precision, Recipe, make_recipe
+from edgeship.recipe.file import read_recipe_file
+
+RECIPES = st.builds(
+    Recipe,
+    precision=st.sampled_from(Precision),
+    block_size=st.sampled_from(BLOCK_SIZES),
+    symmetric=st.booleans(),
+    method=st.sampled_from(["rtn", "k_quant"]),
+    accuracy_level=st.sampled_from([1, 4]),
+)
+
+
+@given(RECIPES, RECIPES)
+def test_keys_are_equal_exactly_where_builds_are(one: Recipe, other: Recipe) -> None:
+    used = ["precision"]
+    if one.precision.quantized:
+        used += ["block_size", "symmetric", "method", "accuracy_level"]
+    same = all(getattr(one, name) == getattr(other, name) for name in used)
+    assert (one.to_key() == other.to_key()) is same
+
+
+@given(RECIPES)
+def test_a_recipe_survives_its_own_values(recipe: Recipe) -> None:
+    assert make_recipe(recipe.model_dump(mode="json"), where="x") == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({}, ["precision"]),
+        ({"precision": "int3"}, ["precision", "'int3'"]),
+        ({"precision": "int4", "block_size": 48}, ["block_size", "48"]),
+        ({"precision": "int4", "blocksize": 32}, ["blocksize"]),
+        ({"precision": "int4", "provider": "CUDAExecutionProvider"}, ["provider", "CUDA"]),
+        ({"precision": "int3", "accuracy_level": 2, "method": "gptq"}, ["precision", "accuracy_level", "method"]),
+    ],
+)
+def test_every_fault_is_named(values: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(RecipeInvalid) as caught:
+        make_recipe(values, where="recipe.toml")
+    assert all(word in caught.value.what for word in named)
+    assert caught.value.where == "recipe.toml"
+    assert "block_size" in str(caught.value.hint)
+
+
+def write(tmp_path: Path, text: str, name: str = "recipe.toml") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_toml_file_may_name_the_checkpoint_too(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        'checkpoint = "org/model@main"\nadapter = "lora"\noutput = "out"\nprecision = "int4"\nblock_size = 64\n',
+    )
+    found = read_recipe_file(path)
+    assert found.recipe == Recipe(precision=Precision.INT4, block_size=64)
+    assert (found.checkpoint, found.adapter, found.output) == ("org/model@main", Path("lora"), Path("out"))
+    assert found.notes == ()
+
+
+def test_json_is_read_as_an_olive_workflow(tmp_path: Path) -> None:
+    builder = '{"type": "ModelBuilder", "precision": "int8"}'
+    text = f'{{"input_model": {{"type": "HfModel", "model_path": "m"}}, "passes": {{"b": {builder}}}}}'
+    found = read_recipe_file(write(tmp_path, text, "workflow.JSON"))
+    assert (found.recipe.precision, found.checkpoint) == (Precision.INT8, "m")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("precision = ", "not valid TOML"),
+        ('precision = "int4"\nblock_size = "x"', "block_size"),
+        ('precision = "int4"\ncheckpoint = 5', "checkpoint"),
+        ('precision = "int4"\nadapter = [1]', "adapter"),
+    ],
+)
+def test_a_file_that_cannot_be_honoured_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeInvalid, match=named) as caught:
+        read_recipe_file(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.toml", binary):
+        with pytest.raises(RecipeInvalid, match="cannot be read") as caught:
+            read_recipe_file(path)
+        assert caught.value.where == str(path)

@@ -1,0 +1,218 @@
+"""An engine without a model: answers from a table, byte by byte, where a test needs determinism."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship.engine.api import DEFAULT_LIMITS, Limits, Message, Prompt, Sampling, utf8
+from edgeship.engine.continuous import ContinuousEngine
+from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.grammar import Grammars
+from edgeship.engine.opening import EngineOptions
+from edgeship.engine.text import read_json
+from edgeship.errors import EngineFailed, PromptInvalid
+
+END, TURN = 256, 257
+VOCAB_SIZE = 258
+SCRIPT_NAME = "scripted.json"
+DEFAULTS = Sampling(
+    temperature=0.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+)
+# Far enough above the others that no temperature in use makes another token likely.
+_SURE = 100.0
+
+
+class ScriptedEngine(ContinuousEngine):
+    """The engine over a ScriptedDecoder; `options` are the decoder's."""
+
+    def __init__(
+        self,
+        answers: Mapping[str, str],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        speculation: bool | None = None,
+        **options: Any,
+    ) -> None:
+        tokens = [bytes([byte]) for byte in range(END)] + [b"<end>", b"<turn>"]
+        super().__init__(
+            ScriptedDecoder(answers, **options),
+            ByteCodec(),
+            Grammars(tokens, VOCAB_SIZE, (END,), special_ids=(END, TURN)),
+            defaults=DEFAULTS,
+            end_ids=(END,),
+            cache_bytes=limits.kv_bytes or 0,
+            waiting=limits.waiting,
+            speculation=speculation,
+        )
+
+    @classmethod
+    def read(cls, folder: Path, limits: Limits = DEFAULT_LIMITS, speculation: bool | None = None) -> ScriptedEngine:
+        """The engine of a folder's scripted.json: {"answers": {...}} and options. Raises EngineFailed."""
+        path = folder / SCRIPT_NAME
+        script = read_json(path)
+        if limits.context_tokens:
+            script["context_tokens"] = min(limits.context_tokens, script.get("context_tokens", limits.context_tokens))
+        if limits.slots:
+            script["slots"] = limits.slots
+        try:
+            return cls(script.pop("answers"), limits=limits, speculation=speculation, **script)
+        except (KeyError, TypeError) as error:
+            raise EngineFailed(f"{SCRIPT_NAME} cannot be used: {error}", where=str(path)) from error
+
+
+class ScriptedDecoder:
+    """Is sure of the answer that `answers` holds for the last user message, else of `default`.
+
+    Tokens are the bytes of UTF-8, then END and TURN. A text without turns is answered with `default`, from where it
+    has got to. `delay_s` passes in each step, `token_s` for each token in it. What a slot "holds" are its tokens.
+    """
+
+    name = "scripted"
+    vocab_size = VOCAB_SIZE
+    threads = 1
+    keeps_prefixes = True
+
+    def __init__(
+        self,
+        answers: Mapping[str, str],
+        *,
+        default: str = "I do not know.",
+        context_tokens: int = 4096,
+        slots: int = 4,
+        delay_s: float = 0.0,
+        token_s: float = 0.0,
+    ) -> None:
+        self.answers = dict(answers)
+        self.default = default
+        self.context_tokens = context_tokens
+        self.slots = slots
+        self.delay_s, self.token_s = delay_s, token_s
+        self._held: list[list[int]] = [[] for _ in range(slots)]
+        self._open = True
+
+    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - always is
+        """See Decoder.step."""
+        if not self._open:
+            raise EngineFailed("the engine is closed")
+        time.sleep(self.delay_s + self.token_s * sum(len(piece.tokens) for piece in pieces))
+        return [self._logits(piece) for piece in pieces]
+
+    def read(self, slot: int, start: int, end: int) -> Floats:
+        """The tokens, [2, 1, tokens, 1]."""
+        return np.array([self._held[slot][start:end]] * 2, np.float32)[:, None, :, None]
+
+    def write(self, slot: int, start: int, entries: Floats) -> None:
+        """See Decoder.write."""
+        self._held[slot] = self._held[slot][:start] + entries[0, 0, :, 0].astype(int).tolist()
+
+    def release(self, slot: int) -> None:
+        """See Decoder.release."""
+        self._held[slot] = []
+
+    def close(self) -> None:
+        """Any later use raises EngineFailed."""
+        self._open = False
+
+    def _logits(self, piece: Piece) -> Floats:
+        held = self._held[piece.slot]
+        if piece.start > len(held):
+            raise EngineFailed(f"slot {piece.slot} holds {len(held)} tokens and not {piece.start}")
+        held[piece.start :] = piece.tokens
+        logits = np.zeros((piece.wanted, VOCAB_SIZE), np.float32)
+        for row in range(piece.wanted):
+            logits[row, self._next(held[: len(held) - piece.wanted + row + 1])] = _SURE
+        return logits
+
+    def _next(self, tokens: Sequence[int]) -> int:
+        turns = _turns(tokens)
+        if turns is None:
+            answer = self.default.encode()
+            reached = _reached(bytes(token for token in tokens[-len(answer) :] if token < END), answer)
+        else:
+            asked, said = turns
+            answer = self.answers.get(asked, self.default).encode()
+            reached = len(said)
+        return answer[reached] if reached < len(answer) else END
+
+
+class ByteCodec:
+    """Text as the bytes of UTF-8."""
+
+    def chat(self, messages: Sequence[Message]) -> Prompt:
+        """Each message as TURN, role, line break, content; then TURN and the assistant's role."""
+        if not messages:
+            raise PromptInvalid("the conversation has no message")
+        turns = [f"{message['role']}\n{message['content']}" for message in messages] + ["assistant\n"]
+        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in turns)), tuple(messages))
+
+    def encode(self, text: str) -> Prompt:
+        """The bytes of a text."""
+        return Prompt(tuple(utf8(text)))
+
+    def stream(self) -> _ByteText:
+        """A new stream of text."""
+        return _ByteText()
+
+
+class _ByteText:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self._decoder.decode(bytes([token])) if token < END else ""
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+def _turns(tokens: Sequence[int]) -> tuple[str, list[int]] | None:
+    """The last question of a user, and what has been said since the answer began; None where nobody answers yet."""
+    parts: list[list[int]] = [[]]
+    for token in tokens:
+        if token == TURN:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    role = list(b"assistant\n")
+    if len(parts) < 2 or parts[-1][: len(role)] != role:
+        return None
+    texts = [bytes(token for token in part if token < END).decode(errors="replace") for part in parts[1:-1]]
+    asked = [text.removeprefix("user\n") for text in texts if text.startswith("user\n")]
+    said = parts[-1][len(role) :]
+    # Past its end an answer begins anew.
+    ends = [index for index, token in enumerate(said) if token == END]
+    return (asked[-1] if asked else ""), said[ends[-1] + 1 if ends else 0 :]
+
+
+def _reached(text: bytes, answer: bytes) -> int:
+    """How much of the answer the text ends with."""
+    return next(count for count in range(len(answer), -1, -1) if text.endswith(answer[:count]))
+
+
+def write_script(folder: Path, answers: Mapping[str, str], **options: Any) -> None:
+    """Writes what `ScriptedEngine.read` reads."""
+    script = {"answers": dict(answers)} | options
+    (folder / SCRIPT_NAME).write_text(json.dumps(script, ensure_ascii=False), encoding="utf-8")
+
+
+ENGINE = "tests.scripted:open_scripted"
+"""What `load` and IsolatedEngine take as the engine's name."""
+
+
+def open_scripted(options: EngineOptions) -> ScriptedEngine:
+    """The engine of a folder's scripted.json."""
+    return ScriptedEngine.read(options.folder, options.limits, options.speculation)
