@@ -20,7 +20,7 @@ import random_checkpoint
 import streams
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Usage
+from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Prompt, Sampling, Usage
 from edgeship.engine.opening import EngineOptions, open_batched
 from edgeship.engine.tune import EXACT, Setting, Trial, Tuning
 from edgeship.system import machine
@@ -320,7 +320,7 @@ def _speed(model: Engine, cases: Sequence[Figures], sampling: Sampling) -> Figur
     """Tokens a second after the first of each answer, over all cases, and how many pass."""
     tokens, seconds, passed, forced, accepted = 0, 0.0, 0, 0, 0
     for case in cases:
-        answer = ask(model, model.chat(case["messages"]), sampling)
+        answer = ask(model, model.render(Conversation(case["messages"])), sampling)
         tokens += len(answer.tokens) - 1
         seconds += answer.usage.e2e_s - answer.usage.ttft_s
         forced += answer.usage.forced_tokens

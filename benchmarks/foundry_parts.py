@@ -20,7 +20,7 @@ import psutil
 
 from edgeship.engine import opening
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Constraint, Engine, Limits, Message, Prompt, Sampling
+from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Message, Prompt, Sampling
 from edgeship.foundry.sdk import Local
 
 Figures = dict[str, Any]
@@ -76,9 +76,9 @@ def second_turn(job: Figures) -> Figures:
     model = _load(job)
     messages: list[Message] = [{"role": "user", "content": _text(model, CONVERSATION_TOKENS, 1)}]
     _spent_s(model, _prompt(model, 30, 2), 2)
-    cold_s = _spent_s(model, model.chat(messages), 1)
+    cold_s = _spent_s(model, model.render(Conversation(messages)), 1)
     messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "order a lamp"}]
-    second_s = _spent_s(model, model.chat(messages), 1)
+    second_s = _spent_s(model, model.render(Conversation(messages)), 1)
     return {"cold_s": cold_s, "second_s": second_s, "ratio": second_s / cold_s}
 
 
@@ -93,7 +93,7 @@ def example(job: Figures) -> Figures:
         tokens = passed = 0
         ttft_s, spent_s = [], 0.0
         for case in cases:
-            prompt = model.chat(case["messages"])
+            prompt = model.render(Conversation(case["messages"]))
             started = time.perf_counter()
             answer = ask(model, prompt, settings)
             spent_s += time.perf_counter() - started
@@ -113,7 +113,7 @@ def answers(job: Figures) -> Figures:
     model = _load(job)
     settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS)
     cases = engine_parts.read_cases(job["cases"])
-    return {"answers": [ask(model, model.chat(case["messages"]), settings).text for case in cases]}
+    return {"answers": [ask(model, model.render(Conversation(case["messages"])), settings).text for case in cases]}
 
 
 def unasked(job: Figures) -> Figures:
@@ -171,7 +171,7 @@ def _spent_s(model: Engine, prompt: Prompt, tokens: int) -> float:
 
 
 def _prompt(model: Engine, tokens: int, seed: int) -> Prompt:
-    return model.chat([{"role": "user", "content": _text(model, tokens, seed)}])
+    return model.render(Conversation([{"role": "user", "content": _text(model, tokens, seed)}]))
 
 
 def _text(model: Engine, tokens: int, seed: int) -> str:

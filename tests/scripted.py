@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.engine.api import DEFAULT_LIMITS, Limits, Message, Prompt, Sampling, utf8
+from edgeship.engine.api import DEFAULT_LIMITS, Conversation, Limits, Prompt, Sampling, utf8
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.grammar import Grammars
@@ -152,8 +152,9 @@ class ScriptedDecoder:
 class ByteCodec:
     """Text as the bytes of UTF-8."""
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
+    def render(self, conversation: Conversation) -> Prompt:
         """Each message as TURN, role, line break, content; then TURN and the assistant's role."""
+        messages = conversation.messages
         if not messages:
             raise PromptInvalid("the conversation has no message")
         turns = [f"{message['role']}\n{message['content']}" for message in messages] + ["assistant\n"]

@@ -20,7 +20,7 @@ from edgeship.builder import packaging as package
 from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Engine, Limits, Message, Sampling
+from edgeship.engine.api import Conversation, Engine, Limits, Message, Sampling
 from edgeship.engine.opening import load
 from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, PackageNotFound, UsageError
 from edgeship.measure.compare import Choice, Thresholds, choose
@@ -245,7 +245,7 @@ def _check_templates(order: Order, made: _Made, reference: Reference, progress: 
 
 
 def check_templates(
-    packaged: Package, conversations: Sequence[fidelity.Conversation], reference: Reference
+    packaged: Package, conversations: Sequence[fidelity.Sample], reference: Reference
 ) -> dict[str, Any]:
     """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
 
@@ -260,7 +260,7 @@ def check_templates(
     ids = {id(conversation.messages): tokens for conversation, tokens in expected}
     encoders: dict[str, fidelity.Encoder] = {
         reference.reader: lambda messages: ids[id(messages)],
-        "edgeship": lambda messages: codec.chat(messages).tokens,
+        "edgeship": lambda messages: codec.render(Conversation(messages)).tokens,
         "onnxruntime-genai": genai.chat,
         inference_model.FILE_NAME: lambda messages: genai.encode(prompt_parts.assemble(parts, messages)),
     }
@@ -338,7 +338,7 @@ def _check(
         if measurement.evaluation:
             _require_same_answers(engine, cases, measurement, installed)
         messages: list[Message] = [{"role": "user", "content": question}]
-        answer = ask(engine, engine.chat(messages), Sampling(temperature=0.0, max_tokens=256))
+        answer = ask(engine, engine.render(Conversation(messages)), Sampling(temperature=0.0, max_tokens=256))
     finally:
         engine.close()
     return answer.text
@@ -350,7 +350,7 @@ def _require_same_answers(
     assert measurement.evaluation is not None
     sampling = Sampling(temperature=0.0, max_tokens=measurement.evaluation.max_tokens)
     for case, record in zip(cases[:RECHECKED_ANSWERS], measurement.evaluation.records, strict=False):
-        answer = ask(engine, engine.chat(case.conversation), sampling).text
+        answer = ask(engine, engine.render(Conversation(case.conversation)), sampling).text
         if answer != record.answer:
             raise EngineFailed(
                 f"the installed package answers case {record.id!r} otherwise than when it was measured: "
@@ -427,7 +427,7 @@ def work_folder(settings: Settings) -> Iterator[Path]:
         Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Conversation]:
+def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Sample]:
     return fidelity.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 

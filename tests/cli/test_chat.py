@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
-from edgeship.engine.api import Message, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import Conversation, Message, Prompt, Sampling, Token, Usage
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
 from tests.scripted import ScriptedEngine
 
@@ -31,9 +31,9 @@ class Spy(ScriptedEngine):
         super().__init__(ANSWERS, **options)
         self.asked: list[list[Message]] = []
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
-        self.asked.append(list(messages))
-        return super().chat(messages)
+    def render(self, conversation: Conversation) -> Prompt:
+        self.asked.append(list(conversation.messages))
+        return super().render(conversation)
 
 
 class Screen(io.StringIO):
@@ -76,10 +76,10 @@ def test_system() -> None:
 
 def test_a_template_without_a_system_role_keeps_the_chat_alive() -> None:
     class Refusing(Spy):
-        def chat(self, messages: Sequence[Message]) -> Prompt:
-            if messages[0]["role"] == "system":
+        def render(self, conversation: Conversation) -> Prompt:
+            if conversation.messages[0]["role"] == "system":
                 raise TemplateInvalid("no system role", hint="Leave it out.")
-            return super().chat(messages)
+            return super().render(conversation)
 
     said = talk(Refusing(), "/system Speak French.", "hello")
     assert "no system role. Leave it out.\nGood day.\n" in said
@@ -139,16 +139,10 @@ def test_an_answer_cut_by_max_tokens() -> None:
 @pytest.mark.parametrize("error", [EngineFailed("out of luck", hint="Try again."), PromptInvalid("out of luck")])
 def test_an_engine_that_fails_does_not_end_the_chat(error: Exception) -> None:
     class Failing(Spy):
-        def stream(
-            self,
-            prompt: Prompt,
-            sampling: Sampling,
-            cancel: threading.Event | None = None,
-            deadline_s: float | None = None,  # noqa: ARG002
-        ) -> Iterator[Token]:
+        def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Iterator[Token]:
             if len(self.asked) == 1:
                 raise error
-            return super().stream(prompt, sampling, cancel)
+            return super().stream(prompt, sampling, **more)
 
     engine = Failing()
     said = talk(engine, "who?", "hello")
@@ -208,16 +202,10 @@ class Interrupting(Spy):
         super().__init__()
         self.after: int | None = after
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        cancel: threading.Event | None = None,
-        deadline_s: float | None = None,  # noqa: ARG002
-    ) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Iterator[Token]:
         if self.after == 0:
             self._press()
-        for count, token in enumerate(super().stream(prompt, sampling, cancel), start=1):
+        for count, token in enumerate(super().stream(prompt, sampling, **more), start=1):
             if count == self.after:
                 self._press()
             yield token

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Limits, Prompt, Sampling
+from edgeship.engine.api import Conversation, Limits, Prompt, Sampling
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.errors import EngineFailed
 from tests.scripted import ScriptedDecoder, ScriptedEngine
 
 FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
-QUESTION = [{"role": "user", "content": "hello"}]
+QUESTION = Conversation([{"role": "user", "content": "hello"}])
 ANSWERS = {"hello": "Good day to you."}
 
 
@@ -73,7 +73,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_running_answers_go_on_together() -> None:
     engine = Watched(delay_s=0.002)
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     found = in_threads(*[lambda: ask(engine, prompt, Sampling())] * 4)
     assert [answer.text for answer in found if isinstance(answer, Answer)] == ["Good day to you."] * 4
     assert max(len(pieces) for pieces in engine.steps) == 4
@@ -81,7 +81,7 @@ def test_running_answers_go_on_together() -> None:
 
 def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
     engine = Watched(delay_s=0.005, token_s=0.001)
-    running = engine.stream(engine.chat(QUESTION), FOR_EVER)
+    running = engine.stream(engine.render(QUESTION), FOR_EVER)
     for _ in range(8):
         next(running)
     before = len(engine.steps)
@@ -98,7 +98,7 @@ def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
 def test_a_cancelled_answer_ends_though_its_tokens_are_held_back() -> None:
     engine = Watched(delay_s=0.005, token_s=0.001)
     cancel = threading.Event()
-    running = engine.stream(engine.chat(QUESTION), FOR_EVER, cancel)
+    running = engine.stream(engine.render(QUESTION), FOR_EVER, cancel=cancel)
     for _ in range(8):
         next(running)
     reading = threading.Thread(
@@ -123,9 +123,9 @@ def test_alone_a_prompt_is_read_in_large_chunks() -> None:
 def test_a_cancelled_answer_frees_its_slot() -> None:
     engine = Watched(slots=1, delay_s=0.001)
     cancel = threading.Event()
-    stream = engine.stream(engine.chat(QUESTION), FOR_EVER, cancel)
+    stream = engine.stream(engine.render(QUESTION), FOR_EVER, cancel=cancel)
     next(stream)
-    waiting = engine.stream(engine.chat(QUESTION), Sampling())
+    waiting = engine.stream(engine.render(QUESTION), Sampling())
     assert engine.queued == 1
     steps = len(engine.steps)
     cancel.set()
@@ -134,7 +134,7 @@ def test_a_cancelled_answer_frees_its_slot() -> None:
     own = [
         step
         for step in engine.steps[steps:]
-        if any(piece.start > len(engine.chat(QUESTION).tokens) + 40 for piece in step)
+        if any(piece.start > len(engine.render(QUESTION).tokens) + 40 for piece in step)
     ]
     assert not own
     until(lambda: engine.active == 0)
@@ -143,7 +143,7 @@ def test_a_cancelled_answer_frees_its_slot() -> None:
 
 def test_a_dropped_answer_frees_its_slot() -> None:
     engine = Watched(slots=1, delay_s=0.001)
-    stream = engine.stream(engine.chat(QUESTION), FOR_EVER)
+    stream = engine.stream(engine.render(QUESTION), FOR_EVER)
     next(stream)
     del stream
     until(lambda: engine.active == 0)
@@ -152,11 +152,11 @@ def test_a_dropped_answer_frees_its_slot() -> None:
 
 def test_a_waiting_answer_that_is_cancelled_or_too_late_never_gets_a_slot() -> None:
     engine = Watched(slots=1, delay_s=0.001)
-    first = engine.stream(engine.chat(QUESTION), FOR_EVER)
+    first = engine.stream(engine.render(QUESTION), FOR_EVER)
     next(first)
     cancel = threading.Event()
-    second = engine.stream(engine.chat(QUESTION), Sampling(), cancel)
-    third = engine.stream(engine.chat(QUESTION), Sampling(), deadline_s=0.01)
+    second = engine.stream(engine.render(QUESTION), Sampling(), cancel=cancel)
+    third = engine.stream(engine.render(QUESTION), Sampling(), deadline_s=0.01)
     cancel.set()
     assert [token.finish for token in second] == ["cancelled"]
     [late] = third
@@ -173,12 +173,12 @@ def test_logits_that_are_no_numbers_cost_only_their_own_answer(bad: float) -> No
 
     engine = Watched(spoil=spoil)
     good, failed = in_threads(
-        lambda: ask(engine, engine.chat(QUESTION), Sampling()), lambda: ask(engine, Prompt((66,)), Sampling())
+        lambda: ask(engine, engine.render(QUESTION), Sampling()), lambda: ask(engine, Prompt((66,)), Sampling())
     )
     assert isinstance(good, Answer)
     assert good.text == "Good day to you."
     assert isinstance(failed, EngineFailed)
-    assert ask(engine, engine.chat(QUESTION), Sampling()).text == "Good day to you."
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
 
 
 @pytest.mark.parametrize("error", [EngineFailed("out of luck"), ZeroDivisionError("a bug")])
@@ -191,13 +191,13 @@ def test_a_step_that_fails_costs_those_in_it_and_no_more(error: Exception) -> No
     engine = Watched(spoil=spoil)
     with pytest.raises(EngineFailed, match=r"out of luck|a bug"):
         ask(engine, Prompt((66,)), Sampling())
-    assert ask(engine, engine.chat(QUESTION), Sampling()).text == "Good day to you."
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
     assert engine.active == 0
 
 
 def test_closing_ends_what_runs_and_what_waits() -> None:
     engine = Watched(slots=1, delay_s=0.001)
-    streams = [engine.stream(engine.chat(QUESTION), FOR_EVER) for _ in range(3)]
+    streams = [engine.stream(engine.render(QUESTION), FOR_EVER) for _ in range(3)]
     next(streams[0])
     engine.close()
     for stream in streams:
@@ -207,7 +207,7 @@ def test_closing_ends_what_runs_and_what_waits() -> None:
 
 def test_what_was_said_before_is_not_read_again() -> None:
     engine = Watched(limits=Limits(kv_bytes=10**6))
-    first = engine.chat(QUESTION)
+    first = engine.render(QUESTION)
     said = ask(engine, first, Sampling())
     steps = len(engine.steps)
     second = Prompt(first.tokens + said.tokens + (65, 66, 67))
@@ -219,7 +219,7 @@ def test_what_was_said_before_is_not_read_again() -> None:
 
 def test_the_last_token_of_a_known_prompt_is_computed() -> None:
     engine = Watched(limits=Limits(kv_bytes=10**6))
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     first, second = (ask(engine, prompt, Sampling()) for _ in range(2))
     assert second.text == first.text
     assert second.usage.cached_tokens == len(prompt.tokens) - 1
@@ -227,7 +227,7 @@ def test_the_last_token_of_a_known_prompt_is_computed() -> None:
 
 def test_a_prompt_is_known_while_its_answer_is_still_being_made() -> None:
     engine = Watched(limits=Limits(kv_bytes=10**6), delay_s=0.001)
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     running = engine.stream(prompt, FOR_EVER)
     next(running)
     assert ask(engine, prompt, Sampling()).usage.cached_tokens == len(prompt.tokens) - 1
@@ -238,7 +238,7 @@ def test_guesses_that_hold_save_steps_and_change_nothing() -> None:
     plain, guessing = (Watched(context_tokens=600, speculation=speculation) for speculation in (False, True))
     for engine in (plain, guessing):
         engine._decoder.answers[f"copy: {text}"] = text * 3  # type: ignore[attr-defined]
-    prompt = plain.chat([{"role": "user", "content": f"copy: {text}"}])
+    prompt = plain.render(Conversation([{"role": "user", "content": f"copy: {text}"}]))
     expected = ask(plain, prompt, Sampling())
     found = ask(guessing, prompt, Sampling())
     assert (found.tokens, found.text) == (expected.tokens, expected.text)
@@ -250,7 +250,7 @@ def test_guesses_that_hold_save_steps_and_change_nothing() -> None:
 def test_guesses_do_not_run_past_the_limit() -> None:
     text = "abcdefgh" * 20
     engine = Watched(default=text, context_tokens=200, speculation=True)
-    prompt = engine.chat([{"role": "user", "content": text[:80]}])
+    prompt = engine.render(Conversation([{"role": "user", "content": text[:80]}]))
     for limit in (1, 2, 3, 9, 100):
         answer = ask(engine, prompt, Sampling(max_tokens=limit, ignore_eos=True))
         assert (len(answer.tokens), answer.finish) == (limit, "length")

@@ -15,13 +15,23 @@ import numpy as np
 import pytest
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling, Token, check_sampling, check_tokens
+from edgeship.engine.api import (
+    Constraint,
+    Conversation,
+    Engine,
+    Limits,
+    Prompt,
+    Sampling,
+    Token,
+    check_sampling,
+    check_tokens,
+)
 from edgeship.engine.opening import ENGINES, load
 from edgeship.errors import ConstraintInvalid, EngineBusy, EngineFailed, PromptInvalid, UsageError
 from tests import scripted
 from tests.scripted import write_script
 
-QUESTION = [{"role": "user", "content": "how are you today?"}]
+QUESTION = Conversation([{"role": "user", "content": "how are you today?"}])
 ANSWER = "Fine, thank you \N{SMILING FACE WITH SMILING EYES}. And how is your order?"
 # On a model of random weights these make an answer that is not one token over and over.
 SCHEMA = {
@@ -75,21 +85,21 @@ def test_unknown_engine(tmp_path: Path) -> None:
 
 
 def test_an_answer_ends_with_its_reason_and_only_there(engine: Engine) -> None:
-    tokens = list(engine.stream(engine.chat(QUESTION), LIVELY))
+    tokens = list(engine.stream(engine.render(QUESTION), LIVELY))
     assert [token.finish is not None for token in tokens] == [False] * (len(tokens) - 1) + [True]
     assert all(token.id is not None and 0 <= token.id < engine.vocab_size for token in tokens)
     assert len(tokens) <= 24
 
 
 def test_the_same_seed_gives_the_same_answer(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     first, second = (ask(engine, prompt, LIVELY) for _ in range(2))
     assert (first.tokens, first.text, first.finish) == (second.tokens, second.text, second.finish)
     assert first.text
 
 
 def test_max_tokens_cuts(engine: Engine) -> None:
-    answer = ask(engine, engine.chat(QUESTION), Sampling(max_tokens=3, ignore_eos=True))
+    answer = ask(engine, engine.render(QUESTION), Sampling(max_tokens=3, ignore_eos=True))
     assert (len(answer.tokens), answer.finish) == (3, "length")
     assert answer.usage.completion_tokens == 3
     assert 0 < answer.usage.ttft_s <= answer.usage.e2e_s
@@ -97,7 +107,7 @@ def test_max_tokens_cuts(engine: Engine) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_stop_text_ends_the_answer_and_is_not_shown(engine: Engine, length: int) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     whole = ask(engine, prompt, LIVELY)
     stop = whole.text[4 : 4 + length]
     answer = ask(engine, prompt, Sampling(**(vars(LIVELY) | {"stop": (stop, "never said")})))
@@ -107,7 +117,7 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(engine: Engine, length: in
 
 
 def test_ignore_eos_fills_the_context(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     room = engine.context_tokens - len(prompt.tokens)
     answer = ask(engine, prompt, Sampling(ignore_eos=True, max_tokens=10**9))
     assert (len(answer.tokens), answer.finish) == (room, "length")
@@ -128,13 +138,13 @@ def test_a_longer_prompt_is_refused_with_both_numbers(engine: Engine) -> None:
 def test_cancelled_before_the_first_token(engine: Engine) -> None:
     cancel = threading.Event()
     cancel.set()
-    [only] = engine.stream(engine.chat(QUESTION), Sampling(), cancel)
+    [only] = engine.stream(engine.render(QUESTION), Sampling(), cancel=cancel)
     assert (only.id, only.text, only.finish) == (None, "", "cancelled")
 
 
 def test_cancelled_in_the_middle_keeps_what_was_said(engine: Engine) -> None:
     cancel = threading.Event()
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     whole = ask(engine, prompt, LIVELY)
     pieces: list[str] = []
 
@@ -151,7 +161,7 @@ def test_cancelled_in_the_middle_keeps_what_was_said(engine: Engine) -> None:
 
 
 def test_a_dropped_answer_leaves_the_engine_usable(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     before = ask(engine, prompt, LIVELY).tokens
     dropped = engine.stream(prompt, LIVELY)
     next(dropped)
@@ -181,7 +191,7 @@ def test_score_from_a_token_on_has_the_same_rows(engine: Engine) -> None:
 
 
 def test_usage_is_on_the_last_step_and_only_there(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     tokens = list(engine.stream(prompt, Sampling(max_tokens=5, ignore_eos=True)))
     assert [token.usage is None for token in tokens] == [True] * 4 + [False]
     usage = tokens[-1].usage
@@ -200,7 +210,7 @@ def test_answers_side_by_side_are_those_that_are_given_alone(engine: Engine) -> 
 
 
 def test_more_requests_than_may_wait_are_refused(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     streams: list[Iterator[Token]] = []
 
     def fill() -> None:
@@ -215,7 +225,7 @@ def test_more_requests_than_may_wait_are_refused(engine: Engine) -> None:
 
 
 def test_past_its_deadline_an_answer_is_cut(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     [only] = engine.stream(prompt, Sampling(ignore_eos=True), deadline_s=0.0)
     assert (only.id, only.finish) == (None, "deadline")
     assert ask(engine, prompt, Sampling(max_tokens=2, ignore_eos=True)).finish == "length"
@@ -247,7 +257,7 @@ def test_log_probabilities_of_a_prompt(engine: Engine) -> None:
 
 def test_a_bias_decides(engine: Engine) -> None:
     settings = Sampling(temperature=0.0, logit_bias={65: 1000.0}, max_tokens=3, ignore_eos=True)
-    assert ask(engine, engine.chat(QUESTION), settings).tokens == (65, 65, 65)
+    assert ask(engine, engine.render(QUESTION), settings).tokens == (65, 65, 65)
 
 
 @SLOW
@@ -266,7 +276,7 @@ def test_a_bias_decides(engine: Engine) -> None:
 def test_an_answer_is_held_to_its_constraint(engine: Engine, constraint: Constraint, valid: object) -> None:
     assert callable(valid)
     for seed in range(4):
-        answer = ask(engine, engine.chat(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
+        answer = ask(engine, engine.render(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
         assert answer.finish == "stop"
         assert valid(answer.text), answer.text
         assert answer.usage.completion_tokens == len(answer.tokens)
@@ -274,7 +284,9 @@ def test_an_answer_is_held_to_its_constraint(engine: Engine, constraint: Constra
 
 @SLOW
 def test_an_answer_that_was_cut_says_why_it_is_incomplete(engine: Engine) -> None:
-    answer = ask(engine, engine.chat(QUESTION), replace(LIVELY, max_tokens=2, constraint=Constraint("regex", "a{50}")))
+    answer = ask(
+        engine, engine.render(QUESTION), replace(LIVELY, max_tokens=2, constraint=Constraint("regex", "a{50}"))
+    )
     assert (answer.finish, answer.text.strip("a")) == ("length", "")
 
 
@@ -285,7 +297,7 @@ def test_an_answer_that_was_cut_says_why_it_is_incomplete(engine: Engine) -> Non
 )
 def test_a_constraint_that_cannot_be_read(engine: Engine, constraint: Constraint) -> None:
     with pytest.raises(ConstraintInvalid):
-        engine.stream(engine.chat(QUESTION), Sampling(constraint=constraint))
+        engine.stream(engine.render(QUESTION), Sampling(constraint=constraint))
 
 
 def test_a_second_turn_knows_the_first(engine: Engine) -> None:
@@ -308,20 +320,20 @@ def test_impossible_tokens(engine: Engine, tokens: tuple[int, ...]) -> None:
 
 def test_bad_settings_are_refused_before_the_first_token(engine: Engine) -> None:
     with pytest.raises(PromptInvalid, match="top_p is 0"):
-        engine.stream(engine.chat(QUESTION), Sampling(top_p=0))
+        engine.stream(engine.render(QUESTION), Sampling(top_p=0))
 
 
 def test_no_conversation_and_no_text(engine: Engine) -> None:
     with pytest.raises(PromptInvalid, match="no message"):
-        engine.chat([])
+        engine.render(Conversation([]))
     with pytest.raises(PromptInvalid, match="not Unicode"):
         engine.encode("half \udc80 a pair")
     with pytest.raises(PromptInvalid, match="not Unicode"):
-        engine.chat([{"role": "user", "content": "\ud800"}])
+        engine.render(Conversation([{"role": "user", "content": "\ud800"}]))
 
 
 def test_closed(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     engine.close()
     engine.close()
     with pytest.raises(EngineFailed, match="closed"):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Limits, Sampling
+from edgeship.engine.api import Conversation, Limits, Sampling
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EngineFailed
 from tests import scripted
@@ -19,7 +19,7 @@ from tests.scripted import write_script
 
 pytestmark = pytest.mark.slow
 
-QUESTION = [{"role": "user", "content": "hello"}]
+QUESTION = Conversation([{"role": "user", "content": "hello"}])
 FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
 
 
@@ -32,7 +32,7 @@ def engine(tmp_path: Path) -> Iterator[IsolatedEngine]:
 
 
 def test_a_killed_process_costs_its_answers_and_nothing_more(engine: IsolatedEngine) -> None:
-    streams = [engine.stream(engine.chat(QUESTION), FOR_EVER) for _ in range(3)]
+    streams = [engine.stream(engine.render(QUESTION), FOR_EVER) for _ in range(3)]
     for stream in streams:
         next(stream)
     first = engine.pid
@@ -41,13 +41,13 @@ def test_a_killed_process_costs_its_answers_and_nothing_more(engine: IsolatedEng
         with pytest.raises(EngineFailed, match="the engine's process was killed") as caught:
             list(stream)
         assert "Ask again" in str(caught.value.hint)
-    assert ask(engine, engine.chat(QUESTION), Sampling()).text == "Good day to you."
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
     assert engine.pid != first
     assert not psutil.pid_exists(first)
 
 
 def test_many_answers_at_the_same_time(engine: IsolatedEngine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(lambda _: ask(engine, prompt, Sampling()).text, range(100)))
     assert set(texts) == {"Good day to you."}
@@ -55,12 +55,12 @@ def test_many_answers_at_the_same_time(engine: IsolatedEngine) -> None:
 
 
 def test_a_dropped_answer_is_cancelled_in_the_process(engine: IsolatedEngine) -> None:
-    streams = [engine.stream(engine.chat(QUESTION), FOR_EVER) for _ in range(4)]
+    streams = [engine.stream(engine.render(QUESTION), FOR_EVER) for _ in range(4)]
     for stream in streams:
         next(stream)
     streams.clear()
     # All four slots were taken: an answer only comes where they are free again.
-    assert ask(engine, engine.chat(QUESTION), Sampling()).text == "Good day to you."
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
 
 
 def test_what_loading_raises_is_raised_here(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
     handles = psutil.Process().num_fds() if hasattr(psutil.Process(), "num_fds") else 0
     for _ in range(3):
         engine = IsolatedEngine(tmp_path, engine=scripted.ENGINE)
-        stream = engine.stream(engine.chat(QUESTION), FOR_EVER)
+        stream = engine.stream(engine.render(QUESTION), FOR_EVER)
         next(stream)
         pid = engine.pid
         engine.close()

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 
+from edgeship.engine.api import Conversation
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EngineFailed, TemplateInvalid, TemplateMissing
 from tests import checkpoints
 
-QUESTION = [{"role": "user", "content": "hello"}]
+QUESTION = Conversation([{"role": "user", "content": "hello"}])
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_chat_is_the_rendered_template_without_a_second_bos(folder: Path) -> Non
     checkpoints.write_json(folder / "tokenizer_config.json", {"bos_token": {"content": "<|im_start|>"}})
     codec = TextCodec(folder)
     assert codec.encode("hello").tokens[0] == 1
-    assert codec.chat(QUESTION) == codec.encode("hello")
+    assert codec.render(QUESTION) == codec.encode("hello")
 
 
 def test_truncation_and_padding_of_the_file_are_not_ours(folder: Path) -> None:
@@ -111,24 +112,24 @@ def test_truncation_and_padding_of_the_file_are_not_ours(folder: Path) -> None:
 
 
 def test_the_template_may_stand_in_the_config(folder: Path) -> None:
-    expected = TextCodec(folder).chat(QUESTION)
+    expected = TextCodec(folder).render(QUESTION)
     (folder / "chat_template.jinja").unlink()
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     checkpoints.write_json(folder / "tokenizer_config.json", config | {"chat_template": checkpoints.CHATML})
-    assert TextCodec(folder).chat(QUESTION) == expected
+    assert TextCodec(folder).render(QUESTION) == expected
 
 
 def test_no_template(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(TemplateMissing, match="no chat template") as caught:
-        TextCodec(folder).chat(QUESTION)
+        TextCodec(folder).render(QUESTION)
     assert caught.value.where == str(folder)
 
 
 def test_a_template_that_refuses(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}", encoding="utf-8")
     with pytest.raises(TemplateInvalid, match="no such role"):
-        TextCodec(folder).chat(QUESTION)
+        TextCodec(folder).render(QUESTION)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])

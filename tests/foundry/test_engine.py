@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Constraint, Engine, Limits, Prompt, Sampling
+from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Prompt, Sampling
 from edgeship.engine.opening import load
 from edgeship.errors import (
     ConstraintInvalid,
@@ -73,7 +73,7 @@ def test_it_answers_greedily_as_our_own_engine_does(example: Path) -> None:
     for name in ("foundry", "batched"):
         engine = load(example, engine=name)
         try:
-            prompts = [engine.chat(case["messages"]) for case in cases()]
+            prompts = [engine.render(Conversation(case["messages"])) for case in cases()]
             answers.append([ask(engine, prompt, Sampling(temperature=0.0)).text for prompt in prompts])
         finally:
             engine.close()
@@ -82,7 +82,7 @@ def test_it_answers_greedily_as_our_own_engine_does(example: Path) -> None:
 
 
 def test_an_answer_has_texts_a_reason_and_what_it_cost(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     steps = list(engine.stream(prompt, LIVELY))
     assert [step.finish is not None for step in steps] == [False] * (len(steps) - 1) + [True]
     assert all(step.id is None for step in steps)
@@ -98,7 +98,7 @@ def test_the_packages_own_settings_are_used_where_none_are_given(example: Path) 
     """The example answers greedily. Foundry Local by itself would sample."""
     engine = load(example, engine="foundry")
     try:
-        prompt = engine.chat(cases()[0]["messages"])
+        prompt = engine.render(Conversation(cases()[0]["messages"]))
         greedy = ask(engine, prompt, Sampling(temperature=0.0)).text
         assert {ask(engine, prompt, Sampling()).text for _ in range(10)} == {greedy}
         lively = replace(LIVELY, max_tokens=40)
@@ -108,7 +108,7 @@ def test_the_packages_own_settings_are_used_where_none_are_given(example: Path) 
 
 
 def test_max_tokens_and_the_context_cut(engine: Engine) -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.render(QUESTION)
     answer = ask(engine, prompt, replace(LIVELY, max_tokens=3))
     assert (answer.usage.completion_tokens, answer.finish) == (3, "length")
     room = engine.context_tokens - len(prompt.tokens)
@@ -132,7 +132,7 @@ def test_max_tokens_and_the_context_cut(engine: Engine) -> None:
 )
 def test_an_answer_is_really_held_to_its_constraint(engine: Engine, constraint: Constraint, valid: Any) -> None:
     for seed in range(4):
-        answer = ask(engine, engine.chat(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
+        answer = ask(engine, engine.render(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
         assert answer.finish == "stop"
         assert valid(answer.text), answer.text
 
@@ -140,7 +140,7 @@ def test_an_answer_is_really_held_to_its_constraint(engine: Engine, constraint: 
 def test_any_json_object_is_one(example: Path) -> None:
     engine = load(example, engine="foundry")
     try:
-        prompt = engine.chat(cases()[0]["messages"])
+        prompt = engine.render(Conversation(cases()[0]["messages"]))
         answer = ask(engine, prompt, Sampling(temperature=0.0, constraint=Constraint("json_object")))
         assert isinstance(json.loads(answer.text), dict)
     finally:
@@ -163,14 +163,14 @@ def test_any_json_object_is_one(example: Path) -> None:
 )
 def test_what_it_would_ignore_or_lacks_is_refused(engine: Engine, sampling: Sampling, named: str) -> None:
     with pytest.raises(NotSupported, match=named) as caught:
-        engine.stream(engine.chat(QUESTION), sampling)
+        engine.stream(engine.render(QUESTION), sampling)
     assert (caught.value.http_status, caught.value.exit_code) == (400, 2)
     assert caught.value.hint
 
 
 def test_settings_that_change_nothing_are_taken(engine: Engine) -> None:
     neutral = Sampling(min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0, logit_bias={}, repetition_penalty=1.0)
-    assert ask(engine, engine.chat(QUESTION), replace(neutral, max_tokens=2)).finish in ("stop", "length")
+    assert ask(engine, engine.render(QUESTION), replace(neutral, max_tokens=2)).finish in ("stop", "length")
 
 
 def test_texts_without_a_conversation_and_logits_are_refused(engine: Engine) -> None:
@@ -190,7 +190,7 @@ def test_texts_without_a_conversation_and_logits_are_refused(engine: Engine) -> 
 )
 def test_messages_that_it_would_leave_out_or_cut(engine: Engine, message: dict[str, str], named: str) -> None:
     with pytest.raises(PromptInvalid, match=named):
-        engine.chat([message])
+        engine.render(Conversation([message]))
 
 
 @pytest.mark.parametrize("text", ["  spaces around \n", "cafe\u0301", "<|im_end|>", "a\n\n\nb \t", "\u1e9b\u0323"])
@@ -198,7 +198,7 @@ def test_a_prompt_has_as_many_tokens_there_as_here(engine: Engine, int4_folder: 
     """Texts that readers of templates have differed about; the engine mends what it can and would refuse the rest."""
     own = load(int4_folder, engine="genai")
     messages = [{"role": "user", "content": text}]
-    assert engine.chat(messages).tokens == own.chat(messages).tokens
+    assert engine.render(Conversation(messages)).tokens == own.render(Conversation(messages)).tokens
     own.close()
 
 
@@ -210,7 +210,7 @@ def test_a_prompt_that_foundry_local_renders_otherwise_is_refused(tmp_path: Path
     engine = load(tmp_path, engine="foundry")
     try:
         with pytest.raises(TemplateMismatch, match=r"makes 14 tokens .* template 13"):
-            engine.chat([{"role": "user", "content": "hi"}])
+            engine.render(Conversation([{"role": "user", "content": "hi"}]))
     finally:
         engine.close()
 
@@ -218,9 +218,9 @@ def test_a_prompt_that_foundry_local_renders_otherwise_is_refused(tmp_path: Path
 def test_an_answer_that_is_cancelled_ends_and_leaves_the_engine_usable(int4_folder: Path) -> None:
     engine = load(int4_folder, engine="foundry")
     try:
-        prompt = engine.chat([{"role": "user", "content": "how are you? " * 20}])
+        prompt = engine.render(Conversation([{"role": "user", "content": "how are you? " * 20}]))
         cancel = threading.Event()
-        stream = engine.stream(prompt, replace(LIVELY, max_tokens=200), cancel)
+        stream = engine.stream(prompt, replace(LIVELY, max_tokens=200), cancel=cancel)
         first = next(stream)
         assert first.finish is None
         cancel.set()
@@ -232,12 +232,15 @@ def test_an_answer_that_is_cancelled_ends_and_leaves_the_engine_usable(int4_fold
 
 
 def test_past_its_deadline_an_answer_is_cut(engine: Engine) -> None:
-    [only] = engine.stream(engine.chat(QUESTION), LIVELY, deadline_s=0.0)
+    [only] = engine.stream(engine.render(QUESTION), LIVELY, deadline_s=0.0)
     assert (only.text, only.finish) == ("", "deadline")
 
 
 def test_several_answers_wait_in_line_and_are_their_own(engine: Engine) -> None:
-    prompts = [engine.chat([{"role": "user", "content": text}]) for text in ("a", "how are you", "b c d", "today?")]
+    prompts = [
+        engine.render(Conversation([{"role": "user", "content": text}]))
+        for text in ("a", "how are you", "b c d", "today?")
+    ]
     settings = [replace(LIVELY, seed=seed) for seed in range(len(prompts))]
     alone = [ask(engine, *pair).text for pair in zip(prompts, settings, strict=True)]
     with ThreadPoolExecutor(len(prompts)) as pool:
@@ -248,7 +251,7 @@ def test_several_answers_wait_in_line_and_are_their_own(engine: Engine) -> None:
 def test_more_requests_than_may_wait_are_refused(int4_folder: Path) -> None:
     engine = load(int4_folder, engine="foundry", limits=Limits(waiting=2))
     try:
-        prompt = engine.chat(QUESTION)
+        prompt = engine.render(QUESTION)
         endless = replace(LIVELY, max_tokens=400, constraint=Constraint("regex", "[a-z]{5000}"))
         streams = []
 
@@ -266,7 +269,7 @@ def test_more_requests_than_may_wait_are_refused(int4_folder: Path) -> None:
 def test_two_engines_share_the_library(int4_folder: Path, example: Path) -> None:
     first, second = (load(folder, engine="foundry") for folder in (int4_folder, example))
     first.close()
-    assert ask(second, second.chat(cases()[0]["messages"]), Sampling(max_tokens=5)).text
+    assert ask(second, second.render(Conversation(cases()[0]["messages"])), Sampling(max_tokens=5)).text
     second.close()
     third = load(int4_folder, engine="foundry")
     third.close()
@@ -303,7 +306,7 @@ def test_nothing_is_left_behind_by_a_process_that_used_it(tmp_path: Path, exampl
 def test_closing_while_answers_are_made_ends_them(int4_folder: Path) -> None:
     engine = load(int4_folder, engine="foundry")
     endless = replace(LIVELY, max_tokens=400, constraint=Constraint("regex", "[a-z]{5000}"))
-    stream = engine.stream(engine.chat(QUESTION), endless)
+    stream = engine.stream(engine.render(QUESTION), endless)
     next(stream)
     threading.Thread(target=engine.close).start()
     with pytest.raises(EngineFailed, match="closed"):
@@ -316,4 +319,4 @@ def test_prompts_compare_by_their_tokens() -> None:
 
 def test_a_constraint_is_checked_before_it_is_sent(engine: Engine) -> None:
     with pytest.raises(ConstraintInvalid, match="json schema"):
-        engine.stream(engine.chat(QUESTION), Sampling(constraint=Constraint("json_schema", '{"type": 3}')))
+        engine.stream(engine.render(QUESTION), Sampling(constraint=Constraint("json_schema", '{"type": 3}')))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -29,14 +29,7 @@ class TimedEngine(ScriptedEngine):
         self.clock, self.step_s, self.lengths = clock, step_s, list(lengths)
         self.seen: list[tuple[Prompt, Sampling]] = []
 
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        cancel: threading.Event | None = None,
-        deadline_s: float | None = None,  # noqa: ARG002
-    ) -> Iterator[Token]:
-        del cancel
+    def stream(self, prompt: Prompt, sampling: Sampling, **_: Any) -> Iterator[Token]:
         self.seen.append((prompt, sampling))
         count = sampling.max_tokens or 0
         if len(self.seen) > 1 and self.lengths:

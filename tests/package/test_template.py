@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeship.errors import TemplateInvalid, TemplateMismatch
 from edgeship.package.fidelity import (
     CONVERSATIONS,
-    Conversation,
+    Sample,
     check_fidelity,
     compare_tokens,
     conversations_for,
@@ -270,7 +270,7 @@ def test_a_refusal_of_a_conversation_without_a_system_turn_is_an_error() -> None
         raise TemplateInvalid(f"no {messages[0]['role']}")
 
     with pytest.raises(TemplateInvalid, match="no user"):
-        check_fidelity({"a": lambda _: [1], "b": refuse}, [Conversation("one", tuple(HELLO))])
+        check_fidelity({"a": lambda _: [1], "b": refuse}, [Sample("one", tuple(HELLO))])
 
 
 @given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))

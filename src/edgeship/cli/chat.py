@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Engine, Message, Sampling
+from edgeship.engine.api import Conversation, Engine, Message, Sampling
 from edgeship.errors import EdgeshipError
 
 EXIT_INTERRUPTED = 130
@@ -56,7 +56,7 @@ def answer_once(
     Returns 130 where Ctrl-C cut the answer.
     """
     out = _Terminal(sys.stdin, stdout or sys.stdout)
-    prompt = engine.chat(messages)
+    prompt = engine.render(Conversation(messages))
     with _ctrl_c_cancels() as cancel:
         answer = ask(engine, prompt, sampling, cancel=cancel, tell=None if as_json else out.say)
     if as_json:
@@ -132,7 +132,7 @@ class _Chat:
 
     def _answer(self, text: str) -> None:
         question = {"role": "user", "content": text}
-        prompt = self._engine.chat(self._messages(question))
+        prompt = self._engine.render(Conversation(self._messages(question)))
         used, context = len(prompt.tokens), self._engine.context_tokens
         if used >= context:
             self._terminal.note(
@@ -175,7 +175,7 @@ class _Chat:
             return
         before, self._system = self._system, text
         try:
-            self._engine.chat(self._messages({"role": "user", "content": "?"}))
+            self._engine.render(Conversation(self._messages({"role": "user", "content": "?"})))
         except EdgeshipError:
             self._system = before
             raise

@@ -114,7 +114,7 @@ def ask(
     logprobs: list[Logprob] = []
     prompt_logprobs: tuple[Logprob, ...] = ()
     last: Token | None = None
-    for last in engine.stream(prompt, sampling, cancel):
+    for last in engine.stream(prompt, sampling, cancel=cancel):
         if last.id is not None:
             ids.append(last.id)
         if last.logprob:

@@ -1,26 +1,26 @@
-"""The contract of an engine: a prompt and sampling settings go in, tokens come out as they are made."""
+"""The contract in two sizes: a Chat answers conversations; an Engine also takes and tells tokens."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from edgeship.errors import EngineBusy, PromptInvalid
+from edgeship.package.conversation import Conversation as Conversation
+from edgeship.package.conversation import Message as Message
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Message = Mapping[str, str]
-"""One turn of a conversation: {"role": "system" | "user" | "assistant", "content": text}."""
-
 MOST_LOGPROBS = 20
 """Likeliest tokens that can be asked for."""
 
-FinishReason = Literal["stop", "length", "cancelled", "deadline"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,15 @@ class Logprob:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants to be called. arguments: JSON, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Token:
     """One step of an answer.
 
@@ -105,6 +114,8 @@ class Token:
     Engines that are told texts and no ids (Foundry Local) have none on any step.
     usage: what the answer cost; on the last step only.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
+    thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
+    tool_calls: those that this step completes.
     """
 
     id: int | None
@@ -113,6 +124,12 @@ class Token:
     logprob: Logprob | None = None
     usage: Usage | None = None
     prompt_logprobs: tuple[Logprob, ...] | None = None
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+OnStep = Callable[[Token | Exception], object]
+"""Is given each step of an answer, or the exception that ends it."""
 
 
 @dataclass(frozen=True)
@@ -164,21 +181,75 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-class Engine(Protocol):
-    """Runs one package. Any number of threads may ask it at the same time.
+@dataclass(frozen=True)
+class Stats:
+    """What goes on at this moment: answers in the making and in line, and what the prefix cache holds.
 
-    context_tokens: prompt and answer together. slots: answers that are made side by side; more wait in line.
-    note: what the user should know about how this engine was chosen.
+    slots: answers that are made side by side; None where it is not known.
+    """
+
+    running: int
+    waiting: int
+    slots: int | None
+    cached_bytes: int = 0
+
+
+class Chat(Protocol):
+    """Answers conversations. Any number of threads may ask it at the same time.
+
+    context_tokens: prompt and answer together; None where it is not known.
+    note: what the user should know about how this chat was chosen.
     """
 
     name: str
-    context_tokens: int
-    vocab_size: int
-    slots: int
     defaults: Sampling
     note: str | None
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
+    @property
+    def context_tokens(self) -> int | None: ...
+
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Token]:
+        """The answer, step by step, begun at once; closing the iterator, or dropping it, frees what it holds.
+
+        cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
+        on_step: is called with each step instead, and with the exception where one ends the answer; from a thread of
+        the engine, so it must not wait. The iterator gives nothing then, and only closing it ends the answer.
+        Raises PromptInvalid, ConstraintInvalid, NotSupported, EngineBusy, TemplateMissing and TemplateInvalid at once,
+        and EngineFailed at any step.
+        """
+        ...
+
+    def stats(self) -> Stats:
+        """What goes on at this moment."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model; answers that are not finished, and any later use, raise EngineFailed."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Engine(Chat, Protocol):
+    """A chat whose tokens are known. slots: answers that are made side by side; more wait in line."""
+
+    context_tokens: int
+    vocab_size: int
+    slots: int
+
+    def render(self, conversation: Conversation) -> Prompt:
         """The prompt of a conversation that waits for an answer.
 
         Raises TemplateMissing, TemplateInvalid, and PromptInvalid for a conversation without a message.
@@ -193,14 +264,12 @@ class Engine(Protocol):
         self,
         prompt: Prompt,
         sampling: Sampling,
+        *,
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[Token]:
-        """The answer, token by token, begun at once; closing the iterator, or dropping it, frees what it holds.
-
-        cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
-        Raises PromptInvalid, ConstraintInvalid, NotSupported and EngineBusy at once, and EngineFailed at any step.
-        """
+        """The same as converse, for a prompt."""
         ...
 
     def score(self, tokens: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
@@ -208,10 +277,6 @@ class Engine(Protocol):
 
         Row i predicts token first + i + 1. Raises PromptInvalid, NotSupported, EngineFailed.
         """
-        ...
-
-    def close(self) -> None:
-        """Frees the model; answers that are not finished, and any later use, raise EngineFailed."""
         ...
 
 

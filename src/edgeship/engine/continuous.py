@@ -9,13 +9,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from edgeship.engine.answer import AnswerText, TextStream
-from edgeship.engine.api import Message, Prompt, Sampling, Token, check_first, check_line, check_sampling, check_tokens
+from edgeship.engine.api import (
+    Conversation,
+    OnStep,
+    Prompt,
+    Sampling,
+    Stats,
+    Token,
+    check_first,
+    check_line,
+    check_sampling,
+    check_tokens,
+)
 from edgeship.engine.decoders import Decoder, Floats, Piece
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.pacing import Flow
 from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
@@ -26,7 +38,7 @@ from edgeship.errors import EngineFailed
 class Codec(Protocol):
     """Text to token ids and back."""
 
-    def chat(self, messages: Sequence[Message]) -> Prompt: ...
+    def render(self, conversation: Conversation) -> Prompt: ...
     def encode(self, text: str) -> Prompt: ...
     def stream(self) -> TextStream: ...
 
@@ -91,20 +103,39 @@ class ContinuousEngine:
         """Requests that wait for a slot."""
         return len(self._waiting)
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
-        """See Engine.chat."""
-        return self._codec.chat(messages)
+    def stats(self) -> Stats:
+        """See Chat.stats."""
+        return Stats(len(self._running), len(self._waiting), self.slots, self.cache.bytes)
+
+    def render(self, conversation: Conversation) -> Prompt:
+        """See Engine.render."""
+        return self._codec.render(conversation)
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
         return self._codec.encode(text)
 
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Token]:
+        """See Chat.converse."""
+        prompt = self.render(conversation)
+        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+
     def stream(
         self,
         prompt: Prompt,
         sampling: Sampling,
+        *,
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream."""
         settings = sampling.over(self.defaults)
@@ -123,6 +154,7 @@ class ContinuousEngine:
             drafts=None if self._speculation is False else self._drafts(prompt.tokens),
             cancel=cancel,
             deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
+            out=Flow(on_step),
         )
         self._submit(request)
         return _Stream(request, self._wake)
@@ -145,6 +177,12 @@ class ContinuousEngine:
         atexit.unregister(self.close)
         self._thread.join()
         self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- the callers' side -------------------------------------------------------------------------------------------
 

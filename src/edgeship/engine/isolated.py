@@ -16,23 +16,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
+    Conversation,
     Limits,
     Logprob,
-    Message,
+    OnStep,
     Prompt,
     Sampling,
+    Stats,
     Token,
+    ToolCall,
     Usage,
     check_first,
     check_sampling,
     check_tokens,
 )
 from edgeship.engine.decoders import Floats
-from edgeship.errors import EdgeshipError, EngineFailed
+from edgeship.errors import EdgeshipError, EngineFailed, NotSupported
 from edgeship.system import child
 
 _WORKER = "edgeship.engine.isolated_worker"
@@ -80,23 +83,44 @@ class IsolatedEngine:
         """The child's process id."""
         return self._worker.process.pid
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
-        """See Engine.chat."""
-        found = self._ask("chat", messages=[dict(message) for message in messages])
+    def stats(self) -> Stats:
+        """See Chat.stats."""
+        return Stats(**self._ask("stats")["stats"])
+
+    def render(self, conversation: Conversation) -> Prompt:
+        """See Engine.render."""
+        found = self._ask("render", conversation=asdict(conversation))
         return Prompt(tuple(found["tokens"]), tuple(found["messages"]))
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
         return Prompt(tuple(self._ask("encode", text=text)["tokens"]))
 
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Token]:
+        """See Chat.converse."""
+        prompt = self.render(conversation)
+        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+
     def stream(
         self,
         prompt: Prompt,
         sampling: Sampling,
+        *,
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream."""
+        if on_step is not None:
+            raise NotSupported("an engine in a process of its own calls nobody back yet")
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
         call = self._running().call(
@@ -131,6 +155,12 @@ class IsolatedEngine:
         with self._lock:
             self._closed = True
         self._worker.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         call = self._running().call(kind, **fields)
@@ -347,6 +377,8 @@ def read_token(values: Mapping[str, Any]) -> Token:
         _read_logprob(values["logprob"]) if values["logprob"] else None,
         Usage(**values["usage"]) if values["usage"] else None,
         None if prompt is None else tuple(map(_read_logprob, prompt)),
+        values["thinking"],
+        tuple(ToolCall(**call) for call in values["tool_calls"]),
     )
 
 

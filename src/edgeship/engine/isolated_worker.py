@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.engine import opening
-from edgeship.engine.api import Engine, Limits, Prompt
+from edgeship.engine.api import Conversation, Engine, Limits, Prompt
 from edgeship.engine.isolated import read_sampling
 from edgeship.errors import EdgeshipError
 from edgeship.system import child
@@ -47,8 +47,10 @@ class _Server:
 
     def _do(self, number: int, message: dict[str, Any], cancel: threading.Event) -> None:
         kind = message["kind"]
-        if kind == "chat":
-            prompt = self._engine.chat(message["messages"])
+        if kind == "stats":
+            self._send({"id": number, "stats": asdict(self._engine.stats())})
+        elif kind == "render":
+            prompt = self._engine.render(Conversation(**message["conversation"]))
             self._send({"id": number, "tokens": prompt.tokens, "messages": prompt.messages})
         elif kind == "encode":
             self._send({"id": number, "tokens": self._engine.encode(message["text"]).tokens})
@@ -61,7 +63,7 @@ class _Server:
             messages = message["messages"]
             prompt = Prompt(tuple(message["tokens"]), tuple(messages) if messages else None)
             sampling = read_sampling(message["sampling"])
-            steps = self._engine.stream(prompt, sampling, cancel, message["deadline_s"])
+            steps = self._engine.stream(prompt, sampling, cancel=cancel, deadline_s=message["deadline_s"])
             self._send({"id": number})
             for token in steps:
                 self._send({"id": number, "token": asdict(token)})

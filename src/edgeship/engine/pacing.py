@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 
-from edgeship.engine.api import Token
+from edgeship.engine.api import OnStep, Token
 
 
 class Flow:
@@ -16,7 +16,8 @@ class Flow:
     is never held, nor what stands before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_step: OnStep | None = None) -> None:
+        self._on_step = on_step
         self.gap_s = self.most_s = 0.0
         self._steps: queue.SimpleQueue[tuple[float, Token | Exception]] = queue.SimpleQueue()
         self._due_s = 0.0
@@ -24,6 +25,9 @@ class Flow:
 
     def put(self, step: Token | Exception) -> None:
         """For the engine's thread; an exception or a step that finishes is the last."""
+        if self._on_step:
+            self._on_step(step)
+            return
         now = time.perf_counter()
         self._due_s = min(max(now, self._due_s + self.gap_s), now + self.most_s)
         self._steps.put((self._due_s, step))

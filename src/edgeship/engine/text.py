@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.api import Message, Prompt, utf8
+from edgeship.engine.api import Conversation, Prompt, utf8
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateMissing
 from edgeship.package import template as templates
 
@@ -28,7 +28,7 @@ class TextCodec:
         self.template = read_template(folder, config)
         self.special_tokens = _special_tokens(config)
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
+    def render(self, conversation: Conversation) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
 
         Raises TemplateMissing, TemplateInvalid, and PromptInvalid for no message or text that is not Unicode.
@@ -39,10 +39,16 @@ class TextCodec:
                 where=str(self._folder),
                 hint="Build it again with `--chat-template FILE`.",
             )
-        if not messages:
+        if not conversation.messages:
             raise PromptInvalid("the conversation has no message")
-        text = templates.render(self.template, messages, special_tokens=self.special_tokens)
-        return Prompt(self.read_rendered(text), tuple(messages))
+        text = templates.render(
+            self.template,
+            conversation.messages,
+            special_tokens=self.special_tokens,
+            tools=list(conversation.tools) or None,
+            **conversation.variables,
+        )
+        return Prompt(self.read_rendered(text), tuple(conversation.messages))
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""

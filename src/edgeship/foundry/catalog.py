@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Message, Sampling, Usage
+from edgeship.engine.api import Conversation, Message, Sampling, Usage
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
 from edgeship.foundry import config as tunings
@@ -173,8 +173,8 @@ def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proo
     engine = IsolatedEngine(folder, engine="foundry")
     try:
         for messages in conversations:
-            engine.chat(messages)  # raises where Foundry Local makes other tokens of it
-        prompt = engine.chat([{"role": "user", "content": QUESTION}])
+            engine.render(Conversation(messages))  # raises where Foundry Local makes other tokens of it
+        prompt = engine.render(Conversation([{"role": "user", "content": QUESTION}]))
         answer = ask(engine, prompt, Sampling(temperature=0.0, max_tokens=_PROOF_TOKENS))
     finally:
         engine.close()

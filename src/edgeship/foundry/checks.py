@@ -12,7 +12,8 @@ from edgeship.engine.text import TextCodec
 from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
 from edgeship.package import fidelity, genai_config, names, prompt_parts
 from edgeship.package import manifest as manifests
-from edgeship.package.fidelity import Conversation
+from edgeship.package.conversation import Conversation
+from edgeship.package.fidelity import Sample
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts
 from edgeship.package.template import Message
@@ -44,7 +45,7 @@ class Candidate:
     config: EngineConfig
     parts: PromptParts
     manifest: Manifest | None
-    conversations: tuple[Conversation, ...]
+    conversations: tuple[Sample, ...]
 
     @property
     def id(self) -> str:
@@ -119,7 +120,7 @@ def _by_folder(folder: Path) -> tuple[str, int]:
     return (folder.parent.name, int(version[1])) if version else (folder.name, 1)
 
 
-def _parts(template: str, codec: TextCodec, conversations: Sequence[Conversation]) -> PromptParts:
+def _parts(template: str, codec: TextCodec, conversations: Sequence[Sample]) -> PromptParts:
     """The prompt parts of the template, which give the same tokens as the template itself."""
     parts = prompt_parts.derive_parts(template, codec.special_tokens)
 
@@ -128,7 +129,10 @@ def _parts(template: str, codec: TextCodec, conversations: Sequence[Conversation
 
     fidelity.require_fidelity(
         fidelity.check_fidelity(
-            {"the chat template": lambda messages: codec.chat(messages).tokens, "its prompt parts": assembled},
+            {
+                "the chat template": lambda messages: codec.render(Conversation(messages)).tokens,
+                "its prompt parts": assembled,
+            },
             conversations,
             lambda tokens: codec.decode(tokens, special=True),
         )

@@ -14,16 +14,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgeship.engine.answer import StopFilter
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
+    Conversation,
     FinishReason,
     Limits,
     Message,
+    OnStep,
     Prompt,
     Sampling,
+    Stats,
     Token,
     Usage,
     check_line,
@@ -84,9 +87,16 @@ class FoundryEngine:
         for worker in self._workers:
             worker.start()
 
-    def chat(self, messages: Sequence[Message]) -> Prompt:
-        """See Engine.chat. Raises TemplateMismatch where Foundry Local makes another number of tokens of it."""
-        prompt = self._codec.chat(messages)
+    def stats(self) -> Stats:
+        """See Chat.stats."""
+        with self._lock:
+            waiting = self._line.qsize()
+            return Stats(len(self._open) - waiting, waiting, self.slots)
+
+    def render(self, conversation: Conversation) -> Prompt:
+        """See Engine.render. Raises TemplateMismatch where Foundry Local makes another number of tokens of it."""
+        messages = conversation.messages
+        prompt = self._codec.render(conversation)
         check_messages(messages)
         self._check_open()
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
@@ -107,14 +117,31 @@ class FoundryEngine:
         """The tokens of a text, to count them: Foundry Local answers only conversations."""
         return self._codec.encode(text)
 
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Token]:
+        """See Chat.converse."""
+        prompt = self.render(conversation)
+        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+
     def stream(
         self,
         prompt: Prompt,
         sampling: Sampling,
+        *,
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream. Raises NotSupported for a text that is no conversation, and for what it would ignore."""
+        if on_step is not None:
+            raise NotSupported("Foundry Local calls nobody back yet")
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
         if prompt.messages is None:
@@ -154,6 +181,12 @@ class FoundryEngine:
         for worker in self._workers:
             worker.join()
         _shared.unload(self._model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Engine, FinishReason, Sampling
+from edgeship.engine.api import Conversation, Engine, FinishReason, Sampling
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.evalset import EvalCase, passes
 from edgeship.measure.statistics import Interval, wilson
@@ -101,7 +101,7 @@ def answer_tokens(engine: Engine, cases: Sequence[EvalCase]) -> int:
 
 def _answer(engine: Engine, case: EvalCase, sampling: Sampling) -> EvalRecord:
     try:
-        answer = ask(engine, engine.chat(case.conversation), sampling)
+        answer = ask(engine, engine.render(Conversation(case.conversation)), sampling)
     except (PromptInvalid, TemplateInvalid) as error:
         raise EvalInvalid(
             f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint

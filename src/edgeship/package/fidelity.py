@@ -12,7 +12,7 @@ from edgeship.package.template import Message, render
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Sample:
     """A conversation to compare readers by.
 
     edge_spaces: a text begins or ends with spaces, which a template may trim and prompt parts cannot.
@@ -30,11 +30,11 @@ class Conversation:
         return any(message["role"] == "system" for message in self.messages)
 
 
-def _conversation(name: str, *contents: str, system: str | None = None, spaces: bool = False) -> Conversation:
+def _conversation(name: str, *contents: str, system: str | None = None, spaces: bool = False) -> Sample:
     """Turns of the user and the assistant, by turns."""
     turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
     first = [{"role": "system", "content": system}] if system is not None else []
-    return Conversation(name, (*first, *turns), spaces)
+    return Sample(name, (*first, *turns), spaces)
 
 
 CONVERSATIONS = (
@@ -50,15 +50,15 @@ CONVERSATIONS = (
     _conversation("single character", "?"),
     _conversation("spaces inside", "a  b   c \t d\n\n\ne  \n f"),
     _conversation("spaces at the edges", "  spaces around \n", spaces=True),
-    Conversation("decomposed accents", ({"role": "user", "content": "cafe\u0301"},), decomposed=True),
+    Sample("decomposed accents", ({"role": "user", "content": "cafe\u0301"},), decomposed=True),
 )
 """What templates and tokenizers are compared by: each line has upset a real one."""
 
 
-def conversations_for(template: str, special_tokens: Mapping[str, str]) -> tuple[Conversation, ...]:
+def conversations_for(template: str, special_tokens: Mapping[str, str]) -> tuple[Sample, ...]:
     """CONVERSATIONS, but those with a system turn where the template refuses one. Raises TemplateInvalid."""
 
-    def accepted(conversation: Conversation) -> bool:
+    def accepted(conversation: Sample) -> bool:
         try:
             render(template, conversation.messages, special_tokens=special_tokens)
         except TemplateInvalid:
@@ -128,7 +128,7 @@ def compare_tokens(
 
 def check_fidelity(
     encoders: Mapping[str, Encoder],
-    conversations: Sequence[Conversation] = CONVERSATIONS,
+    conversations: Sequence[Sample] = CONVERSATIONS,
     decode: Callable[[Sequence[int]], str] | None = None,
 ) -> list[Mismatch]:
     """Every difference from the first encoder, which is the reference; empty where all agree.
@@ -163,7 +163,7 @@ def require_fidelity(mismatches: Sequence[Mismatch]) -> None:
 
 
 def _difference(
-    conversation: Conversation,
+    conversation: Sample,
     reference: tuple[str, Sequence[int]],
     other: tuple[str, Encoder],
     decode: Callable[[Sequence[int]], str] | None,
@@ -191,7 +191,7 @@ def compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _ids(encode: Encoder, conversation: Conversation) -> Sequence[int] | None:
+def _ids(encode: Encoder, conversation: Sample) -> Sequence[int] | None:
     try:
         return encode(conversation.messages)
     except TemplateInvalid:

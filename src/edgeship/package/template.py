@@ -9,12 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import TemplateInvalid
+from edgeship.package.conversation import Message as Message
 
 if TYPE_CHECKING:
     import jinja2
-
-Message = Mapping[str, str]
-"""One turn of a conversation: {"role": "system" | "user" | "assistant", "content": text}."""
 
 HINT = "Mend the template, or give another one with --chat-template FILE."
 

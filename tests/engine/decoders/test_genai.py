@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Limits, Sampling
+from edgeship.engine.api import Conversation, Limits, Sampling
 from edgeship.engine.config import read_config
 from edgeship.engine.decoders import Piece, genai
 from edgeship.engine.decoders.genai import GenaiDecoder, GenaiTokenizer
@@ -21,7 +21,7 @@ from edgeship.errors import DependencyMissing, EngineFailed
 from tests import checkpoints
 from tests.onnx_decoder import OnnxDecoder
 
-QUESTION = [{"role": "user", "content": "how are you today?"}]
+QUESTION = Conversation([{"role": "user", "content": "how are you today?"}])
 
 
 class Library:
@@ -161,7 +161,7 @@ def test_our_prompt_is_the_librarys(int4_folder: Path) -> None:
         {"role": "assistant", "content": "Yes."},
         {"role": "user", "content": "Why?"},
     ]
-    assert theirs.chat(messages) == list(ours.chat(messages).tokens)
+    assert theirs.chat(messages) == list(ours.render(Conversation(messages)).tokens)
     assert theirs.encode("hello world") == list(ours.encode("hello world").tokens)
 
 
@@ -170,7 +170,7 @@ def test_our_prompt_is_the_librarys(int4_folder: Path) -> None:
 def test_an_end_token_ends_the_answer_and_leaves_no_text(copy: Path, engine: str) -> None:
     lively = Sampling(temperature=2, top_k=0, seed=11, max_tokens=24)
     model = load(copy, engine=engine, limits=Limits(slots=1, context_tokens=200))
-    prompt = model.chat(QUESTION)
+    prompt = model.render(QUESTION)
     whole = ask(model, prompt, lively)
     model.close()
     end = next(index for index, token in enumerate(whole.tokens) if index and token not in whole.tokens[:index])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship.engine.api import Conversation
 from edgeship.engine.opening import load
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
 from edgeship.measure import reference as references
@@ -86,7 +87,7 @@ def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, request: pytes
     texts = [ScoredText(QUESTION, "how are you?"), ScoredText(QUESTION), ScoredText(QUESTION, "x " * 600)]
     found = reference(checkpoint, None, [QUESTION], texts, tmp_path / "reference.npz", threads=1)
     engine = load(request.getfixturevalue("fp32_folder"), engine="genai")
-    prompt = engine.chat(QUESTION).tokens
+    prompt = engine.render(Conversation(QUESTION)).tokens
     assert found.conversation_tokens == (prompt,)
     assert (found.texts_used, found.texts_skipped) == (2, 1)
     assert found.peak_memory_bytes > 10**8
