@@ -152,14 +152,13 @@ def write_config(path: Path, key: str, value: str) -> None:
     """Sets one key of the config file and keeps the others. Raises NotWritable."""
     import tomli_w
 
+    from edgeship.system.storage import write_file
+
     if key not in CONFIG_KEYS:
         raise ValueError(key)
     config = read_config(path) | {key: value}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
-        temporary.replace(path)
+        write_file(path, tomli_w.dumps(config))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise NotWritable(f"the config file cannot be written: {error}", where=str(path)) from error

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Conversation, Engine, Limits, Message, Sampling
 from edgeship.engine.opening import load
-from edgeship.errors import EngineFailed, NotWritable, PackageDamaged, PackageNotFound, UsageError
+from edgeship.errors import EngineFailed, PackageDamaged, PackageNotFound, UsageError
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, spread
 from edgeship.measure.measurement import Measurement
@@ -36,6 +34,7 @@ from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.store import packages
 from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
+from edgeship.system.storage import require_writable, scratch_folder
 from edgeship.version import __version__
 
 # The reference's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
@@ -95,7 +94,7 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
     """
     order = replace(order, reference=choose_reference(order))
     cases = preflight(order, settings, progress)
-    with work_folder(settings) as work:
+    with _work_folder(settings) as work:
         fp32 = _make(order, _fp32(order), settings, work, progress) if order.reference == "fp32" else None
         reference = _reference(order, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
@@ -396,35 +395,11 @@ def _report_folder(order: Order, settings: Settings) -> Path:
     return order.report_dir or settings.reports_dir / order.name / f"{stamp}-{os.getpid()}"
 
 
-@contextlib.contextmanager
-def work_folder(settings: Settings) -> Iterator[Path]:
-    """A folder that goes when the work ends; what a killed run left goes when the next begins."""
-    import filelock
-
+def _work_folder(settings: Settings) -> contextlib.AbstractContextManager[Path]:
+    """A folder for this run alone. Raises NotWritable, DiskShort."""
     root = settings.home / "work"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for lock_path in root.glob("*.lock"):
-            # A lock that can be had belongs to a run that is over.
-            with contextlib.suppress(filelock.Timeout), filelock.FileLock(lock_path, timeout=0):
-                shutil.rmtree(lock_path.with_suffix(""), ignore_errors=True)
-                lock_path.unlink(missing_ok=True)
-        folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
-        lock = filelock.FileLock(folder.with_name(folder.name + ".lock"))
-        lock.acquire(timeout=0)
-        folder.mkdir()
-    except OSError as error:
-        raise NotWritable(
-            f"the work folder cannot be written: {error}",
-            where=str(root),
-            hint="Set EDGESHIP_HOME to a folder that you may write to.",
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+    require_writable(root, "set EDGESHIP_HOME to a folder that you may write to.")
+    return scratch_folder(root)
 
 
 def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Sample]:

@@ -204,7 +204,8 @@ def test_after_kill_9_of_a_real_build_the_same_command_works(tiny: Path, setting
     code = (
         "import sys; from edgeship import builder, settings; from edgeship.checkpoint import open_checkpoint\n"
         "from edgeship.recipe import Recipe; say = lambda message, _: print(message, flush=True)\n"
-        "build.build(open_checkpoint(sys.argv[1]), Recipe(precision='int4', builder='genai'), settings.resolve(), say)"
+        "made = builder.build(open_checkpoint(sys.argv[1]), Recipe(precision='int4', builder='genai'), "
+        "settings.resolve(), say)"
     )
     command = [sys.executable, "-c", code, str(tiny)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

@@ -205,7 +205,7 @@ def test_a_failure_leaves_nothing_and_quotes_pip(monkeypatch: pytest.MonkeyPatch
 
 def test_what_a_killed_run_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in(monkeypatch)
-    left = tmp_path / f".tmp-{olive_env.folder_name()}-1-ab"
+    left = tmp_path / f".tmp-{olive_env.folder_name()}"
     left.mkdir()
     (tmp_path / olive_env.folder_name()).mkdir()  # its interpreter is gone
     assert olive_env.ensure(tmp_path, tmp_path / "log").exists()

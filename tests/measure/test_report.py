@@ -149,7 +149,7 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: p
         path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(NotWritable, match="No space left on device"):
         write_report(tmp_path, bare_report())
     assert old.html.read_text(encoding="utf-8") == before

@@ -129,7 +129,7 @@ def test_a_folder_is_read_back_as_it_was_written(package_folder: Path) -> None:
     assert set(package.manifest.files) == {"model.onnx", "tokenizer.json"}
     assert (package.manifest.ref, package.manifest.size_bytes) == ("model-int4:1", 502)
     assert verify(package) == []
-    assert not [path for path in package_folder.iterdir() if path.suffix == ".tmp"]
+    assert not [path for path in package_folder.iterdir() if path.name.startswith(".")]
 
 
 def test_faults_name_the_file(package_folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from edgeship.errors import DiskShort, ToolFailed
 from edgeship.progress import Progress, silent
 from edgeship.system import child
-from edgeship.system.storage import disk_errors, locked
+from edgeship.system.storage import disk_errors, locked, new_folder, remove_folder
 
 CONSTRAINTS = Path(__file__).with_name("olive_constraints.txt")
 # requests is what Olive imports and does not ask for; the others are what a ModelBuilder pass imports.
@@ -118,15 +117,10 @@ def _make(folder: Path, log: Path, progress: Progress) -> None:
             where=str(folder.parent),
             hint=f"Free some space, or {_ELSEWHERE}",
         )
-    for stale in (folder, *folder.parent.glob(f".tmp-{folder.name}-*")):
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
+    if folder.exists():
+        remove_folder(folder)
+    with new_folder(folder, at=folder.with_name(f".tmp-{folder.name}")) as temporary:
         _install(temporary, log, progress)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _install(folder: Path, log: Path, progress: Progress) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +15,8 @@ from edgeship.package import genai_config, inference_model, names
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts, derive_parts
-from edgeship.system.storage import (
-    FileDigest,
-    bring,
-    digest_file,
-    disk_errors,
-    put_in_place,
-    remove_leftovers,
-    temporary_beside,
-)
+from edgeship.system.json_file import write_object
+from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
 if TYPE_CHECKING:
     from edgeship.builder import Build
@@ -70,33 +61,25 @@ def write_package(
     parts = derive_parts(checkpoint.chat_template, checkpoint.special_tokens)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
     require_free(folder)
-    temporary = temporary_beside(folder)
-    with disk_errors(folder, _ELSEWHERE):
-        try:
-            temporary.mkdir(parents=True)
-            files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
-            config = tune_genai_config(_read_json(build.folder / genai_config.FILE_NAME), checkpoint, cores)
-            _write_json(temporary / genai_config.FILE_NAME, config)
-            _write_json(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
-            manifest = Manifest(
-                name=name,
-                version=version,
-                created=created or manifests.now(),
-                context_tokens=checkpoint.context_tokens,
-                checkpoint=_describe(checkpoint),
-                adapter=_describe_adapter(checkpoint),
-                recipe=build.recipe.to_key(),
-                build=_describe_build(build),
-                files=files,
-                measurements=dict(measurements) if measurements is not None else None,
-                verdict=dict(verdict) if verdict is not None else None,
-            )
-            finished = _finish(temporary, manifest, parts)
-            put_in_place(temporary, folder)
-            remove_leftovers(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
+        files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
+        config = tune_genai_config(_read_json(build.folder / genai_config.FILE_NAME), checkpoint, cores)
+        write_object(temporary / genai_config.FILE_NAME, config)
+        write_object(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
+        manifest = Manifest(
+            name=name,
+            version=version,
+            created=created or manifests.now(),
+            context_tokens=checkpoint.context_tokens,
+            checkpoint=_describe(checkpoint),
+            adapter=_describe_adapter(checkpoint),
+            recipe=build.recipe.to_key(),
+            build=_describe_build(build),
+            files=files,
+            measurements=dict(measurements) if measurements is not None else None,
+            verdict=dict(verdict) if verdict is not None else None,
+        )
+        finished = _finish(temporary, manifest, parts)
     return Package(folder, finished.manifest)
 
 
@@ -132,7 +115,7 @@ def stamp(
     if name is not None:
         manifest = manifest.model_copy(update={"name": names.check_name(name)})
     parts = inference_model.read_parts(folder)
-    _write_json(folder / inference_model.FILE_NAME, inference_model.document(manifest.name, version, parts))
+    write_object(folder / inference_model.FILE_NAME, inference_model.document(manifest.name, version, parts))
     return _finish(folder, manifest, parts)
 
 
@@ -192,10 +175,10 @@ def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDige
     files = {name: bring(path, target / name) for name, path in sources.items()}
     config = next((path for path in checkpoint.tokenizer_files if path.name == "tokenizer_config.json"), None)
     stated = _read_json(config) if config else dict(checkpoint.special_tokens)
-    _write_json(target / "tokenizer_config.json", tune_tokenizer_config(stated, checkpoint.chat_template))
+    write_object(target / "tokenizer_config.json", tune_tokenizer_config(stated, checkpoint.chat_template))
     (target / "chat_template.jinja").write_bytes(checkpoint.chat_template.encode())
     generation = dict(checkpoint.generation) or {"eos_token_id": list(checkpoint.stop.eos_ids)}
-    _write_json(target / "generation_config.json", generation)
+    write_object(target / "generation_config.json", generation)
     return files
 
 
@@ -207,7 +190,7 @@ def _finish(folder: Path, manifest: Manifest, parts: PromptParts) -> Package:
         folder, (path.name for path in folder.iterdir() if path.name not in {*known, CARD, MANIFEST_NAME})
     )
     manifest = manifest.model_copy(update={"files": known})
-    _write(folder / CARD, model_card.render_card(manifest, parts).encode())
+    write_file(folder / CARD, model_card.render_card(manifest, parts))
     files = known | _digests(folder, [CARD])
     return manifests.write(folder, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
 
@@ -260,14 +243,3 @@ def _read_json(path: Path) -> Any:
         raise PackageDamaged(
             f"{path.name} cannot be read: {error}", where=str(path), hint="Remove the package and install it again."
         ) from error
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Through a new file, since the one there may share its bytes with a package elsewhere."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.progress import Progress, silent
 from edgeship.system import child
-from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked
+from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder
 
 STEP_NAME = "step.json"
+PARTIAL = ".tmp-"
+"""What the folder of an unfinished step is called, before its key. Only the holder of the key's lock uses it."""
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
 LOCK_WAIT_S = 4 * 3600.0
 
@@ -108,17 +107,12 @@ def run(
         found = find(step)
         if found is not None:
             return found
-        own = "resumed" if task.resumable else f"{os.getpid()}-{secrets.token_hex(4)}"
-        temporary = builds_dir / f"{_temporary_prefix(step)}{own}"
-        _remove_leftovers(step, builds_dir, keep=temporary if task.resumable else None)
-        temporary.mkdir(exist_ok=task.resumable)
-        try:
+        if step.folder.exists():
+            remove_folder(step.folder)  # damaged, and room is needed for the new one
+        partial = builds_dir / f"{PARTIAL}{step.folder.name}"
+        goes_on = _was_cut_short if task.resumable else None
+        with new_folder(step.folder, at=partial, goes_on=goes_on) as temporary:
             record = _make(task, step, source, temporary, builds_dir, progress)
-            temporary.replace(step.folder)
-        except BaseException as error:
-            if not (task.resumable and _was_cut_short(error)):
-                shutil.rmtree(temporary, ignore_errors=True)
-            raise
         return Result(step.folder, record)
 
 
@@ -153,19 +147,6 @@ def _make(
     (folder / STEP_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     log.unlink(missing_ok=True)
     return record
-
-
-def _temporary_prefix(step: Step) -> str:
-    return f".tmp-{step.key[:32]}-"
-
-
-def _remove_leftovers(step: Step, builds_dir: Path, keep: Path | None) -> None:
-    """What killed runs left but `keep`, and a damaged result. Only while the lock is held."""
-    if step.folder.exists():
-        step.folder.replace(builds_dir / f"{_temporary_prefix(step)}damaged-{secrets.token_hex(4)}")
-    for stale in builds_dir.glob(f"{_temporary_prefix(step)}*"):
-        if stale != keep:
-            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _read_record(folder: Path) -> StepRecord | None:

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from edgeship.errors import EdgeshipError
+from edgeship.system.storage import write_file
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
@@ -90,5 +91,5 @@ def _write_log(error: Exception) -> Path:
         *traceback.format_exception(error),
     ]
     path = Path(tempfile.gettempdir()) / f"edgeship-failure-{os.getpid()}.log"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_file(path, "\n".join(lines))
     return path

@@ -13,7 +13,7 @@ from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.errors import NotWritable, PrecisionUnsupported, UsageError
 from edgeship.recipe import RECIPES, Precision, Recipe, RecipeFile, make_recipe, named_recipe
 from edgeship.recipe.file import read_recipe_file
-from edgeship.system.storage import megabytes
+from edgeship.system.storage import megabytes, write_file
 
 if TYPE_CHECKING:
     from edgeship.builder import Plan
@@ -293,7 +293,7 @@ def olive_config(source: Source, name: str, output: Path | None, *, as_json: boo
         print(text.rstrip("\n"))
         return 0
     try:
-        output.write_text(text, encoding="utf-8")
+        write_file(output, text)
     except OSError as error:
         raise NotWritable(f"the workflow cannot be written: {error.strerror or error}", where=str(output)) from error
     if as_json:

@@ -23,7 +23,7 @@ from edgeship.package import genai_config
 from edgeship.package import manifest as manifests
 from edgeship.progress import Progress, silent
 from edgeship.system import child, machine
-from edgeship.system.json_file import read_object
+from edgeship.system.json_file import read_object, write_object
 from edgeship.system.storage import disk_errors
 from edgeship.version import __version__
 
@@ -310,16 +310,9 @@ def remembered(home: Path, folder: Path) -> Tuning | None:
 def remember(home: Path, folder: Path, tuning: Tuning) -> Path:
     """Keeps a tuning for this machine and package; the file. Raises NotWritable, DiskShort."""
     path = _place(home, folder)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path.parent, _ELSEWHERE):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(
-                json.dumps({"format": FORMAT, "tuning": asdict(tuning)}, indent=2) + "\n", encoding="utf-8"
-            )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_object(path, {"format": FORMAT, "tuning": asdict(tuning)})
     return path
 
 

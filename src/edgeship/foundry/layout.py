@@ -6,7 +6,6 @@ written differently here is written anew, so the package stays as it is.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,8 @@ from edgeship.foundry.checks import Candidate
 from edgeship.package import genai_config, inference_model
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest
-from edgeship.system.storage import digest_file, disk_errors, put_in_place, remove_leftovers, temporary_beside
+from edgeship.system.json_file import write_object
+from edgeship.system.storage import digest_file, disk_errors, new_folder, require_writable
 
 PUBLISHER = "edgeship"
 # What the copy states otherwise than the package.
@@ -53,17 +53,13 @@ def laid_out(
 
     tune: changes genai_config.json. What was at `target` is replaced. Raises NotWritable, DiskShort.
     """
-    temporary = temporary_beside(target)
+    require_writable(target.parent, _ELSEWHERE)
     try:
-        with disk_errors(target, _ELSEWHERE):
-            temporary.mkdir(parents=True)
-            laid = _bring(candidate, temporary, tune)
-        yield laid
-        with disk_errors(target, _ELSEWHERE):
-            put_in_place(temporary, target)
-            remove_leftovers(target)
+        with new_folder(target) as temporary:
+            with disk_errors(target, _ELSEWHERE):
+                laid = _bring(candidate, temporary, tune)
+            yield laid
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
         remove_empty(target.parent)
         raise
 
@@ -112,8 +108,8 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]
             shutil.copyfile(source, target / source.name)
             copied += source.stat().st_size
     config = read_json(candidate.folder / genai_config.FILE_NAME)
-    _write(target / genai_config.FILE_NAME, tune(config) if tune else config)
-    _write(
+    write_object(target / genai_config.FILE_NAME, tune(config) if tune else config)
+    write_object(
         target / inference_model.FILE_NAME,
         inference_model.document(candidate.name, candidate.version, candidate.parts),
     )
@@ -135,7 +131,3 @@ def _link(source: Path, target: Path) -> bool:
     except OSError:  # another disk, or a file system without
         return False
     return True
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from edgeship.errors import NotWritable
 from edgeship.measure.compare import Choice, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
-from edgeship.system.storage import megabytes
+from edgeship.system.storage import megabytes, write_file
 
 SCHEMA_VERSION = 1
 _NONE = "–"
@@ -137,7 +136,7 @@ def write_report(folder: Path, report: Report) -> ReportPaths:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts:
-            _replace(path, text)
+            write_file(path, text)
     except OSError as error:
         raise NotWritable(f"the report cannot be written: {error.strerror or error}", where=str(folder)) from error
     return paths
@@ -351,12 +350,3 @@ def _speed(tokens_per_s: float) -> str:
 
 def _percent(rate: float) -> str:
     return f"{rate * 100:.1f}"
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

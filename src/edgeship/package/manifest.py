@@ -5,8 +5,6 @@ It is written last, so its presence means done.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from edgeship.errors import PackageDamaged
 from edgeship.package.names import is_name
+from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
 
@@ -91,11 +90,7 @@ def now() -> str:
 
 def write(folder: Path, manifest: Manifest) -> Package:
     """Writes the manifest beside the files it lists; the last act of making a package."""
-    temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}.tmp"
-    temporary.write_text(
-        json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(folder / MANIFEST_NAME)
+    write_object(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
     return Package(folder, manifest)
 
 

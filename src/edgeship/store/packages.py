@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
 from edgeship.system import machine
-from edgeship.system.storage import FileDigest, bring, disk_errors, locked
+from edgeship.system.storage import FileDigest, bring, disk_errors, locked, new_folder, remove_folder
 from edgeship.system.storage import require_writable as require_writable_folder
 
 LOCK_WAIT_S = 600.0
@@ -182,13 +181,10 @@ def install(
         version = next_version(cache_dir, name)
         if not move:
             _require_disk(source.manifest, cache_dir)
-        temporary = scratch / f"v{version}-{os.getpid()}-{secrets.token_hex(4)}"
-        temporary.mkdir()
-        _bring_files(source, temporary, move, progress)
-        finished = finish(temporary, version)
         final = cache_dir / name / f"v{version}"
-        final.parent.mkdir(exist_ok=True)
-        temporary.replace(final)
+        with new_folder(final, at=scratch / final.name, durable=True) as temporary:
+            _bring_files(source, temporary, move, progress)
+            finished = finish(temporary, version)
         return Package(final, finished.manifest), True
 
 
@@ -202,9 +198,7 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         chosen = select(cache_dir, ref)
         # Versions before a package folder that holds them.
         for entry in sorted(chosen, key=lambda entry: len(entry.folder.parts), reverse=True):
-            gone = scratch / f"rm-{entry.version}-{secrets.token_hex(4)}"
-            entry.folder.replace(gone)
-            _delete(gone)
+            remove_folder(entry.folder, at=scratch / f"removed-v{entry.version}")
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()
     return chosen
@@ -224,20 +218,12 @@ def _owned(cache_dir: Path, name: str, progress: Progress, wait_s: float) -> Ite
     key = name.lower()  # names that differ in case alone are one folder on some systems
     scratch = cache_dir / ".tmp" / key
     with disk_errors(cache_dir, _ELSEWHERE), locked(cache_dir / ".locks" / f"{key}.lock", wait_s, progress):
-        _delete(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         try:
             yield scratch
         finally:
-            _delete(scratch)
-
-
-def _delete(path: Path) -> None:
-    """Deletes a folder, or the link to one. What cannot be deleted now is swept later."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _same(first: Manifest, second: Manifest) -> bool:

@@ -1,12 +1,14 @@
-"""A JSON object from a file, or an error that names the file and the line."""
+"""JSON objects in files: read, or refused with the file and the line; written whole or not at all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import EdgeshipError
+from edgeship.system.storage import write_file
 
 
 def read_object(path: Path, error: type[EdgeshipError]) -> dict[str, Any]:
@@ -30,3 +32,8 @@ def read_object(path: Path, error: type[EdgeshipError]) -> dict[str, Any]:
 def read_optional(path: Path, error: type[EdgeshipError]) -> dict[str, Any]:
     """As `read_object`; empty where there is no such file."""
     return read_object(path, error) if path.is_file() else {}
+
+
+def write_object(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object as people and `diff` read it: indented, one line end, text as it is."""
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

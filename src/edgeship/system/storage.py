@@ -1,4 +1,8 @@
-"""Disk work that can fail half way: full and read-only disks, locks between processes, copies with a digest."""
+"""Disk work that can fail half way: a file or a folder finished by one rename, locks between processes, full disks.
+
+What is unfinished is called .NAME.tmp-PID-RANDOM and lies beside what it becomes, so that it is on the same disk and
+what a killed process left can be told from what a running one makes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +22,9 @@ from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.progress import Progress, silent
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 _PIECE_BYTES = 4 * 2**20
+_ASIDE = "-old"
 
 
 class FileDigest(BaseModel):
@@ -61,7 +67,7 @@ def require_writable(folder: Path, hint: str) -> None:
     """Makes the folder and writes into it once. Raises NotWritable, DiskShort."""
     with disk_errors(folder, hint):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{secrets.token_hex(4)}"
+        probe = _temporary_beside(folder / "probe")
         probe.write_bytes(b"1")
         probe.unlink()
 
@@ -94,17 +100,71 @@ def locked(path: Path, wait_s: float, progress: Progress = silent, *, what: str 
         lock.release()
 
 
-def temporary_beside(folder: Path) -> Path:
-    """Where to make a folder that is to be put in the place of `folder`: on the same disk, hidden, this process's."""
-    return folder.with_name(f"{_temporary_prefix(folder)}{os.getpid()}-{secrets.token_hex(4)}")
+@contextmanager
+def new_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Where to write a file that becomes `path` by one rename when the block ends; a failure leaves nothing of it.
+
+    durable: its content is on the disk before its name is, so that a loss of power leaves the old file or the new one.
+    """
+    temporary = _temporary_beside(path)
+    try:
+        yield temporary
+        if durable:
+            _reach_the_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def put_in_place(temporary: Path, folder: Path) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
+    """Writes a file, UTF-8 with the line ends of `content`, so that readers find the old one or the new one."""
+    with new_file(path, durable=True) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_folder(
+    folder: Path,
+    *,
+    at: Path | None = None,
+    goes_on: Callable[[BaseException], bool] | None = None,
+    durable: bool = False,
+) -> Iterator[Path]:
+    """Where to fill a folder that becomes `folder`, in the place of what was there, by one rename when the block ends.
+
+    at: a place on the same disk that nobody else uses, since the caller holds a lock. What a killed run left there is
+    deleted first.
+    goes_on: a failure for which it is true leaves the work at `at`, as a killed run does; the next one finds it there.
+    durable: as for new_file, of everything in the folder.
+    """
+    temporary = at or _temporary_beside(folder)
+    if at is None:
+        remove_leftovers(folder)
+    elif goes_on is None:
+        shutil.rmtree(at, ignore_errors=True)
+    temporary.mkdir(parents=True, exist_ok=goes_on is not None)
+    try:
+        yield temporary
+        if durable:
+            for path in sorted(temporary.rglob("*")):
+                _reach_the_disk(path)
+        _put_in_place(temporary, folder)
+        if durable:
+            _reach_the_disk(folder.parent)
+    except BaseException as failure:
+        if goes_on is None or not goes_on(failure):
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
     """One rename; a folder that is in the way steps aside first and comes back if that fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         temporary.replace(folder)
         return
-    aside = temporary.with_name(temporary.name + "-old")
+    aside = _temporary_beside(folder)
+    aside = aside.with_name(aside.name + _ASIDE)
     folder.replace(aside)
     try:
         temporary.replace(folder)
@@ -114,18 +174,87 @@ def put_in_place(temporary: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what killed processes left beside the folder."""
+def remove_folder(folder: Path, *, at: Path | None = None) -> None:
+    """Deletes a folder, or the link to one: by one rename it is gone, and then its content goes.
+
+    at: where its content goes, on the same disk; what cannot be deleted there is the caller's to sweep.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    temporary = at or _temporary_beside(folder)
+    folder.replace(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Deletes what killed processes left beside `path`; what one of them had put aside is back where it was."""
+    for left in leftovers(path.parent, path.name):
+        if left.name.endswith(_ASIDE) and not path.exists():
+            left.replace(path)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """The unfinished files and folders of processes that are gone; of `name`, or all that lie in `folder`."""
     import psutil
 
-    for left in folder.parent.glob(f"{glob.escape(_temporary_prefix(folder))}*"):
-        pid = left.name.removeprefix(_temporary_prefix(folder)).partition("-")[0]
+    pattern = "*" if name == "*" else glob.escape(name)
+    found = []
+    for path in sorted(folder.glob(f".{pattern}.tmp-*")):
+        pid = path.name.rpartition(".tmp-")[2].partition("-")[0]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            found.append(path)
+    return found
 
 
-def _temporary_prefix(folder: Path) -> str:
-    return f".{folder.name}.tmp-"
+@contextmanager
+def scratch_folder(root: Path) -> Iterator[Path]:
+    """An empty folder under `root` that goes when the block ends; what killed runs left there goes when it begins."""
+    import filelock
+
+    root.mkdir(parents=True, exist_ok=True)
+    for path in root.glob("*.lock"):
+        try:
+            with filelock.FileLock(path, timeout=0):  # one that can be had belongs to a run that is over
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        except filelock.Timeout:
+            continue
+        path.unlink(missing_ok=True)
+    folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
+    lock = root / f"{folder.name}.lock"
+    with filelock.FileLock(lock):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    lock.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Where to make what is to be put in the place of `path`: on the same disk, hidden, this process's."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk; goes on where the system has no way to."""
+    # Windows flushes only what is open for writing, and opens no folder.
+    mode = os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    try:
+        handle = os.open(path, mode)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+    finally:
+        os.close(handle)
 
 
 def bring(source: Path, target: Path, *, move: bool = False) -> FileDigest:

@@ -5,7 +5,6 @@ Two modules make one: original.py (the checkpoint in transformers) and stand_in.
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from edgeship.engine.api import Message
 from edgeship.errors import EdgeshipError, MemoryShort, ToolFailed
 from edgeship.progress import Progress
 from edgeship.system import child
+from edgeship.system.storage import new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,24 +192,19 @@ def _write_logits(
     """Writes an .npz array by array, so that memory holds one text's logits; returns the number of texts."""
     import numpy as np
 
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     used, left = 0, budget_bytes
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for done, text in enumerate(texts):
-                progress(f"{done} of {len(texts)} texts", done / len(texts))
-                tokens, first_scored = text_ids(model, text["messages"], text["answer"])
-                if not first_scored < len(tokens) <= model.context_tokens:
-                    continue
-                logits = model.logits(tokens, first_scored)
-                left -= logits.nbytes
-                if left < 0:
-                    break
-                for name, values in (("tokens", tokens), ("first_scored", first_scored), ("logits", logits)):
-                    with archive.open(f"{name}_{used}.npy", "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, np.asarray(values), allow_pickle=False)
-                used += 1
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for done, text in enumerate(texts):
+            progress(f"{done} of {len(texts)} texts", done / len(texts))
+            tokens, first_scored = text_ids(model, text["messages"], text["answer"])
+            if not first_scored < len(tokens) <= model.context_tokens:
+                continue
+            logits = model.logits(tokens, first_scored)
+            left -= logits.nbytes
+            if left < 0:
+                break
+            for name, values in (("tokens", tokens), ("first_scored", first_scored), ("logits", logits)):
+                with archive.open(f"{name}_{used}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, np.asarray(values), allow_pickle=False)
+            used += 1
     return used
