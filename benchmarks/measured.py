@@ -44,7 +44,8 @@ class CommandFailed(Exception):
 
 def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
     """Runs `command` to its end, with `environment` on top of ours. Raises CommandFailed."""
-    os.sync()  # what an earlier command left to be written should not slow this one
+    if sys.platform != "win32":
+        os.sync()  # what an earlier command left to be written should not slow this one
     with tempfile.TemporaryFile() as printed:
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -370,7 +369,7 @@ def test_olive_ends_when_we_are_killed(worker: tuple[list[str], dict[str, str]],
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment, text=True) as ours:
         assert ours.stdout
         pid = next(int(line) for line in ours.stdout if line.strip().isdigit())
-        ours.send_signal(signal.SIGKILL)
+        ours.kill()
         deadline = time.monotonic() + 10
         while _lives(pid) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -296,7 +295,7 @@ def test_a_killed_build_goes_on_and_comes_out_the_same(tmp_path: Path, settings:
     limit = time.monotonic() + 60
     while not list(builds.glob(".tmp-*/journal-*.jsonl")) and time.monotonic() < limit:
         time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
+    running.kill()
     running.wait()
     assert list(builds.glob(".tmp-*")) or list(builds.glob("*/step.json"))
     subprocess.run([sys.executable, "-c", KILLED, str(folder)], env=environment, check=True)

@@ -195,11 +195,11 @@ def test_cores_that_others_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.undo()
     monkeypatch.setattr(psutil, "cpu_percent", lambda _interval, percpu: [100.0, 50.0, 0.0, 0.0] if percpu else None)
-    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)  # type: ignore[attr-defined]
+    monkeypatch.setattr(machine, "granted_cores", lambda: [0, 1, 2, 3])
     for usable, taken in ((4, 0.375), (3, 1 - 2.5 / 3), (2, 0.0)):
         monkeypatch.setattr(machine, "usable_cores", lambda usable=usable: usable)
         assert tune._taken_cores() == pytest.approx(taken)
-    monkeypatch.setattr(tune.os, "sched_getaffinity", lambda _: {0, 1})  # type: ignore[attr-defined]
+    monkeypatch.setattr(machine, "granted_cores", lambda: [0, 1])
     assert tune._taken_cores() == pytest.approx(0.75)
 
 

@@ -16,7 +16,7 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
 from edgeship.measure.reference import ScoredText
 from edgeship.measure.reference.of_checkpoint import reference
-from edgeship.system import child
+from edgeship.system import memory
 from tests import scripted
 from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
@@ -105,7 +105,7 @@ def test_the_summary_leaves_single_answers_out(folder: Path, eval_file: Path) ->
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the peak down to children")
 def test_the_memory_is_not_the_parents(folder: Path) -> None:
     ballast = np.ones(50_000_000)
-    assert child.peak_memory_bytes() > 400_000_000
+    assert memory.peak_memory_bytes() > 400_000_000
     del ballast
     assert probe(folder, SHORT).peak_memory_bytes < 300_000_000
 

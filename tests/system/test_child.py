@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +15,7 @@ from edgeship.errors import MemoryShort
 from edgeship.system import child
 
 WORKER = "tests.workers.echo"
-ROOT = Path(__file__).parents[2]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-
-
-@pytest.fixture(autouse=True)
-def _importable_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def test_result_progress_and_prints_arrive() -> None:
@@ -73,7 +66,7 @@ def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
     code = f"from edgeship.system import child; child.run({WORKER!r}, {{'do': 'sleep', 'pid_file': {str(pid_file)!r}}})"
     parent = subprocess.Popen([sys.executable, "-c", code])
     worker = _wait_for_pid(pid_file)
-    parent.send_signal(signal.SIGKILL)
+    parent.kill()
     parent.wait()
     psutil.wait_procs([worker], timeout=20)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE

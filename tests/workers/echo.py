@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from edgeship.errors import MemoryShort
 from edgeship.progress import Progress
-from edgeship.system import child
+from edgeship.system import child, memory
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -23,14 +24,14 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
         case "crash":
             raise ValueError("a bug")
         case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+            psutil.Process().kill()
         case "flood":
             for _ in range(20_000):
                 print("x" * 100, file=sys.stderr)
         case "sleep":
             Path(job["pid_file"]).write_text(str(os.getpid()))
             time.sleep(60)
-    return {"echo": job, "peak_memory_bytes": child.peak_memory_bytes()}
+    return {"echo": job, "peak_memory_bytes": memory.peak_memory_bytes()}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeship.builder import onnx_model
 from edgeship.progress import Progress
-from edgeship.system import child
+from edgeship.system import child, memory
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - the parent reads what is printed
@@ -33,7 +33,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: AR
     ]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
     onnx_model.require_opens(Path(job["output"]))
-    return {"peak_memory_bytes": child.peak_memory_bytes()}
+    return {"peak_memory_bytes": memory.peak_memory_bytes()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The script that runs in Olive's environment, where Edgeship is not: the standard library and Olive are all it knows.
+"""The script that runs in Olive's environment, where Edgeship is not. It knows Olive, and one file of ours by its path.
 
 It is run by path with a workflow and the folder that Olive is to fill, and ends when its stdin does, which is when its
 parent is gone. Its last line says how much memory it took.
@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 PEAK = "edgeship: peak memory in bytes:"
+_MEMORY = Path(__file__).parent.parent / "system" / "memory.py"
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     runpy.run_module("olive", run_name="__main__", alter_sys=True)
     for model in Path(output).rglob("model.onnx"):
         _require_opens(model)
-    print(PEAK, _peak_memory_bytes(), flush=True)
+    print(PEAK, runpy.run_path(str(_MEMORY))["peak_memory_bytes"](), flush=True)
 
 
 def _end_with_parent() -> None:
@@ -46,20 +47,6 @@ def _require_opens(model: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _peak_memory_bytes() -> int:
-    try:
-        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import psutil
-
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))
 
 
 if __name__ == "__main__":

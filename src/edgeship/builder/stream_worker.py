@@ -18,7 +18,7 @@ from edgeship.builder.processes import Helpers, Meter
 from edgeship.errors import BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
-from edgeship.system import child
+from edgeship.system import child, memory
 from edgeship.system.machine import usable_cores
 from edgeship.system.storage import disk_errors
 
@@ -49,7 +49,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
             convert_share(checkpoint, recipe, job, progress)
         else:
             peak = convert(checkpoint, recipe, job, progress)
-    return {"peak_memory_bytes": child.peak_memory_bytes() + peak}
+    return {"peak_memory_bytes": memory.peak_memory_bytes() + peak}
 
 
 def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Progress) -> None:

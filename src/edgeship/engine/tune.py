@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -253,8 +252,7 @@ def _taken_cores() -> float:
     import psutil
 
     used = psutil.cpu_percent(_LISTEN_S, percpu=True)
-    granted = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(used))
-    free = sum(1 - float(used[core]) / 100 for core in granted if core < len(used))
+    free = sum(1 - float(used[core]) / 100 for core in machine.granted_cores() if core < len(used))
     # A quota grants fewer cores than there are, and any that are free.
     return max(0.0, 1 - free / machine.usable_cores())
 

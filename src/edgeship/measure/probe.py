@@ -11,7 +11,7 @@ from edgeship.engine.api import Engine, Limits
 from edgeship.errors import EngineFailed
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
-from edgeship.system import child
+from edgeship.system import child, memory
 
 if TYPE_CHECKING:
     from edgeship.measure.fidelity import Fidelity
@@ -71,7 +71,7 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     try:
         measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)
         evaluation = evaluate(engine, cases, progress) if cases else None
-        peak = child.peak_memory_bytes()
+        peak = memory.peak_memory_bytes()
         fidelity = _fidelity(engine, job.reference, progress) if job.reference else None
     finally:
         engine.close()

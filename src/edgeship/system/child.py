@@ -15,7 +15,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import IO, Any
 
 from edgeship.errors import EdgeshipError, all_errors
@@ -203,22 +202,3 @@ def _end_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
-
-
-def peak_memory_bytes() -> int:
-    """The most physical memory that this process has held at once."""
-    try:
-        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

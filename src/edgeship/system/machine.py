@@ -44,9 +44,21 @@ def this_machine(memory_limit_bytes: int | None = None) -> Machine:
 
 def usable_cores() -> int:
     """Cores this process may use: the affinity mask, cut by a container's quota; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(granted_cores())
     quota = _cgroup_cpu_quota()
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
+
+
+def granted_cores() -> list[int]:
+    """The numbers of the cores that this process may run on, whatever a container's quota leaves of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    import psutil
+
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):  # Windows; macOS has none
+        return sorted(process.cpu_affinity())
+    return list(range(os.cpu_count() or 1))
 
 
 def cores_to_use(asked: int | None) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import mmap
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
 from edgeship.engine.text import VERIFY_HINT
 from edgeship.errors import EngineFailed, NotBatchable
-from edgeship.system import telemetry
+from edgeship.system import memory, telemetry
 
 _LOG_NOTHING_BELOW_FATAL = 4
 _CAUSE_CHARACTERS = 300
@@ -255,20 +253,13 @@ class _Batch:
 
 
 def _untouched(shape: tuple[int, ...]) -> Floats:
-    """Zeros whose pages are taken one by one, when they are first written.
+    """Zeros whose pages are taken when they are first written.
 
     numpy asks Linux for huge pages: to clear those of a row in every layer halts all answers for a tenth of a second
     when its first token is written, and takes the memory of tokens that may never come.
     """
     size = math.prod(shape) * np.dtype(np.float32).itemsize
-    if sys.platform == "win32":
-        memory = mmap.mmap(-1, size)
-    else:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            with suppress(OSError):  # a kernel without huge pages
-                memory.madvise(mmap.MADV_NOHUGEPAGE)
-    zeros: Floats = np.frombuffer(memory, np.float32)
+    zeros: Floats = np.frombuffer(memory.zero_pages(size), np.float32)
     return zeros.reshape(shape)
 
 

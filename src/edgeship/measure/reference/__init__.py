@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgeship.engine.api import Message
 from edgeship.errors import EdgeshipError, MemoryShort, ToolFailed
 from edgeship.progress import Progress
-from edgeship.system import child
+from edgeship.system import child, memory
 from edgeship.system.storage import new_file
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def do_job(model: ReferenceModel, job: Mapping[str, Any], progress: Progress) ->
     return {
         "conversation_tokens": conversations,
         "texts_used": used,
-        "peak_memory_bytes": child.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_memory_bytes(),
         "wall_s": time.perf_counter() - start,
     }
 

@@ -1,0 +1,41 @@
+"""The memory of this process: the most that it has held, and zeros that take no memory before they are written.
+
+Only the standard library at the top: the script that runs in Olive's environment reads this file too.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+def peak_memory_bytes() -> int:
+    """The most physical memory that this process has held at once."""
+    try:
+        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def zero_pages(size_bytes: int) -> mmap.mmap:
+    """Zeros whose pages are taken one by one, when they are first written."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size_bytes)
+    pages = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return pages

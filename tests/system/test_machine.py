@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+
+import psutil
+import pytest
+
+from edgeship.system import machine
+
+
+def test_granted_cores_are_cores_of_this_machine() -> None:
+    granted = machine.granted_cores()
+    assert granted == sorted(set(granted))
+    assert set(granted) <= set(range(os.cpu_count() or 1))
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process(), "cpu_affinity"), reason="this system has no affinity")
+def test_granted_cores_where_python_cannot_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    expected = psutil.Process().cpu_affinity()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert machine.granted_cores() == expected
+
+
+def test_granted_cores_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(psutil.Process, "cpu_affinity", raising=False)
+    assert machine.granted_cores() == list(range(os.cpu_count() or 1))
+
+
+def test_usable_cores_are_cut_by_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "granted_cores", lambda: [0, 1, 2, 3])
+    for quota, cores in ((None, 4), (1.5, 2), (0.1, 1), (16.0, 4)):
+        monkeypatch.setattr(machine, "_cgroup_cpu_quota", lambda quota=quota: quota)
+        assert machine.usable_cores() == cores

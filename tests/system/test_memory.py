@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+
+from edgeship.system import memory
+
+MIB = 2**20
+
+
+def test_zero_pages_take_memory_when_they_are_written() -> None:
+    # In a process of its own: its peak is not yet raised by other tests.
+    code = (
+        "from edgeship.system import memory\n"
+        "before = memory.peak_memory_bytes()\n"
+        f"pages = memory.zero_pages(256 * {MIB})\n"
+        "untouched = memory.peak_memory_bytes() - before\n"
+        f"pages[: 128 * {MIB}] = b'1' * (128 * {MIB})\n"
+        "print(untouched, memory.peak_memory_bytes() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    untouched, written = map(int, done.stdout.split())
+    assert untouched < 16 * MIB
+    assert written > 128 * MIB
+
+
+def test_zero_pages_are_zeros_that_can_be_written() -> None:
+    array = np.frombuffer(memory.zero_pages(4 * MIB), np.float32)
+    assert not array.any()
+    array[-1] = 1.0
+    assert array.sum() == 1.0
