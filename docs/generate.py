@@ -9,7 +9,7 @@ from typing import Any
 
 import typer.main
 
-from edgeship.cli.parser import app
+from edgeship.cli.app import app
 from edgeship.errors import all_errors
 
 DOCS = Path(__file__).parent
@@ -61,7 +61,7 @@ def option_row(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
     shown = option.show_default if isinstance(option.show_default, str) else ""
     if not shown and option.show_default and option.default not in (None, False, ()):
-        shown = str(getattr(option.default, "value", option.default))
+        shown = str(option.default)
     return f"| {names} | {escape(option.help or '')} | {escape(shown)} |"
 
 

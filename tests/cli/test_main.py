@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeship import __version__
-from edgeship.cli import look, main
+from edgeship.cli import main
 from edgeship.errors import DependencyMissing, EdgeshipError, all_errors
 
 
@@ -48,10 +48,10 @@ def test_no_command_shows_help_and_is_exit_2(capsys: pytest.CaptureFixture[str])
 def test_every_error_ends_with_its_exit_code_and_says_what_where_and_what_to_try(
     error: type[EdgeshipError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(**_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise error("it broke", where="in the middle", hint="mend it")
 
-    monkeypatch.setattr(look, "doctor", fail)
+    monkeypatch.setattr("edgeship.doctor.examine", fail)
     assert main(["doctor"]) == error.exit_code
     assert capsys.readouterr().err.splitlines() == [
         f"error[{error.code}]: it broke",
@@ -73,10 +73,10 @@ def test_every_error_ends_with_its_exit_code_and_says_what_where_and_what_to_try
 def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(**_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(look, "doctor", fail)
+    monkeypatch.setattr("edgeship.doctor.examine", fail)
     assert main(["doctor", "--json"]) == 3
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["what"]) == ("internal", "a fault in Edgeship itself: ZeroDivisionError: a bug")
@@ -87,10 +87,10 @@ def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
 
 
 def test_ctrl_c_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(**_: object) -> int:
+    def interrupted(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(look, "doctor", interrupted)
+    monkeypatch.setattr("edgeship.doctor.examine", interrupted)
     assert main(["doctor"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -100,13 +100,13 @@ def test_ctrl_c_inside_a_native_module_is_exit_130_too(
 ) -> None:
     """As pybind11 tells of one that came while it initialised."""
 
-    def interrupted(**_: object) -> int:
+    def interrupted(*_: object, **__: object) -> int:
         try:
             raise ImportError("initialization failed") from KeyboardInterrupt()
         except ImportError as error:
             raise DependencyMissing("it cannot be imported") from error
 
-    monkeypatch.setattr(look, "doctor", interrupted)
+    monkeypatch.setattr("edgeship.doctor.examine", interrupted)
     assert main(["doctor"]) == 130
     assert "interrupted" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The command line: thin commands over the verbs, and the one error handler."""
+"""The command line: one module a command, called like it, and the one error handler."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import typer.main
 
-        from edgeship.cli.parser import app
+        from edgeship.cli.app import app
 
-        # Not through the parser's own main, which would end some failures by itself.
+        # Not through typer's own main, which would end some failures by itself.
         command = typer.main.get_command(app)
         with command.make_context("edgeship", given) as context:
             result = command.invoke(context)

@@ -10,7 +10,6 @@ import traceback
 from pathlib import Path
 
 from edgeship.errors import EdgeshipError
-from edgeship.system.storage import write_file
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
@@ -86,6 +85,8 @@ def _print(facts: dict[str, str | int | None], *, as_json: bool) -> int:
 
 
 def _write_log(error: Exception) -> Path:
+    from edgeship.system.storage import write_file
+
     lines = [
         f"edgeship {__version__}, Python {platform.python_version()}, {platform.platform()}",
         *traceback.format_exception(error),

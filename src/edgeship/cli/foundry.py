@@ -1,47 +1,94 @@
-"""`foundry ...`: packages as models of Foundry Local."""
+"""`edgeship foundry ...`: packages as models of Foundry Local."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from edgeship import settings
-from edgeship.cli.look import report
-from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
-from edgeship.cli.package import foundry_model, package_folder
-from edgeship.engine.tune import remembered
-from edgeship.foundry import catalog, checks, command, diagnosis, layout
-from edgeship.foundry import config as tunings
-from edgeship.foundry.catalog import App, Registered
-from edgeship.foundry.sdk import Registration
-from edgeship.package.names import check_name
-from edgeship.system.machine import cores_to_use
-from edgeship.system.storage import megabytes
+from edgeship.cli import doctor as doctors
+from edgeship.cli import model_run
+from edgeship.cli.options import (
+    CacheDir,
+    Json,
+    MaxTokens,
+    PackageArgument,
+    Prompt,
+    Schema,
+    Stats,
+    System,
+    Temperature,
+    Threads,
+)
+from edgeship.cli.output import note, print_facts, print_json, print_pairs, print_table, telling
+
+if TYPE_CHECKING:
+    from edgeship.foundry.catalog import App, Registered
+    from edgeship.foundry.command import Listing
+    from edgeship.foundry.sdk import Registration
+
+FoundryApp = Annotated[
+    str | None,
+    typer.Option(
+        "--app", help="The application whose models are meant: its app_name for the SDK.", show_default="edgeship"
+    ),
+]
+FoundryCacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--foundry-cache-dir",
+        help="Foundry Local's own model cache, where the application sets model_cache_dir.",
+        show_default="~/.APP/cache/models",
+    ),
+]
+RegistrationArgument = Annotated[
+    str, typer.Argument(metavar="NAME[:VERSION]", help="A model registered in Foundry Local.")
+]
+NewName = Annotated[str | None, typer.Option("--name", help="Another name than the package's.", show_default=False)]
+ContextTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--context-tokens",
+        min=1,
+        help="Prompt and answer together; Foundry Local takes memory for all of it at every request.",
+        show_default="the package's",
+    ),
+]
+
+app = typer.Typer(no_args_is_help=True, help="Microsoft's Foundry Local: put packages into it, and run them.")
 
 
+@app.command()
 def register(
-    name: str,
-    *,
-    as_name: str | None,
-    cache_dir: Path | None,
-    threads: int | None,
-    context_tokens: int | None,
-    app: str | None,
-    foundry_cache_dir: Path | None,
-    as_json: bool,
+    name: PackageArgument,
+    app: FoundryApp = None,
+    new_name: NewName = None,
+    cache_dir: CacheDir = None,
+    foundry_cache_dir: FoundryCacheDir = None,
+    threads: Threads = None,
+    context_tokens: ContextTokens = None,
+    as_json: Json = False,
 ) -> int:
-    """Checks a package, lays it out for this machine, proves it and puts it into the catalog."""
+    """Make a package a model of Foundry Local, and prove that it answers there."""
+    from edgeship.cli.package import package_folder
+    from edgeship.engine.tune import remembered
+    from edgeship.foundry import catalog, checks, config
+    from edgeship.system.machine import cores_to_use
+
     current = settings.resolve(
         cache_dir=cache_dir, threads=threads, foundry_app=app, foundry_cache_dir=foundry_cache_dir
     )
     folder = package_folder(name, current.cache_dir)
     with telling(quiet=as_json) as progress:
         progress("checking the package", None)
-        candidate = checks.check(folder, name=as_name)
+        candidate = checks.check(folder, name=new_name)
         measured = remembered(current.home, folder)
         cores = current.threads or (measured.threads if measured else cores_to_use(None))
-        tuning = tunings.choose(candidate, threads=cores, context_tokens=context_tokens)
+        tuning = config.choose(candidate, threads=cores, context_tokens=context_tokens)
         done = catalog.register(candidate, _app(current), tuning, progress=progress)
     if as_json:
         print_json(_registered_dict(done, current))
@@ -52,19 +99,28 @@ def register(
     return 0
 
 
-def unregister(ref: str, *, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
-    """Takes one version, or all of a name, out of the catalog."""
+@app.command()
+def unregister(
+    name: RegistrationArgument,
+    app: FoundryApp = None,
+    foundry_cache_dir: FoundryCacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Take a model out of Foundry Local: one version, or all of a name. The package stays."""
+    from edgeship.cli.package import foundry_model
+    from edgeship.foundry import catalog
+
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    gone = [each.id for each in catalog.unregister(_app(current), foundry_model(ref) or ref)]
-    if as_json:
-        print_json({"unregistered": gone, "app": current.foundry_app})
-    else:
-        print(f"took {', '.join(gone)} out of Foundry Local")
-    return 0
+    gone = [each.id for each in catalog.unregister(_app(current), foundry_model(name) or name)]
+    facts = {"unregistered": gone, "app": current.foundry_app}
+    return print_facts(facts, f"took {', '.join(gone)} out of Foundry Local", as_json=as_json)
 
 
-def ls(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
-    """Lists what is registered, whoever registered it, and what the older command lists."""
+@app.command()
+def ls(app: FoundryApp = None, foundry_cache_dir: FoundryCacheDir = None, as_json: Json = False) -> int:
+    """List the models that are registered, and what the foundry command lists where it is installed."""
+    from edgeship.foundry import catalog, command
+
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
     found = catalog.registrations(_app(current))
     listing = command.cached()
@@ -73,25 +129,13 @@ def ls(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int
             {
                 "app": current.foundry_app,
                 "foundry_cache_dir": str(current.foundry_cache_dir),
-                "models": [_registration_dict(each) for each in found],
+                "models": [asdict(each) | {"id": each.id, "fault": catalog.fault(each)} for each in found],
                 "foundry_command": asdict(listing) if listing else None,
             }
         )
         return 0
     if found:
-        print_table(
-            ["NAME", "VERSION", "CONTEXT", "SIZE", "NOTE"],
-            [
-                [
-                    each.name,
-                    str(each.version),
-                    f"{each.context_tokens:,}" if each.context_tokens else "-",
-                    f"{each.size_mb:,} MB" if each.size_mb else "-",
-                    catalog.fault(each) or "",
-                ]
-                for each in found
-            ],
-        )
+        _print_registrations(found)
     else:
         note(
             f"no models are registered for {current.foundry_app} in {current.foundry_cache_dir}; "
@@ -102,18 +146,57 @@ def ls(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int
     return 0
 
 
-def doctor(*, app: str | None, foundry_cache_dir: Path | None, as_json: bool) -> int:
-    """Judges Foundry Local here and what is registered; exit 7 where something would stop the work."""
-    current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    return report(diagnosis.examine(_app(current), cores=cores_to_use(current.threads)), as_json=as_json)
-
-
-def export(
-    name: str, folder: Path, *, publisher: str, as_name: str | None, cache_dir: Path | None, as_json: bool
+@app.command()
+def run(
+    name: RegistrationArgument,
+    prompt: Prompt = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    schema: Schema = None,
+    stats: Stats = False,
+    app: FoundryApp = None,
+    foundry_cache_dir: FoundryCacheDir = None,
+    as_json: Json = False,
 ) -> int:
-    """Lays a package out as the cache of Foundry Local 1 has it."""
+    """Chat with a registered model, or ask it once; `model run foundry:NAME` does the same and has more options."""
+    from edgeship.cli.package import FOUNDRY, foundry_model
+
+    options = model_run.AnswerOptions(temperature=temperature, max_tokens=max_tokens, schema=schema)
+    sampling = options.sampling()
+    current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
+    named = FOUNDRY + (foundry_model(name) or name)
+    return model_run.answer(named, prompt, sampling, current, system=system, stats=stats, as_json=as_json)
+
+
+@app.command()
+def doctor(app: FoundryApp = None, foundry_cache_dir: FoundryCacheDir = None, as_json: Json = False) -> int:
+    """Check Foundry Local on this machine, and every model that is registered."""
+    from edgeship.foundry import diagnosis
+    from edgeship.system.machine import cores_to_use
+
+    current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
+    return doctors.report(diagnosis.examine(_app(current), cores=cores_to_use(current.threads)), as_json=as_json)
+
+
+@app.command()
+def export(
+    name: PackageArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model cache of Foundry Local, or a new folder.")],
+    publisher: Annotated[
+        str, typer.Option("--publisher", help="The folder that models of one maker share.")
+    ] = "edgeship",
+    new_name: NewName = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Lay a package out as the cache of Foundry Local 1 and its command expect it."""
+    from edgeship.cli.package import package_folder
+    from edgeship.foundry import checks, layout
+    from edgeship.package.names import check_name
+
     package = package_folder(name, settings.resolve(cache_dir=cache_dir).cache_dir)
-    candidate = checks.check(package, name=as_name)
+    candidate = checks.check(package, name=new_name)
     checks.require_undamaged(candidate)
     laid = layout.export(candidate, folder.absolute(), check_name(publisher))
     facts = {
@@ -122,19 +205,21 @@ def export(
         "linked_bytes": laid.linked_bytes,
         "copied_bytes": laid.copied_bytes,
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print(f"laid out {candidate.id} in {laid.folder}")
+    print_facts(facts, f"laid out {candidate.id} in {laid.folder}", as_json=as_json)
+    if not as_json:
         note(f"Foundry Local 1 finds it once its cache is that folder: foundry cache cd {folder.absolute()}")
     return 0
 
 
 def _app(current: settings.Settings) -> App:
+    from edgeship.foundry.catalog import App
+
     return App(current.foundry_app, current.foundry_cache_dir)
 
 
 def _print_registered(done: Registered, current: settings.Settings) -> None:
+    from edgeship.system.storage import megabytes
+
     proof = done.proof
     print(f"{'registered' if done.new else 'registered again'} {done.id} in Foundry Local")
     copied = f"{megabytes(done.laid.copied_bytes)} copied, {megabytes(done.laid.linked_bytes)} shared with the package"
@@ -153,7 +238,25 @@ def _print_registered(done: Registered, current: settings.Settings) -> None:
     )
 
 
-def _print_listing(listing: command.Listing) -> None:
+def _print_registrations(found: Sequence[Registration]) -> None:
+    from edgeship.foundry import catalog
+
+    print_table(
+        ["NAME", "VERSION", "CONTEXT", "SIZE", "NOTE"],
+        [
+            [
+                each.name,
+                str(each.version),
+                f"{each.context_tokens:,}" if each.context_tokens else "-",
+                f"{each.size_mb:,} MB" if each.size_mb else "-",
+                catalog.fault(each) or "",
+            ]
+            for each in found
+        ],
+    )
+
+
+def _print_listing(listing: Listing) -> None:
     print("\nthe foundry command lists:")
     if listing.problem:
         print(f"  nothing: {listing.problem}")
@@ -176,7 +279,3 @@ def _registered_dict(done: Registered, current: settings.Settings) -> dict[str, 
         "proof": {"question": done.proof.question, "answer": done.proof.answer, "usage": done.proof.usage.to_dict()},
         "notes": list(done.notes),
     }
-
-
-def _registration_dict(each: Registration) -> dict[str, Any]:
-    return asdict(each) | {"id": each.id, "fault": catalog.fault(each)}

@@ -1,19 +1,28 @@
-"""The options that commands share, and the names that some of them take."""
+"""The options that commands share, alone and in groups.
+
+Commands are imported to print `--help`, so nothing here and at the head of a command's module may be slow to import.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-# Enumerations and option types stand here and not beside the code they configure, because typer reads them when it
-# starts and that code is only imported when its command runs.
+from edgeship.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeship.checkpoint import Checkpoint
 
 
 class RecipeName(StrEnum):
-    """--precision: the names of edgeship.recipe.RECIPES."""
+    """--precision: the names of edgeship.recipe.RECIPES, which is slow to import."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -24,45 +33,10 @@ class RecipeName(StrEnum):
     INT4_BEST = "int4-best"
 
 
-CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
-"""What `ship` measures by default."""
+MethodName = Literal["rtn", "search", "feedback", "k_quant"]
+BuilderName = Literal["auto", "stream", "genai", "olive"]
 
-
-class MethodName(StrEnum):
-    """--method."""
-
-    RTN = "rtn"
-    SEARCH = "search"
-    FEEDBACK = "feedback"
-    K_QUANT = "k_quant"
-
-
-class BuilderName(StrEnum):
-    """--builder."""
-
-    AUTO = "auto"
-    STREAM = "stream"
-    GENAI = "genai"
-    OLIVE = "olive"
-
-
-class ReferenceName(StrEnum):
-    """--reference."""
-
-    AUTO = "auto"
-    TRANSFORMERS = "transformers"
-    FP32 = "fp32"
-
-
-class LogLevel(StrEnum):
-    """--log_level, with the numbers that Olive takes."""
-
-    DEBUG = "0"
-    INFO = "1"
-    WARNING = "2"
-    ERROR = "3"
-    CRITICAL = "4"
-
+FP32_BITS = 32
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 CacheDir = Annotated[
@@ -84,71 +58,10 @@ Adapter = Annotated[
     Path | None,
     typer.Option("--adapter", "--adapter_path", help="A LoRA adapter folder to merge.", show_default=False),
 ]
-Revision = Annotated[
-    str | None,
-    typer.Option("--revision", help="The Hub revision: a commit, branch or tag.", show_default=False),
-]
-ChatTemplate = Annotated[
-    Path | None,
-    typer.Option("--chat-template", help="A Jinja file to use as chat template.", show_default=False),
-]
-AllowPickle = Annotated[
-    bool,
-    typer.Option("--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."),
-]
-BlockSize = Annotated[
-    int | None,
-    typer.Option(
-        "--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="the recipe's"
-    ),
-]
-Asymmetric = Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")]
-Method = Annotated[
-    MethodName | None,
-    typer.Option("--method", help="How a block of weights is rounded.", show_default="the builder's"),
-]
-Bits = Annotated[
-    float | None,
-    typer.Option(
-        "--bits",
-        help="INT4 with some matrices at 8 bits, so that a weight takes this many on average, scales included.",
-        show_default="the recipe's",
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        "--budget", help="The same as a part of FP32's size: 0.15 means --bits 4.8.", show_default="the recipe's"
-    ),
-]
-Calibrate = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibrate",
-        help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
-        show_default=False,
-    ),
-]
-Builder = Annotated[
-    BuilderName | None,
-    typer.Option(
-        "--builder", help="Who converts: stream, or genai for architectures that it does not know.", show_default="auto"
-    ),
-]
 Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
 Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]
-OptionalReference = Annotated[
-    str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="A package in the cache; all by default.")
-]
 PackageArgument = Annotated[
     str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
-]
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME[:VERSION]",
-        help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local.",
-    ),
 ]
 Prompt = Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")]
 System = Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)]
@@ -160,19 +73,129 @@ Schema = Annotated[
     Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
 ]
 Stats = Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")]
-FoundryApp = Annotated[
-    str | None,
-    typer.Option(
-        "--app", help="The application whose models are meant: its app_name for the SDK.", show_default="edgeship"
-    ),
-]
-FoundryCacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--foundry-cache-dir",
-        help="Foundry Local's own model cache, where the application sets model_cache_dir.",
-        show_default="~/.APP/cache/models",
-    ),
-]
-Registration = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A model registered in Foundry Local.")]
-ForeignName = Annotated[str | None, typer.Option("--name", help="Another name than the package's.", show_default=False)]
+
+
+def grouped(command: Callable[..., int]) -> Callable[..., int]:
+    """The command with its groups of options taken apart, as typer wants them.
+
+    A parameter whose type is a dataclass is a group: each field is an option, and the command gets them as one value.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            parameters += _field_parameters(groups[name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[name]))
+
+    @functools.wraps(command)
+    def call(**given: Any) -> int:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        return command(**given)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def _field_parameters(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(group)
+    ]
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """How a checkpoint is to be read."""
+
+    adapter: Adapter = None
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", help="The Hub revision: a commit, branch or tag.", show_default=False),
+    ] = None
+    chat_template: Annotated[
+        Path | None,
+        typer.Option("--chat-template", help="A Jinja file to use as chat template.", show_default=False),
+    ] = None
+    allow_pickle: Annotated[
+        bool,
+        typer.Option("--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."),
+    ] = False
+
+    def open(self, checkpoint: str) -> Checkpoint:
+        """The checkpoint, checked. Raises what `open_checkpoint` raises."""
+        from edgeship.checkpoint import open_checkpoint
+
+        return open_checkpoint(
+            checkpoint,
+            adapter=self.adapter,
+            revision=self.revision,
+            chat_template=self.chat_template,
+            allow_pickle=self.allow_pickle,
+        )
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What to change of a recipe; None where an option was not given."""
+
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            "--block-size", help="Weights that share a scale: 16, 32, 64, 128 or 256.", show_default="the recipe's"
+        ),
+    ] = None
+    asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Quantize with zero points.")] = False
+    method: Annotated[
+        MethodName | None,
+        typer.Option("--method", help="How a block of weights is rounded.", show_default="the builder's"),
+    ] = None
+    bits: Annotated[
+        float | None,
+        typer.Option(
+            "--bits",
+            help="INT4 with some matrices at 8 bits, so that a weight takes this many on average, scales included.",
+            show_default="the recipe's",
+        ),
+    ] = None
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", help="The same as a part of FP32's size: 0.15 means --bits 4.8.", show_default="the recipe's"
+        ),
+    ] = None
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
+            show_default=False,
+        ),
+    ] = None
+    builder: Annotated[
+        BuilderName | None,
+        typer.Option(
+            "--builder",
+            help="Who converts: stream, or genai for architectures that it does not know.",
+            show_default="auto",
+        ),
+    ] = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of a Recipe that were given. Raises UsageError where two of them contradict each other."""
+        if self.bits is not None and self.budget is not None:
+            raise UsageError("--bits and --budget are both given", hint="A budget of 0.15 is 4.8 bits: give one.")
+        given = {
+            "block_size": self.block_size,
+            "symmetric": False if self.asymmetric else None,
+            "method": self.method,
+            "bits": FP32_BITS * self.budget if self.budget is not None else self.bits,
+            "calibration": self.calibrate,
+            "builder": self.builder,
+        }
+        return {key: value for key, value in given.items() if value is not None}

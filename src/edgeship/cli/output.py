@@ -20,6 +20,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> int:
+    """The same result as JSON or as text; returns the exit code of success."""
+    if as_json:
+        print_json(facts)
+    else:
+        print(text)
+    return 0
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns whose values are numbers are aligned to the right."""
     from rich.box import SIMPLE_HEAD

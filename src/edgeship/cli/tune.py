@@ -1,22 +1,24 @@
-"""`tune`: what is fastest on this machine for a package, measured and kept."""
+"""`edgeship tune`: what is fastest on this machine for a package, measured and kept."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeship import settings
+from edgeship.cli.options import CacheDir, Json, PackageArgument
 from edgeship.cli.output import note, print_json, print_table, telling
-from edgeship.cli.package import foundry_model, package_folder
-from edgeship.engine.tune import BUSY, NEW_TOKENS, PROMPT_TOKENS, Setting, Trial, Tuning, measure, remember, remembered
 from edgeship.errors import NotSupported
-from edgeship.package import genai_config
-from edgeship.store import packages
+
+if TYPE_CHECKING:
+    from edgeship.engine.tune import Setting, Trial, Tuning
 
 
-def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
-    """Measures a package, keeps what is fastest, and says what that is."""
+def tune(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Measure what is fastest on this machine for a package, and use it from now on."""
+    from edgeship.cli.package import foundry_model, package_folder
+    from edgeship.engine.tune import BUSY, measure, remember
+
     current = settings.resolve(cache_dir=cache_dir)
     if foundry_model(name):
         raise NotSupported(
@@ -43,6 +45,10 @@ def tune(name: str, *, cache_dir: Path | None, as_json: bool) -> int:
 
 def untuned(current: settings.Settings) -> list[str]:
     """Packages in the cache, as name:version, for which nothing was measured on this machine."""
+    from edgeship.engine.tune import remembered
+    from edgeship.package import genai_config
+    from edgeship.store import packages
+
     return [
         entry.ref
         for entry in packages.entries(current.cache_dir)
@@ -78,6 +84,8 @@ def summary(tuning: Tuning) -> str:
 
 
 def _print(tuning: Tuning) -> None:
+    from edgeship.engine.tune import NEW_TOKENS, PROMPT_TOKENS
+
     print_table(
         ["THREADS", "ACTIVATIONS", "PREFILL TOK/S", "DECODE TOK/S", f"{PROMPT_TOKENS} + {NEW_TOKENS} TOKENS", ""],
         [_row(trial, tuning) for trial in tuning.trials],

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.cli import main, run
+from edgeship.cli import main
+from edgeship.cli.model_run import AnswerOptions
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
 from tests.scripted import ScriptedEngine
@@ -19,7 +20,7 @@ ANSWER = '{"ok": true} and more'
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder that looks like a package, run by a scripted engine."""
     (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr(run, "load", lambda *_, **__: ScriptedEngine({"hello": ANSWER}))
+    monkeypatch.setattr("edgeship.engine.opening.load", lambda *_, **__: ScriptedEngine({"hello": ANSWER}))
     return str(tmp_path)
 
 
@@ -62,23 +63,23 @@ def test_every_setting_reaches_the_engine(package: str, monkeypatch: pytest.Monk
 def test_constraints_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "constraint"
     file.write_text('start: "ü"', encoding="utf-8")
-    assert run.constraint(schema=None, regex=None, grammar=file) == Constraint("lark", 'start: "ü"')
-    assert run.constraint(schema=file, regex=None, grammar=None) == Constraint("json_schema", 'start: "ü"')
-    assert run.constraint(schema=None, regex="", grammar=None) == Constraint("regex", "")
-    assert run.constraint(schema=None, regex=None, grammar=None) is None
+    assert AnswerOptions(grammar=file).constraint() == Constraint("lark", 'start: "ü"')
+    assert AnswerOptions(schema=file).constraint() == Constraint("json_schema", 'start: "ü"')
+    assert AnswerOptions(regex="").constraint() == Constraint("regex", "")
+    assert AnswerOptions().constraint() is None
 
 
 def test_one_constraint_at_most(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        run.constraint(schema=tmp_path, regex="a", grammar=None)
+        AnswerOptions(schema=tmp_path, regex="a").constraint()
 
 
 def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
-        run.constraint(schema=tmp_path / "nowhere.json", regex=None, grammar=None)
+        AnswerOptions(schema=tmp_path / "nowhere.json").constraint()
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
-        run.constraint(schema=None, regex=None, grammar=tmp_path / "bytes")
+        AnswerOptions(grammar=tmp_path / "bytes").constraint()
 
 
 @pytest.mark.slow

@@ -1,76 +1,34 @@
-"""`doctor` and `inspect`: look, change nothing."""
+"""`edgeship inspect`: what a checkpoint is, and what each precision of it would need."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeship import settings
-from edgeship.checkpoint import Checkpoint, inspection, open_checkpoint
+from edgeship.cli.options import CheckpointArgument, CheckpointOptions, Json, Memory, grouped
 from edgeship.cli.output import note, print_json, print_pairs, print_table
-from edgeship.errors import EdgeshipError, ResourceError, UsageError
-from edgeship.system.storage import megabytes
+from edgeship.errors import EdgeshipError
 
 if TYPE_CHECKING:
-    from edgeship.doctor import Examination
+    from edgeship.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
-class Source:
-    """Which checkpoint, and how to read it. checkpoint: None where none was given."""
+@grouped
+def inspect(
+    *,
+    checkpoint: CheckpointArgument,
+    reading: CheckpointOptions,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> int:
+    """Describe a checkpoint, and predict what each precision will need."""
+    from edgeship.checkpoint import inspection
 
-    checkpoint: str | None
-    adapter: Path | None = None
-    revision: str | None = None
-    chat_template: Path | None = None
-    allow_pickle: bool = False
-
-    def open(self) -> Checkpoint:
-        """The checkpoint, checked. Raises UsageError where there is none, and what `open_checkpoint` raises."""
-        if self.checkpoint is None:
-            raise UsageError("no checkpoint is given", hint="Give a folder or a Hub id; see --help.")
-        return open_checkpoint(
-            self.checkpoint,
-            adapter=self.adapter,
-            revision=self.revision,
-            chat_template=self.chat_template,
-            allow_pickle=self.allow_pickle,
-        )
-
-
-def doctor(*, cache_dir: Path | None, memory: str | None, as_json: bool) -> int:
-    """Judges the machine; exit 7 where something would stop the work."""
-    from edgeship.cli.tune import untuned
-    from edgeship.doctor import examine
-
-    current = settings.resolve(cache_dir=cache_dir, memory=memory)
-    return report(examine(current, untuned=untuned(current)), as_json=as_json)
-
-
-def report(examination: Examination, *, as_json: bool) -> int:
-    """Prints findings; exit 7 where one would stop the work."""
-    if as_json:
-        checks = [
-            {"name": check.name, "status": check.status, "detail": check.detail, "hint": check.hint}
-            for check in examination.checks
-        ]
-        print_json({"ok": examination.ok, "checks": checks})
-    else:
-        rows = [[check.status, check.name, check.detail] for check in examination.checks]
-        print_table(["STATUS", "CHECK", "FOUND"], rows)
-        for check in examination.checks:
-            if check.hint:
-                print(f"{check.name}: {check.hint}")
-    return 0 if examination.ok else ResourceError.exit_code
-
-
-def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
-    """Describes a checkpoint and what each precision of it would need."""
-    checkpoint = source.open()
-    facts = inspection(checkpoint)
+    opened = reading.open(checkpoint)
+    facts = inspection(opened)
     try:
-        needs = _needs(checkpoint, memory)
+        needs = _needs(opened, memory)
     except EdgeshipError as error:  # that it cannot be built is a finding, and no reason not to describe it
         note(f"cannot be built: {error.what}. {error.hint or ''}".rstrip())
         needs = []
@@ -79,9 +37,15 @@ def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
         return 0
     shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
     print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
-    if not needs:
-        return 0
-    print()
+    if needs:
+        print()
+        _print_needs(needs)
+    return 0
+
+
+def _print_needs(needs: list[dict[str, Any]]) -> None:
+    from edgeship.system.storage import megabytes
+
     rows = [
         [
             str(need["precision"]),
@@ -95,7 +59,6 @@ def inspect(source: Source, *, memory: str | None, as_json: bool) -> int:
     ]
     print_table(["PRECISION", "SIZE", "MEMORY TO BUILD", "MEMORY TO RUN", "BUILDS HERE", "RUNS HERE"], rows)
     note("sizes and memory are predicted; `edgeship ship` measures them")
-    return 0
 
 
 def _needs(checkpoint: Checkpoint, memory: str | None) -> list[dict[str, Any]]:

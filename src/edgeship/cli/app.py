@@ -1,0 +1,39 @@
+"""Every command under the name that it is typed by."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeship.cli import build, cache, doctor, foundry, inspect, model, olive_config, ship, tune
+from edgeship.version import __version__
+
+app = typer.Typer(
+    name="edgeship",
+    help="Takes a fine-tuned small language model from its checkpoint to a measured, packaged, running model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"edgeship {__version__}")
+        raise typer.Exit
+
+
+app.command()(doctor.doctor)
+app.command()(inspect.inspect)
+app.command()(build.build)
+app.command()(ship.ship)
+app.command()(tune.tune)
+app.command("olive-config")(olive_config.olive_config)
+app.add_typer(cache.app, name="cache")
+app.add_typer(model.app, name="model")
+app.add_typer(foundry.app, name="foundry")

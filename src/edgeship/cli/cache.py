@@ -1,0 +1,139 @@
+"""`edgeship cache ...`: the folder where packages live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeship import settings
+from edgeship.cli.options import CacheDir, Json, Reference
+from edgeship.cli.output import note, print_facts, print_json, print_table
+from edgeship.errors import PackageDamaged
+
+if TYPE_CHECKING:
+    from edgeship.store.packages import Entry
+
+EXIT_DAMAGED = PackageDamaged.exit_code
+
+app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
+
+
+@app.command()
+def cd(path: Path, as_json: Json = False) -> int:
+    """Use this folder as the cache from now on."""
+    from edgeship.store import packages
+
+    found = packages.set_location(settings.resolve(), path)
+    return print_facts({"cache_dir": str(found)}, f"the cache is now {found}", as_json=as_json)
+
+
+@app.command()
+def location(cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Print the cache folder."""
+    # Alone on its line, so that scripts can use it.
+    folder = str(settings.resolve(cache_dir=cache_dir).cache_dir)
+    return print_facts({"cache_dir": folder}, folder, as_json=as_json)
+
+
+@app.command()
+def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """List the packages in the cache."""
+    from edgeship.store import packages
+    from edgeship.system.storage import megabytes
+
+    folder = settings.resolve(cache_dir=cache_dir).cache_dir
+    entries = packages.entries(folder)
+    if as_json:
+        print_json({"cache_dir": str(folder), "packages": [entry_dict(entry) for entry in entries]})
+    elif not entries:
+        note(f"no packages in {folder}; `edgeship ship CHECKPOINT` makes and installs one")
+    else:
+        rows = [
+            [
+                entry.name,
+                str(entry.version),
+                str(entry.manifest.recipe.get("precision", "")) if entry.manifest else "",
+                megabytes(entry.size_bytes),
+                entry.manifest.created if entry.manifest else "",
+                entry.problem or "",
+            ]
+            for entry in entries
+        ]
+        columns = ["NAME", "VERSION", "PRECISION", "SIZE", "CREATED", "NOTE"]
+        if not any(row[-1] for row in rows):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        print_table(columns, rows)
+    return 0
+
+
+@app.command()
+def add(
+    folder: Path,
+    name: Annotated[str | None, typer.Option("--name", help="Install under this name.", show_default=False)] = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Install a package folder that `build` made."""
+    from edgeship.builder import packaging
+    from edgeship.store import packages
+
+    # Its files are copied, so the folder can go.
+    def finish(copied: Path, version: int) -> Any:
+        return packaging.stamp(copied, version=version, name=name)
+
+    target = settings.resolve(cache_dir=cache_dir).cache_dir
+    installed, new = packages.install(folder, target, name=name, finish=finish)
+    ref = installed.manifest.ref
+    said = f"installed {ref}" if new else f"{ref} is installed already, with the same content"
+    facts = {"installed": ref, "new": new, "folder": str(installed.folder)}
+    return print_facts(facts, said, as_json=as_json)
+
+
+@app.command()
+def rm(name: Reference, cache_dir: CacheDir = None, as_json: Json = False) -> int:
+    """Remove a package: one version, or all of a name."""
+    from edgeship.store import packages
+
+    removed = packages.remove(settings.resolve(cache_dir=cache_dir).cache_dir, name)
+    refs = [f"{entry.name}:{entry.version}" for entry in removed]
+    return print_facts({"removed": refs}, f"removed {', '.join(refs)}", as_json=as_json)
+
+
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="A package in the cache; all by default.")
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Compare packages with their manifests, byte for byte."""
+    from edgeship.store import packages
+
+    results = packages.verify(settings.resolve(cache_dir=cache_dir).cache_dir, name)
+    damaged = any(faults for _, faults in results)
+    if as_json:
+        print_json({"packages": [entry_dict(entry) | {"faults": faults} for entry, faults in results]})
+    else:
+        for entry, faults in results:
+            print(f"{entry.name}:{entry.version}  {'; '.join(faults) if faults else 'ok'}")
+        if damaged:
+            note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")
+        elif not results:
+            note("no packages to verify")
+    return EXIT_DAMAGED if damaged else 0
+
+
+def entry_dict(entry: Entry) -> dict[str, Any]:
+    """A package as `--json` prints it."""
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "folder": str(entry.folder),
+        "size_bytes": entry.size_bytes,
+        "precision": entry.manifest.recipe.get("precision") if entry.manifest else None,
+        "created": entry.manifest.created if entry.manifest else None,
+        "note": entry.problem,
+    }

@@ -1,0 +1,179 @@
+"""`edgeship model run`: a chat, or one answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeship import settings
+from edgeship.cli.options import (
+    CacheDir,
+    Json,
+    MaxTokens,
+    Prompt,
+    Schema,
+    Stats,
+    System,
+    Temperature,
+    Threads,
+    grouped,
+)
+from edgeship.errors import ConstraintInvalid, UsageError
+
+if TYPE_CHECKING:
+    from edgeship.engine.api import Constraint, Message, Sampling
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[:VERSION]",
+        help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How an answer is made, and what it is held to."""
+
+    temperature: Temperature = None
+    top_p: Annotated[float | None, typer.Option("--top-p", show_default="the package's")] = None
+    top_k: Annotated[int | None, typer.Option("--top-k", show_default="the package's")] = None
+    repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", show_default="the package's")] = (
+        None
+    )
+    min_p: Annotated[float | None, typer.Option("--min-p", show_default=False)] = None
+    presence_penalty: Annotated[float | None, typer.Option("--presence-penalty", show_default=False)] = None
+    frequency_penalty: Annotated[float | None, typer.Option("--frequency-penalty", show_default=False)] = None
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", help="A text that ends the answer; may be given again.", show_default=False),
+    ] = None
+    schema: Schema = None
+    regex: Annotated[
+        str | None,
+        typer.Option("--regex", help="A regular expression that answers are held to.", show_default=False),
+    ] = None
+    grammar: Annotated[
+        Path | None,
+        typer.Option("--grammar", help="A grammar in Lark's notation that answers are held to.", show_default=False),
+    ] = None
+    max_tokens: MaxTokens = None
+    seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None
+
+    def sampling(self) -> Sampling:
+        """The same as engines take it. Raises as `constraint` does."""
+        from edgeship.engine.api import Sampling
+
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            stop=tuple(self.stop or ()),
+            constraint=self.constraint(),
+        )
+
+    def constraint(self) -> Constraint | None:
+        """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for what is no text."""
+        from edgeship.engine.api import Constraint
+
+        if sum(given is not None for given in (self.schema, self.regex, self.grammar)) > 1:
+            raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
+        if self.schema is not None:
+            return _schema(_text(self.schema))
+        if self.grammar is not None:
+            return Constraint("lark", _text(self.grammar))
+        return None if self.regex is None else Constraint("regex", self.regex)
+
+
+@grouped
+def run(
+    *,
+    name: RunArgument,
+    prompt: Prompt = None,
+    system: System = None,
+    options: AnswerOptions,
+    stats: Stats = False,
+    cache_dir: CacheDir = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Chat with a model, or ask it once."""
+    sampling = options.sampling()
+    current = settings.resolve(cache_dir=cache_dir, threads=threads)
+    return answer(name, prompt, sampling, current, system=system, stats=stats, as_json=as_json)
+
+
+def answer(
+    name: str,
+    prompt: str | None,
+    sampling: Sampling,
+    current: settings.Settings,
+    *,
+    system: str | None,
+    stats: bool,
+    as_json: bool,
+) -> int:
+    """Answers the prompt, or what is piped in, once; chats where neither is given."""
+    from edgeship.cli import chat
+    from edgeship.cli.package import runnable
+    from edgeship.engine.api import Limits
+    from edgeship.engine.opening import load
+
+    found = runnable(name, current)
+    if prompt is None and not sys.stdin.isatty():
+        prompt = _piped()
+    if prompt is None and as_json:
+        raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
+    engine = load(found.folder, engine=found.engine, threads=current.threads, limits=Limits(slots=1), home=current.home)
+    if engine.note:
+        print(f"note: {engine.note}", file=sys.stderr)
+    try:
+        if prompt is None:
+            return chat.chat(engine, sampling, system=system)
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": prompt})
+        return chat.answer_once(engine, messages, sampling, as_json=as_json, stats=stats)
+    finally:
+        engine.close()
+
+
+def _schema(text: str) -> Constraint | None:
+    """A JSON schema, also in the wrapper in which OpenAI's clients send it."""
+    from edgeship.engine import response_format
+    from edgeship.engine.api import Constraint
+
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return Constraint("json_schema", text)  # the engine says what is wrong with it
+    return response_format.constraint(value) if response_format.is_wrapper(value) else Constraint("json_schema", text)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
+
+
+def _piped() -> str:
+    # Bytes and not text: the platform's encoding need not be UTF-8.
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"what was piped in is not UTF-8: {error}") from error
+    if not text.strip():
+        raise UsageError("nothing was piped in", hint='Give a prompt: edgeship model run NAME "your prompt"')
+    return text.rstrip("\n")

@@ -1,0 +1,204 @@
+"""`edgeship ship`: the whole road, from a checkpoint to an installed package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgeship import settings
+from edgeship.cli.options import (
+    CacheDir,
+    CheckpointArgument,
+    CheckpointOptions,
+    Force,
+    Json,
+    Memory,
+    RecipeName,
+    RecipeOptions,
+    Threads,
+    grouped,
+)
+from edgeship.cli.output import print_json, print_table, telling
+
+if TYPE_CHECKING:
+    from edgeship.measure.compare import Thresholds
+    from edgeship.recipe import Recipe
+    from edgeship.ship import Shipped
+
+EXIT_NONE_HOLDS = 1
+CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
+"""What is measured by default."""
+
+
+EvalFile = Annotated[
+    Path | None,
+    typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False),
+]
+EvalLimit = Annotated[
+    int | None, typer.Option("--eval-limit", min=1, help="Ask only N of them, taken evenly.", show_default=False)
+]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Packages are called NAME-RECIPE.", show_default="the checkpoint's")
+]
+Candidates = Annotated[
+    list[RecipeName] | None,
+    typer.Option(
+        "--precision",
+        "-p",
+        help=f"A candidate, one of {', '.join(RecipeName)}; repeat it for several.",
+        show_default=", ".join(CANDIDATES),
+    ),
+]
+Reference = Annotated[
+    Literal["auto", "transformers", "fp32"],
+    typer.Option(
+        "--reference",
+        help="What agreement is measured with: the checkpoint in transformers, or its FP32 build; "
+        "auto takes transformers where it is installed.",
+    ),
+]
+Question = Annotated[
+    str | None,
+    typer.Option("--ask", help="What to ask the installed model.", show_default="the eval's first question"),
+]
+ReportFolder = Annotated[Path | None, typer.Option("--report", help="Folder for the report.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class ThresholdOptions:
+    """When a candidate is good enough."""
+
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0, max=1, help="Largest loss of pass rate against FP32.")
+    ] = 0.02
+    min_pass_rate: Annotated[
+        float, typer.Option("--min-pass-rate", min=0, max=1, help="Smallest pass rate that ships.")
+    ] = 0.8
+    max_kld: Annotated[
+        float,
+        typer.Option("--max-kld", min=0, help="Without --eval: largest mean KLD, in nats, from the reference."),
+    ] = 0.1
+    min_top1: Annotated[
+        float, typer.Option("--min-top1", min=0, max=1, help="Without --eval: smallest top-1 agreement.")
+    ] = 0.9
+
+    def thresholds(self) -> Thresholds:
+        """The same as `edgeship.ship` takes them."""
+        from edgeship.measure.compare import Thresholds
+
+        return Thresholds(
+            max_drop=self.max_drop,
+            min_pass_rate=self.min_pass_rate,
+            max_mean_kld_nats=self.max_kld,
+            min_top1_agreement=self.min_top1,
+        )
+
+
+@grouped
+def ship(
+    *,
+    checkpoint: CheckpointArgument,
+    eval_file: EvalFile = None,
+    eval_limit: EvalLimit = None,
+    name: Name = None,
+    precision: Candidates = None,
+    changes: RecipeOptions,
+    reference: Reference = "auto",
+    thresholds: ThresholdOptions,
+    ask: Question = None,
+    report: ReportFolder = None,
+    reading: CheckpointOptions,
+    force: Force = False,
+    cache_dir: CacheDir = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> int:
+    """Build every candidate, measure them, choose one, install it and check it."""
+    from edgeship import ship as road
+    from edgeship.package.names import check_name
+
+    current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
+    if name is not None:
+        check_name(name)
+    recipes = tuple(_candidate(str(candidate), changes) for candidate in precision or CANDIDATES)
+    opened = reading.open(checkpoint)
+    order = road.Order(
+        checkpoint=opened,
+        name=name or opened.name,
+        recipes=recipes,
+        thresholds=thresholds.thresholds(),
+        reference=reference,
+        eval_file=eval_file,
+        eval_limit=eval_limit,
+        question=ask,
+        report_dir=report,
+        force_resources=force,
+    )
+    with telling() as progress:
+        shipped = road.ship(order, current, progress)
+    if as_json:
+        print_json(_shipped_dict(shipped))
+    else:
+        _print_shipped(shipped)
+    return 0 if shipped.package else EXIT_NONE_HOLDS
+
+
+def _candidate(name: str, options: RecipeOptions) -> Recipe:
+    """A recipe with the options that mean something to its precision, since they are given once for all candidates."""
+    from edgeship.recipe import Precision, named_recipe
+
+    where = "command line"
+    changes = options.changes()
+    plain = named_recipe(name, {}, where=where)
+    meant = set(changes) if plain.precision.quantized else {"builder"}
+    if plain.precision is not Precision.INT4:
+        meant -= {"bits"}
+    return named_recipe(name, {key: changes[key] for key in changes if key in meant}, where=where)
+
+
+def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
+    report = shipped.report
+    return {
+        "holds": report.choice.holds,
+        "chosen": report.choice.chosen,
+        "package": shipped.package.manifest.ref if shipped.package else None,
+        "folder": str(shipped.package.folder) if shipped.package else None,
+        "new": shipped.new,
+        "verdict": report.choice.verdict(),
+        "reference": report.reference,
+        "candidates": {candidate.label: candidate.measurement.summary() for candidate in report.candidates},
+        "report": {
+            "html": str(shipped.paths.html),
+            "json": str(shipped.paths.json),
+            "markdown": str(shipped.paths.markdown),
+        },
+        "question": shipped.question,
+        "answer": shipped.answer,
+    }
+
+
+def _print_shipped(shipped: Shipped) -> None:
+    from edgeship.measure.report import table_rows
+
+    report = shipped.report
+    table = table_rows(report)
+    facts = report.checkpoint
+    print(f"\n{report.name}: {facts.get('architecture')}, {facts.get('parameters'):,} parameters\n")
+    print_table(table.header, table.rows)
+    print()
+    for reason in report.choice.reasons:
+        print(f"  {reason}")
+    print(f"\nreport: {shipped.paths.html}")
+    if shipped.package is None:
+        print("nothing was installed: no candidate holds")
+        return
+    ref = shipped.package.manifest.ref
+    state = "installed" if shipped.new else "installed already, unchanged"
+    print(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
+    print(f"> {shipped.question}\n{shipped.answer}\n")
+    for purpose, command in report.commands:
+        print(f"{purpose + ':':10} {command}")

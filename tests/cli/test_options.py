@@ -1,0 +1,80 @@
+"""Options that commands share: groups become options, and options become recipes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from edgeship.cli import main, options
+from edgeship.cli.options import Force, Json, RecipeOptions, grouped
+from edgeship.errors import UsageError
+from edgeship.recipe import RECIPES, Recipe
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: Force = False
+    second: int = 2
+
+
+def test_a_group_of_options_is_taken_apart_and_put_together() -> None:
+    @grouped
+    def command(*, name: str, pair: Pair, as_json: Json = False) -> int:
+        """What it does."""
+        assert (name, pair, as_json) == ("x", Pair(True, 3), False)
+        return 7
+
+    parameters = inspect.signature(command).parameters
+    assert {name: parameter.default for name, parameter in parameters.items()} == {
+        "name": inspect.Parameter.empty,
+        "first": False,
+        "second": 2,
+        "as_json": False,
+    }
+    assert parameters["first"].annotation == Force
+    assert command.__doc__ == "What it does."
+    assert command(name="x", first=True, second=3, as_json=False) == 7
+
+
+def test_the_command_line_knows_every_recipe_and_method() -> None:
+    assert [name.value for name in options.RecipeName] == list(RECIPES)
+    for method in get_args(options.MethodName):
+        assert Recipe(precision="int4", method=method).method == method  # type: ignore[arg-type]
+
+
+def test_options_become_fields_of_a_recipe() -> None:
+    options = RecipeOptions(32, True, "search", 4.5, None, Path("texts.jsonl"), "stream")
+    assert options.changes() == {
+        "block_size": 32,
+        "symmetric": False,
+        "method": "search",
+        "bits": 4.5,
+        "calibration": Path("texts.jsonl"),
+        "builder": "stream",
+    }
+    assert RecipeOptions().changes() == {}
+    assert RecipeOptions(budget=0.15).changes() == {"bits": pytest.approx(4.8)}
+    with pytest.raises(UsageError, match="--bits and --budget"):
+        RecipeOptions(bits=5.0, budget=0.2).changes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--bits", "5", "--budget", "0.2"], "--bits and --budget"),
+        (["--budget", "0.5"], "bits"),
+        (["--precision", "int3"], "int3"),
+        (["--builder", "magic"], "magic"),
+        (["--calibrate", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+@pytest.mark.parametrize("command", ["build", "ship"])
+def test_options_that_cannot_be_honoured(
+    command: str, arguments: list[str], named: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tiny), *arguments]) == 2
+    assert named in capsys.readouterr().err

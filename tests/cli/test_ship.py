@@ -1,0 +1,26 @@
+"""`ship`: its options reach the candidates that they mean something to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeship.cli import main, ship
+from edgeship.cli.options import RecipeOptions
+from edgeship.recipe import RECIPES, Recipe
+
+
+def test_a_candidate_takes_the_options_that_mean_something_to_it() -> None:
+    options = RecipeOptions(block_size=32, bits=5.0, calibrate=Path("texts"), builder="genai")
+    found = {name: ship._candidate(name, options) for name in RECIPES}
+    assert found["fp16"] == Recipe(name="fp16", precision="fp16", builder="genai")  # type: ignore[arg-type]
+    assert (found["int8"].block_size, found["int8"].bits, found["int8"].calibration) == (32, None, Path("texts"))
+    assert (found["int4"].bits, found["int4-best"].bits) == (5.0, 5.0)
+    assert [recipe.label for recipe in found.values()] == list(RECIPES)
+    assert {recipe.builder for recipe in found.values()} == {"genai"}
+
+
+def test_ship_takes_a_candidate_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ship", str(tiny), "-p", "int4", "-p", "int4"]) == 2
+    assert "twice" in capsys.readouterr().err
