@@ -34,10 +34,11 @@ test: setup-dev lint ## every check and test
 quick: setup-dev ## the quick tests only
 	@$(BIN)/python -m pytest -m "not slow"
 
-lint: setup-dev ## style and types
+lint: setup-dev ## style, and types on Linux, Windows and macOS
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --preview --select PLW1514 .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@for system in linux win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit; done
 
 docs: setup-dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py

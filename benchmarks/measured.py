@@ -109,7 +109,7 @@ def _held_bytes(process: psutil.Process) -> tuple[int, int]:
     """Resident now, and at its peak as the system knows it; zeros for a process that is gone."""
     try:
         now = int(process.memory_info().rss)
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     except psutil.Error:
         return 0, 0
     except OSError:

@@ -32,6 +32,18 @@ HEAVY = {
     "huggingface_hub": {"checkpoint.hub"},
     "foundry_local_sdk": {"foundry.sdk"},
 }
+# What only some systems have, or each in its own way: system/ asks for it in a way that all of them understand.
+ONE_SYSTEMS_MODULES = {
+    *("ctypes", "fcntl", "grp", "mmap", "msvcrt", "multiprocessing", "posix", "pty", "pwd", "resource", "select"),
+    *("termios", "tty", "winreg"),
+}
+EVERY_SYSTEMS = {
+    "os": {"O_WRONLY", "_exit", "devnull", "dup2", "environ", "getpid", "link", "open", "path", "read", "scandir"},
+    "signal": {"SIGINT", "SIGTERM", "signal"},
+}
+ONE_SYSTEMS_ARGUMENTS = {"creationflags", "preexec_fn", "process_group", "shell", "start_new_session", "startupinfo"}
+ONE_SYSTEMS_FOLDERS = ("/dev/", "/etc/", "/proc/", "/sys/", "/tmp/", "/var/", "C:\\")
+WHICH_SYSTEM = {("os", "name"), ("sys", "platform"), ("platform", "system")}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -58,7 +70,14 @@ def room(module: str) -> str:
     return ROOM_OF.get(top, top)
 
 
-@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+MODULES = [pytest.param(*module, id=module[0]) for module in modules()]
+every_module = pytest.mark.parametrize(("name", "tree"), MODULES)
+every_module_but_system = pytest.mark.parametrize(
+    ("name", "tree"), [module for module in MODULES if room(str(module.id)) != "system"]
+)
+
+
+@every_module
 def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
     if name == "__init__":
         return
@@ -74,7 +93,7 @@ def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
         assert ROOMS.index(there) < ROOMS.index(here), f"{name} must not import {imported}: it lies to its right"
 
 
-@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+@every_module
 def test_making_and_running_do_not_know_each_other(name: str, tree: ast.Module) -> None:
     for one, other in (WINGS, WINGS[::-1]):
         if room(name) in one:
@@ -86,13 +105,74 @@ def test_making_and_running_do_not_know_each_other(name: str, tree: ast.Module) 
             assert not met, f"{name} imports {met}"
 
 
-@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+@every_module
 def test_heavy_libraries_have_one_door_and_are_imported_late(name: str, tree: ast.Module) -> None:
     for imported, at_once in imports(tree):
         library = imported.split(".")[0]
         if library in HEAVY:
             assert name in HEAVY[library], f"{name} imports {library}; only {HEAVY[library]} may"
             assert not at_once, f"{name} imports {library} when it is imported; do it inside a function"
+
+
+@every_module_but_system
+def test_what_only_some_systems_have_is_asked_of_system(name: str, tree: ast.Module) -> None:
+    assert not sorted(set(of_one_system(tree))), f"in {name}: move it into system/, where the others are thought of"
+
+
+def of_one_system(tree: ast.Module) -> Iterator[str]:
+    yield from (imported for imported, _ in imports(tree) if imported.split(".")[0] in ONE_SYSTEMS_MODULES)
+    for module, member in members(tree):
+        if (module, member) in WHICH_SYSTEM or member not in EVERY_SYSTEMS.get(module, {member}):
+            yield f"{module}.{member}"
+    texts = documentation(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ONE_SYSTEMS_ARGUMENTS:
+            yield f"{node.arg}="
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts:
+            yield from (node.value for folder in ONE_SYSTEMS_FOLDERS if node.value.startswith(folder))
+
+
+def members(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """What is taken from a module: by a dot, by getattr and hasattr, and by an import from it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=module), attr=member):
+                yield module, member
+            case ast.Call(
+                func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=module), ast.Constant(value=str(member)), *_]
+            ):
+                yield module, member
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from ((module, alias.name) for alias in names)
+
+
+def documentation(tree: ast.Module) -> set[int]:
+    """The docstrings, by their id: what they mention is not used."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fcntl",
+        "def f():\n    from resource import getrusage",
+        "import os\nos.fork()",
+        "import os\nhasattr(os, 'sched_getaffinity')",
+        "from os import killpg",
+        "import signal\nsignal.SIGKILL",
+        "import sys\nsys.platform == 'win32'",
+        "open('/proc/self/status')",
+        "import subprocess\nsubprocess.run('ls', shell=True)",
+    ],
+)
+def test_the_law_of_systems_finds(code: str) -> None:
+    assert list(of_one_system(ast.parse(code)))
+
+
+@every_module_but_system
+def test_text_is_written_by_system(name: str, tree: ast.Module) -> None:
+    """Its write_file and write_object: whole or not at all, UTF-8, with the same line ends on every system."""
+    assert "write_text" not in {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}, name
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -110,7 +110,7 @@ def test_a_failure_keeps_earlier_steps_and_is_not_cached(tmp_path: Path) -> None
     for _ in range(2):
         with pytest.raises(BuilderFailed) as caught:
             run(tmp_path / "b", [writes("one", ran), fails])
-        assert Path(str(caught.value.where)).read_text() == "why"
+        assert Path(str(caught.value.where)).read_text(encoding="utf-8") == "why"
         assert not leftovers(tmp_path / "b")
     assert run(tmp_path / "b", [writes("one", ran), writes("two", ran)]).folder.is_dir()
     assert ran == ["one", "two"]

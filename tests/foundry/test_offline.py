@@ -35,7 +35,7 @@ def run(wall: Path, attempts: Path, *command: str) -> tuple[str, list[str]]:
     environment = {**kept, "LD_PRELOAD": str(wall), "ATTEMPTS": str(attempts), "HOME": str(attempts.parent), "PATH": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout, attempts.read_text().split() if attempts.exists() else []
+    return done.stdout, attempts.read_text(encoding="utf-8").split() if attempts.exists() else []
 
 
 def test_the_wall_stands(wall: Path, tmp_path: Path) -> None:

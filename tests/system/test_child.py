@@ -75,7 +75,7 @@ def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
 def _wait_for_pid(path: Path) -> psutil.Process:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if path.exists() and (text := path.read_text()):
+        if path.exists() and (text := path.read_text(encoding="utf-8")):
             return psutil.Process(int(text))
         time.sleep(0.05)
     raise AssertionError("the child did not start")

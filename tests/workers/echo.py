@@ -29,7 +29,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
             for _ in range(20_000):
                 print("x" * 100, file=sys.stderr)
         case "sleep":
-            Path(job["pid_file"]).write_text(str(os.getpid()))
+            Path(job["pid_file"]).write_text(str(os.getpid()), encoding="utf-8")
             time.sleep(60)
     return {"echo": job, "peak_memory_bytes": memory.peak_memory_bytes()}
 

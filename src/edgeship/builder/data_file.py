@@ -89,7 +89,8 @@ def write(
     first, count = share
     listed = _read_journals(path)
     path.touch()
-    with path.open("r+b") as stream, path.with_name(JOURNALS.replace("*", str(first))).open("a") as journal:
+    journal_path = path.with_name(JOURNALS.replace("*", str(first)))
+    with path.open("r+b") as stream, journal_path.open("a", encoding="utf-8") as journal:
         written = 0
         for piece in [piece for placed in layout for piece in cut(placed)][first::count]:
             if listed.get(piece.key) != _checksums(stream, piece):

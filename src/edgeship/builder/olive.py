@@ -20,6 +20,7 @@ from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe, olive
 from edgeship.system import child, telemetry
+from edgeship.system.storage import write_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -124,7 +125,7 @@ def convert(job: Job, python: Path, checkpoint: Checkpoint, recipe: Recipe) -> i
     adapter = checkpoint.adapter.folder.absolute() if checkpoint.adapter else None
     # A cache of its own for each build: Olive's cache key leaves out the versions of its tools.
     text = olive.render(recipe, job.source.absolute(), adapter, output, scratch / "cache")
-    workflow.write_text(text, encoding="utf-8")
+    write_file(workflow, text)
     lines: list[str] = []
     try:
         with job.log.open("w", encoding="utf-8") as kept:

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ def ensure(tools_dir: Path, log: Path, progress: Progress = silent, *, wait_s: f
 
 def python_of(folder: Path) -> Path:
     """The interpreter of an environment."""
-    return folder / "Scripts" / "python.exe" if sys.platform == "win32" else folder / "bin" / "python"
+    scripts = sysconfig.get_path("scripts", "venv", {"base": str(folder)})
+    return Path(scripts) / f"python{sysconfig.get_config_var('EXE') or ''}"
 
 
 def run(

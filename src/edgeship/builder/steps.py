@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.progress import Progress, silent
 from edgeship.system import child
+from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder
 
 STEP_NAME = "step.json"
@@ -144,7 +145,7 @@ def _make(
             if path.is_file()
         },
     )
-    (folder / STEP_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_object(folder / STEP_NAME, record.model_dump(mode="json"))
     log.unlink(missing_ok=True)
     return record
 

@@ -19,6 +19,7 @@ from edgeship.errors import BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
 from edgeship.system import child, memory
+from edgeship.system.json_file import write_object
 from edgeship.system.machine import usable_cores
 from edgeship.system.storage import disk_errors
 
@@ -71,7 +72,7 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
     np.savez(folder / IMPORTANCE, **arrays)
-    (folder / SENSITIVITIES).write_text(json.dumps(sensitivities, indent=2) + "\n", encoding="utf-8")
+    write_object(folder / SENSITIVITIES, sensitivities)
 
 
 def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> int:
@@ -86,8 +87,7 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     peak = helpers.join()
     data_file.finish(layout, path)
     onnx_model.save(graph.author(decoder, layout, accuracy_level=recipe.accuracy_level), folder)
-    config = json.dumps(genai_config(decoder, checkpoint), indent=2) + "\n"
-    (folder / "genai_config.json").write_text(config, encoding="utf-8")
+    write_object(folder / "genai_config.json", genai_config(decoder, checkpoint))
     fault = onnx_model.find_fault(folder)
     if fault is not None:
         raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))

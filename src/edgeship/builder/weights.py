@@ -221,7 +221,7 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
         if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
     config = _merged_config(checkpoint, weights)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    json_file.write_object(folder / "config.json", config)
     with (folder / "model.safetensors").open("wb") as stream:
         _write_safetensors(stream, weights, progress)
 
