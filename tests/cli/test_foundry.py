@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from edgeship.cli import main
-from edgeship.cli.package import runnable
-from edgeship.settings import Settings, resolve
+from edgeship.settings import Settings
 from edgeship.store import packages
-from tests.packages import make_package
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -149,11 +147,3 @@ def test_bad_input(
     assert (found, out) == (code, "")
     assert f"error[{error}]" in err
     assert not installed.foundry_cache_dir.exists()
-
-
-def test_a_package_may_be_called_foundry(settings: Settings, tmp_path: Path) -> None:
-    package = make_package(tmp_path / "package", name="foundry")
-    packages.install(package.folder, settings.cache_dir)
-    for name in ("foundry", "foundry:1", "foundry:v1"):
-        found = runnable(name, resolve())
-        assert (found.folder, found.engine) == (settings.cache_dir / "foundry" / "v1", "auto")

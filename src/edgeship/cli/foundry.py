@@ -74,7 +74,7 @@ def register(
     as_json: Json = False,
 ) -> int:
     """Make a package a model of Foundry Local, and prove that it answers there."""
-    from edgeship.cli.package import package_folder
+    from edgeship import targets
     from edgeship.engine.tune import remembered
     from edgeship.foundry import catalog, checks, config
     from edgeship.system.machine import cores_to_use
@@ -82,7 +82,7 @@ def register(
     current = settings.resolve(
         cache_dir=cache_dir, threads=threads, foundry_app=app, foundry_cache_dir=foundry_cache_dir
     )
-    folder = package_folder(name, current.cache_dir)
+    folder = targets.resolve(name, current).package_folder()
     with telling(quiet=as_json) as progress:
         progress("checking the package", None)
         candidate = checks.check(folder, name=new_name)
@@ -107,11 +107,11 @@ def unregister(
     as_json: Json = False,
 ) -> int:
     """Take a model out of Foundry Local: one version, or all of a name. The package stays."""
-    from edgeship.cli.package import foundry_model
+    from edgeship import targets
     from edgeship.foundry import catalog
 
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    gone = [each.id for each in catalog.unregister(_app(current), foundry_model(name) or name)]
+    gone = [each.id for each in catalog.unregister(_app(current), targets.foundry(name, current).name)]
     facts = {"unregistered": gone, "app": current.foundry_app}
     return print_facts(facts, f"took {', '.join(gone)} out of Foundry Local", as_json=as_json)
 
@@ -160,13 +160,13 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Chat with a registered model, or ask it once; `model run foundry:NAME` does the same and has more options."""
-    from edgeship.cli.package import FOUNDRY, foundry_model
+    from edgeship import targets
 
     options = model_run.AnswerOptions(temperature=temperature, max_tokens=max_tokens, schema=schema)
     sampling = options.sampling()
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
-    named = FOUNDRY + (foundry_model(name) or name)
-    return model_run.answer(named, prompt, sampling, current, system=system, stats=stats, as_json=as_json)
+    target = targets.foundry(name, current)
+    return model_run.answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json)
 
 
 @app.command()
@@ -191,11 +191,11 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Lay a package out as the cache of Foundry Local 1 and its command expect it."""
-    from edgeship.cli.package import package_folder
+    from edgeship import targets
     from edgeship.foundry import checks, layout
     from edgeship.package.names import check_name
 
-    package = package_folder(name, settings.resolve(cache_dir=cache_dir).cache_dir)
+    package = targets.resolve(name, settings.resolve(cache_dir=cache_dir)).package_folder()
     candidate = checks.check(package, name=new_name)
     checks.require_undamaged(candidate)
     laid = layout.export(candidate, folder.absolute(), check_name(publisher))

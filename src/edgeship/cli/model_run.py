@@ -27,6 +27,7 @@ from edgeship.errors import ConstraintInvalid, UsageError
 
 if TYPE_CHECKING:
     from edgeship.engine.api import Constraint, Message, Sampling
+    from edgeship.targets import Target
 
 RunArgument = Annotated[
     str,
@@ -110,16 +111,17 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Chat with a model, or ask it once."""
+    from edgeship import targets
+
     sampling = options.sampling()
-    current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    return answer(name, prompt, sampling, current, system=system, stats=stats, as_json=as_json)
+    target = targets.resolve(name, settings.resolve(cache_dir=cache_dir, threads=threads))
+    return answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json)
 
 
 def answer(
-    name: str,
+    target: Target,
     prompt: str | None,
     sampling: Sampling,
-    current: settings.Settings,
     *,
     system: str | None,
     stats: bool,
@@ -127,16 +129,13 @@ def answer(
 ) -> int:
     """Answers the prompt, or what is piped in, once; chats where neither is given."""
     from edgeship.cli import chat
-    from edgeship.cli.package import runnable
     from edgeship.engine.api import Limits
-    from edgeship.engine.opening import load
 
-    found = runnable(name, current)
     if prompt is None and not sys.stdin.isatty():
         prompt = _piped()
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    engine = load(found.folder, engine=found.engine, threads=current.threads, limits=Limits(slots=1), home=current.home)
+    engine = target.open(limits=Limits(slots=1))
     if engine.note:
         print(f"note: {engine.note}", file=sys.stderr)
     try:

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 def tune(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = False) -> int:
     """Measure what is fastest on this machine for a package, and use it from now on."""
-    from edgeship.cli.package import foundry_model, package_folder
+    from edgeship import targets
     from edgeship.engine.tune import BUSY, measure, remember
 
     current = settings.resolve(cache_dir=cache_dir)
-    if foundry_model(name):
+    target = targets.resolve(name, current)
+    if target.kind == "foundry":
         raise NotSupported(
             "tune measures Edgeship's own engine, and Foundry Local's threads are set when a package is registered",
             hint="Tune the package, then register it: its threads are used there too.",
         )
-    folder = package_folder(name, current.cache_dir)
+    folder = target.package_folder()
     with telling() as progress:
         tuning = measure(folder, progress=progress)
     file = remember(current.home, folder, tuning)
