@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeship import builder as builds
-from edgeship import ship
+from edgeship import shipping
 from edgeship.builder import Plan, Prediction
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import NameInvalid, UsageError
@@ -16,7 +16,7 @@ from edgeship.measure.compare import Thresholds
 from edgeship.measure.reference import of_checkpoint
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
-from edgeship.ship import Order, ReferenceChoice, choose_reference, preflight
+from edgeship.shipping import Order, ReferenceChoice, choose_reference, preflight
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_the_original_is_the_reference_where_it_is_installed(
 
 
 def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(order: Order) -> None:
-    assert ship._to_build(replace(order, reference="transformers")) == order.recipes
+    assert shipping._to_build(replace(order, reference="transformers")) == order.recipes
     stood_in = replace(order, reference="fp32")
-    assert [recipe.label for recipe in ship._to_build(stood_in)] == ["fp32", "int8", "int4", "int4-best"]
+    assert [recipe.label for recipe in shipping._to_build(stood_in)] == ["fp32", "int8", "int4", "int4-best"]
     own = Recipe(precision=Precision.FP32, builder="genai")
     asked = replace(stood_in, recipes=(*order.recipes, own))
-    assert ship._to_build(asked) == asked.recipes
-    assert ship._fp32(asked) == own
+    assert shipping._to_build(asked) == asked.recipes
+    assert shipping._fp32(asked) == own
 
 
 @pytest.mark.parametrize(("reference", "bytes_needed"), [("transformers", 600_519_552), ("fp32", 32_000)])

@@ -26,7 +26,7 @@ from edgeship.cli.output import print_json, print_table, telling
 if TYPE_CHECKING:
     from edgeship.measure.compare import Thresholds
     from edgeship.recipe import Recipe
-    from edgeship.ship import Shipped
+    from edgeship.shipping import Shipped
 
 EXIT_NONE_HOLDS = 1
 CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
@@ -86,7 +86,7 @@ class ThresholdOptions:
     ] = 0.9
 
     def thresholds(self) -> Thresholds:
-        """The same as `edgeship.ship` takes them."""
+        """The same as `shipping.Order` takes them."""
         from edgeship.measure.compare import Thresholds
 
         return Thresholds(
@@ -118,7 +118,7 @@ def ship(
     as_json: Json = False,
 ) -> int:
     """Build every candidate, measure them, choose one, install it and check it."""
-    from edgeship import ship as road
+    from edgeship import shipping as road
     from edgeship.package.names import check_name
 
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
