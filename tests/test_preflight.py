@@ -71,7 +71,7 @@ def test_the_reference_needs_memory_too(
 
     found: list[Prediction] = []
     monkeypatch.setattr(builds, "plan", plan)
-    monkeypatch.setattr(ship, "check_resources", lambda need, *_: found.append(need))
+    monkeypatch.setattr(shipping, "check_resources", lambda need, *_: found.append(need))
     order = replace(order, reference=reference)
     preflight(order, settings)
     (need,) = found
