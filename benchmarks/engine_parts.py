@@ -264,10 +264,10 @@ def _load(
 
 
 def _slots_bytes(folder: str, slots: int, context: int) -> int:
-    from edgeship.engine.config import read_config
     from edgeship.engine.decoders.onnx import kv_token_bytes
+    from edgeship.package import DAMAGED, genai_config
 
-    config = read_config(Path(folder))
+    config = genai_config.read(Path(folder), DAMAGED)
     return slots * min(context, config.context_tokens) * kv_token_bytes(config)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from edgeship.builder import Build
 from edgeship.builder.packaging import write_package
 from edgeship.checkpoint import open_checkpoint
+from edgeship.package import DAMAGED, genai_config
 from edgeship.package.manifest import Package
 from edgeship.recipe import Precision, Recipe
 from tests.checkpoints import make_checkpoint, write_json
@@ -36,6 +37,11 @@ GENAI_CONFIG: dict[str, Any] = {
         "top_p": 1.0,
     },
 }
+
+
+def config_of(folder: Path) -> genai_config.GenaiConfig:
+    """What the package in a folder says of its model."""
+    return genai_config.read(folder, DAMAGED)
 
 
 def make_build(folder: Path, *, weights: bytes = b"weights" * 1000) -> Build:

@@ -17,8 +17,9 @@ from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
-from edgeship.engine.text import read_json
 from edgeship.errors import EngineFailed, PromptInvalid
+from edgeship.package import DAMAGED
+from edgeship.system.json_file import read_object
 
 END, TURN = 256, 257
 VOCAB_SIZE = 258
@@ -63,7 +64,7 @@ class ScriptedEngine(ContinuousEngine):
     def read(cls, folder: Path, limits: Limits = DEFAULT_LIMITS, speculation: bool | None = None) -> ScriptedEngine:
         """The engine of a folder's scripted.json: {"answers": {...}} and options. Raises EngineFailed."""
         path = folder / SCRIPT_NAME
-        script = read_json(path)
+        script = read_object(path, DAMAGED)
         if limits.context_tokens:
             script["context_tokens"] = min(limits.context_tokens, script.get("context_tokens", limits.context_tokens))
         if limits.slots:

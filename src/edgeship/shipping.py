@@ -27,7 +27,7 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
-from edgeship.package import fidelity, inference_model, manifest, names, prompt_parts
+from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, manifest, names, prompt_parts
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
@@ -192,7 +192,7 @@ def _reference(
     if fp32 is not None:
         return of_build.reference(
             fp32.package.folder,
-            checkpoint.tokenizer_files[0].parent,
+            checkpoint.tokenizer.folder,
             conversations,
             texts,
             out,
@@ -207,7 +207,7 @@ def _reference(
         conversations,
         texts,
         out,
-        tokenizer=checkpoint.tokenizer_files[0].parent,
+        tokenizer=checkpoint.tokenizer.folder,
         vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,
         chat_template=checkpoint.chat_template,
         allow_pickle=checkpoint.pickle,
@@ -253,7 +253,7 @@ def check_templates(
     from edgeship.engine.decoders.genai import GenaiTokenizer
     from edgeship.engine.text import TextCodec
 
-    codec, genai = TextCodec(packaged.folder), GenaiTokenizer(packaged.folder)
+    codec, genai = TextCodec(packaged.folder), GenaiTokenizer(genai_config.read(packaged.folder, DAMAGED))
     parts = inference_model.read_parts(packaged.folder)
     expected = zip(conversations, reference.conversation_tokens, strict=True)
     ids = {id(conversation.messages): tokens for conversation, tokens in expected}

@@ -193,7 +193,7 @@ def test_a_folder_whose_data_was_cut_is_no_model(tiny: Path, settings: Settings)
     (folder / "model.onnx").write_bytes(b"not a model")
     assert "model.onnx" in str(onnx_model.find_fault(folder))
     (folder / "genai_config.json").write_text("{}")
-    assert "genai_config.json cannot be used" in str(onnx_model.find_fault(folder))
+    assert "genai_config.json has no usable model" in str(onnx_model.find_fault(folder))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from edgeship.builder import Build, model_card
 from edgeship.builder.packaging import stamp, tune_genai_config, tune_tokenizer_config, write_package
 from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.engine.text import TextCodec
 from edgeship.errors import (
     BuilderFailed,
     DiskShort,
@@ -24,6 +26,7 @@ from edgeship.errors import (
     TemplateMissing,
     UsageError,
 )
+from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import CONVERSATIONS, check_fidelity, conversations_for
 from edgeship.package.inference_model import read_parts
 from edgeship.package.manifest import Package, read, verify
@@ -128,11 +131,15 @@ def test_prompt_parts_are_derived(build: Build, checkpoint: Checkpoint, tmp_path
     assert read_parts(made.folder) == derive_parts(CHATML, {})
 
 
+def with_tokens(checkpoint: Checkpoint, tokens: Mapping[str, str]) -> Checkpoint:
+    return replace(checkpoint, tokenizer=replace(checkpoint.tokenizer, special_tokens=tokens))
+
+
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 def test_prompt_parts_are_read_back_as_derived(
     family: Family, build: Build, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    changed = replace(checkpoint, chat_template=family.template, special_tokens=family.tokens)
+    changed = replace(with_tokens(checkpoint, family.tokens), chat_template=family.template)
     made = write(build, changed, tmp_path / "out")
     assert read_parts(made.folder) == derive_parts(family.template, family.tokens)
 
@@ -345,6 +352,16 @@ def test_tokenizer_classes_that_onnxruntime_genai_refuses_are_replaced(stated: s
     assert found == {"eos_token": "<e>", "chat_template": CHATML, "tokenizer_class": written}
 
 
+def test_a_bos_that_only_the_older_file_states_is_the_packages_too(build: Build, tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "source", template="{{ bos_token }}" + CHATML)
+    write_json(source / "special_tokens_map.json", {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    made = write(build, open_checkpoint(str(source)), tmp_path / "out")
+    assert load(made.folder / "genai_config.json")["model"]["bos_token_id"] == 1
+    assert load(made.folder / "tokenizer_config.json")["bos_token"] == "<|im_start|>"
+    for path in (made.folder, source):
+        assert TextCodec(path).render(Conversation(({"role": "user", "content": "hello"},))).tokens[0] == 1
+
+
 # --- the real reader ---------------------------------------------------------------------------------
 
 
@@ -375,7 +392,7 @@ def test_onnxruntime_genai_reads_the_same_tokens(
     config = {"tokenizer_class": tokenizer_class, "chat_template": "stale", **family.tokens}
     write_json(source / "tokenizer_config.json", {"eos_token": "<|im_end|>", **config})
     (source / "chat_template.jinja").write_bytes(family.template.encode())
-    checkpoint = replace(open_checkpoint(str(source)), special_tokens=family.tokens)
+    checkpoint = with_tokens(open_checkpoint(str(source)), family.tokens)
     made = write(build, checkpoint, tmp_path / "out")
 
     model = onnxruntime_genai.Model(str(made.folder))

@@ -388,7 +388,7 @@ def test_an_adapter_brings_new_tokens_with_their_rows(tiny: Path, tiny_adapter: 
     save_file(load_file(path) | rows, path)
     checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
     assert (checkpoint.vocab_size, checkpoint.stop.eos_ids[0]) == (checkpoints.VOCAB + 1, checkpoints.VOCAB)
-    assert {path.parent for path in checkpoint.tokenizer_files} == {tiny_adapter}
+    assert checkpoint.tokenizer.folder == tiny_adapter
     assert checkpoint.chat_template == checkpoints.CHATML  # the base's, as none was saved with the adapter
     assert checkpoint.digest != open_checkpoint(str(tiny)).digest
 
@@ -396,7 +396,7 @@ def test_an_adapter_brings_new_tokens_with_their_rows(tiny: Path, tiny_adapter: 
 def test_a_tokenizer_that_adds_nothing_leaves_the_bases_in_place(tiny: Path, tiny_adapter: Path) -> None:
     (tiny_adapter / "tokenizer.json").write_bytes((tiny / "tokenizer.json").read_bytes())
     checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
-    assert {path.parent for path in checkpoint.tokenizer_files} == {tiny}
+    assert checkpoint.tokenizer.folder == tiny
 
 
 def test_an_adapter_brings_its_name_and_its_template(tiny: Path, tiny_adapter: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeship.checkpoint import weight_files
-from edgeship.checkpoint.dimensions import check_shapes, is_tied, read_dimensions
+from edgeship.checkpoint.dimensions import DAMAGED, check_shapes, is_tied, read_dimensions
 from edgeship.errors import CheckpointInvalid
 from edgeship.system import json_file
 from tests import checkpoints
@@ -152,7 +152,7 @@ def test_what_transformers_saves_agrees_with_its_own_config(
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     model.save_pretrained(tmp_path)
     weights = weight_files.find_weights(tmp_path)
-    saved = json_file.read_object(tmp_path / "config.json", CheckpointInvalid)
+    saved = json_file.read_object(tmp_path / "config.json", DAMAGED)
     tied = is_tied(saved, weights.tensors)
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
     check_shapes(shapes, read_dimensions(saved, "config.json"), tied=tied, extra_layers=0, where="config.json")

@@ -274,9 +274,9 @@ def test_a_template_that_it_renders_otherwise_is_not_registered(app: App, exampl
 def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.tuning import Tuning\n"
-        "registry.register(check(Path(sys.argv[1])), registry.App('a', Path(sys.argv[2])), Tuning(2, 2048))"
+        "from edgeship.foundry import catalog; from edgeship.foundry.checks import check\n"
+        "from edgeship.foundry.config import Tuning\n"
+        "catalog.register(check(Path(sys.argv[1])), catalog.App('a', Path(sys.argv[2])), Tuning(2, 2048))"
     )
     for delay_s in (0.3, 0.5, 0.7, 0.9):
         child = subprocess.Popen([sys.executable, "-c", code, str(example), str(app.cache_dir)])
@@ -291,10 +291,10 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
 def test_several_processes_may_register_at_the_same_time(app: App, example: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from edgeship.foundry import registry; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.tuning import Tuning\n"
-        "app = registry.App('a', Path(sys.argv[2]))\n"
-        "registry.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Tuning(2, 2048))"
+        "from edgeship.foundry import catalog; from edgeship.foundry.checks import check\n"
+        "from edgeship.foundry.config import Tuning\n"
+        "app = catalog.App('a', Path(sys.argv[2]))\n"
+        "catalog.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Tuning(2, 2048))"
     )
     names = ("one", "two", "one", "three")
     command = [sys.executable, "-c", code, str(example), str(app.cache_dir)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate, check
 from edgeship.foundry.config import RESERVED_BYTES, Tuning, apply, choose, notes
+from edgeship.package import DAMAGED
+from edgeship.package.genai_config import GenaiConfig, parse
 from tests.packages import GENAI_CONFIG, make_package
 
 
@@ -18,27 +21,32 @@ def candidate(tmp_path: Path) -> Candidate:
     """24 layers, 2 heads of 64: the 0.5 B shape, with its context."""
     made = check(make_package(tmp_path / "package").folder)
     decoder = {"num_hidden_layers": 24, "num_key_value_heads": 2, "head_size": 64}
-    return replace(made, config=replace(made.config, context_tokens=32768, decoder=decoder))
+    model = GENAI_CONFIG["model"] | {"context_length": 32768, "decoder": decoder}
+    return replace(made, config=config(model=model))
+
+
+def config(**changes: Any) -> GenaiConfig:
+    return parse(GENAI_CONFIG | changes, Path("genai_config.json"), DAMAGED)
 
 
 def test_tuning_changes_threads_and_makes_greedy_packages_greedy() -> None:
-    greedy = apply(GENAI_CONFIG, Tuning(4, 512))
+    greedy = apply(config(), Tuning(4, 512))
     assert greedy["search"]["top_k"] == 1
     session = greedy["model"]["decoder"]["session_options"]
     assert (session["intra_op_num_threads"], session["inter_op_num_threads"]) == (4, 1)
     assert session["log_id"] == "onnxruntime-genai"
-    sampling = {**GENAI_CONFIG, "search": GENAI_CONFIG["search"] | {"do_sample": True}}
-    assert apply(sampling, Tuning(4, 512))["search"] == sampling["search"]
+    sampling = GENAI_CONFIG["search"] | {"do_sample": True}
+    assert apply(config(search=sampling), Tuning(4, 512))["search"] == sampling
     assert GENAI_CONFIG["search"]["top_k"] == 50
     assert "intra_op_num_threads" not in GENAI_CONFIG["model"]["decoder"]["session_options"]
 
 
 def test_tuning_the_context_and_what_is_reserved_for_it() -> None:
-    small = apply(GENAI_CONFIG, Tuning(4, 200))
+    small = apply(config(), Tuning(4, 200))
     assert (small["model"]["context_length"], small["search"]["max_length"]) == (200, 200)
     assert small["search"]["past_present_share_buffer"]
-    assert not apply(GENAI_CONFIG, Tuning(4, 512, reserves=False))["search"]["past_present_share_buffer"]
-    bare = apply({"model": {}}, Tuning(2, 300))
+    assert not apply(config(), Tuning(4, 512, reserves=False))["search"]["past_present_share_buffer"]
+    bare = apply(config(model={"context_length": 512, "vocab_size": 384}, search=None), Tuning(2, 300))
     assert bare["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
     assert bare["search"] == {"top_k": 1, "max_length": 300}
 

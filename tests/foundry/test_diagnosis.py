@@ -12,6 +12,9 @@ from edgeship.foundry import layout
 from edgeship.foundry.catalog import App, fault
 from edgeship.foundry.diagnosis import check_model, check_orphans, check_versions, examine
 from edgeship.foundry.sdk import INDEX_NAME, Registration
+from edgeship.package.genai_config import with_threads
+from tests.checkpoints import write_json
+from tests.packages import GENAI_CONFIG
 
 
 def versions(**known: str) -> Versions:
@@ -25,8 +28,7 @@ def registration(folder: Path | None, name: str = "a", task: str = "chat-complet
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What a registered model needs."""
-    config = {"model": {"decoder": {"session_options": {"intra_op_num_threads": 2}}}}
-    (tmp_path / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_json(tmp_path / "genai_config.json", with_threads(GENAI_CONFIG, 2))
     (tmp_path / "chat_template.jinja").write_text("x", encoding="utf-8")
     (tmp_path / "model.onnx").write_bytes(b"x")
     return tmp_path
@@ -91,9 +93,18 @@ def test_models_that_run_otherwise_than_one_thinks(folder: Path) -> None:
     assert (found.status, "'cuda-gpu'" in found.detail) == ("warning", True)
     found = check_model(registration(folder), 1)
     assert (found.status, "2 threads on 1 cores" in found.detail) == ("warning", True)
-    (folder / "genai_config.json").write_text("{}", encoding="utf-8")
+    write_json(folder / "genai_config.json", GENAI_CONFIG)
     found = check_model(registration(folder), 8)
     assert (found.status, "left to onnxruntime" in found.detail) == ("warning", True)
+
+
+def test_a_model_whose_files_cannot_be_used(folder: Path) -> None:
+    (folder / "genai_config.json").write_text("{}", encoding="utf-8")
+    found = check_model(registration(folder), 8)
+    assert (found.status, "no usable model.context_length" in found.detail) == ("failed", True)
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    found = check_model(registration(folder), 8)
+    assert (found.status, "the chat template cannot be read" in found.detail) == ("failed", True)
 
 
 def test_what_was_laid_out_and_is_in_no_catalog(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from edgeship.package.fidelity import (
     require_fidelity,
 )
 from edgeship.package.prompt_parts import PromptParts, assemble, derive_parts
-from edgeship.package.template import Message, render
+from edgeship.package.template import HINT, Message, find, read, render
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML
 
@@ -32,6 +33,39 @@ families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.key
 def characters(family: Family, messages: Sequence[Message]) -> list[int]:
     """A reader whose tokens are characters."""
     return [ord(letter) for letter in render(family.template, messages, special_tokens=family.tokens)]
+
+
+# --- finding -----------------------------------------------------------------------------------------
+
+NAMED = [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [("in the config", "in the config"), (NAMED, "d"), ("", None), (" \n", None), (None, None), (3, None)],
+)
+def test_the_template_of_a_folder(tmp_path: Path, stated: object, found: str | None) -> None:
+    assert find(tmp_path, {"chat_template": stated}) == found
+    (tmp_path / "chat_template.jinja").write_text("beside é", encoding="utf-8")
+    assert find(tmp_path, {"chat_template": stated}) == "beside é"
+
+
+def test_no_template_or_one_that_onnxruntime_genai_does_not_read(tmp_path: Path) -> None:
+    assert find(tmp_path, {}) is None
+    assert find(tmp_path, {"chat_template": NAMED}, named=False) is None
+    assert find(tmp_path, {"chat_template": NAMED[:1]}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), (b"\xff", "cannot be read"), (b" \n", "is empty")]
+)
+def test_a_template_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TemplateInvalid, match=message) as caught:
+        read(path)
+    assert (caught.value.where, caught.value.hint) == (str(path), HINT)
 
 
 # --- rendering ---------------------------------------------------------------------------------------

@@ -6,19 +6,23 @@ import pytest
 
 from edgeship.errors import AdapterInvalid, CheckpointInvalid
 from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
+
+COMPLAINT = Complaint(CheckpointInvalid, "Copy it again.")
 
 
 def test_an_object_is_read_also_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert json_file.read_object(path, CheckpointInvalid) == {"a": 1}
+    assert json_file.read_object(path, COMPLAINT) == {"a": 1}
 
 
 def test_damage_is_told_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{\n  "a": 1,\n  "b" 2\n}')
-    with pytest.raises(AdapterInvalid, match=r"config\.json is damaged: line 3"):
-        json_file.read_object(path, AdapterInvalid)
+    with pytest.raises(AdapterInvalid, match=r"config\.json is damaged: line 3") as caught:
+        json_file.read_object(path, Complaint(AdapterInvalid, "Train it again."))
+    assert (caught.value.where, caught.value.hint) == (str(path), "Train it again.")
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"\xff\xfe", b"", b"[" * 100_000])
@@ -26,10 +30,18 @@ def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(CheckpointInvalid, match=r"config\.json"):
-        json_file.read_object(path, CheckpointInvalid)
+        json_file.read_object(path, COMPLAINT)
 
 
 def test_a_missing_file_is_empty_only_where_it_is_optional(tmp_path: Path) -> None:
-    assert json_file.read_optional(tmp_path / "none.json", CheckpointInvalid) == {}
+    assert json_file.read_optional(tmp_path / "none.json", COMPLAINT) == {}
     with pytest.raises(CheckpointInvalid, match=r"none\.json cannot be read"):
-        json_file.read_object(tmp_path / "none.json", CheckpointInvalid)
+        json_file.read_object(tmp_path / "none.json", COMPLAINT)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_file, "MOST_BYTES", 1 << 20)
+    path = tmp_path / "config.json"
+    path.write_bytes(b" " * (1 << 20) + b"{}")
+    with pytest.raises(CheckpointInvalid, match="is larger than 1 MiB"):
+        json_file.read_object(path, COMPLAINT)

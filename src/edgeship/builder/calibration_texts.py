@@ -70,17 +70,10 @@ def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
 
 
 def _encoder(checkpoint: Checkpoint) -> Any:
-    from tokenizers import Tokenizer
-
-    path = next((path for path in checkpoint.tokenizer_files if path.name == "tokenizer.json"), None)
-    if path is None:
-        raise CalibrationInvalid(
-            "the checkpoint has no tokenizer.json, so texts cannot be turned into tokens", where=str(checkpoint.folder)
-        )
-    tokenizer = Tokenizer.from_file(str(path))
+    loaded = checkpoint.tokenizer.load()
     # Ids outside the model, as a resized tokenizer can have, would be another model's.
     return lambda text, special: [
-        number for number in tokenizer.encode(text, add_special_tokens=special).ids if number < checkpoint.vocab_size
+        number for number in loaded.encode(text, add_special_tokens=special).ids if number < checkpoint.vocab_size
     ]
 
 

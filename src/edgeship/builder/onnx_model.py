@@ -7,15 +7,16 @@ they are small, and rounding them gains nothing.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import BuilderFailed, EdgeshipError, PrecisionUnsupported
+from edgeship.package import genai_config
 from edgeship.progress import Progress, silent
 from edgeship.system import telemetry
+from edgeship.system.json_file import Complaint
 
 MIN_ELEMENTS = 1024
 _READERS = {"Conv", "Gather", "Gemm", "MatMul", "Transpose"}
@@ -29,12 +30,11 @@ def find_fault(folder: Path) -> str | None:
         if not path.is_file() or path.stat().st_size == 0:
             return f"{name} is missing or empty"
     try:
-        config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
-        filename = config["model"]["decoder"]["filename"]
-    except (ValueError, KeyError, TypeError) as error:
-        return f"genai_config.json cannot be used ({type(error).__name__}: {error})"
-    if filename != "model.onnx":
-        return f"genai_config.json names {filename!r} as the model"
+        config = genai_config.read(folder, Complaint(BuilderFailed, "Build it again."))
+    except BuilderFailed as error:
+        return error.what
+    if config.model_file != "model.onnx":
+        return f"genai_config.json names {config.model_file!r} as the model"
     return _graph_fault(folder)
 
 

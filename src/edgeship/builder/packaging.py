@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import model_card
-from edgeship.errors import BuilderFailed, PackageDamaged, TemplateMissing, UsageError
-from edgeship.package import genai_config, inference_model, names
+from edgeship.errors import BuilderFailed, TemplateMissing, UsageError
+from edgeship.package import genai_config, inference_model, names, template, tokenizer
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts, derive_parts
-from edgeship.system.json_file import write_object
+from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ _KNOWN_TOKENIZER = re.compile(
     r"|SentencePieceBackend"
 )
 _ELSEWHERE = "choose another output folder."
+_BUILD_AGAIN = "Build it again."
 
 
 def write_package(
@@ -63,8 +63,8 @@ def write_package(
     require_free(folder)
     with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
         files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
-        config = tune_genai_config(_read_json(build.folder / genai_config.FILE_NAME), checkpoint, cores)
-        write_object(temporary / genai_config.FILE_NAME, config)
+        config = genai_config.read(build.folder, Complaint(BuilderFailed, _BUILD_AGAIN))
+        write_object(temporary / genai_config.FILE_NAME, tune_genai_config(config.document, checkpoint, cores))
         write_object(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
         manifest = Manifest(
             name=name,
@@ -125,17 +125,11 @@ def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: 
     Defaults are the checkpoint's generation_config.json where it states them. One that says do_sample false means a
     model that answers greedily and exactly, so what it leaves open is neutral; otherwise it is the tutorial's.
     """
-    tuned = genai_config.tuned(config, threads=cores, context_tokens=checkpoint.context_tokens)
-    model = tuned["model"]
+    tuned = genai_config.with_threads(genai_config.with_context(config, checkpoint.context_tokens), cores)
+    # Also for what begins a text: the builder writes the BOS of the config class, which the tokenizer may not have.
     stop = checkpoint.stop
-    if stop.eos_ids:
-        model["eos_token_id"] = list(stop.eos_ids) if len(stop.eos_ids) > 1 else stop.eos_ids[0]
-        model["pad_token_id"] = stop.pad_id if stop.pad_id is not None else stop.eos_ids[0]
-    # The builder writes the BOS of the config class, which the tokenizer may not have.
-    model.pop("bos_token_id", None)
-    if stop.bos_id is not None:
-        model["bos_token_id"] = stop.bos_id
-    return tuned | {"search": dict(config.get("search", {})) | _search(checkpoint)}
+    tuned = genai_config.with_tokens(tuned, bos_id=stop.bos_id, eos_ids=stop.eos_ids, pad_id=stop.pad_id)
+    return genai_config.with_search(tuned, _search(checkpoint))
 
 
 def _search(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -164,19 +158,17 @@ def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str,
 def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
     files = {path.name: bring(path, target / path.name) for path in sorted(build.folder.glob("model.onnx*"))}
     if "model.onnx" not in files:
-        raise BuilderFailed("the build holds no model.onnx", where=str(build.folder), hint="Build it again.")
+        raise BuilderFailed("the build holds no model.onnx", where=str(build.folder), hint=_BUILD_AGAIN)
     return files
 
 
 def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDigest]:
     """The tokenizer's own files, byte by byte; only its config is written anew (see tune_tokenizer_config)."""
     assert checkpoint.chat_template is not None
-    sources = {path.name: path for path in checkpoint.tokenizer_files if path.name in _COPIED}
-    files = {name: bring(path, target / name) for name, path in sources.items()}
-    config = next((path for path in checkpoint.tokenizer_files if path.name == "tokenizer_config.json"), None)
-    stated = _read_json(config) if config else dict(checkpoint.special_tokens)
-    write_object(target / "tokenizer_config.json", tune_tokenizer_config(stated, checkpoint.chat_template))
-    (target / "chat_template.jinja").write_bytes(checkpoint.chat_template.encode())
+    files = {path.name: bring(path, target / path.name) for path in checkpoint.tokenizer.files if path.name in _COPIED}
+    config = tokenizer.spelled_out(checkpoint.tokenizer.config, checkpoint.special_tokens)
+    write_object(target / tokenizer.CONFIG_NAME, tune_tokenizer_config(config, checkpoint.chat_template))
+    (target / template.FILE_NAME).write_bytes(checkpoint.chat_template.encode())
     generation = dict(checkpoint.generation) or {"eos_token_id": list(checkpoint.stop.eos_ids)}
     write_object(target / "generation_config.json", generation)
     return files
@@ -234,12 +226,3 @@ def _describe_build(build: Build) -> dict[str, Any]:
         "peak_memory_bytes": build.peak_memory_bytes,
         "size_bytes": build.size_bytes,
     }
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PackageDamaged(
-            f"{path.name} cannot be read: {error}", where=str(path), hint="Remove the package and install it again."
-        ) from error

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from edgeship.builder import data_file, graph, onnx_model, stream
 from edgeship.builder.calibrate import Feedback, Observer
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
-from edgeship.builder.genai_config import genai_config
 from edgeship.builder.processes import Helpers, Meter
 from edgeship.errors import BuilderFailed
+from edgeship.package import genai_config
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
 from edgeship.system import child, memory
@@ -87,12 +87,28 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     peak = helpers.join()
     data_file.finish(layout, path)
     onnx_model.save(graph.author(decoder, layout, accuracy_level=recipe.accuracy_level), folder)
-    write_object(folder / "genai_config.json", genai_config(decoder, checkpoint))
+    write_object(folder / genai_config.FILE_NAME, _genai_config(decoder, checkpoint))
     fault = onnx_model.find_fault(folder)
     if fault is not None:
         raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))
     onnx_model.require_opens(folder)
     return peak
+
+
+def _genai_config(decoder: Decoder, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the graph needs; packaging adds how the checkpoint wants to be sampled."""
+    sizes, stop = decoder.sizes, checkpoint.stop
+    made = genai_config.for_graph(
+        decoder.family.genai_type,
+        context_tokens=sizes.context_tokens,
+        vocab_size=sizes.vocab_size,
+        hidden_size=sizes.hidden_size,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads,
+        head_size=sizes.head_size,
+    )
+    return genai_config.with_tokens(made, bos_id=stop.bos_id, eos_ids=stop.eos_ids or (0,), pad_id=stop.pad_id)
 
 
 def convert_share(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> None:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgeship.checkpoint import adapter as adapters
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
-from edgeship.checkpoint.dimensions import find_embedding
+from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
 from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_bytes
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
@@ -217,7 +217,7 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
     if checkpoint.adapter is None:
         raise ValueError("there is no adapter to merge")
     weights = open_weights(checkpoint)
-    for path in (*sorted(checkpoint.folder.iterdir()), *checkpoint.tokenizer_files):
+    for path in (*sorted(checkpoint.folder.iterdir()), *checkpoint.tokenizer.files):
         if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
     config = _merged_config(checkpoint, weights)
@@ -330,7 +330,7 @@ def _read_columns(tensor: StoredTensor, start: int, stop: int) -> Array:
 
 def _merged_config(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
     """config.json in float32, with what the adapter changed of the vocabulary."""
-    config = json_file.read_object(checkpoint.folder / "config.json", CheckpointInvalid)
+    config = json_file.read_object(checkpoint.folder / "config.json", DAMAGED)
     config.pop("torch_dtype", None)
     changed: dict[str, Any] = {"dtype": "float32"}
     if weights.tied != checkpoint.tied_embeddings:

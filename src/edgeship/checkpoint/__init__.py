@@ -6,17 +6,20 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
-from edgeship.checkpoint.dimensions import check_shapes, find_embedding, is_tied, read_dimensions, text_part
+from edgeship.checkpoint.dimensions import DAMAGED, check_shapes, find_embedding, is_tied, read_dimensions, text_part
 from edgeship.checkpoint.safetensors_file import StoredTensor
-from edgeship.checkpoint.tokenizer_files import StopTokens, TokenizerFiles, find_stop_tokens, read_tokenizer
+from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
 from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, TemplateMissing, UsageError
+from edgeship.package import template as templates
+from edgeship.package import tokenizer as tokenizers
+from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
 
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
+_GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ class Checkpoint:
     dtype: what most bytes of the weights are.
     tensors: the base's, by name; empty where `pickle`.
     vocab_size: rows of the embedding, after the adapter. tied_embeddings: before it; see `build.weights`.
-    tokenizer_files: those that exist; the adapter's where it was trained with tokens that the base's lacks.
-    special_tokens: bos_token, eos_token, ... as the chat template wants them.
+    tokenizer: the base's, or the adapter's where it was trained with tokens that the base's lacks.
     pickle: the weights are pickle files, which the caller allowed.
     """
 
@@ -68,13 +71,17 @@ class Checkpoint:
     weight_files: tuple[Path, ...]
     weights_bytes: int
     tensors: Mapping[str, StoredTensor]
-    tokenizer_files: tuple[Path, ...]
+    tokenizer: TokenizerFiles
     chat_template: str | None
-    special_tokens: Mapping[str, str]
     stop: StopTokens
     licence: str | None
     adapter: Adapter | None
     pickle: bool
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """bos_token, eos_token, ... as the chat template wants them."""
+        return self.tokenizer.special_tokens
 
     @functools.cached_property
     def digest(self) -> str:
@@ -82,7 +89,7 @@ class Checkpoint:
         from edgeship.system.storage import digest_file
 
         configs = [self.folder / name for name in ("config.json", "generation_config.json")]
-        files = {path.name: path for path in (*configs, *self.tokenizer_files, *self.weight_files) if path.is_file()}
+        files = {path.name: path for path in (*configs, *self.tokenizer.files, *self.weight_files) if path.is_file()}
         if self.adapter is not None:
             files |= {f"adapter/{path.name}": path for path in self.adapter.files}
         digests = {name: digest_file(path).sha256 for name, path in files.items()}
@@ -111,7 +118,7 @@ def open_checkpoint(
     folder, commit, name = _locate(source, revision, allow_pickle, progress)
     config = _read_config(folder)
     where = str(folder / "config.json")
-    generation = json_file.read_optional(folder / "generation_config.json", CheckpointInvalid)
+    generation = json_file.read_optional(folder / "generation_config.json", DAMAGED)
     dimensions = read_dimensions(config, where)
     weights = find_weights(folder, allow_pickle=allow_pickle)
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
@@ -122,13 +129,13 @@ def open_checkpoint(
     fitted = open_adapter(adapter) if adapter is not None else None
     if fitted is not None:
         name = _default_name(f"{name}-{fitted.folder.resolve().name}")
-        # A template saved with the adapter is the one it was trained with; the base's may be another, or none.
-        trained_with = fitted.folder / "chat_template.jinja"
-        chat_template = chat_template or (trained_with if trained_with.is_file() else None)
         if not weights.pickle:
             resized = check_fits(fitted, shapes, tied=tied).get(find_embedding(shapes) or "")
             vocab_size = resized[0] if resized else vocab_size
-    tokenizer = _read_tokenizer(folder, fitted, chat_template)
+    tokenizer = _choose_tokenizer(folder, fitted)
+    template = (
+        templates.read(chat_template, _GIVE_A_TEMPLATE) if chat_template else _find_template(folder, fitted, tokenizer)
+    )
     dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
     return Checkpoint(
         source=source,
@@ -151,10 +158,9 @@ def open_checkpoint(
         weight_files=weights.files,
         weights_bytes=weights.size_bytes,
         tensors=weights.tensors,
-        tokenizer_files=tokenizer.files,
-        chat_template=tokenizer.chat_template,
-        special_tokens=tokenizer.special_tokens,
-        stop=find_stop_tokens(config, generation, tokenizer, vocab_size),
+        tokenizer=tokenizer,
+        chat_template=template,
+        stop=find_stop_tokens(config, generation, tokenizer, template, vocab_size),
         licence=_find_licence(folder, config),
         adapter=fitted,
         pickle=weights.pickle,
@@ -308,7 +314,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             where=str(folder),
             hint=_adapter_hint(folder) or foreign_hint(folder),
         )
-    config = json_file.read_object(path, CheckpointInvalid)
+    config = json_file.read_object(path, DAMAGED)
     architectures = config.get("architectures")
     named = isinstance(architectures, list) and architectures and isinstance(architectures[0], str)
     missing = [] if named else ["architectures"]
@@ -327,7 +333,7 @@ def _adapter_hint(folder: Path) -> str | None:
     path = folder / "adapter_config.json"
     if not path.is_file():
         return None
-    base = json_file.read_object(path, CheckpointInvalid).get("base_model_name_or_path")
+    base = json_file.read_object(path, DAMAGED).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         return f"This is a LoRA adapter. Give its base and add --adapter {folder}"
     places = (Path.cwd(), *folder.absolute().parents)
@@ -335,15 +341,35 @@ def _adapter_hint(folder: Path) -> str | None:
     return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
 
 
-def _read_tokenizer(folder: Path, adapter: Adapter | None, chat_template: Path | None) -> TokenizerFiles:
+def _choose_tokenizer(folder: Path, adapter: Adapter | None) -> TokenizerFiles:
     """The base's tokenizer, or the one saved with the adapter where that knows tokens which the base's does not."""
-    if adapter is None or not (adapter.folder / "tokenizer.json").is_file():
-        return read_tokenizer(folder, chat_template)
-    trained_with = read_tokenizer(adapter.folder, chat_template)
-    base = read_tokenizer(folder, chat_template)
-    if trained_with.ids.keys() <= base.ids.keys():
+    base = _read_tokenizer(folder)
+    if adapter is None or not (adapter.folder / tokenizers.FILE_NAME).is_file():
         return base
-    return replace(trained_with, chat_template=trained_with.chat_template or base.chat_template)
+    trained_with = _read_tokenizer(adapter.folder)
+    return base if trained_with.ids.keys() <= base.ids.keys() else trained_with
+
+
+def _read_tokenizer(folder: Path) -> TokenizerFiles:
+    if not (folder / tokenizers.FILE_NAME).is_file():
+        slow = (folder / "tokenizer.model").is_file() or (folder / "vocab.json").is_file()
+        convert = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers makes one."
+        raise CheckpointInvalid(
+            f"there is no {tokenizers.FILE_NAME}",
+            where=str(folder),
+            hint=convert if slow else "Copy the tokenizer's files from the base model.",
+        )
+    return tokenizers.read(folder, DAMAGED)
+
+
+def _find_template(folder: Path, adapter: Adapter | None, tokenizer: TokenizerFiles) -> str | None:
+    """A template saved with the adapter is the one it was trained with; the base's may be another, or none."""
+    if adapter is not None and (beside := adapter.folder / templates.FILE_NAME).is_file():
+        return templates.read(beside)
+    found = templates.find(tokenizer.folder, tokenizer.config)
+    if found is None and tokenizer.folder != folder:
+        found = templates.find(folder, tokenizers.read(folder, DAMAGED).config)
+    return found
 
 
 def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
 from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
 
 CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
     "adapter_config.json",
@@ -113,7 +114,7 @@ def open_adapter(folder: Path) -> Adapter:
             where=str(folder),
             hint="Give the folder that peft's save_pretrained wrote.",
         )
-    config = json_file.read_object(folder / CONFIG_NAME, AdapterInvalid)
+    config = json_file.read_object(folder / CONFIG_NAME, Complaint(AdapterInvalid, _COPY_AGAIN))
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
     stored = _read_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in stored.items()}
@@ -402,6 +403,7 @@ def _is_filled(tensor: StoredTensor) -> bool:
     return bool(safetensors_file.read_float32(tensor).any())
 
 
+_COPY_AGAIN = "Copy the file again from where the adapter came."
 _TRAIN_AGAIN = "Save the adapter again after training it."
 _SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
 _SAVE_EMBEDDINGS = 'Both must be in the adapter: train it with modules_to_save=["embed_tokens", "lm_head"].'

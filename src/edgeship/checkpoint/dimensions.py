@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeship.errors import CheckpointInvalid
+from edgeship.system.json_file import Complaint
 
+DAMAGED = Complaint(CheckpointInvalid, "Copy the file again from where the checkpoint came.")
+"""Of a JSON file of a checkpoint that cannot be read."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 _NAMES = {

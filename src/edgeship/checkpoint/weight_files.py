@@ -11,6 +11,7 @@ from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
 from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -152,7 +153,7 @@ def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], di
         return (folder / single,), {}
     if not (folder / index).is_file():
         return (), {}
-    weight_map = json_file.read_object(folder / index, WeightsDamaged).get("weight_map")
+    weight_map = json_file.read_object(folder / index, Complaint(WeightsDamaged, _COPY_AGAIN)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsDamaged(f"{index} has no weight_map", where=str(folder / index), hint=_COPY_AGAIN)
     names = sorted({str(name) for name in weight_map.values()})

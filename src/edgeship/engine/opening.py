@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship.engine.api import DEFAULT_LIMITS, Engine, Limits
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.sampling import defaults_of
 from edgeship.engine.schedule import Pace
 from edgeship.engine.text import TextCodec
 from edgeship.errors import MemoryShort, NotBatchable, UsageError
+from edgeship.package import DAMAGED, genai_config
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import machine
 
 if TYPE_CHECKING:
@@ -45,7 +48,11 @@ class EngineOptions:
     limits: Limits = DEFAULT_LIMITS
     speculation: bool | None = None
     tuning: Tuning | None = None
-    note: str | None = None
+
+    @functools.cached_property
+    def config(self) -> GenaiConfig:
+        """What the package says of its model, read once. Raises EngineFailed."""
+        return genai_config.read(self.folder, DAMAGED)
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,12 @@ def _opener(engine: str) -> Callable[[EngineOptions], Engine]:
 
 
 def _choose(options: EngineOptions) -> Engine:
-    if read_config(options.folder).provider != "cpu":
+    if options.config.provider != "cpu":
         return open_genai(options)
     try:
         return open_batched(options)
     except NotBatchable as error:
-        return open_genai(replace(options, note=f"run by onnxruntime-genai, one answer after another: {error.what}"))
+        return open_genai(options, f"run by onnxruntime-genai, one answer after another: {error.what}")
 
 
 def _remembered(home: Path | None, folder: Path) -> Tuning | None:
@@ -109,8 +116,7 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
     """Continuous batching over ONNX Runtime on the CPU. Raises NotBatchable, EngineFailed, MemoryShort."""
     from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
 
-    config = read_config(options.folder)
-    tuning = options.tuning
+    config, tuning = options.config, options.tuning
     room = deal_out(
         options.limits,
         kv_token_bytes(config),
@@ -119,28 +125,30 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         tuning.slots if tuning else SLOTS,
     )
     decoder = OnnxDecoder(
-        options.folder,
+        config,
         threads=options.threads or (tuning.threads if tuning else machine.usable_cores()),
         slots=room.slots,
         context_tokens=room.context_tokens,
         accuracy_level=tuning.accuracy_level if tuning else None,
     )
-    return _engine(options, config, decoder, room.cache_bytes)
+    return _engine(options, decoder, room.cache_bytes)
 
 
-def open_genai(options: EngineOptions) -> ContinuousEngine:
-    """The same over onnxruntime-genai, for every provider; answers take turns. Raises EngineFailed."""
+def open_genai(options: EngineOptions, note: str | None = None) -> ContinuousEngine:
+    """The same over onnxruntime-genai, for every provider; answers take turns. `note` becomes the engine's.
+
+    Raises EngineFailed.
+    """
     from edgeship.engine.decoders.genai import GenaiDecoder
 
-    config = read_config(options.folder)
-    limits = options.limits
+    config, limits = options.config, options.limits
     decoder = GenaiDecoder(
-        options.folder,
+        config,
         threads=machine.cores_to_use(options.threads),
         slots=limits.slots or 1,
         context_tokens=min(limits.context_tokens or config.context_tokens, config.context_tokens),
     )
-    return _engine(options, config, decoder, 0)
+    return _engine(options, decoder, note=note)
 
 
 def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_bytes: int, slots: int) -> Room:
@@ -182,17 +190,19 @@ def pace_of(tuning: Tuning) -> Pace:
     return pace
 
 
-def _engine(options: EngineOptions, config: EngineConfig, decoder: Decoder, cache_bytes: int) -> ContinuousEngine:
-    folder = options.folder
+def _engine(
+    options: EngineOptions, decoder: Decoder, cache_bytes: int = 0, note: str | None = None
+) -> ContinuousEngine:
+    folder, config = options.folder, options.config
     return ContinuousEngine(
         decoder,
         TextCodec(folder),
         Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids),
-        defaults=config.defaults,
+        defaults=defaults_of(config.search),
         end_ids=config.end_ids,
         cache_bytes=cache_bytes,
         waiting=options.limits.waiting,
         speculation=options.speculation,
         pace=pace_of(options.tuning) if options.tuning else None,
-        note=options.note,
+        note=note,
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgeship.engine.api import Logprob, Sampling
 from edgeship.errors import EngineFailed, PromptInvalid
+from edgeship.package.genai_config import Search
 
 Floats = npt.NDArray[np.float32]
 Allowed = npt.NDArray[np.bool_]
@@ -21,6 +22,24 @@ Allowed = npt.NDArray[np.bool_]
 # Tokens that lie further below the likeliest, in units of temperature, have less than 1e-8 of the probability in all
 # vocabularies that we know, and need not be sorted.
 _FAR = 30.0
+
+
+def defaults_of(search: Search) -> Sampling:
+    """A package's own settings. Its max_length becomes the longest answer: long prompts get one too."""
+    return Sampling(
+        temperature=_or(search.temperature, 1.0) if search.do_sample else 0.0,
+        top_p=search.top_p or 1.0,
+        top_k=search.top_k or 0,
+        min_p=0.0,
+        repetition_penalty=_or(search.repetition_penalty, 1.0),
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        max_tokens=search.max_length,
+    )
+
+
+def _or(stated: float | None, neutral: float) -> float:
+    return neutral if stated is None else stated
 
 
 class Sampler:

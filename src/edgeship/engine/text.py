@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeship.engine.api import Conversation, Prompt, utf8
-from edgeship.errors import EngineFailed, PromptInvalid, TemplateMissing
-from edgeship.package import template as templates
+from edgeship.errors import PromptInvalid, TemplateMissing
+from edgeship.package import DAMAGED, template, tokenizer
 
-VERIFY_HINT = "Run `edgeship cache verify` to see which file is damaged."
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextCodec:
-    """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged.
+    """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged, TemplateInvalid.
 
     template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not (folder / tokenizer.CONFIG_NAME).is_file():
+            raise DAMAGED.about(folder / tokenizer.CONFIG_NAME, "is missing")
+        files = tokenizer.read(folder, DAMAGED)
         self._folder = folder
-        self._tokenizer = load_tokenizer(folder / "tokenizer.json")
-        config = read_json(folder / "tokenizer_config.json")
-        self.template = read_template(folder, config)
-        self.special_tokens = _special_tokens(config)
+        self._tokenizer = files.load()
+        self.template = template.find(folder, files.config, hint=DAMAGED.hint)
+        self.special_tokens = files.special_tokens
 
     def render(self, conversation: Conversation) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
@@ -41,7 +40,7 @@ class TextCodec:
             )
         if not conversation.messages:
             raise PromptInvalid("the conversation has no message")
-        text = templates.render(
+        text = template.render(
             self.template,
             conversation.messages,
             special_tokens=self.special_tokens,
@@ -101,47 +100,3 @@ class TokenText:
         piece = self._codec.decode(self._seen + self._new)[self._shown :]
         self._shown += len(piece)
         return piece
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object of a package's JSON file. Raises EngineFailed."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, f"cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise _damaged(path, "holds no JSON object")
-    return value
-
-
-def _damaged(path: Path, what: str) -> EngineFailed:
-    return EngineFailed(f"{path.name} {what}", where=str(path), hint=VERIFY_HINT)
-
-
-def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a tokenizer.json, without truncation and padding. Raises EngineFailed."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise _damaged(path, f"cannot be read: {error}") from error
-    # A file may carry the training's truncation and padding; they would cut or fill prompts silently.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def read_template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template of a package folder with this tokenizer_config.json; None where there is none."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    return template if isinstance(template, str) else None
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    found = {key: value for key, value in config.items() if key.endswith("_token")}
-    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in found.items()}
-    return {key: text for key, text in texts.items() if isinstance(text, str)}

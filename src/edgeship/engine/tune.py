@@ -16,13 +16,12 @@ from statistics import fmean
 from typing import Any
 
 from edgeship.doctor import OTHER_RUNTIMES, installed_version
-from edgeship.engine.config import read_config
 from edgeship.errors import EngineFailed, NotBatchable, PackageDamaged
-from edgeship.package import genai_config
+from edgeship.package import DAMAGED, genai_config
 from edgeship.package import manifest as manifests
 from edgeship.progress import Progress, silent
 from edgeship.system import child, machine
-from edgeship.system.json_file import read_object, write_object
+from edgeship.system.json_file import Complaint, read_object, write_object
 from edgeship.system.storage import disk_errors
 from edgeship.version import __version__
 
@@ -42,6 +41,7 @@ _BUDGET_S = 50.0
 _ANSWERS_S, _STEPS_S = 4.0, 10.0
 _LISTEN_S = 0.2
 _ELSEWHERE = "set EDGESHIP_HOME to another folder."
+_MEASURE_AGAIN = "Measure again: `edgeship tune`."
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
 """What `tune_worker` answers to a job."""
@@ -119,7 +119,7 @@ def measure(
     ask: measures one setting; by default a child does.
     Raises NotBatchable where there is nothing to tune, EngineFailed.
     """
-    config = read_config(folder)
+    config = genai_config.read(folder, DAMAGED)
     if config.provider != "cpu":
         raise _nothing_to_tune(folder, f"it runs by the execution provider {config.provider!r}")
     here = machine.this_machine()
@@ -295,7 +295,7 @@ def remembered(home: Path, folder: Path) -> Tuning | None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        kept = read_object(_place(home, folder), EngineFailed)
+        kept = read_object(_place(home, folder), Complaint(EngineFailed, _MEASURE_AGAIN))
         if kept["format"] != FORMAT:
             return None
         # As text: the keys of JSON objects are, and only text may become a number.

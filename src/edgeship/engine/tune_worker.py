@@ -9,11 +9,12 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoders import Decoder, Piece
 from edgeship.engine.drafts import MOST
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
+from edgeship.package import DAMAGED, genai_config
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.progress import Progress
 from edgeship.system import child, machine
 
@@ -168,11 +169,10 @@ def _work(job: dict[str, Any], _: Progress) -> dict[str, Any]:
     """Opens the package with `threads` and `accuracy_level` and times "answers" or "steps", for about `seconds`."""
     from edgeship.engine.decoders.onnx import OnnxDecoder
 
-    folder, answers = Path(job["folder"]), job["what"] == "answers"
-    config = read_config(folder)
+    config, answers = genai_config.read(Path(job["folder"]), DAMAGED), job["what"] == "answers"
     held = (PROMPT_TOKENS if answers else DEPTH_TOKENS) + _ROOM
     decoder = OnnxDecoder(
-        folder,
+        config,
         threads=job["threads"],
         slots=1 if answers else _rows_in_memory(config, held),
         context_tokens=min(held, config.context_tokens),
@@ -182,20 +182,20 @@ def _work(job: dict[str, Any], _: Progress) -> dict[str, Any]:
         if not answers:
             return time_steps(Stopwatch(decoder), job["seconds"])
         found = time_answers(Stopwatch(decoder), job["seconds"], job["prompt_tokens"])
-        return found | {"quantized": _has_accuracy(folder, config)}
+        return found | {"quantized": _has_accuracy(config)}
     finally:
         decoder.close()
 
 
-def _has_accuracy(folder: Path, config: EngineConfig) -> bool:
+def _has_accuracy(config: GenaiConfig) -> bool:
     """Whether multiplying in float32 is anything else than what the package does."""
     from edgeship.engine.decoders.step_graph import derive
 
-    path = folder / str(config.decoder.get("filename", "model.onnx"))
+    path = config.folder / config.model_file
     return derive(path, config) != derive(path, config, accuracy_level=1)
 
 
-def _rows_in_memory(config: EngineConfig, tokens: int) -> int:
+def _rows_in_memory(config: GenaiConfig, tokens: int) -> int:
     from edgeship.engine.decoders.onnx import kv_token_bytes
 
     free = machine.this_machine().memory_available_bytes

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NameInvalid, NotSupported, PackageDamaged, TemplateMissing
-from edgeship.package import fidelity, genai_config, names, prompt_parts
+from edgeship.package import DAMAGED, fidelity, genai_config, names, prompt_parts, tokenizer
 from edgeship.package import manifest as manifests
+from edgeship.package import template as templates
 from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import Sample
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts
 from edgeship.package.template import Message
@@ -42,7 +43,7 @@ class Candidate:
     folder: Path
     name: str
     version: int
-    config: EngineConfig
+    config: GenaiConfig
     parts: PromptParts
     manifest: Manifest | None
     conversations: tuple[Sample, ...]
@@ -62,7 +63,7 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
     manifest = manifests.read(folder).manifest if (folder / MANIFEST_NAME).is_file() else None
     stated, version = (manifest.name, manifest.version) if manifest else _by_folder(folder.resolve())
     name = check_name(name or stated)
-    config = read_config(folder)
+    config = genai_config.read(folder, DAMAGED)
     if config.provider != "cpu":
         raise NotSupported(
             f"the package asks for the execution provider {config.provider!r}, and only the CPU's are registered",
@@ -70,7 +71,7 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
         )
     _require_model(config)
     codec = TextCodec(folder)
-    template = codec.template
+    template = templates.find(folder, tokenizer.read(folder, DAMAGED).config, named=False)
     if template is None:
         raise TemplateMissing(
             "there is no chat template: Foundry Local would load the model and fail at the first request",
@@ -103,8 +104,8 @@ def require_undamaged(candidate: Candidate) -> None:
         raise PackageDamaged("; ".join(faults), where=str(candidate.folder), hint=_DAMAGED_HINT)
 
 
-def _require_model(config: EngineConfig) -> None:
-    name = str(config.decoder.get("filename") or "model.onnx")
+def _require_model(config: GenaiConfig) -> None:
+    name = config.model_file
     path = config.folder / name
     if not path.is_file() or not path.stat().st_size:
         raise PackageDamaged(

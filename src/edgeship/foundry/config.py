@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeship.engine.decoders.onnx import kv_token_bytes
-from edgeship.engine.text import read_json
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate
 from edgeship.package import genai_config
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.system.storage import megabytes
 
 DEFAULT_ANSWER_TOKENS = 2048
@@ -49,20 +48,20 @@ def choose(candidate: Candidate, *, threads: int, context_tokens: int | None = N
     return Tuning(threads, context, reserves=reserved <= RESERVED_BYTES)
 
 
-def apply(config: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
+def apply(config: GenaiConfig, tuning: Tuning) -> dict[str, Any]:
     """A genai_config.json with a tuning.
 
     Foundry Local samples where a request says nothing, also where the package answers greedily. One candidate to choose
     from (top_k 1) makes that greedy again; a request that sets top_k is sampled as it says.
     """
-    search = dict(config.get("search") or {})
-    if not search.get("do_sample"):
+    context = tuning.context_tokens
+    search: dict[str, Any] = {"max_length": min(config.search.max_length or context, context)}
+    if not config.search.do_sample:
         search["top_k"] = 1
     if not tuning.reserves:
         search["past_present_share_buffer"] = False
-    search["max_length"] = min(search.get("max_length") or tuning.context_tokens, tuning.context_tokens)
-    tuned = genai_config.tuned(config, threads=tuning.threads, context_tokens=tuning.context_tokens)
-    return tuned | {"search": search}
+    tuned = genai_config.with_threads(genai_config.with_context(config.document, context), tuning.threads)
+    return genai_config.with_search(tuned, search)
 
 
 def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
@@ -81,8 +80,7 @@ def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
             f"every request must set max_output_tokens: Foundry Local reserves {DEFAULT_ANSWER_TOKENS:,} tokens for an "
             f"answer otherwise, and refuses it since this model's context holds {context:,} in all"
         )
-    search: Mapping[str, Any] = read_json(candidate.folder / genai_config.FILE_NAME).get("search") or {}
-    if not search.get("do_sample"):
+    if not candidate.config.search.do_sample:
         found.append(
             "the package answers greedily, and so it does here unless a request sets top_k: Foundry Local samples "
             "whatever the package says"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
-from edgeship.engine.text import read_template
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.catalog import App, fault, registrations, remedy
 from edgeship.foundry.checks import PROVIDER_WORDS
 from edgeship.foundry.sdk import INDEX_NAME, VERSION, Local, Registration
-from edgeship.package import genai_config
+from edgeship.package import DAMAGED, genai_config, template, tokenizer
 
 _FIX = "pip install 'edgeship[foundry]'"
 
@@ -81,9 +78,14 @@ def check_model(model: Registration, cores: int) -> Check:
             f"{words[0]!r} in its name makes Foundry Local run it on another provider than the CPU",
             "Register it under another name (--name), and take this one out.",
         )
-    if not read_template(model.folder, _read(model.folder / "tokenizer_config.json")):
+    try:
+        config = tokenizer.read(model.folder, DAMAGED).config
+        chat_template = template.find(model.folder, config, named=False)
+        threads = genai_config.read(model.folder, DAMAGED).threads
+    except EdgeshipError as error:
+        return Check(model.id, "failed", error.what, again)
+    if chat_template is None:
         return Check(model.id, "failed", "it has no chat template, so every request fails", again)
-    threads = _threads(model.folder)
     if threads is None:
         what = f"its threads are left to onnxruntime, which may use fewer than the {cores} cores that are there"
         return Check(model.id, "warning", what, again)
@@ -103,16 +105,3 @@ def check_orphans(cache_dir: Path, found: Sequence[Registration]) -> list[Check]
         for folder in laid
         if folder.resolve() not in known
     ]
-
-
-def _threads(folder: Path) -> int | None:
-    model = _read(folder / genai_config.FILE_NAME).get("model") or {}
-    return genai_config.stated_threads(model.get("decoder") or {})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -33,14 +33,14 @@ from edgeship.engine.api import (
     check_sampling,
     check_tokens,
 )
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoders import Floats
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.sampling import defaults_of
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineFailed, NotSupported, TemplateMismatch
 from edgeship.foundry.request import INSTEAD, check_messages, check_supported, guidance, search_options
 from edgeship.foundry.sdk import LoadedModel, Local, Outcome
-from edgeship.package import genai_config, inference_model
+from edgeship.package import DAMAGED, genai_config, inference_model
 from edgeship.package.fidelity import compose
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class FoundryEngine:
     name = "foundry"
 
     def __init__(self, folder: Path, *, threads: int | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
-        config = read_config(folder)
+        config = genai_config.read(folder, DAMAGED)
         self._codec = TextCodec(folder)
         self._grammars = Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids)
         self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
         self.vocab_size = config.vocab_size
         self.slots = limits.slots or 1
-        self.defaults = config.defaults
-        self.note = _threads_note(config, threads)
+        self.defaults = defaults_of(config.search)
+        self.note = _threads_note(config.threads, threads)
         self._waiting = limits.waiting
         self._model = _shared.load(folder)
         self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
@@ -352,8 +352,7 @@ class _Shared:
 _shared = _Shared()
 
 
-def _threads_note(config: EngineConfig, threads: int | None) -> str | None:
-    stated = genai_config.stated_threads(config.decoder)
+def _threads_note(stated: int | None, threads: int | None) -> str | None:
     if threads is None or threads == stated:
         return None
     return f"Foundry Local uses the threads that {genai_config.FILE_NAME} names ({stated or 'none, so its own choice'})"

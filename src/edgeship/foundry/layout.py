@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.text import read_json
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Candidate
 from edgeship.package import genai_config, inference_model
 from edgeship.package import manifest as manifests
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.package.manifest import MANIFEST_NAME, Manifest
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import digest_file, disk_errors, new_folder, require_writable
@@ -47,7 +47,7 @@ def place(root: Path, name: str, version: int, publisher: str = PUBLISHER) -> Pa
 def laid_out(
     candidate: Candidate,
     target: Path,
-    tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    tune: Callable[[GenaiConfig], Mapping[str, Any]] | None = None,
 ) -> Iterator[Laid]:
     """The folder under a temporary name, for checks; it gets its place where they raise nothing, and is gone otherwise.
 
@@ -96,7 +96,7 @@ def remove_empty(folder: Path) -> None:
             return
 
 
-def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> Laid:
+def _bring(candidate: Candidate, target: Path, tune: Callable[[GenaiConfig], Mapping[str, Any]] | None) -> Laid:
     linked = copied = 0
     for source in sorted(path for path in candidate.folder.iterdir() if path.is_file()):
         if source.name in (*_WRITTEN, MANIFEST_NAME) or source.name.startswith("."):
@@ -107,8 +107,8 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[Mapping[str, Any]
         else:
             shutil.copyfile(source, target / source.name)
             copied += source.stat().st_size
-    config = read_json(candidate.folder / genai_config.FILE_NAME)
-    write_object(target / genai_config.FILE_NAME, tune(config) if tune else config)
+    config = candidate.config
+    write_object(target / genai_config.FILE_NAME, tune(config) if tune else config.document)
     write_object(
         target / inference_model.FILE_NAME,
         inference_model.document(candidate.name, candidate.version, candidate.parts),

@@ -13,12 +13,13 @@ from typing import Any
 from edgeship.engine.api import Message
 from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.system import telemetry
-from edgeship.system.json_file import read_optional
+from edgeship.system.json_file import Complaint, read_optional
 
 VERSION = "2.2.1"
 INDEX_NAME = "foundry.local.modelinfo.json"
 """Where a cache folder's catalog of local models is kept."""
 _INSTALL = "pip install 'edgeship[foundry]'"
+_SEE_DOCTOR = "See `edgeship foundry doctor`."
 _INVALID_ARGUMENT = 3
 _PLACE = re.compile(r"\w+\.cc:\d+ ")
 
@@ -145,7 +146,7 @@ class Local:
         )
 
     def _paths(self) -> dict[str, str]:
-        index = read_optional(self.cache_dir / INDEX_NAME, FoundryFailed)
+        index = read_optional(self.cache_dir / INDEX_NAME, Complaint(FoundryFailed, _SEE_DOCTOR))
         models = [entry for entry in index.get("models", ()) if isinstance(entry, dict)]
         return {entry.get("model_info", {}).get("id"): str(entry.get("model_path", "")) for entry in models}
 
@@ -220,7 +221,7 @@ def _failing_as_ours(cache_dir: Path | None) -> Iterator[None]:
         raise FoundryFailed(
             f"Foundry Local failed: {_cause(error)}",
             where=str(cache_dir) if cache_dir else None,
-            hint="See `edgeship foundry doctor`.",
+            hint=_SEE_DOCTOR,
         ) from error
 
 

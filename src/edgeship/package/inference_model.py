@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import PackageDamaged
 from edgeship.package.prompt_parts import PromptParts
+from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
 
 FILE_NAME = "inference_model.json"
+_DAMAGED = Complaint(PackageDamaged, "Remove the package and install it again.")
 
 
 def document(name: str, version: int, parts: PromptParts) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def read_parts(folder: Path) -> PromptParts:
     """The prompt parts that a package's file states. Raises PackageDamaged."""
     path = folder / FILE_NAME
     try:
-        texts = _read(path)["PromptTemplate"]
+        texts = json_file.read_object(path, _DAMAGED)["PromptTemplate"]
         required = {key: str(texts[key]) for key in ("user", "assistant", "prompt")}
         return PromptParts(system=texts.get("system"), opening=texts.get("opening", ""), **required)
     except (KeyError, TypeError, AttributeError) as error:
@@ -42,16 +44,7 @@ def read_parts(folder: Path) -> PromptParts:
 def read_name(folder: Path) -> str | None:
     """The model's name without its version; None where the folder states none."""
     try:
-        stated = _read(folder / FILE_NAME)["Name"]
-    except (PackageDamaged, KeyError, TypeError):
+        stated = json_file.read_object(folder / FILE_NAME, _DAMAGED)["Name"]
+    except (PackageDamaged, KeyError):
         return None
     return str(stated).partition(":")[0]
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PackageDamaged(
-            f"{path.name} cannot be read: {error}", where=str(path), hint="Remove the package and install it again."
-        ) from error

@@ -1,4 +1,4 @@
-"""Chat templates, rendered as transformers renders them."""
+"""Chat templates: where a folder keeps one, and rendering as transformers renders it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import TemplateInvalid
@@ -14,7 +15,35 @@ from edgeship.package.conversation import Message as Message
 if TYPE_CHECKING:
     import jinja2
 
+FILE_NAME = "chat_template.jinja"
 HINT = "Mend the template, or give another one with --chat-template FILE."
+
+
+def find(folder: Path, tokenizer_config: Mapping[str, Any], *, named: bool = True, hint: str = HINT) -> str | None:
+    """The chat template of a checkpoint or package folder with this tokenizer_config.json; None where there is none.
+
+    named: of a list of templates the one called "default" counts, which onnxruntime-genai does not read.
+    Raises TemplateInvalid where the file cannot be read or is empty.
+    """
+    path = folder / FILE_NAME
+    if path.is_file():
+        return read(path, hint)
+    template = tokenizer_config.get("chat_template")
+    if named and isinstance(template, list):
+        by_name = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+        template = by_name.get("default")
+    return template if isinstance(template, str) and template.strip() else None
+
+
+def read(path: Path, hint: str = HINT) -> str:
+    """The template in a file of its own. Raises TemplateInvalid where it cannot be read or is empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise TemplateInvalid(f"the chat template cannot be read: {error}", where=str(path), hint=hint) from error
+    if not text.strip():
+        raise TemplateInvalid("the chat template is empty", where=str(path), hint=hint)
+    return text
 
 
 def render(

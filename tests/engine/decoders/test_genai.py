@@ -12,7 +12,6 @@ import pytest
 
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Conversation, Limits, Sampling
-from edgeship.engine.config import read_config
 from edgeship.engine.decoders import Piece, genai
 from edgeship.engine.decoders.genai import GenaiDecoder, GenaiTokenizer
 from edgeship.engine.opening import load
@@ -20,6 +19,7 @@ from edgeship.engine.text import TextCodec
 from edgeship.errors import DependencyMissing, EngineFailed
 from tests import checkpoints
 from tests.onnx_decoder import OnnxDecoder
+from tests.packages import config_of
 
 QUESTION = Conversation([{"role": "user", "content": "how are you today?"}])
 
@@ -69,7 +69,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 def decoder(folder: Path, threads: int = 1, slots: int = 2) -> GenaiDecoder:
-    return GenaiDecoder(folder, threads=threads, slots=slots, context_tokens=200)
+    return GenaiDecoder(config_of(folder), threads=threads, slots=slots, context_tokens=200)
 
 
 def test_threads_are_ours_and_not_the_packages(folder: Path, library: Library) -> None:
@@ -154,7 +154,7 @@ def test_a_slot_cannot_skip_tokens_nor_run_over(int4_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_our_prompt_is_the_librarys(int4_folder: Path) -> None:
-    ours, theirs = TextCodec(int4_folder), GenaiTokenizer(int4_folder)
+    ours, theirs = TextCodec(int4_folder), GenaiTokenizer(config_of(int4_folder))
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "  h\u00e9llo <|im_end|>\n\u4f60\u597d 12 {x} \N{GRINNING FACE}"},
@@ -177,7 +177,7 @@ def test_an_end_token_ends_the_answer_and_leaves_no_text(copy: Path, engine: str
     config = json.loads((copy / "genai_config.json").read_text(encoding="utf-8"))
     config["model"]["eos_token_id"] = whole.tokens[end]
     checkpoints.write_json(copy / "genai_config.json", config)
-    assert read_config(copy).end_ids == {whole.tokens[end]}
+    assert config_of(copy).end_ids == {whole.tokens[end]}
     model = load(copy, engine=engine, limits=Limits(slots=1, context_tokens=200))
     answer = ask(model, prompt, lively)
     assert answer.tokens == whole.tokens[: end + 1]

@@ -12,7 +12,6 @@ import pytest
 from edgeship import builder
 from edgeship.builder.packaging import write_package
 from edgeship.checkpoint import open_checkpoint
-from edgeship.engine.config import read_config
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
 from edgeship.engine.decoders.step_graph import derive
@@ -20,6 +19,7 @@ from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.recipe import named_recipe
 from edgeship.settings import resolve
 from tests import checkpoints, onnx_decoder
+from tests.packages import config_of
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def open_decoder(folder: Path, **options: Any) -> OnnxDecoder:
     settings: dict[str, Any] = {"threads": 1, "slots": 4, "context_tokens": CONTEXT} | options
-    return OnnxDecoder(folder, **settings)
+    return OnnxDecoder(config_of(folder), **settings)
 
 
 def text(seed: int, length: int) -> list[int]:
@@ -170,7 +170,7 @@ def test_what_is_read_can_be_written_elsewhere(folder: Path) -> None:
     [expected] = decoder.step([Piece(0, tokens, 0, 1)])
     expected = expected.copy()
     entries = decoder.read(0, 0, 11)
-    assert entries.nbytes == 11 * kv_token_bytes(read_config(folder))
+    assert entries.nbytes == 11 * kv_token_bytes(config_of(folder))
     decoder.write(2, 0, entries[:, :, :6])
     decoder.write(2, 6, entries[:, :, 6:])
     [found] = decoder.step([Piece(2, tokens[11:], 11, 1)], invariant=True)
@@ -218,7 +218,7 @@ def test_a_graph_without_the_attention_that_is_known(folder: Path, tmp_path: Pat
             node.op_type = "MultiHeadAttention"
     onnx_ir.save(model, tmp_path / "model.onnx")
     with pytest.raises(NotBatchable, match="MultiHeadAttention"):
-        derive(tmp_path / "model.onnx", read_config(folder))
+        derive(tmp_path / "model.onnx", config_of(folder))
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(EngineFailed, match=r"model\.onnx cannot be read"):
-        derive(tmp_path / "model.onnx", read_config(folder))
+        derive(tmp_path / "model.onnx", config_of(folder))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeship.engine.config import read_config
 from edgeship.engine.decoders import Piece
 from edgeship.engine.decoders.onnx import OnnxDecoder
 from edgeship.engine.decoders.step_graph import derive
 from edgeship.errors import NotBatchable
 from tests.families import GREEDY_FROM, GREEDY_TOKENS, SIZES, Made
+from tests.packages import config_of
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,9 @@ def test_answers_in_one_batch_are_those_of_transformers(made: Made) -> None:
     folder = made.built(precision="fp32")
     if made.case.name in TWO_TABLES:
         with pytest.raises(NotBatchable, match=r"which is not known here|more than the length|wants position"):
-            OnnxDecoder(folder, threads=1, slots=1, context_tokens=64)
+            OnnxDecoder(config_of(folder), threads=1, slots=1, context_tokens=64)
         return
-    decoder = OnnxDecoder(folder, threads=1, slots=3, context_tokens=int(SIZES["max_position_embeddings"]))
+    decoder = OnnxDecoder(config_of(folder), threads=1, slots=3, context_tokens=int(SIZES["max_position_embeddings"]))
     prompt = made.case.prompt.tolist()
     expected = made.reference.greedy[GREEDY_FROM].tokens
     # Beside the answer in question others of every length run: where a window or a length is taken for another
@@ -50,7 +50,7 @@ def test_answers_in_one_batch_are_those_of_transformers(made: Made) -> None:
 def test_logits_after_every_token_are_those_of_transformers(made: Made) -> None:
     if made.case.name in TWO_TABLES:
         pytest.skip("not batchable")
-    decoder = OnnxDecoder(made.built(precision="fp32"), threads=1, slots=1, context_tokens=64)
+    decoder = OnnxDecoder(config_of(made.built(precision="fp32")), threads=1, slots=1, context_tokens=64)
     prompt = made.case.prompt.tolist()[:50]
     [logits] = decoder.step([Piece(0, prompt, 0, 50)])
     for length in (1, 7, 20, 50):
@@ -61,4 +61,4 @@ def test_logits_after_every_token_are_those_of_transformers(made: Made) -> None:
 def test_a_derived_graph_carries_no_weights(made: Made) -> None:
     folder = made.built(precision="fp32")
     if made.case.name not in TWO_TABLES:
-        assert len(derive(folder / "model.onnx", read_config(folder))) < (folder / "model.onnx").stat().st_size + 4096
+        assert len(derive(folder / "model.onnx", config_of(folder))) < (folder / "model.onnx").stat().st_size + 4096

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgeship.engine.api import Message
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoders import Floats, Piece
-from edgeship.engine.text import VERIFY_HINT
 from edgeship.errors import DependencyMissing, EngineFailed
+from edgeship.package import DAMAGED
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import telemetry
 
 _CAUSE_CHARACTERS = 300
@@ -35,9 +35,8 @@ class GenaiDecoder:
     name = "genai"
     keeps_prefixes = False
 
-    def __init__(self, folder: Path, *, threads: int, slots: int, context_tokens: int) -> None:
-        config = read_config(folder)
-        self.folder, self.threads, self.slots, self.context_tokens = folder, threads, slots, context_tokens
+    def __init__(self, config: GenaiConfig, *, threads: int, slots: int, context_tokens: int) -> None:
+        self.folder, self.threads, self.slots, self.context_tokens = config.folder, threads, slots, context_tokens
         self.vocab_size = config.vocab_size
         self._library = _library()
         self._model: Any = _model(self._library, config, threads)
@@ -120,11 +119,11 @@ class GenaiDecoder:
 class GenaiTokenizer:
     """The library's own tokenizer and template, to hold ours against. Raises EngineFailed, DependencyMissing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, config: GenaiConfig) -> None:
+        self._folder = config.folder
         library = _library()
-        with _failing_as_ours(folder):
-            self._tokenizer = library.Tokenizer(_model(library, read_config(folder), 1))
+        with _failing_as_ours(config.folder):
+            self._tokenizer = library.Tokenizer(_model(library, config, 1))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's ids of a conversation that waits for an answer."""
@@ -140,7 +139,7 @@ class GenaiTokenizer:
             return [int(token) for token in self._tokenizer.encode(text)]
 
 
-def _model(library: Any, config: EngineConfig, threads: int) -> Any:
+def _model(library: Any, config: GenaiConfig, threads: int) -> Any:
     session: Mapping[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": _LOG_NOTHING_BELOW_FATAL}
     with _failing_as_ours(config.folder):
         made = library.Config(str(config.folder))
@@ -155,7 +154,7 @@ def _failing_as_ours(folder: Path) -> Iterator[None]:
     except EngineFailed:
         raise
     except Exception as error:  # the library raises RuntimeError, and whatever its bindings make of C++
-        raise EngineFailed(_cause(error), where=str(folder), hint=VERIFY_HINT) from error
+        raise EngineFailed(_cause(error), where=str(folder), hint=DAMAGED.hint) from error
 
 
 def _cause(error: Exception) -> str:

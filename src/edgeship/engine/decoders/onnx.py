@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeship.engine.config import EngineConfig, read_config
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
-from edgeship.engine.text import VERIFY_HINT
 from edgeship.errors import EngineFailed, NotBatchable
+from edgeship.package import DAMAGED
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import memory, telemetry
 
 _LOG_NOTHING_BELOW_FATAL = 4
@@ -24,9 +24,9 @@ _CAUSE_CHARACTERS = 300
 _ROWS = 2
 
 
-def kv_token_bytes(config: EngineConfig) -> int:
+def kv_token_bytes(config: GenaiConfig) -> int:
     """Bytes that the keys and values of one token take, over all layers."""
-    layers, heads, size = _shape(config)
+    layers, heads, size = config.cache_shape
     return 2 * layers * heads * size * np.dtype(np.float32).itemsize
 
 
@@ -41,15 +41,14 @@ class OnnxDecoder:
     keeps_prefixes = True
 
     def __init__(
-        self, folder: Path, *, threads: int, slots: int, context_tokens: int, accuracy_level: int | None = None
+        self, config: GenaiConfig, *, threads: int, slots: int, context_tokens: int, accuracy_level: int | None = None
     ) -> None:
-        config = read_config(folder)
-        layers, heads, size = _shape(config)
-        self.folder, self.threads, self.slots, self.context_tokens = folder, threads, slots, context_tokens
+        _, heads, size = config.cache_shape
+        self.folder, self.threads, self.slots, self.context_tokens = config.folder, threads, slots, context_tokens
         self.vocab_size = config.vocab_size
-        path = folder / str(config.decoder.get("filename", "model.onnx"))
+        path = config.folder / config.model_file
         self._session: Any = _open(path, derive(path, config, accuracy_level=accuracy_level), threads)
-        self._names = _names(config, layers)
+        self._names = config.cache_names
         self._check_inputs()
         # One row more than slots: rows that fill a batch up write there.
         shape = (slots + 1, heads, context_tokens, size)
@@ -297,31 +296,4 @@ def _failing_as_ours(folder: Path) -> Iterator[None]:
     except Exception as error:  # the library raises a class of its own for each status
         # What says something stands at the end, after where in the library it happened.
         line = (str(error).splitlines() or [type(error).__name__])[0][-_CAUSE_CHARACTERS:]
-        raise EngineFailed(f"ONNX Runtime failed: {line}", where=str(folder), hint=VERIFY_HINT) from error
-
-
-def _shape(config: EngineConfig) -> tuple[int, int, int]:
-    """Layers, heads of keys and values, and their size."""
-    names = ("num_hidden_layers", "num_key_value_heads", "head_size")
-    try:
-        layers, heads, size = (int(config.decoder[name]) for name in names)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineFailed(
-            f"genai_config.json says nothing usable of the decoder's {', '.join(names)}",
-            where=str(config.folder),
-            hint=VERIFY_HINT,
-        ) from error
-    return layers, heads, size
-
-
-def _names(config: EngineConfig, layers: int) -> list[tuple[str, str]]:
-    """Each past input with the present output that becomes it: key and value of layer 0, and so on."""
-    inputs, outputs = config.decoder.get("inputs") or {}, config.decoder.get("outputs") or {}
-    return [
-        (
-            inputs.get(f"past_{kind}_names", f"past_key_values.%d.{kind}") % layer,
-            outputs.get(f"present_{kind}_names", f"present.%d.{kind}") % layer,
-        )
-        for layer in range(layers)
-        for kind in ("key", "value")
-    ]
+        raise EngineFailed(f"ONNX Runtime failed: {line}", where=str(folder), hint=DAMAGED.hint) from error

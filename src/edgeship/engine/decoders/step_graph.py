@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.config import EngineConfig
-from edgeship.engine.text import VERIFY_HINT
-from edgeship.errors import EngineFailed, NotBatchable
+from edgeship.errors import NotBatchable
+from edgeship.package import DAMAGED
+from edgeship.package.genai_config import GenaiConfig
 
 ATTENTION = "GroupQueryAttention"
 LENGTHS, TOTAL, WANTED = "lengths", "total", "wanted"
@@ -23,7 +23,7 @@ _ELEMENTWISE = {"Add", "Cast", "Div", "Mul", "Softcap", "Tanh"}
 _HEADS = {"MatMulNBits", "MatMul", "FusedMatMul", "Gemm"}
 
 
-def derive(path: Path, config: EngineConfig, *, accuracy_level: int | None = None) -> bytes:
+def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None) -> bytes:
     """The graph as a serialised ONNX model.
 
     accuracy_level: in place of the package's own, 1 multiplies in float32, 4 in int8; None changes nothing.
@@ -35,7 +35,7 @@ def derive(path: Path, config: EngineConfig, *, accuracy_level: int | None = Non
     try:
         model = onnx_ir.load(path)
     except Exception as error:  # protobuf, file and value errors alike
-        raise EngineFailed(f"{path.name} cannot be read: {error}", where=str(path), hint=VERIFY_HINT) from error
+        raise DAMAGED.about(path, f"cannot be read: {error}") from error
     graph = model.graph
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _take_positions(graph)
@@ -121,15 +121,14 @@ def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:
             node.attributes["accuracy_level"] = onnx_ir.AttrInt64("accuracy_level", accuracy_level)
 
 
-def _drop_unused(model: Any, config: EngineConfig) -> None:
+def _drop_unused(model: Any, config: GenaiConfig) -> None:
     """Takes away what led from the mask to the lengths, and the mask. Raises NotBatchable where it is still needed."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     RemoveUnusedNodesPass()(model)
-    names = config.decoder.get("inputs") or {}
     for kind in ("attention_mask", "position_ids"):
         for value in list(model.graph.inputs):
-            if value.name != names.get(kind, kind):
+            if value.name != config.inputs.get(kind, kind):
                 continue
             if value.uses():
                 raise NotBatchable(f"its graph uses {kind} for more than the length of each sequence")

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.engine import opening
 from edgeship.engine.api import Limits, Message
-from edgeship.engine.text import load_tokenizer
 from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
-from edgeship.package import template
+from edgeship.package import template, tokenizer
 from edgeship.progress import Progress, silent
 from edgeship.system import child
 
@@ -72,7 +72,7 @@ class _StandIn:
     def __init__(self, job: dict[str, Any]) -> None:
         self._template: str = job["chat_template"]
         self._special_tokens: dict[str, str] = job["special_tokens"]
-        self._tokenizer = load_tokenizer(Path(job["checkpoint"]) / "tokenizer.json")
+        self._tokenizer = tokenizer.load(Path(job["checkpoint"]) / tokenizer.FILE_NAME, DAMAGED)
         self._engine = opening.load(Path(job["package"]), threads=job["threads"], limits=Limits(slots=1))
 
     @property

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from edgeship.checkpoint.tokenizer_files import StopTokens, find_stop_tokens, read_tokenizer
-from edgeship.errors import CheckpointInvalid, TemplateInvalid
+from edgeship.checkpoint.dimensions import DAMAGED
+from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
+from edgeship.errors import CheckpointInvalid
+from edgeship.package import template, tokenizer
 from tests import checkpoints
-from tests.checkpoints import CHATML, write_json
+from tests.checkpoints import write_json
 
 END, TURN, IM_END = 0, 1, 2
 
@@ -21,89 +23,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def stop(folder: Path, *, config: Any = None, generation: Any = None, vocab_size: int = 384) -> StopTokens:
-    return find_stop_tokens(config or {}, generation or {}, read_tokenizer(folder), vocab_size)
+    files = tokenizer.read(folder, DAMAGED)
+    return find_stop_tokens(config or {}, generation or {}, files, template.find(folder, files.config), vocab_size)
 
 
 def set_config(folder: Path, **values: Any) -> None:
     write_json(folder / "tokenizer_config.json", values)
-
-
-def test_special_tokens_and_their_ids(folder: Path) -> None:
-    tokenizer = read_tokenizer(folder)
-    assert tokenizer.special_tokens == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    assert (tokenizer.role_id("eos_token"), tokenizer.role_id("bos_token")) == (IM_END, None)
-    assert [path.name for path in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
-
-
-def test_tokens_as_objects_and_in_the_older_file(folder: Path) -> None:
-    set_config(folder, eos_token={"content": "<|im_end|>", "lstrip": False}, bos_token=None)
-    write_json(folder / "special_tokens_map.json", {"bos_token": "<|im_start|>", "pad_token": "<|endoftext|>"})
-    tokenizer = read_tokenizer(folder)
-    assert tokenizer.special_tokens == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-
-
-def test_a_role_may_be_played_by_an_ordinary_token(folder: Path) -> None:
-    set_config(folder, eos_token="!")
-    assert stop(folder).eos_ids[0] > IM_END
-
-
-def test_vocabularies_that_are_lists_are_searched_by_place(folder: Path) -> None:
-    write_json(folder / "tokenizer.json", {"added_tokens": [], "model": {"vocab": [["<unk>", 0.0], ["</s>", -1.5]]}})
-    set_config(folder, eos_token="</s>")
-    assert stop(folder).eos_ids == (1,)
-
-
-def test_no_tokenizer_json(folder: Path) -> None:
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointInvalid, match=r"there is no tokenizer\.json") as caught:
-        read_tokenizer(folder)
-    assert "base model" in (caught.value.hint or "")
-    (folder / "tokenizer.model").write_bytes(b"x")
-    with pytest.raises(CheckpointInvalid) as caught:
-        read_tokenizer(folder)
-    assert "save_pretrained" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_damaged_json_is_told_with_its_line(folder: Path, name: str) -> None:
-    (folder / name).write_text('{\n"a": \n')
-    with pytest.raises(CheckpointInvalid, match=rf"{name} is damaged: line 3"):
-        read_tokenizer(folder)
-
-
-@pytest.mark.parametrize(
-    "content", [{}, {"model": {"vocab": 3}}, {"added_tokens": [{"id": 1}], "model": {"vocab": {}}}]
-)
-def test_a_tokenizer_without_its_parts(folder: Path, content: Any) -> None:
-    write_json(folder / "tokenizer.json", content)
-    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json is damaged"):
-        read_tokenizer(folder)
-
-
-def test_where_the_template_comes_from(folder: Path, tmp_path: Path) -> None:
-    set_config(folder, chat_template="in the config")
-    assert read_tokenizer(folder).chat_template == CHATML
-    given = tmp_path / "given.jinja"
-    given.write_text("given é", encoding="utf-8")
-    assert read_tokenizer(folder, given).chat_template == "given é"
-    (folder / "chat_template.jinja").unlink()
-    assert read_tokenizer(folder).chat_template == "in the config"
-    set_config(folder, chat_template=[{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}])
-    assert read_tokenizer(folder).chat_template == "d"
-    (folder / "tokenizer_config.json").unlink()
-    assert read_tokenizer(folder).chat_template is None
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), (b"\xff", "cannot be read"), (b" \n", "is empty")]
-)
-def test_a_template_file_that_cannot_be_used(folder: Path, content: bytes | None, message: str) -> None:
-    path = folder / "mine.jinja"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(TemplateInvalid, match=message) as caught:
-        read_tokenizer(folder, path)
-    assert caught.value.where == str(path)
 
 
 def test_stop_tokens_that_agree(folder: Path) -> None:

@@ -1,0 +1,119 @@
+"""A tokenizer's files, beside a checkpoint's weights and in a package: special tokens, token ids, the tokenizer itself.
+
+The chat template that may stand in one of them is template.py's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
+
+FILE_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+FILES = (
+    FILE_NAME,
+    CONFIG_NAME,
+    SPECIAL_TOKENS_NAME,
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+)
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What the files beside tokenizer.json say; that one, which may be large, is read by `ids` and `load`.
+
+    config: tokenizer_config.json, empty where there is none.
+    special_tokens: bos_token, eos_token, ... to their texts; a role without a token is left out.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    special_tokens: Mapping[str, str]
+    complaint: Complaint
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that there are."""
+        return tuple(path for name in FILES if (path := self.folder / name).is_file())
+
+    @functools.cached_property
+    def ids(self) -> Mapping[str, int]:
+        """Ids of special and added tokens by their text. Raises the complaint's error."""
+        path = self.folder / FILE_NAME
+        return _read_ids(path, tuple(self.special_tokens.values()), self.complaint)
+
+    def role_id(self, role: str) -> int | None:
+        """The id of e.g. "eos_token"; None where there is no such token."""
+        return self.ids.get(self.special_tokens.get(role, ""))
+
+    def load(self) -> Any:
+        """The `tokenizers.Tokenizer`, see `load`."""
+        return load(self.folder / FILE_NAME, self.complaint)
+
+
+def read(folder: Path, complaint: Complaint) -> TokenizerFiles:
+    """The tokenizer's files in `folder`. Raises the complaint's error."""
+    config = json_file.read_optional(folder / CONFIG_NAME, complaint)
+    older = json_file.read_optional(folder / SPECIAL_TOKENS_NAME, complaint)
+    return TokenizerFiles(folder, config, _special_tokens(config, older), complaint)
+
+
+def load(path: Path, complaint: Complaint) -> Any:
+    """The `tokenizers.Tokenizer` of a tokenizer.json. Raises the complaint's error."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise complaint.about(path, f"cannot be read: {error}") from error
+    # A file may carry the training's truncation and padding; they would cut or fill texts silently.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def spelled_out(config: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:
+    """A tokenizer_config.json that states these special tokens itself, for readers that know no other file."""
+    stated = {role: _text(token) for role, token in config.items() if role.endswith("_token")}
+    differing = {role for role in {*stated, *special_tokens} if stated.get(role) != special_tokens.get(role)}
+    return {**config, **{role: special_tokens.get(role) for role in sorted(differing)}}
+
+
+def _special_tokens(config: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, str]:
+    """As transformers reads them: special_tokens_map.json counts, and more, where the config lists no added tokens."""
+    stated = config if "added_tokens_decoder" in config else {**config, **older}
+    named = stated.get("extra_special_tokens")
+    tokens = {**(named if isinstance(named, dict) else {}), **stated}
+    return {role: text for role, token in tokens.items() if role.endswith("_token") and (text := _text(token))}
+
+
+def _text(token: object) -> str | None:
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) and token else None
+
+
+def _read_ids(path: Path, wanted: tuple[str, ...], complaint: Complaint) -> dict[str, int]:
+    tokenizer = json_file.read_object(path, complaint)
+    try:
+        ids = {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
+        vocabulary = tokenizer["model"]["vocab"]
+        for text in (text for text in wanted if text not in ids):
+            if isinstance(vocabulary, dict):
+                number = vocabulary.get(text)
+            else:
+                number = next((i for i, (piece, _) in enumerate(vocabulary) if piece == text), None)
+            if number is not None:
+                ids[text] = int(number)
+    except (KeyError, TypeError, ValueError) as error:
+        raise complaint.about(path, "is damaged: its added_tokens or model.vocab cannot be read") from error
+    return ids

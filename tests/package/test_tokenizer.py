@@ -1,0 +1,118 @@
+"""A tokenizer's files, read with the same eyes for a checkpoint and for a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.errors import CheckpointInvalid
+from edgeship.package import tokenizer
+from edgeship.package.tokenizer import TokenizerFiles, spelled_out
+from edgeship.system.json_file import Complaint
+from tests import checkpoints
+from tests.checkpoints import write_json
+
+IM_END = 2
+COMPLAINT = Complaint(CheckpointInvalid, "Copy it again.")
+ADDED = {"1": {"content": "<|im_start|>", "special": True}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the tiny tokenizer alone."""
+    checkpoints.make_tokenizer(tmp_path)
+    return tmp_path
+
+
+def read(folder: Path, config: Any = None, older: Any = None) -> TokenizerFiles:
+    if config is not None:
+        write_json(folder / "tokenizer_config.json", config)
+    if older is not None:
+        write_json(folder / "special_tokens_map.json", older)
+    return tokenizer.read(folder, COMPLAINT)
+
+
+def test_special_tokens_and_their_ids(folder: Path) -> None:
+    found = read(folder)
+    assert found.special_tokens == {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    assert (found.role_id("eos_token"), found.role_id("bos_token")) == (IM_END, None)
+    assert [path.name for path in found.files] == ["tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.mark.parametrize(
+    ("config", "older", "bos"),
+    [
+        ({}, {"bos_token": "<|im_start|>"}, "<|im_start|>"),
+        ({}, {"bos_token": {"content": "<|im_start|>", "lstrip": False}}, "<|im_start|>"),
+        ({"bos_token": None}, {"bos_token": "<|im_start|>"}, "<|im_start|>"),
+        ({"bos_token": "<|endoftext|>"}, {"bos_token": "<|im_start|>"}, "<|im_start|>"),
+        ({"bos_token": "<|im_start|>"}, {}, "<|im_start|>"),
+        ({"bos_token": {"content": "<|im_start|>"}}, {}, "<|im_start|>"),
+        ({"added_tokens_decoder": ADDED}, {"bos_token": "<|im_start|>"}, None),
+        ({"added_tokens_decoder": ADDED, "bos_token": "<|endoftext|>"}, {"bos_token": None}, "<|endoftext|>"),
+        ({"extra_special_tokens": {"bos_token": "<|im_start|>"}}, {}, "<|im_start|>"),
+        ({"add_bos_token": True}, {}, None),
+    ],
+)
+def test_special_tokens_are_those_that_transformers_finds(folder: Path, config: Any, older: Any, bos: Any) -> None:
+    assert read(folder, config, older).special_tokens.get("bos_token") == bos
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [{}, {"bos_token": None}, {"bos_token": "<|endoftext|>"}])
+@pytest.mark.parametrize("added", [{}, {"added_tokens_decoder": ADDED}])
+@pytest.mark.parametrize("older", [{"bos_token": "<|im_start|>"}, {"bos_token": {"content": "<|im_start|>"}}])
+def test_transformers_agrees(folder: Path, config: Any, added: Any, older: Any) -> None:
+    transformers = pytest.importorskip("transformers")
+    found = read(
+        folder, {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", **config, **added}, older
+    )
+    assert transformers.AutoTokenizer.from_pretrained(folder).special_tokens_map == found.special_tokens
+
+
+def test_a_role_may_be_played_by_an_ordinary_token(folder: Path) -> None:
+    number = read(folder, {"eos_token": "!"}).role_id("eos_token")
+    assert number is not None
+    assert number > IM_END
+
+
+def test_vocabularies_that_are_lists_are_searched_by_place(folder: Path) -> None:
+    write_json(folder / "tokenizer.json", {"added_tokens": [], "model": {"vocab": [["<unk>", 0.0], ["</s>", -1.5]]}})
+    assert read(folder, {"eos_token": "</s>"}).role_id("eos_token") == 1
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
+def test_damaged_json_is_told_with_its_line(folder: Path, name: str) -> None:
+    (folder / name).write_text('{\n"a": \n')
+    with pytest.raises(CheckpointInvalid, match=rf"{name} is damaged: line 3") as caught:
+        _ = read(folder).ids
+    assert caught.value.hint == "Copy it again."
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"model": {"vocab": 3}}, {"added_tokens": [{"id": 1}], "model": {"vocab": {}}}]
+)
+def test_a_tokenizer_without_its_parts(folder: Path, content: Any) -> None:
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json is damaged"):
+        _ = read(folder).ids
+
+
+def test_truncation_and_padding_are_left_out(folder: Path) -> None:
+    plain = read(folder).load()
+    plain.enable_truncation(2)
+    plain.enable_padding(length=64)
+    plain.save(str(folder / "tokenizer.json"))
+    assert len(read(folder).load().encode("hello world, how are you").ids) not in (2, 64)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json cannot be read"):
+        read(folder).load()
+
+
+def test_a_config_that_states_the_special_tokens_itself() -> None:
+    said = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": True, "model_max_length": 9}
+    assert spelled_out(said, {"bos_token": "<s>", "eos_token": "</s>"}) == said
+    assert spelled_out(said, {"bos_token": "<b>"}) == said | {"bos_token": "<b>", "eos_token": None}
+    assert spelled_out({}, {"bos_token": "<s>"}) == {"bos_token": "<s>"}
