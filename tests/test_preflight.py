@@ -16,18 +16,18 @@ from edgeship.measure.compare import Thresholds
 from edgeship.measure.reference import of_checkpoint
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
-from edgeship.shipping import Order, ReferenceChoice, choose_reference, preflight
+from edgeship.shipping import ReferenceName, Shipment, choose_reference, preflight
 
 
 @pytest.fixture
-def order(tiny: Path) -> Order:
+def shipment(tiny: Path) -> Shipment:
     recipes = tuple(named_recipe(name, {}, where="test") for name in ("int8", "int4", "int4-best"))
-    return Order(open_checkpoint(str(tiny)), "tiny", recipes, Thresholds())
+    return Shipment(open_checkpoint(str(tiny)), "tiny", recipes, Thresholds(), "transformers")
 
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_original_is_the_reference_where_it_is_installed(
-    order: Order, installed: bool, monkeypatch: pytest.MonkeyPatch
+    shipment: Shipment, installed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
 
@@ -36,28 +36,25 @@ def test_the_original_is_the_reference_where_it_is_installed(
         return installed
 
     monkeypatch.setattr(of_checkpoint, "is_installed", is_installed)
-    assert choose_reference(order) == ("transformers" if installed else "fp32")
+    assert choose_reference(shipment.checkpoint) == ("transformers" if installed else "fp32")
     assert asked == [False]
-    asked_for: tuple[ReferenceChoice, ...] = ("transformers", "fp32")
-    for named in asked_for:
-        assert choose_reference(replace(order, reference=named)) == named
 
 
-def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(order: Order) -> None:
-    assert shipping._to_build(replace(order, reference="transformers")) == order.recipes
-    stood_in = replace(order, reference="fp32")
-    assert [recipe.label for recipe in shipping._to_build(stood_in)] == ["fp32", "int8", "int4", "int4-best"]
+def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(shipment: Shipment) -> None:
+    assert shipping._to_build(shipment) == shipment.recipes
+    without = replace(shipment, reference="fp32")
+    assert [recipe.label for recipe in shipping._to_build(without)] == ["fp32", "int8", "int4", "int4-best"]
     own = Recipe(precision=Precision.FP32, builder="genai")
-    asked = replace(stood_in, recipes=(*order.recipes, own))
+    asked = replace(without, recipes=(*shipment.recipes, own))
     assert shipping._to_build(asked) == asked.recipes
     assert shipping._fp32(asked) == own
 
 
 @pytest.mark.parametrize(("reference", "bytes_needed"), [("transformers", 600_519_552), ("fp32", 32_000)])
 def test_the_reference_needs_memory_too(
-    order: Order,
+    shipment: Shipment,
     settings: Settings,
-    reference: ReferenceChoice,
+    reference: ReferenceName,
     bytes_needed: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -72,28 +69,30 @@ def test_the_reference_needs_memory_too(
     found: list[Prediction] = []
     monkeypatch.setattr(builds, "plan", plan)
     monkeypatch.setattr(shipping, "check_resources", lambda need, *_: found.append(need))
-    order = replace(order, reference=reference)
-    preflight(order, settings)
+    shipment = replace(shipment, reference=reference)
+    preflight(shipment, settings)
     (need,) = found
     assert need.build_peak_memory_bytes == bytes_needed
     assert need.disk_bytes == 7 * (3 + (reference == "fp32"))
-    preflight(replace(order, force_resources=True), settings)
+    preflight(replace(shipment, force_resources=True), settings)
     assert len(found) == 1
 
 
-def test_candidates_have_names_of_their_own(order: Order, settings: Settings) -> None:
-    order = replace(order, reference="fp32")
+def test_candidates_have_names_of_their_own(shipment: Shipment, settings: Settings) -> None:
+    shipment = replace(shipment, reference="fp32")
     with pytest.raises(UsageError, match="twice"):
-        preflight(replace(order, recipes=(order.recipes[0],) * 2), settings)
+        preflight(replace(shipment, recipes=(shipment.recipes[0],) * 2), settings)
     with pytest.raises(NameInvalid):
-        preflight(replace(order, name=".."), settings)
+        preflight(replace(shipment, name=".."), settings)
 
 
-def test_another_builder_is_told_of_once(order: Order, settings: Settings) -> None:
+def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings) -> None:
     told: list[str] = []
-    recipes = tuple(recipe.model_copy(update={"method": "k_quant", "block_size": 16}) for recipe in order.recipes[1:2])
-    order = replace(
-        order, reference="transformers", recipes=(*recipes, recipes[0].model_copy(update={"name": "again"}))
+    recipes = tuple(
+        recipe.model_copy(update={"method": "k_quant", "block_size": 16}) for recipe in shipment.recipes[1:2]
     )
-    preflight(order, settings, lambda message, _: told.append(message))
+    shipment = replace(
+        shipment, reference="transformers", recipes=(*recipes, recipes[0].model_copy(update={"name": "again"}))
+    )
+    preflight(shipment, settings, lambda message, _: told.append(message))
     assert told == ["note: k_quant is asked for, so onnxruntime-genai's builder converts it"]

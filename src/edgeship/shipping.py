@@ -41,24 +41,22 @@ from edgeship.version import __version__
 REFERENCE_TEXTS = 48
 RECHECKED_ANSWERS = 5
 
-ReferenceChoice = Literal["auto", "transformers", "fp32"]
+CANDIDATES = ("fp32", "fp16", "int8", "int4")
+"""The recipes that are measured where none are given."""
+DEFAULT_THRESHOLDS = Thresholds()
+
+ReferenceName = Literal["transformers", "fp32"]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to ship and when it is good enough.
-
-    name: packages are called name-label. recipes: the candidates; FP32 among them is the baseline.
-    reference: what agreement is measured with: the checkpoint in transformers, or its FP32 build, which needs no
-    PyTorch; "auto" takes the first where it is installed.
-    question: what the installed package is asked at the end; the eval's first question by default.
-    """
+class Shipment:
+    """What is to be shipped, and when it is good enough; see `ship`."""
 
     checkpoint: Checkpoint
     name: str
     recipes: tuple[Recipe, ...]
     thresholds: Thresholds
-    reference: ReferenceChoice = "auto"
+    reference: ReferenceName
     eval_file: Path | None = None
     eval_limit: int | None = None
     question: str | None = None
@@ -68,7 +66,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What came of an order. Where no candidate holds, there is a report and nothing was installed."""
+    """What came of it. Where no candidate holds, there is a report and nothing was installed."""
 
     report: Report
     paths: ReportPaths
@@ -87,12 +85,50 @@ class _Made:
     package: Package
 
 
-def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipped:
-    """Takes a checkpoint all the way. That no candidate holds is a result; errors are for what stops the work.
+def ship(
+    checkpoint: Checkpoint,
+    *,
+    settings: Settings,
+    name: str | None = None,
+    recipes: Sequence[Recipe] = (),
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    reference: Literal["auto"] | ReferenceName = "auto",
+    eval_file: Path | None = None,
+    eval_limit: int | None = None,
+    question: str | None = None,
+    report_dir: Path | None = None,
+    force_resources: bool = False,
+    progress: Progress = silent,
+) -> Shipped:
+    """What came of a checkpoint that was taken all the way; that no candidate holds is a result, and no error.
+
+    name: packages are called name-label; by default the checkpoint's.
+    recipes: the candidates, by default CANDIDATES; FP32 among them is the baseline.
+    reference: what agreement is measured with: the checkpoint in transformers, or its FP32 build, which needs no
+    PyTorch; "auto" takes the first where it is installed.
+    question: what the installed package is asked at the end; the eval's first question by default.
+    force_resources: go on although memory or disk look too small.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
     """
-    order = replace(order, reference=choose_reference(order))
+    shipment = Shipment(
+        checkpoint=checkpoint,
+        name=name or checkpoint.name,
+        recipes=tuple(
+            recipes if recipes is not None else [named_recipe(each, {}, where="ship") for each in CANDIDATES]
+        ),
+        thresholds=thresholds,
+        reference=choose_reference(checkpoint) if reference == "auto" else reference,
+        eval_file=eval_file,
+        eval_limit=eval_limit,
+        question=question,
+        report_dir=report_dir,
+        force_resources=force_resources,
+    )
+    return _ship(shipment, settings, progress)
+
+
+def _ship(order: Shipment, settings: Settings, progress: Progress) -> Shipped:
     cases = preflight(order, settings, progress)
     with _work_folder(settings) as work:
         fp32 = _make(order, _fp32(order), settings, work, progress) if order.reference == "fp32" else None
@@ -118,14 +154,12 @@ def ship(order: Order, settings: Settings, progress: Progress = silent) -> Shipp
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
 
-def choose_reference(order: Order) -> Literal["transformers", "fp32"]:
-    """What agreement is measured with: what was asked for, else the original where it can run here."""
-    if order.reference != "auto":
-        return order.reference
-    return "transformers" if of_checkpoint.is_installed(adapter=order.checkpoint.adapter is not None) else "fp32"
+def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
+    """What agreement is measured with: the original where it can run here."""
+    return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
 
 
-def preflight(order: Order, settings: Settings, progress: Progress = silent) -> tuple[EvalCase, ...]:
+def preflight(order: Shipment, settings: Settings, progress: Progress = silent) -> tuple[EvalCase, ...]:
     """Everything that can be known before the work starts; returns the evaluation's cases."""
     labels = [recipe.label for recipe in order.recipes]
     for label in labels:
@@ -144,19 +178,19 @@ def preflight(order: Order, settings: Settings, progress: Progress = silent) -> 
     return cases
 
 
-def _to_build(order: Order) -> tuple[Recipe, ...]:
+def _to_build(order: Shipment) -> tuple[Recipe, ...]:
     """The candidates, and before them the FP32 build where it is the reference only."""
     fp32 = _fp32(order)
     return order.recipes if order.reference != "fp32" or fp32 in order.recipes else (fp32, *order.recipes)
 
 
-def _fp32(order: Order) -> Recipe:
+def _fp32(order: Shipment) -> Recipe:
     """The recipe of the FP32 build: the candidate's, where one is asked for."""
     asked = (recipe for recipe in order.recipes if recipe.precision is Precision.FP32)
     return next(asked, None) or named_recipe("fp32", {}, where="the reference")
 
 
-def _require_resources(order: Order, plans: Sequence[Plan], settings: Settings) -> None:
+def _require_resources(order: Shipment, plans: Sequence[Plan], settings: Settings) -> None:
     """The largest need of all builds and of the reference, and the disk of all builds together."""
     predictions = [plan.prediction for plan in plans]
     if order.reference == "fp32":
@@ -176,7 +210,7 @@ def _require_resources(order: Order, plans: Sequence[Plan], settings: Settings) 
 
 
 def _reference(
-    order: Order,
+    order: Shipment,
     fp32: _Made | None,
     cases: Sequence[EvalCase],
     settings: Settings,
@@ -216,7 +250,7 @@ def _reference(
     )
 
 
-def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress: Progress) -> _Made:
+def _make(order: Shipment, recipe: Recipe, settings: Settings, work: Path, progress: Progress) -> _Made:
     """Builds and packages one recipe in the work folder."""
     name = _package_name(order, recipe.label)
     built = builds.build(
@@ -237,7 +271,7 @@ def _make(order: Order, recipe: Recipe, settings: Settings, work: Path, progress
     return _Made(recipe, built, packaged)
 
 
-def _check_templates(order: Order, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
+def _check_templates(order: Shipment, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
     progress("template: comparing token ids", None)
     conversations = _conversations(order.checkpoint)
     return check_templates(made.package, conversations, reference)
@@ -274,7 +308,7 @@ def check_templates(
 
 
 def _measure(
-    order: Order, made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
+    order: Shipment, made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
 ) -> dict[str, Measurement]:
     job = Job(eval_file=order.eval_file, eval_limit=order.eval_limit, reference=work / "reference.npz")
     return {
@@ -285,7 +319,7 @@ def _measure(
     }
 
 
-def _choose(order: Order, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
+def _choose(order: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
     """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
@@ -360,7 +394,7 @@ def _require_same_answers(
 
 
 def _report(
-    order: Order,
+    order: Shipment,
     made: Mapping[str, _Made],
     measured: Mapping[str, Measurement],
     choice: Choice,
@@ -390,7 +424,7 @@ def _report(
     )
 
 
-def _report_folder(order: Order, settings: Settings) -> Path:
+def _report_folder(order: Shipment, settings: Settings) -> Path:
     stamp = manifest.now().replace(":", "").replace("-", "")
     return order.report_dir or settings.reports_dir / order.name / f"{stamp}-{os.getpid()}"
 
@@ -406,7 +440,7 @@ def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Sample]:
     return fidelity.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 
-def _package_name(order: Order, label: str) -> str:
+def _package_name(order: Shipment, label: str) -> str:
     return f"{order.name}-{label}"
 
 

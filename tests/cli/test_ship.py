@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
 from edgeship.recipe import RECIPES, Recipe
+
+
+def test_the_candidates_are_those_of_the_road() -> None:
+    assert ship.CANDIDATES == shipping.CANDIDATES
 
 
 def test_a_candidate_takes_the_options_that_mean_something_to_it() -> None:

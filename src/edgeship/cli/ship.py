@@ -118,7 +118,7 @@ def ship(
     as_json: Json = False,
 ) -> int:
     """Build every candidate, measure them, choose one, install it and check it."""
-    from edgeship import shipping as road
+    from edgeship import shipping
     from edgeship.package.names import check_name
 
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
@@ -126,20 +126,21 @@ def ship(
         check_name(name)
     recipes = tuple(_candidate(str(candidate), changes) for candidate in precision or CANDIDATES)
     opened = reading.open(checkpoint)
-    order = road.Order(
-        checkpoint=opened,
-        name=name or opened.name,
-        recipes=recipes,
-        thresholds=thresholds.thresholds(),
-        reference=reference,
-        eval_file=eval_file,
-        eval_limit=eval_limit,
-        question=ask,
-        report_dir=report,
-        force_resources=force,
-    )
     with telling() as progress:
-        shipped = road.ship(order, current, progress)
+        shipped = shipping.ship(
+            opened,
+            settings=current,
+            name=name,
+            recipes=recipes,
+            thresholds=thresholds.thresholds(),
+            reference=reference,
+            eval_file=eval_file,
+            eval_limit=eval_limit,
+            question=ask,
+            report_dir=report,
+            force_resources=force,
+            progress=progress,
+        )
     if as_json:
         print_json(_shipped_dict(shipped))
     else:
