@@ -13,7 +13,7 @@ from edgeship import builder
 from edgeship.builder import genai, genai_options
 from edgeship.builder.planning import Job
 from edgeship.checkpoint import Checkpoint, open_checkpoint
-from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid, PrecisionUnsupported
+from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid, MemoryShort, PrecisionUnsupported
 from edgeship.progress import silent
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -130,7 +130,7 @@ def test_a_failing_builder_is_quoted_and_its_log_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: child.Died | dict[str, Any], said: str
 ) -> None:
     stand_in(monkeypatch, outcome, "Reading embedding layer")
-    with pytest.raises(BuilderFailed) as caught:
+    with pytest.raises((BuilderFailed, MemoryShort)) as caught:
         genai.convert(job(tmp_path), "int4", [], 2)
     assert said in caught.value.what
     assert caught.value.where == str(tmp_path / "build.log")
@@ -147,3 +147,13 @@ def test_progress_follows_the_layers(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     fractions = [part for _, part in told if part is not None]
     assert fractions == sorted(fractions)
     assert fractions[-1] <= 1
+
+
+@pytest.mark.slow
+def test_what_the_real_builder_raises_is_quoted_and_its_traceback_logged(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Unheard"]}', encoding="utf-8")
+    with pytest.raises(BuilderFailed, match=r"onnxruntime-genai's builder failed: \w+: ") as caught:
+        genai.convert(job(tmp_path), "fp32", [], 2)
+    log = tmp_path / "build.log"
+    assert (caught.value.where, caught.value.hint) == (str(log), genai.LOOK_INTO_LOG)
+    assert "Traceback (most recent call last):" in log.read_text(encoding="utf-8")

@@ -24,10 +24,10 @@ from edgeship.builder.stream import design
 from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import (
     ArchitectureUnknown,
-    BuilderFailed,
     CalibrationInvalid,
     CheckpointInvalid,
     DiskShort,
+    MemoryShort,
     PrecisionUnsupported,
     WeightsDamaged,
 )
@@ -314,7 +314,7 @@ def test_a_child_that_is_killed_is_told_and_its_work_kept(
 
     with monkeypatch.context() as patched:
         patched.setattr(child, "run", killed)
-        with pytest.raises(BuilderFailed, match="killed") as caught:
+        with pytest.raises(MemoryShort, match="killed") as caught:
             make(tiny, settings, "int4")
     assert "goes on" in str(caught.value.hint)
     assert len(list(settings.builds_dir.glob(".tmp-*"))) == 1

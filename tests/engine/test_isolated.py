@@ -1,8 +1,12 @@
-"""What an engine in a process of its own does when that process is killed."""
+"""What an engine in a process of its own does when that process is killed, stopped, slow or faulty."""
 
 from __future__ import annotations
 
 import json
+import os
+import queue
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgeship.engine import isolated
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Conversation, Limits, Sampling
+from edgeship.engine.api import Conversation, Limits, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.errors import EngineFailed
+from edgeship.errors import EngineFailed, MemoryShort
+from edgeship.system import child
 from tests import scripted
 from tests.scripted import write_script
 
@@ -21,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 QUESTION = Conversation([{"role": "user", "content": "hello"}])
 FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_a_killed_process_costs_its_answers_and_nothing_more(engine: IsolatedEng
     first = engine.pid
     psutil.Process(first).kill()
     for stream in streams:
-        with pytest.raises(EngineFailed, match="the engine's process was killed") as caught:
+        with pytest.raises(MemoryShort, match="the engine's process was killed") as caught:
             list(stream)
         assert "Ask again" in str(caught.value.hint)
     assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
@@ -51,7 +58,7 @@ def test_many_answers_at_the_same_time(engine: IsolatedEngine) -> None:
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(lambda _: ask(engine, prompt, Sampling()).text, range(100)))
     assert set(texts) == {"Good day to you."}
-    assert not engine._worker._calls
+    assert not engine._process._calls
 
 
 def test_a_dropped_answer_is_cancelled_in_the_process(engine: IsolatedEngine) -> None:
@@ -91,3 +98,167 @@ def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
     if handles:
         assert psutil.Process().num_fds() <= handles + 1
     assert json.loads((tmp_path / "scripted.json").read_text(encoding="utf-8"))["answers"] == {}
+
+
+# --- cancel and deadline, whatever the child does --------------------------------------------------------------------
+
+
+def slow_step(folder: Path) -> None:
+    """A prompt is read for longer than any test waits."""
+    write_script(folder, {}, delay_s=600.0)
+
+
+def never_load(folder: Path, engine: IsolatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is gone, and the one after it does not get to an answer."""
+    (folder / "mute.py").write_text("import sys\nsys.stdin.read()\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(isolated, "_WORKER", "mute")
+    psutil.Process(engine.pid).kill()
+    with pytest.raises(MemoryShort):
+        engine.encode("x")
+
+
+@pytest.fixture(params=["reading a prompt", "starting", pytest.param("stopped", marks=POSIX)])
+def busy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IsolatedEngine]:
+    """An engine whose process will not answer."""
+    if request.param == "reading a prompt":
+        slow_step(tmp_path)
+    else:
+        write_script(tmp_path, {})
+    with IsolatedEngine(tmp_path, engine=scripted.ENGINE) as engine:
+        if request.param == "starting":
+            never_load(tmp_path, engine, monkeypatch)
+        if request.param == "stopped":
+            psutil.Process(engine.pid).suspend()
+        yield engine
+
+
+def test_a_deadline_acts(busy: IsolatedEngine) -> None:
+    [only] = busy.converse(QUESTION, FOR_EVER, deadline_s=0.1)
+    assert (only.id, only.text, only.finish) == (None, "", "deadline")
+
+
+def test_cancelling_acts(busy: IsolatedEngine) -> None:
+    cancel = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(lambda: list(busy.converse(QUESTION, FOR_EVER, cancel=cancel)))
+        cancel.set()
+        [only] = answer.result(timeout=60)
+    assert only.finish == "cancelled"
+
+
+def test_both_act_where_each_step_is_called_back(busy: IsolatedEngine) -> None:
+    for cancel, deadline_s, finish in ((threading.Event(), None, "cancelled"), (None, 0.1, "deadline")):
+        told: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+        if cancel:
+            cancel.set()
+        steps = busy.converse(QUESTION, FOR_EVER, cancel=cancel, deadline_s=deadline_s, on_step=told.put)
+        step = told.get(timeout=60)
+        assert isinstance(step, Token)
+        assert step.finish == finish
+        assert list(steps) == []
+
+
+def test_closing_ends_every_wait(busy: IsolatedEngine) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [
+            pool.submit(lambda: list(busy.converse(QUESTION, FOR_EVER))),
+            pool.submit(lambda: list(busy.converse(QUESTION, FOR_EVER))),
+        ]
+        busy.close()
+        for each in waiting:
+            with pytest.raises(EngineFailed, match="closed"):
+                each.result(timeout=60)
+    assert not psutil.pid_exists(busy.pid)
+
+
+@POSIX
+def test_a_stopped_process_is_replaced(engine: IsolatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STOPPED_S", 0.2)
+    monkeypatch.setattr(child, "_POLL_S", 0.05)
+    steps = engine.converse(QUESTION, FOR_EVER)
+    first = engine.pid
+    psutil.Process(first).suspend()
+    with pytest.raises(EngineFailed, match="the engine's process was stopped from outside"):
+        list(steps)
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
+    assert engine.pid != first
+
+
+def test_a_process_that_does_not_obey_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "OBEY_S", 0.2)
+    slow_step(tmp_path)
+    with IsolatedEngine(tmp_path, engine=scripted.ENGINE) as engine:
+        first = engine.pid
+        waiting = engine.converse(QUESTION, FOR_EVER)
+        [cut] = engine.converse(QUESTION, FOR_EVER, deadline_s=0.0)
+        assert cut.finish == "deadline"
+        with pytest.raises(EngineFailed, match="did not end an answer"):
+            list(waiting)
+        assert engine.encode("x").tokens == (120,)
+        assert engine.pid != first
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_of_ours_answers_its_own_call(engine: IsolatedEngine) -> None:
+    nobody = Conversation([{"content": "who says this?"}])
+    for ask_it in (lambda: engine.render(nobody), lambda: engine.converse(nobody, Sampling())):
+        with pytest.raises(child.ChildFault, match="KeyError: 'role'") as caught:
+            ask_it()
+        assert "in render\n" in caught.value.__notes__[0]
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
+
+
+@POSIX
+def test_ctrl_c_is_no_business_of_the_process(engine: IsolatedEngine) -> None:
+    psutil.Process(engine.pid).send_signal(signal.SIGINT)
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
+
+
+def test_each_step_can_be_called_back(engine: IsolatedEngine) -> None:
+    told: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+    steps = engine.converse(QUESTION, Sampling(), on_step=told.put)
+    tokens: list[Token] = []
+    while not tokens or not tokens[-1].finish:
+        step = told.get(timeout=60)
+        assert isinstance(step, Token)
+        tokens.append(step)
+    assert "".join(token.text for token in tokens) == "Good day to you."
+    assert tokens[-1].usage
+    assert tokens[-1].usage.prompt_tokens == len(engine.render(QUESTION).tokens)
+    assert list(steps) == []
+
+
+def test_a_death_is_called_back(engine: IsolatedEngine) -> None:
+    told: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+    steps = engine.converse(QUESTION, FOR_EVER, on_step=told.put)
+    assert isinstance(told.get(timeout=60), Token)
+    psutil.Process(engine.pid).kill()
+    while isinstance(last := told.get(timeout=60), Token):
+        assert not last.finish
+    assert isinstance(last, MemoryShort)
+    assert list(steps) == []
+
+
+def test_a_callback_that_fails_costs_its_own_answer(engine: IsolatedEngine, caplog: pytest.LogCaptureFixture) -> None:
+    called: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+
+    def fail(step: Token | Exception) -> None:
+        called.put(step)
+        raise ValueError("a bug of the caller's")
+
+    steps = engine.converse(QUESTION, FOR_EVER, on_step=fail)
+    called.get(timeout=60)
+    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
+    assert called.empty()
+    assert "a bug of the caller's" in caplog.text
+    assert list(steps) == []
+
+
+def test_it_tells_what_goes_on(engine: IsolatedEngine) -> None:
+    steps = engine.converse(QUESTION, FOR_EVER)
+    next(steps)
+    assert (engine.stats().running, engine.stats().waiting, engine.stats().slots) == (1, 0, 4)
+    del steps

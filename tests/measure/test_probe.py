@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import numpy as np
 import psutil
 import pytest
 
-from edgeship.errors import EngineFailed, EvalInvalid
+from edgeship.errors import EdgeshipError, EngineFailed, EvalInvalid, MemoryShort
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
 from edgeship.measure.reference import ScoredText
 from edgeship.measure.reference.of_checkpoint import reference
-from edgeship.system import memory
+from edgeship.system import child, memory
 from tests import scripted
 from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
@@ -126,10 +127,10 @@ def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
 
 @needs_signals
 @pytest.mark.parametrize(
-    ("number", "said"),
-    [(signal.SIGTERM, "was ended by signal 15"), (9, "was killed, most likely by the system for want of memory")],
+    ("number", "kind"),
+    [(signal.SIGTERM, EngineFailed), (9, MemoryShort)],
 )
-def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
+def test_a_child_that_is_killed(folder: Path, number: int, kind: type[EdgeshipError]) -> None:
     write_script(folder, {}, delay_s=5.0)
 
     def kill(message: str, fraction: float | None = None) -> None:
@@ -138,16 +139,17 @@ def test_a_child_that_is_killed(folder: Path, number: int, said: str) -> None:
             if "edgeship.measure.probe" in process.cmdline():
                 process.send_signal(number)
 
-    with pytest.raises(EngineFailed, match=said) as caught:
+    with pytest.raises(kind, match="the measuring process was") as caught:
         probe(folder, Job(engine=scripted.ENGINE), progress=kill)
     assert caught.value.where == str(folder)
 
 
-def test_a_crash_shows_its_last_line(folder: Path) -> None:
+def test_a_fault_of_ours_keeps_its_traceback(folder: Path) -> None:
     # A context that is no number is found by none of the checks: a bug, as the child sees it.
     (folder / "scripted.json").write_text('{"answers": {}, "context_tokens": "many"}', encoding="utf-8")
-    with pytest.raises(EngineFailed, match=r"the measuring process ended with status 1: TypeError: "):
+    with pytest.raises(child.ChildFault, match="TypeError: ") as caught:
         probe(folder, Job(engine=scripted.ENGINE))
+    assert ", in measure\n" in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.slow

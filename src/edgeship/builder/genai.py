@@ -44,8 +44,7 @@ and judges.
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
 _LAYER = re.compile(r"Reading layer (\d+)")
-_LOOK_INTO_LOG = "The file named here holds all that the builder said; `edgeship doctor` checks the versions."
-_BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
+LOOK_INTO_LOG = "The file named here holds all that the builder said; `edgeship doctor` checks the versions."
 
 
 class GenaiBuilder:
@@ -119,7 +118,10 @@ def halve_task() -> Task:
 
 
 def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
-    """Runs the builder from `job.source` into `job.folder`; its peak memory in bytes. Raises BuilderFailed."""
+    """Runs the builder from `job.source` into `job.folder`; its peak memory in bytes.
+
+    Raises BuilderFailed, MemoryShort.
+    """
     scratch = job.folder / ".scratch"
     scratch.mkdir()
     request = {
@@ -128,6 +130,7 @@ def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
         "scratch": str(scratch),
         "precision": precision,
         "options": options,
+        "log": str(job.log),
     }
     try:
         with job.log.open("w", encoding="utf-8") as kept:
@@ -138,12 +141,14 @@ def convert(job: Job, precision: str, options: list[str], layers: int) -> int:
 
             result = child.run("edgeship.builder.genai_worker", request, heard=heard)
     except child.Died as death:
-        raise BuilderFailed(_reason(death), where=str(job.log), hint=_hint(death)) from death
+        raise death.as_error(
+            BuilderFailed, "onnxruntime-genai's builder", where=str(job.log), hint=LOOK_INTO_LOG
+        ) from death
     shutil.rmtree(scratch, ignore_errors=True)
     fault = onnx_model.find_fault(job.folder)
     if fault is not None:
         raise BuilderFailed(
-            f"onnxruntime-genai's builder claimed success, but {fault}", where=str(job.log), hint=_LOOK_INTO_LOG
+            f"onnxruntime-genai's builder claimed success, but {fault}", where=str(job.log), hint=LOOK_INTO_LOG
         )
     return int(result["peak_memory_bytes"])
 
@@ -156,17 +161,3 @@ def _tell(line: str, layers: int, progress: Progress) -> None:
         progress(f"convert: layer {done} of {layers}", min(1.0, 0.1 + 0.6 * done / max(1, layers)))
     elif line.startswith("Saving ONNX model"):
         progress("convert: writing the model", 0.75)
-
-
-def _reason(death: child.Died) -> str:
-    said = [line for line in death.lines if not _BAR.search(line)]
-    last = said[-1] if said else "nothing"
-    if death.status < 0:
-        return f"onnxruntime-genai's builder {death.how}; the last it said: {last}"
-    return f"onnxruntime-genai's builder failed: {last}"
-
-
-def _hint(death: child.Died) -> str:
-    if death.killed:
-        return "The system may have run out of memory; free some and run the same command again."
-    return _LOOK_INTO_LOG

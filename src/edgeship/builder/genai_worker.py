@@ -5,16 +5,34 @@ from __future__ import annotations
 import functools
 import runpy
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from edgeship.builder import onnx_model
+from edgeship.builder.genai import LOOK_INTO_LOG
+from edgeship.errors import BuilderFailed, EdgeshipError
 from edgeship.progress import Progress
-from edgeship.system import child, memory
+from edgeship.system import memory, worker
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - the parent reads what is printed
-    """Builds, and proves that the result can be run. Job: input, output, scratch, precision, options."""
+    """Builds, and proves that the result can be run. Job: input, output, scratch, precision, options, log."""
+    try:
+        _build(job)
+    except BaseException as error:  # transformers, torch and the builder raise anything, SystemExit as well
+        if isinstance(error, EdgeshipError | MemoryError):
+            raise
+        traceback.print_exc()  # into the log
+        said = traceback.format_exception_only(error)[0].strip().splitlines()[0]
+        raise BuilderFailed(
+            f"onnxruntime-genai's builder failed: {said}", where=job["log"], hint=LOOK_INTO_LOG
+        ) from error
+    onnx_model.require_opens(Path(job["output"]))
+    return {"peak_memory_bytes": memory.peak_memory_bytes()}
+
+
+def _build(job: dict[str, Any]) -> None:
     import transformers
 
     # transformers loads weights in the type that config.json declares, which would round weights that are wider.
@@ -32,9 +50,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: AR
         *job["options"],
     ]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
-    onnx_model.require_opens(Path(job["output"]))
-    return {"peak_memory_bytes": memory.peak_memory_bytes()}
 
 
 if __name__ == "__main__":
-    child.serve(work)
+    worker.serve(work)

@@ -52,7 +52,6 @@ _STAGES = {
 }
 _LAYER = re.compile(r"Reading layer (\d+)")
 _FAULT = re.compile(r"^\s*[\w.]*(Error|Exception|Interrupt)\b")
-_BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
 _LOOK_INTO_LOG = "The file named here holds all that Olive said; the other builders need no Olive."
 
 
@@ -132,8 +131,7 @@ def convert(job: Job, python: Path, checkpoint: Checkpoint, recipe: Recipe) -> i
 
             def heard(line: str) -> None:
                 kept.write(line + "\n")
-                if not _BAR.search(line):
-                    lines.append(line)
+                lines.append(line)
                 _tell(line, checkpoint.layers, job.progress)
 
             olive_env.run(
@@ -144,9 +142,9 @@ def convert(job: Job, python: Path, checkpoint: Checkpoint, recipe: Recipe) -> i
                 folder=scratch / "work",
             )
     except child.Died as death:
-        said = _fault(lines) or death.last
-        verb = f"{death.how}; the last it said" if death.status < 0 else "failed"
-        raise BuilderFailed(f"Olive {verb}: {said}", where=str(job.log), hint=_hint(death)) from death
+        raise death.as_error(
+            BuilderFailed, "Olive", where=str(job.log), hint=_LOOK_INTO_LOG, said=_fault(lines)
+        ) from death
     _bring(output, job.folder)
     shutil.rmtree(scratch, ignore_errors=True)
     fault = onnx_model.find_fault(job.folder)
@@ -185,9 +183,3 @@ def _tell(line: str, layers: int, progress: Progress) -> None:
     for start, told in _STAGES.items():
         if start in line:
             progress(*told)
-
-
-def _hint(death: child.Died) -> str:
-    if death.killed:
-        return "The system may have run out of memory; free some and run the same command again."
-    return _LOOK_INTO_LOG

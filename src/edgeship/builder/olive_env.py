@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,7 +28,6 @@ SIZE_BYTES = 1_700_000_000
 WAIT_S = 3600.0
 _ISOLATED = ("-I", "-u", "-X", "utf8")
 _PROOF = "import peft; from olive.cli import launcher; from onnxruntime_genai.models.builder import create_model"
-_KEPT_LINES = 40
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
 
 
@@ -82,32 +79,8 @@ def run(
 
     Its stdin stays open as long as this process lives. Raises child.Died for any status but 0.
     """
-    process = subprocess.Popen(
-        [str(python), *_ISOLATED, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | dict(environment or {}),
-        cwd=folder,
-    )
-    assert process.stdin
-    assert process.stdout
-    lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    try:
-        for raw in process.stdout:
-            # Progress bars end their lines with a carriage return.
-            for line in raw.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
-                if line.strip():
-                    lines.append(line.strip())
-                    heard(line.rstrip())
-        status = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-    if status:
-        raise child.Died(status, list(lines))
+    command = [str(python), *_ISOLATED, *arguments]
+    child.follow(command, heard=heard, environment=os.environ | dict(environment or {}), folder=folder)
 
 
 def _make(folder: Path, log: Path, progress: Progress) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from edgeship.errors import BuilderFailed
 from edgeship.progress import Progress
 from edgeship.system import child
 
@@ -46,6 +47,8 @@ class Helpers:
         try:
             result = child.run(WORKER, job, progress=tell, environment=ONE_NUMPY_THREAD)
             self._peaks.append(int(result["peak_memory_bytes"]))
+        except child.Died as death:
+            self._failures.append(death.as_error(BuilderFailed, "a process of the conversion", where=job["checkpoint"]))
         except BaseException as failure:
             self._failures.append(failure)
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
+from edgeship.errors import MemoryShort
 from edgeship.progress import Progress, silent
-from edgeship.system import child
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder
 
@@ -118,8 +118,8 @@ def run(
 
 
 def _was_cut_short(error: BaseException) -> bool:
-    """True for Ctrl-C and a child that was killed: the work itself was in order, and the next run goes on with it."""
-    return isinstance(error, KeyboardInterrupt) or (isinstance(error.__cause__, child.Died) and error.__cause__.killed)
+    """True for Ctrl-C and want of memory: the work itself was in order, and the next run goes on with it."""
+    return isinstance(error, KeyboardInterrupt | MemoryShort)
 
 
 def _make(

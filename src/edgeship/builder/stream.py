@@ -97,7 +97,7 @@ def design(
 def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
     """One step in a child process, into `job.folder`; the child's peak memory in bytes.
 
-    Raises what `check` raises, WeightsDamaged, CalibrationInvalid, BuilderFailed.
+    Raises what `check` raises, WeightsDamaged, CalibrationInvalid, BuilderFailed, MemoryShort.
     """
     request = {
         "step": name,
@@ -113,10 +113,11 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
     try:
         result = child.run(WORKER, request, progress=job.progress, environment=environment)
     except child.Died as death:
-        again = "Run the same command again"
-        raise BuilderFailed(
-            f"the conversion {death.how}; the last it said: {death.last}",
+        raise death.as_error(
+            BuilderFailed,
+            "the conversion",
             where=str(checkpoint.folder),
-            hint=f"Free some memory. {again}: it goes on where it was." if death.killed else f"{again}.",
+            hint="Run the same command again.",
+            if_killed="The same command goes on where it was.",
         ) from death
     return int(result["peak_memory_bytes"])

@@ -18,7 +18,7 @@ from edgeship.errors import BuilderFailed
 from edgeship.package import genai_config
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
-from edgeship.system import child, memory
+from edgeship.system import memory, worker
 from edgeship.system.json_file import write_object
 from edgeship.system.machine import usable_cores
 from edgeship.system.storage import disk_errors
@@ -165,4 +165,4 @@ def _guidance(
 
 
 if __name__ == "__main__":
-    child.serve(work)
+    worker.serve(work)

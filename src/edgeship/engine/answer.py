@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeship.engine.api import Engine, FinishReason, Logprob, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import Engine, FinishReason, Logprob, OnStep, Prompt, Sampling, Token, Usage
+
+_log = logging.getLogger("edgeship.engine")
 
 
 class TextStream(Protocol):
@@ -128,3 +131,28 @@ def ask(
     assert last.finish
     assert last.usage
     return Answer("".join(texts), tuple(ids), last.finish, last.usage, tuple(logprobs), prompt_logprobs)
+
+
+def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:
+    """Gives each step to `on_step`, from a thread of its own, and nothing to whoever called.
+
+    For chats that wait for somebody else; an engine of ours has one thread for all of its answers.
+    """
+
+    def work() -> None:
+        for step in _with_error(steps):
+            try:
+                on_step(step)
+            except Exception:
+                _log.exception("an answer ends, since what it was given to failed")
+                return
+
+    threading.Thread(target=work, name="edgeship steps", daemon=True).start()
+    return iter(())
+
+
+def _with_error(steps: Iterator[Token]) -> Iterator[Token | Exception]:
+    try:
+        yield from steps
+    except Exception as error:
+        yield error

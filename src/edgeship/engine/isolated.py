@@ -1,52 +1,55 @@
 """An engine in a process of its own: what kills that process ends its answers with an error, and a new one is started.
 
-Requests go in and tokens come out as JSON lines, many answers at the same time, each under its number.
+Calls go in and tokens come out as messages, many answers at the same time, each under its number. Cancel and deadline
+are kept on this side, so they act whatever the child does: while it starts, reads a prompt, hangs or is stopped.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import queue
-import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     Conversation,
     Limits,
-    Logprob,
     OnStep,
     Prompt,
     Sampling,
     Stats,
     Token,
-    ToolCall,
-    Usage,
     check_first,
     check_sampling,
     check_tokens,
 )
 from edgeship.engine.decoders import Floats
-from edgeship.errors import EdgeshipError, EngineFailed, NotSupported
+from edgeship.engine.isolated_answer import Answer, Message, Steps
+from edgeship.engine.wire import read_sampling
+from edgeship.errors import EngineFailed
 from edgeship.system import child
 
+OBEY_S = 60.0
+"""A child that neither ends an answer that was cut nor says anything else for so long hangs, and is replaced."""
 _WORKER = "edgeship.engine.isolated_worker"
-# A package that kills its process while it loads would do so for ever.
-_MOST_STARTS = 3
+# How often answers are looked at that may be cut: cancel and deadline act within so long.
+_LOOK_S = 0.02
+_GRACE_S = 1.0
+_AGAIN = "Ask again: a new process is started."
 
 
 class IsolatedEngine:
     """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
 
-    Raises whatever loading raises there, and EngineFailed where the child dies of it.
+    Steps come as they are made: those of several answers are not spread evenly while another prompt is read.
+    A child that is stopped from outside is given `child.STOPPED_S` to go on; then it counts as dead.
+    Raises whatever loading raises there, and EngineFailed or MemoryShort where the child dies of it.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class IsolatedEngine:
         }
         self._lock = threading.Lock()
         self._closed = False
-        self._worker = self._start()
-        hello = self._worker.hello
+        self._process = _Process(self._job)
+        hello = self._process.loaded()
         self.name = str(hello["name"])
         self.context_tokens = int(hello["context_tokens"])
         self.vocab_size = int(hello["vocab_size"])
@@ -81,7 +84,7 @@ class IsolatedEngine:
     @property
     def pid(self) -> int:
         """The child's process id."""
-        return self._worker.process.pid
+        return self._process.child.pid
 
     def stats(self) -> Stats:
         """See Chat.stats."""
@@ -106,8 +109,9 @@ class IsolatedEngine:
         on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Chat.converse."""
-        prompt = self.render(conversation)
-        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        check_sampling(sampling)
+        fields = {"conversation": asdict(conversation), "sampling": asdict(sampling)}
+        return self._begin("converse", fields, Answer(cancel, deadline_s, on_step))
 
     def stream(
         self,
@@ -119,24 +123,11 @@ class IsolatedEngine:
         on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream."""
-        if on_step is not None:
-            raise NotSupported("an engine in a process of its own calls nobody back yet")
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
-        call = self._running().call(
-            "stream",
-            tokens=prompt.tokens,
-            messages=[dict(message) for message in prompt.messages] if prompt.messages else None,
-            sampling=asdict(sampling),
-            deadline_s=deadline_s,
-        )
-        # The child answers once the request is accepted: what it raises at once is raised here at once.
-        try:
-            call.take()
-        except EdgeshipError:
-            call.worker.done(call)
-            raise
-        return _Stream(call, cancel, len(prompt.tokens))
+        messages = [dict(message) for message in prompt.messages] if prompt.messages else None
+        fields = {"tokens": prompt.tokens, "messages": messages, "sampling": asdict(sampling)}
+        return self._begin("stream", fields, Answer(cancel, deadline_s, on_step, len(prompt.tokens)))
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score. Logits are large, so they come through a file."""
@@ -151,10 +142,10 @@ class IsolatedEngine:
         return found
 
     def close(self) -> None:
-        """See Engine.close."""
+        """See Engine.close. It takes seconds at most, whatever the child does."""
         with self._lock:
             self._closed = True
-        self._worker.end()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -162,225 +153,149 @@ class IsolatedEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, kind: str, **fields: Any) -> dict[str, Any]:
-        call = self._running().call(kind, **fields)
+    def _begin(self, kind: str, fields: Message, answer: Answer) -> Iterator[Token]:
+        self._running().call(kind, fields, _Call(answer.take, answer))
+        steps = Steps(answer)
         try:
-            return call.take()
-        finally:
-            call.worker.done(call)
+            answer.wait_until_begun()
+        except BaseException:
+            steps.close()
+            raise
+        return steps
 
-    def _running(self) -> _Worker:
+    def _ask(self, kind: str, **fields: Any) -> Message:
+        inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
+        self._running().call(kind, fields, _Call(inbox.put))
+        found = child.take(inbox)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _running(self) -> _Process:
         with self._lock:
             if self._closed:
                 raise EngineFailed("the engine is closed")
-            if self._worker.dead:
-                self._worker = self._start()
-            return self._worker
-
-    def _start(self) -> _Worker:
-        for left in reversed(range(_MOST_STARTS)):
-            worker = _Worker(self._job)
-            try:
-                worker.load()
-                break
-            except EdgeshipError:
-                # A package that it refuses, it would refuse again.
-                if worker.spoke or not left:
-                    raise
-        return worker
+            if self._process.dead:
+                self._process = _Process(self._job)
+            return self._process
 
 
+@dataclass(frozen=True)
 class _Call:
-    """One request and what comes back for it; None where the child is gone."""
+    """take: gets what the child says to it, or why it says no more."""
 
-    def __init__(self, worker: _Worker, number: int) -> None:
-        self.worker, self.number = worker, number
-        self.answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-
-    def take(self) -> dict[str, Any]:
-        """The next answer. Raises what the child did, EngineFailed where it is gone."""
-        answer = self.answers.get()
-        if answer is None:
-            raise self.worker.died()
-        if "error" in answer:
-            raise child.revive(answer["error"])
-        return answer
+    take: Callable[[Message | Exception], object]
+    answer: Answer | None = None
 
 
-class _Worker:
+class _Process:
     """One child and its open calls."""
 
-    def __init__(self, job: Mapping[str, Any]) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child is gone
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", _WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=child.environment_with({}),
-        )
+    def __init__(self, job: Message) -> None:
+        self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._calls: dict[int, _Call] = {}
-        self._lock = threading.Lock()
-        self._last_words = ""
-        self._dead = False
-        self.spoke = False  # whether anything came from it
-        self.hello: dict[str, Any] = {}
-        self._loading = self._calls[0] = _Call(self, 0)
-        self._send(job)
-        self._reader = threading.Thread(target=self._listen, name="edgeship isolated", daemon=True)
-        self._reader.start()
-
-    def load(self) -> None:
-        """Waits until it has loaded its package; `hello` is what it then says of it. Raises what loading raises."""
-        try:
-            self.hello = self._loading.take()
-        except EdgeshipError:
-            self.end()
-            raise
-        self.done(self._loading)
+        self._hello: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
+        self._calls = {0: _Call(self._hello.put)}
+        self._answering = threading.Event()
+        self._heard_at = 0.0
+        # Why no call is answered any more: each gets an exception of its own.
+        self._why: Callable[[], Exception] | None = None
+        self.child = child.start(_WORKER, job, self._said)
+        threading.Thread(target=self._look, name="edgeship isolated", daemon=True).start()
 
     @property
     def dead(self) -> bool:
-        """Whether the child is gone."""
-        return self._dead
+        """Whether no call is answered any more."""
+        return self._why is not None
 
-    def call(self, kind: str, **fields: Any) -> _Call:
-        """Sends a request."""
+    def loaded(self) -> Message:
+        """Waits until the package is loaded; what the child then says of it. Raises what loading raises."""
+        hello = child.take(self._hello)
+        if isinstance(hello, Exception):
+            self.child.end()
+            raise hello
+        return hello
+
+    def call(self, kind: str, fields: Message, call: _Call) -> None:
+        """Sends a call; one that comes before the package is loaded is answered after that."""
         with self._lock:
-            call = _Call(self, next(self._numbers))
-            if self._dead:
-                call.answers.put(None)
-                return call
-            self._calls[call.number] = call
-            self._send({"id": call.number, "kind": kind, **fields})
-        return call
-
-    def forget(self, call: _Call) -> None:
-        """Ends a request that is not finished."""
-        with self._lock:
-            if self._calls.pop(call.number, None) and not self._dead:
-                self._send({"id": call.number, "kind": "cancel"})
-
-    def done(self, call: _Call) -> None:
-        """A request that is finished."""
-        with self._lock:
-            self._calls.pop(call.number, None)
-
-    def died(self) -> EngineFailed:
-        """The error of those whose answers went with the child."""
-        how = child.Died(self.process.poll() or 0, [self._last_words] if self._last_words else [])
-        return EngineFailed(
-            f"the engine's process {how.how}: {how.last}",
-            hint="Ask again: a new process is started. Where it was killed for want of memory, take fewer slots.",
-        )
-
-    def end(self) -> None:
-        """Ends the child; its open calls get an error."""
-        stdin = self.process.stdin
-        assert stdin
-        with self._lock, suppress(OSError):
-            stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if threading.current_thread() is not self._reader:
-            self._reader.join(timeout=10)
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        assert self.process.stdin
-        # A child that is gone says so at the other end.
-        with suppress(OSError, ValueError):
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def _listen(self) -> None:
-        stdout: IO[bytes] | None = self.process.stdout
-        assert stdout
-        for line in stdout:
-            with suppress(ValueError):  # a line that the child died in
-                answer = json.loads(line)
-                self.spoke = True
-                call = self._calls.get(answer.pop("id"))
-                if call:
-                    call.answers.put(answer)
-        self.process.wait()
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        self._last_words = lines[-1] if lines else ""
-        with self._lock:
-            self._dead = True
-            calls = list(self._calls.values())
-            self._calls.clear()
-        for call in calls:
-            call.answers.put(None)
-        for stream in (self._stderr, stdout, self.process.stdin):
-            with suppress(OSError):
-                assert stream
-                stream.close()
-
-
-class _Stream:
-    """The steps of one answer. Whoever drops it has no use for the rest."""
-
-    def __init__(self, call: _Call, cancel: threading.Event | None, prompt_tokens: int) -> None:
-        self._call, self._cancel, self._prompt_tokens = call, cancel, prompt_tokens
-        self._given = 0
-        self._done = False
-
-    def __iter__(self) -> Iterator[Token]:
-        return self
-
-    def __next__(self) -> Token:
-        if self._done:
-            raise StopIteration
-        if self._cancel and self._cancel.is_set():
-            self.close()
-            return Token(None, "", "cancelled", usage=Usage(self._prompt_tokens, self._given, 0.0, 0.0))
-        try:
-            token = read_token(self._call.take()["token"])
-        except EdgeshipError:
-            self._done = True
-            self._call.worker.done(self._call)
-            raise
-        self._given += token.id is not None
-        if token.finish:
-            self._done = True
-            self._call.worker.done(self._call)
-        return token
+            if self._why is None:
+                number = next(self._numbers)
+                self.child.send({"id": number, "kind": kind, **fields})
+                self._calls[number] = call
+                if call.answer:
+                    self._answering.set()
+                return
+            error = self._why()
+        call.take(error)
 
     def close(self) -> None:
-        """Frees what the answer holds, within a step."""
-        if not self._done:
-            self._done = True
-            self._call.worker.forget(self._call)
+        """Ends the child, and the open calls with an error."""
+        self._lose(lambda: EngineFailed("the engine is closed"))
+        self.child.end(_GRACE_S)
 
-    __del__ = close
+    # --- its threads -------------------------------------------------------------------------------------------------
+
+    def _said(self, message: Message | BaseException) -> None:
+        if isinstance(message, BaseException):
+            error = message
+            self._lose(lambda: _death(error))
+            return
+        self._heard_at = time.perf_counter()
+        number, failure = message.pop("id"), child.failure_in(message)
+        with self._lock:
+            call = self._calls.get(number) if _goes_on(message) else self._calls.pop(number, None)
+        if call:
+            call.take(failure or message)
+        if failure and number == 0:
+            self._lose(lambda: child.failure_in(message) or failure)
+
+    def _look(self) -> None:
+        """Cuts answers in time, tells the child so, and ends a child that does not obey."""
+        while self._why is None:
+            self._answering.wait()
+            time.sleep(_LOOK_S)
+            with self._lock:
+                answers = [(number, call.answer) for number, call in self._calls.items() if call.answer]
+                if not answers:
+                    self._answering.clear()
+            for number, answer in answers:
+                answer.look()
+                if answer.cut_at and not answer.told:
+                    answer.told = True
+                    self.child.send({"id": number, "kind": "cancel"})
+            if any(self._hangs(answer) for _, answer in answers):
+                self._lose(
+                    lambda: EngineFailed(f"the engine's process did not end an answer in {OBEY_S:.0f} s", hint=_AGAIN)
+                )
+                self.child.end()
+
+    def _hangs(self, answer: Answer) -> bool:
+        loaded = 0 not in self._calls
+        return bool(loaded and answer.cut_at and time.perf_counter() - max(answer.cut_at, self._heard_at) > OBEY_S)
+
+    def _lose(self, why: Callable[[], Exception]) -> None:
+        with self._lock:
+            if self._why:
+                return
+            self._why = why
+            calls = list(self._calls.values())
+            self._calls.clear()
+        self._answering.set()
+        for call in calls:
+            call.take(why())
 
 
-def read_sampling(values: Mapping[str, Any]) -> Sampling:
-    """Sampling from its `asdict`, as JSON gives it back."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Sampling).validate_python(values)
-
-
-def read_token(values: Mapping[str, Any]) -> Token:
-    """A Token from its `asdict`, as JSON gives it back."""
-    prompt = values["prompt_logprobs"]
-    return Token(
-        values["id"],
-        values["text"],
-        values["finish"],
-        _read_logprob(values["logprob"]) if values["logprob"] else None,
-        Usage(**values["usage"]) if values["usage"] else None,
-        None if prompt is None else tuple(map(_read_logprob, prompt)),
-        values["thinking"],
-        tuple(ToolCall(**call) for call in values["tool_calls"]),
-    )
+def _death(error: BaseException) -> Exception:
+    if isinstance(error, child.Died):
+        failed = error.as_error(
+            EngineFailed, "the engine's process", hint=_AGAIN, if_killed=f"{_AGAIN} Fewer slots take less."
+        )
+        failed.__cause__ = error
+        return failed
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _read_logprob(values: Mapping[str, Any]) -> Logprob:
-    return Logprob(values["logprob"], tuple((token, value) for token, value in values["top"]))
+def _goes_on(message: Message) -> bool:
+    """Whether more follows: on the word that an answer is begun, and on its tokens but the last."""
+    return "prompt_tokens" in message or ("token" in message and message["token"]["finish"] is None)

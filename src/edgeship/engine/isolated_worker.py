@@ -1,105 +1,127 @@
-"""The child of `isolated.py`: an engine, its requests from stdin and its tokens to stdout."""
+"""The child of `isolated.py`: an engine, asked by messages and answering by messages, each under its call's number."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeship.engine import opening
-from edgeship.engine.api import Conversation, Engine, Limits, Prompt
-from edgeship.engine.isolated import read_sampling
-from edgeship.errors import EdgeshipError
-from edgeship.system import child
+from edgeship.engine.api import Conversation, Engine, Limits, Prompt, Token
+from edgeship.engine.wire import read_sampling
+from edgeship.system import worker
 
 Send = Callable[[Mapping[str, Any]], None]
 
-
-class _Server:
-    """Serves each request in a thread of its own."""
-
-    def __init__(self, engine: Engine, send: Send) -> None:
-        self._engine, self._send = engine, send
-        self._cancels: dict[int, threading.Event] = {}
-
-    def serve(self, message: dict[str, Any]) -> None:
-        """Begins what a message asks for."""
-        number = message["id"]
-        if message["kind"] == "cancel":
-            if number in self._cancels:
-                self._cancels[number].set()
-            return
-        cancel = self._cancels[number] = threading.Event()
-        threading.Thread(target=self._answer, args=(number, message, cancel), daemon=True).start()
-
-    def _answer(self, number: int, message: dict[str, Any], cancel: threading.Event) -> None:
-        try:
-            self._do(number, message, cancel)
-        except EdgeshipError as error:
-            self._send({"id": number, "error": error.to_dict()})
-        finally:
-            del self._cancels[number]
-
-    def _do(self, number: int, message: dict[str, Any], cancel: threading.Event) -> None:
-        kind = message["kind"]
-        if kind == "stats":
-            self._send({"id": number, "stats": asdict(self._engine.stats())})
-        elif kind == "render":
-            prompt = self._engine.render(Conversation(**message["conversation"]))
-            self._send({"id": number, "tokens": prompt.tokens, "messages": prompt.messages})
-        elif kind == "encode":
-            self._send({"id": number, "tokens": self._engine.encode(message["text"]).tokens})
-        elif kind == "score":
-            import numpy as np
-
-            np.save(message["path"], self._engine.score(message["tokens"], message["first"]))
-            self._send({"id": number})
-        else:
-            messages = message["messages"]
-            prompt = Prompt(tuple(message["tokens"]), tuple(messages) if messages else None)
-            sampling = read_sampling(message["sampling"])
-            steps = self._engine.stream(prompt, sampling, cancel=cancel, deadline_s=message["deadline_s"])
-            self._send({"id": number})
-            for token in steps:
-                self._send({"id": number, "token": asdict(token)})
+# Calls that are taken up at the same time; answers in the making need no thread.
+_THREADS = 32
+_FACTS = ("name", "context_tokens", "vocab_size", "slots", "note")
 
 
 def main() -> None:
     """Loads, says so, and serves until the parent is gone."""
-    lines = sys.stdin.buffer
-    job = json.loads(lines.readline())
-    write, lock = child.answering(), threading.Lock()
-
-    def send(message: Mapping[str, Any]) -> None:
-        with lock:
-            write(message)
-
+    messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    parent = worker.Parent(messages.put)
     try:
-        engine = opening.load(
-            Path(job["folder"]),
-            engine=job["engine"],
-            threads=job["threads"],
-            limits=Limits(**job["limits"]),
-            speculation=job["speculation"],
-            home=Path(job["home"]) if job["home"] else None,
-        )
-    except EdgeshipError as error:
-        send({"id": 0, "error": error.to_dict()})
+        engine = _load(parent.job)
+    except BaseException as error:
+        parent.send({"id": 0, **worker.failure(error)})
         return
-    send({"id": 0, "defaults": asdict(engine.defaults)} | {name: getattr(engine, name) for name in _FACTS})
-    server = _Server(engine, send)
-    for line in lines:
-        server.serve(json.loads(line))
-    # The parent is gone or wants an end: what still runs has nobody to go to.
-    os._exit(0)
+    facts = {name: getattr(engine, name) for name in _FACTS}
+    parent.send({"id": 0, "defaults": asdict(engine.defaults), **facts})
+    server = _Server(engine, parent.send)
+    while True:
+        server.take(messages.get())
 
 
-_FACTS = ("name", "context_tokens", "vocab_size", "slots", "note")
+def _load(job: Mapping[str, Any]) -> Engine:
+    return opening.load(
+        Path(job["folder"]),
+        engine=job["engine"],
+        threads=job["threads"],
+        limits=Limits(**job["limits"]),
+        speculation=job["speculation"],
+        home=Path(job["home"]) if job["home"] else None,
+    )
+
+
+class _Answer:
+    """An answer in the making. steps: holding them keeps it going."""
+
+    def __init__(self) -> None:
+        self.cancel = threading.Event()
+        self.steps: Iterator[Token] | None = None
+
+
+class _Server:
+    """Takes calls up in threads of a pool; whatever one of them raises is its own answer."""
+
+    def __init__(self, engine: Engine, send: Send) -> None:
+        self._engine, self._send = engine, send
+        self._pool = ThreadPoolExecutor(_THREADS)
+        self._answers: dict[int, _Answer] = {}
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Begins what a message asks for."""
+        number, kind = message["id"], message["kind"]
+        if kind == "cancel":
+            if answer := self._answers.get(number):
+                answer.cancel.set()
+            return
+        if kind in ("stream", "converse"):
+            self._answers[number] = _Answer()
+        self._pool.submit(self._do, number, kind, message)
+
+    def _do(self, number: int, kind: str, message: dict[str, Any]) -> None:
+        try:
+            self._send({"id": number, **getattr(self, f"_{kind}")(message)})
+        except BaseException as error:  # a panic in Rust is no Exception, and its caller waits all the same
+            self._answers.pop(number, None)
+            self._send({"id": number, **worker.failure(error)})
+
+    # --- one method for each kind of call: from its message to what is answered --------------------------------------
+
+    def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"stats": asdict(self._engine.stats())}
+
+    def _render(self, message: dict[str, Any]) -> dict[str, Any]:
+        prompt = self._engine.render(Conversation(**message["conversation"]))
+        return {"tokens": prompt.tokens, "messages": prompt.messages}
+
+    def _encode(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"tokens": self._engine.encode(message["text"]).tokens}
+
+    def _score(self, message: dict[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        np.save(message["path"], self._engine.score(message["tokens"], message["first"]))
+        return {}
+
+    def _converse(self, message: dict[str, Any]) -> dict[str, Any]:
+        return self._begin(message, self._engine.render(Conversation(**message["conversation"])))
+
+    def _stream(self, message: dict[str, Any]) -> dict[str, Any]:
+        messages = message["messages"]
+        return self._begin(message, Prompt(tuple(message["tokens"]), tuple(messages) if messages else None))
+
+    def _begin(self, message: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
+        number = message["id"]
+        answer = self._answers[number]
+
+        def tell(step: Token | Exception) -> None:
+            if isinstance(step, Exception) or step.finish:
+                self._answers.pop(number, None)
+            said = worker.failure(step) if isinstance(step, Exception) else {"token": asdict(step)}
+            self._send({"id": number, **said})
+
+        sampling = read_sampling(message["sampling"])
+        answer.steps = self._engine.stream(prompt, sampling, cancel=answer.cancel, on_step=tell)
+        return {"prompt_tokens": len(prompt.tokens)}
+
 
 if __name__ == "__main__":
     main()

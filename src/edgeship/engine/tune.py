@@ -261,13 +261,8 @@ def _in_child(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return child.run("edgeship.engine.tune_worker", job)
     except child.Died as death:
-        raise EngineFailed(
-            f"the measuring process {death.how}: {death.last}",
-            where=str(folder),
-            hint="Close other programs or take a machine with more memory: `edgeship inspect` predicts the need."
-            if death.killed
-            else "Check the package with `edgeship cache verify`.",
-        ) from death
+        hint = "Check the package with `edgeship cache verify`."
+        raise death.as_error(EngineFailed, "the measuring process", where=str(folder), hint=hint) from death
 
 
 def _nothing_to_tune(folder: Path, why: str) -> NotBatchable:

@@ -16,7 +16,7 @@ from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
 from edgeship.package import DAMAGED, genai_config
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.progress import Progress
-from edgeship.system import child, machine
+from edgeship.system import machine, worker
 
 RUNS = (1, 2, 4, 8, 12, 1 + MOST)
 """Tokens in a run of one sequence: the last one is the longest guess with the token before it."""
@@ -203,4 +203,4 @@ def _rows_in_memory(config: GenaiConfig, tokens: int) -> int:
 
 
 if __name__ == "__main__":
-    child.serve(_work)
+    worker.serve(_work)

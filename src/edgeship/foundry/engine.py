@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from edgeship.engine.answer import StopFilter
+from edgeship.engine.answer import StopFilter, call_back
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     Conversation,
@@ -140,8 +140,6 @@ class FoundryEngine:
         on_step: OnStep | None = None,
     ) -> Iterator[Token]:
         """See Engine.stream. Raises NotSupported for a text that is no conversation, and for what it would ignore."""
-        if on_step is not None:
-            raise NotSupported("Foundry Local calls nobody back yet")
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
         if prompt.messages is None:
@@ -159,7 +157,8 @@ class FoundryEngine:
             check_line(self._line.qsize(), self._waiting)
             self._open.add(answer)
             self._line.put(answer)
-        return _Steps(answer, settings.stop, cancel, deadline_s)
+        steps = _Steps(answer, settings.stop, cancel, deadline_s)
+        return call_back(steps, on_step) if on_step else steps
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """Not possible."""

@@ -11,7 +11,7 @@ from edgeship.engine.api import Engine, Limits
 from edgeship.errors import EngineFailed
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
-from edgeship.system import child, memory
+from edgeship.system import child, memory, worker
 
 if TYPE_CHECKING:
     from edgeship.measure.fidelity import Fidelity
@@ -38,19 +38,14 @@ class Job:
 def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progress = silent) -> Measurement:
     """The measurement of the package in `folder`. `threads` None uses every core that the machine grants.
 
-    Raises EngineFailed where the measuring process dies, and any error of ours that it ends with.
+    Raises EngineFailed or MemoryShort where the measuring process dies, and any error of ours that it ends with.
     """
     order = {"folder": str(folder.absolute()), "threads": threads, "job": _plain(job)}
     try:
         return Measurement.from_dict(child.run("edgeship.measure.probe", order, progress=progress))
     except child.Died as death:
-        raise EngineFailed(
-            f"the measuring process {death.how}: {death.last}",
-            where=str(folder),
-            hint="Close other programs or take a machine with more memory: `edgeship inspect` predicts the need."
-            if death.killed
-            else "Check the package with `edgeship cache verify`.",
-        ) from death
+        hint = "Check the package with `edgeship cache verify`."
+        raise death.as_error(EngineFailed, "the measuring process", where=str(folder), hint=hint) from death
 
 
 def measure(folder: Path, job: Job, threads: int | None, progress: Progress = silent) -> Measurement:
@@ -131,4 +126,4 @@ def _work(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    child.serve(_work)
+    worker.serve(_work)

@@ -1,26 +1,36 @@
-"""Work in a process of its own: its memory comes back, its peak is its own, and it ends when we do.
+"""Processes of our own, driven from outside: their memory comes back, their peak is their own, and they end when we do.
 
-The job goes in as one line of JSON on stdin, which stays open: when it closes, the parent is gone, however it went, and
-the child ends. JSON lines come back on stdout: progress, then a result or an error. Whatever libraries print goes to
-stderr, where the parent listens.
+A job goes in as one line of JSON on stdin, which stays open: when it closes, the parent is gone, however it went, and
+the child ends. JSON lines come back on stdout; whatever libraries print goes to stderr, where the parent listens.
+`worker.py` is the child's side.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import queue
+import re
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
-from edgeship.errors import EdgeshipError, all_errors
+from edgeship.errors import EdgeshipError, MemoryShort, all_errors
 from edgeship.progress import Progress, silent
-from edgeship.system import telemetry
+from edgeship.system import log, telemetry
 
+STOPPED_S = 30.0
+"""A child that somebody stopped (SIGSTOP) and did not let go on is ended after so long."""
+PATIENCE_S = 1.0
+"""The longest wait of which Ctrl-C has to see the end."""
+_POLL_S = 1.0
+# What a process printed is read to the end after its own, unless one that it left behind holds its pipes.
+_DRAIN_S = 5.0
 _KEPT_LINES = 40
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -32,22 +42,31 @@ _ENVIRONMENT = {
     # A module in the user's working directory must not stand in for one of ours.
     "PYTHONSAFEPATH": "1",
 }
+_BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
+LESS_MEMORY = "Close other programs, or take a machine with more memory: `edgeship inspect` predicts the need."
+
+_log = log.of("system")
+Some = TypeVar("Some")
 
 
 class Died(Exception):
-    """A child that ended without a result.
+    """A process that ended without a result.
 
     status: as subprocess gives it, negative for a signal. lines: the last that it printed.
+    stopped: it was stopped for so long that we ended it.
     """
 
-    def __init__(self, status: int, lines: list[str]) -> None:
+    def __init__(self, status: int, lines: Sequence[str], *, stopped: bool = False) -> None:
         super().__init__(f"status {status}: {lines[-1] if lines else 'it said nothing'}")
         self.status = status
-        self.lines = lines
+        self.lines = tuple(lines)
+        self.stopped = stopped
 
     @property
     def how(self) -> str:
         """What happened, to go on after "the process"."""
+        if self.stopped:
+            return f"was stopped from outside, and ended as it did not go on within {STOPPED_S:.0f} s"
         if self.killed:
             return "was killed, most likely by the system for want of memory"
         return f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
@@ -55,15 +74,54 @@ class Died(Exception):
     @property
     def killed(self) -> bool:
         """True where it was killed outright, as a system short of memory does."""
-        return self.status == -9
+        return self.status == -9 and not self.stopped
 
     @property
     def last(self) -> str:
-        """The last line that it printed."""
-        return self.lines[-1] if self.lines else "it said nothing"
+        """The last line that it printed and that is no progress bar."""
+        return next((line for line in reversed(self.lines) if not _BAR.search(line)), "nothing")
+
+    def as_error(
+        self,
+        kind: type[EdgeshipError],
+        who: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        if_killed: str = "",
+        said: str | None = None,
+    ) -> EdgeshipError:
+        """An error of `kind`, or MemoryShort where the system killed it; to be raised `from` this.
+
+        who: the process, as the message begins. if_killed: what to try besides having more memory.
+        said: the line to quote, where it is not the last one.
+        """
+        what = f"{who} {self.how}; the last it said: {said or self.last}"
+        if self.killed:
+            return MemoryShort(what, where=where, hint=f"{LESS_MEMORY} {if_killed}".rstrip())
+        return kind(what, where=where, hint=hint)
 
 
-# --- the parent's side -----------------------------------------------------------------------------------------------
+class ChildFault(Exception):
+    """A fault of our own in a child; the traceback from there is printed with the one from here."""
+
+    def __init__(self, what: str, traceback_text: str) -> None:
+        super().__init__(what)
+        self.add_note(f"In the child process:\n{traceback_text}")
+
+
+def failure_in(message: Mapping[str, Any]) -> Exception | None:
+    """What a child's message says went wrong there: an error of ours as it was raised, or a ChildFault."""
+    if "error" in message:
+        error = message["error"]
+        kind = {known.code: known for known in all_errors()}.get(error["code"], EdgeshipError)
+        return kind(error["what"], where=error["where"], hint=error["hint"])
+    if "fault" in message:
+        return ChildFault(message["fault"]["what"], message["fault"]["traceback"])
+    return None
+
+
+# --- one job, one result ---------------------------------------------------------------------------------------------
 
 
 def run(
@@ -78,127 +136,213 @@ def run(
 
     environment: variables that the child has besides ours.
 
-    Raises the error of ours that the child ended with, and Died.
+    Raises the error of ours that the child ended with, ChildFault for any other, and Died.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment_with(environment or {}),
-    )
-    assert child.stdin
-    assert child.stdout
-    assert child.stderr
-    lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    # Both pipes are drained at the same time, or a child that fills one would wait for ever.
-    listener = threading.Thread(target=_listen, args=(child.stderr, lines, heard), daemon=True)
-    listener.start()
+    inbox: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
+    child = start(module, job, inbox.put, heard=heard, environment=environment)
     try:
-        _send_job(child.stdin, job)
-        answer = _converse(child.stdout, progress)
-        # Closing stdin ends a child that has answered, and one that was abandoned by an interrupt.
-        _close(child.stdin)
-        if answer is None:
-            status = child.wait()
-            listener.join()
-            raise Died(status, list(lines))
+        while "progress" in (message := _next(inbox)):
+            progress(*message["progress"])
     finally:
-        child.kill()
-        child.wait()
-        listener.join(timeout=10)
-        for stream in (child.stdin, child.stdout, child.stderr):
-            _close(stream)
-    if "error" in answer:
-        raise revive(answer["error"])
-    result: dict[str, Any] = answer["result"]
+        # It has answered, or was abandoned by an interrupt.
+        child.end()
+    if failure := failure_in(message):
+        raise failure
+    result: dict[str, Any] = message["result"]
     return result
 
 
+def follow(
+    command: Sequence[str],
+    *,
+    heard: Callable[[str], object],
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+) -> None:
+    """Runs a program that knows nothing of us until it ends; `heard` gets every line that it prints.
+
+    environment: all of it. Its stdin stays open as long as this process lives. Raises Died for any status but 0.
+    """
+    inbox: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
+    child = Child(command, inbox.put, heard, environment, folder, foreign=True)
+    try:
+        _next(inbox)
+    except Died as death:
+        if death.status:
+            raise
+    finally:
+        child.end()
+
+
+def _next(inbox: queue.SimpleQueue[dict[str, Any] | BaseException]) -> dict[str, Any]:
+    message = take(inbox)
+    if isinstance(message, BaseException):
+        raise message
+    return message
+
+
+def take(inbox: queue.SimpleQueue[Some]) -> Some:
+    """The next thing, waited for so that Ctrl-C arrives: on Windows it reaches no thread that waits without a limit."""
+    while True:
+        with suppress(queue.Empty):
+            return inbox.get(timeout=PATIENCE_S)
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+def start(
+    module: str,
+    job: Mapping[str, Any],
+    said: Callable[[dict[str, Any] | BaseException], object],
+    *,
+    heard: Callable[[str], object] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
+) -> Child:
+    """A child that works on `job` in `module`; see Child."""
+    command = [sys.executable, "-m", module]
+    child = Child(command, said, heard, environment_with(environment or {}))
+    child.send({"job": job, "log_level": log.level()})
+    return child
+
+
 def environment_with(ours: Mapping[str, str]) -> dict[str, str]:
-    """What a child finds in its environment."""
+    """What a child of ours finds in its environment."""
     return {**os.environ, **telemetry.OFF, **_ENVIRONMENT, **ours}
 
 
-def _converse(stream: IO[bytes], progress: Progress) -> dict[str, Any] | None:
-    """The child's answer; None where it said no more."""
-    for line in stream:
-        message: dict[str, Any] = json.loads(line)
-        if "progress" not in message:
-            return message
-        progress(*message["progress"])
-    return None
+class Child:
+    """A process, driven by threads that never wait for whoever drives it.
 
+    said: gets each message, and at last why no more will come: Died, or what `said` or `heard` raised.
+    heard: gets each line that it prints.
+    foreign: it sends no messages, and what it writes to stdout is heard like the rest.
+    """
 
-def _listen(stream: IO[bytes], lines: deque[str], heard: Callable[[str], object]) -> None:
-    """Lines as they come. A progress bar's carriage returns end lines too, so that they do not pile up."""
-    for raw in stream:
-        for line in raw.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
-            if line.strip():
-                lines.append(line.strip())
-                heard(line.strip())
+    def __init__(
+        self,
+        command: Sequence[str],
+        said: Callable[[dict[str, Any] | BaseException], object],
+        heard: Callable[[str], object],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        *,
+        foreign: bool = False,
+    ) -> None:
+        self._said, self._heard = said, heard
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if foreign else subprocess.PIPE,
+            env=environment,
+            cwd=folder,
+        )
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._broken: BaseException | None = None
+        self._over = threading.Event()
+        stdout, stderr = self._process.stdout, self._process.stderr
+        assert stdout
+        # Both pipes are drained at the same time, or a child that fills one would wait for ever.
+        self._readers = [self._thread(self._drain, stdout, self._hear if foreign else self._take)]
+        if stderr:
+            self._readers.append(self._thread(self._drain, stderr, self._hear))
+        self._threads = [*self._readers, self._thread(self._write), self._thread(self._watch)]
+        _log.debug("process %d started: %s", self.pid, command[-1])
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
-def _send_job(stream: IO[bytes], job: Mapping[str, Any]) -> None:
-    # A child that is gone already says why by its exit status and its last lines.
-    with contextlib.suppress(OSError):
-        stream.write(json.dumps(job).encode() + b"\n")
-        stream.flush()
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message, without waiting for the process to read it."""
+        self._outbox.put(json.dumps(message).encode() + b"\n")
 
+    def end(self, grace_s: float = 0.0) -> None:
+        """Ends it: closes its stdin, which it may answer by ending within `grace_s`, and kills it after that."""
+        self._outbox.put(None)
+        if threading.current_thread() in self._threads:
+            self._process.kill()
+        elif not self._over.wait(grace_s):
+            self._process.kill()
+            self._over.wait(2 * _DRAIN_S)
 
-def _close(stream: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):  # bytes that a dead child never read
+    # --- its threads -------------------------------------------------------------------------------------------------
+
+    def _thread(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, name=f"edgeship child {self.pid}", daemon=True)
+        thread.start()
+        return thread
+
+    def _write(self) -> None:
+        stdin = self._process.stdin
+        assert stdin
+        # A process that is gone already says why by its status and its last lines.
+        with suppress(OSError):
+            while (line := self._outbox.get()) is not None:
+                stdin.write(line)
+                stdin.flush()
+        with suppress(OSError):
+            stdin.close()
+
+    def _drain(self, stream: IO[bytes], take: Callable[[bytes], None]) -> None:
+        for line in stream:
+            try:
+                if self._broken is None:
+                    take(line)
+            except BaseException as error:
+                self._broken = error
+                self._process.kill()
         stream.close()
 
+    def _take(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return  # it died in the middle of a line
+        if "log" in message:
+            log.repeat(message["log"])
+        else:
+            self._said(message)
 
-def revive(error: Mapping[str, Any]) -> EdgeshipError:
-    """An error of ours from its `to_dict`."""
-    kind = {known.code: known for known in all_errors()}.get(error["code"], EdgeshipError)
-    return kind(error["what"], where=error["where"], hint=error["hint"])
+    def _hear(self, raw: bytes) -> None:
+        # A progress bar's carriage returns end lines too, so that they do not pile up.
+        for line in raw.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
+            if line.strip():
+                self._lines.append(line.strip())
+                self._heard(line.rstrip())
 
+    def _watch(self) -> None:
+        """Waits for its end, and brings it about where it is stopped for too long."""
+        stopped_s = 0.0
+        while (status := self._wait(_POLL_S)) is None:
+            # Counted in steps of ours: a machine that slept, or Ctrl-Z for us both, takes no time.
+            stopped_s = stopped_s + _POLL_S if self._is_stopped() else 0.0
+            if stopped_s >= STOPPED_S:
+                self._process.kill()
+        for reader in self._readers:
+            reader.join(_DRAIN_S)
+        self._outbox.put(None)
+        _log.debug("process %d ended with status %d", self.pid, status)
+        try:
+            self._said(self._broken or Died(status, self._lines, stopped=stopped_s >= STOPPED_S))
+        finally:
+            self._over.set()
 
-# --- the child's side ------------------------------------------------------------------------------------------------
+    def _wait(self, seconds: float) -> int | None:
+        """Its status; None where it has not ended within so long."""
+        self._readers[0].join(seconds)  # the end of its output is all but its end, and is waited for without looking
+        try:
+            return self._process.wait(0.0 if self._readers[0].is_alive() else seconds)
+        except subprocess.TimeoutExpired:
+            return None
 
+    def _is_stopped(self) -> bool:
+        import psutil
 
-def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
-    """The child's whole life: reads the job, does `work`, answers. Errors of ours are answers, others end it."""
-    job = json.loads(_read_line())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    send = answering()
-
-    def tell(message: str, fraction: float | None = None) -> None:
-        send({"progress": [message, fraction]})
-
-    try:
-        send({"result": work(job, tell)})
-    except EdgeshipError as error:
-        send({"error": error.to_dict()})
-
-
-def answering() -> Callable[[Mapping[str, Any]], None]:
-    """Takes stdout for JSON lines to the parent: libraries print there too, and from here on they print to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def send(message: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    return send
-
-
-def _read_line() -> bytes:
-    # Not through sys.stdin: a thread that waits in its buffer would hold a lock the interpreter needs to end.
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return line
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
+        try:
+            return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
+        except psutil.Error:
+            return False

@@ -38,7 +38,7 @@ def test_memory_is_predicted_from_parameters() -> None:
 
 def test_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, child.Died(1, ["first", "the last word"]))
-    with pytest.raises(ToolFailed, match="ended with status 1: the last word") as caught:
+    with pytest.raises(ToolFailed, match="ended with status 1; the last it said: the last word") as caught:
         reference(tmp_path, None, [], [], tmp_path / "out.npz")
     assert caught.value.where == str(tmp_path)
 

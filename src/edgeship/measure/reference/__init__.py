@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeship.engine.api import Message
-from edgeship.errors import EdgeshipError, MemoryShort, ToolFailed
+from edgeship.errors import ToolFailed
 from edgeship.progress import Progress
 from edgeship.system import child, memory
 from edgeship.system.storage import new_file
@@ -115,7 +115,7 @@ def run_child(
     try:
         result = child.run(module, {**job, **asked}, progress=progress)
     except child.Died as death:
-        raise _death(death, str(job["checkpoint"])) from death
+        raise death.as_error(ToolFailed, "the reference run", where=str(job["checkpoint"])) from death
     if not out.is_file():
         raise ToolFailed("the reference run left no logits", where=str(out))
     return Reference(
@@ -143,16 +143,6 @@ def read_texts(path: Path) -> Iterator[ReferenceText]:
                 )
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
-
-
-def _death(death: child.Died, checkpoint: str) -> EdgeshipError:
-    if death.killed:
-        return MemoryShort(
-            "the reference run was killed, most likely for lack of memory",
-            where=checkpoint,
-            hint="Close other programs, or use a machine with more memory.",
-        )
-    return ToolFailed(f"the reference run {death.how}: {death.last}", where=checkpoint)
 
 
 # --- the child's side ------------------------------------------------------------------------------------------------

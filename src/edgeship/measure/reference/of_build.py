@@ -15,7 +15,7 @@ from edgeship.engine.api import Limits, Message
 from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
 from edgeship.package import template, tokenizer
 from edgeship.progress import Progress, silent
-from edgeship.system import child
+from edgeship.system import worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,4 +104,4 @@ class _StandIn:
 
 
 if __name__ == "__main__":
-    child.serve(run_job)
+    worker.serve(run_job)

@@ -26,7 +26,7 @@ from edgeship.errors import (
 )
 from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
 from edgeship.progress import Progress, silent
-from edgeship.system import child
+from edgeship.system import worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +130,8 @@ class _Original:
 
     def answer_ids(self, answer: str) -> list[int]:
         """The ids of an answer's text."""
-        return list(self._tokenizer.encode(answer, add_special_tokens=False))
+        with _failing(CheckpointInvalid, "transformers cannot use the tokenizer", self._folder):
+            return list(self._tokenizer.encode(answer, add_special_tokens=False))
 
     @functools.cached_property
     def context_tokens(self) -> int:
@@ -142,9 +143,10 @@ class _Original:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
         torch = _library("torch")
         rows = len(tokens) - first_scored + 1
-        with torch.inference_mode():
-            # Where the model can leave out the other rows it does, which saves much memory.
-            found = self._model(torch.tensor([tokens]), use_cache=False, **self._keeping(rows)).logits[0]
+        # Where the model can leave out the other rows it does, which saves much memory.
+        keeping = self._keeping(rows)
+        with torch.inference_mode(), _failing(ToolFailed, "transformers cannot run the model", self._folder):
+            found = self._model(torch.tensor([tokens]), use_cache=False, **keeping).logits[0]
         kept: npt.NDArray[np.float32] = found[-rows:-1].float().numpy()
         return kept
 
@@ -194,7 +196,7 @@ def _library(name: str) -> Any:
 def _failing(kind: type[EdgeshipError], what: str, where: str) -> Iterator[None]:
     try:
         yield
-    except EdgeshipError:
+    except (EdgeshipError, MemoryError):
         raise
     except Exception as error:  # these libraries raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -202,4 +204,4 @@ def _failing(kind: type[EdgeshipError], what: str, where: str) -> Iterator[None]
 
 
 if __name__ == "__main__":
-    child.serve(run_job)
+    worker.serve(run_job)

@@ -1,0 +1,146 @@
+"""An answer that is made in another process, as it is seen from here: cut in time, whatever that process does."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from edgeship.engine.api import FinishReason, OnStep, Token, Usage
+from edgeship.engine.wire import read_token
+from edgeship.system import child, log
+
+_log = log.of("engine")
+
+Message = dict[str, Any]
+
+
+class Answer:
+    """An answer on its way here, which whoever asked may cut at any moment.
+
+    cut_at: when it was cut. told: whether the child knows.
+    """
+
+    def __init__(
+        self, cancel: threading.Event | None, deadline_s: float | None, on_step: OnStep | None, prompt_tokens: int = 0
+    ) -> None:
+        self.cancel, self.on_step = cancel, on_step
+        self.cut_at: float | None = None
+        self.told = False
+        self._asked = time.perf_counter()
+        self._deadline = None if deadline_s is None else self._asked + deadline_s
+        self._prompt_tokens = prompt_tokens
+        self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._begun = threading.Event()
+        self._refused: Exception | None = None
+        self._over = False
+        self._made = 0
+        self._first: float | None = None
+
+    # --- for the threads that hear the child and look at the time ----------------------------------------------------
+
+    def take(self, message: Message | Exception) -> None:
+        """What the child says of it, or why it says no more."""
+        with self._lock:
+            if isinstance(message, Exception):
+                self._fail(message)
+            elif "token" in message:
+                self.look()
+                self._put(read_token(message["token"]))
+            else:
+                self._prompt_tokens = message["prompt_tokens"]
+                self._begun.set()
+
+    def look(self) -> None:
+        """Cuts it where that is due."""
+        if self.cancel and self.cancel.is_set():
+            self.cut("cancelled")
+        elif self._deadline is not None and time.perf_counter() >= self._deadline:
+            self.cut("deadline")
+
+    def cut(self, why: FinishReason) -> None:
+        """Ends it here and now, unless it has ended."""
+        with self._lock:
+            if not self._over:
+                self.cut_at = time.perf_counter()
+                self._put(Token(None, "", why, usage=self.usage(self._made)))
+
+    def _put(self, token: Token) -> None:
+        if not self._over:
+            self._over = token.finish is not None
+            self._made += token.id is not None
+            self._first = self._first or time.perf_counter()
+            self._tell(token)
+            self._begun.set()
+
+    def _fail(self, error: Exception) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._begun.is_set():
+            self._tell(error)
+        else:
+            self._refused = error
+            self._begun.set()
+
+    def _tell(self, step: Token | Exception) -> None:
+        try:
+            (self.on_step or self._steps.put)(step)
+        except Exception:
+            _log.exception("a callback failed; its answer is ended")
+            self._over, self.cut_at = True, time.perf_counter()
+
+    # --- for whoever asked -------------------------------------------------------------------------------------------
+
+    def wait_until_begun(self) -> None:
+        """Waits until the child accepts it, or it is cut. Raises what the child refuses it with."""
+        while not self._begun.wait(child.PATIENCE_S):
+            pass
+        if self._refused:
+            raise self._refused
+
+    def next(self) -> Token | Exception:
+        """Waits for the next step."""
+        return child.take(self._steps)
+
+    def usage(self, completion_tokens: int) -> Usage:
+        """What it has cost by now, as far as it can be told from here."""
+        now = time.perf_counter()
+        return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - self._asked, now - self._asked)
+
+
+class Steps:
+    """The steps of one answer. Whoever drops it has no use for the rest."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._given = 0
+        self._done = answer.on_step is not None
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        if self._done:
+            raise StopIteration
+        if self._answer.cancel and self._answer.cancel.is_set():
+            # What was made beyond this moment was not asked for.
+            self._done = True
+            self._answer.cut("cancelled")
+            return Token(None, "", "cancelled", usage=self._answer.usage(self._given))
+        step = self._answer.next()
+        self._done = isinstance(step, Exception) or step.finish is not None
+        if isinstance(step, Exception):
+            raise step
+        self._given += step.id is not None
+        return step
+
+    def close(self) -> None:
+        """Frees what the answer holds, within a step."""
+        self._done = True
+        self._answer.cut("cancelled")
+
+    __del__ = close

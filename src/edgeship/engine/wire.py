@@ -1,0 +1,34 @@
+"""Sampling and tokens as JSON brings them back from another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeship.engine.api import Logprob, Sampling, Token, ToolCall, Usage
+
+
+def read_sampling(values: Mapping[str, Any]) -> Sampling:
+    """Sampling from its `asdict`."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Sampling).validate_python(values)
+
+
+def read_token(values: Mapping[str, Any]) -> Token:
+    """A Token from its `asdict`."""
+    prompt = values["prompt_logprobs"]
+    return Token(
+        values["id"],
+        values["text"],
+        values["finish"],
+        _read_logprob(values["logprob"]) if values["logprob"] else None,
+        Usage(**values["usage"]) if values["usage"] else None,
+        None if prompt is None else tuple(map(_read_logprob, prompt)),
+        values["thinking"],
+        tuple(ToolCall(**call) for call in values["tool_calls"]),
+    )
+
+
+def _read_logprob(values: Mapping[str, Any]) -> Logprob:
+    return Logprob(values["logprob"], tuple((token, value) for token, value in values["top"]))
