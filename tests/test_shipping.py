@@ -171,6 +171,19 @@ def test_when_none_holds_nothing_is_installed_and_there_is_a_report(
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
+def test_the_last_line_works_as_printed_in_a_new_shell(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cache = str(tmp_path / "my models")
+    assert main(["ship", str(tiny), "-p", "int4", "--reference", "fp32", *LENIENT, "--cache-dir", cache]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("ask once:  ")
+    command = line.removeprefix("ask once:").strip()
+    done = subprocess.run(command + " --max-tokens 2", shell=True, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_package_is_run_by_name_once_and_by_pipe(tiny: Path, own_home: Path) -> None:
     assert main(["ship", str(tiny), "--precision", "int4", *LENIENT]) == 0
     command = [sys.executable, "-m", "edgeship", "model", "run", "tiny-int4", "--max-tokens", "5"]

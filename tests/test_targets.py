@@ -150,6 +150,13 @@ def test_foundry_can_be_left_out_where_nothing_else_is_meant(settings: Settings)
         assert (found.kind, found.name) == ("foundry", name)
 
 
+@pytest.mark.parametrize("options", [{"model": "x"}, {"api_key": "x"}])
+def test_only_a_server_has_models_and_a_key(options: dict[str, str], settings: Settings) -> None:
+    for text in ("triage", "foundry:triage"):
+        with pytest.raises(UsageError, match="only a server"):
+            resolve(text, settings).open(**options)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_package_answers_by_name_and_by_folder(example: Path, settings: Settings) -> None:
     packages.install(example, settings.cache_dir)

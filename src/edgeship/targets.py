@@ -43,12 +43,15 @@ class Target:
     name: str
     settings: Settings
 
-    def open(self, *, limits: Limits = DEFAULT_LIMITS) -> Engine:
+    def open(self, *, limits: Limits = DEFAULT_LIMITS, model: str | None = None, api_key: str | None = None) -> Engine:
         """What answers, with the settings' threads, or what `edgeship tune` found best here.
 
-        Raises PackageNotFound and what `engine.opening.load` raises; for Foundry Local also RegistrationNotFound,
-        FoundryFailed, DependencyMissing.
+        model, api_key: for a URL, which of its models is meant, and the key that it wants.
+        Raises PackageNotFound, UsageError, and what `engine.opening.load` raises; for Foundry Local also
+        RegistrationNotFound, FoundryFailed, DependencyMissing.
         """
+        if self.kind != "url" and (model is not None or api_key is not None):
+            raise UsageError("only a server has a choice of models, and a key", where=self.name, hint="Leave them out.")
         if self.kind == "foundry":
             folder, engine = self._registered_folder(), "foundry"
         else:

@@ -76,6 +76,9 @@ def test_each_application_has_its_own_catalog(
     monkeypatch.delenv("EDGESHIP_FOUNDRY_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    code, out, _ = run(capsys, "foundry", "register", "triage", "--app", "ShopFloor")
+    printed = next(line for line in out.splitlines() if line.startswith("run it"))
+    assert (code, printed.endswith("edgeship foundry run triage:1 --app ShopFloor")) == (0, True)
     done = as_json(capsys, "foundry", "register", "triage", "--app", "ShopFloor")
     assert Path(done["folder"]) == tmp_path / ".ShopFloor" / "cache" / "models" / "edgeship" / "triage-1" / "v1"
     assert as_json(capsys, "foundry", "ls")["models"] == []

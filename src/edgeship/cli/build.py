@@ -20,6 +20,7 @@ from edgeship.cli.options import (
 )
 from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.errors import PrecisionUnsupported, UsageError
+from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.builder import Build, Plan
@@ -185,5 +186,5 @@ def _print_built(built: Build, made: Package, output: Path, *, as_json: bool) ->
         print_json(facts)
         return
     print(f"built {made.manifest.name} ({megabytes(made.manifest.size_bytes)}) in {output}")
-    print(f"install: edgeship cache add {output}")
-    print(f'try:     edgeship model run {output} "..."')
+    print(f"install: {our_command('cache', 'add', str(output))}")
+    print(f'try:     {our_command("model", "run", str(output))} "..."')

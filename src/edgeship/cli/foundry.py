@@ -25,6 +25,7 @@ from edgeship.cli.options import (
     Threads,
 )
 from edgeship.cli.output import note, print_facts, print_json, print_pairs, print_table, telling
+from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.foundry.catalog import App, Registered
@@ -93,7 +94,7 @@ def register(
     if as_json:
         print_json(_registered_dict(done, current))
         return 0
-    _print_registered(done, current)
+    _print_registered(done, current, _run_command(done.id, app, foundry_cache_dir))
     for line in done.notes:
         note(f"note: {line}")
     return 0
@@ -217,7 +218,16 @@ def _app(current: settings.Settings) -> App:
     return App(current.foundry_app, current.foundry_cache_dir)
 
 
-def _print_registered(done: Registered, current: settings.Settings) -> None:
+def _run_command(model_id: str, app: str | None, foundry_cache_dir: Path | None) -> str:
+    """How a model is asked; only `foundry run` takes another application, or another folder of it."""
+    if app is None and foundry_cache_dir is None:
+        return our_command("model", "run", f"foundry:{model_id}")
+    where = ["--app", app] if app else []
+    where += ["--foundry-cache-dir", str(foundry_cache_dir.absolute())] if foundry_cache_dir else []
+    return our_command("foundry", "run", model_id, *where)
+
+
+def _print_registered(done: Registered, current: settings.Settings, run: str) -> None:
     from edgeship.system.storage import megabytes
 
     proof = done.proof
@@ -232,7 +242,7 @@ def _print_registered(done: Registered, current: settings.Settings) -> None:
             ("threads", str(done.tuning.threads)),
             ("context", f"{done.tuning.context_tokens:,} tokens"),
             ("proof", f"asked {proof.question!r}: {answered}"),
-            ("run it", f"edgeship model run foundry:{done.id}"),
+            ("run it", run),
             ("in Python", f"catalog.get_model_variant({done.id!r})"),
         ]
     )

@@ -10,6 +10,7 @@ import typer
 from edgeship.cli.options import Adapter, CheckpointArgument, Json, RecipeName
 from edgeship.cli.output import print_facts
 from edgeship.errors import NotWritable
+from edgeship.system.shell import our_command
 
 Precision = Annotated[RecipeName, typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.")]
 
@@ -41,5 +42,5 @@ def olive_config(
         write_file(output, text)
     except OSError as error:
         raise NotWritable(f"the workflow cannot be written: {error.strerror or error}", where=str(output)) from error
-    said = f"wrote {output}\nbuild: edgeship build --config {output}"
+    said = f"wrote {output}\nbuild: {our_command('build', '--config', str(output))}"
     return print_facts({"workflow": str(output)}, said, as_json=as_json)

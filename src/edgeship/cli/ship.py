@@ -22,6 +22,7 @@ from edgeship.cli.options import (
     grouped,
 )
 from edgeship.cli.output import print_json, print_table, telling
+from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.measure.compare import Thresholds
@@ -144,7 +145,7 @@ def ship(
     if as_json:
         print_json(_shipped_dict(shipped))
     else:
-        _print_shipped(shipped)
+        _print_shipped(shipped, cache_dir)
     return 0 if shipped.package else EXIT_NONE_HOLDS
 
 
@@ -182,7 +183,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
     }
 
 
-def _print_shipped(shipped: Shipped) -> None:
+def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     from edgeship.measure.report import table_rows
 
     report = shipped.report
@@ -201,5 +202,6 @@ def _print_shipped(shipped: Shipped) -> None:
     state = "installed" if shipped.new else "installed already, unchanged"
     print(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
     print(f"> {shipped.question}\n{shipped.answer}\n")
-    for purpose, command in report.commands:
-        print(f"{purpose + ':':10} {command}")
+    elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
+    run = our_command("model", "run", ref.partition(":")[0], *elsewhere)
+    print(f'chat:      {run}\nask once:  {run} "..."')

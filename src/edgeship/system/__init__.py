@@ -1,1 +1,1 @@
-"""The machine beneath: cores and memory, disks, processes, JSON files. A leaf that knows nothing of models."""
+"""The machine beneath: cores and memory, disks, processes, shells, JSON files. A leaf that knows nothing of models."""
