@@ -15,7 +15,7 @@ from edgeship.errors import all_errors
 DOCS = Path(__file__).parent
 EXIT_CODES = {
     0: "done",
-    1: "a gate failed: nothing holds",
+    1: "a gate failed: nothing holds, or what was to be verified cannot be",
     2: "the command, a recipe or an input file is wrong",
     3: "a fault in Edgeship itself",
     4: "something that was named does not exist",

@@ -104,4 +104,4 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = open_checkpoint(str(ROOT / "examples" / "triage" / "checkpoint"))
     settings = Settings(home=root, cache_dir=root / "models", config_file=root / "config.toml")
     built = builds.build(checkpoint, Recipe(precision=Precision.INT4), settings)
-    return write_package(built, checkpoint, root / "package", name="triage", version=1, cores=2).folder
+    return write_package(built, checkpoint, root / "triage").folder

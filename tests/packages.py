@@ -54,9 +54,9 @@ def make_build(folder: Path, *, weights: bytes = b"weights" * 1000) -> Build:
     return Build(folder, recipe, "k" * 64, "genai", {"onnxruntime-genai": "0.18.0"}, 1.5, 10**6)
 
 
-def make_package(folder: Path, *, name: str = "model-int4", version: int = 1, weights: bytes = b"w" * 5000) -> Package:
+def make_package(folder: Path, *, weights: bytes = b"w" * 5000) -> Package:
     """A package in `folder`; what it was made of goes beside it."""
     beside = folder.parent / f"{folder.name}-made-of"
     checkpoint = open_checkpoint(str(make_checkpoint(beside / "tiny")))
     build = make_build(beside / "build", weights=weights)
-    return write_package(build, checkpoint, folder, name=name, version=version, cores=2)
+    return write_package(build, checkpoint, folder)

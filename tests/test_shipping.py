@@ -32,7 +32,7 @@ def ship(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict
     return code, result
 
 
-def test_the_example_ships_as_a_merged_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_ships_as_a_merged_checkpoint(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(EXAMPLE / "checkpoint"), "--eval", str(EXAMPLE / "eval.jsonl"), "--name", "triage"]
     code, result = ship(capsys, *arguments)
     assert code == 0
@@ -45,10 +45,11 @@ def test_the_example_ships_as_a_merged_checkpoint(capsys: pytest.CaptureFixture[
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
     assert json.loads(result["answer"]).keys() == json.loads(first_expected()).keys()
 
-    package = manifest.read(Path(result["folder"]))
-    assert manifest.verify(package) == []
-    assert package.manifest.verdict == result["verdict"]
-    assert package.manifest.measurements
+    assert manifest.verify(manifest.read(Path(result["folder"]))) == []
+    record = packages.find(settings.cache_dir, result["package"]).record
+    assert record is not None
+    assert record.verdict == result["verdict"]
+    assert record.measurements
     report = json.loads(Path(result["report"]["json"]).read_bytes())
     records = next(c for c in report["candidates"] if c["precision"] == "int4")["measurement"]["evaluation"]["records"]
     assert len(records) == 324
@@ -89,9 +90,14 @@ def test_nothing_of_pytorch_is_needed(adapter: bool, tiny: Path, tiny_adapter: P
     assert result["candidates"]["fp32"]["fidelity"]["max_kld_nats"] < 1e-9
     assert result["candidates"]["fp32"]["fidelity"]["top1_agreement"] == 1.0
     assert 0 < result["candidates"]["int8"]["fidelity"]["mean_kld_nats"] < 0.1
-    packaged = manifest.read(Path(result["folder"]))
-    assert (packaged.manifest.measurements or {})["reference"] == "its FP32 build"
-    assert "Mean KLD from its FP32 build" in (packaged.folder / "README.md").read_text(encoding="utf-8")
+    described = subprocess.run(
+        [sys.executable, "-m", "edgeship", "model", "info", result["package"]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "mean KLD from its FP32 build" in described.stdout
     refused = subprocess.run(
         [*command, "--reference", "transformers"], env=environment, capture_output=True, check=False
     )
@@ -230,7 +236,7 @@ def test_a_killed_ship_goes_on_where_it_was(
     assert all(entry.problem is None for entry in packages.entries(settings.cache_dir))
     code, result = ship(capsys, str(tiny), "-p", "fp32", *LENIENT)
     assert (code, result["holds"]) == (0, True)
-    assert all(faults == [] for _, faults in packages.verify(settings.cache_dir))
+    assert all(found.outcome == "ok" for found in packages.verify(settings.cache_dir))
     assert list((settings.home / "work").iterdir()) == []
     assert not [path for path in settings.builds_dir.iterdir() if path.name.startswith(".tmp-")]
 

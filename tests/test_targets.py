@@ -128,7 +128,7 @@ def test_an_address_without_its_scheme_is_told_how_to_write_it(text: str, settin
 
 
 def test_packages_are_found_and_folders_are_where_they_are(settings: Settings, tmp_path: Path) -> None:
-    folder = make_package(tmp_path / "package", name="foundry").folder
+    folder = make_package(tmp_path / "foundry").folder
     packages.install(folder, settings.cache_dir)
     for name in ("foundry", "foundry:1", "foundry:v1"):
         assert resolve(name, settings).package_folder() == settings.cache_dir / "foundry" / "v1"

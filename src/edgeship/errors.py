@@ -126,6 +126,12 @@ class NotSupported(UsageError):
     code = "not-supported"
 
 
+class FormatUnknown(NotSupported):
+    """A package of a format that a later version writes."""
+
+    code = "format-unknown"
+
+
 # --- 4: not there ---------------------------------------------------------------------------------------------------
 
 

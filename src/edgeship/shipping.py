@@ -33,6 +33,7 @@ from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.store import packages
+from edgeship.store.packages import Entry
 from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
 from edgeship.system.storage import require_writable, scratch_folder
 from edgeship.version import __version__
@@ -70,7 +71,7 @@ class Shipped:
 
     report: Report
     paths: ReportPaths
-    package: Package | None = None
+    package: Entry | None = None
     new: bool = False
     question: str | None = None
     answer: str | None = None
@@ -148,7 +149,7 @@ def _ship(order: Shipment, settings: Settings, progress: Progress) -> Shipped:
             return shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
         question = order.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
-        installed, new = _install(chosen, measurement, report, settings, progress)
+        installed, new = _install(order, chosen, measurement, report, settings, progress)
         with _withdrawn_on_failure(installed if new else None, settings):
             answer = _check(installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
@@ -252,7 +253,6 @@ def _reference(
 
 def _make(order: Shipment, recipe: Recipe, settings: Settings, work: Path, progress: Progress) -> _Made:
     """Builds and packages one recipe in the work folder."""
-    name = _package_name(order, recipe.label)
     built = builds.build(
         order.checkpoint,
         recipe,
@@ -263,10 +263,7 @@ def _make(order: Shipment, recipe: Recipe, settings: Settings, work: Path, progr
     packaged = package.write_package(
         built,
         order.checkpoint,
-        work / name,
-        name=name,
-        version=packages.next_version(settings.cache_dir, name),
-        cores=cores_to_use(settings.threads),
+        work / recipe.label,
     )
     return _Made(recipe, built, packaged)
 
@@ -327,19 +324,27 @@ def _choose(order: Shipment, made: Mapping[str, _Made], measured: Mapping[str, M
 
 
 def _install(
-    candidate: _Made, measurement: Measurement, report: Report, settings: Settings, progress: Progress
-) -> tuple[Package, bool]:
-    progress(f"install {candidate.package.manifest.name}", None)
-    measurements = {**measurement.summary(), "reference": report.reference}
-
-    def finish(folder: Path, version: int) -> Package:
-        return package.stamp(folder, version=version, measurements=measurements, verdict=report.choice.verdict())
-
-    return packages.install(candidate.package.folder, settings.cache_dir, move=True, finish=finish)
+    order: Shipment,
+    candidate: _Made,
+    measurement: Measurement,
+    report: Report,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[Entry, bool]:
+    name = _package_name(order, candidate.recipe.label)
+    progress(f"install {name}", None)
+    return packages.install(
+        candidate.package.folder,
+        settings.cache_dir,
+        name=name,
+        measurements={**measurement.summary(), "reference": report.reference},
+        verdict=report.choice.verdict(),
+        move=True,
+    )
 
 
 @contextlib.contextmanager
-def _withdrawn_on_failure(new: Package | None, settings: Settings) -> Iterator[None]:
+def _withdrawn_on_failure(new: Entry | None, settings: Settings) -> Iterator[None]:
     """Takes a new package out of the cache again where what happens inside fails, or is interrupted.
 
     Nobody is to find it as the latest version; its build is kept, so that shipping again is short.
@@ -349,12 +354,12 @@ def _withdrawn_on_failure(new: Package | None, settings: Settings) -> Iterator[N
     except BaseException:
         if new is not None:
             with contextlib.suppress(PackageNotFound):
-                packages.remove(settings.cache_dir, new.manifest.ref)
+                packages.remove(settings.cache_dir, new.ref)
         raise
 
 
 def _check(
-    installed: Package,
+    installed: Entry,
     cases: Sequence[EvalCase],
     measurement: Measurement,
     question: str,
@@ -362,8 +367,8 @@ def _check(
     progress: Progress,
 ) -> str:
     """Runs the package from where it was installed: its bytes, answers as measured, and one answer to show."""
-    progress(f"check {installed.manifest.ref}", None)
-    faults = manifest.verify(installed)
+    progress(f"check {installed.ref}", None)
+    faults = packages.verify(settings.cache_dir, installed.ref)[0].faults
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
     engine = load(installed.folder, threads=settings.threads, limits=Limits(slots=1))
@@ -378,7 +383,7 @@ def _check(
 
 
 def _require_same_answers(
-    engine: Engine, cases: Sequence[EvalCase], measurement: Measurement, installed: Package
+    engine: Engine, cases: Sequence[EvalCase], measurement: Measurement, installed: Entry
 ) -> None:
     assert measurement.evaluation is not None
     sampling = Sampling(temperature=0.0, max_tokens=measurement.evaluation.max_tokens)

@@ -14,13 +14,6 @@ from tests.package.test_manifest import manifest
 yaml = pytest.importorskip("yaml")
 
 PARTS = PromptParts("<s>{Content}\n", "<u>{Content}|`\n", "<a>{Content}\n", "<u>{Content}\n<a>")
-MEASURED = {
-    "threads": 2,
-    "size_bytes": 1_713_920,
-    "speed": {"decode_tokens_per_s": {"median": 55.25, "min": 50.0, "max": 60.0}},
-    "fidelity": None,
-    "evaluation": {"cases": 320, "pass_rate": 0.9625},
-}
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -34,7 +27,7 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
 
 
 def test_front_matter_is_yaml_with_what_hugging_face_reads() -> None:
-    card = render_card(manifest(checkpoint=checkpoint(licence="apache-2.0")), PARTS)
+    card = render_card("qwen2-int4", manifest(checkpoint=checkpoint(licence="apache-2.0")), PARTS)
     assert front_matter(card) == {
         "license": "apache-2.0",
         "library_name": "onnxruntime-genai",
@@ -45,63 +38,50 @@ def test_front_matter_is_yaml_with_what_hugging_face_reads() -> None:
 
 @pytest.mark.parametrize("licence", ["Apache License: 2.0", "no\n---\nevil: yes", '"quoted" \\', "Größe", "# none"])
 def test_any_licence_text_stays_one_value(licence: str) -> None:
-    values = front_matter(render_card(manifest(checkpoint=checkpoint(licence=licence)), PARTS))
+    values = front_matter(render_card("qwen2-int4", manifest(checkpoint=checkpoint(licence=licence)), PARTS))
     assert (values["license"], values["license_name"]) == ("other", licence)
     assert "evil" not in values
 
 
 def test_a_hub_checkpoint_is_the_base_model() -> None:
     source = checkpoint(source="org/name@main", revision="0123abc")
-    values = front_matter(render_card(manifest(checkpoint=source), PARTS))
+    values = front_matter(render_card("qwen2-int4", manifest(checkpoint=source), PARTS))
     assert (values["base_model"], values["base_model_relation"]) == ("org/name", "quantized")
 
 
 @pytest.mark.parametrize("changes", [{"source": "tiny"}, {"source": "org/name"}, {"source": "a b/c", "revision": "0"}])
 def test_what_is_not_from_the_hub_has_no_base_model(changes: dict[str, Any]) -> None:
-    assert "base_model" not in front_matter(render_card(manifest(checkpoint=checkpoint(**changes)), PARTS))
+    card = render_card("qwen2-int4", manifest(checkpoint=checkpoint(**changes)), PARTS)
+    assert "base_model" not in front_matter(card)
 
 
 def test_it_says_what_it_is_and_how_to_run_it() -> None:
     files = {"model.onnx": FileDigest(sha256="0" * 64, size_bytes=12_345)}
-    card = render_card(manifest(checkpoint=checkpoint(), files=files, adapter={"source": "my-lora"}, version=3), PARTS)
+    card = render_card("qwen2-int4", manifest(checkpoint=checkpoint(), files=files, adapter={"digest": "0a1b"}), PARTS)
     for fact in (
         "Qwen2ForCausalLM",
         "1,800,000 parameters",
         "precision int4",
         "512 tokens",
-        "my-lora",
-        "version 3",
-        "edgeship model run model-int4",
+        "# qwen2-int4",
+        "SHA-256 `0a1b`",
+        "edgeship model run .",
         "| `model.onnx` | 12,345 |",
     ):
         assert fact in card
 
 
 def test_the_snippet_is_python() -> None:
-    card = render_card(manifest(), PARTS)
+    card = render_card("qwen2-int4", manifest(), PARTS)
     compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
 
 
 def test_prompt_parts_stand_in_cells_of_their_own() -> None:
-    rows = [line for line in render_card(manifest(), PARTS).splitlines() if line.startswith("| User")]
+    rows = [line for line in render_card("qwen2-int4", manifest(), PARTS).splitlines() if line.startswith("| User")]
     assert rows == ['| User | ``"<u>{Content}\\|`\\n"`` |']
 
 
 def test_a_template_without_a_system_turn_has_no_such_row() -> None:
-    card = render_card(manifest(), PromptParts(None, "{Content}", "{Content}", "{Content}"))
+    card = render_card("qwen2-int4", manifest(), PromptParts(None, "{Content}", "{Content}", "{Content}"))
     assert "| System |" not in card
     assert "Before the first turn" not in card
-
-
-def test_measurements_are_a_table_of_what_is_known() -> None:
-    card = render_card(manifest(measurements=MEASURED), PARTS)
-    assert "| Model files | 1.7 MB |" in card
-    assert "| Decode | 55.2 tokens/s |" in card
-    assert "| Evaluation cases | 320 |" in card
-    assert "| Evaluation pass rate | 96.2 % |" in card
-    assert "KLD" not in card
-
-
-@pytest.mark.parametrize("measurements", [None, {}, {"other": 1}, {"speed": "fast"}])
-def test_without_measurements_there_is_no_table(measurements: dict[str, Any] | None) -> None:
-    assert "## Measured" not in render_card(manifest(measurements=measurements), PARTS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,29 +12,29 @@ from typing import Any
 import pytest
 
 from edgeship.builder import Build, model_card
-from edgeship.builder.packaging import stamp, tune_genai_config, tune_tokenizer_config, write_package
+from edgeship.builder.packaging import tune_genai_config, tune_tokenizer_config, write_package
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.engine.text import TextCodec
 from edgeship.errors import (
     BuilderFailed,
     DiskShort,
-    NameInvalid,
     NotWritable,
     PackageDamaged,
     TemplateInvalid,
     TemplateMissing,
     UsageError,
 )
+from edgeship.package import genai_config
 from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import CONVERSATIONS, check_fidelity, conversations_for
 from edgeship.package.inference_model import read_parts
-from edgeship.package.manifest import Package, read, verify
+from edgeship.package.manifest import read, verify
 from edgeship.package.prompt_parts import derive_parts
 from edgeship.package.template import render
 from edgeship.system.storage import digest_file
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML, make_checkpoint, write_json
-from tests.packages import GENAI_CONFIG, make_build, make_package
+from tests.packages import GENAI_CONFIG, make_build
 
 
 @pytest.fixture
@@ -46,11 +45,6 @@ def checkpoint(tiny: Path) -> Checkpoint:
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     return make_build(tmp_path / "build")
-
-
-def write(build: Build, checkpoint: Checkpoint, folder: Path, **changes: Any) -> Package:
-    options: dict[str, Any] = {"name": "m-int4", "version": 2, "cores": 3}
-    return write_package(build, checkpoint, folder, **(options | changes))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -66,7 +60,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_a_package_holds_what_the_design_draws(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    made = write(build, checkpoint, tmp_path / "deep" / "out")
+    made = write_package(build, checkpoint, tmp_path / "deep" / "out")
     assert names(made.folder) == {
         "model.onnx",
         "model.onnx.data",
@@ -85,38 +79,64 @@ def test_a_package_holds_what_the_design_draws(build: Build, checkpoint: Checkpo
     assert names(tmp_path / "deep") == {"out"}
 
 
-def test_the_manifest_tells_where_it_came_from_without_paths(
+def test_the_manifest_tells_what_it_was_made_of_and_nothing_of_where(
     build: Build, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    made = write(build, checkpoint, tmp_path / "out", created="2026-01-02T03:04:05Z")
+    made = write_package(build, checkpoint, tmp_path / "out")
     manifest = made.manifest
-    assert (manifest.ref, manifest.created, manifest.context_tokens) == ("m-int4:2", "2026-01-02T03:04:05Z", 512)
-    assert manifest.checkpoint["source"] == "tiny"
+    assert (manifest.format, manifest.context_tokens) == (2, 512)
+    assert "source" not in manifest.checkpoint
     assert manifest.checkpoint["licence"] == "apache-2.0"
     assert manifest.checkpoint["digest"] == checkpoint.digest
     assert manifest.recipe == build.recipe.to_key()
-    assert manifest.build["tools"] == build.tools
+    assert manifest.build == {"key": build.key, "builder": build.builder, "tools": build.tools}
     assert manifest.adapter is None
     everything = b"".join(path.read_bytes() for path in made.folder.iterdir())
     assert str(tmp_path).encode() not in everything
+    assert b"tiny" not in everything
+
+
+def test_a_checkpoint_of_the_hub_is_named(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    plain, at_a_branch = (
+        write_package(
+            build, replace(checkpoint, source=source, revision="0123abc"), tmp_path / source.replace("/", "-")
+        )
+        for source in ("org/name", "org/name@main")
+    )
+    assert plain.manifest.checkpoint["source"] == "org/name"
+    assert plain.manifest.checkpoint["revision"] == "0123abc"
+    assert plain.digest == at_a_branch.digest
+
+
+def test_the_same_build_is_the_same_package_wherever_and_whenever(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    made = write_package(build, checkpoint, tmp_path / "out")
+    moved = make_checkpoint(tmp_path / "called otherwise")
+    later = replace(build, wall_s=build.wall_s + 9, peak_memory_bytes=7)
+    again = write_package(later, open_checkpoint(str(moved)), tmp_path / "deep" / "other")
+    assert names(again.folder) == names(made.folder)
+    for path in made.folder.iterdir():
+        assert (again.folder / path.name).read_bytes() == path.read_bytes(), path.name
+    assert again.digest == made.digest
 
 
 def test_an_adapter_is_described(build: Build, tiny: Path, tiny_adapter: Path, tmp_path: Path) -> None:
-    made = write(build, open_checkpoint(str(tiny), adapter=tiny_adapter), tmp_path / "out")
+    made = write_package(build, open_checkpoint(str(tiny), adapter=tiny_adapter), tmp_path / "out")
     assert made.manifest.adapter is not None
-    assert made.manifest.adapter["source"] == "tiny-adapter"
+    assert "source" not in made.manifest.adapter
     assert (made.manifest.adapter["rank"], made.manifest.adapter["alpha"]) == (4, 8)
 
 
 def test_the_tokenizer_is_the_checkpoints_own(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     (build.folder / "tokenizer.json").write_text("what the builder saved anew", encoding="utf-8")
-    made = write(build, checkpoint, tmp_path / "out")
+    made = write_package(build, checkpoint, tmp_path / "out")
     assert digest_file(made.folder / "tokenizer.json") == digest_file(checkpoint.folder / "tokenizer.json")
     assert (made.folder / "chat_template.jinja").read_bytes() == CHATML.encode()
 
 
 def test_the_package_is_a_copy_of_the_build(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    made = write(build, checkpoint, tmp_path / "out")
+    made = write_package(build, checkpoint, tmp_path / "out")
     weights = made.folder / "model.onnx.data"
     assert weights.read_bytes() == (build.folder / "model.onnx.data").read_bytes()
     # Readers of ONNX refuse weights with a second name.
@@ -124,9 +144,9 @@ def test_the_package_is_a_copy_of_the_build(build: Build, checkpoint: Checkpoint
 
 
 def test_prompt_parts_are_derived(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    made = write(build, checkpoint, tmp_path / "out")
+    made = write_package(build, checkpoint, tmp_path / "out")
     stated = load(made.folder / "inference_model.json")
-    assert stated["Name"] == "m-int4:2"
+    assert stated["Name"] == "qwen2-int4"
     assert stated["PromptTemplate"]["prompt"] == "<|im_start|>user\n{Content}<|im_end|>\n<|im_start|>assistant\n"
     assert read_parts(made.folder) == derive_parts(CHATML, {})
 
@@ -140,15 +160,15 @@ def test_prompt_parts_are_read_back_as_derived(
     family: Family, build: Build, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     changed = replace(with_tokens(checkpoint, family.tokens), chat_template=family.template)
-    made = write(build, changed, tmp_path / "out")
+    made = write_package(build, changed, tmp_path / "out")
     assert read_parts(made.folder) == derive_parts(family.template, family.tokens)
 
 
 def test_a_package_is_replaced_and_an_empty_folder_filled(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    write(build, checkpoint, tmp_path / "out", version=1)
+    write_package(build, checkpoint, tmp_path / "out")
     (tmp_path / "out" / "stray").write_text("of the old one", encoding="utf-8")
-    assert write(build, checkpoint, tmp_path / "out", version=2).manifest.version == 2
+    assert verify(write_package(build, checkpoint, tmp_path / "out")) == []
     assert "stray" not in names(tmp_path / "out")
     assert not [name for name in names(tmp_path) if name.startswith(".")]
 
@@ -157,7 +177,7 @@ def test_another_folder_is_not_replaced(build: Build, checkpoint: Checkpoint, tm
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="is no package") as caught:
-        write(build, checkpoint, tmp_path / "out")
+        write_package(build, checkpoint, tmp_path / "out")
     assert caught.value.where == str(tmp_path / "out")
     assert names(tmp_path / "out") == {"thesis.tex"}
 
@@ -167,22 +187,22 @@ def test_the_folder_may_be_given_by_dots(
 ) -> None:
     (tmp_path / "work" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "inner")
-    assert write(build, checkpoint, Path("../../out")).folder == tmp_path / "out"
-    assert write(build, checkpoint, Path("../inner/../out")).folder == tmp_path / "work" / "out"
+    assert write_package(build, checkpoint, Path("../../out")).folder == tmp_path / "out"
+    assert write_package(build, checkpoint, Path("../inner/../out")).folder == tmp_path / "work" / "out"
 
 
 def test_a_file_in_the_way(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(UsageError, match="is no package"):
-        write(build, checkpoint, tmp_path / "file")
+        write_package(build, checkpoint, tmp_path / "file")
     with pytest.raises(NotWritable, match="cannot be written"):
-        write(build, checkpoint, tmp_path / "file" / "out")
+        write_package(build, checkpoint, tmp_path / "file" / "out")
 
 
 def test_without_a_template_there_is_no_package(build: Build, tmp_path: Path) -> None:
     bare = open_checkpoint(str(make_checkpoint(tmp_path / "bare", template=None)))
     with pytest.raises(TemplateMissing) as caught:
-        write(build, bare, tmp_path / "out")
+        write_package(build, bare, tmp_path / "out")
     assert caught.value.hint is not None
     assert "--chat-template" in caught.value.hint
     assert not (tmp_path / "out").exists()
@@ -190,19 +210,14 @@ def test_without_a_template_there_is_no_package(build: Build, tmp_path: Path) ->
 
 def test_a_template_without_parts_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(TemplateInvalid, match="no prompt parts"):
-        write(build, replace(checkpoint, chat_template="{{ messages | length }}"), tmp_path / "out")
+        write_package(build, replace(checkpoint, chat_template="{{ messages | length }}"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_bad_name_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(NameInvalid):
-        write(build, checkpoint, tmp_path / "out", name="../up")
 
 
 def test_a_build_without_a_model(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
     (build.folder / "model.onnx").unlink()
     with pytest.raises(BuilderFailed, match=r"no model\.onnx"):
-        write(build, checkpoint, tmp_path / "out")
+        write_package(build, checkpoint, tmp_path / "out")
     assert names(tmp_path) == {"tiny", "build"}
 
 
@@ -214,14 +229,14 @@ def test_an_interruption_leaves_the_old_package(
     monkeypatch: pytest.MonkeyPatch,
     interruption: BaseException,
 ) -> None:
-    old = write(build, checkpoint, tmp_path / "out", version=1)
+    old = write_package(build, checkpoint, tmp_path / "out")
 
     def interrupt(*_: object) -> None:
         raise interruption
 
     monkeypatch.setattr(model_card, "render_card", interrupt)
     with pytest.raises((DiskShort, KeyboardInterrupt)):
-        write(build, checkpoint, tmp_path / "out", version=2)
+        write_package(build, checkpoint, tmp_path / "out")
     assert read(tmp_path / "out") == old
     assert verify(old) == []
     assert names(tmp_path) == {"tiny", "build", "out"}
@@ -231,44 +246,9 @@ def test_what_a_killed_process_left_is_deleted(build: Build, checkpoint: Checkpo
     dead, alive = tmp_path / ".out.tmp-999999999-ab", tmp_path / ".out.tmp-1-ab"
     dead.mkdir()
     alive.mkdir()
-    write(build, checkpoint, tmp_path / "out")
+    write_package(build, checkpoint, tmp_path / "out")
     assert not dead.exists()
     assert alive.exists()
-
-
-# --- stamping ----------------------------------------------------------------------------------------
-
-
-def test_a_stamp_changes_what_it_is_given_and_keeps_the_rest(tmp_path: Path) -> None:
-    made = make_package(tmp_path / "out")
-    measured = {"size_bytes": 1_000_000}
-    first = stamp(made.folder, version=7, measurements=measured, verdict={"holds": True})
-    second = stamp(made.folder, version=8, name="other")
-    assert (first.manifest.ref, second.manifest.ref) == ("model-int4:7", "other:8")
-    assert second.manifest.measurements == measured
-    assert second.manifest.verdict == {"holds": True}
-    assert load(made.folder / "inference_model.json")["Name"] == "other:8"
-    card = (made.folder / "README.md").read_text(encoding="utf-8")
-    assert "# other" in card
-    assert "| Model files | 1.0 MB |" in card
-    assert read(made.folder) == second
-    assert verify(second) == []
-
-
-def test_a_stamp_does_not_reach_through_hard_links(tmp_path: Path) -> None:
-    made = make_package(tmp_path / "out")
-    (tmp_path / "linked").mkdir()
-    for path in made.folder.iterdir():
-        os.link(path, tmp_path / "linked" / path.name)
-    stamp(tmp_path / "linked", version=9)
-    assert read(made.folder).manifest.version == 1
-    assert verify(read(made.folder)) == []
-
-
-def test_a_stamp_needs_a_valid_name(tmp_path: Path) -> None:
-    made = make_package(tmp_path / "out")
-    with pytest.raises(NameInvalid):
-        stamp(made.folder, version=1, name="a/b")
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"PromptTemplate": null}', '{"PromptTemplate": {"user": "x"}}'])
@@ -285,19 +265,16 @@ def tuned(checkpoint: Checkpoint, generation: dict[str, Any] | None = None, **st
     changed = replace(checkpoint, stop=replace(checkpoint.stop, **stop))
     if generation is not None:
         changed = replace(changed, generation=generation)
-    return tune_genai_config(GENAI_CONFIG, changed, 6)
+    return tune_genai_config(GENAI_CONFIG, changed)
 
 
-def test_all_cores_are_used_and_other_options_kept(checkpoint: Checkpoint) -> None:
-    config = tuned(checkpoint)
-    assert config["model"]["decoder"]["session_options"] == {
-        "log_id": "onnxruntime-genai",
-        "provider_options": [],
-        "intra_op_num_threads": 6,
-        "inter_op_num_threads": 1,
-    }
-    assert config["model"]["decoder"]["num_hidden_layers"] == 2
-    assert "intra_op_num_threads" not in GENAI_CONFIG["model"]["decoder"]["session_options"]
+def test_no_threads_are_named_and_other_options_kept(checkpoint: Checkpoint) -> None:
+    """They are those of the machine that runs it, and a package is for all machines."""
+    named = genai_config.with_threads(GENAI_CONFIG, 6)
+    for config in (GENAI_CONFIG, named):
+        decoder = tune_genai_config(config, checkpoint)["model"]["decoder"]
+        assert decoder["session_options"] == {"log_id": "onnxruntime-genai", "provider_options": []}
+        assert decoder["num_hidden_layers"] == 2
 
 
 def test_tokens_are_the_checkpoints(checkpoint: Checkpoint) -> None:
@@ -315,7 +292,7 @@ def test_sampling_is_the_tutorials_where_the_checkpoint_says_nothing(checkpoint:
     assert (search["temperature"], search["top_p"], search["repetition_penalty"]) == (0.7, 0.9, 1.1)
     assert (search["max_length"], search["top_k"], search["past_present_share_buffer"]) == (512, 50, True)
     longer = replace(checkpoint, context_tokens=32768, generation={})
-    assert tune_genai_config(GENAI_CONFIG, longer, 1)["search"]["max_length"] == 2048
+    assert tune_genai_config(GENAI_CONFIG, longer)["search"]["max_length"] == 2048
 
 
 def test_the_checkpoints_own_sampling_wins(checkpoint: Checkpoint) -> None:
@@ -355,7 +332,7 @@ def test_tokenizer_classes_that_onnxruntime_genai_refuses_are_replaced(stated: s
 def test_a_bos_that_only_the_older_file_states_is_the_packages_too(build: Build, tmp_path: Path) -> None:
     source = make_checkpoint(tmp_path / "source", template="{{ bos_token }}" + CHATML)
     write_json(source / "special_tokens_map.json", {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
-    made = write(build, open_checkpoint(str(source)), tmp_path / "out")
+    made = write_package(build, open_checkpoint(str(source)), tmp_path / "out")
     assert load(made.folder / "genai_config.json")["model"]["bos_token_id"] == 1
     assert load(made.folder / "tokenizer_config.json")["bos_token"] == "<|im_start|>"
     for path in (made.folder, source):
@@ -393,7 +370,7 @@ def test_onnxruntime_genai_reads_the_same_tokens(
     write_json(source / "tokenizer_config.json", {"eos_token": "<|im_end|>", **config})
     (source / "chat_template.jinja").write_bytes(family.template.encode())
     checkpoint = with_tokens(open_checkpoint(str(source)), family.tokens)
-    made = write(build, checkpoint, tmp_path / "out")
+    made = write_package(build, checkpoint, tmp_path / "out")
 
     model = onnxruntime_genai.Model(str(made.folder))
     theirs = onnxruntime_genai.Tokenizer(model)
@@ -419,7 +396,7 @@ def test_onnxruntime_genai_runs_the_package_as_it_lies(real_build: tuple[Build, 
     import onnxruntime_genai
 
     build, checkpoint = real_build
-    made = write(build, checkpoint, tmp_path / "out")
+    made = write_package(build, checkpoint, tmp_path / "out")
     model = onnxruntime_genai.Model(str(made.folder))
     tokenizer = onnxruntime_genai.Tokenizer(model)
     messages = json.dumps([dict(message) for message in CONVERSATIONS[0].messages])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeship.cli import main
+from edgeship.package import manifest
 from edgeship.settings import Settings
 from edgeship.store import packages
 
@@ -112,8 +113,13 @@ def test_exporting_leaves_the_folders_of_the_older_cache(
     folder = tmp_path / "out" / "me" / "triage-1" / "v1"
     assert Path(done["folder"]) == folder
     original = packages.find(installed.cache_dir, "triage").folder
+    written = {"edgeship.json", "genai_config.json", "inference_model.json"}
     for path in original.iterdir():
-        assert (folder / path.name).read_bytes() == path.read_bytes()
+        assert ((folder / path.name).read_bytes() == path.read_bytes()) == (path.name not in written)
+    assert manifest.verify(manifest.read(folder)) == []
+    assert json.loads((folder / "inference_model.json").read_bytes())["Name"] == "triage:1"
+    session = json.loads((folder / "genai_config.json").read_bytes())["model"]["decoder"]["session_options"]
+    assert session["intra_op_num_threads"] >= 1
     assert as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me") == done
     (folder / "edgeship.json").unlink()
     code, _, err = run(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me")

@@ -47,7 +47,7 @@ def machine_of_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def installed(own_home: Path) -> Path:
     """A package in the cache."""
-    return make_package(own_home / "models" / "triage" / "v1", name="triage").folder
+    return make_package(own_home / "models" / "triage" / "v1").folder
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_name_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_which_packages_are_not_measured(installed: Path, own_home: Path) -> None:
-    other = make_package(own_home / "models" / "other" / "v2", name="other", version=2, weights=b"o" * 99).folder
+    other = make_package(own_home / "models" / "other" / "v2", weights=b"o" * 99).folder
     (own_home / "models" / "broken" / "v1").mkdir(parents=True)
     current = settings.resolve()
     assert untuned(current) == ["other:2", "triage:1"]

@@ -336,7 +336,7 @@ def test_another_onnxruntime_is_another_machine(
 
 def test_the_same_model_under_another_name_needs_no_tuning(own_home: Path, package: Package, tmp_path: Path) -> None:
     remember(own_home, package.folder, TUNING)
-    copy = make_package(tmp_path / "copy", name="other", version=3)
+    copy = make_package(tmp_path / "copy")
     assert remembered(own_home, copy.folder) == TUNING
     other = make_package(tmp_path / "other", weights=b"v" * 5000)
     assert remembered(own_home, other.folder) is None

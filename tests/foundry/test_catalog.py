@@ -19,7 +19,7 @@ from edgeship.foundry.catalog import App
 from edgeship.foundry.checks import Candidate, check
 from edgeship.foundry.config import Tuning, choose
 from edgeship.foundry.sdk import INDEX_NAME, Local
-from edgeship.package import manifest
+from edgeship.package.manifest import MANIFEST_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -79,14 +79,11 @@ def candidate(example: Path) -> Candidate:
     return check(example)
 
 
-def copied(example: Path, folder: Path, version: int = 1) -> Path:
-    """A package that a test may damage, without a manifest unless it has another version."""
+def copied(example: Path, folder: Path, *, manifest: bool = False) -> Path:
+    """A package that a test may damage; without its manifest what is damaged shows elsewhere."""
     shutil.copytree(example, folder)
-    if version == 1:
-        (folder / manifest.MANIFEST_NAME).unlink()
-    else:
-        known = manifest.read(folder).manifest
-        manifest.write(folder, known.model_copy(update={"version": version}))
+    if not manifest:
+        (folder / MANIFEST_NAME).unlink()
     return folder
 
 
@@ -158,7 +155,7 @@ def test_registering_again_changes_nothing(app: App, candidate: Candidate) -> No
 
 
 def test_two_versions_and_taking_out_one_or_all(app: App, example: Path, tmp_path: Path) -> None:
-    second = copied(example, tmp_path / "second", version=2)
+    second = copied(example, tmp_path / "triage" / "v2", manifest=True)
     for folder in (example, second):
         catalog.register(check(folder), app, TWO)
     assert sorted(each.id for each in catalog.registrations(app)) == ["triage:1", "triage:2"]
@@ -235,7 +232,7 @@ def test_a_damaged_model_is_not_registered(app: App, example: Path, tmp_path: Pa
 
 def test_a_package_that_was_altered_is_not_registered(app: App, example: Path, tmp_path: Path) -> None:
     """Also where it still answers: one bit of its weights is another."""
-    package = copied(example, tmp_path / "altered", version=2)
+    package = copied(example, tmp_path / "altered", manifest=True)
     data = bytearray((package / "model.onnx.data").read_bytes())
     data[len(data) // 2] ^= 1
     (package / "model.onnx.data").write_bytes(data)

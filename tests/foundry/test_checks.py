@@ -23,7 +23,7 @@ from tests.packages import make_package
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return make_package(tmp_path / "package", name="model-int4", version=3).folder
+    return make_package(tmp_path / "model-int4" / "v3").folder
 
 
 @pytest.fixture
@@ -48,10 +48,12 @@ def test_a_package_keeps_its_name_and_version(package: Path) -> None:
 
 def test_a_folder_of_another_tool_is_called_as_the_folder(foreign: Path) -> None:
     candidate = check(foreign)
-    assert (candidate.id, candidate.manifest) == ("package:1", None)
+    assert (candidate.id, candidate.package) == ("model-int4:3", None)
     assert candidate.parts.prompt.endswith("assistant\n")
-    versioned = foreign.rename(foreign.parent / "v7")
-    assert check(versioned, name="other").id == "other:7"
+    for name in ("onnx", "CPU"):
+        assert check(foreign.rename(foreign.parent / name)).id == "model-int4:1"
+        foreign = foreign.parent / name
+    assert check(foreign.rename(foreign.parent / "theirs"), name="other").id == "other:1"
 
 
 @pytest.mark.parametrize("name", ["-a", ".a", "_a", "a b", "a/b", "a:b", "é", "", "a" * 200, "con", "a..b", "a."])

@@ -27,6 +27,9 @@ from edgeship.errors import (
     PromptInvalid,
     TemplateMismatch,
 )
+from edgeship.foundry.sdk import Local
+from edgeship.package import DAMAGED, genai_config
+from edgeship.system.machine import usable_cores
 
 # Asked of the engine below, as of every other.
 from tests.engine.test_contract import (  # noqa: F401
@@ -275,9 +278,34 @@ def test_two_engines_share_the_library(int4_folder: Path, example: Path) -> None
     third.close()
 
 
-def test_threads_that_it_cannot_take_are_said(example: Path) -> None:
+def test_it_runs_with_the_threads_that_are_asked_for_and_the_package_stays_as_it_is(
+    example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in example.iterdir()}
+    registered: list[int | None] = []
+    real = Local.register
+
+    def register(self: Local, folder: Path, *arguments: Any) -> None:
+        registered.append(genai_config.read(folder, DAMAGED).threads)
+        real(self, folder, *arguments)
+
+    monkeypatch.setattr(Local, "register", register)
+    for threads in (1, None):
+        engine = load(example, engine="foundry", threads=threads)
+        assert engine.note is None
+        assert ask(engine, engine.render(Conversation(cases()[0]["messages"])), Sampling(max_tokens=2)).text
+        engine.close()
+    assert registered == [1, usable_cores()]
+    assert {path.name: path.read_bytes() for path in example.iterdir()} == before
+
+
+def test_threads_that_it_cannot_take_are_said(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
     engine = load(example, engine="foundry", threads=7)
-    assert engine.note == "Foundry Local uses the threads that genai_config.json names (2)"
+    assert engine.note == "Foundry Local uses the threads that genai_config.json names (none, so its own choice)"
     engine.close()
 
 

@@ -31,7 +31,7 @@ def wall(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(wall: Path, attempts: Path, *command: str) -> tuple[str, list[str]]:
     """What a command prints, and where it wanted to go."""
     # Nothing by which a library could tell that these are tests: in continuous integration some send nothing.
-    kept = {name: value for name, value in os.environ.items() if name.startswith("EDGESHIP_")}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("EDGESHIP_", "PYTHONPATH"))}
     environment = {**kept, "LD_PRELOAD": str(wall), "ATTEMPTS": str(attempts), "HOME": str(attempts.parent), "PATH": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

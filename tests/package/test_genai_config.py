@@ -143,6 +143,10 @@ def test_a_configuration_that_says_little_is_written_too() -> None:
     assert genai_config.with_search({"model": {}, "search": None}, {"top_k": 1})["search"] == {"top_k": 1}
 
 
+def test_a_configuration_for_no_machine_names_no_threads() -> None:
+    assert genai_config.with_threads(genai_config.with_threads(GENAI_CONFIG, 3), None) == GENAI_CONFIG
+
+
 def test_tokens() -> None:
     made = genai_config.with_tokens(GENAI_CONFIG, bos_id=None, eos_ids=(7, 8), pad_id=None)["model"]
     assert (made.get("bos_token_id"), made["eos_token_id"], made["pad_token_id"]) == (None, [7, 8], 7)
@@ -153,5 +157,6 @@ def test_tokens() -> None:
 def test_what_is_written_for_a_graph_is_read_back() -> None:
     sizes = {"context_tokens": 128, "vocab_size": 9, "hidden_size": 64, "layers": 1, "heads": 4}
     found = parse(genai_config.for_graph("qwen2", **sizes, kv_heads=2, head_size=16), PATH, DAMAGED)
+    assert found.model_type == "qwen2"
     assert (found.context_tokens, found.vocab_size, found.cache_shape) == (128, 9, (1, 2, 16))
     assert found.cache_names == [(f"past_key_values.0.{kind}", f"present.0.{kind}") for kind in ("key", "value")]

@@ -22,14 +22,14 @@ PARTS = PromptParts(system="<s>{Content}", user="<u>{Content}", assistant="<a>{C
     ],
 )
 def test_what_is_written_is_read(tmp_path: Path, parts: PromptParts) -> None:
-    (tmp_path / FILE_NAME).write_text(json.dumps(document("a-b", 3, parts)), encoding="utf-8")
+    (tmp_path / FILE_NAME).write_text(json.dumps(document("a-b:3", parts)), encoding="utf-8")
     assert read_parts(tmp_path) == parts
     assert read_name(tmp_path) == "a-b"
 
 
 def test_parts_that_a_template_lacks_are_left_out() -> None:
-    assert "opening" not in document("a", 1, PARTS)["PromptTemplate"]
-    assert document("a", 7, PARTS)["Name"] == "a:7"
+    assert "opening" not in document("a", PARTS)["PromptTemplate"]
+    assert document("a:7", PARTS)["Description"].startswith("a, made by Edgeship")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"PromptTemplate": null, "Name": 3}'])

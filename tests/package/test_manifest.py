@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgeship.errors import NameInvalid, PackageDamaged
-from edgeship.package.manifest import MANIFEST_NAME, Manifest, read, verify, write
+from edgeship.errors import FormatUnknown, NameInvalid, PackageDamaged
+from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package, read, verify, write
 from edgeship.package.names import check_name, parse_ref, select
 from edgeship.system.storage import FileDigest, digest_file
 
@@ -22,9 +22,6 @@ ALLOWED = "ABCXYZabcxyz0189._-"
 
 def manifest(**changes: Any) -> Manifest:
     values: dict[str, Any] = {
-        "name": "model-int4",
-        "version": 1,
-        "created": "2026-11-22T10:00:00Z",
         "context_tokens": 512,
         "checkpoint": {"source": "tiny", "architecture": "Qwen2ForCausalLM"},
         "recipe": {"precision": "int4"},
@@ -127,7 +124,8 @@ def test_a_digest_is_sha256_and_size(tmp_path: Path) -> None:
 def test_a_folder_is_read_back_as_it_was_written(package_folder: Path) -> None:
     package = read(package_folder)
     assert set(package.manifest.files) == {"model.onnx", "tokenizer.json"}
-    assert (package.manifest.ref, package.manifest.size_bytes) == ("model-int4:1", 502)
+    assert (package.manifest.format, package.manifest.size_bytes, package.stated) == (2, 502, None)
+    assert package.digest == digest_file(package_folder / MANIFEST_NAME).sha256
     assert verify(package) == []
     assert not [path for path in package_folder.iterdir() if path.name.startswith(".")]
 
@@ -148,11 +146,13 @@ def test_faults_name_the_file(package_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "JSON"),
+        (b"", "EOF while parsing"),
         (b"\xff\xfe", "manifest cannot be read"),
-        (b"{}", "name: Field required"),
+        (b"{}", "context_tokens: Field required"),
+        (b'{"format": 2}', "context_tokens: Field required"),
         (b"[]", "manifest cannot be read"),
-        (b'{"name": "../up"}', "name"),
+        (b"[" * 100_000, "manifest cannot be read"),
+        (b'{"format": "3"}', "manifest cannot be read"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -173,9 +173,7 @@ def test_a_manifest_lists_only_files_inside_its_folder(name: str) -> None:
         manifest(files={name: FileDigest(sha256="0" * 64, size_bytes=1)})
 
 
-@pytest.mark.parametrize(
-    "change", [{"name": "a b"}, {"version": 0}, {"surprise": 1}, {"files": {"a": {"sha256": "x"}}}]
-)
+@pytest.mark.parametrize("change", [{"name": "a"}, {"version": 1}, {"surprise": 1}, {"files": {"a": {"sha256": "x"}}}])
 def test_a_manifest_is_checked(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         manifest(**change)
@@ -183,8 +181,96 @@ def test_a_manifest_is_checked(change: dict[str, Any]) -> None:
 
 def test_the_manifest_is_json_that_people_can_read(package_folder: Path) -> None:
     text = (package_folder / MANIFEST_NAME).read_text(encoding="utf-8")
-    assert json.loads(text)["name"] == "model-int4"
+    assert json.loads(text)["recipe"] == {"precision": "int4"}
     assert text.endswith("}\n")
+
+
+# --- files that the manifest does not list ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adapter.onnx", "model/extra.bin"])
+def test_a_file_more_is_a_fault(package_folder: Path, name: str) -> None:
+    (package_folder / "model").mkdir()
+    (package_folder / "model" / "part").write_bytes(b"x")
+    files = read(package_folder).manifest.files | {"model/part": digest_file(package_folder / "model" / "part")}
+    write(package_folder, manifest(files=files))
+    assert verify(read(package_folder)) == []
+    (package_folder / name).write_bytes(b"x")
+    assert verify(read(package_folder)) == [f"{name} is not in the manifest"]
+    assert verify(read(package_folder), besides={name}) == []
+
+
+def test_what_systems_leave_behind_is_none(package_folder: Path) -> None:
+    (package_folder / ".DS_Store").write_bytes(b"x")
+    (package_folder / "folder").mkdir()
+    assert verify(read(package_folder)) == []
+
+
+# --- other formats -----------------------------------------------------------------------------------
+
+OLD: dict[str, Any] = {
+    "format": 1,
+    "name": "support-int4",
+    "version": 3,
+    "created": "2026-11-22T10:00:00Z",
+    "edgeship_version": "0.1.0",
+    "context_tokens": 512,
+    "checkpoint": {"source": "tiny", "architecture": "Qwen2ForCausalLM"},
+    "adapter": None,
+    "recipe": {"precision": "int4"},
+    "build": {"key": "k", "wall_s": 1.5},
+    "files": {},
+    "measurements": {"threads": 2},
+    "verdict": {"holds": True},
+}
+"""A manifest as it was before names left the package."""
+
+
+def put(folder: Path, **changes: Any) -> Package:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST_NAME).write_text(json.dumps(OLD | changes), encoding="utf-8")
+    return read(folder)
+
+
+def test_a_manifest_of_format_1_is_read_and_tells_what_the_store_keeps_today(tmp_path: Path) -> None:
+    package = put(tmp_path)
+    assert package.manifest.format == 1
+    assert package.stated
+    assert (package.stated.name, package.stated.version) == ("support-int4", 3)
+    assert (package.stated.measurements, package.stated.verdict) == ({"threads": 2}, {"holds": True})
+    assert package.digest == digest_file(tmp_path / MANIFEST_NAME).sha256
+
+
+@pytest.mark.parametrize("change", [{"name": "../up"}, {"version": 0}, {"version": None}, {"surprise": 1}])
+def test_a_manifest_of_format_1_is_checked(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(PackageDamaged, match=next(iter(change))):
+        put(tmp_path, **change)
+
+
+def test_a_later_format_is_told_from_damage(tmp_path: Path) -> None:
+    with pytest.raises(FormatUnknown, match="later Edgeship") as caught:
+        put(tmp_path, format=3)
+    assert caught.value.where == str(tmp_path / MANIFEST_NAME)
+
+
+@pytest.mark.parametrize(
+    ("folder", "called"),
+    [
+        ("support", ("support", 1)),
+        ("support/v7", ("support", 7)),
+        ("support/onnx", ("support", 1)),
+        ("support/output/model", ("support", 1)),
+        ("support/v0", ("v0", 1)),
+    ],
+)
+def test_a_package_is_called_as_its_folder(tmp_path: Path, folder: str, called: tuple[str, int]) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    assert write(tmp_path / folder, manifest()).called == called
+
+
+def test_one_of_format_1_is_called_as_it_states_unless_its_folder_is_a_version(tmp_path: Path) -> None:
+    assert put(tmp_path / "somewhere").called == ("support-int4", 3)
+    assert put(tmp_path / "other" / "v7").called == ("other", 7)
 
 
 class Item(NamedTuple):

@@ -13,29 +13,26 @@ from typing import Any
 
 import pytest
 
-from edgeship.builder.packaging import stamp
 from edgeship.errors import CacheBusy, DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
 from edgeship.package import manifest
 from edgeship.package.manifest import MANIFEST_NAME, Package, read, verify
 from edgeship.settings import Settings, read_config, resolve
 from edgeship.store import packages
+from edgeship.store.packages import Verified
 from edgeship.system import machine, storage
 from tests.packages import make_package
 
-# Installs argv[1] into argv[2]; inside `finish` it says so and waits until argv[3] exists.
+# Installs argv[1] into argv[2]; when the last file is there it says so and waits for a line on stdin.
 INSTALL = """
-import sys, time
+import sys
 from pathlib import Path
-from edgeship.builder import packaging as package
-from edgeship.store import packages as cache
-source, cache_dir, go = map(Path, sys.argv[1:4])
-def finish(folder, version):
-    print("finishing", flush=True)
-    while not go.exists():
-        time.sleep(0.01)
-    return package.stamp(folder, version=version)
-installed, new = cache.install(source, cache_dir, finish=finish)
-print(installed.manifest.ref, new, flush=True)
+from edgeship.store import packages
+def tell(message, fraction):
+    if fraction == 1.0:
+        print("finishing", flush=True)
+        sys.stdin.readline()
+installed, new = packages.install(Path(sys.argv[1]), Path(sys.argv[2]), progress=tell)
+print(installed.ref, new, flush=True)
 """
 
 
@@ -46,28 +43,26 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Package:
-    return make_package(tmp_path / "source")
+    return make_package(tmp_path / "model-int4")
 
 
 def change(source: Package, weights: bytes = b"other weights") -> Package:
     """The same package with other weights."""
-    (source.folder / "model.onnx.data").unlink()
-    (source.folder / "model.onnx.data").write_bytes(weights)
-    (source.folder / MANIFEST_NAME).write_text(
-        json.dumps(
-            source.manifest.model_copy(
-                update={"files": {key: file for key, file in source.manifest.files.items() if key != "model.onnx.data"}}
-            ).model_dump(mode="json")
-        ),
-        encoding="utf-8",
-    )
-    return stamp(source.folder, version=source.manifest.version)
+    data = source.folder / "model.onnx.data"
+    data.write_bytes(weights)
+    files = source.manifest.files | {data.name: storage.digest_file(data)}
+    return manifest.write(source.folder, source.manifest.model_copy(update={"files": files}))
 
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10
     path.write_bytes(content)
+
+
+def outcome(folder: Path, ref: str) -> str:
+    (result,) = packages.verify(folder, ref)
+    return result.outcome
 
 
 def refs(folder: Path) -> list[str]:
@@ -96,8 +91,8 @@ def test_packages_are_listed_by_name_and_version(source: Package, folder: Path) 
     assert refs(folder) == ["a:1", "a:2", "b:1"]
     entry = packages.entries(folder)[1]
     assert (entry.folder, entry.problem) == (folder / "a" / "v2", None)
-    assert entry.manifest is not None
-    assert entry.manifest.ref == "a:2"
+    assert entry.record is not None
+    assert (entry.record.name, entry.record.version) == ("a", 2)
     assert entry.size_bytes == sum(path.stat().st_size for path in entry.folder.iterdir())
 
 
@@ -114,14 +109,15 @@ def test_a_plain_package_folder_is_found_by_its_name(source: Package, folder: Pa
     entry = packages.find(folder, "your-finetuned-model-int4")
     assert (entry.version, entry.problem) == (1, None)
     assert entry.manifest == source.manifest
+    assert entry.record is not None
+    assert entry.record.measurements is None
 
 
 def test_folders_of_other_tools_are_found(folder: Path) -> None:
     (folder / "theirs").mkdir(parents=True)
     (folder / "theirs" / "genai_config.json").write_text("{}", encoding="utf-8")
     entry = packages.find(folder, "theirs")
-    assert (entry.version, entry.manifest, entry.problem) == (1, None, packages.FOREIGN)
-    assert packages.verify(folder) == [(entry, [])]
+    assert (entry.version, entry.package, entry.problem) == (1, None, packages.FOREIGN)
 
 
 def test_what_is_no_package_is_not_listed(source: Package, folder: Path) -> None:
@@ -140,7 +136,7 @@ def test_a_package_with_a_damaged_manifest_is_listed_with_its_problem(source: Pa
     entry = packages.find(folder, "model-int4")
     assert entry.problem is not None
     assert "manifest cannot be read" in entry.problem
-    assert packages.verify(folder) == [(entry, [entry.problem])]
+    assert packages.verify(folder) == [Verified(entry, "damaged", (entry.problem,))]
 
 
 def test_an_empty_version_is_listed_with_its_problem(folder: Path) -> None:
@@ -183,15 +179,25 @@ def test_an_install_is_a_whole_package_of_the_next_version(source: Package, fold
     installed, new = packages.install(source.folder, folder, name="given")
     assert new
     assert installed.folder == folder / "given" / "v1"
-    assert read(installed.folder) == installed
-    assert verify(installed) == []
-    assert json.loads((installed.folder / "inference_model.json").read_bytes())["Name"] == "given:1"
+    assert (installed.ref, packages.find(folder, "given")) == ("given:1", installed)
+    assert read(installed.folder) == installed.package
+    assert outcome(folder, "given") == "ok"
     assert not unfinished(folder)
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_a_package_is_installed_byte_for_byte_whatever_it_is_called(source: Package, folder: Path, move: bool) -> None:
+    before = {path.name: path.read_bytes() for path in source.folder.iterdir()}
+    installed, _ = packages.install(
+        source.folder, folder, name="given", measurements={"threads": 2}, verdict={"holds": True}, move=move
+    )
+    assert {path.name: path.read_bytes() for path in installed.folder.iterdir()} == before
+    assert installed.package is not None
+    assert installed.package.digest == source.digest
 
 
 def test_the_same_content_is_installed_once(source: Package, folder: Path) -> None:
     first, _ = packages.install(source.folder, folder)
-    stamp(source.folder, version=5, measurements={"size_bytes": 3})
     assert packages.install(source.folder, folder) == (first, False)
     assert refs(folder) == ["model-int4:1"]
 
@@ -199,15 +205,15 @@ def test_the_same_content_is_installed_once(source: Package, folder: Path) -> No
 def test_other_content_is_a_new_version(source: Package, folder: Path) -> None:
     packages.install(source.folder, folder)
     installed, new = packages.install(change(source).folder, folder)
-    assert (installed.manifest.version, new) == (2, True)
+    assert (installed.version, new) == (2, True)
 
 
 def test_a_damaged_installation_is_not_taken_for_the_same(source: Package, folder: Path) -> None:
     installed, _ = packages.install(source.folder, folder)
     flip(installed.folder / "model.onnx")
     again, new = packages.install(source.folder, folder)
-    assert (again.manifest.version, new) == (2, True)
-    assert verify(again) == []
+    assert (again.version, new) == (2, True)
+    assert outcome(folder, again.ref) == "ok"
 
 
 def test_a_copy_leaves_the_source_and_a_move_takes_it(source: Package, folder: Path) -> None:
@@ -216,7 +222,7 @@ def test_a_copy_leaves_the_source_and_a_move_takes_it(source: Package, folder: P
     moved, _ = packages.install(source.folder, folder, name="moved", move=True)
     assert not (source.folder / "model.onnx.data").exists()
     for package in (copied, moved):
-        assert verify(package) == []
+        assert outcome(folder, package.ref) == "ok"
         # Readers of ONNX refuse weights with a second name.
         assert (package.folder / "model.onnx.data").stat().st_nlink == 1
 
@@ -230,8 +236,8 @@ def test_a_move_to_another_disk_is_a_copy(source: Package, folder: Path, monkeyp
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    moved, _ = packages.install(source.folder, folder, move=True)
-    assert verify(moved) == []
+    packages.install(source.folder, folder, move=True)
+    assert outcome(folder, "model-int4") == "ok"
 
 
 def test_files_that_the_manifest_does_not_list_stay_behind(source: Package, folder: Path) -> None:
@@ -240,16 +246,12 @@ def test_files_that_the_manifest_does_not_list_stay_behind(source: Package, fold
     assert not (installed.folder / "secrets.txt").exists()
 
 
-def test_finish_writes_into_the_copy_before_it_is_listed(source: Package, folder: Path) -> None:
-    seen: list[Any] = []
-
-    def finish(copied: Path, version: int) -> Package:
-        seen.extend([version, refs(folder)])
-        return stamp(copied, version=version, verdict={"holds": True})
-
-    installed, _ = packages.install(source.folder, folder, finish=finish)
-    assert seen == [1, []]
-    assert installed.manifest.verdict == {"holds": True}
+def test_a_folder_whose_name_cannot_be_the_packages(source: Package, folder: Path) -> None:
+    odd = source.folder.rename(source.folder.parent / "my model")
+    with pytest.raises(NameInvalid, match="'my model', which the folder is called") as caught:
+        packages.install(odd, folder)
+    assert caught.value.hint == "Give it one with --name."
+    assert packages.install(odd, folder, name="mine")[0].ref == "mine:1"
 
 
 @pytest.mark.parametrize("move", [True, False])
@@ -338,14 +340,16 @@ def test_a_disk_that_fails_in_the_middle_leaves_nothing(
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(source: Package, folder: Path) -> None:
-    def interrupted(copied: Path, version: int) -> Package:
-        assert (copied / "model.onnx").is_file(), version
-        raise KeyboardInterrupt
+    def interrupted(_: str, fraction: float | None = None) -> None:
+        if fraction == 1.0:
+            assert any(path.name == "model.onnx" for path in unfinished(folder))
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        packages.install(source.folder, folder, finish=interrupted)
+        packages.install(source.folder, folder, progress=interrupted)
     assert refs(folder) == []
     assert not unfinished(folder)
+    assert not (folder / "model-int4").exists()
 
 
 def test_a_file_where_the_cache_should_be(source: Package, folder: Path) -> None:
@@ -377,9 +381,15 @@ def test_a_read_only_cache(source: Package, folder: Path) -> None:
 # --- other processes ---------------------------------------------------------------------------------
 
 
-def start(source: Package, folder: Path, go: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", INSTALL, str(source.folder), str(folder), str(go)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(source: Package, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", INSTALL, str(source.folder), str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -387,8 +397,8 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_killed_install_leaves_nothing_and_the_next_one_works(source: Package, folder: Path, tmp_path: Path) -> None:
-    child = start(source, folder, tmp_path / "never")
+def test_a_killed_install_leaves_nothing_and_the_next_one_works(source: Package, folder: Path) -> None:
+    child = start(source, folder)
     assert line(child) == "finishing"
     assert refs(folder) == []
     assert unfinished(folder)
@@ -396,30 +406,29 @@ def test_a_killed_install_leaves_nothing_and_the_next_one_works(source: Package,
     child.wait()
     assert refs(folder) == []
     installed, new = packages.install(source.folder, folder)
-    assert (installed.manifest.ref, new) == ("model-int4:1", True)
-    assert verify(installed) == []
+    assert (installed.ref, new) == ("model-int4:1", True)
+    assert outcome(folder, "model-int4") == "ok"
     assert not unfinished(folder)
 
 
-def test_two_installs_of_one_name_wait_for_each_other(source: Package, folder: Path, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    first = start(source, folder, go)
+def test_two_installs_of_one_name_wait_for_each_other(source: Package, folder: Path) -> None:
+    first = start(source, folder)
     assert line(first) == "finishing"
-    second = start(source, folder, go)
+    second = start(source, folder)
     with pytest.raises(CacheBusy, match="model-int4"):
         packages.install(source.folder, folder, wait_s=0.2)
-    go.touch()
+    go(first)
     assert line(first) == "model-int4:1 True"
     assert line(second) == "model-int4:1 False"
     assert (first.wait(), second.wait()) == (0, 0)
     assert refs(folder) == ["model-int4:1"]
 
 
-def test_names_do_not_wait_for_each_other(source: Package, folder: Path, tmp_path: Path) -> None:
-    child = start(source, folder, tmp_path / "go")
+def test_names_do_not_wait_for_each_other(source: Package, folder: Path) -> None:
+    child = start(source, folder)
     assert line(child) == "finishing"
     assert packages.install(source.folder, folder, name="other", wait_s=0)[1]
-    (tmp_path / "go").touch()
+    go(child)
     assert child.wait() == 0
 
 
@@ -476,11 +485,39 @@ def test_verify_names_the_file_that_was_altered(source: Package, folder: Path) -
     packages.install(source.folder, folder, name="good")
     bad, _ = packages.install(source.folder, folder, name="bad")
     flip(bad.folder / "model.onnx.data")
-    assert [(entry.ref, len(faults)) for entry, faults in packages.verify(folder)] == [("bad:1", 1), ("good:1", 0)]
-    ((_, faults),) = packages.verify(folder, "bad:1")
-    assert faults[0].startswith("model.onnx.data was altered")
+    found = packages.verify(folder)
+    assert [(each.entry.ref, each.outcome) for each in found] == [("bad:1", "damaged"), ("good:1", "ok")]
+    (result,) = packages.verify(folder, "bad:1")
+    assert result.faults[0].startswith("model.onnx.data was altered")
     with pytest.raises(PackageNotFound):
         packages.verify(folder, "missing")
+
+
+def test_a_folder_that_cannot_be_verified_is_neither_ok_nor_damaged(source: Package, folder: Path) -> None:
+    packages.install(source.folder, folder, name="later")
+    path = folder / "later" / "v1" / MANIFEST_NAME
+    path.write_text(json.dumps({"format": 3}), encoding="utf-8")
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / "genai_config.json").write_text("{}", encoding="utf-8")
+    found = packages.verify(folder)
+    assert [(each.outcome, each.faults) for each in found] == [("unverified", ()), ("unverified", ())]
+    assert [each.note for each in found] == [packages.LATER, packages.FOREIGN]
+
+
+def test_a_file_that_came_later_is_named(source: Package, folder: Path) -> None:
+    installed, _ = packages.install(source.folder, folder)
+    (installed.folder / "adapter.onnx").write_bytes(b"x")
+    (result,) = packages.verify(folder)
+    assert (result.outcome, result.faults) == ("damaged", ("adapter.onnx is not in the manifest",))
+
+
+def test_versions_in_a_packages_own_folder_are_no_files_of_it(source: Package, folder: Path) -> None:
+    shutil.copytree(source.folder, folder / "model-int4")
+    packages.install(change(source).folder, folder)
+    assert [(each.entry.ref, each.outcome) for each in packages.verify(folder)] == [
+        ("model-int4:1", "ok"),
+        ("model-int4:2", "ok"),
+    ]
 
 
 # --- where the cache is ------------------------------------------------------------------------------

@@ -221,6 +221,12 @@ def test_a_scratch_folder_sweeps_what_killed_runs_left_and_no_other(tmp_path: Pa
     assert names(tmp_path / "it") == set()
 
 
+def test_a_scratch_folder_goes_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path / "it") as mine:
+        interrupted_after_writing(mine / "half")
+    assert names(tmp_path / "it") == set()
+
+
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     storage.require_writable(tmp_path / "it", "go elsewhere.")
     assert names(tmp_path / "it") == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from edgeship.package.manifest import Manifest
@@ -13,33 +13,43 @@ from edgeship.package.prompt_parts import PromptParts
 _LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
-# What a measurement holds: label, path to the value, how it is written.
-_MEASURED = (
-    ("Model files", ("size_bytes",), "{megabytes:,.1f} MB"),
-    ("Peak memory", ("peak_memory_bytes",), "{megabytes:,.0f} MB"),
-    ("Load time", ("load_s",), "{value:.2f} s"),
-    ("Threads", ("threads",), "{value}"),
-    ("Prefill", ("speed", "prefill_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
-    ("Decode", ("speed", "decode_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
-    ("Mean KLD from {reference}", ("fidelity", "mean_kld_nats"), "{value:.4f} nats"),
-    ("Top-1 agreement with {reference}", ("fidelity", "top1_agreement"), "{percent:.1f} %"),
-    ("Perplexity, ratio to {reference}", ("fidelity", "perplexity_ratio"), "{value:.4f}"),
-    ("Evaluation cases", ("evaluation", "cases"), "{value:,}"),
-    ("Evaluation pass rate", ("evaluation", "pass_rate"), "{percent:.1f} %"),
-)
+_HOW_TO_RUN = """## Run it
+
+```sh
+edgeship model run .
+```
+
+or, with onnxruntime-genai alone:
+
+```python
+import json
+import onnxruntime_genai as og
+
+model = og.Model(".")
+tokenizer = og.Tokenizer(model)
+messages = json.dumps([{"role": "user", "content": "Hello!"}])
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+generator = og.Generator(model, og.GeneratorParams(model))
+generator.append_tokens(tokenizer.encode(prompt))
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
+```
+
+`edgeship cache add . --name NAME` installs it under a name."""
 
 
-def render_card(manifest: Manifest, parts: PromptParts) -> str:
-    """The card in Markdown, its front matter in YAML."""
+def render_card(name: str, manifest: Manifest, parts: PromptParts) -> str:
+    """The card in Markdown, its front matter in YAML: what follows from the package's content, and no more."""
     sections = (
         _front_matter(manifest),
-        f"# {manifest.name}\n\n{_what_it_is(manifest)}",
-        _how_to_run(manifest),
-        _measured(manifest.measurements),
+        f"# {name}\n\n{_what_it_is(manifest)}",
+        _HOW_TO_RUN,
         _prompt_format(parts),
         _files(manifest),
     )
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _front_matter(manifest: Manifest) -> str:
@@ -76,64 +86,24 @@ def _what_it_is(manifest: Manifest) -> str:
     source, recipe = manifest.checkpoint, manifest.recipe
     parameters = source.get("parameters")
     facts = [
-        f"Checkpoint: {_code(source.get('source', 'unknown'))}"
-        + (f" at revision {_code(source['revision'])}" if source.get("revision") else ""),
+        f"Checkpoint: {_which(source)}",
         f"Architecture: {_code(source.get('architecture', 'unknown'))}"
         + (f", {parameters:,} parameters" if isinstance(parameters, int) else ""),
         "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()),
         f"Context: {manifest.context_tokens:,} tokens",
-        f"Made {manifest.created} by Edgeship {manifest.edgeship_version}, version {manifest.version} of this name",
+        f"Made by Edgeship {manifest.edgeship_version}",
     ]
     if manifest.adapter:
-        facts.insert(1, f"LoRA adapter, merged: {_code(manifest.adapter.get('source', 'unknown'))}")
+        facts.insert(1, f"LoRA adapter, merged: {_which(manifest.adapter)}")
     opening = "A language model in ONNX for CPUs, in the layout that onnxruntime-genai and Foundry Local read."
     return opening + "\n\n" + "\n".join(f"- {fact}" for fact in facts)
 
 
-def _how_to_run(manifest: Manifest) -> str:
-    return f"""## Run it
-
-```sh
-edgeship model run {manifest.name}
-```
-
-or, from this folder, with onnxruntime-genai alone:
-
-```python
-import json
-import onnxruntime_genai as og
-
-model = og.Model(".")
-tokenizer = og.Tokenizer(model)
-messages = json.dumps([{{"role": "user", "content": "Hello!"}}])
-prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-generator = og.Generator(model, og.GeneratorParams(model))
-generator.append_tokens(tokenizer.encode(prompt))
-stream = tokenizer.create_stream()
-while not generator.is_done():
-    generator.generate_next_token()
-    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
-```"""
-
-
-def _measured(measurements: Mapping[str, Any] | None) -> str:
-    rows = list(_rows(measurements or {}))
-    if not rows:
-        return ""
-    return "\n".join(["## Measured", "", "| | |", "|---|---:|", *(f"| {label} | {value} |" for label, value in rows)])
-
-
-def _rows(measurements: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    reference = measurements.get("reference") or "the original"
-    for label, path, form in _MEASURED:
-        value: Any = measurements
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float):
-            yield (
-                label.format(reference=reference),
-                form.format(value=value, megabytes=value / 1e6, percent=value * 100),
-            )
+def _which(described: Mapping[str, Any]) -> str:
+    """The Hub's id and revision of a checkpoint, or else the digest by which its like is known."""
+    if described.get("source") and described.get("revision"):
+        return f"{_code(described['source'])} at revision {_code(described['revision'])}"
+    return f"SHA-256 {_code(described.get('digest', 'unknown'))}"
 
 
 def _prompt_format(parts: PromptParts) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import model_card
 from edgeship.errors import BuilderFailed, TemplateMissing, UsageError
-from edgeship.package import genai_config, inference_model, names, template, tokenizer
+from edgeship.package import genai_config, inference_model, template, tokenizer
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
-from edgeship.package.prompt_parts import PromptParts, derive_parts
+from edgeship.package.prompt_parts import derive_parts
 from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
@@ -36,24 +37,13 @@ _ELSEWHERE = "choose another output folder."
 _BUILD_AGAIN = "Build it again."
 
 
-def write_package(
-    build: Build,
-    checkpoint: Checkpoint,
-    folder: Path,
-    *,
-    name: str,
-    version: int,
-    cores: int,
-    created: str | None = None,
-    measurements: Mapping[str, Any] | None = None,
-    verdict: Mapping[str, Any] | None = None,
-) -> Package:
+def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package:
     """Makes the package `folder`, whole or not at all; a package that is already there is replaced.
 
-    Raises NameInvalid, TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed,
-    NotWritable, DiskShort.
+    The same build and checkpoint make the same bytes, wherever, whenever and on whatever machine.
+    Raises TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed, NotWritable,
+    DiskShort.
     """
-    names.check_name(name)
     if checkpoint.chat_template is None:
         raise TemplateMissing(
             "the tokenizer has no chat template", where=str(checkpoint.folder), hint="Give one: --chat-template FILE."
@@ -64,23 +54,22 @@ def write_package(
     with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
         files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
         config = genai_config.read(build.folder, Complaint(BuilderFailed, _BUILD_AGAIN))
-        write_object(temporary / genai_config.FILE_NAME, tune_genai_config(config.document, checkpoint, cores))
-        write_object(temporary / inference_model.FILE_NAME, inference_model.document(name, version, parts))
+        name = inference_model.content_name(config.model_type, build.recipe.precision.value)
+        write_object(temporary / genai_config.FILE_NAME, tune_genai_config(config.document, checkpoint))
+        write_object(temporary / inference_model.FILE_NAME, inference_model.document(name, parts))
+        others = (path.name for path in temporary.iterdir() if path.name not in files)
         manifest = Manifest(
-            name=name,
-            version=version,
-            created=created or manifests.now(),
             context_tokens=checkpoint.context_tokens,
             checkpoint=_describe(checkpoint),
             adapter=_describe_adapter(checkpoint),
             recipe=build.recipe.to_key(),
-            build=_describe_build(build),
-            files=files,
-            measurements=dict(measurements) if measurements is not None else None,
-            verdict=dict(verdict) if verdict is not None else None,
+            build={"key": build.key, "builder": build.builder, "tools": dict(build.tools)},
+            files=files | _digests(temporary, others),
         )
-        finished = _finish(temporary, manifest, parts)
-    return Package(folder, finished.manifest)
+        write_file(temporary / CARD, model_card.render_card(name, manifest, parts))
+        files = manifest.files | _digests(temporary, [CARD])
+        made = manifests.write(temporary, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
+    return replace(made, folder=folder)
 
 
 def require_free(folder: Path) -> None:
@@ -96,36 +85,13 @@ def require_free(folder: Path) -> None:
     )
 
 
-def stamp(
-    folder: Path,
-    *,
-    version: int,
-    name: str | None = None,
-    measurements: Mapping[str, Any] | None = None,
-    verdict: Mapping[str, Any] | None = None,
-) -> Package:
-    """Writes a package's version, and what else is given, into the files that state it; what is None stays as it is.
-
-    Raises NameInvalid, PackageDamaged.
-    """
-    given = {"measurements": measurements, "verdict": verdict}
-    manifest = manifests.read(folder).manifest.model_copy(
-        update={"version": version} | {key: dict(value) for key, value in given.items() if value is not None}
-    )
-    if name is not None:
-        manifest = manifest.model_copy(update={"name": names.check_name(name)})
-    parts = inference_model.read_parts(folder)
-    write_object(folder / inference_model.FILE_NAME, inference_model.document(manifest.name, version, parts))
-    return _finish(folder, manifest, parts)
-
-
-def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint, cores: int) -> dict[str, Any]:
-    """onnxruntime-genai's genai_config.json with all cores, the checkpoint's own tokens, and defaults to sample by.
+def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """onnxruntime-genai's genai_config.json without threads, the checkpoint's own tokens, and defaults to sample by.
 
     Defaults are the checkpoint's generation_config.json where it states them. One that says do_sample false means a
     model that answers greedily and exactly, so what it leaves open is neutral; otherwise it is the tutorial's.
     """
-    tuned = genai_config.with_threads(genai_config.with_context(config, checkpoint.context_tokens), cores)
+    tuned = genai_config.with_threads(genai_config.with_context(config, checkpoint.context_tokens), None)
     # Also for what begins a text: the builder writes the BOS of the config class, which the tokenizer may not have.
     stop = checkpoint.stop
     tuned = genai_config.with_tokens(tuned, bos_id=stop.bos_id, eos_ids=stop.eos_ids, pad_id=stop.pad_id)
@@ -174,28 +140,15 @@ def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDige
     return files
 
 
-def _finish(folder: Path, manifest: Manifest, parts: PromptParts) -> Package:
-    """Writes the card and, last, the manifest; digests of files that were listed already are kept."""
-    rewritten = {inference_model.FILE_NAME, CARD}
-    known = {name: digest for name, digest in manifest.files.items() if name not in rewritten}
-    known |= _digests(
-        folder, (path.name for path in folder.iterdir() if path.name not in {*known, CARD, MANIFEST_NAME})
-    )
-    manifest = manifest.model_copy(update={"files": known})
-    write_file(folder / CARD, model_card.render_card(manifest, parts))
-    files = known | _digests(folder, [CARD])
-    return manifests.write(folder, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
-
-
 def _digests(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
     return {name: digest_file(folder / name) for name in names}
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where it came from, without this machine's paths."""
+    """What it was; a folder's name says nothing, the Hub's id and revision do."""
+    hub = {"source": checkpoint.source.partition("@")[0], "revision": checkpoint.revision}
     return {
-        "source": checkpoint.source if checkpoint.revision else checkpoint.folder.resolve().name,
-        "revision": checkpoint.revision,
+        **(hub if checkpoint.revision else {}),
         "digest": checkpoint.digest,
         "architecture": checkpoint.architecture,
         "parameters": checkpoint.parameters,
@@ -209,20 +162,8 @@ def _describe_adapter(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if adapter is None:
         return None
     return {
-        "source": adapter.folder.resolve().name,
         "digest": [digest_file(path).sha256 for path in adapter.files][-1],
         "rank": adapter.rank,
         "alpha": adapter.alpha,
         "targets": list(adapter.targets),
-    }
-
-
-def _describe_build(build: Build) -> dict[str, Any]:
-    return {
-        "key": build.key,
-        "builder": build.builder,
-        "tools": dict(build.tools),
-        "wall_s": build.wall_s,
-        "peak_memory_bytes": build.peak_memory_bytes,
-        "size_bytes": build.size_bytes,
     }

@@ -98,8 +98,7 @@ def build(
     from edgeship import builder as builds
     from edgeship.builder import packaging
     from edgeship.checkpoint import require_template
-    from edgeship.package.names import check_name
-    from edgeship.system.machine import cores_to_use
+    from edgeship.package.names import check_name, of_folder
 
     current = settings.resolve(memory=memory)
     olive.require_cpu()
@@ -112,7 +111,7 @@ def build(
     opened = replace(reading, adapter=reading.adapter or file.adapter).open(source)
     require_template(opened)
     output = output or file.output
-    name = check_name(name or (output.name if output else f"{opened.name}-{file.recipe.label}"))
+    name = check_name(name or (of_folder(output)[0] if output else f"{opened.name}-{file.recipe.label}"))
     output = output or Path("models") / name
     planned = builds.plan(opened, file.recipe, current)
     if plan:
@@ -123,8 +122,8 @@ def build(
     with telling(quiet=olive.quiet) as progress:
         built = builds.build(opened, file.recipe, current, progress, force_resources=force)
         progress("package", None)
-        made = packaging.write_package(built, opened, output, name=name, version=1, cores=cores_to_use(current.threads))
-    _print_built(built, made, output, as_json=as_json)
+        made = packaging.write_package(built, opened, output)
+    _print_built(built, made, name, output, as_json=as_json)
     return 0
 
 
@@ -170,12 +169,13 @@ def _print_plan(plan: Plan, *, as_json: bool) -> int:
     return 0
 
 
-def _print_built(built: Build, made: Package, output: Path, *, as_json: bool) -> None:
+def _print_built(built: Build, made: Package, name: str, output: Path, *, as_json: bool) -> None:
+    from edgeship.package.names import of_folder
     from edgeship.system.storage import megabytes
 
     if as_json:
         facts: dict[str, Any] = {
-            "package": made.manifest.ref,
+            "package": name,
             "folder": str(made.folder),
             "size_bytes": made.manifest.size_bytes,
             "recipe": built.recipe.to_key(),
@@ -185,6 +185,8 @@ def _print_built(built: Build, made: Package, output: Path, *, as_json: bool) ->
         }
         print_json(facts)
         return
-    print(f"built {made.manifest.name} ({megabytes(made.manifest.size_bytes)}) in {output}")
-    print(f"install: {our_command('cache', 'add', str(output))}")
+    # A package holds no name: where its folder has another, the name is given when it is installed.
+    named = () if of_folder(output)[0] == name else ("--name", name)
+    print(f"built {name} ({megabytes(made.manifest.size_bytes)}) in {output}")
+    print(f"install: {our_command('cache', 'add', str(output), *named)}")
     print(f'try:     {our_command("model", "run", str(output))} "..."')

@@ -13,9 +13,10 @@ from edgeship.cli.output import note, print_facts, print_json, print_table
 from edgeship.errors import PackageDamaged
 
 if TYPE_CHECKING:
-    from edgeship.store.packages import Entry
+    from edgeship.store.packages import Entry, Verified
 
 EXIT_DAMAGED = PackageDamaged.exit_code
+EXIT_UNVERIFIED = 1
 
 app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
 
@@ -56,12 +57,12 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
                 str(entry.version),
                 str(entry.manifest.recipe.get("precision", "")) if entry.manifest else "",
                 megabytes(entry.size_bytes),
-                entry.manifest.created if entry.manifest else "",
-                entry.problem or "",
+                entry.record.installed if entry.record else "",
+                entry.problem or entry.note or "",
             ]
             for entry in entries
         ]
-        columns = ["NAME", "VERSION", "PRECISION", "SIZE", "CREATED", "NOTE"]
+        columns = ["NAME", "VERSION", "PRECISION", "SIZE", "INSTALLED", "NOTE"]
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         print_table(columns, rows)
@@ -71,23 +72,20 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
 @app.command()
 def add(
     folder: Path,
-    name: Annotated[str | None, typer.Option("--name", help="Install under this name.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Install under this name.", show_default="the folder's")
+    ] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
     """Install a package folder that `build` made."""
-    from edgeship.builder import packaging
     from edgeship.store import packages
 
     # Its files are copied, so the folder can go.
-    def finish(copied: Path, version: int) -> Any:
-        return packaging.stamp(copied, version=version, name=name)
-
     target = settings.resolve(cache_dir=cache_dir).cache_dir
-    installed, new = packages.install(folder, target, name=name, finish=finish)
-    ref = installed.manifest.ref
-    said = f"installed {ref}" if new else f"{ref} is installed already, with the same content"
-    facts = {"installed": ref, "new": new, "folder": str(installed.folder)}
+    installed, new = packages.install(folder, target, name=name)
+    said = f"installed {installed.ref}" if new else f"{installed.ref} is installed already, with the same content"
+    facts = {"installed": installed.ref, "new": new, "folder": str(installed.folder)}
     return print_facts(facts, said, as_json=as_json)
 
 
@@ -109,21 +107,40 @@ def verify(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
-    """Compare packages with their manifests, byte for byte."""
+    """Compare packages with their manifests, byte for byte.
+
+    Exit 6 where one is damaged, 1 where the one that is named has no manifest to be compared with.
+    """
     from edgeship.store import packages
 
     results = packages.verify(settings.resolve(cache_dir=cache_dir).cache_dir, name)
-    damaged = any(faults for _, faults in results)
     if as_json:
-        print_json({"packages": [entry_dict(entry) | {"faults": faults} for entry, faults in results]})
+        print_json({"packages": [_verified_dict(result) for result in results]})
     else:
-        for entry, faults in results:
-            print(f"{entry.name}:{entry.version}  {'; '.join(faults) if faults else 'ok'}")
-        if damaged:
-            note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")
-        elif not results:
-            note("no packages to verify")
-    return EXIT_DAMAGED if damaged else 0
+        for result in results:
+            print(f"{result.entry.ref}  {_in_words(result)}")
+    outcomes = {result.outcome for result in results}
+    if "damaged" in outcomes:
+        note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")
+        return EXIT_DAMAGED
+    if not results:
+        note("no packages to verify")
+    return EXIT_UNVERIFIED if name is not None and "unverified" in outcomes else 0
+
+
+def _in_words(result: Verified) -> str:
+    if result.outcome == "unverified":
+        return f"cannot be verified: {result.note}"
+    said = "; ".join(result.faults) or "ok"
+    return f"{said} ({result.note})" if result.note else said
+
+
+def _verified_dict(result: Verified) -> dict[str, Any]:
+    return entry_dict(result.entry) | {
+        "outcome": result.outcome,
+        "faults": list(result.faults),
+        "note": result.note,
+    }
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:
@@ -134,6 +151,7 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
         "folder": str(entry.folder),
         "size_bytes": entry.size_bytes,
         "precision": entry.manifest.recipe.get("precision") if entry.manifest else None,
-        "created": entry.manifest.created if entry.manifest else None,
-        "note": entry.problem,
+        "installed": entry.record.installed if entry.record else None,
+        "digest": entry.package.digest if entry.package else None,
+        "note": entry.problem or entry.note,
     }

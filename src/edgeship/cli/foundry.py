@@ -195,11 +195,12 @@ def export(
     from edgeship import targets
     from edgeship.foundry import checks, layout
     from edgeship.package.names import check_name
+    from edgeship.system.machine import cores_to_use
 
-    package = targets.resolve(name, settings.resolve(cache_dir=cache_dir)).package_folder()
-    candidate = checks.check(package, name=new_name)
+    current = settings.resolve(cache_dir=cache_dir)
+    candidate = checks.check(targets.resolve(name, current).package_folder(), name=new_name)
     checks.require_undamaged(candidate)
-    laid = layout.export(candidate, folder.absolute(), check_name(publisher))
+    laid = layout.export(candidate, folder.absolute(), check_name(publisher), cores_to_use(current.threads))
     facts = {
         "exported": candidate.id,
         "folder": str(laid.folder),

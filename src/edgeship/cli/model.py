@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +14,8 @@ from edgeship.cli.output import print_json, print_pairs
 
 if TYPE_CHECKING:
     from edgeship.package.manifest import Manifest
+    from edgeship.store.packages import Entry
+    from edgeship.store.record import Record
 
 app = typer.Typer(no_args_is_help=True, help="List, describe and run packages.")
 
@@ -31,15 +34,16 @@ def info(name: Reference, cache_dir: CacheDir = None, as_json: Json = False) -> 
 
     entry = packages.find(settings.resolve(cache_dir=cache_dir).cache_dir, name)
     if as_json:
-        manifest = entry.manifest.model_dump(mode="json") if entry.manifest else None
-        print_json(cache.entry_dict(entry) | {"manifest": manifest})
+        print_json(_info_dict(entry))
         return 0
     pairs = [("package", f"{entry.name}:{entry.version}"), ("folder", str(entry.folder))]
     pairs.append(("size", megabytes(entry.size_bytes)))
-    if entry.problem:
-        pairs.append(("note", entry.problem))
-    if entry.manifest:
-        pairs.extend(_manifest_pairs(entry.manifest))
+    if entry.problem or entry.note:
+        pairs.append(("note", str(entry.problem or entry.note)))
+    if entry.package and entry.record:
+        pairs.extend(_manifest_pairs(entry.package.manifest))
+        pairs.append(("digest", entry.package.digest))
+        pairs.extend(_record_pairs(entry.record))
     print_pairs(pairs)
     return 0
 
@@ -47,19 +51,38 @@ def info(name: Reference, cache_dir: CacheDir = None, as_json: Json = False) -> 
 app.command("run")(model_run.run)
 
 
+def _info_dict(entry: Entry) -> dict[str, Any]:
+    return cache.entry_dict(entry) | {
+        "manifest": entry.manifest.model_dump(mode="json") if entry.manifest else None,
+        "measurements": entry.record.measurements if entry.record else None,
+        "verdict": entry.record.verdict if entry.record else None,
+    }
+
+
 def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
-    source = manifest.checkpoint
-    pairs = [
-        ("created", f"{manifest.created} by edgeship {manifest.edgeship_version}"),
+    source, adapter = manifest.checkpoint, manifest.adapter
+    return [
+        ("made by", f"edgeship {manifest.edgeship_version}"),
         (
             "checkpoint",
-            f"{source.get('source')} ({source.get('architecture')}, {source.get('parameters'):,} parameters)",
+            f"{_which(source)} ({source.get('architecture')}, {source.get('parameters'):,} parameters)",
         ),
-        ("adapter", str(manifest.adapter["source"]) if manifest.adapter else "none"),
+        ("adapter", f"{_which(adapter)} (rank {adapter.get('rank')})" if adapter else "none"),
         ("recipe", ", ".join(f"{key} {value}" for key, value in manifest.recipe.items())),
         ("context", f"{manifest.context_tokens:,} tokens"),
         ("licence", str(source.get("licence") or "not stated")),
     ]
-    if manifest.verdict:
-        pairs.append(("verdict", "; ".join(manifest.verdict.get("reasons", ()))))
+
+
+def _which(described: Mapping[str, Any]) -> str:
+    """The Hub's id of a checkpoint, or else the digest by which its like is known."""
+    return str(described.get("source") or f"SHA-256 {str(described.get('digest'))[:12]}")
+
+
+def _record_pairs(record: Record) -> list[tuple[str, str]]:
+    from edgeship.measure.measurement import figures
+
+    pairs = [("installed", record.installed), *figures(record.measurements or {})]
+    if record.verdict:
+        pairs.append(("verdict", "; ".join(record.verdict.get("reasons", ()))))
     return pairs

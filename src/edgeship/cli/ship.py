@@ -167,7 +167,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
     return {
         "holds": report.choice.holds,
         "chosen": report.choice.chosen,
-        "package": shipped.package.manifest.ref if shipped.package else None,
+        "package": shipped.package.ref if shipped.package else None,
         "folder": str(shipped.package.folder) if shipped.package else None,
         "new": shipped.new,
         "verdict": report.choice.verdict(),
@@ -198,7 +198,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     if shipped.package is None:
         print("nothing was installed: no candidate holds")
         return
-    ref = shipped.package.manifest.ref
+    ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
     print(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
     print(f"> {shipped.question}\n{shipped.answer}\n")

@@ -210,7 +210,7 @@ def _select(app: App, known: list[Registration], ref: str) -> list[Registration]
 def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
     """Metadata for the catalog: texts and numbers."""
     texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
-    licence = candidate.manifest.checkpoint.get("licence") if candidate.manifest else None
+    licence = candidate.package.manifest.checkpoint.get("licence") if candidate.package else None
     if licence:
         texts["license"] = str(licence)
     size = laid.linked_bytes + laid.copied_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from edgeship.package import template as templates
 from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import Sample
 from edgeship.package.genai_config import GenaiConfig
-from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
+from edgeship.package.manifest import MANIFEST_NAME, Package
 from edgeship.package.prompt_parts import PromptParts
 from edgeship.package.template import Message
 
@@ -36,7 +35,7 @@ _DAMAGED_HINT = "Install the package again; nothing was registered."
 class Candidate:
     """A package that Foundry Local can run, under the name and version that it is to have there.
 
-    manifest: None for a folder of another tool. parts: its prompt parts, which the older versions read.
+    package: None for a folder of another tool. parts: its prompt parts, which the older versions read.
     conversations: what readers of its template are compared by.
     """
 
@@ -45,7 +44,7 @@ class Candidate:
     version: int
     config: GenaiConfig
     parts: PromptParts
-    manifest: Manifest | None
+    package: Package | None
     conversations: tuple[Sample, ...]
 
     @property
@@ -60,8 +59,8 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
     name: another than its own.
     Raises NameInvalid, PackageDamaged, EngineFailed, TemplateMissing, TemplateInvalid, TemplateMismatch, NotSupported.
     """
-    manifest = manifests.read(folder).manifest if (folder / MANIFEST_NAME).is_file() else None
-    stated, version = (manifest.name, manifest.version) if manifest else _by_folder(folder.resolve())
+    package = manifests.read(folder) if (folder / MANIFEST_NAME).is_file() else None
+    stated, version = package.called if package else names.of_folder(folder)
     name = check_name(name or stated)
     config = genai_config.read(folder, DAMAGED)
     if config.provider != "cpu":
@@ -80,7 +79,7 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
         )
     conversations = fidelity.conversations_for(template, codec.special_tokens)
     parts = _parts(template, codec, conversations)
-    return Candidate(folder, name, version, config, parts, manifest, conversations)
+    return Candidate(folder, name, version or 1, config, parts, package, conversations)
 
 
 def check_name(name: str) -> str:
@@ -97,9 +96,7 @@ def check_name(name: str) -> str:
 
 def require_undamaged(candidate: Candidate) -> None:
     """Compares a package with its manifest, byte for byte. Raises PackageDamaged."""
-    if candidate.manifest is None:
-        return
-    faults = manifests.verify(Package(candidate.folder, candidate.manifest))
+    faults = manifests.verify(candidate.package) if candidate.package else []
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(candidate.folder), hint=_DAMAGED_HINT)
 
@@ -113,12 +110,6 @@ def _require_model(config: GenaiConfig) -> None:
             where=str(config.folder),
             hint=_DAMAGED_HINT,
         )
-
-
-def _by_folder(folder: Path) -> tuple[str, int]:
-    """Name and version of another tool's folder: NAME, or vVERSION in a folder that is called NAME."""
-    version = re.fullmatch(r"v([1-9][0-9]{0,8})", folder.name)
-    return (folder.parent.name, int(version[1])) if version else (folder.name, 1)
 
 
 def _parts(template: str, codec: TextCodec, conversations: Sequence[Sample]) -> PromptParts:

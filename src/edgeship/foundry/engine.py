@@ -38,10 +38,13 @@ from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineFailed, NotSupported, TemplateMismatch
+from edgeship.foundry import layout
 from edgeship.foundry.request import INSTEAD, check_messages, check_supported, guidance, search_options
 from edgeship.foundry.sdk import LoadedModel, Local, Outcome
 from edgeship.package import DAMAGED, genai_config, inference_model
 from edgeship.package.fidelity import compose
+from edgeship.package.genai_config import GenaiConfig
+from edgeship.system.machine import cores_to_use
 
 if TYPE_CHECKING:
     from edgeship.engine.api import Engine
@@ -59,8 +62,9 @@ def open_foundry(options: EngineOptions) -> Engine:
 class FoundryEngine:
     """See Engine. Answers are made one after another, or `limits.slots` at a time, which is hardly faster on a CPU.
 
-    Threads are those that the folder's genai_config.json names. Reading a prompt cannot be stopped: an answer that is
-    cancelled meanwhile ends at once, and its place is free when Foundry Local lets go of it.
+    Reading a prompt cannot be stopped: an answer that is cancelled meanwhile ends at once, and its place is free when
+    Foundry Local lets go of it.
+    threads: by default those that the folder's genai_config.json names, else all that the machine grants.
     Raises EngineFailed, FoundryFailed, DependencyMissing, NameInvalid.
     """
 
@@ -74,9 +78,8 @@ class FoundryEngine:
         self.vocab_size = config.vocab_size
         self.slots = limits.slots or 1
         self.defaults = defaults_of(config.search)
-        self.note = _threads_note(config.threads, threads)
         self._waiting = limits.waiting
-        self._model = _shared.load(folder)
+        self._model, self.note = _shared.load(config, threads)
         self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[_Answer] = set()
@@ -316,18 +319,20 @@ class _Shared:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._users = 0
 
-    def load(self, folder: Path) -> LoadedModel:
-        """The folder's model, loaded. Raises as Local does."""
+    def load(self, config: GenaiConfig, threads: int | None) -> tuple[LoadedModel, str | None]:
+        """The folder's model, loaded, and what is to be said of it. Raises as Local does."""
         with self._lock:
-            if self._local is None:
+            if self._local is None or self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="edgeship-foundry-", ignore_cleanup_errors=True)
-                self._local = Local(Path(self._folder.name))
+                self._local = Local(Path(self._folder.name) / "catalog")
             self._users += 1
+            version = next(self._versions)
             try:
+                folder, note = _with_threads(config, threads, Path(self._folder.name) / str(version))
                 # Under its own name, since words in a name can demand an execution provider.
-                model_id = f"{inference_model.read_name(folder) or 'model'}:{next(self._versions)}"
+                model_id = f"{inference_model.read_name(folder) or 'model'}:{version}"
                 self._local.register(folder.absolute(), model_id, {}, {})
-                return self._local.load(model_id)
+                return self._local.load(model_id), note
             except BaseException:
                 self._release()
                 raise
@@ -351,7 +356,17 @@ class _Shared:
 _shared = _Shared()
 
 
-def _threads_note(stated: int | None, threads: int | None) -> str | None:
-    if threads is None or threads == stated:
-        return None
-    return f"Foundry Local uses the threads that {genai_config.FILE_NAME} names ({stated or 'none, so its own choice'})"
+def _with_threads(config: GenaiConfig, threads: int | None, scratch: Path) -> tuple[Path, str | None]:
+    """The folder, or links to it beside a genai_config.json that names the threads, and what is to be said of that.
+
+    Foundry Local takes threads from nowhere else, and a package names none.
+    """
+    wanted = threads or config.threads or cores_to_use(None)
+    if wanted == config.threads:
+        return config.folder, None
+    try:
+        layout.link_with_threads(config, scratch, wanted)
+    except OSError:  # Windows lets few users make links
+        found = config.threads or "none, so its own choice"
+        return config.folder, f"Foundry Local uses the threads that {genai_config.FILE_NAME} names ({found})"
+    return scratch, None

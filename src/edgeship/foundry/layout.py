@@ -64,8 +64,8 @@ def laid_out(
         raise
 
 
-def export(candidate: Candidate, root: Path, publisher: str) -> Laid:
-    """The package in its place under `root`, as it is but for its name.
+def export(candidate: Candidate, root: Path, publisher: str, threads: int) -> Laid:
+    """The package in its place under `root`, as it is but for its name and the threads, which Foundry Local needs.
 
     Raises UsageError where something else than a package lies there, NotWritable, DiskShort.
     """
@@ -76,9 +76,22 @@ def export(candidate: Candidate, root: Path, publisher: str) -> Laid:
             where=str(target),
             hint="Remove it, or choose another folder, --name or --publisher.",
         )
-    with laid_out(candidate, target) as laid:
+
+    def tune(config: GenaiConfig) -> Mapping[str, Any]:
+        return genai_config.with_threads(config.document, threads)
+
+    with laid_out(candidate, target, tune) as laid:
         pass
     return replace(laid, folder=target)
+
+
+def link_with_threads(config: GenaiConfig, target: Path, threads: int) -> None:
+    """Makes `target` a package's folder but for the threads, by links. Raises OSError where they cannot be had."""
+    target.mkdir()
+    for source in config.folder.absolute().iterdir():
+        if source.is_file() and source.name != genai_config.FILE_NAME:
+            (target / source.name).symlink_to(source)
+    write_object(target / genai_config.FILE_NAME, genai_config.with_threads(config.document, threads))
 
 
 def remove(folder: Path) -> None:
@@ -111,18 +124,17 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[GenaiConfig], Map
     write_object(target / genai_config.FILE_NAME, tune(config) if tune else config.document)
     write_object(
         target / inference_model.FILE_NAME,
-        inference_model.document(candidate.name, candidate.version, candidate.parts),
+        inference_model.document(candidate.id, candidate.parts),
     )
-    if candidate.manifest is not None:
-        _write_manifest(target, candidate, candidate.manifest)
+    if candidate.package is not None:
+        _write_manifest(target, candidate.package.manifest)
     return Laid(target, linked, copied)
 
 
-def _write_manifest(target: Path, candidate: Candidate, manifest: Manifest) -> None:
+def _write_manifest(target: Path, manifest: Manifest) -> None:
     """The package's manifest, with the files that differ here: what is laid out can be verified like a package."""
     changed = {name: digest_file(target / name) for name in _WRITTEN}
-    known = {"name": candidate.name, "version": candidate.version, "files": manifest.files | changed}
-    manifests.write(target, manifest.model_copy(update=known))
+    manifests.write(target, manifest.model_copy(update={"files": manifest.files | changed}))
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.speed import Speed
+
+# What people look at: label, path to the value in a summary, how it is written.
+_FIGURES = (
+    ("model files", ("size_bytes",), "{megabytes:,.1f} MB"),
+    ("peak memory", ("peak_memory_bytes",), "{megabytes:,.0f} MB"),
+    ("load time", ("load_s",), "{value:.2f} s"),
+    ("threads", ("threads",), "{value}"),
+    ("prefill", ("speed", "prefill_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
+    ("decode", ("speed", "decode_tokens_per_s", "median"), "{value:,.1f} tokens/s"),
+    ("mean KLD from {reference}", ("fidelity", "mean_kld_nats"), "{value:.4f} nats"),
+    ("top-1 agreement with {reference}", ("fidelity", "top1_agreement"), "{percent:.1f} %"),
+    ("perplexity, ratio to {reference}", ("fidelity", "perplexity_ratio"), "{value:.4f}"),
+    ("evaluation cases", ("evaluation", "cases"), "{value:,}"),
+    ("evaluation pass rate", ("evaluation", "pass_rate"), "{percent:.1f} %"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +59,24 @@ class Measurement:
         return TypeAdapter(Measurement).validate_python(values)
 
     def summary(self) -> dict[str, Any]:
-        """`to_dict` without single answers, speed runs and failures: what a manifest keeps."""
+        """`to_dict` without single answers, speed runs and failures: what the store keeps."""
         values = self.to_dict()
         values["speed"].pop("runs")
         if values["evaluation"] is not None:
             for raw in ("records", "failures"):
                 values["evaluation"].pop(raw)
         return values
+
+
+def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a summary holds of what people look at, in words; it may come from another version and hold little."""
+    found = []
+    reference = summary.get("reference") or "the original"
+    for label, path, form in _FIGURES:
+        value: Any = summary
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int | float):
+            text = form.format(value=value, megabytes=value / 1e6, percent=value * 100)
+            found.append((label.format(reference=reference), text))
+    return found

@@ -12,6 +12,7 @@ from edgeship.system import json_file
 from edgeship.system.json_file import Complaint
 
 FILE_NAME = "genai_config.json"
+_THREADS = ("intra_op_num_threads", "inter_op_num_threads")
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class GenaiConfig:
 
     context_tokens: what the model was made for. end_ids: tokens that end an answer.
     provider: "cpu", or the first execution provider that it asks for. threads: None leaves them to onnxruntime.
-    model_file: the graph, beside the file. inputs, outputs: names in the graph that are not the usual ones.
+    model_type: the family, as onnxruntime-genai calls it. model_file: the graph, beside the file.
+    inputs, outputs: names in the graph that are not the usual ones.
     document: all that the file holds.
     """
 
     path: Path
+    model_type: str
     context_tokens: int
     vocab_size: int
     end_ids: frozenset[int]
@@ -110,12 +113,13 @@ def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Gena
     session = decoder.part("session_options")
     return GenaiConfig(
         path=path,
+        model_type=model.text("type") or "model",
         context_tokens=model.required("context_length"),
         vocab_size=model.required("vocab_size"),
         end_ids=model.numbers("eos_token_id"),
         search=_search(whole.part("search")),
         provider=_provider(session),
-        threads=session.whole_number("intra_op_num_threads") or None,
+        threads=session.whole_number(_THREADS[0]) or None,
         model_file=decoder.text("filename") or "model.onnx",
         inputs=decoder.part("inputs").texts("attention_mask", "position_ids", "past_key_names", "past_value_names"),
         outputs=decoder.part("outputs").texts("present_key_names", "present_value_names"),
@@ -274,11 +278,12 @@ def with_context(document: Mapping[str, Any], context_tokens: int) -> dict[str, 
     return _with_model(document, {"context_length": context_tokens})
 
 
-def with_threads(document: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """The file's content for so many threads."""
+def with_threads(document: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
+    """The file's content for so many threads; None names none, as a package does: they are each machine's own."""
     decoder = dict(document["model"].get("decoder") or {})
-    session = dict(decoder.get("session_options") or {})
-    session |= {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+    session = {key: value for key, value in (decoder.get("session_options") or {}).items() if key not in _THREADS}
+    if threads is not None:
+        session |= dict(zip(_THREADS, (threads, 1), strict=True))
     return _with_model(document, {"decoder": decoder | {"session_options": session}})
 
 

@@ -1,4 +1,4 @@
-"""inference_model.json: a package's name and prompt parts, as Foundry Local reads them."""
+"""inference_model.json: a model's name and prompt parts, as Foundry Local reads them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ FILE_NAME = "inference_model.json"
 _DAMAGED = Complaint(PackageDamaged, "Remove the package and install it again.")
 
 
-def document(name: str, version: int, parts: PromptParts) -> dict[str, Any]:
+def document(name: str, parts: PromptParts) -> dict[str, Any]:
     """What the file holds: Foundry Local 2 reads Name, Foundry Local 1 PromptTemplate as well.
 
+    name: of a package what it is (see `content_name`); of a copy for Foundry Local, NAME:VERSION as it is registered.
     "opening" is ours: what stands before the first turn where the system has none. Others ignore it.
     """
     texts = {key: text for key, text in asdict(parts).items() if text is not None and (text or key != "opening")}
     return {
-        "Name": f"{name}:{version}",
-        "Description": f"{name}, made by Edgeship for onnxruntime-genai and Foundry Local on CPUs",
+        "Name": name,
+        "Description": f"{name.partition(':')[0]}, made by Edgeship for onnxruntime-genai and Foundry Local on CPUs",
         "PromptTemplate": texts,
     }
+
+
+def content_name(model_type: str, precision: str) -> str:
+    """What a package calls itself: what it is, whatever it is installed as."""
+    return f"{model_type}-{precision}"
 
 
 def read_parts(folder: Path) -> PromptParts:

@@ -1,43 +1,45 @@
-"""A package's manifest: what it is made of, how and from what, and what was measured.
+"""A package's manifest: what it is made of, how and from what. The digest of its bytes is the package's identity.
 
-It is written last, so its presence means done.
+It is written last, so its presence means done, and nothing changes it afterwards: the name, what was measured and the
+verdict are the store's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
 
-from edgeship.errors import PackageDamaged
-from edgeship.package.names import is_name
+from edgeship.errors import FormatUnknown, PackageDamaged
+from edgeship.package import names
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
 
 MANIFEST_NAME = "edgeship.json"
+FORMAT = 2
 _INSIDE = re.compile(r"[^/\\:\0]+(?:/[^/\\:\0]+)*")
 
 
 class Manifest(BaseModel):
-    """What `edgeship.json` holds.
+    """What `edgeship.json` holds: nothing of a name, a time, a machine or a path, so equal builds are equal bytes.
 
-    checkpoint: source, revision, digest, architecture, parameters, licence; adapter: the same for a LoRA adapter.
-    build: key, builder, the tools' versions, what it cost.
+    checkpoint: digest, architecture, parameters, dtype, licence; of one from the Hub its id and revision.
+    adapter: digest, rank, alpha and targets of a LoRA adapter.
+    build: key, builder, the tools' versions.
     files: every other file of the folder by its name.
-    measurements, verdict: as a report states them; None where nothing was measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
-    name: str
-    version: int = Field(ge=1)
-    created: str
+    format: int = FORMAT
     edgeship_version: str = __version__
     context_tokens: int
     checkpoint: dict[str, Any]
@@ -45,15 +47,6 @@ class Manifest(BaseModel):
     recipe: dict[str, Any]
     build: dict[str, Any]
     files: dict[str, FileDigest]
-    measurements: dict[str, Any] | None = None
-    verdict: dict[str, Any] | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_portable(cls, name: str) -> str:
-        if not is_name(name):
-            raise ValueError(f"{name!r} cannot be a package name")
-        return name
 
     @field_validator("files")
     @classmethod
@@ -65,50 +58,106 @@ class Manifest(BaseModel):
         return files
 
     @property
-    def ref(self) -> str:
-        """name:version."""
-        return f"{self.name}:{self.version}"
-
-    @property
     def size_bytes(self) -> int:
         """All files, the manifest itself not counted."""
         return sum(file.size_bytes for file in self.files.values())
 
 
+class Stated(BaseModel):
+    """What a manifest of format 1 stated besides, and the store's record states today."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: int = Field(ge=1)
+    created: str
+    measurements: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_portable(cls, name: str) -> str:
+        if not names.is_name(name):
+            raise ValueError(f"{name!r} cannot be a package name")
+        return name
+
+
 @dataclass(frozen=True)
 class Package:
-    """A folder that an engine can run, with its manifest."""
+    """A folder that an engine can run, with its manifest.
+
+    digest: SHA-256 of the manifest's bytes, which list every file's: it stands for the whole package.
+    stated: None but for a manifest of format 1.
+    """
 
     folder: Path
     manifest: Manifest
+    digest: str
+    stated: Stated | None = None
+
+    @property
+    def called(self) -> tuple[str, int]:
+        """Name and version by where it lies; one of format 1 that lies in no folder of a version states them."""
+        name, version = names.of_folder(self.folder)
+        if version is None and self.stated is not None:
+            return self.stated.name, self.stated.version
+        return name, version or 1
 
 
 def now() -> str:
-    """The time as manifests and reports state it: UTC, seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time as records and reports state it: UTC, seconds."""
+    return timestamp(datetime.now(UTC))
+
+
+def timestamp(time: datetime) -> str:
+    """A time as records and reports state it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write(folder: Path, manifest: Manifest) -> Package:
     """Writes the manifest beside the files it lists; the last act of making a package."""
-    write_object(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
-    return Package(folder, manifest)
+    write_object(folder / MANIFEST_NAME, manifest.model_copy(update={"format": FORMAT}).model_dump(mode="json"))
+    return read(folder)
 
 
 def read(folder: Path) -> Package:
-    """The package in `folder`; its files are not checked (see `verify`). Raises PackageDamaged."""
+    """The package in `folder`; its files are not checked (see `verify`). Raises PackageDamaged, FormatUnknown."""
     path = folder / MANIFEST_NAME
     try:
-        return Package(folder, Manifest.model_validate_json(path.read_bytes()))
-    except (OSError, ValidationError) as error:
+        content = path.read_bytes()
+        manifest, stated = _parse(content)
+    except (OSError, ValueError) as error:
         raise PackageDamaged(
             f"the manifest cannot be read: {_reason(error)}",
             where=str(path),
             hint="Remove the package and install it again.",
         ) from error
+    if manifest is None:
+        raise FormatUnknown(
+            "the manifest is of a format that a later Edgeship writes", where=str(path), hint="Upgrade Edgeship."
+        )
+    return Package(folder, manifest, hashlib.sha256(content).hexdigest(), stated)
 
 
-def verify(package: Package) -> list[str]:
-    """What is wrong with a package's files, one sentence each that names the file; empty where all is well."""
+def _parse(content: bytes) -> tuple[Manifest | None, Stated | None]:
+    """The manifest, None where it is of a later format; and what one of format 1 states besides. Raises ValueError."""
+    values = from_json(content)
+    number = values.get("format", 1) if isinstance(values, Mapping) else 1
+    if isinstance(number, int) and number > FORMAT:
+        return None, None
+    if number == 1 and isinstance(values, Mapping):
+        own = {key: values[key] for key in values if key not in Stated.model_fields}
+        besides = {key: values[key] for key in values if key in Stated.model_fields}
+        return Manifest.model_validate(own | {"format": 1}), Stated.model_validate(besides)
+    return Manifest.model_validate(values), None
+
+
+def verify(package: Package, *, besides: Container[str] = ()) -> list[str]:
+    """What is wrong with a package's files, one sentence each that names the file; empty where all is well.
+
+    A file that the manifest does not list is wrong too, since it could change what readers make of the others. Those
+    in `besides` are not, nor those whose name begins with a dot, which systems leave behind and no reader looks at.
+    """
     faults = []
     for name, expected in package.manifest.files.items():
         path = package.folder / name
@@ -118,11 +167,24 @@ def verify(package: Package) -> list[str]:
             faults.append(f"{name} has {path.stat().st_size} bytes instead of {expected.size_bytes}")
         elif digest_file(path).sha256 != expected.sha256:
             faults.append(f"{name} was altered: its SHA-256 differs from the manifest's")
-    return faults
+    return [*faults, *(f"{name} is not in the manifest" for name in _unlisted(package) if name not in besides)]
 
 
-def _reason(error: OSError | ValidationError) -> str:
-    if isinstance(error, OSError):
+def _unlisted(package: Package) -> list[str]:
+    """Files beside those of the package, in its folder and in the folders that it has itself."""
+    listed = {*package.manifest.files, MANIFEST_NAME}
+    folders = {Path(), *(Path(name).parent for name in listed)}
+    found = (
+        (folder / path.name).as_posix()
+        for folder in sorted(folders)
+        for path in sorted((package.folder / folder).glob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    )
+    return [name for name in found if name not in listed]
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
         return str(error)
     fault = error.errors()[0]
     field = ".".join(str(part) for part in fault["loc"])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgeship.errors import NameInvalid
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _Item = TypeVar("_Item", bound="Versioned")
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})", re.ASCII)
+# What folders are called that hold a model of whatever name.
+_PLAIN = frozenset({"build", "cpu", "dist", "model", "onnx", "out", "output", "package"})
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
@@ -39,6 +44,22 @@ def parse_ref(text: str) -> tuple[str, int | None]:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", number, re.ASCII):
         raise NameInvalid(f"{version!r} is no version", where=text, hint="Versions are whole numbers: name:1.")
     return name, int(number)
+
+
+def version_of(folder: str) -> int | None:
+    """The version that a folder's name states, as v3 does; None where it states none."""
+    match = _VERSION.fullmatch(folder)
+    return int(match[1]) if match else None
+
+
+def of_folder(folder: Path) -> tuple[str, int | None]:
+    """What a package is called by where it lies: NAME, NAME/v3, or NAME/onnx and its like; it may be no valid name."""
+    path = Path(os.path.abspath(folder))  # noqa: PTH100 - "." has no name, and links are called as the user calls them
+    version = version_of(path.name)
+    path = path if version is None else path.parent
+    while path.name.lower() in _PLAIN and path.parent.name:
+        path = path.parent
+    return path.name, version
 
 
 class Versioned(Protocol):

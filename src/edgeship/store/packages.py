@@ -1,6 +1,6 @@
 """Packages on disk by name:version. One lock a name, a temporary folder, one rename: what is listed is whole.
 
-<cache>/<name>/v<version>/    installed
+<cache>/<name>/v<version>/    installed, byte for byte as it was made; its record is v<version>.json beside it
 <cache>/<name>/               a package folder by itself, or one that another tool made
 <cache>/.tmp/<name>/          unfinished work; <cache>/.locks/<name>.lock guards it
 """
@@ -9,51 +9,75 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from edgeship.errors import DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
-from edgeship.package import genai_config, inference_model, names
+from edgeship.errors import DiskShort, FormatUnknown, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
+from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
+from edgeship.store import record
+from edgeship.store.record import Record
 from edgeship.system import machine
-from edgeship.system.storage import FileDigest, bring, disk_errors, locked, new_folder, remove_folder
+from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder
 from edgeship.system.storage import require_writable as require_writable_folder
 
 LOCK_WAIT_S = 600.0
 FOREIGN = "no manifest: made by another tool"
+LATER = "made by a later Edgeship: its manifest is of a format that this one does not know"
+_NOTHING_TO_COMPARE_WITH = (FOREIGN, LATER)
 _ELSEWHERE = "choose another cache with `edgeship cache cd PATH`."
-_VERSION = re.compile(r"v([1-9][0-9]{0,8})", re.ASCII)
-# What an install writes anew: two packages that differ in nothing else have the same content.
-_STAMPED = frozenset({inference_model.FILE_NAME, "README.md"})
+_OLD = "made before names left the package: its manifest, of format 1, states a name and what was measured"
 
-Finish = Callable[[Path, int], Package]
-"""Writes into the copied folder what depends on the version it gets, the manifest last."""
+Outcome = Literal["ok", "damaged", "unverified"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """A package in the cache.
 
-    manifest: None where there is none or it cannot be read; `problem` says which.
+    package, record: None where there is no manifest, or none that can be read; `problem` says which.
+    note: what else is to be said.
     """
 
     name: str
     version: int
     folder: Path
-    manifest: Manifest | None
+    package: Package | None
+    record: Record | None
     size_bytes: int
     problem: str | None = None
+    note: str | None = None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The package's."""
+        return self.package.manifest if self.package else None
 
     @property
     def ref(self) -> str:
         """name:version."""
         return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A package, and what came of comparing every byte with its manifest.
+
+    outcome: "unverified" where there is no manifest to compare with, which is neither good nor bad.
+    faults: of a damaged one, a sentence each.
+    note: what else is to be said of it.
+    """
+
+    entry: Entry
+    outcome: Outcome
+    faults: tuple[str, ...] = ()
+    note: str | None = None
 
 
 # --- reading -----------------------------------------------------------------------------------------
@@ -84,16 +108,26 @@ def next_version(cache_dir: Path, name: str) -> int:
     return max((entry.version for entry in entries(cache_dir) if entry.name == name), default=0) + 1
 
 
-def verify(cache_dir: Path, ref: str | None = None) -> list[tuple[Entry, list[str]]]:
-    """Each package (all, or what `ref` means) with what is wrong with its files; every byte is read."""
+def verify(cache_dir: Path, ref: str | None = None) -> list[Verified]:
+    """Each package (all, or what `ref` means) compared with its manifest, every byte and every file that is there."""
     chosen = select(cache_dir, ref) if ref else entries(cache_dir)
-    return [(entry, _faults(entry)) for entry in chosen]
+    return [_verify(entry) for entry in chosen]
 
 
-def _faults(entry: Entry) -> list[str]:
-    if entry.manifest is not None:
-        return manifests.verify(Package(entry.folder, entry.manifest))
-    return [] if entry.problem in (None, FOREIGN) else [entry.problem]
+def _verify(entry: Entry) -> Verified:
+    if entry.package is not None:
+        faults = _faults(entry.package)
+        note = _OLD if entry.package.stated else entry.note
+        return Verified(entry, "damaged" if faults else "ok", tuple(faults), note)
+    if entry.problem in _NOTHING_TO_COMPARE_WITH:
+        return Verified(entry, "unverified", note=entry.problem)
+    return Verified(entry, "damaged", (str(entry.problem),))
+
+
+def _faults(package: Package) -> list[str]:
+    """What is wrong with its files; where versions lie in a package's folder, their records are no part of it."""
+    records = {path.name for path in package.folder.glob("v*.json") if names.version_of(path.stem)}
+    return manifests.verify(package, besides=records)
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
@@ -117,24 +151,33 @@ def _entries_under(folder: Path) -> Iterator[Entry]:
     if (folder / MANIFEST_NAME).is_file() or (folder / genai_config.FILE_NAME).is_file():
         yield _entry(folder.name, None, folder)
     for versioned in _subfolders(folder):
-        match = _VERSION.fullmatch(versioned.name)
-        if match:
-            yield _entry(folder.name, int(match[1]), versioned)
+        version = names.version_of(versioned.name)
+        if version is not None:
+            yield _entry(folder.name, version, versioned)
 
 
 def _entry(name: str, version: int | None, folder: Path) -> Entry:
-    manifest, problem = None, None
+    package, problem = _read(folder)
+    size_bytes = _size_bytes(folder)
+    if package is None:
+        return Entry(name, version or 1, folder, None, None, size_bytes, problem)
+    version = version or (package.stated.version if package.stated else 1)
+    kept, note = record.read(package, name, version)
+    return Entry(name, version, folder, package, kept, size_bytes, note=note)
+
+
+def _read(folder: Path) -> tuple[Package | None, str | None]:
+    """The package, or why there is none."""
     try:
         if (folder / MANIFEST_NAME).is_file():
-            manifest = manifests.read(folder).manifest
-        elif (folder / genai_config.FILE_NAME).is_file():
-            problem = FOREIGN
-        else:
-            problem = f"no manifest and no {genai_config.FILE_NAME}: not a package"
+            return manifests.read(folder), None
+    except FormatUnknown:
+        return None, LATER
     except PackageDamaged as error:
-        problem = error.what
-    number = version or (manifest.version if manifest else 1)
-    return Entry(name, number, folder, manifest, _size_bytes(folder), problem)
+        return None, error.what
+    if (folder / genai_config.FILE_NAME).is_file():
+        return None, FOREIGN
+    return None, f"no manifest and no {genai_config.FILE_NAME}: not a package"
 
 
 def _size_bytes(folder: Path) -> int:
@@ -156,36 +199,91 @@ def install(
     cache_dir: Path,
     *,
     name: str | None = None,
+    measurements: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
     move: bool = False,
-    finish: Finish | None = None,
     progress: Progress = silent,
     wait_s: float = LOCK_WAIT_S,
-) -> tuple[Package, bool]:
+) -> tuple[Entry, bool]:
     """Puts a package folder into the cache as the next version of its name: (what is installed, True).
 
-    Where the latest version is undamaged and has the same content, that one and False: nothing was installed.
+    Where the latest version is undamaged and the same package, that one and False: nothing was installed, and what was
+    measured anew is kept with it.
+    name: by default what the folder is called, see Package.called.
+    measurements, verdict: what the store's record is to keep of them.
     move: take the files instead of copying them; `folder` is of no use afterwards, also where the install fails.
-    finish: by default package.stamp.
-    Raises NameInvalid, PackageDamaged, NotWritable, DiskShort, CacheBusy; then the cache is as it was.
+    Raises NameInvalid, PackageDamaged, FormatUnknown, NotWritable, DiskShort, CacheBusy; then the cache is as it was.
     """
     source = manifests.read(folder)
-    name = names.check_name(name or source.manifest.name)
-    finish = finish or (lambda copied, version: _stamp(copied, name, version))
+    name = _checked_name(name, source)
     require_writable(cache_dir)
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, _ELSEWHERE):
         latest = next((entry for entry in reversed(entries(cache_dir)) if entry.name == name), None)
-        if latest is not None and latest.manifest is not None and _same(source.manifest, latest.manifest):
-            installed = Package(latest.folder, latest.manifest)
-            if not manifests.verify(installed):
-                return installed, False
+        if latest is not None and _is_undamaged(latest, source):
+            return _recorded(latest, measurements, verdict), False
         version = next_version(cache_dir, name)
         if not move:
-            _require_disk(source.manifest, cache_dir)
+            _require_disk(source.manifest, name, cache_dir)
         final = cache_dir / name / f"v{version}"
-        with new_folder(final, at=scratch / final.name, durable=True) as temporary:
+        with _record_withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
             _bring_files(source, temporary, move, progress)
-            finished = finish(temporary, version)
-        return Package(final, finished.manifest), True
+            record.write(final, _first_record(source, name, version, measurements, verdict))
+        return _entry(name, version, final), True
+
+
+def _checked_name(name: str | None, source: Package) -> str:
+    if name is not None:
+        return names.check_name(name)
+    found = source.called[0]
+    if not names.is_name(found):
+        what = f"{found!r}, which the folder is called, cannot be a package name"
+        raise NameInvalid(what, where=str(source.folder), hint="Give it one with --name.")
+    return found
+
+
+def _is_undamaged(entry: Entry, package: Package) -> bool:
+    """Whether the entry is that very package, as it was made."""
+    return entry.package is not None and entry.package.digest == package.digest and not _faults(entry.package)
+
+
+@contextlib.contextmanager
+def _record_withdrawn_on_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        record.remove(folder)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+        raise
+
+
+def _first_record(
+    source: Package,
+    name: str,
+    version: int,
+    measurements: Mapping[str, Any] | None,
+    verdict: Mapping[str, Any] | None,
+) -> Record:
+    stated = source.stated
+    return Record(
+        name=name,
+        version=version,
+        digest=source.digest,
+        installed=manifests.now(),
+        measurements=dict(measurements) if measurements else stated.measurements if stated else None,
+        verdict=dict(verdict) if verdict else stated.verdict if stated else None,
+    )
+
+
+def _recorded(entry: Entry, measurements: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None) -> Entry:
+    """The entry with what was measured anew, which its record keeps from now on."""
+    given = {"measurements": measurements, "verdict": verdict}
+    news = {key: dict(value) for key, value in given.items() if value is not None}
+    if not news or entry.record is None:
+        return entry
+    kept = entry.record.model_copy(update=news)
+    record.write(entry.folder, kept)
+    return replace(entry, record=kept)
 
 
 def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[Entry]:
@@ -199,6 +297,7 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         # Versions before a package folder that holds them.
         for entry in sorted(chosen, key=lambda entry: len(entry.folder.parts), reverse=True):
             remove_folder(entry.folder, at=scratch / f"removed-v{entry.version}")
+            record.remove(entry.folder)
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()
     return chosen
@@ -226,18 +325,11 @@ def _owned(cache_dir: Path, name: str, progress: Progress, wait_s: float) -> Ite
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _same(first: Manifest, second: Manifest) -> bool:
-    def content(manifest: Manifest) -> dict[str, FileDigest]:
-        return {name: digest for name, digest in manifest.files.items() if name not in _STAMPED}
-
-    return first.recipe == second.recipe and content(first) == content(second)
-
-
-def _require_disk(manifest: Manifest, cache_dir: Path) -> None:
+def _require_disk(manifest: Manifest, name: str, cache_dir: Path) -> None:
     free = machine.free_disk_bytes(cache_dir)
     if free < manifest.size_bytes:
         raise DiskShort(
-            f"{manifest.name} needs {manifest.size_bytes / 1e6:,.0f} MB of disk and {free / 1e6:,.0f} MB are free",
+            f"{name} needs {manifest.size_bytes / 1e6:,.0f} MB of disk and {free / 1e6:,.0f} MB are free",
             where=str(cache_dir),
             hint=f"Free some space (`edgeship cache rm NAME`), or {_ELSEWHERE}",
         )
@@ -255,14 +347,9 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
             raise _damaged(source, f"{name} differs from what the manifest says")
         done += expected.size_bytes
         progress(f"installing {name}", done / total)
-    shutil.copyfile(source.folder / MANIFEST_NAME, target / MANIFEST_NAME)
+    if bring(source.folder / MANIFEST_NAME, target / MANIFEST_NAME, move=move).sha256 != source.digest:
+        raise _damaged(source, f"{MANIFEST_NAME} was changed meanwhile")
 
 
 def _damaged(source: Package, what: str) -> PackageDamaged:
     return PackageDamaged(what, where=str(source.folder), hint="Build the package again; nothing was installed.")
-
-
-def _stamp(folder: Path, name: str, version: int) -> Package:
-    from edgeship.builder import packaging
-
-    return packaging.stamp(folder, version=version, name=name)

@@ -226,13 +226,13 @@ def scratch_folder(root: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
     folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
     lock = root / f"{folder.name}.lock"
-    with filelock.FileLock(lock):
-        folder.mkdir()
-        try:
+    try:
+        with filelock.FileLock(lock):
+            folder.mkdir()
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    lock.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
 
 
 def _temporary_beside(path: Path) -> Path:

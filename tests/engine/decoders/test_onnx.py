@@ -34,7 +34,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = open_checkpoint(str(checkpoints.make_checkpoint(folder / "checkpoint")))
     settings = replace(resolve(), home=folder / "home")
     made = builder.build(checkpoint, named_recipe("int4", {}, where="here"), settings)
-    return write_package(made, checkpoint, folder / "package", name="tiny", version=1, cores=1).folder
+    return write_package(made, checkpoint, folder / "package").folder
 
 
 @pytest.fixture(params=["ours", "int4_folder", "fp32_folder"])

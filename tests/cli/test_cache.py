@@ -1,0 +1,88 @@
+"""`edgeship cache ...` and `edgeship model info`: what lies in the cache, what is known of it, is it whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.package.manifest import MANIFEST_NAME
+from edgeship.settings import Settings
+from edgeship.store import packages
+from tests.packages import make_package
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = main([*arguments, "--json"])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, found
+
+
+def foreign(settings: Settings) -> None:
+    folder = settings.cache_dir / "theirs"
+    folder.mkdir(parents=True)
+    (folder / "genai_config.json").write_text("{}", encoding="utf-8")
+
+
+def test_a_package_is_called_as_its_folder_or_as_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = make_package(tmp_path / "support" / "onnx")
+    assert as_json(capsys, "cache", "add", str(package.folder))[1]["installed"] == "support:1"
+    assert as_json(capsys, "cache", "add", str(package.folder), "--name", "other")[1]["installed"] == "other:1"
+    _, listed = as_json(capsys, "cache", "ls")
+    found = [(each["name"], each["version"], each["digest"], each["note"]) for each in listed["packages"]]
+    assert found == [("other", 1, package.digest, None), ("support", 1, package.digest, None)]
+    assert main(["cache", "ls"]) == 0
+    assert "INSTALLED" in capsys.readouterr().out
+
+
+def test_what_is_known_of_a_package(tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    package = make_package(tmp_path / "support")
+    packages.install(
+        package.folder, settings.cache_dir, measurements={"threads": 7}, verdict={"reasons": ["it is good"]}
+    )
+    assert main(["model", "info", "support"]) == 0
+    out = capsys.readouterr().out
+    for fact in (package.digest, "threads     7", "verdict     it is good", "installed", "SHA-256"):
+        assert fact in out
+    _, found = as_json(capsys, "model", "info", "support")
+    assert (found["measurements"], found["verdict"]) == ({"threads": 7}, {"reasons": ["it is good"]})
+    assert found["manifest"]["format"] == 2
+
+
+def test_verify_says_ok_of_what_it_could_compare_alone(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign(settings)
+    packages.install(make_package(tmp_path / "ours").folder, settings.cache_dir)
+    assert main(["cache", "verify"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ours:1  ok",
+        "theirs:1  cannot be verified: no manifest: made by another tool",
+    ]
+
+
+def test_a_folder_that_was_named_and_cannot_be_verified_is_no_success(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign(settings)
+    assert main(["cache", "verify", "theirs"]) == 1
+    capsys.readouterr()
+    code, found = as_json(capsys, "cache", "verify", "theirs:1")
+    assert code == 1
+    (result,) = found["packages"]
+    assert (result["outcome"], result["faults"], result["note"]) == ("unverified", [], packages.FOREIGN)
+
+
+def test_verify_says_that_a_package_is_from_before_names_left(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_package(tmp_path / "support").folder / MANIFEST_NAME
+    stated = {"format": 1, "name": "support", "version": 1, "created": "2026-11-22T10:00:00Z"}
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | stated), encoding="utf-8")
+    packages.install(path.parent, settings.cache_dir)
+    assert main(["cache", "verify", "support"]) == 0
+    assert capsys.readouterr().out.startswith("support:1  ok (made before names left the package")
+    assert main(["model", "info", "support"]) == 0
