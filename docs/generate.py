@@ -29,17 +29,20 @@ EXIT_CODES = {
 def commands() -> str:
     """Every command with its arguments and options."""
     lines = ["# Commands", "", "Made from the code by `make docs`. Results go to stdout, progress to stderr.", ""]
-    for path, command in walk(typer.main.get_command(app), "edgeship"):
+    root = typer.main.get_command(app)
+    lines += ["Before the command:", "", *option_table(root), ""]
+    for path, command in walk(root, "edgeship"):
         words = [path]
         arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-        options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
         words += [metavar(argument) for argument in arguments]
         lines += [f"## {path}", "", (command.help or "").strip(), "", "```", " ".join([*words, "[OPTIONS]"]), "```", ""]
-        if options:
-            lines += ["| option | meaning | default |", "| --- | --- | --- |"]
-            lines += [option_row(option) for option in options if "--help" not in option.opts]
-            lines.append("")
+        lines += [*option_table(command), ""]
     return "\n".join(lines)
+
+
+def option_table(command: Any) -> list[str]:
+    options = [each for each in command.params if each.param_type_name == "option" and "--help" not in each.opts]
+    return ["| option | meaning | default |", "| --- | --- | --- |", *map(option_row, options)]
 
 
 def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:

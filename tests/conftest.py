@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,26 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """What a test asks to be logged is not asked of the next one."""
+    ours = logging.getLogger("edgeship")
+    level, handlers = ours.level, list(ours.handlers)
+    yield
+    ours.setLevel(level)
+    ours.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for each test, and no way out to a model hub."""
     home = tmp_path_factory.mktemp("home")
-    for key in ("EDGESHIP_CACHE_DIR", "EDGESHIP_THREADS", "EDGESHIP_MEMORY_BYTES", "EDGESHIP_FOUNDRY_APP"):
+    for key in (
+        "EDGESHIP_CACHE_DIR",
+        "EDGESHIP_LOG_LEVEL",
+        "EDGESHIP_THREADS",
+        "EDGESHIP_MEMORY_BYTES",
+        "EDGESHIP_FOUNDRY_APP",
+    ):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("EDGESHIP_FOUNDRY_CACHE_DIR", str(home / "foundry"))
     monkeypatch.setenv("EDGESHIP_HOME", str(home))

@@ -246,6 +246,14 @@ class MemoryShort(ResourceError):
     code = "memory-short"
 
 
+LESS_MEMORY = "Close other programs, or take a machine with more memory: `edgeship inspect` predicts the need."
+
+
+def memory_ran_out(error: MemoryError) -> MemoryShort:
+    """Python's own error as one of ours."""
+    return MemoryShort(f"memory ran out: {error}".rstrip(": "), hint=LESS_MEMORY)
+
+
 class DiskShort(ResourceError):
     """Too little disk."""
 

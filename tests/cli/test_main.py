@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from edgeship import __version__
+from edgeship import __version__, doctor
 from edgeship.cli import main
-from edgeship.errors import DependencyMissing, EdgeshipError, all_errors
+from edgeship.errors import DependencyMissing, EdgeshipError, MemoryShort, all_errors
+from edgeship.system import child
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +40,28 @@ def test_wrong_usage_is_exit_2_with_a_hint(arguments: list[str], capsys: pytest.
     shown = capsys.readouterr().err
     assert shown.startswith("error[usage]: ")
     assert "--help`" in shown
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_what_is_done_is_logged_where_asked(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def examine(*_: object, **__: object) -> doctor.Examination:
+        logging.getLogger("edgeship.test").info("looked")
+        raise MemoryShort("enough seen")
+
+    monkeypatch.setattr("edgeship.doctor.examine", examine)
+    main(["doctor"])
+    assert "looked" not in capsys.readouterr().err
+    if how == "environment":
+        monkeypatch.setenv("EDGESHIP_LOG_LEVEL", "info")
+    main([*(["--log-level", "info"] if how == "option" else []), "doctor"])
+    assert re.search(r"^\d{4}-\d\d-\d\d \S+ INFO edgeship\.test: looked$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_an_option_without_a_command_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log-level", "info"]) == 2
+    assert "Missing command" in capsys.readouterr().err
 
 
 def test_no_command_shows_help_and_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +109,29 @@ def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
     assert "ZeroDivisionError" in log.read_text(encoding="utf-8")
     assert __version__ in log.read_text(encoding="utf-8")
     log.unlink()
+
+
+def test_a_fault_of_ours_in_a_child_is_exit_3_and_its_traceback_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgeship.doctor.examine", lambda *_, **__: child.run("tests.workers.echo", {"do": "crash"}))
+    assert main(["doctor"]) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error[internal]: a fault in Edgeship itself: ChildFault: ValueError: a bug"
+    log = Path(said[1].removeprefix("  where: "))
+    assert 'raise ValueError("a bug")' in log.read_text(encoding="utf-8")
+    log.unlink()
+
+
+def test_memory_that_runs_out_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise MemoryError("20 GB")
+
+    monkeypatch.setattr("edgeship.doctor.examine", fail)
+    assert main(["doctor"]) == 7
+    assert capsys.readouterr().err.startswith("error[memory-short]: memory ran out: 20 GB")
 
 
 def test_ctrl_c_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

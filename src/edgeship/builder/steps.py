@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ PARTIAL = ".tmp-"
 """What the folder of an unfinished step is called, before its key. Only the holder of the key's lock uses it."""
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
 LOCK_WAIT_S = 4 * 3600.0
+_log = logging.getLogger("edgeship.builder")
 
 
 class StepRecord(BaseModel):
@@ -75,6 +77,8 @@ def run_all(
         if result is not None:
             first = index + 1
             break
+    for step in steps[:first]:
+        _log.info("step %s, key %s: done before", step.name, step.key)
     for task, step in zip(tasks[first:], steps[first:], strict=True):
         result = run(task, step, result or source, builds_dir, progress, wait_s=wait_s)
     assert result is not None, "a build has at least one step"
@@ -128,10 +132,12 @@ def _make(
     log = builds_dir / "logs" / f"{step.key[:32]}.log"
     log.parent.mkdir(exist_ok=True)
     progress(f"{step.name}: {step.detail}", None)
+    _log.info("step %s, key %s: begun", step.name, step.key)
     started = time.perf_counter()
     before = source.record if isinstance(source, Result) else None
     peak = task.make(Job(folder, source.folder if isinstance(source, Result) else source, log, progress))
     wall_s = time.perf_counter() - started
+    _log.info("step %s, key %s: made in %.1f s, peak memory %d bytes", step.name, step.key, wall_s, peak)
     record = StepRecord(
         name=step.name,
         key=step.key,

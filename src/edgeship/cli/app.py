@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from edgeship.cli import build, cache, doctor, foundry, inspect, model, olive_config, ship, tune
+from edgeship.system import log
+from edgeship.system.log import Level
 from edgeship.version import __version__
 
 app = typer.Typer(
@@ -20,12 +22,26 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    log_level: Annotated[
+        Level | None,
+        typer.Option(
+            "--log-level",
+            envvar="EDGESHIP_LOG_LEVEL",
+            help="Log to stderr what is done, never what is asked or answered.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     if version:
         print(f"edgeship {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+    if log_level:
+        log.show(log_level)
 
 
 app.command()(doctor.doctor)

@@ -9,7 +9,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from edgeship.errors import EdgeshipError
+from edgeship.errors import EdgeshipError, memory_ran_out
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
@@ -20,6 +20,8 @@ def explain(error: Exception, *, as_json: bool) -> int:
     import typer
     from typer.exceptions import TyperException
 
+    if isinstance(error, MemoryError):
+        error = memory_ran_out(error)
     if isinstance(error, EdgeshipError):
         return _print(error.to_dict(), as_json=as_json)
     if isinstance(error, typer.Exit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -10,9 +11,9 @@ from typing import Any
 
 from edgeship.engine.api import FinishReason, OnStep, Token, Usage
 from edgeship.engine.wire import read_token
-from edgeship.system import child, log
+from edgeship.system import child
 
-_log = log.of("engine")
+_log = logging.getLogger("edgeship.engine")
 
 Message = dict[str, Any]
 

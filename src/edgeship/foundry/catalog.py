@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ CHAT_TASKS = ("chat-completion", "coding")
 """Tasks of Foundry Local's catalog whose models answer conversations of text."""
 _PROOF_TOKENS = 4
 _LOCK_WAIT_S = 600.0
+_log = logging.getLogger("edgeship.foundry")
 _ELSEWHERE = "name another with --foundry-cache-dir."
 
 
@@ -130,6 +132,7 @@ def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progre
         progress("registering", None)
         local.register(target, candidate.id, *_facts(candidate, tuning, laid))
         _require_registered(local, candidate, target)
+    _log.info("%s is registered for %s, from %s", candidate.id, app.name, target)
     notes = tunings.notes(candidate, tuning)
     if before is not None and before.folder != target:
         notes.insert(0, f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
@@ -148,6 +151,7 @@ def unregister(app: App, ref: str) -> list[Registration]:
         chosen = _select(app, local.registrations(), ref)
         for each in chosen:
             local.unregister(each.id)
+            _log.info("%s is no longer registered for %s", each.id, app.name)
     for each in chosen:
         if each.folder == layout.place(app.cache_dir, each.name, each.version):
             layout.remove(each.folder)

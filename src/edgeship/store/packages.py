@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from edgeship.system.storage import bring, disk_errors, locked, new_folder, remo
 from edgeship.system.storage import require_writable as require_writable_folder
 
 LOCK_WAIT_S = 600.0
+_log = logging.getLogger("edgeship.store")
 FOREIGN = "no manifest: made by another tool"
 LATER = "made by a later Edgeship: its manifest is of a format that this one does not know"
 _NOTHING_TO_COMPARE_WITH = (FOREIGN, LATER)
@@ -220,6 +222,7 @@ def install(
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, _ELSEWHERE):
         latest = next((entry for entry in reversed(entries(cache_dir)) if entry.name == name), None)
         if latest is not None and _is_undamaged(latest, source):
+            _log.info("%s is installed already", latest.ref)
             return _recorded(latest, measurements, verdict), False
         version = next_version(cache_dir, name)
         if not move:
@@ -228,6 +231,7 @@ def install(
         with _record_withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
             _bring_files(source, temporary, move, progress)
             record.write(final, _first_record(source, name, version, measurements, verdict))
+        _log.info("%s:%d is installed in %s", name, version, final)
         return _entry(name, version, final), True
 
 
@@ -298,6 +302,7 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         for entry in sorted(chosen, key=lambda entry: len(entry.folder.parts), reverse=True):
             remove_folder(entry.folder, at=scratch / f"removed-v{entry.version}")
             record.remove(entry.folder)
+            _log.info("%s is removed from %s", entry.ref, cache_dir)
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()
     return chosen

@@ -8,6 +8,7 @@ the child ends. JSON lines come back on stdout; whatever libraries print goes to
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from edgeship.errors import EdgeshipError, MemoryShort, all_errors
+from edgeship.errors import LESS_MEMORY, EdgeshipError, MemoryShort, all_errors
 from edgeship.progress import Progress, silent
 from edgeship.system import log, telemetry
 
@@ -43,9 +44,8 @@ _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
 }
 _BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
-LESS_MEMORY = "Close other programs, or take a machine with more memory: `edgeship inspect` predicts the need."
 
-_log = log.of("system")
+_log = logging.getLogger("edgeship.system")
 Some = TypeVar("Some")
 
 
@@ -242,6 +242,7 @@ class Child:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._broken: BaseException | None = None
         self._over = threading.Event()
+        self._abandoned = False
         stdout, stderr = self._process.stdout, self._process.stderr
         assert stdout
         # Both pipes are drained at the same time, or a child that fills one would wait for ever.
@@ -249,7 +250,7 @@ class Child:
         if stderr:
             self._readers.append(self._thread(self._drain, stderr, self._hear))
         self._threads = [*self._readers, self._thread(self._write), self._thread(self._watch)]
-        _log.debug("process %d started: %s", self.pid, command[-1])
+        _log.info("process %d started: %s", self.pid, " ".join(command))
 
     @property
     def pid(self) -> int:
@@ -262,6 +263,7 @@ class Child:
 
     def end(self, grace_s: float = 0.0) -> None:
         """Ends it: closes its stdin, which it may answer by ending within `grace_s`, and kills it after that."""
+        self._abandoned = True
         self._outbox.put(None)
         if threading.current_thread() in self._threads:
             self._process.kill()
@@ -325,7 +327,7 @@ class Child:
         for reader in self._readers:
             reader.join(_DRAIN_S)
         self._outbox.put(None)
-        _log.debug("process %d ended with status %d", self.pid, status)
+        _log.info("process %d ended%s", self.pid, ", as we wanted" if self._abandoned else f" with status {status}")
         try:
             self._said(self._broken or Died(status, self._lines, stopped=stopped_s >= STOPPED_S))
         finally:

@@ -1,39 +1,55 @@
-"""Logging: loggers called edgeship.ROOM, silent unless asked, and never a prompt, an answer or a file's content in it.
+"""Logging, where it leaves a process: to the screen, and from a child to its parent.
 
-A program that uses Edgeship configures them as it does any other; the command line shows them on stderr.
+Loggers are called edgeship.ROOM and are silent unless asked; no prompt, answer or file's content is ever logged. A
+program that uses Edgeship configures them like any others.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
-LEVELS = ("debug", "info", "warning", "error")
+
+class Level(StrEnum):
+    """The least that is shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 _ROOT = logging.getLogger("edgeship")
-_ROOT.addHandler(logging.NullHandler())
 _FIELDS = ("name", "levelno", "levelname", "created", "msecs", "process", "threadName")
 _format = logging.Formatter("{asctime} {levelname} {name}: {message}", style="{")
 
 
-def of(room: str) -> logging.Logger:
-    """The logger of a room."""
-    return _ROOT.getChild(room)
+def show(at_least: Level) -> None:
+    """Shows what is logged at this level, and above it, on stderr."""
+    for handler in [each for each in _ROOT.handlers if isinstance(each, _Screen)]:
+        _ROOT.removeHandler(handler)
+    _ROOT.addHandler(_Screen())
+    _ROOT.setLevel(at_least.upper())
 
 
-def show(level: str) -> None:
-    """Shows what is logged at `level`, one of LEVELS, and above on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_format)
-    _ROOT.addHandler(handler)
-    _ROOT.setLevel(level.upper())
+class _Screen(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_format)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Whatever stderr is by now: a live line of progress puts itself in its place.
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 # --- from a child to its parent --------------------------------------------------------------------------------------
 
 
 def level() -> int:
-    """What is logged here at the least, which a child is told."""
+    """The least that is logged here, which a child is told."""
     return _ROOT.getEffectiveLevel()
 
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from edgeship.errors import EdgeshipError, MemoryShort
+from edgeship.errors import EdgeshipError, memory_ran_out
 from edgeship.progress import Progress
 from edgeship.system import log
-from edgeship.system.child import LESS_MEMORY
 
 
 def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
@@ -70,7 +69,7 @@ class Parent:
 def failure(error: BaseException) -> dict[str, Any]:
     """The message that `child.failure_in` reads: an error of ours, or a fault with its traceback."""
     if isinstance(error, MemoryError):
-        error = MemoryShort(f"memory ran out: {error}", hint=LESS_MEMORY)
+        error = memory_ran_out(error)
     if isinstance(error, EdgeshipError):
         return {"error": error.to_dict()}
     what = f"{type(error).__name__}: {error}"
