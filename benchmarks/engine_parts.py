@@ -19,7 +19,7 @@ import psutil
 import random_checkpoint
 import streams
 
-from edgeship.engine.answer import ask
+from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Prompt, Sampling, Usage
 from edgeship.engine.opening import EngineOptions, open_batched
 from edgeship.engine.tune import EXACT, Setting, Trial, Tuning
@@ -102,9 +102,9 @@ def prefix(job: Figures) -> Figures:
     model = _load(job, slots=2, kv_bytes=10**9)
     _ask(model, _prompt(0, 16), 4)
     first = _prompt(1, 700)
-    cold = ask(model, first, _greedy(20))
+    cold = collect(model.stream(first, _greedy(20)))
     second = Prompt(first.tokens + cold.tokens + _prompt(2, 14).tokens)
-    warm = ask(model, second, _greedy(4))
+    warm = collect(model.stream(second, _greedy(4)))
     return {
         "cold_s": cold.usage.ttft_s,
         "second_s": warm.usage.ttft_s,
@@ -154,7 +154,7 @@ def lookup_copying(job: Figures) -> Figures:
     for name, speculation in (("plain", False), ("guessing", None)):
         model = _load(job, slots=1, speculation=speculation)
         _ask(model, _prompt(0, 64), 8)
-        answers = [ask(model, *_copying(seed)) for seed in range(4)]
+        answers = [collect(model.stream(*_copying(seed))) for seed in range(4)]
         usages = [answer.usage for answer in answers]
         found |= {
             f"{name}_tokens_per_s": statistics.median(usage.decode_tokens_per_s or 0.0 for usage in usages),
@@ -190,9 +190,9 @@ def same(job: Figures) -> Figures:
     found: Figures = {}
     for name, (accuracy_level, sampling) in settings.items():
         model = _load(job, slots=8, accuracy_level=accuracy_level)
-        alone = [ask(model, prompt, sampling).tokens for prompt in prompts]
+        alone = [collect(model.stream(prompt, sampling)).tokens for prompt in prompts]
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda prompt: ask(model, prompt, sampling).tokens, prompts))  # noqa: B023
+            together = list(pool.map(lambda prompt: collect(model.stream(prompt, sampling)).tokens, prompts))  # noqa: B023
         found[f"{name}_same"] = statistics.mean(one == other for one, other in zip(alone, together, strict=True))
         model.close()
     return found
@@ -235,7 +235,7 @@ def soak(job: Figures) -> Figures:
         "standard_error": float(growth.std(ddof=1) / np.sqrt(len(growth))),
         "blocks_left": blocks[-1] - blocks[-_PARTS - 1],
         "handles_left": after - handles,
-        "slots_left": model.active,
+        "slots_left": model.stats().running,
     }
 
 
@@ -272,7 +272,7 @@ def _slots_bytes(folder: str, slots: int, context: int) -> int:
 
 
 def _ask(model: Engine, prompt: Prompt, new: int) -> Usage:
-    return ask(model, prompt, _greedy(new)).usage
+    return collect(model.stream(prompt, _greedy(new))).usage
 
 
 def _greedy(new: int) -> Sampling:
@@ -320,7 +320,7 @@ def _speed(model: Engine, cases: Sequence[Figures], sampling: Sampling) -> Figur
     """Tokens a second after the first of each answer, over all cases, and how many pass."""
     tokens, seconds, passed, forced, accepted = 0, 0.0, 0, 0, 0
     for case in cases:
-        answer = ask(model, model.render(Conversation(case["messages"])), sampling)
+        answer = ask(model, Conversation(case["messages"]), sampling)
         tokens += len(answer.tokens) - 1
         seconds += answer.usage.e2e_s - answer.usage.ttft_s
         forced += answer.usage.forced_tokens

@@ -19,7 +19,7 @@ import engine_parts
 import psutil
 
 from edgeship.engine import opening
-from edgeship.engine.answer import ask
+from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Message, Prompt, Sampling
 from edgeship.foundry.sdk import Local
 
@@ -62,7 +62,7 @@ def eight(job: Figures) -> Figures:
 
     def client(number: int) -> int:
         mine = prompts[number * REQUESTS : (number + 1) * REQUESTS]
-        answers = [ask(model, prompt, _greedy(CLIENT_NEW_TOKENS)) for prompt in mine]
+        answers = [collect(model.stream(prompt, _greedy(CLIENT_NEW_TOKENS))) for prompt in mine]
         return sum(answer.usage.completion_tokens for answer in answers)
 
     started = time.perf_counter()
@@ -95,7 +95,7 @@ def example(job: Figures) -> Figures:
         for case in cases:
             prompt = model.render(Conversation(case["messages"]))
             started = time.perf_counter()
-            answer = ask(model, prompt, settings)
+            answer = collect(model.stream(prompt, settings))
             spent_s += time.perf_counter() - started
             tokens += answer.usage.completion_tokens
             ttft_s.append(answer.usage.ttft_s)
@@ -113,7 +113,7 @@ def answers(job: Figures) -> Figures:
     model = _load(job)
     settings = Sampling(temperature=0.0, max_tokens=EXAMPLE_TOKENS)
     cases = engine_parts.read_cases(job["cases"])
-    return {"answers": [ask(model, model.render(Conversation(case["messages"])), settings).text for case in cases]}
+    return {"answers": [ask(model, Conversation(case["messages"]), settings).text for case in cases]}
 
 
 def unasked(job: Figures) -> Figures:
@@ -164,7 +164,7 @@ def _greedy(tokens: int) -> Sampling:
 
 def _spent_s(model: Engine, prompt: Prompt, tokens: int) -> float:
     """The time of an answer of so many tokens."""
-    usage = ask(model, prompt, _greedy(tokens)).usage
+    usage = collect(model.stream(prompt, _greedy(tokens))).usage
     if usage.completion_tokens != tokens:
         raise RuntimeError(f"the answer ended after {usage.completion_tokens} tokens instead of {tokens}")
     return usage.e2e_s

@@ -17,8 +17,9 @@ from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
-from edgeship.errors import EngineFailed, PromptInvalid
+from edgeship.errors import EngineFailed
 from edgeship.package import DAMAGED
+from edgeship.package.conversation import text_of
 from edgeship.system.json_file import read_object
 
 END, TURN = 256, 257
@@ -155,11 +156,8 @@ class ByteCodec:
 
     def render(self, conversation: Conversation) -> Prompt:
         """Each message as TURN, role, line break, content; then TURN and the assistant's role."""
-        messages = conversation.messages
-        if not messages:
-            raise PromptInvalid("the conversation has no message")
-        turns = [f"{message['role']}\n{message['content']}" for message in messages] + ["assistant\n"]
-        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in turns)), tuple(messages))
+        turns = [f"{message['role']}\n{text_of(message.get('content'))}" for message in conversation.messages]
+        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in [*turns, "assistant\n"])))
 
     def encode(self, text: str) -> Prompt:
         """The bytes of a text."""

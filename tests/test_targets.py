@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeship import targets
-from edgeship.engine.api import Limits, Sampling
+from edgeship.engine.api import Conversation, Limits, Sampling
 from edgeship.errors import NameInvalid, PackageNotFound, UsageError
 from edgeship.settings import Settings
 from edgeship.store import packages
@@ -161,9 +161,7 @@ def test_only_a_server_has_models_and_a_key(options: dict[str, str], settings: S
 def test_a_package_answers_by_name_and_by_folder(example: Path, settings: Settings) -> None:
     packages.install(example, settings.cache_dir)
     for text in ("triage", example):
-        engine = resolve(text, replace(settings, threads=1)).open(limits=Limits(slots=1))
-        try:
-            assert engine.slots == 1
-            assert next(engine.stream(engine.encode("hello"), Sampling(max_tokens=1))).id is not None
-        finally:
-            engine.close()
+        with resolve(text, replace(settings, threads=1)).open(limits=Limits(slots=1)) as chat:
+            assert chat.stats().slots == 1
+            question = Conversation([{"role": "user", "content": "hello"}])
+            assert next(chat.converse(question, Sampling(max_tokens=1))).id is not None

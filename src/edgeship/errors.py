@@ -114,6 +114,12 @@ class PromptInvalid(UsageError):
     code = "prompt-invalid"
 
 
+class ContextFull(PromptInvalid):
+    """A prompt that is longer than the model's context."""
+
+    code = "context-full"
+
+
 class ConstraintInvalid(UsageError):
     """A JSON schema, regular expression or grammar that answers cannot be held to."""
 

@@ -18,8 +18,8 @@ from edgeship.builder import packaging as package
 from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Conversation, Engine, Limits, Message, Sampling
-from edgeship.engine.opening import load
+from edgeship.engine.api import Chat, Conversation, Limits, Message, Sampling
+from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageDamaged, PackageNotFound, UsageError
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, spread
@@ -371,24 +371,18 @@ def _check(
     faults = packages.verify(settings.cache_dir, installed.ref)[0].faults
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
-    engine = load(installed.folder, threads=settings.threads, limits=Limits(slots=1))
-    try:
+    with load_chat(installed.folder, threads=settings.threads, limits=Limits(slots=1)) as chat:
         if measurement.evaluation:
-            _require_same_answers(engine, cases, measurement, installed)
+            _require_same_answers(chat, cases, measurement, installed)
         messages: list[Message] = [{"role": "user", "content": question}]
-        answer = ask(engine, engine.render(Conversation(messages)), Sampling(temperature=0.0, max_tokens=256))
-    finally:
-        engine.close()
-    return answer.text
+        return ask(chat, Conversation(messages), Sampling(temperature=0.0, max_tokens=256)).text
 
 
-def _require_same_answers(
-    engine: Engine, cases: Sequence[EvalCase], measurement: Measurement, installed: Entry
-) -> None:
+def _require_same_answers(chat: Chat, cases: Sequence[EvalCase], measurement: Measurement, installed: Entry) -> None:
     assert measurement.evaluation is not None
     sampling = Sampling(temperature=0.0, max_tokens=measurement.evaluation.max_tokens)
     for case, record in zip(cases[:RECHECKED_ANSWERS], measurement.evaluation.records, strict=False):
-        answer = ask(engine, engine.render(Conversation(case.conversation)), sampling).text
+        answer = ask(chat, Conversation(case.conversation), sampling).text
         if answer != record.answer:
             raise EngineFailed(
                 f"the installed package answers case {record.id!r} otherwise than when it was measured: "

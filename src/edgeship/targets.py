@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from edgeship.engine.api import DEFAULT_LIMITS, Engine, Limits
-from edgeship.engine.opening import AUTO, load
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits
+from edgeship.engine.opening import AUTO, load_chat
 from edgeship.errors import PackageNotFound, UsageError
 from edgeship.package import genai_config
 from edgeship.package.names import parse_ref
@@ -43,11 +43,11 @@ class Target:
     name: str
     settings: Settings
 
-    def open(self, *, limits: Limits = DEFAULT_LIMITS, model: str | None = None, api_key: str | None = None) -> Engine:
+    def open(self, *, limits: Limits = DEFAULT_LIMITS, model: str | None = None, api_key: str | None = None) -> Chat:
         """What answers, with the settings' threads, or what `edgeship tune` found best here.
 
         model, api_key: for a URL, which of its models is meant, and the key that it wants.
-        Raises PackageNotFound, UsageError, and what `engine.opening.load` raises; for Foundry Local also
+        Raises PackageNotFound, UsageError, and what `engine.opening.load_chat` raises; for Foundry Local also
         RegistrationNotFound, FoundryFailed, DependencyMissing.
         """
         if self.kind != "url" and (model is not None or api_key is not None):
@@ -56,7 +56,7 @@ class Target:
             folder, engine = self._registered_folder(), "foundry"
         else:
             folder, engine = self.package_folder(), AUTO
-        return load(folder, engine=engine, threads=self.settings.threads, limits=limits, home=self.settings.home)
+        return load_chat(folder, engine=engine, threads=self.settings.threads, limits=limits, home=self.settings.home)
 
     def package_folder(self) -> Path:
         """The folder of a package. Raises PackageNotFound where the target is none, or is not there."""

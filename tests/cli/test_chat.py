@@ -122,7 +122,7 @@ def test_an_empty_block_is_not_sent_and_an_open_one_ends_with_the_input() -> Non
 def test_a_full_context_is_explained_and_reset_helps() -> None:
     engine = Spy(context_tokens=40)
     said = talk(engine, "hello", "who?", "/reset", "hello")
-    assert "The context is full: the conversation has 52 tokens and the model takes 40." in said
+    assert "The context is full: the prompt has 52 tokens and the model takes at most 39." in said
     assert "/reset starts afresh." in said
     assert said.count("Good day.") == 2
 
@@ -353,7 +353,7 @@ def test_ctrl_c_in_a_real_terminal() -> None:
 
 
 def test_help_names_every_command() -> None:
-    assert all(name in chat_module.HELP for name in chat_module._Chat(Spy(), GREEDY, None, _terminal())._commands)
+    assert all(name in chat_module.HELP for name in chat_module._Session(Spy(), GREEDY, None, _terminal())._commands)
 
 
 def _terminal() -> chat_module._Terminal:

@@ -20,7 +20,7 @@ ANSWER = '{"ok": true} and more'
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder that looks like a package, run by a scripted engine."""
     (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr("edgeship.targets.load", lambda *_, **__: ScriptedEngine({"hello": ANSWER}))
+    monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: ScriptedEngine({"hello": ANSWER}))
     return str(tmp_path)
 
 

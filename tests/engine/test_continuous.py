@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Conversation, Limits, Prompt, Sampling
+from edgeship.engine.answer import Answer, ask, collect
+from edgeship.engine.api import Constraint, Conversation, Limits, Prompt, Sampling, Token
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.errors import EngineFailed
 from tests.scripted import ScriptedDecoder, ScriptedEngine
+from tests.waiting import until
 
 FOR_EVER = Sampling(ignore_eos=True, max_tokens=10**6)
 QUESTION = Conversation([{"role": "user", "content": "hello"}])
@@ -63,18 +64,10 @@ def in_threads(*calls: Callable[[], object]) -> list[object]:
     return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits until something is so."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it never came to be so"
-        time.sleep(0.001)
-
-
 def test_running_answers_go_on_together() -> None:
     engine = Watched(delay_s=0.002)
     prompt = engine.render(QUESTION)
-    found = in_threads(*[lambda: ask(engine, prompt, Sampling())] * 4)
+    found = in_threads(*[lambda: collect(engine.stream(prompt, Sampling()))] * 4)
     assert [answer.text for answer in found if isinstance(answer, Answer)] == ["Good day to you."] * 4
     assert max(len(pieces) for pieces in engine.steps) == 4
 
@@ -126,7 +119,7 @@ def test_a_cancelled_answer_frees_its_slot() -> None:
     stream = engine.stream(engine.render(QUESTION), FOR_EVER, cancel=cancel)
     next(stream)
     waiting = engine.stream(engine.render(QUESTION), Sampling())
-    assert engine.queued == 1
+    assert engine.stats().waiting == 1
     steps = len(engine.steps)
     cancel.set()
     assert [token.finish for token in waiting][-1] == "stop"
@@ -137,7 +130,7 @@ def test_a_cancelled_answer_frees_its_slot() -> None:
         if any(piece.start > len(engine.render(QUESTION).tokens) + 40 for piece in step)
     ]
     assert not own
-    until(lambda: engine.active == 0)
+    until(lambda: engine.stats().running == 0)
     assert engine.released == [0, 0]
 
 
@@ -146,7 +139,7 @@ def test_a_dropped_answer_frees_its_slot() -> None:
     stream = engine.stream(engine.render(QUESTION), FOR_EVER)
     next(stream)
     del stream
-    until(lambda: engine.active == 0)
+    until(lambda: engine.stats().running == 0)
     assert engine.released == [0]
 
 
@@ -173,26 +166,12 @@ def test_logits_that_are_no_numbers_cost_only_their_own_answer(bad: float) -> No
 
     engine = Watched(spoil=spoil)
     good, failed = in_threads(
-        lambda: ask(engine, engine.render(QUESTION), Sampling()), lambda: ask(engine, Prompt((66,)), Sampling())
+        lambda: ask(engine, QUESTION, Sampling()), lambda: collect(engine.stream(Prompt((66,)), Sampling()))
     )
     assert isinstance(good, Answer)
     assert good.text == "Good day to you."
     assert isinstance(failed, EngineFailed)
-    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
-
-
-@pytest.mark.parametrize("error", [EngineFailed("out of luck"), ZeroDivisionError("a bug")])
-def test_a_step_that_fails_costs_those_in_it_and_no_more(error: Exception) -> None:
-    def spoil(piece: Piece, logits: Floats) -> Floats:
-        if 66 in piece.tokens:
-            raise error
-        return logits
-
-    engine = Watched(spoil=spoil)
-    with pytest.raises(EngineFailed, match=r"out of luck|a bug"):
-        ask(engine, Prompt((66,)), Sampling())
-    assert ask(engine, engine.render(QUESTION), Sampling()).text == "Good day to you."
-    assert engine.active == 0
+    assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
 
 
 def test_closing_ends_what_runs_and_what_waits() -> None:
@@ -208,10 +187,10 @@ def test_closing_ends_what_runs_and_what_waits() -> None:
 def test_what_was_said_before_is_not_read_again() -> None:
     engine = Watched(limits=Limits(kv_bytes=10**6))
     first = engine.render(QUESTION)
-    said = ask(engine, first, Sampling())
+    said = collect(engine.stream(first, Sampling()))
     steps = len(engine.steps)
     second = Prompt(first.tokens + said.tokens + (65, 66, 67))
-    answer = ask(engine, second, Sampling(max_tokens=1))
+    answer = collect(engine.stream(second, Sampling(max_tokens=1)))
     # The answer's last token was never fed to the model, and is read now.
     assert answer.usage.cached_tokens == len(first.tokens) + len(said.tokens) - 1
     assert [len(piece.tokens) for step in engine.steps[steps:] for piece in step] == [4]
@@ -220,7 +199,7 @@ def test_what_was_said_before_is_not_read_again() -> None:
 def test_the_last_token_of_a_known_prompt_is_computed() -> None:
     engine = Watched(limits=Limits(kv_bytes=10**6))
     prompt = engine.render(QUESTION)
-    first, second = (ask(engine, prompt, Sampling()) for _ in range(2))
+    first, second = (collect(engine.stream(prompt, Sampling())) for _ in range(2))
     assert second.text == first.text
     assert second.usage.cached_tokens == len(prompt.tokens) - 1
 
@@ -230,7 +209,7 @@ def test_a_prompt_is_known_while_its_answer_is_still_being_made() -> None:
     prompt = engine.render(QUESTION)
     running = engine.stream(prompt, FOR_EVER)
     next(running)
-    assert ask(engine, prompt, Sampling()).usage.cached_tokens == len(prompt.tokens) - 1
+    assert collect(engine.stream(prompt, Sampling())).usage.cached_tokens == len(prompt.tokens) - 1
 
 
 def test_guesses_that_hold_save_steps_and_change_nothing() -> None:
@@ -239,8 +218,8 @@ def test_guesses_that_hold_save_steps_and_change_nothing() -> None:
     for engine in (plain, guessing):
         engine._decoder.answers[f"copy: {text}"] = text * 3  # type: ignore[attr-defined]
     prompt = plain.render(Conversation([{"role": "user", "content": f"copy: {text}"}]))
-    expected = ask(plain, prompt, Sampling())
-    found = ask(guessing, prompt, Sampling())
+    expected = collect(plain.stream(prompt, Sampling()))
+    found = collect(guessing.stream(prompt, Sampling()))
     assert (found.tokens, found.text) == (expected.tokens, expected.text)
     assert found.usage.accepted_tokens > len(found.tokens) // 2
     assert found.usage.drafted_tokens >= found.usage.accepted_tokens
@@ -252,6 +231,81 @@ def test_guesses_do_not_run_past_the_limit() -> None:
     engine = Watched(default=text, context_tokens=200, speculation=True)
     prompt = engine.render(Conversation([{"role": "user", "content": text[:80]}]))
     for limit in (1, 2, 3, 9, 100):
-        answer = ask(engine, prompt, Sampling(max_tokens=limit, ignore_eos=True))
+        answer = collect(engine.stream(prompt, Sampling(max_tokens=limit, ignore_eos=True)))
         assert (len(answer.tokens), answer.finish) == (limit, "length")
     assert max(piece.start + len(piece.tokens) for step in engine.steps for piece in step) <= 200
+
+
+def test_where_a_seed_is_given_nothing_is_guessed() -> None:
+    text = "the order 4711-0815 of Greta Mensah; "
+    # Steps that are long enough for guesses to pay.
+    engine = Watched(context_tokens=600, delay_s=0.002)
+    engine._decoder.answers["copy"] = text * 3  # type: ignore[attr-defined]
+    question = Conversation([{"role": "user", "content": "copy"}])
+    free, seeded = (ask(engine, question, Sampling(seed=seed)) for seed in (None, 7))
+    assert seeded.text == free.text
+    assert free.usage.drafted_tokens > 0
+    assert seeded.usage.drafted_tokens == 0
+
+
+def test_where_log_probabilities_are_asked_no_token_is_forced() -> None:
+    engine = Watched(default="yes, indeed")
+    constraint = Constraint("regex", "yes, indeed")
+    free, shown = (ask(engine, QUESTION, Sampling(constraint=constraint, logprobs=top)) for top in (None, 2))
+    assert shown.text == free.text == "yes, indeed"
+    assert free.usage.forced_tokens > 0
+    assert shown.usage.forced_tokens == 0
+    assert len(shown.logprobs) == len(shown.tokens)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deadline", "dropped"])
+def test_an_answer_can_be_ended_while_its_prompt_is_read(how: str) -> None:
+    engine = Watched(token_s=0.0001)
+    read, go_on = threading.Event(), threading.Event()
+
+    def spoil(_: Piece, logits: Floats) -> Floats:
+        read.set()
+        assert go_on.wait(30)
+        return logits
+
+    engine.spoil = spoil
+    cancel = threading.Event()
+    steps = engine.stream(Prompt((65,) * 3000), Sampling(), cancel=cancel, deadline_s=3600.0)
+    assert read.wait(30)
+    if how == "cancelled":
+        cancel.set()
+    elif how == "deadline":
+        [request] = engine._running
+        request.deadline = 0.0  # type: ignore[attr-defined]
+    else:
+        del steps
+    go_on.set()
+    if how != "dropped":
+        [last] = steps
+        assert last.finish == how
+    until(lambda: engine.stats().running == 0)
+    # The chunk that was being read is the last one.
+    assert len(engine.steps) == 1
+
+
+def test_callbacks_have_every_step_in_order_while_a_prompt_is_read() -> None:
+    engine = Watched(delay_s=0.002, token_s=0.0005, context_tokens=2000)
+    given: list[list[Token | Exception]] = [[], [], []]
+    for steps in given[:2]:
+        engine.converse(QUESTION, replace(FOR_EVER, max_tokens=200), on_step=steps.append)
+    engine.stream(Prompt((65,) * 1000), Sampling(max_tokens=1), on_step=given[2].append)
+    until(lambda: all(steps and isinstance(steps[-1], Token) and bool(steps[-1].finish) for steps in given))
+    expected = collect(engine.stream(engine.render(QUESTION), replace(FOR_EVER, max_tokens=200)))
+    for steps in given[:2]:
+        assert tuple(step.id for step in steps if isinstance(step, Token)) == expected.tokens
+
+
+def test_closing_tells_callbacks_too() -> None:
+    engine = Watched(slots=1, delay_s=0.001)
+    given: list[list[Token | Exception]] = [[], []]
+    for steps in given:
+        engine.converse(QUESTION, FOR_EVER, on_step=steps.append)
+    until(lambda: bool(given[0]))
+    engine.close()
+    for steps in given:
+        assert isinstance(steps[-1], EngineFailed)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.engine.answer import ask
+from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import (
     Constraint,
     Conversation,
@@ -93,13 +93,13 @@ def test_an_answer_ends_with_its_reason_and_only_there(engine: Engine) -> None:
 
 def test_the_same_seed_gives_the_same_answer(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
-    first, second = (ask(engine, prompt, LIVELY) for _ in range(2))
+    first, second = (collect(engine.stream(prompt, LIVELY)) for _ in range(2))
     assert (first.tokens, first.text, first.finish) == (second.tokens, second.text, second.finish)
     assert first.text
 
 
 def test_max_tokens_cuts(engine: Engine) -> None:
-    answer = ask(engine, engine.render(QUESTION), Sampling(max_tokens=3, ignore_eos=True))
+    answer = ask(engine, QUESTION, Sampling(max_tokens=3, ignore_eos=True))
     assert (len(answer.tokens), answer.finish) == (3, "length")
     assert answer.usage.completion_tokens == 3
     assert 0 < answer.usage.ttft_s <= answer.usage.e2e_s
@@ -108,9 +108,9 @@ def test_max_tokens_cuts(engine: Engine) -> None:
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_stop_text_ends_the_answer_and_is_not_shown(engine: Engine, length: int) -> None:
     prompt = engine.render(QUESTION)
-    whole = ask(engine, prompt, LIVELY)
+    whole = collect(engine.stream(prompt, LIVELY))
     stop = whole.text[4 : 4 + length]
-    answer = ask(engine, prompt, Sampling(**(vars(LIVELY) | {"stop": (stop, "never said")})))
+    answer = collect(engine.stream(prompt, Sampling(**(vars(LIVELY) | {"stop": (stop, "never said")}))))
     assert answer.text == whole.text[: whole.text.index(stop)]
     assert answer.finish == "stop"
     assert whole.tokens[: len(answer.tokens)] == answer.tokens
@@ -119,13 +119,13 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(engine: Engine, length: in
 def test_ignore_eos_fills_the_context(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
     room = engine.context_tokens - len(prompt.tokens)
-    answer = ask(engine, prompt, Sampling(ignore_eos=True, max_tokens=10**9))
+    answer = collect(engine.stream(prompt, Sampling(ignore_eos=True, max_tokens=10**9)))
     assert (len(answer.tokens), answer.finish) == (room, "length")
 
 
 def test_the_longest_prompt_leaves_room_for_one_token(engine: Engine) -> None:
     prompt = Prompt((7,) * (engine.context_tokens - 1))
-    answer = ask(engine, prompt, Sampling(ignore_eos=True))
+    answer = collect(engine.stream(prompt, Sampling(ignore_eos=True)))
     assert (len(answer.tokens), answer.finish) == (1, "length")
 
 
@@ -145,7 +145,7 @@ def test_cancelled_before_the_first_token(engine: Engine) -> None:
 def test_cancelled_in_the_middle_keeps_what_was_said(engine: Engine) -> None:
     cancel = threading.Event()
     prompt = engine.render(QUESTION)
-    whole = ask(engine, prompt, LIVELY)
+    whole = collect(engine.stream(prompt, LIVELY))
     pieces: list[str] = []
 
     def tell(text: str) -> None:
@@ -153,7 +153,7 @@ def test_cancelled_in_the_middle_keeps_what_was_said(engine: Engine) -> None:
         if len(pieces) == 3:
             cancel.set()
 
-    answer = ask(engine, prompt, LIVELY, cancel=cancel, tell=tell)
+    answer = collect(engine.stream(prompt, LIVELY, cancel=cancel), tell)
     assert answer.finish == "cancelled"
     assert answer.text == "".join(pieces)
     assert whole.text.startswith(answer.text)
@@ -162,11 +162,11 @@ def test_cancelled_in_the_middle_keeps_what_was_said(engine: Engine) -> None:
 
 def test_a_dropped_answer_leaves_the_engine_usable(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
-    before = ask(engine, prompt, LIVELY).tokens
+    before = collect(engine.stream(prompt, LIVELY)).tokens
     dropped = engine.stream(prompt, LIVELY)
     next(dropped)
     del dropped
-    assert ask(engine, prompt, LIVELY).tokens == before
+    assert collect(engine.stream(prompt, LIVELY)).tokens == before
 
 
 def test_score_has_a_row_for_each_token(engine: Engine) -> None:
@@ -203,9 +203,9 @@ def test_usage_is_on_the_last_step_and_only_there(engine: Engine) -> None:
 def test_answers_side_by_side_are_those_that_are_given_alone(engine: Engine) -> None:
     prompts = [engine.encode(text) for text in ("how are you", "today?", "yes, and a longer one than that", "a", "b c")]
     settings = [replace(LIVELY, seed=seed, max_tokens=4 + seed) for seed in range(len(prompts))]
-    alone = [ask(engine, *pair).tokens for pair in zip(prompts, settings, strict=True)]
+    alone = [collect(engine.stream(*pair)).tokens for pair in zip(prompts, settings, strict=True)]
     with ThreadPoolExecutor(len(prompts)) as pool:
-        together = list(pool.map(lambda pair: ask(engine, *pair).tokens, zip(prompts, settings, strict=True)))
+        together = list(pool.map(lambda *pair: collect(engine.stream(*pair)).tokens, prompts, settings))
     assert together == alone
 
 
@@ -228,12 +228,12 @@ def test_past_its_deadline_an_answer_is_cut(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
     [only] = engine.stream(prompt, Sampling(ignore_eos=True), deadline_s=0.0)
     assert (only.id, only.finish) == (None, "deadline")
-    assert ask(engine, prompt, Sampling(max_tokens=2, ignore_eos=True)).finish == "length"
+    assert collect(engine.stream(prompt, Sampling(max_tokens=2, ignore_eos=True))).finish == "length"
 
 
 def test_log_probabilities_are_the_models_own(engine: Engine) -> None:
     prompt = engine.encode("how are you today")
-    answer = ask(engine, prompt, replace(LIVELY, logprobs=3, max_tokens=4, ignore_eos=True))
+    answer = collect(engine.stream(prompt, replace(LIVELY, logprobs=3, max_tokens=4, ignore_eos=True)))
     assert len(answer.logprobs) == 4
     tokens = prompt.tokens + answer.tokens
     expected = _log_softmax(engine.score(tokens[:-1], len(prompt.tokens) - 1))
@@ -257,7 +257,7 @@ def test_log_probabilities_of_a_prompt(engine: Engine) -> None:
 
 def test_a_bias_decides(engine: Engine) -> None:
     settings = Sampling(temperature=0.0, logit_bias={65: 1000.0}, max_tokens=3, ignore_eos=True)
-    assert ask(engine, engine.render(QUESTION), settings).tokens == (65, 65, 65)
+    assert ask(engine, QUESTION, settings).tokens == (65, 65, 65)
 
 
 @SLOW
@@ -276,7 +276,7 @@ def test_a_bias_decides(engine: Engine) -> None:
 def test_an_answer_is_held_to_its_constraint(engine: Engine, constraint: Constraint, valid: object) -> None:
     assert callable(valid)
     for seed in range(4):
-        answer = ask(engine, engine.render(QUESTION), replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
+        answer = ask(engine, QUESTION, replace(LIVELY, seed=seed, max_tokens=100, constraint=constraint))
         assert answer.finish == "stop"
         assert valid(answer.text), answer.text
         assert answer.usage.completion_tokens == len(answer.tokens)
@@ -284,9 +284,7 @@ def test_an_answer_is_held_to_its_constraint(engine: Engine, constraint: Constra
 
 @SLOW
 def test_an_answer_that_was_cut_says_why_it_is_incomplete(engine: Engine) -> None:
-    answer = ask(
-        engine, engine.render(QUESTION), replace(LIVELY, max_tokens=2, constraint=Constraint("regex", "a{50}"))
-    )
+    answer = ask(engine, QUESTION, replace(LIVELY, max_tokens=2, constraint=Constraint("regex", "a{50}")))
     assert (answer.finish, answer.text.strip("a")) == ("length", "")
 
 
@@ -302,9 +300,9 @@ def test_a_constraint_that_cannot_be_read(engine: Engine, constraint: Constraint
 
 def test_a_second_turn_knows_the_first(engine: Engine) -> None:
     first = engine.encode("how are you today, my dear friend? " * 2)
-    said = ask(engine, first, replace(LIVELY, max_tokens=8))
+    said = collect(engine.stream(first, replace(LIVELY, max_tokens=8)))
     second = Prompt(first.tokens + said.tokens + engine.encode(" and you?").tokens)
-    answer = ask(engine, second, LIVELY)
+    answer = collect(engine.stream(second, LIVELY))
     # An engine without a prefix cache says so by knowing nothing.
     assert answer.usage.cached_tokens in (0, *range(len(first.tokens), len(second.tokens)))
     assert answer.usage.cached_tokens > 0 or engine.name == "genai"

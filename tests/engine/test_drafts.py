@@ -5,14 +5,14 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.drafts import MOST, Drafts, Lookup
+from edgeship.engine.drafts import MOST, Drafts, PairIndex
 
 TOKENS = st.lists(st.integers(0, 3), max_size=60)
 
 
-def guess(lookup: Lookup, count: int) -> list[int]:
-    match = lookup.match()
-    return lookup.after(match, count) if match else []
+def guess(pairs: PairIndex, count: int) -> list[int]:
+    match = pairs.match()
+    return pairs.after(match, count) if match else []
 
 
 def runs(token_s: float) -> Callable[[int], float]:
@@ -23,7 +23,7 @@ def runs(token_s: float) -> Callable[[int], float]:
 @given(TOKENS, st.integers(1, 8))
 def test_a_guess_continues_words_that_stood_there_before(tokens: list[int], most: int) -> None:
     places = [place for place in range(2, len(tokens)) if tokens[place - 2 : place] == tokens[-2:]]
-    found = guess(Lookup(tokens), most)
+    found = guess(PairIndex(tokens), most)
     assert len(found) == (most if places else 0)
     if found:
         assert found[0] in {tokens[place] for place in places}
@@ -31,28 +31,28 @@ def test_a_guess_continues_words_that_stood_there_before(tokens: list[int], most
 
 @given(TOKENS, TOKENS)
 def test_it_does_not_matter_when_the_text_came(first: list[int], second: list[int]) -> None:
-    grown = Lookup(first)
+    grown = PairIndex(first)
     for token in second:
         grown.push(token)
-    assert grown.match() == Lookup(first + second).match()
+    assert grown.match() == PairIndex(first + second).match()
 
 
 def test_the_longest_match_wins_and_of_those_the_last() -> None:
-    assert guess(Lookup([1, 2, 3, 9, 5, 2, 3, 8, 1, 2, 3]), 2) == [9, 5]
-    assert guess(Lookup([1, 2, 7, 0, 1, 2, 8, 0, 5, 1, 2]), 1) == [8]
-    assert guess(Lookup([1, 2, 3]), 3) == []
-    assert guess(Lookup([]), 3) == []
+    assert guess(PairIndex([1, 2, 3, 9, 5, 2, 3, 8, 1, 2, 3]), 2) == [9, 5]
+    assert guess(PairIndex([1, 2, 7, 0, 1, 2, 8, 0, 5, 1, 2]), 1) == [8]
+    assert guess(PairIndex([1, 2, 3]), 3) == []
+    assert guess(PairIndex([]), 3) == []
 
 
 def test_a_cycle_goes_on_beyond_the_end_of_the_text() -> None:
-    assert guess(Lookup([1, 2, 3, 1, 2, 3, 1, 2, 3]), 7) == [1, 2, 3, 1, 2, 3, 1]
+    assert guess(PairIndex([1, 2, 3, 1, 2, 3, 1, 2, 3]), 7) == [1, 2, 3, 1, 2, 3, 1]
 
 
 def test_a_longer_match_says_more() -> None:
     text = [7, 1, 2, 3, 4, 5, 9, 9, 9, 7, 1, 2, 3, 4, 5]
-    assert Lookup(text).match() == (6, 6)
-    assert Lookup(text[1:]).match() == (5, 5)
-    cycle = Lookup([1, 2, 3] * 20).match()
+    assert PairIndex(text).match() == (6, 6)
+    assert PairIndex(text[1:]).match() == (5, 5)
+    cycle = PairIndex([1, 2, 3] * 20).match()
     assert cycle == (57, 16)
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.answer import ask
+from edgeship.engine.answer import collect
 from edgeship.engine.api import DEFAULT_LIMITS, Limits, Prompt, Sampling
-from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, deal_out, load, pace_of
+from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, deal_out, load, times_of
 from edgeship.engine.tune import Setting, Trial, Tuning
 from edgeship.errors import MemoryShort, NotBatchable
 
@@ -74,11 +74,11 @@ def test_nothing_is_dealt_out_twice(
 def test_what_was_measured_is_known_from_the_beginning() -> None:
     trial = Trial(Setting(2), 0.003, 0.012)
     tuning = Tuning(2, None, 8, {1: 0.012, 5: 0.017, 9: 0.025}, {1: 0.011, 2: 0.012, 8: 0.04}, "now", {}, "", (trial,))
-    pace = pace_of(tuning)
-    assert (pace.check_s(1), pace.check_s(9)) == (0.011, 0.025)
-    assert pace.step_s(8) == 0.04
+    times = times_of(tuning)
+    assert (times.check_s(1), times.check_s(9)) == (0.011, 0.025)
+    assert times.step_s(8) == 0.04
     # 80 ms after the first token's 11, in tokens of between 1.5 and 1.75 ms.
-    assert 46 <= pace.tokens_in(0.091) <= 54
+    assert 46 <= times.tokens_in(0.091) <= 54
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_a_graph_that_cannot_be_batched_is_run_by_genai_which_is_said(fp32_folde
         assert engine.name == "genai"
         assert engine.note
         assert "one answer after another" in engine.note
-        answer = ask(engine, Prompt((5, 6, 7)), Sampling(temperature=0.0, max_tokens=4, ignore_eos=True))
+        answer = collect(engine.stream(Prompt((5, 6, 7)), Sampling(temperature=0.0, max_tokens=4, ignore_eos=True)))
         assert len(answer.tokens) == 4
     finally:
         engine.close()

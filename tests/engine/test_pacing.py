@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine import pacing as flow_module
+from edgeship.engine import pacing
 from edgeship.engine.api import Token
-from edgeship.engine.pacing import Flow
+from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
 from edgeship.errors import EngineFailed
+from tests.waiting import until
 
 
 class Clock:
-    """A time that only moves when it is told to; `Flow` asks `perf_counter`."""
+    """A time that only moves when it is told to; pacing asks `perf_counter`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -26,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(flow_module, "time", clock)
+    monkeypatch.setattr(pacing, "time", clock)
     return clock
 
 
@@ -36,57 +38,125 @@ def token(number: int, *, last: bool = False) -> Token:
 
 @pytest.mark.usefixtures("clock")
 def test_without_a_gap_nothing_is_held() -> None:
-    flow = Flow()
+    steps = ReadSteps()
     for number in range(3):
-        flow.put(token(number))
-        assert flow.ahead_s() == 0.0
-    assert [flow.take() for _ in range(3)] == [token(0), token(1), token(2)]
-    assert flow.empty()
+        steps.put(token(number))
+        assert steps.ahead_s() == 0.0
+    assert [steps.take() for _ in range(3)] == [token(0), token(1), token(2)]
+    assert steps.empty()
 
 
 def test_what_is_made_at_once_lasts_for_a_while(clock: Clock) -> None:
-    flow = Flow()
-    flow.gap_s, flow.most_s = 2.0, 5.0
+    steps = ReadSteps()
+    steps.gap_s, steps.most_s = 2.0, 5.0
     held = []
     for number in range(5):
-        flow.put(token(number))
-        held.append(flow.ahead_s())
+        steps.put(token(number))
+        held.append(steps.ahead_s())
     # The first one comes out at once, and none is held for longer than five seconds.
     assert held == [0.0, 2.0, 4.0, 5.0, 5.0]
     clock.now += 4.5
-    assert flow.ahead_s() == 0.5
+    assert steps.ahead_s() == 0.5
     clock.now += 10.0
-    assert flow.ahead_s() == 0.0
+    assert steps.ahead_s() == 0.0
 
 
 @given(
     st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3), st.floats(0, 9)), min_size=1, max_size=20),
 )
-def test_due_times_keep_order_and_bounds(steps: list[tuple[float, float, float]]) -> None:
+def test_due_times_keep_order_and_bounds(made: list[tuple[float, float, float]]) -> None:
     clock = Clock()
-    flow, due, most = Flow(), 0.0, 0.0
+    steps, due, most = ReadSteps(), 0.0, 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow_module, "time", clock)
-        for wait, flow.gap_s, flow.most_s in steps:
+        patch.setattr(pacing, "time", clock)
+        for wait, steps.gap_s, steps.most_s in made:
             clock.now += wait
-            most = max(most, flow.most_s)
-            flow.put(token(0))
-            assert 0.0 <= flow.ahead_s() <= flow.most_s + 1e-9
-            assert clock.now + flow.ahead_s() >= min(due, clock.now + flow.most_s) - 1e-9
-            due = clock.now + flow.ahead_s()
+            most = max(most, steps.most_s)
+            steps.put(token(0))
+            assert 0.0 <= steps.ahead_s() <= steps.most_s + 1e-9
+            assert clock.now + steps.ahead_s() >= min(due, clock.now + steps.most_s) - 1e-9
+            due = clock.now + steps.ahead_s()
 
 
 @pytest.mark.parametrize("end", [token(1, last=True), EngineFailed("it broke")])
 def test_the_end_and_what_stands_before_it_are_not_held(end: Token | Exception) -> None:
-    flow = Flow()
-    flow.gap_s = flow.most_s = 3600.0
+    steps = ReadSteps()
+    steps.gap_s = steps.most_s = 3600.0
     taken: list[Token | Exception] = []
-    reader = threading.Thread(target=lambda: taken.extend(flow.take() for _ in range(3)))
+    reader = threading.Thread(target=lambda: taken.extend(steps.take() for _ in range(3)))
     reader.start()
-    flow.put(token(0))
-    flow.put(token(1))
+    steps.put(token(0))
+    steps.put(token(1))
     time.sleep(0.01)
-    flow.put(end)
+    steps.put(end)
     reader.join(30)
     assert not reader.is_alive()
     assert taken == [token(0), token(1), end]
+
+
+# --- callbacks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def callbacks() -> Iterator[Callbacks]:
+    made = Callbacks("test")
+    yield made
+    made.close()
+
+
+def never() -> None:
+    raise AssertionError("no callback failed")
+
+
+def test_a_callback_is_given_steps_in_order_and_when_they_are_due(clock: Clock, callbacks: Callbacks) -> None:
+    given: list[object] = []
+    steps = CalledSteps(callbacks, given.append, never)
+    steps.gap_s = steps.most_s = 3600.0
+    for number in range(3):
+        steps.put(token(number))
+    until(lambda: given == [token(0)])
+    assert steps.ahead_s() == 3600.0  # the third is due no later than after `most_s`
+    clock.now += 3600.0
+    # Something else is made, and what is due by now goes out with it.
+    CalledSteps(callbacks, given.append, never).put(token(9, last=True))
+    until(lambda: len(given) == 4)
+    assert given == [token(0), token(1), token(2), token(9, last=True)]
+
+
+@pytest.mark.parametrize("end", [token(1, last=True), EngineFailed("it broke")])
+def test_a_callback_is_not_kept_waiting_for_the_end(callbacks: Callbacks, end: Token | Exception) -> None:
+    given: list[object] = []
+    steps = CalledSteps(callbacks, given.append, never)
+    steps.gap_s = steps.most_s = 3600.0
+    for step in (token(0), token(1), end):
+        steps.put(step)
+    until(lambda: given == [token(0), token(1), end])
+
+
+def test_a_callback_that_fails_is_not_called_again(callbacks: Callbacks, caplog: pytest.LogCaptureFixture) -> None:
+    given: list[object] = []
+    failures: list[str] = []
+
+    def fail(step: object) -> None:
+        given.append(step)
+        raise ZeroDivisionError("a bug")
+
+    steps = CalledSteps(callbacks, fail, lambda: failures.append("told"))
+    for number in range(3):
+        steps.put(token(number))
+    other: list[object] = []
+    CalledSteps(callbacks, other.append, never).put(token(9, last=True))
+    until(lambda: bool(other))
+    assert (given, failures) == ([token(0)], ["told"])
+    assert "a bug" in caplog.text
+
+
+def test_closing_waits_for_what_is_left(callbacks: Callbacks) -> None:
+    given: list[object] = []
+    CalledSteps(callbacks, given.append, never).put(token(0, last=True))
+    callbacks.close()
+    assert given == [token(0, last=True)]
+    # A callback may close what calls it.
+    own = Callbacks("own")
+    CalledSteps(own, lambda _: own.close(), never).put(token(0, last=True))
+    own.close()

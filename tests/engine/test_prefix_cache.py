@@ -102,7 +102,7 @@ def test_a_match_outlives_its_eviction() -> None:
     insert(cache, [9, 8, 7, 6, 5, 4, 3, 2])
     assert cache.find([1, 2, 3, 4, 5, 6]).tokens == 0
     assert np.array_equal(np.concatenate(match.parts, axis=2), entries([1, 2, 3, 4, 5, 6]))
-    assert (cache.hits, cache.lookups) == (1, 2)
+    assert (cache.hits, cache.searches) == (1, 2)
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from edgeship.engine.answer import AnswerText
 from edgeship.engine.api import Sampling, Token
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.drafts import Drafts
+from edgeship.engine.pacing import ReadSteps
 from edgeship.engine.request import SCORED_TOKENS, Request, Scoring
 from edgeship.engine.sampling import Sampler
 from tests.scripted import DEFAULTS, END, VOCAB_SIZE, ByteCodec
@@ -20,16 +21,18 @@ def make(prompt: Sequence[int], *, guess: bool = False, **fields: Any) -> Reques
     """A request that has its slot."""
     sampling = Sampling(**fields).over(DEFAULTS)
     request = Request(
-        order=0,
+        arrival=0,
         prompt=prompt,
         sampling=sampling,
         limit=sampling.max_tokens or 100,
         end_ids=(END,),
         sampler=Sampler(sampling, prompt, VOCAB_SIZE),
         text=AnswerText(ByteCodec().stream(), sampling.stop),
+        steps=ReadSteps(),
         drafts=Drafts(prompt, lambda _: None, always=True) if guess else None,
     )
-    request.start(3, 0)
+    request.slot = 3
+    request.start(0)
     return request
 
 
@@ -42,8 +45,9 @@ def sure(*tokens: int) -> Floats:
 
 def said(request: Request) -> list[Token]:
     found = []
-    while not request.out.empty():
-        item = request.out.take()
+    assert isinstance(request.steps, ReadSteps)
+    while not request.steps.empty():
+        item = request.steps.take()
         assert isinstance(item, Token)
         found.append(item)
     return found
@@ -123,12 +127,13 @@ def test_what_was_cut_says_so_and_gives_what_was_held_back() -> None:
     assert [token.text for token in tokens] == ["", "s"]
     assert (tokens[-1].id, tokens[-1].finish) == (None, "cancelled")
     request.fail(RuntimeError("later"))
-    assert request.out.empty()
+    assert said(request) == []
 
 
 def test_a_text_is_scored_from_the_token_asked_for() -> None:
     scoring = Scoring(0, list(range(150)), first=100)
-    scoring.start(0, 0)
+    scoring.slot = 0
+    scoring.start(0)
     spans = []
     while not scoring.finished:
         piece = scoring.piece(64)

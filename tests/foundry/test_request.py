@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from edgeship.engine.api import Constraint, Sampling
+from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import NotSupported, PromptInvalid
-from edgeship.foundry.request import check_messages, check_supported, guidance, search_options
+from edgeship.foundry.request import check_supported, guidance, plain_messages, search_options
 
 DEFAULTS = Sampling(temperature=0.0, repetition_penalty=1.1, min_p=0.0)
 
@@ -38,9 +39,22 @@ def test_the_packages_own_penalty_is_no_request() -> None:
 
 
 def test_messages() -> None:
-    check_messages([{"role": role, "content": "a"} for role in ("system", "user", "assistant", "tool")])
+    messages = [{"role": role, "content": "a"} for role in ("system", "user", "assistant", "tool")]
+    assert plain_messages(Conversation(messages)) == messages
     with pytest.raises(PromptInvalid, match="without text"):
-        check_messages([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}])
+        plain_messages(Conversation([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]))
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "weather"}}]}, "no tools"),
+        ({"variables": {"enable_thinking": False}}, "no variables"),
+    ],
+)
+def test_what_it_cannot_give_its_template(more: dict[str, Any], named: str) -> None:
+    with pytest.raises(NotSupported, match=named):
+        plain_messages(Conversation([{"role": "user", "content": "a"}], **more))
 
 
 def test_json_is_held_to_one_line_in_either_layout() -> None:

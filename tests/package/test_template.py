@@ -22,6 +22,7 @@ from edgeship.package.fidelity import (
 )
 from edgeship.package.prompt_parts import PromptParts, assemble, derive_parts
 from edgeship.package.template import HINT, Message, find, read, render
+from tests import chat_templates
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML
 
@@ -79,7 +80,51 @@ def test_the_prompt_ends_where_the_answer_begins() -> None:
 
 def test_variables_and_special_tokens_reach_the_template() -> None:
     template = "{{ bos_token }}{{ enable_thinking }}{{ tools is none }}{{ documents is none }}"
-    assert render(template, HELLO, special_tokens={"bos_token": "<s>"}, enable_thinking=False) == "<s>FalseTrueTrue"
+    text = render(template, HELLO, special_tokens={"bos_token": "<s>"}, variables={"enable_thinking": False})
+    assert text == "<s>FalseTrueTrue"
+    assert render(template, HELLO, special_tokens={"bos_token": "<s>"}, variables={"bos_token": ""}) == "TrueTrue"
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def test_tools_and_the_arguments_of_calls_reach_the_template() -> None:
+    template = "{{ tools | tojson }} {{ messages[1].tool_calls[0].function.arguments.city }}"
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Porto"}'}}
+    messages: list[Message] = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    text = render(template, messages, special_tokens={}, tools=[TOOL])
+    assert text == '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}] Porto'
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "Porto"}'}
+
+
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}]
+
+
+@pytest.mark.parametrize("template", chat_templates.READ_PARTS.values(), ids=chat_templates.READ_PARTS.keys())
+def test_parts_go_as_they_are_to_templates_that_read_them(template: str) -> None:
+    assert "onetwo" in render(template, PARTS, special_tokens={"bos_token": "<s>"})
+
+
+@families
+def test_parts_are_one_text_where_a_template_reads_texts(family: Family) -> None:
+    joined = [{"role": "user", "content": "one\ntwo"}]
+    assert characters(family, PARTS) == characters(family, joined)
+
+
+def test_parts_are_one_text_where_a_template_would_leave_them_out() -> None:
+    template = "{% for m in messages %}{{ m.content if m.content is string else '' }}{% endfor %}"
+    assert render(template, PARTS, special_tokens={}) == "one\ntwo"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", chat_templates.READ_PARTS.values(), ids=chat_templates.READ_PARTS.keys())
+def test_parts_and_tools_are_rendered_as_by_transformers(template: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    theirs, _ = render_jinja_template(
+        conversations=[PARTS], chat_template=template, tools=[TOOL], add_generation_prompt=True, bos_token="<s>"
+    )
+    assert render(template, PARTS, special_tokens={"bos_token": "<s>"}, tools=[TOOL]) == theirs[0]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Conversation, Engine, Message, Sampling
-from edgeship.errors import EdgeshipError
+from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling
+from edgeship.errors import ContextFull, EdgeshipError
 
 EXIT_INTERRUPTED = 130
 BLOCK = '"""'
@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def chat(
-    engine: Engine,
+    model: Chat,
     sampling: Sampling,
     *,
     system: str | None = None,
@@ -38,11 +38,11 @@ def chat(
     stdout: TextIO | None = None,
 ) -> int:
     """Chats until the user leaves; returns the exit code. Nothing that the user types ends it with an error."""
-    return _Chat(engine, sampling, system, _Terminal(stdin or sys.stdin, stdout or sys.stdout)).run()
+    return _Session(model, sampling, system, _Terminal(stdin or sys.stdin, stdout or sys.stdout)).run()
 
 
 def answer_once(
-    engine: Engine,
+    model: Chat,
     messages: Sequence[Message],
     sampling: Sampling,
     *,
@@ -51,26 +51,25 @@ def answer_once(
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
 ) -> int:
-    """Streams one answer to stdout, or prints it as JSON with what it cost. Raises as the engine does.
+    """Streams one answer to stdout, or prints it as JSON with what it cost. Raises as the model does.
 
     Returns 130 where Ctrl-C cut the answer.
     """
     out = _Terminal(sys.stdin, stdout or sys.stdout)
-    prompt = engine.render(Conversation(messages))
     with _ctrl_c_cancels() as cancel:
-        answer = ask(engine, prompt, sampling, cancel=cancel, tell=None if as_json else out.say)
+        answer = ask(model, Conversation(messages), sampling, cancel=cancel, tell=None if as_json else out.say)
     if as_json:
         facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
         out.say(json.dumps(facts, indent=2, ensure_ascii=False))
     out.say("\n")
     if stats:
-        print(_describe(answer, engine.context_tokens), file=stderr or sys.stderr)
+        print(_describe(answer, model.context_tokens), file=stderr or sys.stderr)
     return EXIT_INTERRUPTED if answer.finish == "cancelled" else 0
 
 
-class _Chat:
-    def __init__(self, engine: Engine, sampling: Sampling, system: str | None, terminal: _Terminal) -> None:
-        self._engine = engine
+class _Session:
+    def __init__(self, model: Chat, sampling: Sampling, system: str | None, terminal: _Terminal) -> None:
+        self._model = model
         self._sampling = sampling
         self._terminal = terminal
         self._system = system
@@ -132,16 +131,13 @@ class _Chat:
 
     def _answer(self, text: str) -> None:
         question = {"role": "user", "content": text}
-        prompt = self._engine.render(Conversation(self._messages(question)))
-        used, context = len(prompt.tokens), self._engine.context_tokens
-        if used >= context:
-            self._terminal.note(
-                f"The context is full: the conversation has {used} tokens and the model takes {context}. "
-                "Your message was not sent; /reset starts afresh."
-            )
+        conversation = Conversation(self._messages(question))
+        try:
+            with _ctrl_c_cancels() as cancel:
+                answer = ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
+        except ContextFull as error:
+            self._terminal.note(f"The context is full: {error.what}. Your message was not sent; /reset starts afresh.")
             return
-        with _ctrl_c_cancels() as cancel:
-            answer = ask(self._engine, prompt, self._sampling, cancel=cancel, tell=self._terminal.say)
         self._terminal.say("\n")
         if answer.finish == "cancelled" and not answer.text:
             self._terminal.note("Stopped before the first word; your message is forgotten.")
@@ -154,8 +150,8 @@ class _Chat:
             self._terminal.note(self._why_cut(answer))
 
     def _why_cut(self, answer: Answer) -> str:
-        total, context = answer.usage.prompt_tokens + answer.usage.completion_tokens, self._engine.context_tokens
-        if total >= context:
+        total, context = answer.usage.prompt_tokens + answer.usage.completion_tokens, self._model.context_tokens
+        if context is not None and total >= context:
             return f"The answer was cut: the context is full ({total} of {context} tokens). /reset starts afresh."
         return f"The answer was cut after {answer.usage.completion_tokens} tokens."
 
@@ -167,7 +163,7 @@ class _Chat:
         if self._last is None:
             self._terminal.note("There is no answer yet.")
         else:
-            self._terminal.note(_describe(self._last, self._engine.context_tokens))
+            self._terminal.note(_describe(self._last, self._model.context_tokens))
 
     def _set_system(self, text: str) -> None:
         if not text:
@@ -175,7 +171,8 @@ class _Chat:
             return
         before, self._system = self._system, text
         try:
-            self._engine.render(Conversation(self._messages({"role": "user", "content": "?"})))
+            if isinstance(self._model, Engine):  # others tell with the next answer
+                self._model.render(Conversation(self._messages({"role": "user", "content": "?"})))
         except EdgeshipError:
             self._system = before
             raise
@@ -232,12 +229,16 @@ def _ctrl_c_cancels() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _describe(answer: Answer, context_tokens: int) -> str:
+def _describe(answer: Answer, context_tokens: int | None) -> str:
     usage = answer.usage
     speed = usage.decode_tokens_per_s
     used = usage.prompt_tokens + usage.completion_tokens
-    return (
-        f"prompt {usage.prompt_tokens} tokens, answer {usage.completion_tokens} tokens, "
-        f"TTFT {usage.ttft_s * 1000:.0f} ms, {f'{speed:.1f} tok/s' if speed else 'speed unknown'}, "
-        f"context {used} of {context_tokens} tokens ({used / context_tokens:.0%})"
-    )
+    parts = [
+        f"prompt {usage.prompt_tokens} tokens",
+        f"answer {usage.completion_tokens} tokens",
+        f"TTFT {usage.ttft_s * 1000:.0f} ms",
+        f"{speed:.1f} tok/s" if speed else "speed unknown",
+    ]
+    if context_tokens:
+        parts.append(f"context {used} of {context_tokens} tokens ({used / context_tokens:.0%})")
+    return ", ".join(parts)

@@ -135,17 +135,14 @@ def answer(
         prompt = _piped()
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    engine = target.open(limits=Limits(slots=1))
-    if engine.note:
-        print(f"note: {engine.note}", file=sys.stderr)
-    try:
+    with target.open(limits=Limits(slots=1)) as model:
+        if model.note:
+            print(f"note: {model.note}", file=sys.stderr)
         if prompt is None:
-            return chat.chat(engine, sampling, system=system)
+            return chat.chat(model, sampling, system=system)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
-        return chat.answer_once(engine, messages, sampling, as_json=as_json, stats=stats)
-    finally:
-        engine.close()
+        return chat.answer_once(model, messages, sampling, as_json=as_json, stats=stats)
 
 
 def _schema(text: str) -> Constraint | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeship.engine.api import Engine, FinishReason, Logprob, OnStep, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import Chat, Conversation, FinishReason, Logprob, OnStep, Sampling, Token, ToolCall, Usage
+from edgeship.system import log
 
-_log = logging.getLogger("edgeship.engine")
+_log = log.of("engine")
 
 
 class TextStream(Protocol):
@@ -93,7 +93,7 @@ class AnswerText:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. logprobs: of its tokens, where they were asked for."""
+    """A whole answer. tokens: where their ids are told. logprobs: of its tokens, where they were asked for."""
 
     text: str
     tokens: tuple[int, ...]
@@ -101,36 +101,42 @@ class Answer:
     usage: Usage
     logprobs: tuple[Logprob, ...] = ()
     prompt_logprobs: tuple[Logprob, ...] = ()
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def ask(
-    engine: Engine,
-    prompt: Prompt,
+    chat: Chat,
+    conversation: Conversation,
     sampling: Sampling,
     *,
     cancel: threading.Event | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> Answer:
-    """The whole answer; `tell` gets each piece of its text as it comes. Raises as Engine.stream."""
-    texts: list[str] = []
-    ids: list[int] = []
-    logprobs: list[Logprob] = []
-    prompt_logprobs: tuple[Logprob, ...] = ()
-    last: Token | None = None
-    for last in engine.stream(prompt, sampling, cancel=cancel):
-        if last.id is not None:
-            ids.append(last.id)
-        if last.logprob:
-            logprobs.append(last.logprob)
-        prompt_logprobs = last.prompt_logprobs or prompt_logprobs
-        if last.text:
-            texts.append(last.text)
-            if tell:
-                tell(last.text)
-    assert last, "an answer has a last step"
-    assert last.finish
-    assert last.usage
-    return Answer("".join(texts), tuple(ids), last.finish, last.usage, tuple(logprobs), prompt_logprobs)
+    """The whole answer; `tell` gets each piece of its text as it comes. Raises as Chat.converse."""
+    return collect(chat.converse(conversation, sampling, cancel=cancel), tell)
+
+
+def collect(steps: Iterable[Token], tell: Callable[[str], object] | None = None) -> Answer:
+    """The whole answer of its steps, as `converse` and `stream` give them. Raises as they do."""
+    made: list[Token] = []
+    for step in steps:
+        made.append(step)
+        if tell and step.text:
+            tell(step.text)
+    last = made[-1]
+    assert last.finish, "the last step says why"
+    assert last.usage, "and what the answer cost"
+    return Answer(
+        text="".join(step.text for step in made),
+        tokens=tuple(step.id for step in made if step.id is not None),
+        finish=last.finish,
+        usage=last.usage,
+        logprobs=tuple(step.logprob for step in made if step.logprob),
+        prompt_logprobs=made[0].prompt_logprobs or (),
+        thinking="".join(step.thinking for step in made),
+        tool_calls=tuple(call for step in made for call in step.tool_calls),
+    )
 
 
 def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
-from edgeship.errors import EngineBusy, PromptInvalid
+from edgeship.errors import ContextFull, EngineBusy, PromptInvalid
 from edgeship.package.conversation import Conversation as Conversation
 from edgeship.package.conversation import Message as Message
 
@@ -25,13 +25,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, as token ids.
-
-    messages: the conversation that the tokens were made of; engines that render conversations themselves need it.
-    """
+    """What the model reads, as token ids."""
 
     tokens: tuple[int, ...]
-    messages: tuple[Message, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -128,6 +124,10 @@ class Token:
     tool_calls: tuple[ToolCall, ...] = ()
 
 
+class EngineFault(Exception):
+    """An error that nobody foresaw, of ours or of a library, in the making of an answer. Its cause is that error."""
+
+
 OnStep = Callable[[Token | Exception], object]
 """Is given each step of an answer, or the exception that ends it."""
 
@@ -220,10 +220,11 @@ class Chat(Protocol):
         """The answer, step by step, begun at once; closing the iterator, or dropping it, frees what it holds.
 
         cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
-        on_step: is called with each step instead, and with the exception where one ends the answer; from a thread of
-        the engine, so it must not wait. The iterator gives nothing then, and only closing it ends the answer.
+        on_step: is called with each step, and with the exception where one ends the answer, and the iterator gives
+        nothing: no thread has to wait for each answer. It is called from a thread of the engine's and must not wait;
+        what it raises ends its own answer.
         Raises PromptInvalid, ConstraintInvalid, NotSupported, EngineBusy, TemplateMissing and TemplateInvalid at once,
-        and EngineFailed at any step.
+        and EngineFailed at any step; EngineFault is a fault of our own.
         """
         ...
 
@@ -242,6 +243,7 @@ class Chat(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
 class Engine(Chat, Protocol):
     """A chat whose tokens are known. slots: answers that are made side by side; more wait in line."""
 
@@ -281,11 +283,11 @@ class Engine(Chat, Protocol):
 
 
 def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int) -> None:
-    """Raises PromptInvalid for no tokens, more than `limit`, or ids that the model does not have."""
+    """Raises ContextFull for more tokens than `limit`, PromptInvalid for none or ids that the model does not have."""
     if not tokens:
         raise PromptInvalid("the prompt is empty", hint="Give at least one token of text.")
     if len(tokens) > limit:
-        raise PromptInvalid(
+        raise ContextFull(
             f"the prompt has {len(tokens)} tokens and the model takes at most {limit}",
             hint="Shorten the prompt or the conversation.",
         )

@@ -8,12 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, Self
 
 from edgeship.engine.answer import AnswerText, TextStream
 from edgeship.engine.api import (
     Conversation,
+    EngineFault,
     OnStep,
     Prompt,
     Sampling,
@@ -27,12 +30,15 @@ from edgeship.engine.api import (
 from edgeship.engine.decoders import Decoder, Floats, Piece
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
-from edgeship.engine.pacing import Flow
+from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
 from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
-from edgeship.engine.schedule import CHUNK_TOKENS, Pace, Turns, shares
-from edgeship.errors import EngineFailed
+from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
+from edgeship.errors import EdgeshipError, EngineFailed
+from edgeship.system import log
+
+_log = log.of("engine")
 
 
 class Codec(Protocol):
@@ -62,7 +68,7 @@ class ContinuousEngine:
         cache_bytes: int = 0,
         waiting: int = 256,
         speculation: bool | None = None,
-        pace: Pace | None = None,
+        times: StepTimes | None = None,
         note: str | None = None,
     ) -> None:
         self.name = decoder.name
@@ -77,43 +83,22 @@ class ContinuousEngine:
         self._end_ids = end_ids
         self._most_waiting = waiting
         self._speculation = speculation
-        self._pace = pace or Pace()
-        self._turns = Turns(self._pace)
-        self._orders = itertools.count()
+        self._times = times or StepTimes()
+        self._turns = Turns(self._times)
+        self._arrivals = itertools.count()
         self._reads = itertools.count()
         self._waiting: deque[Work] = deque()
         self._running: list[Work] = []
         self._free = list(reversed(range(decoder.slots)))
         self._work = threading.Condition()
-        self._closed = False
+        self._closed = self._freed = False
+        self._callbacks = Callbacks(f"edgeship {decoder.name} callbacks")
         self._thread = threading.Thread(target=self._loop, name=f"edgeship {decoder.name}", daemon=True)
         self._thread.start()
         # A process that ends in the middle of a step would be ended by the runtime's own threads, with a signal.
         atexit.register(self.close)
 
     # --- the contract ------------------------------------------------------------------------------------------------
-
-    @property
-    def active(self) -> int:
-        """Slots in use."""
-        return len(self._running)
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return len(self._waiting)
-
-    def stats(self) -> Stats:
-        """See Chat.stats."""
-        return Stats(len(self._running), len(self._waiting), self.slots, self.cache.bytes)
-
-    def render(self, conversation: Conversation) -> Prompt:
-        """See Engine.render."""
-        return self._codec.render(conversation)
-
-    def encode(self, text: str) -> Prompt:
-        """See Engine.encode."""
-        return self._codec.encode(text)
 
     def converse(
         self,
@@ -127,6 +112,18 @@ class ContinuousEngine:
         """See Chat.converse."""
         prompt = self.render(conversation)
         return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+
+    def stats(self) -> Stats:
+        """See Chat.stats."""
+        return Stats(len(self._running), len(self._waiting), self.slots, self.cache.bytes)
+
+    def render(self, conversation: Conversation) -> Prompt:
+        """See Engine.render."""
+        return self._codec.render(conversation)
+
+    def encode(self, text: str) -> Prompt:
+        """See Engine.encode."""
+        return self._codec.encode(text)
 
     def stream(
         self,
@@ -142,40 +139,49 @@ class ContinuousEngine:
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(settings)
         room = self.context_tokens - len(prompt.tokens)
+        dropped = threading.Event()
+
+        def drop() -> None:
+            dropped.set()
+            self._wake()
+
+        steps = ReadSteps() if on_step is None else CalledSteps(self._callbacks, on_step, drop)
         request = Request(
-            order=next(self._orders),
+            arrival=next(self._arrivals),
             prompt=prompt.tokens,
             sampling=settings,
             limit=min(settings.max_tokens or room, room),
             end_ids=() if settings.ignore_eos else self._end_ids,
             sampler=Sampler(settings, prompt.tokens, self.vocab_size),
             text=AnswerText(self._codec.stream(), settings.stop),
+            steps=steps,
             matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
             drafts=None if self._speculation is False else self._drafts(prompt.tokens),
             cancel=cancel,
+            dropped=dropped,
             deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
-            out=Flow(on_step),
         )
         self._submit(request)
-        return _Stream(request, self._wake)
+        return _Answer(request, steps, drop) if isinstance(steps, ReadSteps) else iter(())
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score."""
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
         check_first(first, tokens)
-        scoring = Scoring(next(self._orders), tokens, first)
+        scoring = Scoring(next(self._arrivals), tokens, first)
         self._submit(scoring)
         return scoring.result()
 
     def close(self) -> None:
-        """See Engine.close."""
+        """See Chat.close."""
         with self._work:
-            if self._closed:
-                return
-            self._closed = True
+            freed, self._freed, self._closed = self._freed, True, True
             self._work.notify()
+        if freed:
+            return
         atexit.unregister(self.close)
         self._thread.join()
+        self._callbacks.close()
         self._decoder.close()
 
     def __enter__(self) -> Self:
@@ -199,32 +205,58 @@ class ContinuousEngine:
             self._work.notify()
 
     def _drafts(self, prompt: Sequence[int]) -> Drafts:
-        return Drafts(prompt, self._pace.check_s, always=bool(self._speculation))
+        return Drafts(prompt, self._times.check_s, always=bool(self._speculation))
 
     # --- the engine's thread -----------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while True:
+        try:
+            while self._wait():
+                with self._blaming(self._running):  # for what no single one is to blame
+                    self._drop_cut()
+                    self._admit()
+                    self._step()
+                self._release_finished()
+        finally:
+            # However it ended, those who wait must hear of it, and nobody may wait again.
             with self._work:
-                while not (self._closed or self._waiting or self._running):
-                    self._work.wait()
-                if self._closed:
-                    break
-                waiting = list(self._waiting)
-            try:
-                self._drop_cut(waiting)
-                self._admit()
-                self._step()
-            except Exception as error:  # whatever it is, those who wait must hear of it, and others be served
-                failed = error if isinstance(error, EngineFailed) else _unexpected(error)
-                self._fail(self._running, failed)
-            self._release_finished()
-        self._fail([*self._running, *self._waiting], EngineFailed("the engine is closed"))
+                self._closed = True
+            self._fail([*self._running, *self._waiting], EngineFailed("the engine is closed"))
 
-    def _drop_cut(self, waiting: Sequence[Work]) -> None:
+    def _wait(self) -> bool:
+        """Waits for something to do; False once the engine is closed."""
+        with self._work:
+            while not (self._closed or self._waiting or self._running):
+                self._work.wait()
+            return not self._closed
+
+    @contextmanager
+    def _blaming(self, works: Sequence[Work]) -> Iterator[None]:
+        """What goes wrong in here costs these and no others. What nobody foresaw is logged with its traceback."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except EdgeshipError as error:
+            self._fail(works, error)
+        except BaseException as error:  # a panic in a library written in Rust is no Exception
+            _log.exception("an answer ends with an error that nobody foresaw")
+            fault = EngineFault(f"{type(error).__name__}: {error}")
+            fault.__cause__ = error
+            self._fail(works, fault)
+
+    def _fail(self, works: Sequence[Work], error: Exception) -> None:
+        for work in works:
+            work.held = 0  # nothing of it is to be remembered
+            work.fail(error)
+
+    def _drop_cut(self) -> None:
         now = time.perf_counter()
+        with self._work:
+            waiting = list(self._waiting)
         for work in (*waiting, *self._running):
-            work.cut(now)
+            with self._blaming([work]):
+                work.cut(now)
         with self._work:
             self._waiting = deque(work for work in self._waiting if not work.finished)
         self._release_finished()
@@ -235,21 +267,17 @@ class ContinuousEngine:
                 if not self._waiting:
                     return
                 work = self._waiting.popleft()
-            slot = self._free.pop()
+            work.slot = slot = self._free.pop()
             self._running.append(work)
-            try:
-                work.start(slot, self._recall(work, slot))
-            except EngineFailed as error:
-                work.slot = slot
-                work.fail(error)
+            with self._blaming([work]):
+                work.start(self._recall(work, slot))
 
     def _recall(self, work: Work, slot: int) -> int:
         """Puts what is known of a prompt's beginning into its slot; its last token is always computed."""
         if not self.cache.budget_bytes or not work.may_use_cache:
             return 0
-        match = self.cache.find(work.tokens[:-1])
         start = 0
-        for part in match.parts:
+        for part in self.cache.find(work.tokens[:-1]).parts:
             self._decoder.write(slot, start, part)
             start += part.shape[2]
         return start
@@ -260,77 +288,72 @@ class ContinuousEngine:
             self.cache.insert(work.tokens[: work.held], lambda start, end: self._decoder.read(slot, start, end))
 
     def _step(self) -> None:
-        """Every running answer goes on by a token or more, and a share of what waits to be read is read."""
+        """Every running answer goes on by a token or more, and some of what waits to be read is read."""
         answering = [work for work in self._running if not (work.finished or work.reading)]
         readings = [work for work in self._running if not work.finished and work.reading]
-        gap_s, most_s = self._turns.spread(len(answering), len(readings))
+        gap_s, most_s = self._turns.gap(len(answering), len(readings))
         for work in answering:
-            work.spread(gap_s, most_s)
+            work.pace(gap_s, most_s)
         self._answer(answering)
         if not readings:
             return
         ahead_s = min((work.ahead_s() for work in answering if not work.finished), default=0.0)
         if tokens := self._turns.tokens(len(answering), readings, ahead_s):
-            for index, share in shares(readings, tokens, next(self._reads)):
-                self._run(readings[index], readings[index].piece(share))
+            for index, count in allot(readings, tokens, next(self._reads)):
+                with self._blaming([readings[index]]):
+                    self._run(readings[index], readings[index].piece(count))
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
         # And how far one goes would depend on what else runs, which must not show where a seed is given.
         alone = len(self._running) == 1 and not self._running[0].reproducible
-        pieces = [(work, work.piece(CHUNK_TOKENS, guess=alone or bool(self._speculation))) for work in works]
-        singles = [(work, piece) for work, piece in pieces if len(piece.tokens) == 1]
+        pairs: list[tuple[Work, Piece]] = []
+        for work in works:
+            with self._blaming([work]):
+                pairs.append((work, work.piece(CHUNK_TOKENS, guess=alone or bool(self._speculation))))
+        singles = [(work, piece) for work, piece in pairs if len(piece.tokens) == 1]
         if singles:
             invariant = any(work.reproducible for work, _ in singles)
-            self._pace.note_batch(len(singles), self._take(singles, invariant=invariant))
-        for work, piece in pieces:
+            self._take(singles, invariant=invariant, note=partial(self._times.note_batch, len(singles)))
+        for work, piece in pairs:
             if len(piece.tokens) > 1:
                 self._run(work, piece)
 
     def _run(self, work: Work, piece: Piece) -> None:
         """One piece by itself."""
         was_reading = work.reading
-        seconds = self._take([(work, piece)], invariant=work.reproducible)
-        note = self._pace.note_check if piece.wanted > 1 else self._pace.note_read
-        note(len(piece.tokens), seconds)
+        note = self._times.note_check if piece.wanted > 1 else self._times.note_read
+        self._take([(work, piece)], invariant=work.reproducible, note=partial(note, len(piece.tokens)))
         if was_reading and not work.reading and not work.finished:
             self._remember(work)
 
-    def _take(self, pairs: Sequence[tuple[Work, Piece]], *, invariant: bool) -> float:
-        started = time.perf_counter()
-        try:
+    def _take(self, pairs: Sequence[tuple[Work, Piece]], *, invariant: bool, note: Callable[[float], object]) -> None:
+        """One step for all of these; `note` is told how long it took."""
+        with self._blaming([work for work, _ in pairs]):
+            started = time.perf_counter()
             found = self._decoder.step([piece for _, piece in pairs], invariant=invariant)
-        except EngineFailed as error:
-            self._fail([work for work, _ in pairs], error)
-            return time.perf_counter() - started
-        seconds = time.perf_counter() - started
-        for (work, piece), logits in zip(pairs, found, strict=True):
-            try:
-                work.take(piece, logits)
-            except EngineFailed as error:
-                self._fail([work], error)
-        return seconds
+            note(time.perf_counter() - started)
+            for (work, piece), logits in zip(pairs, found, strict=True):
+                with self._blaming([work]):
+                    work.take(piece, logits)
 
     def _release_finished(self) -> None:
         for work in [work for work in self._running if work.finished]:
             self._running.remove(work)
-            if work.slot is not None:
+            if work.slot is None:
+                continue
+            with self._blaming([]):  # its answer is out
                 self._remember(work)
+            with self._blaming([]):
                 self._decoder.release(work.slot)
-                self._free.append(work.slot)
-
-    def _fail(self, works: Sequence[Work], error: EngineFailed) -> None:
-        for work in works:
-            work.held = 0  # nothing of it is to be remembered
-            work.fail(error)
+            self._free.append(work.slot)
 
 
-class _Stream:
+class _Answer:
     """The steps of one answer. Whoever drops it has no use for the rest."""
 
-    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
-        self._request = request
-        self._wake = wake
+    def __init__(self, request: Request, steps: ReadSteps, drop: Callable[[], None]) -> None:
+        self._request, self._steps, self._drop = request, steps, drop
         self._done = False
         self._given = 0
 
@@ -346,24 +369,17 @@ class _Stream:
             self.close()
             usage = replace(self._request.usage(), completion_tokens=self._given)
             return Token(None, "", "cancelled", usage=usage)
-        item = self._request.out.take()
-        self._done = isinstance(item, Exception) or item.finish is not None
-        if isinstance(item, Exception):
-            raise item
-        self._given += item.id is not None
-        return item
+        step = self._steps.take()
+        self._done = isinstance(step, Exception) or step.finish is not None
+        if isinstance(step, Exception):
+            raise step
+        self._given += step.id is not None
+        return step
 
     def close(self) -> None:
         """Frees what the answer holds, within a step."""
         if not self._done:
             self._done = True
-            self._request.dropped.set()
-            self._wake()
+            self._drop()
 
     __del__ = close
-
-
-def _unexpected(error: Exception) -> EngineFailed:
-    failed = EngineFailed(f"the engine met an error that it does not know: {type(error).__name__}: {error}")
-    failed.__cause__ = error
-    return failed

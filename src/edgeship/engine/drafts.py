@@ -22,14 +22,14 @@ _LEAST_STEP_S = 0.001
 _MARGIN = 1.1
 
 
-class Match(NamedTuple):
+class Repeat(NamedTuple):
     """The end of the text stood before. place: after it. length: tokens that are the same, _LONGEST_MATCH at most."""
 
     place: int
     length: int
 
 
-class Lookup:
+class PairIndex:
     """Finds where the last few tokens stood before."""
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
@@ -47,7 +47,7 @@ class Lookup:
         self._older.append(self._newest.get(pair, -1))
         self._newest[pair] = len(self._tokens)
 
-    def match(self) -> Match | None:
+    def match(self) -> Repeat | None:
         """The longest match of two tokens or more, and of those the newest."""
         best = None
         place = self._older[-1]
@@ -56,11 +56,11 @@ class Lookup:
                 break
             length = self._common(place)
             if best is None or length > best.length:
-                best = Match(place, length)
+                best = Repeat(place, length)
             place = self._older[place]
         return best
 
-    def after(self, match: Match, count: int) -> list[int]:
+    def after(self, match: Repeat, count: int) -> list[int]:
         """What followed there; a text that repeats itself goes on beyond its own end."""
         span = len(self._tokens) - match.place
         return [self._tokens[match.place + index % span] for index in range(count)]
@@ -80,7 +80,7 @@ class Drafts:
     """
 
     def __init__(self, prompt: Sequence[int], run_s: Callable[[int], float | None], *, always: bool = False) -> None:
-        self._lookup = Lookup()
+        self._pairs = PairIndex()
         self._unseen: list[int] = list(prompt)
         self._run_s = run_s
         self._always = always
@@ -130,9 +130,9 @@ class Drafts:
                 best, best_per_s = count, per_s
         return best
 
-    def _index(self) -> Lookup:
+    def _index(self) -> PairIndex:
         # Read when it is needed and not when the request comes: a long prompt takes milliseconds.
         for token in self._unseen:
-            self._lookup.push(token)
+            self._pairs.push(token)
         self._unseen.clear()
-        return self._lookup
+        return self._pairs

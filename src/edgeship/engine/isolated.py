@@ -47,7 +47,6 @@ _AGAIN = "Ask again: a new process is started."
 class IsolatedEngine:
     """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
 
-    Steps come as they are made: those of several answers are not spread evenly while another prompt is read.
     A child that is stopped from outside is given `child.STOPPED_S` to go on; then it counts as dead.
     Raises whatever loading raises there, and EngineFailed or MemoryShort where the child dies of it.
     """
@@ -93,7 +92,7 @@ class IsolatedEngine:
     def render(self, conversation: Conversation) -> Prompt:
         """See Engine.render."""
         found = self._ask("render", conversation=asdict(conversation))
-        return Prompt(tuple(found["tokens"]), tuple(found["messages"]))
+        return Prompt(tuple(found["tokens"]))
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
@@ -125,8 +124,7 @@ class IsolatedEngine:
         """See Engine.stream."""
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
-        messages = [dict(message) for message in prompt.messages] if prompt.messages else None
-        fields = {"tokens": prompt.tokens, "messages": messages, "sampling": asdict(sampling)}
+        fields = {"tokens": prompt.tokens, "sampling": asdict(sampling)}
         return self._begin("stream", fields, Answer(cancel, deadline_s, on_step, len(prompt.tokens)))
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
@@ -155,13 +153,12 @@ class IsolatedEngine:
 
     def _begin(self, kind: str, fields: Message, answer: Answer) -> Iterator[Token]:
         self._running().call(kind, fields, _Call(answer.take, answer))
-        steps = Steps(answer)
         try:
             answer.wait_until_begun()
         except BaseException:
-            steps.close()
+            answer.cut("cancelled")
             raise
-        return steps
+        return Steps(answer) if answer.on_step is None else iter(())
 
     def _ask(self, kind: str, **fields: Any) -> Message:
         inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()

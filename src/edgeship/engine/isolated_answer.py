@@ -119,7 +119,7 @@ class Steps:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._given = 0
-        self._done = answer.on_step is not None
+        self._done = False
 
     def __iter__(self) -> Iterator[Token]:
         return self

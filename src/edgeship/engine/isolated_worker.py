@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -49,38 +49,30 @@ def _load(job: Mapping[str, Any]) -> Engine:
     )
 
 
-class _Answer:
-    """An answer in the making. steps: holding them keeps it going."""
-
-    def __init__(self) -> None:
-        self.cancel = threading.Event()
-        self.steps: Iterator[Token] | None = None
-
-
 class _Server:
     """Takes calls up in threads of a pool; whatever one of them raises is its own answer."""
 
     def __init__(self, engine: Engine, send: Send) -> None:
         self._engine, self._send = engine, send
         self._pool = ThreadPoolExecutor(_THREADS)
-        self._answers: dict[int, _Answer] = {}
+        self._cancels: dict[int, threading.Event] = {}
 
     def take(self, message: dict[str, Any]) -> None:
         """Begins what a message asks for."""
         number, kind = message["id"], message["kind"]
         if kind == "cancel":
-            if answer := self._answers.get(number):
-                answer.cancel.set()
+            if cancel := self._cancels.get(number):
+                cancel.set()
             return
         if kind in ("stream", "converse"):
-            self._answers[number] = _Answer()
+            self._cancels[number] = threading.Event()
         self._pool.submit(self._do, number, kind, message)
 
     def _do(self, number: int, kind: str, message: dict[str, Any]) -> None:
         try:
             self._send({"id": number, **getattr(self, f"_{kind}")(message)})
         except BaseException as error:  # a panic in Rust is no Exception, and its caller waits all the same
-            self._answers.pop(number, None)
+            self._cancels.pop(number, None)
             self._send({"id": number, **worker.failure(error)})
 
     # --- one method for each kind of call: from its message to what is answered --------------------------------------
@@ -90,7 +82,7 @@ class _Server:
 
     def _render(self, message: dict[str, Any]) -> dict[str, Any]:
         prompt = self._engine.render(Conversation(**message["conversation"]))
-        return {"tokens": prompt.tokens, "messages": prompt.messages}
+        return {"tokens": prompt.tokens}
 
     def _encode(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"tokens": self._engine.encode(message["text"]).tokens}
@@ -105,21 +97,19 @@ class _Server:
         return self._begin(message, self._engine.render(Conversation(**message["conversation"])))
 
     def _stream(self, message: dict[str, Any]) -> dict[str, Any]:
-        messages = message["messages"]
-        return self._begin(message, Prompt(tuple(message["tokens"]), tuple(messages) if messages else None))
+        return self._begin(message, Prompt(tuple(message["tokens"])))
 
     def _begin(self, message: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
         number = message["id"]
-        answer = self._answers[number]
 
         def tell(step: Token | Exception) -> None:
             if isinstance(step, Exception) or step.finish:
-                self._answers.pop(number, None)
+                self._cancels.pop(number, None)
             said = worker.failure(step) if isinstance(step, Exception) else {"token": asdict(step)}
             self._send({"id": number, **said})
 
         sampling = read_sampling(message["sampling"])
-        answer.steps = self._engine.stream(prompt, sampling, cancel=answer.cancel, on_step=tell)
+        self._engine.stream(prompt, sampling, cancel=self._cancels[number], on_step=tell)
         return {"prompt_tokens": len(prompt.tokens)}
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.engine.api import DEFAULT_LIMITS, Engine, Limits
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
-from edgeship.engine.schedule import Pace
+from edgeship.engine.schedule import StepTimes
 from edgeship.engine.text import TextCodec
-from edgeship.errors import MemoryShort, NotBatchable, UsageError
+from edgeship.errors import MemoryShort, NotBatchable, NotSupported, UsageError
 from edgeship.package import DAMAGED, genai_config
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import machine
@@ -30,7 +30,7 @@ ENGINES = {
     "genai": "edgeship.engine.opening:open_genai",
     "foundry": "edgeship.foundry.engine:open_foundry",
 }
-"""Engines by name, as MODULE:FUNCTION. A function takes EngineOptions and returns an Engine."""
+"""Engines by name, as MODULE:FUNCTION. A function takes EngineOptions and returns an Engine; foundry's only a Chat."""
 
 SLOTS = 4
 # What keys and values may take of the memory that is free, and the prefix cache of that.
@@ -73,7 +73,7 @@ def load(
     speculation: bool | None = None,
     home: Path | None = None,
 ) -> Engine:
-    """The engine for a package folder.
+    """The engine for a package folder, with tokens to be seen.
 
     threads: None uses what `edgeship tune` found best here, or every core that this machine grants.
     engine: "auto" takes the batched one on the CPU, and onnxruntime-genai for other providers and graphs; otherwise a
@@ -81,17 +81,35 @@ def load(
     speculation: guess tokens from the text so far: None where it proves faster.
     home: where `edgeship tune` keeps what it measured; None leaves that out.
 
-    Raises UsageError for an unknown engine, EngineFailed where the package cannot be loaded.
+    Raises UsageError for an unknown engine, NotSupported for one that is no more than a chat, EngineFailed where the
+    package cannot be loaded.
     """
+    chat = load_chat(folder, threads=threads, engine=engine, limits=limits, speculation=speculation, home=home)
+    if isinstance(chat, Engine):
+        return chat
+    chat.close()
+    raise NotSupported(f"{engine} answers conversations, and shows no tokens", hint="Take another engine.")
+
+
+def load_chat(
+    folder: Path,
+    *,
+    threads: int | None = None,
+    engine: str = AUTO,
+    limits: Limits = DEFAULT_LIMITS,
+    speculation: bool | None = None,
+    home: Path | None = None,
+) -> Chat:
+    """The same where conversations are all that is asked: by an engine, or by what is no more than a chat."""
     options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder))
     return _choose(options) if engine == AUTO else _opener(engine)(options)
 
 
-def _opener(engine: str) -> Callable[[EngineOptions], Engine]:
+def _opener(engine: str) -> Callable[[EngineOptions], Chat]:
     module, colon, function = ENGINES.get(engine, engine).partition(":")
     if not colon:
         raise UsageError(f"no engine is called {engine!r}", hint=f"Engines: {', '.join((AUTO, *ENGINES))}.")
-    opener: Callable[[EngineOptions], Engine] = getattr(importlib.import_module(module), function)
+    opener: Callable[[EngineOptions], Chat] = getattr(importlib.import_module(module), function)
     return opener
 
 
@@ -179,15 +197,15 @@ def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_byte
     return Room(slots, context, budget - slots * context * token_bytes)
 
 
-def pace_of(tuning: Tuning) -> Pace:
+def times_of(tuning: Tuning) -> StepTimes:
     """What `edgeship tune` measured, as if it had just happened."""
-    pace = Pace()
+    times = StepTimes()
     for rows, seconds in tuning.batch_s.items():
-        pace.note_batch(rows, seconds)
+        times.note_batch(rows, seconds)
     for tokens, seconds in sorted(tuning.step_s.items()):
-        pace.note_read(tokens, seconds)
-        pace.note_check(tokens, seconds)
-    return pace
+        times.note_read(tokens, seconds)
+        times.note_check(tokens, seconds)
+    return times
 
 
 def _engine(
@@ -203,6 +221,6 @@ def _engine(
         cache_bytes=cache_bytes,
         waiting=options.limits.waiting,
         speculation=options.speculation,
-        pace=pace_of(options.tuning) if options.tuning else None,
+        times=times_of(options.tuning) if options.tuning else None,
         note=note,
     )

@@ -1,40 +1,59 @@
-"""An answer's steps on their way from the engine's thread to whoever asked for them: in order, and evenly."""
+"""An answer's steps on their way from the engine's thread to whoever asked for them: in order, and evenly.
+
+While an engine reads a prompt it makes no tokens, and those of the steps before have to last.
+"""
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from edgeship.engine.api import OnStep, Token
+from edgeship.system import log
+
+Step = Token | Exception
+_log = log.of("engine")
 
 
-class Flow:
-    """Steps go in as they are made and come out at least `gap_s` apart; none is held for longer than `most_s`.
+class PacedSteps(ABC):
+    """Steps that come out at least `gap_s` apart; none is held for longer than `most_s`.
 
-    While an engine reads a prompt it makes no tokens, and those of the steps before have to last. The end of an answer
-    is never held, nor what stands before it.
+    The end of an answer, which is an exception or a step that finishes it, is never held, nor what stands before it.
     """
 
-    def __init__(self, on_step: OnStep | None = None) -> None:
-        self._on_step = on_step
+    def __init__(self) -> None:
         self.gap_s = self.most_s = 0.0
-        self._steps: queue.SimpleQueue[tuple[float, Token | Exception]] = queue.SimpleQueue()
-        self._due_s = 0.0
-        self._over = threading.Event()
+        self._due_s = -math.inf
 
-    def put(self, step: Token | Exception) -> None:
-        """For the engine's thread; an exception or a step that finishes is the last."""
-        if self._on_step:
-            self._on_step(step)
-            return
+    def put(self, step: Step) -> None:
+        """A step was made; for the engine's thread."""
         now = time.perf_counter()
         self._due_s = min(max(now, self._due_s + self.gap_s), now + self.most_s)
-        self._steps.put((self._due_s, step))
-        if isinstance(step, Exception) or step.finish:
-            self._over.set()
+        self._add(self._due_s, step)
 
-    def take(self) -> Token | Exception:
+    def ahead_s(self) -> float:
+        """For how long what is held back will last."""
+        return max(0.0, self._due_s - time.perf_counter())
+
+    @abstractmethod
+    def _add(self, due_s: float, step: Step) -> None: ...
+
+
+class ReadSteps(PacedSteps):
+    """Steps for a thread that waits for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps: queue.SimpleQueue[tuple[float, Step]] = queue.SimpleQueue()
+        self._over = threading.Event()
+
+    def take(self) -> Step:
         """The next step, once it is there and due."""
         due_s, step = self._steps.get()
         left_s = due_s - time.perf_counter()
@@ -42,10 +61,104 @@ class Flow:
             self._over.wait(left_s)
         return step
 
-    def ahead_s(self) -> float:
-        """For how long what is held back will last."""
-        return max(0.0, self._due_s - time.perf_counter())
-
     def empty(self) -> bool:
         """Whether nothing is on its way."""
         return self._steps.empty()
+
+    def _add(self, due_s: float, step: Step) -> None:
+        self._steps.put((due_s, step))
+        if _ends(step):
+            self._over.set()
+
+
+class CalledSteps(PacedSteps):
+    """Steps for a callback. failed: is called where the callback raises, and then no step follows."""
+
+    def __init__(self, callbacks: Callbacks, on_step: OnStep, failed: Callable[[], object]) -> None:
+        super().__init__()
+        self._callbacks, self._on_step, self._failed = callbacks, on_step, failed
+        self._steps: deque[tuple[float, Step]] = deque()
+        self._broken = False
+
+    @property
+    def next_due_s(self) -> float:
+        """When the next step is due; infinity where there is none."""
+        if self._steps and _ends(self._steps[-1][1]):
+            return 0.0
+        return self._steps[0][0] if self._steps else math.inf
+
+    def take_due(self, now: float) -> list[Step]:
+        """The steps that are due."""
+        found = []
+        while self.next_due_s <= now:
+            found.append(self._steps.popleft()[1])
+        return found
+
+    def call(self, step: Step) -> None:
+        """Gives a step to the callback."""
+        if self._broken:
+            return
+        try:
+            self._on_step(step)
+        except Exception:
+            self._broken = True
+            _log.exception("an answer ends, since the callback that it was given to failed")
+            self._failed()
+
+    def _add(self, due_s: float, step: Step) -> None:
+        with self._callbacks.changing(self):
+            self._steps.append((due_s, step))
+
+
+class Callbacks:
+    """One thread that gives the steps of all answers to their callbacks, each step when it is due.
+
+    It is not the engine's thread: a callback that takes its time holds up other callbacks, and not the model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._waiting: dict[CalledSteps, None] = {}  # those that have steps left, by who came first
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def changing(self, steps: CalledSteps) -> Iterator[None]:
+        """While steps are added to these."""
+        with self._changed:
+            yield
+            self._waiting[steps] = None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._deliver, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Waits until all steps were delivered."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _deliver(self) -> None:
+        while due := self._wait():
+            for steps, step in due:
+                steps.call(step)
+
+    def _wait(self) -> list[tuple[CalledSteps, Step]]:
+        """Steps that are due, once there are any; none where it is closed and nothing is left."""
+        with self._changed:
+            while True:
+                now = time.perf_counter()
+                due = [(steps, step) for steps in self._waiting for step in steps.take_due(now)]
+                self._waiting = {steps: None for steps in self._waiting if steps.next_due_s < math.inf}
+                if due or (self._closed and not self._waiting):
+                    return due
+                next_due_s = min((steps.next_due_s for steps in self._waiting), default=math.inf)
+                self._changed.wait(None if next_due_s == math.inf else next_due_s - now)
+
+
+def _ends(step: Step) -> bool:
+    return isinstance(step, Exception) or step.finish is not None

@@ -17,7 +17,7 @@ LEAST_TOKENS = 4
 
 
 @dataclass(frozen=True)
-class Match:
+class Prefix:
     """The longest known beginning of a text. parts: [2 * layers, kv heads, n, head size] each, joined they cover it."""
 
     tokens: int
@@ -38,27 +38,27 @@ class _Node:
 class PrefixCache:
     """A radix tree of texts under a budget of bytes; what was not used for longest goes first, from its end.
 
-    For one thread. hits, lookups: texts that were known in part, and texts asked for.
+    For one thread. hits, searches: texts that were known in part, and texts asked for.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
-        self.bytes = self.hits = self.lookups = 0
+        self.bytes = self.hits = self.searches = 0
         self._root = _Node(np.empty(0, np.int64), np.empty((0, 0, 0, 0), np.float32), None)
         self._clock = itertools.count(1)
 
-    def find(self, tokens: Sequence[int]) -> Match:
+    def find(self, tokens: Sequence[int]) -> Prefix:
         """The longest known beginning, which counts as used."""
-        self.lookups += 1
+        self.searches += 1
         path, known = self._walk(np.asarray(tokens, np.int64))
         if known < LEAST_TOKENS:
-            return Match(0, ())
+            return Prefix(0, ())
         self.hits += 1
         left, parts = known, []
         for node in path:
             parts.append(node.entries[:, :, :left])
             left -= len(node.tokens)
-        return Match(known, tuple(parts))
+        return Prefix(known, tuple(parts))
 
     def insert(self, tokens: Sequence[int], read: Callable[[int, int], Floats]) -> None:
         """Makes a text known. `read(start, end)` is asked for the part that is not, and what it gives is kept.

@@ -15,7 +15,7 @@ from edgeship.engine.api import FinishReason, Logprob, Sampling, Token, Usage
 from edgeship.engine.decoders import Floats, Piece
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Matcher
-from edgeship.engine.pacing import Flow
+from edgeship.engine.pacing import PacedSteps
 from edgeship.engine.sampling import Sampler, logprob, logprobs
 
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
@@ -25,10 +25,11 @@ SCORED_TOKENS = 64
 class Work(Protocol):
     """Something that occupies a slot.
 
-    order: of arrival. tokens: all that are known. held: how many of them the slot holds. slot: None while waiting.
+    arrival: its number, by who came first. tokens: all that are known. held: how many of them the slot holds.
+    slot: None while waiting.
     """
 
-    order: int
+    arrival: int
     tokens: list[int]
     held: int
     slot: int | None
@@ -54,8 +55,8 @@ class Work(Protocol):
     @property
     def may_use_cache(self) -> bool: ...
 
-    def start(self, slot: int, held: int) -> None:
-        """The work has a slot now, which holds the first `held` tokens already."""
+    def start(self, held: int) -> None:
+        """The work has its slot now, which holds the first `held` tokens already."""
         ...
 
     def piece(self, most: int, *, guess: bool = False) -> Piece:
@@ -66,7 +67,7 @@ class Work(Protocol):
         """What a step gave for a piece. Raises EngineFailed for logits that no token can be chosen by."""
         ...
 
-    def spread(self, gap_s: float, most_s: float) -> None:
+    def pace(self, gap_s: float, most_s: float) -> None:
         """From now on tokens come out that far apart, and are held for so long at most."""
         ...
 
@@ -89,8 +90,8 @@ class Scoring:
     reproducible = True
     may_use_cache = False
 
-    def __init__(self, order: int, tokens: Sequence[int], first: int) -> None:
-        self.order = order
+    def __init__(self, arrival: int, tokens: Sequence[int], first: int) -> None:
+        self.arrival = arrival
         self.tokens = list(tokens)
         self.held = 0
         self.slot: int | None = None
@@ -114,9 +115,9 @@ class Scoring:
         """All read, or failed."""
         return self._done.is_set()
 
-    def start(self, slot: int, held: int) -> None:
+    def start(self, held: int) -> None:
         """See Work."""
-        self.slot, self.held = slot, held
+        self.held = held
 
     def piece(self, most: int, *, guess: bool = False) -> Piece:  # noqa: ARG002 - nothing follows that could be guessed
         """Many tokens where no logits are asked for, few where they are."""
@@ -134,7 +135,7 @@ class Scoring:
         if not self.unread:
             self._done.set()
 
-    def spread(self, gap_s: float, most_s: float) -> None:
+    def pace(self, gap_s: float, most_s: float) -> None:
         """Nobody watches a score."""
 
     def ahead_s(self) -> float:
@@ -160,30 +161,31 @@ class Scoring:
 
 @dataclass
 class Request:
-    """One answer in the making. Its steps come out of `out`.
+    """One answer in the making. Its steps go into `steps`.
 
     sampling: complete. limit: new tokens at most. deadline: by time.perf_counter(). drafts: None guesses nothing.
+    cancel: set by whoever asked; dropped: by whoever was to be given the steps.
     """
 
-    order: int
+    arrival: int
     prompt: Sequence[int]
     sampling: Sampling
     limit: int
     end_ids: Collection[int]
     sampler: Sampler
     text: AnswerText
+    steps: PacedSteps
     matcher: Matcher | None = None
     drafts: Drafts | None = None
     cancel: threading.Event | None = None
+    dropped: threading.Event = field(default_factory=threading.Event)
     deadline: float | None = None
-    out: Flow = field(default_factory=Flow)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt)
         self.held = 0
         self.slot: int | None = None
         self.finished = False
-        self.dropped = threading.Event()
         self._made = 0
         self._submitted_s = time.perf_counter()
         self._started_s: float | None = None
@@ -212,9 +214,9 @@ class Request:
         """Log-probabilities of a prompt need it to be read."""
         return self.sampling.prompt_logprobs is None
 
-    def start(self, slot: int, held: int) -> None:
+    def start(self, held: int) -> None:
         """See Work. What a constraint forces from the beginning is said at once."""
-        self.slot, self.held = slot, held
+        self.held = held
         self._cached = held
         self._started_s = time.perf_counter()
         if self.matcher:
@@ -259,13 +261,13 @@ class Request:
             self._accepted += held
             self.drafts.learn(len(guesses), held)
 
-    def spread(self, gap_s: float, most_s: float) -> None:
+    def pace(self, gap_s: float, most_s: float) -> None:
         """See Work."""
-        self.out.gap_s, self.out.most_s = gap_s, most_s
+        self.steps.gap_s, self.steps.most_s = gap_s, most_s
 
     def ahead_s(self) -> float:
         """See Work."""
-        return self.out.ahead_s()
+        return self.steps.ahead_s()
 
     def cut(self, now: float) -> bool:
         """See Work."""
@@ -279,7 +281,7 @@ class Request:
         """See Work."""
         if not self.finished:
             self.finished = True
-            self.out.put(error)
+            self.steps.put(error)
 
     # --- one token after another -------------------------------------------------------------------------------------
 
@@ -348,14 +350,17 @@ class Request:
             self.drafts.push(token)
         first = self._first_s is None
         self._first_s = self._first_s or time.perf_counter()
-        self.finished = finish is not None
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
-        self.out.put(Token(token, shown, finish, found, self.usage() if finish else None, prompt_logprobs))
+        self._put(Token(token, shown, finish, found, self.usage() if finish else None, prompt_logprobs))
 
     def _finish_without_token(self, finish: FinishReason) -> None:
         if not self.finished:
-            self.finished = True
-            self.out.put(Token(None, self.text.rest(), finish, usage=self.usage()))
+            self._put(Token(None, self.text.rest(), finish, usage=self.usage()))
+
+    def _put(self, step: Token) -> None:
+        # Finished only now: where making the last step failed, `fail` must still tell.
+        self.finished = step.finish is not None
+        self.steps.put(step)
 
     def usage(self) -> Usage:
         """What the answer has cost so far."""

@@ -27,15 +27,15 @@ _WEIGHT = 0.3
 
 
 class Reading(Protocol):
-    """What is still to be read of a prompt. order: of arrival."""
+    """What is still to be read of a prompt. arrival: its number, by who came first."""
 
-    order: int
+    arrival: int
 
     @property
     def unread(self) -> int: ...
 
 
-class Pace:
+class StepTimes:
     """How long steps take here, learned as they happen. A new figure counts by a third; a first one wholly."""
 
     def __init__(self) -> None:
@@ -87,16 +87,16 @@ class Turns:
     """When prompts are read beside running answers, and how much at once.
 
     Many short pieces would take several times as long as few longer ones. While a longer one is read, the tokens of the
-    steps before have to last: they are given out evenly (`flow.py`), and a piece has its turn once enough are made.
+    steps before have to last: they are given out evenly (`pacing.py`), and a piece has its turn once enough are made.
     """
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, times: StepTimes) -> None:
+        self._times = times
         self._waited_steps = 0
 
-    def spread(self, rows: int, prompts: int) -> tuple[float, float]:
+    def gap(self, rows: int, prompts: int) -> tuple[float, float]:
         """Seconds between an answer's tokens while so many prompts are read, and the most that one is held back."""
-        step_s = self._pace.step_s(rows)
+        step_s = self._times.step_s(rows)
         if not prompts or step_s is None:
             return 0.0, 0.0
         gap_s = (1 + READ_STEPS * prompts) * step_s
@@ -109,16 +109,16 @@ class Turns:
         """
         if not rows:
             return CHUNK_TOKENS
-        step_s = self._pace.step_s(rows)
+        step_s = self._times.step_s(rows)
         if step_s is None:
             return _UNKNOWN_CHUNK_TOKENS
         piece_s = self._piece_s(step_s, len(readings))
-        tokens = min(sum(reading.unread for reading in readings), self._pace.tokens_in(piece_s))
-        read_s = self._pace.read_s(tokens)
+        tokens = min(sum(reading.unread for reading in readings), self._times.tokens_in(piece_s))
+        read_s = self._times.read_s(tokens)
         if read_s is None:
             return _UNKNOWN_CHUNK_TOKENS
         self._waited_steps += 1
-        gap_s, _ = self.spread(rows, len(readings))
+        gap_s, _ = self.gap(rows, len(readings))
         if ahead_s + gap_s < step_s + _RESERVE * read_s and self._waited_steps * step_s < _PATIENCE * piece_s:
             return 0
         self._waited_steps = 0
@@ -129,7 +129,7 @@ class Turns:
         return max(_PIECE_S, READ_STEPS * prompts * step_s)
 
 
-def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:
+def allot(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:
     """Which prompts are read on, and by how many tokens each: [(index, tokens), ...].
 
     The shortest rest goes first, since that gives the least waiting on average; at every fourth turn the oldest does,
@@ -138,15 +138,15 @@ def shares(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[in
     oldest = turn % _OLDEST_EVERY == 0
     order = sorted(
         range(len(readings)),
-        key=lambda index: (0 if oldest else readings[index].unread, readings[index].order),
+        key=lambda index: (0 if oldest else readings[index].unread, readings[index].arrival),
     )
     found: list[tuple[int, int]] = []
     for index in order:
-        share = min(tokens, readings[index].unread)
-        if found and share < min(_TRIFLE_TOKENS, readings[index].unread):
+        count = min(tokens, readings[index].unread)
+        if found and count < min(_TRIFLE_TOKENS, readings[index].unread):
             break
-        found.append((index, share))
-        tokens -= share
+        found.append((index, count))
+        tokens -= count
         if tokens <= 0:
             break
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeship.engine.api import Conversation, Prompt, utf8
-from edgeship.errors import PromptInvalid, TemplateMissing
+from edgeship.errors import TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
@@ -30,7 +30,7 @@ class TextCodec:
     def render(self, conversation: Conversation) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
 
-        Raises TemplateMissing, TemplateInvalid, and PromptInvalid for no message or text that is not Unicode.
+        Raises TemplateMissing, TemplateInvalid, and PromptInvalid for text that is not Unicode.
         """
         if self.template is None:
             raise TemplateMissing(
@@ -38,16 +38,14 @@ class TextCodec:
                 where=str(self._folder),
                 hint="Build it again with `--chat-template FILE`.",
             )
-        if not conversation.messages:
-            raise PromptInvalid("the conversation has no message")
         text = template.render(
             self.template,
             conversation.messages,
             special_tokens=self.special_tokens,
-            tools=list(conversation.tools) or None,
-            **conversation.variables,
+            tools=conversation.tools,
+            variables=conversation.variables,
         )
-        return Prompt(self.read_rendered(text), tuple(conversation.messages))
+        return Prompt(self.read_rendered(text))
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgeship.engine.answer import ask
-from edgeship.engine.api import Conversation, Message, Sampling, Usage
-from edgeship.engine.isolated import IsolatedEngine
-from edgeship.errors import EngineFailed, FoundryFailed, RegistrationNotFound
+from edgeship.errors import FoundryFailed, RegistrationNotFound
 from edgeship.foundry import config as tunings
 from edgeship.foundry import layout
 from edgeship.foundry.checks import Candidate, require_undamaged
 from edgeship.foundry.config import Tuning
+from edgeship.foundry.proof import Proof, prove
 from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import genai_config, names
 from edgeship.progress import Progress, silent
 from edgeship.system.storage import locked, require_writable
 
-QUESTION = "Hello"
-"""What a model is asked to prove that it answers."""
 CHAT_TASKS = ("chat-completion", "coding")
 """Tasks of Foundry Local's catalog whose models answer conversations of text."""
-_PROOF_TOKENS = 4
 _LOCK_WAIT_S = 600.0
 _log = logging.getLogger("edgeship.foundry")
 _ELSEWHERE = "name another with --foundry-cache-dir."
@@ -49,15 +44,6 @@ class App:
         """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
         require_writable(self.cache_dir, _ELSEWHERE)
         return Local(self.cache_dir, app=self.name)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """That a model was loaded, asked and unloaded. answer: its first tokens."""
-
-    question: str
-    answer: str
-    usage: Usage
 
 
 @dataclass(frozen=True)
@@ -166,29 +152,6 @@ def _proven(candidate: Candidate, folder: Path) -> Proof:
             return prove(folder, [each.messages for each in candidate.conversations])
         finally:
             undamaged.result()  # says more than what a damaged model fails with
-
-
-def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proof:
-    """Loads a folder in Foundry Local, asks it and unloads it, in a process of its own.
-
-    conversations: whose prompts Foundry Local must render as the package's template does.
-    Raises EngineFailed, TemplateMismatch, FoundryFailed, DependencyMissing.
-    """
-    engine = IsolatedEngine(folder, engine="foundry")
-    try:
-        for messages in conversations:
-            engine.render(Conversation(messages))  # raises where Foundry Local makes other tokens of it
-        prompt = engine.render(Conversation([{"role": "user", "content": QUESTION}]))
-        answer = ask(engine, prompt, Sampling(temperature=0.0, max_tokens=_PROOF_TOKENS))
-    finally:
-        engine.close()
-    if answer.usage.completion_tokens < 1:
-        raise EngineFailed(
-            f"Foundry Local loads the model, and it answers {QUESTION!r} with nothing",
-            where=str(folder),
-            hint="Run the package with Edgeship's own engine to see whether it answers: edgeship model run NAME",
-        )
-    return Proof(QUESTION, answer.text, answer.usage)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Foundry Local as an engine: a package folder, run by Foundry Local in this process.
+"""Foundry Local as a chat: a package folder, run by Foundry Local in this process.
 
 It renders conversations itself and tells texts, no token ids. What it cannot do, or would ignore without a word, is
 refused. Its prompts are compared with the package's own template before they are sent.
@@ -24,7 +24,6 @@ from edgeship.engine.api import (
     Limits,
     Message,
     OnStep,
-    Prompt,
     Sampling,
     Stats,
     Token,
@@ -33,13 +32,12 @@ from edgeship.engine.api import (
     check_sampling,
     check_tokens,
 )
-from edgeship.engine.decoders import Floats
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EdgeshipError, EngineFailed, NotSupported, TemplateMismatch
+from edgeship.errors import EdgeshipError, EngineFailed, TemplateMismatch
 from edgeship.foundry import layout
-from edgeship.foundry.request import INSTEAD, check_messages, check_supported, guidance, search_options
+from edgeship.foundry.request import check_supported, guidance, plain_messages, search_options
 from edgeship.foundry.sdk import LoadedModel, Local, Outcome
 from edgeship.package import DAMAGED, genai_config, inference_model
 from edgeship.package.fidelity import compose
@@ -47,20 +45,20 @@ from edgeship.package.genai_config import GenaiConfig
 from edgeship.system.machine import cores_to_use
 
 if TYPE_CHECKING:
-    from edgeship.engine.api import Engine
+    from edgeship.engine.api import Chat
     from edgeship.engine.opening import EngineOptions
 
 # How often an answer that is being waited for looks whether it is still wanted.
 _LOOK_S = 0.02
 
 
-def open_foundry(options: EngineOptions) -> Engine:
-    """The engine that engine.opening.ENGINES names "foundry"."""
+def open_foundry(options: EngineOptions) -> Chat:
+    """The chat that engine.opening.ENGINES names "foundry"."""
     return FoundryEngine(options.folder, threads=options.threads, limits=options.limits)
 
 
 class FoundryEngine:
-    """See Engine. Answers are made one after another, or `limits.slots` at a time, which is hardly faster on a CPU.
+    """See Chat. Answers are made one after another, or `limits.slots` at a time, which is hardly faster on a CPU.
 
     Reading a prompt cannot be stopped: an answer that is cancelled meanwhile ends at once, and its place is free when
     Foundry Local lets go of it.
@@ -75,9 +73,9 @@ class FoundryEngine:
         self._codec = TextCodec(folder)
         self._grammars = Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids)
         self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
-        self.vocab_size = config.vocab_size
-        self.slots = limits.slots or 1
         self.defaults = defaults_of(config.search)
+        self._vocab_size = config.vocab_size
+        self._slots = limits.slots or 1
         self._waiting = limits.waiting
         self._model, self.note = _shared.load(config, threads)
         self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
@@ -85,40 +83,10 @@ class FoundryEngine:
         self._open: set[_Answer] = set()
         self._closed = False
         self._workers = [
-            threading.Thread(target=self._work, name=f"foundry {slot}", daemon=True) for slot in range(self.slots)
+            threading.Thread(target=self._work, name=f"foundry {slot}", daemon=True) for slot in range(self._slots)
         ]
         for worker in self._workers:
             worker.start()
-
-    def stats(self) -> Stats:
-        """See Chat.stats."""
-        with self._lock:
-            waiting = self._line.qsize()
-            return Stats(len(self._open) - waiting, waiting, self.slots)
-
-    def render(self, conversation: Conversation) -> Prompt:
-        """See Engine.render. Raises TemplateMismatch where Foundry Local makes another number of tokens of it."""
-        messages = conversation.messages
-        prompt = self._codec.render(conversation)
-        check_messages(messages)
-        self._check_open()
-        # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
-        for change in (str, str.strip, compose, lambda text: compose(text.strip())):
-            changed = tuple({**message, "content": change(message["content"])} for message in messages)
-            if all(message["content"] for message in changed):
-                found = self._model.prompt_tokens(changed)
-                if found == len(prompt.tokens):
-                    return Prompt(prompt.tokens, changed)
-        raise TemplateMismatch(
-            f"Foundry Local makes {found} tokens of this conversation and the package's chat template "
-            f"{len(prompt.tokens)}",
-            where="chat template",
-            hint="The model would read another prompt than in training. Run the package with Edgeship's own engine.",
-        )
-
-    def encode(self, text: str) -> Prompt:
-        """The tokens of a text, to count them: Foundry Local answers only conversations."""
-        return self._codec.encode(text)
 
     def converse(
         self,
@@ -129,32 +97,17 @@ class FoundryEngine:
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
     ) -> Iterator[Token]:
-        """See Chat.converse."""
-        prompt = self.render(conversation)
-        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
-
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        *,
-        cancel: threading.Event | None = None,
-        deadline_s: float | None = None,
-        on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
-        """See Engine.stream. Raises NotSupported for a text that is no conversation, and for what it would ignore."""
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
-        check_sampling(sampling)
-        if prompt.messages is None:
-            raise NotSupported("Foundry Local answers conversations, and no text as it is", hint=INSTEAD)
+        """See Chat.converse; a callback has a thread of its own here. Raises NotSupported for what it would ignore."""
         settings = sampling.over(self.defaults)
+        check_sampling(settings)
         check_supported(settings, self.defaults)
-        room = self.context_tokens - len(prompt.tokens)
-        options = search_options(settings, room)
+        messages, tokens = self._render(conversation)
+        check_tokens(tokens, limit=self.context_tokens - 1, vocab_size=self._vocab_size)
+        options = search_options(settings, self.context_tokens - len(tokens))
         if sampling.constraint is not None:
             self._grammars.matcher(sampling.constraint)  # raises for one that cannot be read
             options |= guidance(sampling.constraint)
-        answer = _Answer(prompt.messages, options, len(prompt.tokens))
+        answer = _Answer(messages, options, len(tokens))
         with self._lock:
             self._check_open()
             check_line(self._line.qsize(), self._waiting)
@@ -163,14 +116,37 @@ class FoundryEngine:
         steps = _Steps(answer, settings.stop, cancel, deadline_s)
         return call_back(steps, on_step) if on_step else steps
 
-    def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
-        """Not possible."""
+    def check(self, conversation: Conversation) -> None:
+        """Raises TemplateMismatch where Foundry Local makes another number of tokens of it than the package."""
+        self._render(conversation)
+
+    def _render(self, conversation: Conversation) -> tuple[tuple[Message, ...], tuple[int, ...]]:
+        """Messages of which Foundry Local makes as many tokens as the package's template, and those tokens."""
+        prompt = self._codec.render(conversation)
+        messages = plain_messages(conversation)
         self._check_open()
-        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
-        raise NotSupported(f"Foundry Local shows no logits (asked from token {first} on)", hint=INSTEAD)
+        # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
+        for change in (str, str.strip, compose, lambda text: compose(text.strip())):
+            changed = tuple({**message, "content": change(message["content"])} for message in messages)
+            if all(message["content"] for message in changed):
+                found = self._model.prompt_tokens(changed)
+                if found == len(prompt.tokens):
+                    return changed, prompt.tokens
+        raise TemplateMismatch(
+            f"Foundry Local makes {found} tokens of this conversation and the package's chat template "
+            f"{len(prompt.tokens)}",
+            where="chat template",
+            hint="The model would read another prompt than in training. Run the package with Edgeship's own engine.",
+        )
+
+    def stats(self) -> Stats:
+        """See Chat.stats."""
+        with self._lock:
+            waiting = self._line.qsize()
+            return Stats(len(self._open) - waiting, waiting, self._slots)
 
     def close(self) -> None:
-        """See Engine.close. Waits until Foundry Local lets go of what it reads."""
+        """See Chat.close. Waits until Foundry Local lets go of what it reads."""
         with self._lock:
             if self._closed:
                 return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from edgeship.engine.api import Constraint, Message, Sampling
+from edgeship.engine.api import Constraint, Conversation, Message, Sampling
 from edgeship.engine.grammar import JSON_LAYOUTS
 from edgeship.errors import NotSupported, PromptInvalid
+from edgeship.package.conversation import text_of
 
 HOTTEST = 2.0
 """The highest temperature that Foundry Local takes."""
@@ -17,8 +17,18 @@ INSTEAD = "Leave it out, or run the package with Edgeship's own engine: edgeship
 _MOST_SEED = 2**31
 
 
-def check_messages(messages: Sequence[Message]) -> None:
-    """Raises PromptInvalid for what Foundry Local would refuse, leave out or cut."""
+def plain_messages(conversation: Conversation) -> list[Message]:
+    """A conversation in roles and texts, which are all that Foundry Local takes.
+
+    Raises NotSupported for tools and for variables of the template, PromptInvalid for what it would leave out or cut.
+    """
+    if conversation.tools or any(message.get("tool_calls") for message in conversation.messages):
+        raise NotSupported("Foundry Local is given no tools here", hint=INSTEAD)
+    if conversation.variables:
+        raise NotSupported("Foundry Local gives its chat template no variables", hint=INSTEAD)
+    messages: list[Message] = [
+        {"role": message["role"], "content": text_of(message.get("content"))} for message in conversation.messages
+    ]
     for message in messages:
         if message["role"] not in ROLES:
             raise PromptInvalid(f"Foundry Local knows no role {message['role']!r}", hint=f"Roles: {', '.join(ROLES)}.")
@@ -26,6 +36,7 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise PromptInvalid("Foundry Local leaves out messages without text", hint="Give each message some text.")
         if "\0" in message["content"]:
             raise PromptInvalid("Foundry Local cuts a text at a NUL character", hint="Take it out.")
+    return messages
 
 
 def check_supported(sampling: Sampling, defaults: Sampling) -> None:

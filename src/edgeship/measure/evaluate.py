@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Conversation, Engine, FinishReason, Sampling
+from edgeship.engine.api import Chat, Conversation, Engine, FinishReason, Sampling
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.evalset import EvalCase, passes
 from edgeship.measure.statistics import Interval, wilson
@@ -79,29 +79,34 @@ class EvalResult:
     records: tuple[EvalRecord, ...]
 
 
-def evaluate(engine: Engine, cases: Sequence[EvalCase], progress: Progress = silent) -> EvalResult:
+def evaluate(chat: Chat, cases: Sequence[EvalCase], progress: Progress = silent) -> EvalResult:
     """Answers all cases greedily, with the package's own repetition penalty.
 
     Raises EvalInvalid for a case that this model cannot be asked, EngineFailed.
     """
-    max_tokens = answer_tokens(engine, cases)
+    max_tokens = answer_tokens(chat, cases)
     records, start = [], time.perf_counter()
     for index, case in enumerate(cases):
         progress(f"evaluation, {index} of {len(cases)} cases", index / len(cases))
-        records.append(_answer(engine, case, Sampling(temperature=0.0, max_tokens=max_tokens)))
+        records.append(_answer(chat, case, Sampling(temperature=0.0, max_tokens=max_tokens)))
     return summarise(cases, records, max_tokens, time.perf_counter() - start)
 
 
-def answer_tokens(engine: Engine, cases: Sequence[EvalCase]) -> int:
+def answer_tokens(chat: Chat, cases: Sequence[EvalCase]) -> int:
     """Tokens an answer may have: twice the longest expected one and room, more where text stands around."""
-    longest = max(len(engine.encode(case.expected_text).tokens) for case in cases)
+    longest = max(_count_tokens(chat, case.expected_text) for case in cases)
     room = _ROOM_AROUND_TOKENS if any(case.match == "contains" for case in cases) else _ROOM_TOKENS
     return 2 * longest + room
 
 
-def _answer(engine: Engine, case: EvalCase, sampling: Sampling) -> EvalRecord:
+def _count_tokens(chat: Chat, text: str) -> int:
+    """Tokens of a text, or its bytes where the model shows no tokens: there are never more tokens than bytes."""
+    return len(chat.encode(text).tokens) if isinstance(chat, Engine) else len(text.encode())
+
+
+def _answer(chat: Chat, case: EvalCase, sampling: Sampling) -> EvalRecord:
     try:
-        answer = ask(engine, engine.render(Conversation(case.conversation)), sampling)
+        answer = ask(chat, Conversation(case.conversation), sampling)
     except (PromptInvalid, TemplateInvalid) as error:
         raise EvalInvalid(
             f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint

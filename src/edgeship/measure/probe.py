@@ -61,15 +61,12 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     sizes = _sizes(folder)
     progress("loading", None)
     start = time.perf_counter()
-    engine = opening.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1))
-    load_s, rss = time.perf_counter() - start, _rss_bytes()
-    try:
+    with opening.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1)) as engine:
+        load_s, rss = time.perf_counter() - start, _rss_bytes()
         measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)
         evaluation = evaluate(engine, cases, progress) if cases else None
         peak = memory.peak_memory_bytes()
         fidelity = _fidelity(engine, job.reference, progress) if job.reference else None
-    finally:
-        engine.close()
     return Measurement(
         threads=cores_to_use(threads),
         size_bytes=sizes[0],

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from edgeship.errors import PromptInvalid
 
 Message = Mapping[str, Any]
 """One turn: role, content (a text, or a list of parts {"type": "text", "text": ...}), and with tools also
 tool_calls, tool_call_id and name."""
 
+_RESERVED = ("messages", "tools", "add_generation_prompt")
+
 
 @dataclass(frozen=True)
 class Conversation:
-    """What waits for an answer.
+    """What waits for an answer. Raises PromptInvalid for what is no conversation, naming the message and the field.
 
     tools: functions that the model may call, as OpenAI describes them: {"type": "function", "function": {...}}.
     variables: what a template may ask for besides, such as enable_thinking.
@@ -22,3 +27,87 @@ class Conversation:
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(_is_list(self.messages), "the messages are no list")
+        if not self.messages:
+            raise PromptInvalid("the conversation has no message", hint="Give at least one.")
+        for number, message in enumerate(self.messages, 1):
+            _check_message(message, f"message {number}")
+        _require(_is_list(self.tools), "tools is no list")
+        for number, tool in enumerate(self.tools, 1):
+            _check_function(tool, f"tool {number}")
+        _require(isinstance(self.variables, Mapping), "the template's variables are no object")
+        for name in self.variables:
+            _require(isinstance(name, str) and name not in _RESERVED, f"no template variable may be called {name!r}")
+
+
+def text_of(content: Any) -> str:
+    """A message's content as one text: its parts, joined by line breaks."""
+    if content is None:
+        return ""
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+
+
+def _check_message(message: Any, where: str) -> None:
+    _require(isinstance(message, Mapping), f"{where} is no object")
+    _require(_is_text(message.get("role")) and message["role"], f"{where} has no role")
+    calls = message.get("tool_calls")
+    if calls is not None:
+        _require(_is_list(calls), f"{where}: tool_calls is no list")
+        for number, call in enumerate(calls, 1):
+            _check_call(call, f"{where}, tool call {number}")
+    for name in ("name", "tool_call_id"):
+        _require(message.get(name) is None or _is_text(message[name]), f"{where}: {name} is no text")
+    content = message.get("content")
+    if content is None:
+        _require(bool(calls), f"{where} has no content")
+    elif not _is_text(content):
+        _require(_is_list(content), f"{where}: content is neither a text nor a list of parts")
+        for number, part in enumerate(content, 1):
+            _check_part(part, f"{where}, part {number}")
+
+
+def _check_part(part: Any, where: str) -> None:
+    _require(isinstance(part, Mapping), f"{where} is no object")
+    kind = part.get("type")
+    if kind != "text":
+        raise PromptInvalid(f"{where}: type is {kind!r}, and only 'text' is read", hint="Models here read texts.")
+    _require(_is_text(part.get("text")), f"{where}: text is no text")
+
+
+def _check_call(call: Any, where: str) -> None:
+    _check_function(call, where)
+    _require(_is_object(call["function"].get("arguments")), f"{where}: function.arguments is no JSON object")
+    _require(call.get("id") is None or _is_text(call["id"]), f"{where}: id is no text")
+
+
+def _check_function(value: Any, where: str) -> None:
+    _require(isinstance(value, Mapping), f"{where} is no object")
+    _require(value.get("type", "function") == "function", f"{where}: type is {value.get('type')!r} and not 'function'")
+    function = value.get("function")
+    _require(isinstance(function, Mapping), f"{where}: function is no object")
+    _require(_is_text(function.get("name")), f"{where}: function.name is no text")
+
+
+def _is_object(arguments: Any) -> bool:
+    """Whether arguments are an object, or one as JSON, which is how OpenAI has them."""
+    if not isinstance(arguments, str):
+        return isinstance(arguments, Mapping)
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except ValueError:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _require(holds: Any, what: str) -> None:
+    if not holds:
+        raise PromptInvalid(what, hint='A message is {"role": "user", "content": "text"}.')

@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import TemplateInvalid
 from edgeship.package.conversation import Message as Message
+from edgeship.package.conversation import text_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -52,21 +54,23 @@ def render(
     *,
     special_tokens: Mapping[str, str],
     add_generation_prompt: bool = True,
-    **variables: Any,
+    tools: Sequence[Mapping[str, Any]] = (),
+    variables: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """The prompt text, exactly as transformers' apply_chat_template(tokenize=False) renders it.
 
-    special_tokens: bos_token, eos_token, ... as the template names them.
+    Contents in parts go to templates that read parts, and to others as one text, as vLLM does.
+    special_tokens: bos_token, eos_token, ... as the template names them. variables: others, which go before those.
     Raises TemplateInvalid for a template that cannot be parsed, fails, or refuses the conversation.
     """
     compiled = _compile(template)
-    known: dict[str, Any] = {"tools": None, "documents": None, **special_tokens, **variables}
+    known = {"documents": None, **special_tokens, **variables, "tools": list(tools) or None}
+    prepared = [_prepared(message) for message in messages]
+    in_parts = any(isinstance(message.get("content"), list) for message in prepared)
+    if in_parts and not _reads_parts(template, tuple(special_tokens.items())):
+        prepared = [message | {"content": text_of(message.get("content"))} for message in prepared]
     try:
-        return compiled.render(
-            messages=[dict(message) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-            **known,
-        )
+        return compiled.render(messages=prepared, add_generation_prompt=add_generation_prompt, **known)
     except Exception as error:
         line = _template_line(error)
         place = f" (line {line})" if line else ""
@@ -75,6 +79,40 @@ def render(
             where="chat template",
             hint=HINT,
         ) from error
+
+
+def _prepared(message: Message) -> dict[str, Any]:
+    """A message as templates are written for it: the arguments of a call are an object, and parts a list."""
+    found = dict(message)
+    if isinstance(found.get("content"), tuple):
+        found["content"] = list(found["content"])
+    if found.get("tool_calls"):
+        found["tool_calls"] = [_with_arguments(call) for call in found["tool_calls"]]
+    return found
+
+
+def _with_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call["function"])
+    if isinstance(function.get("arguments"), str):
+        function["arguments"] = json.loads(function["arguments"])
+    return {**call, "function": function}
+
+
+@functools.lru_cache(maxsize=32)
+def _reads_parts(template: str, special_tokens: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a template shows the text of a part, and not the part as Python writes it, nothing, or an error."""
+    text = "edgeship"
+
+    def shown(content: Any) -> str:
+        message = {"role": "user", "content": content}
+        known = {"tools": None, "documents": None, **dict(special_tokens)}
+        return _compile(template).render(messages=[message], add_generation_prompt=True, **known)
+
+    try:
+        whole, parts = shown(text), shown([{"type": "text", "text": text}])
+    except Exception:
+        return False
+    return text in parts and (parts == whole or text not in whole)
 
 
 @functools.lru_cache(maxsize=32)

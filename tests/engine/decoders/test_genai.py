@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.engine.answer import ask
+from edgeship.engine.answer import collect
 from edgeship.engine.api import Conversation, Limits, Sampling
 from edgeship.engine.decoders import Piece, genai
 from edgeship.engine.decoders.genai import GenaiDecoder, GenaiTokenizer
@@ -171,7 +171,7 @@ def test_an_end_token_ends_the_answer_and_leaves_no_text(copy: Path, engine: str
     lively = Sampling(temperature=2, top_k=0, seed=11, max_tokens=24)
     model = load(copy, engine=engine, limits=Limits(slots=1, context_tokens=200))
     prompt = model.render(QUESTION)
-    whole = ask(model, prompt, lively)
+    whole = collect(model.stream(prompt, lively))
     model.close()
     end = next(index for index, token in enumerate(whole.tokens) if index and token not in whole.tokens[:index])
     config = json.loads((copy / "genai_config.json").read_text(encoding="utf-8"))
@@ -179,11 +179,11 @@ def test_an_end_token_ends_the_answer_and_leaves_no_text(copy: Path, engine: str
     checkpoints.write_json(copy / "genai_config.json", config)
     assert config_of(copy).end_ids == {whole.tokens[end]}
     model = load(copy, engine=engine, limits=Limits(slots=1, context_tokens=200))
-    answer = ask(model, prompt, lively)
+    answer = collect(model.stream(prompt, lively))
     assert answer.tokens == whole.tokens[: end + 1]
     assert answer.finish == "stop"
     assert answer.text == TextCodec(copy).decode(whole.tokens[:end])
-    passed = ask(model, prompt, Sampling(temperature=0, ignore_eos=True, max_tokens=24))
+    passed = collect(model.stream(prompt, Sampling(temperature=0, ignore_eos=True, max_tokens=24)))
     assert len(passed.tokens) == 24
     model.close()
 

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeship.errors import PromptInvalid
+from edgeship.package.conversation import Conversation, text_of
+
+USER = {"role": "user", "content": "hello"}
+FUNCTION = {"name": "weather", "arguments": "{}"}
+CALL = {"id": "1", "type": "function", "function": FUNCTION}
+
+
+def test_what_openais_clients_send_is_taken() -> None:
+    Conversation(
+        [
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "ann"},
+            {"role": "assistant", "content": None, "tool_calls": [CALL, {"function": {"name": "a", "arguments": {}}}]},
+            {"role": "assistant", "tool_calls": [CALL]},
+            {"role": "tool", "content": "rain", "tool_call_id": "1"},
+            {"role": "assistant", "content": "", "tool_calls": []},
+        ],
+        tools=[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+        variables={"enable_thinking": False},
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "named"),
+    [
+        ([], "no message"),
+        ("hello", "the messages are no list"),
+        ([USER, "hello"], "message 2 is no object"),
+        ([{"content": "hello"}], "message 1 has no role"),
+        ([{"role": "", "content": "hello"}], "message 1 has no role"),
+        ([USER, USER, {"role": "user"}], "message 3 has no content"),
+        ([{"role": "assistant", "content": None, "tool_calls": []}], "message 1 has no content"),
+        ([{"role": "user", "content": 3}], "message 1: content is neither a text nor a list of parts"),
+        ([{"role": "user", "content": {"text": "a"}}], "message 1: content is neither"),
+        ([{"role": "user", "content": ["a"]}], "message 1, part 1 is no object"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}],
+            "message 1, part 2: type is 'image_url', and only 'text' is read",
+        ),
+        ([{"role": "user", "content": [{"text": "a"}]}], "message 1, part 1: type is None"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "message 1, part 1: text is no text"),
+        ([USER | {"name": 3}], "message 1: name is no text"),
+        ([USER | {"tool_call_id": 3}], "message 1: tool_call_id is no text"),
+        ([USER | {"tool_calls": {}}], "message 1: tool_calls is no list"),
+        ([USER | {"tool_calls": ["a"]}], "message 1, tool call 1 is no object"),
+        ([USER | {"tool_calls": [CALL, CALL | {"type": "shell"}]}], "message 1, tool call 2: type is 'shell'"),
+        ([USER | {"tool_calls": [CALL | {"function": 3}]}], "tool call 1: function is no object"),
+        ([USER | {"tool_calls": [CALL | {"function": {"arguments": "{}"}}]}], "function.name is no text"),
+        ([USER | {"tool_calls": [CALL | {"function": FUNCTION | {"arguments": "{"}}]}], "arguments is no JSON object"),
+        ([USER | {"tool_calls": [CALL | {"function": FUNCTION | {"arguments": "[]"}}]}], "arguments is no JSON object"),
+        ([USER | {"tool_calls": [CALL | {"id": 3}]}], "message 1, tool call 1: id is no text"),
+    ],
+)
+def test_what_is_no_conversation_is_named_with_its_place(messages: Any, named: str) -> None:
+    with pytest.raises(PromptInvalid, match=named):
+        Conversation(messages)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"tools": "weather"}, "tools is no list"),
+        ({"tools": [{"function": {}}]}, "tool 1: function.name is no text"),
+        ({"variables": 3}, "variables are no object"),
+        ({"variables": {"messages": []}}, "no template variable may be called 'messages'"),
+    ],
+)
+def test_tools_and_variables_are_looked_at_too(more: dict[str, Any], named: str) -> None:
+    with pytest.raises(PromptInvalid, match=named):
+        Conversation([USER], **more)
+
+
+def test_a_content_as_one_text() -> None:
+    assert text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]) == "a\nb"
+    assert (text_of("a"), text_of(None)) == ("a", "")
