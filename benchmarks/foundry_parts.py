@@ -6,6 +6,7 @@ and may end: the checkpoints are such that they do not.
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import sys
@@ -19,8 +20,9 @@ import engine_parts
 import psutil
 
 from edgeship.engine import opening
-from edgeship.engine.answer import ask, collect
-from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Message, Prompt, Sampling
+from edgeship.engine.answer import ask
+from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
+from edgeship.engine.text import TextCodec
 from edgeship.foundry.sdk import Local
 
 Figures = dict[str, Any]
@@ -36,9 +38,9 @@ def one(job: Figures) -> Figures:
     first, short, rest = [], [], []
     for seed in range(REPEATS + 1):
         # Other words for each answer: our own engine would know a prompt that it has read.
-        first.append(_spent_s(model, _prompt(model, PROMPT_TOKENS, 3 * seed), 1))
-        rest.append(_spent_s(model, _prompt(model, PROMPT_TOKENS, 3 * seed + 1), NEW_TOKENS) - first[-1])
-        short.append(_spent_s(model, _prompt(model, SHORT_PROMPT_TOKENS, 3 * seed + 2), 1))
+        first.append(_spent_s(model, _question(job, PROMPT_TOKENS, 3 * seed), 1))
+        rest.append(_spent_s(model, _question(job, PROMPT_TOKENS, 3 * seed + 1), NEW_TOKENS) - first[-1])
+        short.append(_spent_s(model, _question(job, SHORT_PROMPT_TOKENS, 3 * seed + 2), 1))
     return {
         "ttft_s": statistics.median(first[1:]),
         "short_ttft_s": statistics.median(short[1:]),
@@ -49,20 +51,20 @@ def one(job: Figures) -> Figures:
 def long(job: Figures) -> Figures:
     """Tokens a second after the first, late in a long conversation."""
     model = _load(job)
-    first_s = _spent_s(model, _prompt(model, LONG_PROMPT_TOKENS, 0), 1)
-    rest_s = _spent_s(model, _prompt(model, LONG_PROMPT_TOKENS, 1), NEW_TOKENS) - first_s
+    first_s = _spent_s(model, _question(job, LONG_PROMPT_TOKENS, 0), 1)
+    rest_s = _spent_s(model, _question(job, LONG_PROMPT_TOKENS, 1), NEW_TOKENS) - first_s
     return {"decode_tokens_per_s": (NEW_TOKENS - 1) / rest_s}
 
 
 def eight(job: Figures) -> Figures:
     """Eight clients, each of which asks again once it is answered: tokens a second in all."""
     model = _load(job)
-    prompts = [_prompt(model, CLIENT_PROMPT_TOKENS, seed) for seed in range(CLIENTS * REQUESTS)]
-    _spent_s(model, prompts[0], 2)
+    questions = [_question(job, CLIENT_PROMPT_TOKENS, seed) for seed in range(CLIENTS * REQUESTS)]
+    _spent_s(model, questions[0], 2)
 
     def client(number: int) -> int:
-        mine = prompts[number * REQUESTS : (number + 1) * REQUESTS]
-        answers = [collect(model.stream(prompt, _greedy(CLIENT_NEW_TOKENS))) for prompt in mine]
+        mine = questions[number * REQUESTS : (number + 1) * REQUESTS]
+        answers = [ask(model, question, _greedy(CLIENT_NEW_TOKENS)) for question in mine]
         return sum(answer.usage.completion_tokens for answer in answers)
 
     started = time.perf_counter()
@@ -74,11 +76,11 @@ def eight(job: Figures) -> Figures:
 def second_turn(job: Figures) -> Figures:
     """Time to the first token of a long conversation, and of its next turn."""
     model = _load(job)
-    messages: list[Message] = [{"role": "user", "content": _text(model, CONVERSATION_TOKENS, 1)}]
-    _spent_s(model, _prompt(model, 30, 2), 2)
-    cold_s = _spent_s(model, model.render(Conversation(messages)), 1)
+    messages: list[Message] = [{"role": "user", "content": _text(job, CONVERSATION_TOKENS, 1)}]
+    _spent_s(model, _question(job, 30, 2), 2)
+    cold_s = _spent_s(model, Conversation(messages), 1)
     messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "order a lamp"}]
-    second_s = _spent_s(model, model.render(Conversation(messages)), 1)
+    second_s = _spent_s(model, Conversation(messages), 1)
     return {"cold_s": cold_s, "second_s": second_s, "ratio": second_s / cold_s}
 
 
@@ -93,10 +95,8 @@ def example(job: Figures) -> Figures:
         tokens = passed = 0
         ttft_s, spent_s = [], 0.0
         for case in cases:
-            prompt = model.render(Conversation(case["messages"]))
-            started = time.perf_counter()
-            answer = collect(model.stream(prompt, settings))
-            spent_s += time.perf_counter() - started
+            answer = ask(model, Conversation(case["messages"]), settings)
+            spent_s += answer.usage.e2e_s
             tokens += answer.usage.completion_tokens
             ttft_s.append(answer.usage.ttft_s)
             passed += answer.text == case["expected"]
@@ -141,19 +141,19 @@ def memory(job: Figures) -> Figures:
     """Resident memory that a model takes while it answers, and that is kept once it is closed."""
     process = psutil.Process()
     first = _load(job)
-    _spent_s(first, _prompt(first, PROMPT_TOKENS, 0), 8)
+    _spent_s(first, _question(job, PROMPT_TOKENS, 0), 8)
     used = process.memory_info().rss
     first.close()
     kept = process.memory_info().rss
     second = _load(job)
-    _spent_s(second, _prompt(second, PROMPT_TOKENS, 0), 8)
+    _spent_s(second, _question(job, PROMPT_TOKENS, 0), 8)
     again = process.memory_info().rss
     return {"used_mb": used / 1e6, "kept_mb": kept / 1e6, "again_mb": again / 1e6}
 
 
-def _load(job: Figures) -> Engine:
+def _load(job: Figures) -> Chat:
     # No guesses: random weights say one token over and over, and all guesses would hold.
-    return opening.load(
+    return opening.load_chat(
         Path(job["folder"]), engine=job["engine"], limits=Limits(slots=job.get("slots", 1)), speculation=False
     )
 
@@ -162,24 +162,30 @@ def _greedy(tokens: int) -> Sampling:
     return Sampling(temperature=0.0, max_tokens=tokens)
 
 
-def _spent_s(model: Engine, prompt: Prompt, tokens: int) -> float:
+def _spent_s(model: Chat, question: Conversation, tokens: int) -> float:
     """The time of an answer of so many tokens."""
-    usage = collect(model.stream(prompt, _greedy(tokens))).usage
+    usage = ask(model, question, _greedy(tokens)).usage
     if usage.completion_tokens != tokens:
         raise RuntimeError(f"the answer ended after {usage.completion_tokens} tokens instead of {tokens}")
     return usage.e2e_s
 
 
-def _prompt(model: Engine, tokens: int, seed: int) -> Prompt:
-    return model.render(Conversation([{"role": "user", "content": _text(model, tokens, seed)}]))
+def _question(job: Figures, tokens: int, seed: int) -> Conversation:
+    return Conversation([{"role": "user", "content": _text(job, tokens, seed)}])
 
 
-def _text(model: Engine, tokens: int, seed: int) -> str:
+def _text(job: Figures, tokens: int, seed: int) -> str:
     """Words that make a prompt of at least so many tokens; another text for each seed, from its beginning."""
+    codec = _codec(job["folder"])
     words: list[str] = [_WORDS[seed % len(_WORDS)], str(seed)]
-    while len(model.encode(" ".join(words)).tokens) < tokens:
+    while len(codec.encode(" ".join(words)).tokens) < tokens:
         words.append(_WORDS[(7 * len(words) + 3 * seed) % len(_WORDS)])
     return " ".join(words)
+
+
+@functools.cache
+def _codec(folder: str) -> TextCodec:
+    return TextCodec(Path(folder))
 
 
 PARTS: dict[str, Callable[[Figures], Figures]] = {
