@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from edgeship.engine.api import Chat, Conversation, FinishReason, Logprob, OnStep, Sampling, Token, ToolCall, Usage
-from edgeship.system import log
 
-_log = log.of("engine")
+_log = logging.getLogger("edgeship.engine")
 
 
 class TextStream(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -36,9 +37,8 @@ from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
 from edgeship.errors import EdgeshipError, EngineFailed
-from edgeship.system import log
 
-_log = log.of("engine")
+_log = logging.getLogger("edgeship.engine")
 
 
 class Codec(Protocol):

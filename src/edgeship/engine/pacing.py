@@ -5,6 +5,7 @@ While an engine reads a prompt it makes no tokens, and those of the steps before
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -15,10 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgeship.engine.api import OnStep, Token
-from edgeship.system import log
 
 Step = Token | Exception
-_log = log.of("engine")
+_log = logging.getLogger("edgeship.engine")
 
 
 class PacedSteps(ABC):
