@@ -139,6 +139,7 @@ def _environment() -> jinja2.Environment:
     import jinja2
     import jinja2.ext
     import jinja2.nodes
+    import jinja2.parser
     import jinja2.sandbox
 
     class Generation(jinja2.ext.Extension):
