@@ -6,10 +6,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test quick lint docs bench-ship bench-build bench-engine bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick lint docs wheels bench-ship bench-build bench-engine bench-foundry clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.build: pyproject.toml constraints.txt
 	@echo "setting up .venv (once)"
@@ -31,6 +31,9 @@ demo: setup ## ship the example model end to end
 test: setup-dev lint ## every check and test
 	@$(BIN)/python -m pytest
 
+test-aarch64: setup-dev ## ship the example on an emulated aarch64 (Linux x86_64 with apt-get; downloads 250 MB once)
+	@$(BIN)/python -m pytest tests/test_aarch64.py --aarch64 -s
+
 quick: setup-dev ## the quick tests only
 	@$(BIN)/python -m pytest -m "not slow"
 
@@ -42,6 +45,9 @@ lint: setup-dev ## style, and types on Linux, Windows and macOS
 
 docs: setup-dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py
+
+wheels: setup-dev ## ask pip for which systems there are wheels, for docs/versions.md; by hand, some minutes
+	@$(BIN)/python docs/wheels.py
 
 bench-ship: setup-dev ## an installed package against onnxruntime-genai as it comes
 	@$(BIN)/python benchmarks/bench_ship.py

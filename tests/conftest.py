@@ -18,6 +18,11 @@ from tests import checkpoints, families
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of ours."""
+    parser.addoption("--aarch64", action="store_true", help="also ship the example on an emulated aarch64, in minutes")
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """What a test asks to be logged is not asked of the next one."""
