@@ -96,6 +96,12 @@ def test_writing_a_key_keeps_the_others(settings: Settings) -> None:
     assert [path.name for path in settings.config_file.parent.iterdir()] == ["config.toml"]
 
 
+def test_a_config_file_may_begin_with_a_byte_order_mark(settings: Settings) -> None:
+    """As PowerShell and Notepad write it."""
+    settings.config_file.write_text('home = "there"\n', encoding="utf-8-sig")
+    assert read_config(settings.config_file) == {"home": "there"}
+
+
 def test_a_config_file_that_is_no_toml_is_named(settings: Settings) -> None:
     settings.config_file.write_text("threads = ", encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be read") as caught:

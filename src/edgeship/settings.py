@@ -131,7 +131,7 @@ def parse_bytes(text: str) -> int:
 def read_config(path: Path) -> dict[str, object]:
     """The config file's values; empty where there is none. Raises UsageError on one that cannot be read."""
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -27,7 +27,7 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import Job, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
-from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, manifest, names, prompt_parts
+from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, manifest, prompt_parts
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
@@ -164,7 +164,7 @@ def preflight(order: Shipment, settings: Settings, progress: Progress = silent) 
     """Everything that can be known before the work starts; returns the evaluation's cases."""
     labels = [recipe.label for recipe in order.recipes]
     for label in labels:
-        names.check_name(_package_name(order, label))
+        packages.check_name(settings.cache_dir, _package_name(order, label))
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     template = require_template(order.checkpoint)

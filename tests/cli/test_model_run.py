@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from edgeship.cli import main
+from edgeship.cli import main, model_run
 from edgeship.cli.model_run import AnswerOptions
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
@@ -67,6 +69,15 @@ def test_constraints_are_read_from_files(tmp_path: Path) -> None:
     assert AnswerOptions(schema=file).constraint() == Constraint("json_schema", 'start: "ü"')
     assert AnswerOptions(regex="").constraint() == Constraint("regex", "")
     assert AnswerOptions().constraint() is None
+
+
+def test_what_powershell_writes_and_pipes_may_begin_with_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "schema.json").write_text("{}", encoding="utf-8-sig")
+    assert AnswerOptions(schema=tmp_path / "schema.json").constraint() == Constraint("json_schema", "{}")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffhello\r\n".encode())))
+    assert model_run._piped() == "hello"
 
 
 def test_one_constraint_at_most(tmp_path: Path) -> None:

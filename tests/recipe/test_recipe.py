@@ -62,6 +62,19 @@ def write(tmp_path: Path, text: str, name: str = "recipe.toml") -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("recipe.toml", 'precision = "fp32"\r\n'),
+        ("flow.json", '{"passes": {"m": {"type": "ModelBuilder", "precision": "fp32"}}}'),
+    ],
+)
+def test_a_recipe_file_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(f"\ufeff{text}".encode())
+    assert read_recipe_file(path).recipe.precision == Precision.FP32
+
+
 def test_a_toml_file_may_name_the_checkpoint_too(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -290,6 +290,14 @@ def test_a_name_that_cannot_be_a_folder(source: Package, folder: Path, name: str
     assert not folder.exists()
 
 
+def test_a_name_that_differs_from_anothers_in_case_alone(source: Package, folder: Path) -> None:
+    """On Windows and macOS both would be one folder, and the second install would take the place of the first."""
+    packages.install(source.folder, folder, name="triage")
+    with pytest.raises(NameInvalid, match="'Triage' and the package 'triage' differ in case alone"):
+        packages.install(change(source).folder, folder, name="Triage")
+    assert refs(folder) == ["triage:1"]
+
+
 def test_progress_names_files_and_ends_at_one(source: Package, folder: Path) -> None:
     told: list[tuple[str, float | None]] = []
 

@@ -56,7 +56,47 @@ def interrupted_after_writing(path: Path) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.fixture
+def in_use(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Windows, where others have a file open for the first renames: one for each number, which is Windows' error."""
+    errors = [32, 5]
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if not errors:
+            return real(path, target)
+        error = PermissionError(errno.EACCES, "in use")
+        error.winerror = errors.pop()  # type: ignore[attr-defined,unused-ignore]
+        raise error
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(storage, "_PAUSES_S", (0.0, 0.0, 0.0))
+    return errors
+
+
 # --- files -------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_others_have_open_is_renamed_when_they_are_done(tmp_path: Path, in_use: list[int]) -> None:
+    write_file(tmp_path / "it", "whole")
+    assert names(tmp_path) == {"it"}
+    assert in_use == []
+
+
+def test_a_file_that_others_keep_open_stays_as_it_was(tmp_path: Path, in_use: list[int]) -> None:
+    in_use += [5, 5]
+    (tmp_path / "it").write_text("old", encoding="utf-8")
+    with pytest.raises(PermissionError):
+        write_file(tmp_path / "it", "new")
+    assert (tmp_path / "it").read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == {"it"}
+
+
+def test_what_may_not_be_written_is_told_at_once(tmp_path: Path, in_use: list[int]) -> None:
+    in_use[:] = [19, 19]  # write-protected: waiting is of no use
+    with pytest.raises(PermissionError):
+        write_file(tmp_path / "it", "new")
+    assert in_use == [19]
 
 
 def test_a_file_holds_the_bytes_of_its_text_on_every_system(tmp_path: Path) -> None:

@@ -80,13 +80,14 @@ def _encoder(checkpoint: Checkpoint) -> Any:
 def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, bool]]:
     """Each text, and whether the tokenizer puts its special tokens around it; a template has written them already."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationInvalid(f"the calibration file cannot be read: {error}", where=str(path)) from error
     if not content.lstrip().startswith("{"):
         yield content, True
         return
-    for number, line in enumerate(content.splitlines(), 1):
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         entry = _parse(line, f"{path}:{number}")

@@ -20,7 +20,7 @@ from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe, olive
 from edgeship.system import child, telemetry
-from edgeship.system.storage import write_file
+from edgeship.system.storage import rename, write_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -162,7 +162,7 @@ def _bring(output: Path, folder: Path) -> None:
     model = next(iter(sorted(output.rglob("model.onnx"))), None)
     for path in model.parent.iterdir() if model else ():
         if path.is_file() and path.name not in _RECORDS:
-            path.replace(folder / path.name)
+            rename(path, folder / path.name)
 
 
 def _fault(lines: list[str]) -> str | None:

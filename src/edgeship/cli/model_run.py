@@ -159,7 +159,7 @@ def _schema(text: str) -> Constraint | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
 
@@ -167,9 +167,9 @@ def _text(path: Path) -> str:
 def _piped() -> str:
     # Bytes and not text: the platform's encoding need not be UTF-8.
     try:
-        text = sys.stdin.buffer.read().decode("utf-8")
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"what was piped in is not UTF-8: {error}") from error
     if not text.strip():
         raise UsageError("nothing was piped in", hint='Give a prompt: edgeship model run NAME "your prompt"')
-    return text.rstrip("\n")
+    return text.rstrip("\r\n")

@@ -14,7 +14,7 @@ from edgeship.recipe import RecipeFile, explain, make_recipe, olive
 def read_recipe_file(path: Path) -> RecipeFile:
     """A recipe from TOML (ours) or JSON (an Olive workflow). Raises RecipeInvalid naming the field."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeInvalid(
             f"the recipe file cannot be read: {error}", where=str(path), hint="Check the path given to --config."

@@ -196,6 +196,19 @@ def require_writable(cache_dir: Path) -> None:
     require_writable_folder(cache_dir, _ELSEWHERE)
 
 
+def check_name(cache_dir: Path, name: str) -> str:
+    """The name, if a package can be installed by it. Raises NameInvalid."""
+    names.check_name(name)
+    twins = sorted({entry.name for entry in entries(cache_dir) if entry.name.lower() == name.lower()} - {name})
+    if twins:
+        raise NameInvalid(
+            f"{name!r} and the package {twins[0]!r} differ in case alone, and are one folder on Windows and macOS",
+            where=str(cache_dir),
+            hint=f"Use {twins[0]!r}, or another name.",
+        )
+    return name
+
+
 def install(
     folder: Path,
     cache_dir: Path,
@@ -220,6 +233,7 @@ def install(
     name = _checked_name(name, source)
     require_writable(cache_dir)
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, _ELSEWHERE):
+        check_name(cache_dir, name)
         latest = next((entry for entry in reversed(entries(cache_dir)) if entry.name == name), None)
         if latest is not None and _is_undamaged(latest, source):
             _log.info("%s is installed already", latest.ref)

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 _PIECE_BYTES = 4 * 2**20
 _ASIDE = "-old"
+# Windows' "access denied" and "used by another process"; how long to wait before each further try, 3 s in all.
+_IN_USE = {5, 32}
+_PAUSES_S = (0.01, 0.04, 0.15, 0.5, 0.8, 1.5)
 
 
 class FileDigest(BaseModel):
@@ -111,7 +115,7 @@ def new_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         yield temporary
         if durable:
             _reach_the_disk(temporary)
-        temporary.replace(path)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -161,17 +165,34 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     """One rename; a folder that is in the way steps aside first and comes back if that fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
-        temporary.replace(folder)
+        rename(temporary, folder)
         return
     aside = _temporary_beside(folder)
     aside = aside.with_name(aside.name + _ASIDE)
-    folder.replace(aside)
+    rename(folder, aside)
     try:
-        temporary.replace(folder)
+        rename(temporary, folder)
     except BaseException:
-        aside.replace(folder)
+        rename(aside, folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """One rename, also over a file that is there.
+
+    Windows refuses it while anyone has one of them open, as virus scanners have whatever is new: it is tried again.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            source.replace(target)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            time.sleep(pause_s)
+        else:
+            return
+    source.replace(target)
 
 
 def remove_folder(folder: Path, *, at: Path | None = None) -> None:
@@ -183,7 +204,7 @@ def remove_folder(folder: Path, *, at: Path | None = None) -> None:
         folder.unlink()
         return
     temporary = at or _temporary_beside(folder)
-    folder.replace(temporary)
+    rename(folder, temporary)
     shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -191,7 +212,7 @@ def remove_leftovers(path: Path) -> None:
     """Deletes what killed processes left beside `path`; what one of them had put aside is back where it was."""
     for left in leftovers(path.parent, path.name):
         if left.name.endswith(_ASIDE) and not path.exists():
-            left.replace(path)
+            rename(left, path)
         elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -223,7 +244,8 @@ def scratch_folder(root: Path) -> Iterator[Path]:
                 shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         except filelock.Timeout:
             continue
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows: another process looks at it at this moment
+            path.unlink(missing_ok=True)
     folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
     lock = root / f"{folder.name}.lock"
     try:
@@ -264,7 +286,7 @@ def bring(source: Path, target: Path, *, move: bool = False) -> FileDigest:
     """
     if move:
         with suppress(OSError):
-            source.replace(target)
+            rename(source, target)
             return digest_file(target)
     return _copy(source, target)
 
