@@ -15,7 +15,19 @@ SOURCE = Path(__file__).parent.parent / "src" / "edgeship"
 # What every room may import, and what imports nothing but these.
 LEAVES = {"errors", "package", "progress", "recipe", "settings", "system", "version"}
 # One direction of flow: a room may import the rooms before it, and the leaves.
-ROOMS = ("checkpoint", "builder", "store", "engine", "foundry", "targets", "measure", "shipping", "cli")
+ROOMS = (
+    "checkpoint",
+    "builder",
+    "store",
+    "engine",
+    "model",
+    "foundry",
+    "targets",
+    "measure",
+    "shipping",
+    "library",
+    "cli",
+)
 # Modules beside the one that gives a room its name.
 ROOM_OF = {"__main__": "cli", "doctor": "checkpoint"}
 WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure"})

@@ -192,6 +192,12 @@ class FoundryFailed(EngineFailed):
     code = "foundry-failed"
 
 
+class AnswerInvalid(ToolFailed):
+    """An answer that was to fit a schema and does not."""
+
+    code = "answer-invalid"
+
+
 class NotBatchable(EngineFailed):
     """A package whose graph the batched engine cannot run; onnxruntime-genai can."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +87,12 @@ class AnswerOptions:
     def constraint(self) -> Constraint | None:
         """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for what is no text."""
         from edgeship.engine.api import Constraint
+        from edgeship.engine.response_format import schema_constraint
 
         if sum(given is not None for given in (self.schema, self.regex, self.grammar)) > 1:
             raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
         if self.schema is not None:
-            return _schema(_text(self.schema))
+            return schema_constraint(_text(self.schema))
         if self.grammar is not None:
             return Constraint("lark", _text(self.grammar))
         return None if self.regex is None else Constraint("regex", self.regex)
@@ -143,18 +143,6 @@ def answer(
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
         return chat.answer_once(model, messages, sampling, as_json=as_json, stats=stats)
-
-
-def _schema(text: str) -> Constraint | None:
-    """A JSON schema, also in the wrapper in which OpenAI's clients send it."""
-    from edgeship.engine import response_format
-    from edgeship.engine.api import Constraint
-
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return Constraint("json_schema", text)  # the engine says what is wrong with it
-    return response_format.constraint(value) if response_format.is_wrapper(value) else Constraint("json_schema", text)
 
 
 def _text(path: Path) -> str:

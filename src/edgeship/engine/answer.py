@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeship.engine.api import Chat, Conversation, FinishReason, Logprob, OnStep, Sampling, Token, ToolCall, Usage
 
@@ -93,7 +93,10 @@ class AnswerText:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. tokens: where their ids are told. logprobs: of its tokens, where they were asked for."""
+    """A whole answer. tokens: where their ids are told. logprobs: of its tokens, where they were asked for.
+
+    parsed: its value, where it was asked for in the form of a schema and was not cut.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -103,6 +106,7 @@ class Answer:
     prompt_logprobs: tuple[Logprob, ...] = ()
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    parsed: Any = None
 
 
 def ask(

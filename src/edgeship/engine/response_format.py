@@ -18,6 +18,15 @@ def is_wrapper(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("type") == "json_schema"
 
 
+def schema_constraint(text: str) -> Constraint | None:
+    """A JSON schema as a constraint, also in the wrapper in which OpenAI's clients send it; None for plain text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return Constraint("json_schema", text)  # the engine says what is wrong with it
+    return constraint(value) if is_wrapper(value) else Constraint("json_schema", text)
+
+
 def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
     """What an answer is held to; None for plain text.
 

@@ -1,0 +1,127 @@
+"""`load`, `build` and `ship` as a program calls them: with names, paths and plain values.
+
+Settings come from where the command line has them: the environment, the config file, defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgeship import settings, targets
+from edgeship.engine.api import DEFAULT_LIMITS, Limits
+from edgeship.errors import UsageError
+from edgeship.model import Model
+from edgeship.package.names import check_name
+from edgeship.progress import Progress, silent
+from edgeship.recipe import Recipe, named_recipe
+
+if TYPE_CHECKING:
+    from edgeship.checkpoint import Checkpoint
+    from edgeship.measure.compare import Thresholds
+    from edgeship.package.manifest import Package
+    from edgeship.shipping import ReferenceName, Shipped
+
+
+def load(
+    target: str | Path,
+    *,
+    model: str | None = None,
+    api_key: str | None = None,
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    cache_dir: str | Path | None = None,
+) -> Model:
+    """The model that a name, a folder, foundry:NAME or a URL means, ready to answer (docs/targets.md).
+
+    model, api_key: for a URL, which of its models and the key that it wants. threads: by default what `edgeship tune`
+    measured, or all cores. limits: how many answers at once, how long, and how much memory.
+    Raises NameInvalid, PackageNotFound, EngineFailed; for Foundry Local also RegistrationNotFound, FoundryFailed,
+    DependencyMissing.
+    """
+    current = settings.resolve(cache_dir=_path(cache_dir), threads=threads)
+    return Model(targets.resolve(target, current).open(limits=limits, model=model, api_key=api_key))
+
+
+def build(
+    checkpoint: str | Path | Checkpoint,
+    recipe: str | Recipe = "int4",
+    *,
+    output: str | Path,
+    adapter: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Package:
+    """Makes the package folder `output` of a checkpoint; a package that lies there is replaced.
+
+    checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. recipe: a recipe, or the name of one.
+    force: begin even where memory or disk look too small.
+    Raises what `open_checkpoint` raises, RecipeInvalid, TemplateMissing, MemoryShort, DiskShort, BuilderFailed,
+    UsageError where `output` is something else than a package.
+    """
+    from edgeship import builder
+    from edgeship.builder import packaging
+
+    opened = _opened(checkpoint, adapter)
+    packaging.require_free(Path(output))
+    built = builder.build(opened, _recipe(recipe), settings.resolve(), progress, force_resources=force)
+    return packaging.write_package(built, opened, Path(output))
+
+
+def ship(
+    checkpoint: str | Path | Checkpoint,
+    *,
+    eval: str | Path | None = None,  # noqa: A002 - what the command line calls it too
+    eval_limit: int | None = None,
+    name: str | None = None,
+    recipes: Sequence[str | Recipe] | None = None,
+    adapter: str | Path | None = None,
+    thresholds: Thresholds | None = None,
+    reference: Literal["auto"] | ReferenceName = "auto",
+    report: str | Path | None = None,
+    force: bool = False,
+    cache_dir: str | Path | None = None,
+    progress: Progress = silent,
+) -> Shipped:
+    """Builds every candidate, measures them, installs the smallest that holds and checks it.
+
+    checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
+    Lines; without one the agreement with the reference decides. name: packages are called NAME-RECIPE.
+    recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
+    report: the folder for the report. force: begin even where memory or disk look too small.
+    That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
+    """
+    from edgeship import shipping
+
+    return shipping.ship(
+        _opened(checkpoint, adapter),
+        settings=settings.resolve(cache_dir=_path(cache_dir)),
+        name=name if name is None else check_name(name),
+        recipes=tuple(map(_recipe, recipes or shipping.CANDIDATES)),
+        thresholds=thresholds or shipping.DEFAULT_THRESHOLDS,
+        reference=reference,
+        eval_file=_path(eval),
+        eval_limit=eval_limit,
+        report_dir=_path(report),
+        force_resources=force,
+        progress=progress,
+    )
+
+
+def _opened(checkpoint: str | Path | Checkpoint, adapter: str | Path | None) -> Checkpoint:
+    from edgeship.checkpoint import open_checkpoint
+
+    if isinstance(checkpoint, str | Path):
+        return open_checkpoint(str(checkpoint), adapter=_path(adapter))
+    if adapter is not None:
+        raise UsageError("the checkpoint is open already, and an adapter is given", hint="Open it with its adapter.")
+    return checkpoint
+
+
+def _recipe(recipe: str | Recipe) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else named_recipe(recipe, {}, where="recipe")
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,70 @@
+"""The public API as its page shows it: every block of docs/python.md runs, and `import edgeship` stays light."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeship
+from edgeship import settings as settings_module
+from edgeship.store import packages
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "python.md"
+CHECKPOINT = ROOT / "examples" / "triage" / "checkpoint"
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_page_runs_from_top_to_bottom(example: Path, tmp_path: Path) -> None:
+    packages.install(example, settings_module.resolve().cache_dir, name="support-int4")
+    shutil.copytree(CHECKPOINT, tmp_path / "my-model")
+    shutil.copyfile(ROOT / "examples" / "triage" / "eval.jsonl", tmp_path / "eval.jsonl")
+    code = "\n".join(blocks(PAGE))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '{"intent":' in done.stdout
+    assert "refund S-94462" in done.stdout
+    assert "installed support-int4:1" in done.stdout
+    assert "package-not-found" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_readmes_blocks_run(example: Path, tmp_path: Path) -> None:
+    packages.install(example, settings_module.resolve().cache_dir, name="support-int4")
+    found = blocks(ROOT / "README.md")
+    assert found
+    code = "\n".join(found)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_name_is_there() -> None:
+    assert all(getattr(edgeship, name) is not None for name in edgeship.__all__)
+    assert set(edgeship.__all__) <= set(dir(edgeship))
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'warp'"):
+        edgeship.warp  # noqa: B018
+
+
+def test_importing_edgeship_loads_nothing_of_others() -> None:
+    code = "import sys; before = set(sys.modules); import edgeship; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {"edgeship", *sys.stdlib_module_names}
+    assert {name for name in ast.literal_eval(done.stdout) if name.split(".")[0] not in ours} == set()
+
+
+def test_a_module_of_the_same_name_does_not_hide_a_function() -> None:
+    code = "import edgeship, edgeship.cli.ship, edgeship.shipping; assert callable(edgeship.ship), edgeship.ship"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,199 @@
+"""The Python API's Model over a scripted engine: what is asked reaches the chat, and answers come back whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+import edgeship
+from edgeship.errors import AnswerInvalid, PromptInvalid, UsageError
+from tests.scripted import ScriptedEngine
+
+ANSWER = '{"intent": "refund", "order": "S-1"}'
+SCHEMA = {
+    "type": "object",
+    "properties": {"intent": {"type": "string"}, "order": {"type": "string"}},
+    "required": ["intent", "order"],
+    "additionalProperties": False,
+}
+
+
+class Ticket(BaseModel):
+    intent: str
+    order: str
+
+
+class Picky(Ticket):
+    @field_validator("order")
+    @classmethod
+    def _has_a_long_number(cls, order: str) -> str:
+        if len(order) < 10:
+            raise ValueError("an order has ten characters")
+        return order
+
+
+@pytest.fixture
+def model() -> Iterator[edgeship.Model]:
+    answers = {"refund": ANSWER, "hello": "Good day.", "long": "one two three " * 50}
+    with edgeship.Model(ScriptedEngine(answers, context_tokens=2000)) as opened:
+        yield opened
+
+
+def test_a_text_and_a_conversation(model: edgeship.Model) -> None:
+    assert model.ask("hello").text == "Good day."
+    answer = model.ask([{"role": "user", "content": "refund"}], max_tokens=5)
+    assert (answer.text, answer.finish, answer.parsed) == (ANSWER[:5], "length", None)
+
+
+def test_instructions_stand_before_the_conversation(model: edgeship.Model) -> None:
+    asked = model.ask("hello", system="Be kind.").usage.prompt_tokens
+    assert asked > model.ask("hello").usage.prompt_tokens
+
+
+def test_a_stream_gives_pieces_and_ends_when_it_is_left(model: edgeship.Model) -> None:
+    assert "".join(piece.text for piece in model.stream("hello")) == "Good day."
+    for piece in model.stream("long"):
+        assert piece.text
+        break
+    assert model.ask("hello").text == "Good day."
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, json.dumps(SCHEMA)])
+def test_a_schema_gives_its_value(model: edgeship.Model, schema: Any) -> None:
+    assert model.ask("refund", schema=schema).parsed == {"intent": "refund", "order": "S-1"}
+
+
+def test_a_pydantic_model_gives_an_instance(model: edgeship.Model) -> None:
+    assert model.ask("refund", schema=Ticket).parsed == Ticket(intent="refund", order="S-1")
+
+
+def test_a_schema_in_openais_wrapper(model: edgeship.Model) -> None:
+    wrapped = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": SCHEMA}}
+    assert model.ask("refund", schema=wrapped).parsed == {"intent": "refund", "order": "S-1"}
+
+
+def test_an_answer_that_was_cut_has_no_value(model: edgeship.Model) -> None:
+    answer = model.ask("refund", schema=Ticket, max_tokens=4)
+    assert (answer.finish, answer.parsed) == ("length", None)
+
+
+def test_what_a_pydantic_model_demands_beyond_its_schema_is_told(model: edgeship.Model) -> None:
+    with pytest.raises(AnswerInvalid, match="ten characters"):
+        model.ask("refund", schema=Picky)
+
+
+def test_regular_expressions_and_grammars(model: edgeship.Model) -> None:
+    assert model.ask("hello", regex="(yes|no)").text in ("yes", "no")
+    assert model.ask("hello", grammar='start: "maybe"').text == "maybe"
+
+
+def test_what_cannot_be_asked(model: edgeship.Model) -> None:
+    with pytest.raises(UsageError, match="schema and regex exclude each other"):
+        model.ask("hello", schema=SCHEMA, regex="a")
+    with pytest.raises(UsageError, match="'temprature' is no setting") as caught:
+        model.ask("hello", temprature=0.5)  # type: ignore[call-arg]
+    assert "temperature" in (caught.value.hint or "")
+    with pytest.raises(PromptInvalid, match="temperature"):
+        model.ask("hello", temperature=-1.0)
+    with pytest.raises(PromptInvalid, match="no message"):
+        model.ask([])
+
+
+def test_settings_stand_over_a_sampling(model: edgeship.Model) -> None:
+    sampling = edgeship.Sampling(max_tokens=3, temperature=0.0)
+    assert model.ask("hello", sampling=sampling).text == "Goo"
+    assert model.ask("hello", sampling=sampling, max_tokens=4).text == "Good"
+
+
+def test_one_stop_text_or_several(model: edgeship.Model) -> None:
+    assert model.ask("hello", stop=" day").text == "Good"
+    assert model.ask("hello", stop=["x", "d "]).text == "Goo"
+
+
+def test_cancelled_from_outside(model: edgeship.Model) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    assert model.ask("long", cancel=cancel).finish == "cancelled"
+    assert model.ask("long", deadline_s=0.0).finish == "deadline"
+
+
+# --- asyncio ---------------------------------------------------------------------------------------------------------
+
+
+def test_answers_in_asyncio_are_those_of_threads(model: edgeship.Model) -> None:
+    async def work() -> tuple[list[str], str, Any]:
+        whole = await asyncio.gather(*(model.ask_async("hello") for _ in range(6)))
+        pieces = [piece.text async for piece in model.stream_async("long")]
+        value = (await model.ask_async("refund", schema=Ticket)).parsed
+        return [answer.text for answer in whole], "".join(pieces), value
+
+    whole, pieces, value = asyncio.run(work())
+    assert whole == ["Good day."] * 6
+    assert pieces == "one two three " * 50
+    assert value == Ticket(intent="refund", order="S-1")
+
+
+def test_errors_in_asyncio_are_raised_where_the_answer_is_awaited(model: edgeship.Model) -> None:
+    with pytest.raises(PromptInvalid, match="temperature"):
+        asyncio.run(_whole(model, temperature=-1.0))
+
+
+def test_a_task_that_is_cancelled_frees_its_place() -> None:
+    engine = ScriptedEngine({"long": "one two three " * 1000}, context_tokens=20_000, slots=1, delay_s=0.001)
+
+    async def work(model: edgeship.Model) -> str:
+        started = asyncio.Event()
+
+        async def read() -> None:
+            async for _ in model.stream_async("long"):
+                started.set()
+
+        task = asyncio.create_task(read())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # There is one place only: the second answer begins because the first is gone.
+        return (await model.ask_async("hello", max_tokens=3)).text
+
+    with edgeship.Model(engine) as model:
+        assert asyncio.run(work(model)) == "I d"
+
+
+def test_a_stream_that_is_left_frees_its_place() -> None:
+    engine = ScriptedEngine({"long": "one two three " * 1000}, context_tokens=20_000, slots=1, delay_s=0.001)
+
+    async def work() -> str:
+        async with edgeship.Model(engine) as model:
+            stream = model.stream_async("long")
+            async for _ in stream:
+                break
+            await stream.aclose()
+            return (await model.ask_async("hello", max_tokens=3)).text
+
+    assert asyncio.run(work()) == "I d"
+
+
+def test_no_thread_waits_for_an_answer(model: edgeship.Model) -> None:
+    async def work() -> int:
+        streams = [model.stream_async("long") for _ in range(50)]
+        for stream in streams:
+            await anext(stream)
+        threads = threading.active_count()
+        for stream in streams:
+            await stream.aclose()
+        return threads
+
+    before = threading.active_count()
+    # What asyncio keeps for handing over a prompt is shared by all, and far fewer than the answers.
+    assert asyncio.run(work()) - before < 40
+
+
+async def _whole(model: edgeship.Model, **how: Any) -> edgeship.Answer:
+    return await model.ask_async("hello", **how)
