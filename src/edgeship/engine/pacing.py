@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgeship.engine.api import OnStep, Token
+from edgeship.system import child
 
 Step = Token | Exception
 _log = logging.getLogger("edgeship.engine")
@@ -55,7 +56,7 @@ class ReadSteps(PacedSteps):
 
     def take(self) -> Step:
         """The next step, once it is there and due."""
-        due_s, step = self._steps.get()
+        due_s, step = child.take(self._steps)
         left_s = due_s - time.perf_counter()
         if left_s > 0:
             self._over.wait(left_s)
