@@ -375,6 +375,16 @@ def test_tied_weights_that_are_stored_twice_must_be_equal(tiny: Path) -> None:
         opened(tiny)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_tied_weights_may_be_stored_in_two_types(tiny: Path, dtype: type[np.floating[Any]]) -> None:
+    path = tiny / "model.safetensors"
+    stored = load_file(path)
+    stored[EMBEDDING] = stored[EMBEDDING].astype(np.float16).astype(np.float32)
+    save_file(stored | {HEAD: stored[EMBEDDING].astype(dtype)}, path)
+    read = opened(tiny)
+    assert (read.tied, HEAD in read.shapes) == (True, False)
+
+
 def test_new_vocabulary_comes_with_the_adapter(tmp_path: Path, tiny: Path, tiny_adapter: Path) -> None:
     trained = random(VOCAB + 6, HIDDEN)
     extend(tiny_adapter, {EMBEDDING: trained, HEAD: trained.copy()})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgeship.checkpoint.safetensors_file import (
     read_float32,
     read_header,
     read_rows,
-    same_bytes,
+    same_values,
 )
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
 
@@ -124,15 +125,30 @@ def test_a_file_that_became_shorter(tmp_path: Path) -> None:
         read_bytes(tensor, 0, 4)
 
 
-def test_tensors_with_the_same_bytes(tmp_path: Path) -> None:
+def test_tensors_with_the_same_numbers(tmp_path: Path) -> None:
     array = np.arange(6, dtype=np.float32)
     one = store(tmp_path / "a.safetensors", array)
-    assert same_bytes(one, one)
-    assert same_bytes(one, store(tmp_path / "b.safetensors", array))
-    assert not same_bytes(one, store(tmp_path / "c.safetensors", array.reshape(2, 3)))
-    assert not same_bytes(one, store(tmp_path / "d.safetensors", array.view(np.int32)))
+    assert same_values(one, one)
+    assert same_values(one, store(tmp_path / "b.safetensors", array))
+    assert not same_values(one, store(tmp_path / "c.safetensors", array.reshape(2, 3)))
+    assert not same_values(one, store(tmp_path / "d.safetensors", array.view(np.int32)))
     array[5] = 0
-    assert not same_bytes(one, store(tmp_path / "e.safetensors", array))
+    assert not same_values(one, store(tmp_path / "e.safetensors", array))
+
+
+def test_numbers_are_compared_and_not_how_they_are_stored(tmp_path: Path) -> None:
+    array = np.linspace(-2, 2, 70_000).astype(np.float16).astype(np.float32)
+    bits = (array.view(np.uint32) >> 16).astype(np.uint16)
+    short = replace(store(tmp_path / "short.safetensors", bits), dtype="BF16")
+    of_short = (bits.astype(np.uint32) << 16).view(np.float32)
+    exact = store(tmp_path / "exact.safetensors", array)
+    assert same_values(exact, store(tmp_path / "half.safetensors", array.astype(np.float16)))
+    assert same_values(store(tmp_path / "double.safetensors", array.astype(np.float64)), exact)
+    assert same_values(store(tmp_path / "widened.safetensors", of_short), short)
+    assert not same_values(exact, short)  # rounded
+    finer = array.astype(np.float64)
+    finer[-1] += 1e-12  # nothing in float32
+    assert not same_values(exact, store(tmp_path / "finer.safetensors", finer))
 
 
 def test_types_without_plain_numbers_are_mapped_but_not_converted(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from edgeship.checkpoint import adapter as adapters
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
-from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_bytes
+from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_values
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
@@ -231,7 +231,7 @@ def _shapes(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _require_equal(embedding: StoredTensor, head: StoredTensor) -> None:
-    if not same_bytes(embedding, head):
+    if not same_values(embedding, head):
         raise CheckpointInvalid(
             f"tied weights that are not equal: config.json says tie_word_embeddings true, but {head.name} is not "
             f"{embedding.name}",
@@ -275,10 +275,10 @@ def _same(one: Source, other: Source) -> bool:
     """Whether two matrices come out equal, judged by what they are made of."""
     rows, other_rows = one.token_rows, other.token_rows
     return (
-        same_bytes(one.stored, other.stored)
+        same_values(one.stored, other.stored)
         and _same_sum(one, other)
         and one.tokens == other.tokens
-        and (rows == other_rows or (rows is not None and other_rows is not None and same_bytes(rows, other_rows)))
+        and (rows == other_rows or (rows is not None and other_rows is not None and same_values(rows, other_rows)))
     )
 
 

@@ -151,14 +151,30 @@ def read_bytes(tensor: StoredTensor, start: int, size: int) -> bytes:
         raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
 
 
-def same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
-    """Whether two tensors agree in type, shape and every byte."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
+def same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    """Whether two tensors agree in shape and every number, be they stored as floats of different types."""
+    if one.shape != other.shape:
         return False
     if (one.path, one.offset) == (other.path, other.offset):
         return True
-    starts = range(0, one.nbytes, _CHUNK)
-    return all(read_bytes(one, at, _CHUNK) == read_bytes(other, at, _CHUNK) for at in starts)
+    if one.dtype == other.dtype:
+        starts = range(0, one.nbytes, _CHUNK)
+        return all(read_bytes(one, at, _CHUNK) == read_bytes(other, at, _CHUNK) for at in starts)
+    return one.dtype in FLOATS and other.dtype in FLOATS and _same_numbers(one, other)
+
+
+def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
+    """Compares as float64, to which every float widens exactly."""
+    import numpy as np
+
+    def wide(tensor: StoredTensor, start: int) -> npt.NDArray[np.float64]:
+        bits = _read_elements(tensor, start, min(_IN_CACHE, tensor.count - start))
+        stored = _widened(tensor.dtype, bits) if tensor.dtype == "BF16" else bits.view(f"<f{BITS[tensor.dtype] // 8}")
+        return stored.astype(np.float64)
+
+    return all(
+        np.array_equal(wide(one, start), wide(other, start), equal_nan=True) for start in range(0, one.count, _IN_CACHE)
+    )
 
 
 def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
