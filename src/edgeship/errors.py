@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class EdgeshipError(Exception):
-    """A failure that we understand well enough to explain."""
+    """A fault in Edgeship itself; failures that can be explained have classes of their own."""
 
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 3
