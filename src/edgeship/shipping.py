@@ -130,15 +130,15 @@ def ship(
 
 
 def _ship(order: Shipment, settings: Settings, progress: Progress) -> Shipped:
-    cases = preflight(order, settings, progress)
+    cases, plans = preflight(order, settings, progress)
     with _work_folder(settings) as work:
-        fp32 = _make(order, _fp32(order), settings, work, progress) if order.reference == "fp32" else None
+        fp32 = _make(order, _fp32(order), plans, settings, work, progress) if order.reference == "fp32" else None
         reference = _reference(order, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
         fidelity: dict[str, Any] | None = None
         for recipe in order.recipes:
             ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
-            made[recipe.label] = ready or _make(order, recipe, settings, work, progress)
+            made[recipe.label] = ready or _make(order, recipe, plans, settings, work, progress)
             # With the first, before time goes into the others: all of them read prompts alike.
             fidelity = fidelity or _check_templates(order, made[recipe.label], reference, progress)
         measured = _measure(order, made, work, settings, progress)
@@ -160,8 +160,10 @@ def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
     return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
 
 
-def preflight(order: Shipment, settings: Settings, progress: Progress = silent) -> tuple[EvalCase, ...]:
-    """Everything that can be known before the work starts; returns the evaluation's cases."""
+def preflight(
+    order: Shipment, settings: Settings, progress: Progress = silent
+) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan]]:
+    """Everything that can be known before the work starts: the evaluation's cases, and how each recipe is built."""
     labels = [recipe.label for recipe in order.recipes]
     for label in labels:
         packages.check_name(settings.cache_dir, _package_name(order, label))
@@ -171,12 +173,12 @@ def preflight(order: Shipment, settings: Settings, progress: Progress = silent) 
     prompt_parts.derive_parts(template, order.checkpoint.special_tokens)
     cases = spread(read_evalset(order.eval_file), order.eval_limit) if order.eval_file else ()
     packages.require_writable(settings.cache_dir)
-    plans = [builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)]
-    for remark in dict.fromkeys(remark for plan in plans for remark in plan.notes):
+    plans = {recipe: builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)}
+    for remark in dict.fromkeys(remark for plan in plans.values() for remark in plan.notes):
         progress(f"note: {remark}", None)
     if not order.force_resources:
         _require_resources(order, plans, settings)
-    return cases
+    return cases, plans
 
 
 def _to_build(order: Shipment) -> tuple[Recipe, ...]:
@@ -191,11 +193,11 @@ def _fp32(order: Shipment) -> Recipe:
     return next(asked, None) or named_recipe("fp32", {}, where="the reference")
 
 
-def _require_resources(order: Shipment, plans: Sequence[Plan], settings: Settings) -> None:
+def _require_resources(order: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
     """The largest need of all builds and of the reference, and the disk of all builds together."""
-    predictions = [plan.prediction for plan in plans]
+    predictions = [plan.prediction for plan in plans.values()]
     if order.reference == "fp32":
-        reference_bytes = predictions[_to_build(order).index(_fp32(order))].run_memory_bytes
+        reference_bytes = plans[_fp32(order)].prediction.run_memory_bytes
     else:
         reference_bytes = of_checkpoint.predicted_memory_bytes(order.checkpoint.parameters)
     need = replace(
@@ -251,11 +253,12 @@ def _reference(
     )
 
 
-def _make(order: Shipment, recipe: Recipe, settings: Settings, work: Path, progress: Progress) -> _Made:
+def _make(
+    order: Shipment, recipe: Recipe, plans: Mapping[Recipe, Plan], settings: Settings, work: Path, progress: Progress
+) -> _Made:
     """Builds and packages one recipe in the work folder."""
-    built = builds.build(
-        order.checkpoint,
-        recipe,
+    built = builds.carry_out(
+        plans[recipe],
         settings,
         _under(f"build {recipe.label}", progress),
         force_resources=True,  # the preflight has looked at all builds together

@@ -71,25 +71,25 @@ def test_what_olive_cannot_do_is_refused_by_name(
     checkpoint: Checkpoint, fields: dict[str, Any], error: type[EdgeshipError], named: str
 ) -> None:
     with pytest.raises(error, match=named) as caught:
-        BUILDER.check(checkpoint, recipe(**fields))
+        BUILDER.predict(checkpoint, recipe(**fields))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int4"])
 def test_what_olive_can_do_passes(checkpoint: Checkpoint, precision: str) -> None:
-    BUILDER.check(checkpoint, recipe(precision, symmetric=False, block_size=16, method="rtn"))
+    BUILDER.predict(checkpoint, recipe(precision, symmetric=False, block_size=16, method="rtn"))
 
 
 @pytest.mark.parametrize("name", ["MambaForCausalLM", *olive.INEXACT])
 def test_architectures_that_come_out_wrong_are_refused(checkpoint: Checkpoint, name: str) -> None:
     with pytest.raises(ArchitectureUnknown, match=name):
-        BUILDER.check(dataclasses.replace(checkpoint, architecture=name), recipe("int4"))
+        BUILDER.predict(dataclasses.replace(checkpoint, architecture=name), recipe("int4"))
 
 
 def test_weights_that_are_quantized_already_are_refused(checkpoint: Checkpoint) -> None:
     quantized = dataclasses.replace(checkpoint, config={**checkpoint.config, "quantization_config": {"bits": 4}})
     with pytest.raises(CheckpointInvalid, match="bits"):
-        BUILDER.check(quantized, recipe("int4"))
+        BUILDER.predict(quantized, recipe("int4"))
 
 
 def test_an_adapter_of_another_base_is_refused(tiny: Path, tiny_adapter: Path) -> None:
@@ -97,9 +97,9 @@ def test_an_adapter_of_another_base_is_refused(tiny: Path, tiny_adapter: Path) -
     assert fitted.adapter is not None
     tensors = {name: (*shape[:-1], shape[-1] + 1) for name, shape in fitted.adapter.tensors.items()}
     other = dataclasses.replace(fitted, adapter=dataclasses.replace(fitted.adapter, tensors=tensors))
-    BUILDER.check(fitted, recipe("int4"))
+    BUILDER.predict(fitted, recipe("int4"))
     with pytest.raises(AdapterInvalid):
-        BUILDER.check(other, recipe("int4"))
+        BUILDER.predict(other, recipe("int4"))
 
 
 def test_fp16_is_made_of_olives_fp32(checkpoint: Checkpoint) -> None:

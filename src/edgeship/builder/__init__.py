@@ -1,4 +1,4 @@
-"""A checkpoint and a recipe become an ONNX model: `plan` tells how, `build` does it, BUILDERS names by whom."""
+"""A checkpoint and a recipe become an ONNX model: `plan` tells how, `carry_out` does it, BUILDERS names by whom."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgeship.system import machine
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
-__all__ = ["BUILDERS", "Build", "Builder", "Plan", "Prediction", "Step", "build", "plan"]
+__all__ = ["BUILDERS", "Build", "Builder", "Plan", "Prediction", "Step", "build", "carry_out", "plan", "prediction"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,8 @@ class Builder(Protocol):
 
     name: str
 
-    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
-        """Raises where this builder cannot honour the recipe for this checkpoint."""
-        ...
-
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
-        """What it will cost."""
+        """What it will cost. Raises where this builder cannot honour the recipe for this checkpoint."""
         ...
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
@@ -71,12 +67,26 @@ BUILDERS: dict[str, Builder] = {"stream": StreamBuilder(), "genai": GenaiBuilder
 AUTO = "auto"
 
 
+def prediction(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, Prediction]:
+    """The recipe with its builder, and what that will cost; unlike for a plan's keys, no weights are read.
+
+    Raises ArchitectureUnknown, CheckpointInvalid, RecipeInvalid, PrecisionUnsupported.
+    """
+    recipe, _ = _choose_builder(checkpoint, recipe)
+    return recipe, BUILDERS[recipe.builder].predict(checkpoint, recipe)
+
+
 def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
     """The steps of a build and what it will cost; changes nothing.
 
-    Raises ArchitectureUnknown, RecipeInvalid for an unknown builder, DependencyMissing.
+    Raises what `prediction` raises, and DependencyMissing.
     """
-    return _prepare(checkpoint, recipe, settings)[2]
+    recipe, notes = _choose_builder(checkpoint, recipe)
+    builder = BUILDERS[recipe.builder]
+    cost = builder.predict(checkpoint, recipe)
+    tasks = builder.tasks(checkpoint, recipe)
+    steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
+    return Plan(checkpoint, recipe, tasks, steps, cost, notes)
 
 
 def build(
@@ -88,23 +98,36 @@ def build(
     force_resources: bool = False,
     wait_s: float = steps_on_disk.LOCK_WAIT_S,
 ) -> Build:
-    """The build, made now or taken from earlier.
+    """The build, made now or taken from earlier. Raises what `plan` and `carry_out` raise."""
+    planned = plan(checkpoint, recipe, settings)
+    return carry_out(planned, settings, progress, force_resources=force_resources, wait_s=wait_s)
+
+
+def carry_out(
+    planned: Plan,
+    settings: Settings,
+    progress: Progress = silent,
+    *,
+    force_resources: bool = False,
+    wait_s: float = steps_on_disk.LOCK_WAIT_S,
+) -> Build:
+    """The build that was planned, made now or taken from earlier.
 
     `wait_s`: how long to wait for another process that makes the same.
-    Raises what `plan` raises; MemoryShort and DiskShort before any work; WeightsDamaged, AdapterInvalid,
-    BuilderFailed, PrecisionUnsupported, CacheBusy, NotWritable.
+    Raises MemoryShort and DiskShort before any work; WeightsDamaged, AdapterInvalid, BuilderFailed,
+    PrecisionUnsupported, CacheBusy, NotWritable.
     """
     from edgeship.checkpoint import scan_weights
 
-    recipe, tasks, planned = _prepare(checkpoint, recipe, settings)
-    if not planned.steps[-1].done:
+    checkpoint, recipe = planned.checkpoint, planned.recipe
+    if not steps_on_disk.looks_done(planned.steps[-1].folder):
         if not force_resources:
             here = machine.this_machine(settings.memory_bytes)
             check_resources(planned.prediction, here, machine.free_disk_bytes(settings.builds_dir))
         if recipe.builder != "stream":  # which looks at every weight as it reads it
             scan_weights(checkpoint, progress)
     result = steps_on_disk.run_all(
-        tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
+        planned.tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
     )
     return Build(
         folder=result.folder,
@@ -117,7 +140,7 @@ def build(
     )
 
 
-def choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with its builder and that builder's default method, and in words why it is not the default builder.
 
     Raises RecipeInvalid for a builder that nobody knows.
@@ -144,12 +167,3 @@ def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
     if checkpoint.architecture not in FAMILIES:
         return f"{checkpoint.architecture} is not among the streaming builder's families"
     return None
-
-
-def _prepare(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> tuple[Recipe, tuple[Task, ...], Plan]:
-    recipe, notes = choose_builder(checkpoint, recipe)
-    builder = BUILDERS[recipe.builder]
-    builder.check(checkpoint, recipe)
-    tasks = builder.tasks(checkpoint, recipe)
-    steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
-    return recipe, tasks, Plan(steps, builder.predict(checkpoint, recipe), notes)

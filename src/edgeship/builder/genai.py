@@ -52,8 +52,11 @@ class GenaiBuilder:
 
     name = "genai"
 
-    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
-        """Raises ArchitectureUnknown, CheckpointInvalid for weights quantized already, PrecisionUnsupported."""
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
+        """What the build will cost.
+
+        Raises ArchitectureUnknown, CheckpointInvalid for weights quantized already, PrecisionUnsupported.
+        """
         if checkpoint.architecture not in ARCHITECTURES:
             raise ArchitectureUnknown(
                 f"no builder here knows the architecture {checkpoint.architecture}",
@@ -62,9 +65,6 @@ class GenaiBuilder:
             )
         require_unquantized(checkpoint)
         check_blocks(checkpoint, recipe)
-
-    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
-        """What the build will cost."""
         return predict.predict(checkpoint, recipe)
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:

@@ -60,8 +60,11 @@ class OliveBuilder:
 
     name = "olive"
 
-    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
-        """Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PrecisionUnsupported, RecipeInvalid."""
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
+        """What the build will cost. Olive leaves an embedding in FP32 and beside the output layer, even a tied one.
+
+        Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PrecisionUnsupported, RecipeInvalid.
+        """
         olive.require_expressible(_asked(recipe))
         if checkpoint.architecture not in ARCHITECTURES:
             raise ArchitectureUnknown(
@@ -69,14 +72,10 @@ class OliveBuilder:
                 where=str(checkpoint.folder / "config.json"),
                 hint=f"Leave --builder out, or use one of these: {', '.join(ARCHITECTURES)}.",
             )
-        genai.GenaiBuilder().check(checkpoint, recipe)
         if checkpoint.adapter is not None and checkpoint.tensors:
             # peft leaves out what finds no place, and only prints it.
             adapters.check_fits(checkpoint.adapter, {name: tensor.shape for name, tensor in checkpoint.tensors.items()})
-
-    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
-        """What the build will cost. Olive leaves an embedding in FP32 and beside the output layer, even a tied one."""
-        prediction = predict.predict(replace(checkpoint, tied_embeddings=False), recipe)
+        prediction = genai.GenaiBuilder().predict(replace(checkpoint, tied_embeddings=False), recipe)
         more = int(QUANTIZING_BYTES_PER_PARAMETER * checkpoint.parameters) if recipe.precision.quantized else 0
         return replace(
             prediction,

@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.predict import Prediction
 from edgeship.errors import DependencyMissing
 from edgeship.progress import Progress
+from edgeship.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgeship.checkpoint import Checkpoint
 
 STEP_FORMAT = 1
 """Raised when this code makes something else from the same options."""
@@ -66,8 +70,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order in which they run, what they will cost, and what the user should know of them."""
+    """What is to be built, the steps in the order in which they run, and what they will cost.
 
+    recipe: with its builder and method chosen. tasks: one for each step. notes: what the user should know.
+    """
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    tasks: tuple[Task, ...]
     steps: tuple[Step, ...]
     prediction: Prediction
     notes: tuple[str, ...] = ()

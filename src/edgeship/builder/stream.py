@@ -31,8 +31,11 @@ class StreamBuilder:
 
     name = "stream"
 
-    def check(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
-        """Raises ArchitectureUnknown, CheckpointInvalid, PickleRefused, PrecisionUnsupported."""
+    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
+        """What the build will cost; the size is exact but for the graph.
+
+        Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PickleRefused, PrecisionUnsupported.
+        """
         require_plain_weights(checkpoint)
         if recipe.method == "k_quant" and recipe.precision.quantized:
             raise PrecisionUnsupported(
@@ -43,10 +46,6 @@ class StreamBuilder:
             raise PrecisionUnsupported(
                 "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
             )
-        design(checkpoint, recipe)
-
-    def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
-        """What the build will cost; the size is exact but for the graph."""
         decoder, _, layout = design(checkpoint, recipe)
         return predict.predict_streaming(checkpoint, recipe, layout, decoder.sizes.layers)
 

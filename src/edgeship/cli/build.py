@@ -120,7 +120,7 @@ def build(
         note(f"note: {remark}")
     packaging.require_free(output)
     with telling(quiet=olive.quiet) as progress:
-        built = builds.build(opened, file.recipe, current, progress, force_resources=force)
+        built = builds.carry_out(planned, current, progress, force_resources=force)
         progress("package", None)
         made = packaging.write_package(built, opened, output)
     _print_built(built, made, name, output, as_json=as_json)

@@ -70,11 +70,7 @@ def _needs(checkpoint: Checkpoint, memory: str | None) -> list[dict[str, Any]]:
     machine = this_machine(settings.resolve(memory=memory).memory_bytes)
     needs = []
     for precision in Precision:
-        # Not a whole plan: its keys would read all weights.
-        recipe, _ = builds.choose_builder(checkpoint, Recipe(precision=precision))
-        builder = builds.BUILDERS[recipe.builder]
-        builder.check(checkpoint, recipe)
-        prediction = builder.predict(checkpoint, recipe)
+        recipe, prediction = builds.prediction(checkpoint, Recipe(precision=precision))
         needs.append(
             {
                 "precision": precision.value,
