@@ -141,7 +141,7 @@ def _ship(order: Shipment, settings: Settings, progress: Progress) -> Shipped:
             made[recipe.label] = ready or _make(order, recipe, plans, settings, work, progress)
             # With the first, before time goes into the others: all of them read prompts alike.
             fidelity = fidelity or _check_templates(order, made[recipe.label], reference, progress)
-        measured = _measure(order, made, work, settings, progress)
+        measured = _measure(cases, made, work, settings, progress)
         choice = _choose(order, made, measured)
         report = _report(order, made, measured, choice, reference, fidelity, settings)
         shipped = Shipped(report, write_report(_report_folder(order, settings), report))
@@ -308,9 +308,9 @@ def check_templates(
 
 
 def _measure(
-    order: Shipment, made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
+    cases: Sequence[EvalCase], made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
 ) -> dict[str, Measurement]:
-    job = Job(eval_file=order.eval_file, eval_limit=order.eval_limit, reference=work / "reference.npz")
+    job = Job(cases=tuple(cases), reference=work / "reference.npz")
     return {
         label: probe(
             candidate.package.folder, job, threads=settings.threads, progress=_under(f"measure {label}", progress)

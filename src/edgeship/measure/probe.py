@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from edgeship.engine.api import Engine, Limits
 from edgeship.errors import EngineFailed
+from edgeship.measure.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
 from edgeship.system import child, memory, worker
@@ -21,13 +24,12 @@ if TYPE_CHECKING:
 class Job:
     """What to measure.
 
-    eval_file: cases to answer, at most eval_limit of them, taken evenly.
+    cases: to be answered.
     reference: logits to be held against, as `edgeship.reference` writes them.
     prompt_tokens, new_tokens, repeats: of the speed test.
     """
 
-    eval_file: Path | None = None
-    eval_limit: int | None = None
+    cases: tuple[EvalCase, ...] = ()
     reference: Path | None = None
     prompt_tokens: int = 512
     new_tokens: int = 64
@@ -40,7 +42,11 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
 
     Raises EngineFailed or MemoryShort where the measuring process dies, and any error of ours that it ends with.
     """
-    order = {"folder": str(folder.absolute()), "threads": threads, "job": _plain(job)}
+    order = {
+        "folder": str(folder.absolute()),
+        "threads": threads,
+        "job": TypeAdapter(Job).dump_python(job, mode="json"),
+    }
     try:
         return Measurement.from_dict(child.run("edgeship.measure.probe", order, progress=progress))
     except child.Died as death:
@@ -52,19 +58,16 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     """Measures in this process; its memory counts all that the process did before."""
     from edgeship.engine import opening
     from edgeship.measure import speed
-    from edgeship.measure.evalset import read_evalset, spread
     from edgeship.measure.evaluate import evaluate
     from edgeship.system.machine import cores_to_use
 
-    # Read first: a faulty file should not cost a load.
-    cases = spread(read_evalset(job.eval_file), job.eval_limit) if job.eval_file else ()
     sizes = _sizes(folder)
     progress("loading", None)
     start = time.perf_counter()
     with opening.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1)) as engine:
         load_s, rss = time.perf_counter() - start, _rss_bytes()
         measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)
-        evaluation = evaluate(engine, cases, progress) if cases else None
+        evaluation = evaluate(engine, job.cases, progress) if job.cases else None
         peak = memory.peak_memory_bytes()
         fidelity = _fidelity(engine, job.reference, progress) if job.reference else None
     return Measurement(
@@ -108,18 +111,9 @@ def _rss_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _plain(job: Job) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()}
-
-
-def _job(values: dict[str, Any]) -> Job:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Job).validate_python(values)
-
-
 def _work(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    return measure(Path(order["folder"]), _job(order["job"]), order["threads"], progress).to_dict()
+    job = TypeAdapter(Job).validate_python(order["job"])
+    return measure(Path(order["folder"]), job, order["threads"], progress).to_dict()
 
 
 if __name__ == "__main__":
