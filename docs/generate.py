@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code knows best: commands.md and errors.md, by `make docs`; a test compares."""
+"""Writes the pages of docs/ that the code knows best, by `make docs`; a test compares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import typer.main
 
+from edgeship.checkpoint.families import FAMILIES
 from edgeship.cli.app import app
 from edgeship.errors import all_errors
 
@@ -91,7 +92,22 @@ def escape(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
-PAGES = {"commands.md": commands, "errors.md": errors}
+def families() -> str:
+    """Every architecture that can be built, and by which builders."""
+    lines = ["# Model families", "", "Made from the code by `make docs`.", ""]
+    lines += [
+        "The streaming builder makes what it can, and onnxruntime-genai's the rest; `--builder` chooses another.",
+        "",
+    ]
+    lines += ["| models | architecture | streaming | onnxruntime-genai's | Olive |", "| --- | --- | --- | --- | --- |"]
+    for name, family in FAMILIES.items():
+        builders = (family.traits is not None, family.genai, family.olive)
+        cells = (family.title, f"`{name}`", *("yes" if builds else "" for builds in builders))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"commands.md": commands, "errors.md": errors, "families.md": families}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

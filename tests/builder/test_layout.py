@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.builder import families, layout
+from edgeship.builder import layout
 from edgeship.builder.allocation import allocate
+from edgeship.builder.architecture import Architecture, read_architecture
 from edgeship.builder.layout import Matrix, lay_out, list_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid
@@ -22,9 +23,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> families.Decoder:
+def architecture(tmp_path_factory: pytest.TempPathFactory) -> Architecture:
     folder = checkpoints.make_checkpoint(tmp_path_factory.mktemp("layout") / "tiny")
-    return families.read_decoder(open_checkpoint(str(folder)))
+    return read_architecture(open_checkpoint(str(folder)))
 
 
 @pytest.fixture
@@ -32,14 +33,14 @@ def shapes() -> Shapes:
     return {name: values.shape for name, values in checkpoints.qwen2_weights().items()}
 
 
-def test_every_tensor_of_the_checkpoint_has_one_place(decoder: families.Decoder, shapes: Shapes) -> None:
-    parts = [part for weight in list_weights(decoder, shapes, "here") for part in weight.parts]
+def test_every_tensor_of_the_checkpoint_has_one_place(architecture: Architecture, shapes: Shapes) -> None:
+    parts = [part for weight in list_weights(architecture, shapes, "here") for part in weight.parts]
     assert sorted(part.tensor for part in parts) == sorted(shapes)
     assert all((part.start, part.stop) == (0, shapes[part.tensor][0]) for part in parts)
 
 
-def test_queries_keys_and_values_are_one_matrix(decoder: families.Decoder, shapes: Shapes) -> None:
-    weights = {weight.name: weight for weight in list_weights(decoder, shapes, "here")}
+def test_queries_keys_and_values_are_one_matrix(architecture: Architecture, shapes: Shapes) -> None:
+    weights = {weight.name: weight for weight in list_weights(architecture, shapes, "here")}
     packed = weights["layers.0.qkv"]
     assert isinstance(packed, Matrix)
     assert packed.rows == checkpoints.HIDDEN + 2 * checkpoints.KV_HEADS * checkpoints.HEAD_SIZE
@@ -47,15 +48,15 @@ def test_queries_keys_and_values_are_one_matrix(decoder: families.Decoder, shape
     assert "head" not in weights, "the embedding of a tied model is its output layer"
 
 
-def test_a_tensor_without_a_place_is_named(decoder: families.Decoder, shapes: Shapes) -> None:
+def test_a_tensor_without_a_place_is_named(architecture: Architecture, shapes: Shapes) -> None:
     with pytest.raises(CheckpointInvalid, match=r"model\.layers\.0\.mlp\.extra"):
-        list_weights(decoder, shapes | {"model.layers.0.mlp.extra": (3,)}, "here")
+        list_weights(architecture, shapes | {"model.layers.0.mlp.extra": (3,)}, "here")
 
 
-def test_a_missing_tensor_is_named(decoder: families.Decoder, shapes: Shapes) -> None:
+def test_a_missing_tensor_is_named(architecture: Architecture, shapes: Shapes) -> None:
     del shapes["model.layers.1.mlp.down_proj.weight"]
     with pytest.raises(CheckpointInvalid, match=r"model\.layers\.1\.mlp\.down_proj\.weight is missing"):
-        list_weights(decoder, shapes, "here")
+        list_weights(architecture, shapes, "here")
 
 
 RECIPES = st.fixed_dictionaries(
@@ -96,4 +97,4 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
         tmp_path / "other", config=checkpoints.qwen2_config(architectures=["FalconForCausalLM"])
     )
     with pytest.raises(ArchitectureUnknown, match="FalconForCausalLM"):
-        families.read_decoder(open_checkpoint(str(folder)))
+        read_architecture(open_checkpoint(str(folder)))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgeship.builder import steps as steps_on_disk
-from edgeship.builder.families import FAMILIES
 from edgeship.builder.genai import GenaiBuilder
 from edgeship.builder.olive import OliveBuilder
 from edgeship.builder.planning import Plan, Step, Task, make_steps
 from edgeship.builder.predict import Prediction, check_resources
 from edgeship.builder.stream import StreamBuilder
+from edgeship.checkpoint.families import STREAMED
 from edgeship.errors import RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
@@ -164,6 +164,6 @@ def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
         return "k_quant is asked for"
     if checkpoint.pickle:
         return "the weights are pickles"
-    if checkpoint.architecture not in FAMILIES:
+    if checkpoint.architecture not in STREAMED:
         return f"{checkpoint.architecture} is not among the streaming builder's families"
     return None

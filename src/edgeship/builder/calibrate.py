@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgeship.builder.families import Decoder
+    from edgeship.builder.architecture import Architecture
     from edgeship.builder.weights import Weights
 
     Floats = npt.NDArray[np.float32]
@@ -41,12 +41,12 @@ GRAM_TOKENS = 8192
 class Observer:
     """A checkpoint whose behaviour is looked at; its builds lie in `folder`, which the caller removes."""
 
-    def __init__(self, decoder: Decoder, weights: Weights, where: str, folder: Path) -> None:
-        self._decoder, self._weights, self._folder = decoder, weights, folder
-        self._listed = list_weights(decoder, weights.shapes, where)
+    def __init__(self, architecture: Architecture, weights: Weights, where: str, folder: Path) -> None:
+        self._architecture, self._weights, self._folder = architecture, weights, folder
+        self._listed = list_weights(architecture, weights.shapes, where)
         self.matrices = [weight for weight in self._listed if isinstance(weight, Matrix)]
         # The embedding of a tied model is the output layer too; of others it only looks up.
-        self.multiplied = [matrix for matrix in self.matrices if matrix.name != EMBEDDING or decoder.tied]
+        self.multiplied = [matrix for matrix in self.matrices if matrix.name != EMBEDDING or architecture.tied]
         self._fine: Layout | None = None
 
     def energies(self, sequences: Sequence[Sequence[int]], progress: Progress = silent) -> dict[str, Floats]:
@@ -101,7 +101,7 @@ class Observer:
         runner = self._open(both, {self.multiplied[0].name: "energy"})
         switches = np.zeros(len(self.matrices), dtype=bool)
         least, most = SENSITIVITY_TOKENS
-        wanted = SENSITIVITY_LOGITS // self._decoder.sizes.vocab_size
+        wanted = SENSITIVITY_LOGITS // self._architecture.sizes.vocab_size
         texts = _cut(sequences, min(most, max(least, wanted)))
 
         def read() -> Floats:
@@ -134,7 +134,7 @@ class Observer:
         return layout
 
     def _open(self, layout: Layout, observed: Mapping[str, Literal["energy", "gram"]]) -> onnx_model.Runner:
-        onnx_model.save(graph.author(self._decoder, layout, accuracy_level=4, observed=observed), self._folder)
+        onnx_model.save(graph.author(self._architecture, layout, accuracy_level=4, observed=observed), self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
 
 

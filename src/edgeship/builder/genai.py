@@ -10,6 +10,7 @@ from edgeship.builder import onnx_model, predict
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_unquantized
+from edgeship.checkpoint.families import BY_GENAI
 from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe
@@ -17,30 +18,6 @@ from edgeship.system import child
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-
-ARCHITECTURES = (
-    "Ernie4_5ForCausalLM",
-    "Gemma2ForCausalLM",
-    "GemmaForCausalLM",
-    "GraniteForCausalLM",
-    "HunYuanDenseV1ForCausalLM",
-    "Lfm2ForCausalLM",
-    "Lfm2MoeForCausalLM",
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "NemotronForCausalLM",
-    "Phi3ForCausalLM",
-    "PhiForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-    "SmolLM3ForCausalLM",
-)
-"""Text models of which a small random one was built with builder 0.18 and transformers 5.23, in FP32 and INT4.
-
-Gemma 3 (nested rope_parameters), GPT-OSS and the Granite hybrids are in the builder's source but fail there; what it
-makes of OLMo 1 is off by 3 to 9 % of the logits' range. Phi and Nemotron are off by up to 1 %, which `ship` measures
-and judges.
-"""
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
 _LAYER = re.compile(r"Reading layer (\d+)")
@@ -57,11 +34,11 @@ class GenaiBuilder:
 
         Raises ArchitectureUnknown, CheckpointInvalid for weights quantized already, PrecisionUnsupported.
         """
-        if checkpoint.architecture not in ARCHITECTURES:
+        if checkpoint.architecture not in BY_GENAI:
             raise ArchitectureUnknown(
                 f"no builder here knows the architecture {checkpoint.architecture}",
                 where=str(checkpoint.folder / "config.json"),
-                hint=f"Known: {', '.join(ARCHITECTURES)}.",
+                hint=f"Known: {', '.join(BY_GENAI)}.",
             )
         require_unquantized(checkpoint)
         check_blocks(checkpoint, recipe)

@@ -15,7 +15,7 @@ from edgeship.builder.layout import EMBEDDING, HEAD, Blob, Layout, Matrix, Place
 from edgeship.builder.quantize import Scheme
 
 if TYPE_CHECKING:
-    from edgeship.builder.families import Decoder, Layer
+    from edgeship.builder.architecture import Architecture, Layer
     from edgeship.builder.rope import Rope
 
 Model = Any
@@ -28,7 +28,7 @@ IR_VERSION = 10
 
 
 def author(
-    decoder: Decoder,
+    architecture: Architecture,
     layout: Layout,
     *,
     accuracy_level: int,
@@ -43,7 +43,7 @@ def author(
     Where the layout holds a matrix twice, the second time under `coarse(name)`, the graph has one more input "coarse",
     bool [matrices that are there twice, in the layout's order]: those that are true use the second.
     """
-    return _Author(decoder, layout, accuracy_level, observed or {}).model()
+    return _Author(architecture, layout, accuracy_level, observed or {}).model()
 
 
 def coarse(name: str) -> str:
@@ -55,9 +55,13 @@ class _Author:
     """Collects nodes and initializers. Every method adds to the graph and returns the value that it made."""
 
     def __init__(
-        self, decoder: Decoder, layout: Layout, accuracy_level: int, observed: Mapping[str, Literal["energy", "gram"]]
+        self,
+        architecture: Architecture,
+        layout: Layout,
+        accuracy_level: int,
+        observed: Mapping[str, Literal["energy", "gram"]],
     ) -> None:
-        self._decoder, self._layout, self._accuracy_level = decoder, layout, accuracy_level
+        self._architecture, self._layout, self._accuracy_level = architecture, layout, accuracy_level
         self._to_observe = observed
         self._observed: list[Value] = []
         self._coarse = [name for name in layout.weights if coarse(name) in layout.weights]
@@ -68,7 +72,7 @@ class _Author:
     def model(self) -> Model:
         import onnx_ir
 
-        decoder, sizes = self._decoder, self._decoder.sizes
+        architecture, sizes = self._architecture, self._architecture.sizes
         tokens = self._input("input_ids", "INT64", ["batch", "sequence"])
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
         inputs, outputs = [tokens, mask], []
@@ -76,10 +80,10 @@ class _Author:
             self._switches = self._input("coarse", "BOOL", [len(self._coarse)])
             inputs.append(self._switches)
         self._count(mask)
-        self._caches = [self._rotary(rope, index) for index, rope in enumerate(decoder.ropes)]
+        self._caches = [self._rotary(rope, index) for index, rope in enumerate(architecture.ropes)]
 
         residual, branch = self._embed(tokens), None
-        for index, layer in enumerate(decoder.layers):
+        for index, layer in enumerate(architecture.layers):
             past = [
                 self._input(
                     f"past_key_values.{index}.{kind}", "FLOAT", ["batch", sizes.kv_heads, "past", sizes.head_size]
@@ -129,7 +133,7 @@ class _Author:
         if EMBEDDING in self._coarse:
             low = self._gather_blocks(self._layout.weights[coarse(EMBEDDING)], tokens)
             found = self._switched(EMBEDDING, low, found)
-        return self._times(found, self._decoder.embedding_scale)
+        return self._times(found, self._architecture.embedding_scale)
 
     def _gather_blocks(self, placed: Placed, tokens: Value) -> Value:
         scheme = placed.storage
@@ -147,17 +151,17 @@ class _Author:
             gather_axis=0,
             quantize_axis=1,
         )
-        width = self._decoder.sizes.hidden_size
+        width = self._architecture.sizes.hidden_size
         if blocks * scheme.block_size == width:
             return found
         return self._op("Slice", [found, self._integers([0]), self._integers([width]), self._integers([2])])
 
     def _attention(self, normed: Value, index: int, layer: Layer, past: list[Value]) -> tuple[Value, list[Value]]:
         """float32 [b, s, d] -> [b, s, heads * head size], and the keys and values of all tokens."""
-        decoder, sizes, name = self._decoder, self._decoder.sizes, f"layers.{index}"
+        architecture, sizes, name = self._architecture, self._architecture.sizes, f"layers.{index}"
         packed = self._linear(normed, f"{name}.qkv")
         query, key, value = (packed, None, None)
-        if decoder.family.head_norm:
+        if architecture.traits.head_norm:
             widths = [sizes.heads * sizes.head_size] + 2 * [sizes.kv_heads * sizes.head_size]
             query, key, value = self._split(packed, widths)
             query = self._head_norm(query, f"{name}.query_norm")
@@ -170,8 +174,8 @@ class _Author:
             domain=MICROSOFT,
             num_heads=sizes.heads,
             kv_num_heads=sizes.kv_heads,
-            scale=decoder.attention_scale,
-            softcap=decoder.attention_softcap,
+            scale=architecture.attention_scale,
+            softcap=architecture.attention_softcap,
             local_window_size=layer.window or -1,
             do_rotary=int(layer.rope is not None),
             rotary_interleaved=0,
@@ -183,9 +187,9 @@ class _Author:
 
     def _head_norm(self, values: Value, name: str) -> Value:
         """Each head normalised by itself, or all heads of a token together."""
-        if self._decoder.family.head_norm == "row":
+        if self._architecture.traits.head_norm == "row":
             return self._norm(values, name)
-        heads = self._op("Reshape", [values, self._integers([0, 0, -1, self._decoder.sizes.head_size])])
+        heads = self._op("Reshape", [values, self._integers([0, 0, -1, self._architecture.sizes.head_size])])
         return self._op("Reshape", [self._norm(heads, name), self._integers([0, 0, -1])])
 
     def _mlp(self, normed: Value, index: int) -> Value:
@@ -194,15 +198,15 @@ class _Author:
         return self._linear(self._op("Mul", [self._activated(gate), up]), f"layers.{index}.down")
 
     def _activated(self, gate: Value) -> Value:
-        if self._decoder.activation == "silu":
+        if self._architecture.activation == "silu":
             return self._op("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
-        approximate = "tanh" if self._decoder.activation == "gelu_tanh" else "none"
+        approximate = "tanh" if self._architecture.activation == "gelu_tanh" else "none"
         return self._op("Gelu", [gate], approximate=approximate)
 
     def _logits(self, normed: Value) -> Value:
-        logits = self._linear(normed, EMBEDDING if self._decoder.tied else HEAD)
-        logits = self._times(logits, self._decoder.logit_scale)
-        cap = self._decoder.logit_softcap
+        logits = self._linear(normed, EMBEDDING if self._architecture.tied else HEAD)
+        logits = self._times(logits, self._architecture.logit_scale)
+        cap = self._architecture.logit_softcap
         if cap:
             logits = self._times(self._op("Tanh", [self._times(logits, 1 / cap)]), cap)
         return logits
@@ -221,7 +225,7 @@ class _Author:
             long = self._floats(rope.long_frequencies, f"rope.{index}.long_frequencies")
             frequencies = self._op("Where", [longer, long, frequencies])
         else:
-            positions = self._integers(self._decoder.sizes.context_tokens)
+            positions = self._integers(self._architecture.sizes.context_tokens)
         steps = self._op("Range", [self._integers(0), positions, self._integers(1)])
         column = self._op("Unsqueeze", [self._cast(steps, "FLOAT"), self._integers([1])])
         angles = self._op("Mul", [column, frequencies])
@@ -274,7 +278,11 @@ class _Author:
     def _norm(self, values: Value, name: str) -> Value:
         weight = self._stored(self._layout.weights[name].blobs[0])
         return self._op(
-            "SimplifiedLayerNormalization", [values, weight], axis=-1, epsilon=self._decoder.norm_epsilon, stash_type=1
+            "SimplifiedLayerNormalization",
+            [values, weight],
+            axis=-1,
+            epsilon=self._architecture.norm_epsilon,
+            stash_type=1,
         )
 
     def _add_norm(self, residual: Value, branch: Value | None, name: str) -> tuple[Value, Value]:
@@ -290,7 +298,7 @@ class _Author:
             [residual, branch, weight],
             4,
             domain=MICROSOFT,
-            epsilon=self._decoder.norm_epsilon,
+            epsilon=self._architecture.norm_epsilon,
         )
         return added, normed
 
@@ -298,7 +306,7 @@ class _Author:
         """What a block adds to the residual."""
         if post_norm in self._layout.weights:
             branch = self._norm(branch, post_norm)
-        return self._times(branch, self._decoder.residual_scale)
+        return self._times(branch, self._architecture.residual_scale)
 
     def _last(self, values: Value) -> Value:
         """[b, s, width] -> [b, 1, width]."""

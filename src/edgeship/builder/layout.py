@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeship.builder.families import Decoder
+from edgeship.builder.architecture import Architecture
 from edgeship.builder.quantize import Scheme
 from edgeship.errors import CheckpointInvalid
 
@@ -99,40 +99,40 @@ class Layout:
         return iter(self.weights.values())
 
 
-def list_weights(decoder: Decoder, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
+def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
     """The weights of a decoder's graph, first layer to last, made of the tensors of `shapes`.
 
     Raises CheckpointInvalid for a tensor that is missing, or that is there and would not be used.
     """
-    found = _Finder(decoder, shapes, where)
-    prefix, family = "model.", decoder.family
+    found = _Finder(architecture, shapes, where)
+    prefix, traits = "model.", architecture.traits
     found.matrix(EMBEDDING, f"{prefix}embed_tokens")
-    for index in range(decoder.sizes.layers):
+    for index in range(architecture.sizes.layers):
         source, name = f"{prefix}layers.{index}.", f"layers.{index}."
-        if family.norms != "after":
+        if traits.norms != "after":
             found.norm(f"{name}attention_norm", f"{source}input_layernorm")
-        attention = ["qkv_proj"] if family.fused else ["q_proj", "k_proj", "v_proj"]
+        attention = ["qkv_proj"] if traits.fused else ["q_proj", "k_proj", "v_proj"]
         found.linear(f"{name}qkv", *(f"{source}self_attn.{part}" for part in attention))
-        if family.head_norm:
+        if traits.head_norm:
             found.norm(f"{name}query_norm", f"{source}self_attn.q_norm")
             found.norm(f"{name}key_norm", f"{source}self_attn.k_norm")
         found.linear(f"{name}output", f"{source}self_attn.o_proj")
-        if family.norms == "before":
+        if traits.norms == "before":
             found.norm(f"{name}mlp_norm", f"{source}post_attention_layernorm")
         else:
             found.norm(f"{name}attention_post_norm", f"{source}post_attention_layernorm")
-        if family.norms == "around":
+        if traits.norms == "around":
             found.norm(f"{name}mlp_norm", f"{source}pre_feedforward_layernorm")
         for half, gate in enumerate(("gate", "up")):
-            if family.fused:
+            if traits.fused:
                 found.linear(f"{name}{gate}", f"{source}mlp.gate_up_proj", half=half)
             else:
                 found.linear(f"{name}{gate}", f"{source}mlp.{gate}_proj")
         found.linear(f"{name}down", f"{source}mlp.down_proj")
-        if family.norms != "before":
+        if traits.norms != "before":
             found.norm(f"{name}mlp_post_norm", f"{source}post_feedforward_layernorm")
     found.norm("norm", f"{prefix}norm")
-    if not decoder.tied:
+    if not architecture.tied:
         found.linear(HEAD, "lm_head")
     found.require_all_used()
     return tuple(found.weights)
@@ -141,9 +141,9 @@ def list_weights(decoder: Decoder, shapes: Shapes, where: str) -> tuple[Matrix |
 class _Finder:
     """Collects weights and remembers which tensors they use."""
 
-    def __init__(self, decoder: Decoder, shapes: Shapes, where: str) -> None:
+    def __init__(self, architecture: Architecture, shapes: Shapes, where: str) -> None:
         self.weights: list[Matrix | Vector] = []
-        self._decoder, self._shapes, self._where = decoder, shapes, where
+        self._architecture, self._shapes, self._where = architecture, shapes, where
         self._used: set[str] = set()
 
     def linear(self, name: str, *modules: str, half: int | None = None) -> None:
@@ -164,16 +164,18 @@ class _Finder:
         self.weights.append(Matrix(name, self._parts(tensors, half), widths.pop()))
 
     def norm(self, name: str, module: str) -> None:
-        self.weights.append(Vector(name, self._parts([f"{module}.weight"], None), self._decoder.family.norm_offset))
+        self.weights.append(
+            Vector(name, self._parts([f"{module}.weight"], None), self._architecture.traits.norm_offset)
+        )
 
     def require_all_used(self) -> None:
-        tied = {"lm_head.weight"} if self._decoder.tied else set()
+        tied = {"lm_head.weight"} if self._architecture.tied else set()
         left = [
             name for name in self._shapes if name not in self._used | tied and not name.endswith("rotary_emb.inv_freq")
         ]
         if left:
             raise CheckpointInvalid(
-                f"tensor {left[0]} has no place in {self._decoder.sizes.model_type}'s graph"
+                f"tensor {left[0]} has no place in {self._architecture.sizes.model_type}'s graph"
                 + (f", nor have {len(left) - 1} others" if len(left) > 1 else ""),
                 where=self._where,
                 hint="It would be left out silently. Try --builder genai, or take the tensor out of the checkpoint.",

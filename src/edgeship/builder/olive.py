@@ -16,6 +16,7 @@ from edgeship.builder import genai, olive_env, onnx_model, predict
 from edgeship.builder.olive_worker import PEAK
 from edgeship.builder.planning import Job, Task
 from edgeship.checkpoint import adapter as adapters
+from edgeship.checkpoint.families import BY_OLIVE
 from edgeship.errors import ArchitectureUnknown, BuilderFailed
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe, olive
@@ -24,12 +25,6 @@ from edgeship.system.storage import rename, write_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-
-# The builder inside Olive makes models of these whose logits differ from transformers' even in FP32, by 0.4 to 4 % of
-# their range; the others agree to seven digits.
-INEXACT = ("NemotronForCausalLM", "OlmoForCausalLM", "PhiForCausalLM")
-ARCHITECTURES = tuple(name for name in genai.ARCHITECTURES if name not in (*INEXACT, "Lfm2MoeForCausalLM"))
-"""Text models of which a small random one was built in this environment, in FP32 and INT4, and its logits compared."""
 
 QUANTIZING_BYTES_PER_PARAMETER = 1.1
 """What quantizing takes beyond what the builder of today takes; measured on 494 M parameters."""
@@ -66,11 +61,11 @@ class OliveBuilder:
         Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PrecisionUnsupported, RecipeInvalid.
         """
         olive.require_expressible(_asked(recipe))
-        if checkpoint.architecture not in ARCHITECTURES:
+        if checkpoint.architecture not in BY_OLIVE:
             raise ArchitectureUnknown(
                 f"Olive cannot be relied on for {checkpoint.architecture}",
                 where=str(checkpoint.folder / "config.json"),
-                hint=f"Leave --builder out, or use one of these: {', '.join(ARCHITECTURES)}.",
+                hint=f"Leave --builder out, or use one of these: {', '.join(BY_OLIVE)}.",
             )
         if checkpoint.adapter is not None and checkpoint.tensors:
             # peft leaves out what finds no place, and only prints it.

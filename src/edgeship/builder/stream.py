@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgeship.builder import families, predict
+from edgeship.builder import predict
 from edgeship.builder.allocation import allocate
+from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Layout, lay_out, list_weights
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.builder.processes import ONE_NUMPY_THREAD, WORKER
@@ -17,7 +18,7 @@ from edgeship.recipe import Recipe
 from edgeship.system import child
 
 if TYPE_CHECKING:
-    from edgeship.builder.families import Decoder
+    from edgeship.builder.architecture import Architecture
     from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
@@ -46,8 +47,8 @@ class StreamBuilder:
             raise PrecisionUnsupported(
                 "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
             )
-        decoder, _, layout = design(checkpoint, recipe)
-        return predict.predict_streaming(checkpoint, recipe, layout, decoder.sizes.layers)
+        architecture, _, layout = design(checkpoint, recipe)
+        return predict.predict_streaming(checkpoint, recipe, layout, architecture.sizes.layers)
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """Calibration where the recipe needs it, and the conversion."""
@@ -85,12 +86,12 @@ def require_plain_weights(checkpoint: Checkpoint) -> None:
 
 def design(
     checkpoint: Checkpoint, recipe: Recipe, sensitivities: Mapping[str, float] | None = None
-) -> tuple[Decoder, Weights, Layout]:
+) -> tuple[Architecture, Weights, Layout]:
     """What will be built, from headers alone. Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid."""
     weights = open_weights(checkpoint)
-    decoder = families.read_decoder(checkpoint, tied=weights.tied)
-    listed = list_weights(decoder, weights.shapes, str(checkpoint.folder))
-    return decoder, weights, lay_out(listed, allocate(listed, recipe, sensitivities))
+    architecture = read_architecture(checkpoint, tied=weights.tied)
+    listed = list_weights(architecture, weights.shapes, str(checkpoint.folder))
+    return architecture, weights, lay_out(listed, allocate(listed, recipe, sensitivities))
 
 
 def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:

@@ -24,7 +24,7 @@ from edgeship.system.machine import usable_cores
 from edgeship.system.storage import disk_errors
 
 if TYPE_CHECKING:
-    from edgeship.builder.families import Decoder
+    from edgeship.builder.architecture import Architecture
     from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
@@ -57,10 +57,10 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     """Writes what the user's texts say of errors (IMPORTANCE), and each matrix's need of bits (SENSITIVITIES)."""
     import numpy as np
 
-    decoder, weights, _ = stream.design(checkpoint, recipe)
+    architecture, weights, _ = stream.design(checkpoint, recipe)
     scratch = folder / ".scratch"
     scratch.mkdir()
-    observer = Observer(decoder, weights, str(checkpoint.folder), scratch)
+    observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
     importance, sensitivities = {}, {}
     if recipe.calibration is not None:
         sequences = read_sequences(recipe.calibration, checkpoint)
@@ -79,15 +79,15 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     """Writes the model, with other processes at its side; their peak memory in bytes. Raises BuilderFailed."""
     folder = Path(job["folder"])
     importance, sensitivities = _read_calibration(Path(job["source"]), recipe)
-    decoder, weights, layout = stream.design(checkpoint, recipe, sensitivities)
+    architecture, weights, layout = stream.design(checkpoint, recipe, sensitivities)
     helpers = Helpers(job, _shares(recipe, checkpoint), Meter(layout.size_bytes, progress))
-    with _guidance(decoder, weights, checkpoint, recipe, importance, folder, progress) as guidance:
+    with _guidance(architecture, weights, checkpoint, recipe, importance, folder, progress) as guidance:
         path = folder / graph.DATA_NAME
         data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
     peak = helpers.join()
     data_file.finish(layout, path)
-    onnx_model.save(graph.author(decoder, layout, accuracy_level=recipe.accuracy_level), folder)
-    write_object(folder / genai_config.FILE_NAME, _genai_config(decoder, checkpoint))
+    onnx_model.save(graph.author(architecture, layout, accuracy_level=recipe.accuracy_level), folder)
+    write_object(folder / genai_config.FILE_NAME, _genai_config(architecture, checkpoint))
     fault = onnx_model.find_fault(folder)
     if fault is not None:
         raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))
@@ -95,11 +95,11 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     return peak
 
 
-def _genai_config(decoder: Decoder, checkpoint: Checkpoint) -> dict[str, Any]:
+def _genai_config(architecture: Architecture, checkpoint: Checkpoint) -> dict[str, Any]:
     """What the graph needs; packaging adds how the checkpoint wants to be sampled."""
-    sizes, stop = decoder.sizes, checkpoint.stop
+    sizes, stop = architecture.sizes, checkpoint.stop
     made = genai_config.for_graph(
-        decoder.family.genai_type,
+        architecture.traits.genai_type,
         context_tokens=sizes.context_tokens,
         vocab_size=sizes.vocab_size,
         hidden_size=sizes.hidden_size,
@@ -144,7 +144,7 @@ def _read_calibration(folder: Path, recipe: Recipe) -> tuple[dict[str, Any], dic
 
 @contextlib.contextmanager
 def _guidance(
-    decoder: Decoder,
+    architecture: Architecture,
     weights: Weights,
     checkpoint: Checkpoint,
     recipe: Recipe,
@@ -159,7 +159,7 @@ def _guidance(
     scratch = folder / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    observer = Observer(decoder, weights, str(checkpoint.folder), scratch)
+    observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
     yield Feedback(observer, read_sequences(recipe.calibration, checkpoint), importance, progress)
     shutil.rmtree(scratch)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgeship.checkpoint.families import UNIFORM
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.json_file import Complaint
 
@@ -23,10 +24,6 @@ _NAMES = {
 }
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight")
 _LAYER = re.compile(r"(layers|h|blocks)\.(\d+)\.(.+)")
-# Decoders whose layers all hold the same tensors in the shapes of `_layer_shapes`; others may differ.
-_UNIFORM = frozenset(
-    ("gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
     prefix = embedding[: -len(next(suffix for suffix in _EMBEDDINGS if embedding.endswith(suffix)))]
     layers, stem = _layers(shapes, prefix)
     _check_count(set(layers), dimensions.layers, extra_layers, stem, where)
-    if dimensions.model_type in _UNIFORM:
+    if dimensions.model_type in UNIFORM:
         _check_layers(layers, dimensions, stem, where)
 
 

@@ -1,24 +1,19 @@
-"""What differs between Llama, Mistral, Qwen, Phi, Gemma, SmolLM, Granite and OLMo: a table, read into one `Decoder`.
-
-Whatever the weights themselves tell is not in it: a layer has a bias where the checkpoint stores one.
-"""
+"""What config.json and the table of families say of a model, as one `Architecture` that a graph is made from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.dimensions import Dimensions, read_dimensions
+from edgeship.checkpoint.families import FAMILIES, STREAMED, Traits
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-
-Norms = Literal["before", "after", "around"]
-Windows = Literal["never", "all layers", "by layer"]
 
 ROTATED_PAIRS = 8
 """ONNX Runtime's attention rotates elements of a head in groups of so many pairs."""
@@ -29,99 +24,25 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-
-
-@dataclass(frozen=True)
-class Family:
-    """A row of the table: what config.json does not say, or says under another name.
-
-    genai_type: what onnxruntime-genai calls it.
-    norms: of each block's input ("before"), of what it adds ("after"), or both ("around").
-    norm_offset: added to every norm's stored weight.
-    head_norm: queries and keys are normalised, each "head" by itself or the whole "row".
-    fused: queries, keys and values are stored as one matrix, and gate and up as another.
-    windows: which layers can have a sliding window.
-    scaled_embedding: multiplied by the square root of the model's width.
-    query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
-    capped_attention: attn_logit_softcapping has effect; Gemma 3's configs may state it, and its code leaves it out.
-    local_theta: layers with a window rotate by frequencies of their own, with this base.
-    defaults: what transformers assumes where config.json is silent.
-    """
-
-    genai_type: str
-    norms: Norms = "before"
-    norm_offset: float = 0.0
-    head_norm: Literal["head", "row"] | None = None
-    fused: bool = False
-    windows: Windows = "never"
-    scaled_embedding: bool = False
-    query_scalar: bool = False
-    capped_attention: bool = False
-    local_theta: float | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
-_QWEN_WINDOWS = {"sliding_window": 4096, "max_window_layers": 28}
-_GEMMA = {
-    "hidden_activation": "gelu_pytorch_tanh",
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
-    "use_sliding_window": True,
-}
-
-FAMILIES: Mapping[str, Family] = {
-    "LlamaForCausalLM": Family("llama"),
-    "MistralForCausalLM": Family("mistral", windows="all layers", defaults={"sliding_window": 4096}),
-    "Qwen2ForCausalLM": Family("qwen2", windows="by layer", defaults=_QWEN_WINDOWS),
-    "Qwen3ForCausalLM": Family("qwen3", windows="by layer", head_norm="head", defaults=_QWEN_WINDOWS),
-    "Phi3ForCausalLM": Family("phi3", fused=True, windows="all layers", defaults={"rms_norm_eps": 1e-5}),
-    "Gemma2ForCausalLM": Family(
-        "gemma2",
-        norms="around",
-        norm_offset=1.0,
-        windows="by layer",
-        scaled_embedding=True,
-        query_scalar=True,
-        capped_attention=True,
-        defaults=_GEMMA
-        | {"sliding_window_pattern": 2, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
-    ),
-    "Gemma3ForCausalLM": Family(
-        "gemma3_text",
-        norms="around",
-        norm_offset=1.0,
-        head_norm="head",
-        windows="by layer",
-        scaled_embedding=True,
-        query_scalar=True,
-        local_theta=10_000.0,
-        defaults=_GEMMA | {"sliding_window_pattern": 6, "rope_theta": 1_000_000.0},
-    ),
-    "SmolLM3ForCausalLM": Family(
-        "smollm3", windows="by layer", defaults={"rope_theta": 2_000_000.0, "no_rope_layer_interval": 4}
-    ),
-    "GraniteForCausalLM": Family("granite", defaults={"attention_multiplier": 1.0}),
-    "Olmo2ForCausalLM": Family("olmo", norms="after", head_norm="row", defaults={"rms_norm_eps": 1e-5}),
-}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """rope: index into the decoder's, None where a layer knows no positions. window: tokens seen, None for all."""
+    """rope: index into the architecture's, None where a layer knows no positions. window: tokens seen, None for all."""
 
     rope: int | None
     window: int | None
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Architecture:
     """Everything that a graph is made from but the weights.
 
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
     """
 
-    family: Family
+    traits: Traits
     sizes: Dimensions
     tied: bool
     norm_epsilon: float
@@ -136,36 +57,37 @@ class Decoder:
     layers: tuple[Layer, ...]
 
 
-def read_decoder(checkpoint: Checkpoint, *, tied: bool | None = None) -> Decoder:
-    """The decoder that a checkpoint's config.json describes. `tied`: where an adapter changed that.
+def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
+    """The architecture that a checkpoint's config.json describes. `tied`: where an adapter changed that.
 
     Raises ArchitectureUnknown for a family that is not in the table, CheckpointInvalid naming the field for a rope type
     or an activation that cannot be converted.
     """
     where = str(checkpoint.folder / "config.json")
     family = FAMILIES.get(checkpoint.architecture)
-    if family is None:
+    if family is None or family.traits is None:
         raise ArchitectureUnknown(
             f"the streaming builder does not know the architecture {checkpoint.architecture}",
             where=where,
-            hint=f"Known: {', '.join(FAMILIES)}.",
+            hint=f"Known: {', '.join(STREAMED)}.",
         )
-    config: Mapping[str, Any] = {**family.defaults, **_stated(checkpoint.config)}
+    traits = family.traits
+    config: Mapping[str, Any] = {**traits.defaults, **_stated(checkpoint.config)}
     # An adapter may have brought more rows for the vocabulary than config.json says.
     sizes = replace(read_dimensions(checkpoint.config, where), vocab_size=checkpoint.vocab_size)
-    ropes, layers = _positions(family, config, sizes, where)
-    return Decoder(
-        family=family,
+    ropes, layers = _positions(traits, config, sizes, where)
+    return Architecture(
+        traits=traits,
         sizes=sizes,
         tied=checkpoint.tied_embeddings if tied is None else tied,
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         activation=_activation(config, where),
-        attention_scale=_attention_scale(family, config, sizes),
-        attention_softcap=float(config.get("attn_logit_softcapping") or 0.0) if family.capped_attention else 0.0,
+        attention_scale=_attention_scale(traits, config, sizes),
+        attention_softcap=float(config.get("attn_logit_softcapping") or 0.0) if traits.capped_attention else 0.0,
         logit_softcap=float(config.get("final_logit_softcapping") or 0.0),
         logit_scale=1.0 / float(config.get("logits_scaling") or 1.0),
         embedding_scale=math.sqrt(sizes.hidden_size)
-        if family.scaled_embedding
+        if traits.scaled_embedding
         else float(config.get("embedding_multiplier") or 1.0),
         residual_scale=float(config.get("residual_multiplier") or 1.0),
         ropes=ropes,
@@ -187,26 +109,26 @@ def _activation(config: Mapping[str, Any], where: str) -> str:
     return ACTIVATIONS[name]
 
 
-def _attention_scale(family: Family, config: Mapping[str, Any], sizes: Dimensions) -> float:
-    if family.query_scalar:
+def _attention_scale(traits: Traits, config: Mapping[str, Any], sizes: Dimensions) -> float:
+    if traits.query_scalar:
         return 1.0 / math.sqrt(config["query_pre_attn_scalar"])
     return float(config.get("attention_multiplier") or sizes.head_size**-0.5)
 
 
 def _positions(
-    family: Family, config: Mapping[str, Any], sizes: Dimensions, where: str
+    traits: Traits, config: Mapping[str, Any], sizes: Dimensions, where: str
 ) -> tuple[tuple[Rope, ...], tuple[Layer, ...]]:
     """The rotary embeddings, and what each layer uses of them and sees."""
     if config.get("use_bidirectional_attention"):
         raise CheckpointInvalid("use_bidirectional_attention is true, which cannot be converted", where=where)
-    sliding = _sliding(family, config, sizes.layers)
+    sliding = _sliding(traits, config, sizes.layers)
     window = config.get("sliding_window")
     rotates = _rotates(config, sizes.layers)
     kinds = ["full_attention"]
-    if family.local_theta is not None:
+    if traits.local_theta is not None:
         kinds.append("sliding_attention")
     ropes = tuple(
-        make_rope(_rope_parameters(family, config, kind, sizes), sizes.head_size, sizes.context_tokens, where)
+        make_rope(_rope_parameters(traits, config, kind, sizes), sizes.head_size, sizes.context_tokens, where)
         for kind in kinds
     )
     for rope in ropes:
@@ -228,10 +150,10 @@ def _positions(
     return ropes, layers
 
 
-def _sliding(family: Family, config: Mapping[str, Any], layers: int) -> list[bool]:
-    if family.windows == "never" or config.get("sliding_window") is None:
+def _sliding(traits: Traits, config: Mapping[str, Any], layers: int) -> list[bool]:
+    if traits.windows == "never" or config.get("sliding_window") is None:
         return [False] * layers
-    if family.windows == "all layers":
+    if traits.windows == "all layers":
         return [True] * layers
     if not config.get("use_sliding_window"):
         return [False] * layers
@@ -253,7 +175,7 @@ def _rotates(config: Mapping[str, Any], layers: int) -> list[bool]:
     return [not interval or (index + 1) % interval != 0 for index in range(layers)]
 
 
-def _rope_parameters(family: Family, config: Mapping[str, Any], kind: str, sizes: Dimensions) -> dict[str, Any]:
+def _rope_parameters(traits: Traits, config: Mapping[str, Any], kind: str, sizes: Dimensions) -> dict[str, Any]:
     """One flat dictionary out of the places where configs of different ages keep these fields."""
     stated = config.get("rope_parameters") or {}
     local = kind == "sliding_attention"
@@ -262,13 +184,13 @@ def _rope_parameters(family: Family, config: Mapping[str, Any], kind: str, sizes
     elif local:
         stated = {}
     scaling = {} if local else config.get("rope_scaling") or {}
-    theta = config.get("rope_local_base_freq", family.local_theta) if local else config.get("rope_theta", 10_000.0)
+    theta = config.get("rope_local_base_freq", traits.local_theta) if local else config.get("rope_theta", 10_000.0)
     outer = {"rope_theta": theta, "original_max_position_embeddings": sizes.context_tokens}
     parameters: dict[str, Any] = {**outer, **scaling, **stated}
     for name in ("partial_rotary_factor", "original_max_position_embeddings"):
         if config.get(name) is not None:
             parameters[name] = config[name]
     # Early Phi-3 called it by other names.
-    if family.fused and parameters.get("rope_type", parameters.get("type")) in ("su", "yarn"):
+    if traits.fused and parameters.get("rope_type", parameters.get("type")) in ("su", "yarn"):
         parameters["rope_type"] = "longrope"
     return parameters

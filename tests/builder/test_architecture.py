@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from edgeship import builder as build
 from edgeship.builder import rope, stream
-from edgeship.builder.families import FAMILIES, read_decoder
+from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Matrix, Storage
 from edgeship.builder.quantize import dequantize, quantize
 from edgeship.checkpoint import open_checkpoint
+from edgeship.checkpoint.families import STREAMED
 from edgeship.errors import EdgeshipError
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -69,7 +70,7 @@ def rounded(rows: Floats, storage: Storage) -> Floats:
 
 def test_every_family_of_the_table_has_a_case() -> None:
     configured = {case.config.removesuffix("Config").removesuffix("Text") + "ForCausalLM" for case in CASES}
-    assert configured == set(FAMILIES)
+    assert configured == set(STREAMED)
     assert len({case.name for case in CASES}) == len(CASES)
 
 
@@ -160,7 +161,7 @@ def test_a_config_as_older_transformers_wrote_it_says_the_same(made: Made, tmp_p
     families.as_older_transformers_saved(older)
     prompt = made.case.prompt
     assert distance(families.Original(older).logits(prompt), made.reference.logits[len(prompt)]) < 1e-6
-    assert read_decoder(open_checkpoint(str(older))) == read_decoder(open_checkpoint(str(made.folder)))
+    assert read_architecture(open_checkpoint(str(older))) == read_architecture(open_checkpoint(str(made.folder)))
 
 
 # --- rotary embeddings of real models ---------------------------------------------------------------------------------
