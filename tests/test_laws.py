@@ -43,6 +43,7 @@ HEAVY = {
     "llguidance": {"engine.grammar"},
     "huggingface_hub": {"checkpoint.hub"},
     "foundry_local_sdk": {"foundry.sdk"},
+    "httpx2": {"engine.remote"},
 }
 # What only some systems have, or each in its own way: system/ asks for it in a way that all of them understand.
 ONE_SYSTEMS_MODULES = {
@@ -64,11 +65,16 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
         yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
+def _runs_later(node: ast.AST) -> bool:
+    """A function, or what only type checkers read."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
     """Each imported dotted name, and whether it happens when the module is imported."""
-    inside = {
-        id(node) for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
-    }
+    inside = {id(node) for part in ast.walk(tree) if _runs_later(part) for node in ast.walk(part)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) not in inside) for alias in node.names)

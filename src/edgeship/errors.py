@@ -192,6 +192,12 @@ class FoundryFailed(EngineFailed):
     code = "foundry-failed"
 
 
+class RemoteFailed(EngineFailed):
+    """A server could not be reached, or failed, or speaks another language than OpenAI's."""
+
+    code = "remote-failed"
+
+
 class AnswerInvalid(ToolFailed):
     """An answer that was to fit a schema and does not."""
 

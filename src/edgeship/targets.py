@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits
 from edgeship.engine.opening import AUTO, load_chat
+from edgeship.engine.remote import RemoteChat
 from edgeship.errors import PackageNotFound, UsageError
 from edgeship.package import genai_config
 from edgeship.package.names import parse_ref
@@ -52,6 +53,8 @@ class Target:
         """
         if self.kind != "url" and (model is not None or api_key is not None):
             raise UsageError("only a server has a choice of models, and a key", where=self.name, hint="Leave them out.")
+        if self.kind == "url":
+            return RemoteChat(self.name, model, api_key)
         if self.kind == "foundry":
             folder, engine = self._registered_folder(), "foundry"
         else:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Sampling, Token
+from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.opening import load_chat
+from edgeship.engine.remote import RemoteChat
 from edgeship.errors import ConstraintInvalid, ContextFull, EngineFailed, PromptInvalid
-from tests import scripted
+from tests import chat_server, scripted
 from tests.scripted import write_script
 from tests.waiting import until
 
@@ -38,6 +41,7 @@ LIMITS = Limits(slots=3, context_tokens=200, kv_bytes=10**8, waiting=8)
 @pytest.fixture(
     params=[
         "scripted",
+        "remote",
         pytest.param("isolated", marks=SLOW),
         pytest.param("batched", marks=SLOW),
         pytest.param("genai", marks=SLOW),
@@ -46,19 +50,26 @@ LIMITS = Limits(slots=3, context_tokens=200, kv_bytes=10**8, waiting=8)
 )
 def chat(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Chat]:
     """Each chat with room for 200 tokens."""
-    if request.param in ("scripted", "isolated"):
-        write_script(tmp_path, {"how are you today?": ANSWER}, context_tokens=200)
-    if request.param == "scripted":
-        opened = load_chat(tmp_path, engine=scripted.ENGINE, limits=LIMITS)
-    elif request.param == "isolated":
-        from edgeship.engine.isolated import IsolatedEngine
+    with ExitStack() as stack:
+        yield stack.enter_context(opened(request, tmp_path, stack))
 
-        opened = IsolatedEngine(tmp_path, engine=scripted.ENGINE, limits=LIMITS)
-    else:
-        limits = replace(LIMITS, slots=1) if request.param == "foundry" else LIMITS
-        opened = load_chat(request.getfixturevalue("int4_folder"), engine=request.param, limits=limits)
-    with opened:
-        yield opened
+
+def opened(request: pytest.FixtureRequest, folder: Path, stack: ExitStack) -> Chat:
+    """The chat that is asked for, and in the stack what it needs."""
+    if request.param in ("batched", "genai"):
+        return load_chat(request.getfixturevalue("int4_folder"), engine=request.param, limits=LIMITS)
+    if request.param == "foundry":
+        one = replace(LIMITS, slots=1)
+        return load_chat(request.getfixturevalue("int4_folder"), engine="foundry", limits=one)
+    write_script(folder, {"how are you today?": ANSWER}, context_tokens=200)
+    if request.param == "isolated":
+        return IsolatedEngine(folder, engine=scripted.ENGINE, limits=LIMITS)
+    engine = load_chat(folder, engine=scripted.ENGINE, limits=LIMITS)
+    if request.param == "scripted":
+        return engine
+    stack.enter_context(engine)
+    answers, listed = chat_server.answers_of(engine), chat_server.models("m", max_model_len=200)
+    return RemoteChat(stack.enter_context(chat_server.serving(answers, listed)).url, extras=True)
 
 
 def called_back(chat: Chat, sampling: Sampling, **more: Any) -> list[Token | Exception]:

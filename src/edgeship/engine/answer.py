@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgeship.engine.api import Chat, Conversation, FinishReason, Logprob, OnStep, Sampling, Token, ToolCall, Usage
-
-_log = logging.getLogger("edgeship.engine")
+from edgeship.engine.api import Chat, Conversation, FinishReason, Logprob, Sampling, Token, ToolCall, Usage
 
 
 class TextStream(Protocol):
@@ -141,28 +138,3 @@ def collect(steps: Iterable[Token], tell: Callable[[str], object] | None = None)
         thinking="".join(step.thinking for step in made),
         tool_calls=tuple(call for step in made for call in step.tool_calls),
     )
-
-
-def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:
-    """Gives each step to `on_step`, from a thread of its own, and nothing to whoever called.
-
-    For chats that wait for somebody else; an engine of ours has one thread for all of its answers.
-    """
-
-    def work() -> None:
-        for step in _with_error(steps):
-            try:
-                on_step(step)
-            except Exception:
-                _log.exception("an answer ends, since what it was given to failed")
-                return
-
-    threading.Thread(target=work, name="edgeship steps", daemon=True).start()
-    return iter(())
-
-
-def _with_error(steps: Iterator[Token]) -> Iterator[Token | Exception]:
-    try:
-        yield from steps
-    except Exception as error:
-        yield error

@@ -36,6 +36,7 @@ from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
+from edgeship.engine.steps import Steps
 from edgeship.errors import EdgeshipError, EngineFailed
 
 _log = logging.getLogger("edgeship.engine")
@@ -162,7 +163,9 @@ class ContinuousEngine:
             deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
         )
         self._submit(request)
-        return _Answer(request, steps, drop) if isinstance(steps, ReadSteps) else iter(())
+        if not isinstance(steps, ReadSteps):
+            return iter(())
+        return Steps(steps.take, drop, lambda given: replace(request.usage(), completion_tokens=given), cancel)
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score."""
@@ -347,39 +350,3 @@ class ContinuousEngine:
             with self._blaming([]):
                 self._decoder.release(work.slot)
             self._free.append(work.slot)
-
-
-class _Answer:
-    """The steps of one answer. Whoever drops it has no use for the rest."""
-
-    def __init__(self, request: Request, steps: ReadSteps, drop: Callable[[], None]) -> None:
-        self._request, self._steps, self._drop = request, steps, drop
-        self._done = False
-        self._given = 0
-
-    def __iter__(self) -> Iterator[Token]:
-        return self
-
-    def __next__(self) -> Token:
-        if self._done:
-            raise StopIteration
-        cancel = self._request.cancel
-        if cancel and cancel.is_set() and self._given:
-            # What the engine made beyond this moment was not asked for.
-            self.close()
-            usage = replace(self._request.usage(), completion_tokens=self._given)
-            return Token(None, "", "cancelled", usage=usage)
-        step = self._steps.take()
-        self._done = isinstance(step, Exception) or step.finish is not None
-        if isinstance(step, Exception):
-            raise step
-        self._given += step.id is not None
-        return step
-
-    def close(self) -> None:
-        """Frees what the answer holds, within a step."""
-        if not self._done:
-            self._done = True
-            self._drop()
-
-    __del__ = close

@@ -30,7 +30,7 @@ from edgeship.engine.api import (
     check_tokens,
 )
 from edgeship.engine.decoders import Floats
-from edgeship.engine.isolated_answer import Answer, Message, Steps
+from edgeship.engine.isolated_answer import Answer, Message
 from edgeship.engine.wire import read_sampling
 from edgeship.errors import EngineFailed
 from edgeship.system import child
@@ -158,7 +158,7 @@ class IsolatedEngine:
         except BaseException:
             answer.cut("cancelled")
             raise
-        return Steps(answer) if answer.on_step is None else iter(())
+        return answer.steps()
 
     def _ask(self, kind: str, **fields: Any) -> Message:
         inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()

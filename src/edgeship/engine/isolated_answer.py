@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgeship.engine.api import FinishReason, OnStep, Token, Usage
+from edgeship.engine.steps import Steps
 from edgeship.engine.wire import read_token
 from edgeship.system import child
 
@@ -103,45 +104,13 @@ class Answer:
         if self._refused:
             raise self._refused
 
-    def next(self) -> Token | Exception:
-        """Waits for the next step."""
-        return child.take(self._steps)
+    def steps(self) -> Iterator[Token]:
+        """Its steps, or none where they are called back."""
+        if self.on_step:
+            return iter(())
+        return Steps(lambda: child.take(self._steps), lambda: self.cut("cancelled"), self.usage, self.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""
         now = time.perf_counter()
         return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - self._asked, now - self._asked)
-
-
-class Steps:
-    """The steps of one answer. Whoever drops it has no use for the rest."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._given = 0
-        self._done = False
-
-    def __iter__(self) -> Iterator[Token]:
-        return self
-
-    def __next__(self) -> Token:
-        if self._done:
-            raise StopIteration
-        if self._answer.cancel and self._answer.cancel.is_set():
-            # What was made beyond this moment was not asked for.
-            self._done = True
-            self._answer.cut("cancelled")
-            return Token(None, "", "cancelled", usage=self._answer.usage(self._given))
-        step = self._answer.next()
-        self._done = isinstance(step, Exception) or step.finish is not None
-        if isinstance(step, Exception):
-            raise step
-        self._given += step.id is not None
-        return step
-
-    def close(self) -> None:
-        """Frees what the answer holds, within a step."""
-        self._done = True
-        self._answer.cut("cancelled")
-
-    __del__ = close

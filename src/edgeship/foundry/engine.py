@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from edgeship.engine.answer import StopFilter, call_back
+from edgeship.engine.answer import StopFilter
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     Conversation,
@@ -34,6 +34,7 @@ from edgeship.engine.api import (
 )
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
+from edgeship.engine.steps import call_back
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineFailed, TemplateMismatch
 from edgeship.foundry import layout

@@ -1,0 +1,207 @@
+"""Chat completions as OpenAI has them: what is asked of a server, and the answer's steps out of its stream. Pure."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from edgeship.engine.api import Constraint, Conversation, FinishReason, Sampling, Token, ToolCall, Usage
+from edgeship.errors import ConstraintInvalid, NotSupported, RemoteFailed
+
+END = "[DONE]"
+"""What a stream's last event says."""
+_FINISHES: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+_SETTINGS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "seed")
+_MOST_MESSAGE = 500
+_NO_SUCH_API = "Is it the address of an API like OpenAI's?"
+# What vLLM and llama.cpp's server take besides, each by the names that they give it.
+_EXTRAS = {
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
+    "ignore_eos": ("ignore_eos",),
+}
+
+
+def request(model: str, conversation: Conversation, sampling: Sampling, *, extras: bool) -> dict[str, Any]:
+    """The body of a request for a stream.
+
+    extras: whether the server takes what vLLM and llama.cpp's server take besides.
+    Raises NotSupported for what it could not be asked, ConstraintInvalid for a schema that is no JSON.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [dict(message) for message in conversation.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    body |= {name: value for name in _SETTINGS if (value := getattr(sampling, name)) is not None}
+    for name, value in _extra_settings(conversation, sampling).items():
+        if not extras:
+            raise NotSupported(f"an API like OpenAI's has no {name}", hint="Leave it out.")
+        body |= dict.fromkeys(_EXTRAS.get(name, (name,)), value)
+    if sampling.logprobs is not None or sampling.prompt_logprobs is not None:
+        raise NotSupported("log-probabilities of a server's tokens are not read", hint="Leave them out.")
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    if conversation.tools:
+        body["tools"] = [dict(tool) for tool in conversation.tools]
+    if sampling.constraint:
+        body["response_format"] = _response_format(sampling.constraint)
+    return body
+
+
+def _extra_settings(conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
+    """What is asked and no part of OpenAI's API."""
+    given = {name: getattr(sampling, name) for name in _EXTRAS}
+    found = {name: value for name, value in given.items() if value is not None and value is not False}
+    return found | ({"chat_template_kwargs": dict(conversation.variables)} if conversation.variables else {})
+
+
+def _response_format(constraint: Constraint) -> dict[str, Any]:
+    if constraint.kind == "json_object":
+        return {"type": "json_object"}
+    if constraint.kind != "json_schema":
+        raise NotSupported(f"an API like OpenAI's has no {constraint.kind}", hint="Give a JSON schema.")
+    try:
+        schema = json.loads(constraint.text)
+    except ValueError as error:
+        raise ConstraintInvalid(f"the json schema cannot be used: it is no JSON: {error}") from error
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+@dataclass
+class _Call:
+    """A tool call whose arguments are still coming."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Chunks:
+    """The steps of one answer out of the chunks of its stream. asked_s: when it was asked, by time.perf_counter()."""
+
+    def __init__(self, asked_s: float) -> None:
+        self._asked_s = asked_s
+        self._first_s: float | None = None
+        self._finish: FinishReason | None = None
+        self._calls: dict[int, _Call] = {}
+        self._told: Mapping[str, Any] = {}
+        self._count = 0
+
+    def push(self, data: str) -> Token | None:
+        """The step that a chunk makes, if it makes one. Raises RemoteFailed."""
+        try:
+            chunk = json.loads(data)
+        except ValueError as error:
+            raise RemoteFailed("the server's stream holds what is no JSON", hint=_NO_SUCH_API) from error
+        if not isinstance(chunk, dict):
+            _refuse("an event that is no object")
+        if chunk.get("error"):
+            raise RemoteFailed(f"the server failed in the middle of the answer: {message_of(chunk)}")
+        self._told = chunk.get("usage") or self._told
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        if not isinstance(choices, list) or not isinstance(choices[0], dict):
+            _refuse("choices that are none")
+        return self._take(choices[0])
+
+    def end(self) -> Token:
+        """The last step. Raises RemoteFailed where the stream ended before the answer did."""
+        if self._finish is None:
+            raise RemoteFailed("the server's stream ended before the answer did", hint="Ask again.")
+        calls = tuple(
+            ToolCall(call.id or f"call_{index}", call.name, call.arguments) for index, call in self._calls.items()
+        )
+        finish: FinishReason = "tool_calls" if calls else self._finish
+        return Token(None, "", finish, usage=self.usage(), tool_calls=calls)
+
+    def usage(self) -> Usage:
+        """What it has cost, as the server tells; without that, no prompt and as many tokens as pieces have come."""
+        now_s = time.perf_counter()
+        details = self._told.get("prompt_tokens_details")
+        return Usage(
+            prompt_tokens=_count(self._told, "prompt_tokens") or 0,
+            completion_tokens=_count(self._told, "completion_tokens") or self._count,
+            ttft_s=(self._first_s or now_s) - self._asked_s,
+            e2e_s=now_s - self._asked_s,
+            cached_tokens=_count(details, "cached_tokens") or 0,
+        )
+
+    def _take(self, choice: Mapping[str, Any]) -> Token | None:
+        delta = choice.get("delta") or {}
+        if not isinstance(delta, dict):
+            _refuse("a delta that is no object")
+        text = _text(delta, "content") + _text(delta, "refusal")
+        thinking = _text(delta, "reasoning_content") or _text(delta, "reasoning")
+        calls = delta.get("tool_calls") or ()
+        for call in calls:
+            self._take_call(call)
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            self._finish = _finish(reason)
+        if not (text or thinking or calls):
+            return None
+        self._count += 1
+        self._first_s = self._first_s or time.perf_counter()
+        return Token(None, text, thinking=thinking) if text or thinking else None
+
+    def _take_call(self, delta: Any) -> None:
+        function = delta.get("function") or {} if isinstance(delta, dict) else None
+        if not isinstance(function, dict):
+            _refuse("a tool call that is no object")
+        # Servers that send each call whole leave the index out.
+        index = delta.get("index", len(self._calls))
+        call = self._calls.setdefault(index, _Call())
+        call.id = _text(delta, "id") or call.id
+        call.name += _text(function, "name")
+        call.arguments += _text(function, "arguments")
+
+
+def message_of(body: Any) -> str:
+    """What a server says went wrong, in any of the forms that servers use."""
+    for name in ("error", "detail", "message"):
+        if isinstance(body, dict) and body.get(name):
+            return message_of(body[name])
+    return (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False))[:_MOST_MESSAGE]
+
+
+def _finish(reason: Any) -> FinishReason:
+    if reason == "content_filter":
+        raise RemoteFailed("the server withholds the rest of the answer: content_filter")
+    if reason not in _FINISHES:
+        raise RemoteFailed(f"the server ends the answer for a reason that is not known here: {reason!r}")
+    return _FINISHES[reason]
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if value is not None and not isinstance(value, str):
+        _refuse(f"{name} that is no text")
+    return value or ""
+
+
+def _count(values: Any, name: str) -> int | None:
+    value = values.get(name) if isinstance(values, dict) else None
+    return value if isinstance(value, int) else None
+
+
+def _refuse(what: str) -> NoReturn:
+    raise RemoteFailed(f"the server's stream has {what}", hint=_NO_SUCH_API)

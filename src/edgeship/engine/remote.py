@@ -1,0 +1,375 @@
+"""A server with an API like OpenAI's, as a Chat: one thread for all of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from edgeship.engine.api import (
+    Conversation,
+    EngineFault,
+    FinishReason,
+    OnStep,
+    Sampling,
+    Stats,
+    Token,
+    check_sampling,
+    utf8,
+)
+from edgeship.engine.completions import END, Chunks, message_of, request
+from edgeship.engine.steps import Steps
+from edgeship.errors import (
+    ContextFull,
+    EdgeshipError,
+    EngineBusy,
+    EngineFailed,
+    PromptInvalid,
+    RemoteFailed,
+    UsageError,
+)
+from edgeship.system import child
+
+if TYPE_CHECKING:
+    import httpx2
+
+_log = logging.getLogger("edgeship.engine")
+_Some = TypeVar("_Some")
+
+CONNECT_S = 10.0
+SILENT_S = 600.0
+"""For so long a server may say nothing: it reads a long prompt, or has others before us."""
+MOST_EVENT_BYTES = 1 << 20
+_MOST_BODY_BYTES = 4 << 20
+# How often answers are looked at that may be cut: cancel and deadline act within so long.
+_LOOK_S = 0.02
+# For so long a stream is read on after its last event: a connection is used again only if its stream has ended.
+_REST_S = 1.0
+# By which names servers tell how long prompt and answer may be: vLLM's, llama.cpp's, others'.
+_CONTEXT_NAMES = ("max_model_len", "n_ctx", "context_length", "context_window")
+_CONTEXT_FULL = re.compile(r"context.{0,20}(length|size|window)|(exceed|longer).{0,40}context", re.IGNORECASE)
+_LISTED_MODELS = 10
+_NOT_THERE = (404, 405, 501)
+_IS_IT_ONE = "Is it the address of an API like OpenAI's?"
+
+
+class RemoteChat:
+    """See Chat. What a server refuses is raised with an answer's first step.
+
+    url: of the API, such as http://localhost:8080/v1. model: may be left out where the server has only one.
+    extras: whether the server may be asked for what vLLM and llama.cpp's server take besides: top_k, min_p,
+    repetition_penalty, ignore_eos and variables of the chat template.
+    Raises UsageError where a model must be named, RemoteFailed.
+    """
+
+    name = "remote"
+    note: str | None = None
+
+    def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, extras: bool = False) -> None:
+        self.url, self.defaults = url.rstrip("/"), Sampling()
+        self._key, self._extras = _checked_key(api_key), extras
+        self._lock = threading.Lock()
+        self._open: set[_Answer] = set()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="edgeship remote", daemon=True)
+        self._thread.start()
+        try:
+            self._client = self._wait_for(self._connect())
+            self.model, self.context_tokens = self._wait_for(self._choose(model))
+        except BaseException:
+            self.close()
+            raise
+
+    # --- the contract ------------------------------------------------------------------------------------------------
+
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Token]:
+        """See Chat.converse. Raises NotSupported for what an API like OpenAI's has no place for."""
+        check_sampling(sampling)
+        body = json.dumps(request(self.model, conversation, sampling, extras=self._extras), ensure_ascii=False)
+        answer = _Answer(utf8(body), cancel, deadline_s, on_step)
+        with self._lock:
+            if self._closed:
+                raise EngineFailed("the chat is closed")
+            self._open.add(answer)
+        asyncio.run_coroutine_threadsafe(self._make(answer), self._loop)
+        return answer.steps()
+
+    def stats(self) -> Stats:
+        """See Chat.stats; only what was asked from here is known."""
+        return Stats(len(self._open), 0, None)
+
+    def close(self) -> None:
+        """See Chat.close."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if threading.current_thread() is self._thread:  # a callback closes us
+            self._end_answers()
+        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- in its thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _wait_for(self, work: Coroutine[Any, Any, _Some]) -> _Some:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _connect(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx2.Timeout(SILENT_S, connect=CONNECT_S),
+            limits=httpx2.Limits(max_connections=None),
+            follow_redirects=False,  # neither prompts nor the key go anywhere else
+            trust_env=not _is_this_machine(self.url),
+        )
+
+    def _end_answers(self) -> None:
+        for answer in self._open.copy():
+            answer.put(EngineFailed("the chat is closed"))
+
+    async def _disconnect(self) -> None:
+        self._end_answers()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if client := getattr(self, "_client", None):
+            await client.aclose()
+        await self._loop.shutdown_asyncgens()
+        self._loop.stop()
+
+    async def _make(self, answer: _Answer) -> None:
+        reading = asyncio.ensure_future(self._read(answer))
+        try:
+            while not answer.look():
+                await asyncio.wait({reading}, timeout=_LOOK_S)
+                if reading.done():
+                    break
+            if answer.complete:
+                await asyncio.wait({reading}, timeout=_REST_S)
+        finally:
+            with self._lock:
+                self._open.discard(answer)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, answer: _Answer) -> None:
+        from httpx2 import EventSource
+
+        try:
+            async with self._ask("POST", "chat/completions", answer.body) as response:
+                async for event in EventSource(response, MOST_EVENT_BYTES):
+                    if answer.complete:
+                        continue
+                    if event.data == END:
+                        answer.end()
+                    elif step := answer.chunks.push(event.data):
+                        answer.put(step)
+            answer.end()
+        except EdgeshipError as error:
+            answer.put(error)
+        except Exception as error:
+            _log.exception("an answer ends with an error that nobody foresaw")
+            fault = EngineFault(f"{type(error).__name__}: {error}")
+            fault.__cause__ = error
+            answer.put(fault)
+
+    async def _choose(self, model: str | None) -> tuple[str, int | None]:
+        """The model that is meant, and how long prompt and answer may be, where the server tells."""
+        listed = await self._models()
+        if model is None:
+            if len(listed) != 1:
+                names = ", ".join(list(listed)[:_LISTED_MODELS]) + (", ..." if len(listed) > _LISTED_MODELS else "")
+                raise UsageError(
+                    f"the server has {len(listed)} models: {names}" if listed else "the server lists no model",
+                    where=self.url,
+                    hint="Name the one that is meant.",
+                )
+            [model] = listed
+        return model, _context_tokens(listed.get(model, {}))
+
+    async def _models(self) -> dict[str, Mapping[str, Any]]:
+        """What the server says of each of its models; nothing where it lists none."""
+        try:
+            async with self._ask("GET", "models", allowed=_NOT_THERE) as response:
+                if response.status_code in _NOT_THERE:
+                    return {}
+                body = json.loads(await _body(response))
+            return {str(entry["id"]): entry for entry in body["data"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RemoteFailed("the server's list of models cannot be read", where=self.url, hint=_IS_IT_ONE) from error
+
+    @asynccontextmanager
+    async def _ask(
+        self, method: str, path: str, body: bytes | None = None, *, allowed: Collection[int] = ()
+    ) -> AsyncIterator[httpx2.Response]:
+        import httpx2
+
+        headers = {"Content-Type": "application/json"} if body else {}
+        try:
+            async with self._client.stream(method, f"{self.url}/{path}", content=body, headers=headers) as response:
+                if response.status_code not in (httpx2.codes.OK, *allowed):
+                    raise self._refusal(response, await _body(response))
+                yield response
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._failure(error) from error
+
+    def _refusal(self, response: httpx2.Response, body: bytes) -> EdgeshipError:
+        """What a server says by its status."""
+        status, said = response.status_code, self._told(body)
+        if response.has_redirect_location:
+            place = response.headers["Location"].split("?")[0]
+            what, hint = f"the server sends requests on to {place}", "Give that address, if you trust it."
+            return RemoteFailed(what, where=self.url, hint=hint)
+        if status in (401, 403):
+            what, hint = f"the server wants another key ({status}): {said}", "Give the key that the server takes."
+            return RemoteFailed(what, where=self.url, hint=hint)
+        if status in _NOT_THERE:
+            what = f"the server knows no such model or request ({status}): {said}"
+            return RemoteFailed(what, where=self.url, hint=_IS_IT_ONE)
+        if status in (429, 503):
+            wait = response.headers.get("Retry-After")
+            hint = f"Try again in {wait} s." if wait and wait.isdecimal() else "Try again later."
+            return EngineBusy(f"the server is busy ({status}): {said}", where=self.url, hint=hint)
+        if status in (400, 413, 422):
+            kind = ContextFull if _CONTEXT_FULL.search(said) else PromptInvalid
+            return kind(f"the server refuses the request ({status}): {said}", where=self.url)
+        return RemoteFailed(f"the server failed ({status}): {said}", where=self.url)
+
+    def _failure(self, error: Exception) -> RemoteFailed:
+        """What went wrong between us and a server."""
+        import httpx2
+
+        hint: str | None = "Ask again."
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            what = f"no server answers there: {error or 'it took too long'}"
+            hint = "Start the server, or mend the address."
+        elif isinstance(error, httpx2.TimeoutException):
+            what = f"the server said nothing for {SILENT_S:.0f} s"
+        elif isinstance(error, httpx2.SSEError):
+            what, hint = f"the server sends no stream of events that can be read: {error}", _IS_IT_ONE
+        else:
+            what = f"the connection to the server broke: {error or type(error).__name__}"
+        return RemoteFailed(self._without_key(what), where=self.url, hint=hint)
+
+    def _told(self, body: bytes) -> str:
+        """A server's own message."""
+        text = body.decode("utf-8", "replace").strip()
+        try:
+            return self._without_key(message_of(json.loads(text)))
+        except ValueError:
+            return self._without_key(message_of(text)) or "it does not say why"
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+
+class _Answer:
+    """One answer in the making. For the thread that makes it, but for `steps`."""
+
+    def __init__(
+        self, body: bytes, cancel: threading.Event | None, deadline_s: float | None, on_step: OnStep | None
+    ) -> None:
+        self.body = body
+        self.over = self.complete = False
+        asked_s = time.perf_counter()
+        self.chunks = Chunks(asked_s)
+        self._cancel, self._on_step = cancel, on_step
+        self._deadline = None if deadline_s is None else asked_s + deadline_s
+        self._dropped = threading.Event()
+        self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+
+    def steps(self) -> Iterator[Token]:
+        """For whoever asked: the steps, or none where they are called back."""
+        if self._on_step:
+            return iter(())
+        return Steps(lambda: child.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._cancel)
+
+    def put(self, step: Token | Exception) -> None:
+        """The next step; after the last one nothing follows."""
+        if self.over:
+            return
+        self.over = isinstance(step, Exception) or step.finish is not None
+        try:
+            (self._on_step or self._steps.put)(step)
+        except Exception:
+            _log.exception("an answer ends, since the callback that it was given to failed")
+            self.over = True
+
+    def end(self) -> None:
+        """The stream has ended."""
+        self.put(self.chunks.end())
+        self.complete = True
+
+    def look(self) -> bool:
+        """Cuts it where that is due; whether it is over."""
+        why: FinishReason | None = None
+        if self._dropped.is_set() or (self._cancel and self._cancel.is_set()):
+            why = "cancelled"
+        elif self._deadline is not None and time.perf_counter() >= self._deadline:
+            why = "deadline"
+        if why:
+            self.put(Token(None, "", why, usage=self.chunks.usage()))
+        return self.over
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError("the API key holds characters that no key has", hint="Was a line break copied with it?")
+    return key
+
+
+def _is_this_machine(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    """A short body; of a longer one, its beginning."""
+    found = b""
+    async for part in response.aiter_bytes():
+        found += part
+        if len(found) > _MOST_BODY_BYTES:
+            break
+    return found[:_MOST_BODY_BYTES]
+
+
+def _context_tokens(entry: Mapping[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    for told in (entry, meta if isinstance(meta, Mapping) else {}):
+        for name in _CONTEXT_NAMES:
+            if isinstance(told.get(name), int) and told[name] > 0:
+                return int(told[name])
+    return None

@@ -1,0 +1,79 @@
+"""The steps of one answer, as whoever asked for it is given them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+from edgeship.engine.api import OnStep, Token, Usage
+
+_log = logging.getLogger("edgeship.engine")
+
+
+class Steps:
+    """An iterator over what `take` waits for. Whoever drops it has no use for the rest, and `drop` is called.
+
+    usage: what the answer has cost once so many tokens of it were given.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], Token | Exception],
+        drop: Callable[[], object],
+        usage: Callable[[int], Usage],
+        cancel: threading.Event | None,
+    ) -> None:
+        self._take, self._drop, self._usage, self._cancel = take, drop, usage, cancel
+        self._given = 0
+        self._done = False
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        if self._done:
+            raise StopIteration
+        if self._cancel and self._cancel.is_set():
+            # What was made beyond this moment was not asked for.
+            self.close()
+            return Token(None, "", "cancelled", usage=self._usage(self._given))
+        step = self._take()
+        self._done = isinstance(step, Exception) or step.finish is not None
+        if isinstance(step, Exception):
+            raise step
+        self._given += step.id is not None
+        return step
+
+    def close(self) -> None:
+        """Ends the answer, unless it has ended."""
+        if not self._done:
+            self._done = True
+            self._drop()
+
+    __del__ = close
+
+
+def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:
+    """Gives each step to `on_step`, from a thread of its own, and nothing to whoever called.
+
+    For Foundry Local, which has a thread for each answer anyway.
+    """
+
+    def work() -> None:
+        for step in _with_error(steps):
+            try:
+                on_step(step)
+            except Exception:
+                _log.exception("an answer ends, since the callback that it was given to failed")
+                return
+
+    threading.Thread(target=work, name="edgeship steps", daemon=True).start()
+    return iter(())
+
+
+def _with_error(steps: Iterator[Token]) -> Iterator[Token | Exception]:
+    try:
+        yield from steps
+    except Exception as error:
+        yield error
