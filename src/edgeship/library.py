@@ -65,6 +65,8 @@ def build(
 
     opened = _opened(checkpoint, adapter)
     packaging.require_free(Path(output))
+    for remark in packaging.require_packable(opened):
+        progress(f"note: {remark}", None)
     built = builder.build(opened, _recipe(recipe), settings.resolve(), progress, force_resources=force)
     return packaging.write_package(built, opened, Path(output))
 

@@ -169,12 +169,12 @@ def preflight(
         packages.check_name(settings.cache_dir, _package_name(order, label))
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
-    template = require_template(order.checkpoint)
-    prompt_parts.derive_parts(template, order.checkpoint.special_tokens)
+    lacking = package.require_packable(order.checkpoint)
+    _conversations(order.checkpoint)
     cases = spread(read_evalset(order.eval_file), order.eval_limit) if order.eval_file else ()
     packages.require_writable(settings.cache_dir)
     plans = {recipe: builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)}
-    for remark in dict.fromkeys(remark for plan in plans.values() for remark in plan.notes):
+    for remark in dict.fromkeys([*lacking, *(remark for plan in plans.values() for remark in plan.notes)]):
         progress(f"note: {remark}", None)
     if not order.force_resources:
         _require_resources(order, plans, settings)
@@ -280,7 +280,7 @@ def _check_templates(order: Shipment, made: _Made, reference: Reference, progres
 def check_templates(
     packaged: Package, conversations: Sequence[fidelity.Sample], reference: Reference
 ) -> dict[str, Any]:
-    """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and the prompt parts.
+    """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and any prompt parts.
 
     Raises TemplateMismatch with the first difference.
     """
@@ -295,8 +295,9 @@ def check_templates(
         reference.reader: lambda messages: ids[id(messages)],
         "edgeship": lambda messages: codec.render(Conversation(messages)).tokens,
         "onnxruntime-genai": genai.chat,
-        inference_model.FILE_NAME: lambda messages: genai.encode(prompt_parts.assemble(parts, messages)),
     }
+    if parts is not None:
+        encoders[inference_model.FILE_NAME] = lambda messages: genai.encode(prompt_parts.assemble(parts, messages))
     mismatches = fidelity.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
     fidelity.require_fidelity(mismatches)
     known = sorted({mismatch.excuse for mismatch in mismatches if mismatch.excuse})

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from edgeship.builder import Build, model_card
-from edgeship.builder.packaging import tune_genai_config, tune_tokenizer_config, write_package
+from edgeship.builder.packaging import require_packable, tune_genai_config, tune_tokenizer_config, write_package
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.engine.text import TextCodec
 from edgeship.errors import (
     BuilderFailed,
     DiskShort,
     NotWritable,
-    PackageDamaged,
     TemplateInvalid,
     TemplateMissing,
     UsageError,
@@ -208,10 +207,32 @@ def test_without_a_template_there_is_no_package(build: Build, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_a_template_without_parts_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(TemplateInvalid, match="no prompt parts"):
-        write_package(build, replace(checkpoint, chat_template="{{ messages | length }}"), tmp_path / "out")
+def test_a_template_that_says_nothing_makes_no_package(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    mute = replace(checkpoint, chat_template="{{ messages | length }}")
+    for refused in (lambda: write_package(build, mute, tmp_path / "out"), lambda: require_packable(mute)):
+        with pytest.raises(TemplateInvalid, match="leaves out what the user says"):
+            refused()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}[Round {{ loop.index }}]\n{{ m.role }}: {{ m.content }}\n{% endfor %}",
+        "### Instruction:\n{{ messages[-1].content }}\n\n### Response:\n",
+    ],
+)
+def test_a_template_without_parts_makes_a_package_that_says_so(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path, template: str
+) -> None:
+    changed = replace(checkpoint, chat_template=template)
+    made = write_package(build, changed, tmp_path / "out")
+    assert load(made.folder / "inference_model.json").keys() == {"Name", "Description"}
+    assert read_parts(made.folder) is None
+    assert "it cannot be shown turn by turn" in (made.folder / "README.md").read_text(encoding="utf-8")
+    (note,) = require_packable(changed)
+    assert note.startswith("inference_model.json states no prompt parts, which only Foundry Local 1 needs")
+    assert require_packable(checkpoint) == ()
 
 
 def test_a_build_without_a_model(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -249,13 +270,6 @@ def test_what_a_killed_process_left_is_deleted(build: Build, checkpoint: Checkpo
     write_package(build, checkpoint, tmp_path / "out")
     assert not dead.exists()
     assert alive.exists()
-
-
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"PromptTemplate": null}', '{"PromptTemplate": {"user": "x"}}'])
-def test_a_damaged_inference_model_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "inference_model.json").write_text(content, encoding="utf-8")
-    with pytest.raises(PackageDamaged, match=r"inference_model\.json"):
-        read_parts(tmp_path)
 
 
 # --- genai_config.json and tokenizer_config.json -----------------------------------------------------

@@ -28,6 +28,16 @@ def test_a_plan_says_why_another_builder_is_taken(tiny: Path, capsys: pytest.Cap
     assert "predicted: " in said
 
 
+def test_a_template_is_looked_at_before_anything_is_converted(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny / "chat_template.jinja"
+    path.write_text("{% for m in messages %}[Round {{ loop.index }}] {{ m.content }}\n{% endfor %}", encoding="utf-8")
+    [note] = plan(capsys, str(tiny))["notes"]
+    assert "states no prompt parts, which only Foundry Local 1 needs" in note
+    path.write_text("hello", encoding="utf-8")
+    assert main(["build", str(tiny), "--plan"]) == 2
+    assert "the chat template leaves out what the user says" in capsys.readouterr().err
+
+
 def test_a_budget_is_part_of_the_plan(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bits, budget, plain = (
         plan(capsys, str(tiny), *options)["steps"][-1]["key"]

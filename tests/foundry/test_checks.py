@@ -17,7 +17,9 @@ from edgeship.errors import (
     TemplateInvalid,
     TemplateMissing,
 )
-from edgeship.foundry.checks import PROVIDER_WORDS, check, check_name, require_undamaged
+from edgeship.foundry import layout
+from edgeship.foundry.checks import PROVIDER_WORDS, Candidate, check, check_name, require_undamaged
+from edgeship.package.prompt_parts import PromptParts
 from tests.packages import make_package
 
 
@@ -34,6 +36,11 @@ def foreign(package: Path) -> Path:
     return package
 
 
+def prompt_of(candidate: Candidate) -> str:
+    assert isinstance(candidate.parts, PromptParts)
+    return candidate.parts.prompt
+
+
 def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()) | values), encoding="utf-8")
 
@@ -42,14 +49,14 @@ def test_a_package_keeps_its_name_and_version(package: Path) -> None:
     candidate = check(package)
     assert candidate.id == "model-int4:3"
     assert candidate.config.context_tokens == 512
-    assert candidate.parts.prompt.endswith("assistant\n")
+    assert prompt_of(candidate).endswith("assistant\n")
     assert check(package, name="other").id == "other:3"
 
 
 def test_a_folder_of_another_tool_is_called_as_the_folder(foreign: Path) -> None:
     candidate = check(foreign)
     assert (candidate.id, candidate.package) == ("model-int4:3", None)
-    assert candidate.parts.prompt.endswith("assistant\n")
+    assert prompt_of(candidate).endswith("assistant\n")
     for name in ("onnx", "CPU"):
         assert check(foreign.rename(foreign.parent / name)).id == "model-int4:1"
         foreign = foreign.parent / name
@@ -130,14 +137,19 @@ def test_prompt_parts_that_another_tool_wrote_are_not_used(foreign: Path) -> Non
     }
     content = json.dumps({"Name": "a:1", "PromptTemplate": parts})
     (foreign / "inference_model.json").write_text(content, encoding="utf-8")
-    assert check(foreign).parts.prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert prompt_of(check(foreign)).endswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_a_template_that_has_no_parts(foreign: Path) -> None:
+def test_without_prompt_parts_only_the_older_version_is_refused(foreign: Path, tmp_path: Path) -> None:
     template = "{% for message in messages | reverse %}{{ message.content }}{% endfor %}"
     (foreign / "chat_template.jinja").write_text(template, encoding="utf-8")
-    with pytest.raises(TemplateInvalid, match="no prompt parts"):
-        check(foreign)
+    candidate = check(foreign)
+    with layout.laid_out(candidate, tmp_path / "cache" / "model") as laid:
+        assert "PromptTemplate" not in json.loads((laid.folder / "inference_model.json").read_bytes())
+    with pytest.raises(NotSupported, match=r"Foundry Local 1 writes prompts from parts.*it rendered") as caught:
+        layout.export(candidate, tmp_path / "older", layout.PUBLISHER, 1)
+    assert "foundry register" in str(caught.value.hint)
+    assert not (tmp_path / "older").exists()
 
 
 def test_another_execution_provider(foreign: Path) -> None:

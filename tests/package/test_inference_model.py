@@ -9,7 +9,7 @@ import pytest
 
 from edgeship.errors import PackageDamaged
 from edgeship.package.inference_model import FILE_NAME, document, read_name, read_parts
-from edgeship.package.prompt_parts import PromptParts
+from edgeship.package.prompt_parts import NoParts, PromptParts
 
 PARTS = PromptParts(system="<s>{Content}", user="<u>{Content}", assistant="<a>{Content}", prompt="<u>{Content}<a>")
 
@@ -32,12 +32,24 @@ def test_parts_that_a_template_lacks_are_left_out() -> None:
     assert document("a:7", PARTS)["Description"].startswith("a, made by Edgeship")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"PromptTemplate": null, "Name": 3}'])
+def test_a_template_without_parts_leaves_them_out(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps(document("a", NoParts("why"))), encoding="utf-8")
+    assert read_parts(tmp_path) is None
+    assert read_name(tmp_path) == "a"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"PromptTemplate": null, "Name": 3}'])
 def test_files_that_state_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content, encoding="utf-8")
-    with pytest.raises(PackageDamaged):
-        read_parts(tmp_path)
+    assert read_parts(tmp_path) is None
     assert read_name(tmp_path) in (None, "3")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"PromptTemplate": []}', '{"PromptTemplate": {"user": "x"}}'])
+def test_damage_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content, encoding="utf-8")
+    with pytest.raises(PackageDamaged, match=r"inference_model\.json"):
+        read_parts(tmp_path)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,22 @@ from edgeship.package.fidelity import (
     conversations_for,
     require_fidelity,
 )
-from edgeship.package.prompt_parts import PromptParts, assemble, derive_parts
+from edgeship.package.prompt_parts import NoParts, PromptParts, assemble, derive_parts
 from edgeship.package.template import HINT, Message, find, read, render
 from tests import chat_templates
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML
 
 HELLO = [{"role": "user", "content": "Hello"}]
-CHATML_PARTS = derive_parts(CHATML, {})
+
+
+def parts_of(template: str, special_tokens: Mapping[str, str]) -> PromptParts:
+    parts = derive_parts(template, special_tokens)
+    assert isinstance(parts, PromptParts)
+    return parts
+
+
+CHATML_PARTS = parts_of(CHATML, {})
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 
 
@@ -205,12 +213,12 @@ def test_parts_are_those_a_person_would_write_down(family: Family) -> None:
 
 
 def test_the_newline_that_the_tutorial_forgot_is_there() -> None:
-    assert derive_parts(CHATML, {}).prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert parts_of(CHATML, {}).prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
 @families
 def test_parts_give_the_text_of_every_conversation(family: Family) -> None:
-    parts = derive_parts(family.template, family.tokens)
+    parts = parts_of(family.template, family.tokens)
     for conversation in conversations_for(family.template, family.tokens):
         if conversation.edge_spaces or (conversation.has_system and parts.system is None):
             continue
@@ -227,7 +235,7 @@ def test_parts_of_chatml_give_any_conversation(texts: list[str], system: str | N
 
 def test_an_assistant_part_may_differ_from_the_opening_of_an_answer() -> None:
     thinking = CHATML.replace("assistant\\n' }}{% endif", "assistant\\n<think>\\n' }}{% endif")
-    parts = derive_parts(thinking, {})
+    parts = parts_of(thinking, {})
     assert parts.assistant == "<|im_start|>assistant\n{Content}<|im_end|>\n"
     assert parts.prompt == "<|im_start|>user\n{Content}<|im_end|>\n<|im_start|>assistant\n<think>\n"
 
@@ -235,7 +243,7 @@ def test_an_assistant_part_may_differ_from_the_opening_of_an_answer() -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ messages | length }}",  # says nothing of what was said
+        "### Instruction:\n{{ messages[-1].content }}\n\n### Response:\n",  # forgets earlier turns, as Alpaca's
         "{% for m in messages | reverse %}<{{ m.role }}>{{ m.content }}{% endfor %}",
         "{% for m in messages %}<{{ m.role }}{{ loop.index }}>{{ m.content }}{% endfor %}",
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ m.content }}{% endfor %}",
@@ -243,8 +251,14 @@ def test_an_assistant_part_may_differ_from_the_opening_of_an_answer() -> None:
     ],
 )
 def test_turns_that_do_not_stand_in_line_have_no_parts(template: str) -> None:
-    with pytest.raises(TemplateInvalid, match=r"no prompt parts.*it rendered"):
-        derive_parts(template, {})
+    parts = derive_parts(template, {})
+    assert isinstance(parts, NoParts)
+    assert "it rendered" in parts.why
+
+
+def test_a_template_that_leaves_out_what_was_said_is_no_template() -> None:
+    with pytest.raises(TemplateInvalid, match="leaves out what the user says; it rendered '1'"):
+        derive_parts("{{ messages | length }}", {})
 
 
 @pytest.mark.parametrize(
@@ -285,7 +299,7 @@ def test_a_template_that_refuses_everything_is_no_reason_to_test_nothing() -> No
 @families
 def test_readers_that_agree_have_no_mismatch(family: Family) -> None:
     """Also where the parts have no system turn; that the template trims and they do not is known and said."""
-    parts = derive_parts(family.template, family.tokens)
+    parts = parts_of(family.template, family.tokens)
     found = check_fidelity(
         {
             "template": lambda messages: characters(family, messages),
@@ -300,7 +314,7 @@ def test_readers_that_agree_have_no_mismatch(family: Family) -> None:
 
 def test_a_wrong_part_is_found_in_every_conversation_and_shown() -> None:
     family = FAMILIES["qwen3"]
-    parts = derive_parts(family.template, family.tokens)
+    parts = parts_of(family.template, family.tokens)
     tutorial = PromptParts(parts.system, parts.user, parts.assistant, parts.prompt.rstrip("\n"))
     found = check_fidelity(
         {

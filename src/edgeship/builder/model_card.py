@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeship.package.manifest import Manifest
-from edgeship.package.prompt_parts import PromptParts
+from edgeship.package.prompt_parts import NoParts, PromptParts
 
 _LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -40,7 +40,7 @@ while not generator.is_done():
 `edgeship cache add . --name NAME` installs it under a name."""
 
 
-def render_card(name: str, manifest: Manifest, parts: PromptParts) -> str:
+def render_card(name: str, manifest: Manifest, parts: PromptParts | NoParts) -> str:
     """The card in Markdown, its front matter in YAML: what follows from the package's content, and no more."""
     sections = (
         _front_matter(manifest),
@@ -106,7 +106,9 @@ def _which(described: Mapping[str, Any]) -> str:
     return f"SHA-256 {_code(described.get('digest', 'unknown'))}"
 
 
-def _prompt_format(parts: PromptParts) -> str:
+def _prompt_format(parts: PromptParts | NoParts) -> str:
+    if isinstance(parts, NoParts):
+        return "## Prompt format\n\nAs `chat_template.jinja` writes it; it cannot be shown turn by turn."
     texts = {
         "Before the first turn, without a system turn": parts.opening or None,
         "System": parts.system,

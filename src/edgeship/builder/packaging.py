@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import model_card
-from edgeship.errors import BuilderFailed, TemplateMissing, UsageError
+from edgeship.checkpoint import require_template
+from edgeship.errors import BuilderFailed, UsageError
 from edgeship.package import genai_config, inference_model, template, tokenizer
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
-from edgeship.package.prompt_parts import derive_parts
+from edgeship.package.prompt_parts import PromptParts, derive_parts
 from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
@@ -44,11 +45,7 @@ def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package
     Raises TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed, NotWritable,
     DiskShort.
     """
-    if checkpoint.chat_template is None:
-        raise TemplateMissing(
-            "the tokenizer has no chat template", where=str(checkpoint.folder), hint="Give one: --chat-template FILE."
-        )
-    parts = derive_parts(checkpoint.chat_template, checkpoint.special_tokens)
+    parts = derive_parts(require_template(checkpoint), checkpoint.special_tokens)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
     require_free(folder)
     with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
@@ -70,6 +67,20 @@ def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package
         files = manifest.files | _digests(temporary, [CARD])
         made = manifests.write(temporary, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
     return replace(made, folder=folder)
+
+
+def require_packable(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What a package of this checkpoint will lack, in words, to be known before anything is converted.
+
+    Raises TemplateMissing, TemplateInvalid.
+    """
+    parts = derive_parts(require_template(checkpoint), checkpoint.special_tokens)
+    if isinstance(parts, PromptParts):
+        return ()
+    return (
+        f"{inference_model.FILE_NAME} states no prompt parts, which only Foundry Local 1 needs: "
+        f"they cannot be derived from the chat template: {parts.why}",
+    )
 
 
 def require_free(folder: Path) -> None:

@@ -97,7 +97,6 @@ def build(
     """Convert and quantize a checkpoint into a package folder."""
     from edgeship import builder as builds
     from edgeship.builder import packaging
-    from edgeship.checkpoint import require_template
     from edgeship.package.names import check_name, of_folder
 
     current = settings.resolve(memory=memory)
@@ -109,11 +108,12 @@ def build(
     if source is None:
         raise UsageError("no checkpoint is given", hint="Give a folder or a Hub id; see --help.")
     opened = replace(reading, adapter=reading.adapter or file.adapter).open(source)
-    require_template(opened)
+    lacking = packaging.require_packable(opened)
     output = output or file.output
     name = check_name(name or (of_folder(output)[0] if output else f"{opened.name}-{file.recipe.label}"))
     output = output or Path("models") / name
     planned = builds.plan(opened, file.recipe, current)
+    planned = replace(planned, notes=(*planned.notes, *lacking))
     if plan:
         return _print_plan(planned, as_json=as_json)
     for remark in planned.notes:

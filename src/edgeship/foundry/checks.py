@@ -15,7 +15,7 @@ from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import Sample
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.package.manifest import MANIFEST_NAME, Package
-from edgeship.package.prompt_parts import PromptParts
+from edgeship.package.prompt_parts import NoParts, PromptParts
 from edgeship.package.template import Message
 
 PROVIDER_WORDS = (
@@ -43,7 +43,7 @@ class Candidate:
     name: str
     version: int
     config: GenaiConfig
-    parts: PromptParts
+    parts: PromptParts | NoParts
     package: Package | None
     conversations: tuple[Sample, ...]
 
@@ -112,9 +112,11 @@ def _require_model(config: GenaiConfig) -> None:
         )
 
 
-def _parts(template: str, codec: TextCodec, conversations: Sequence[Sample]) -> PromptParts:
-    """The prompt parts of the template, which give the same tokens as the template itself."""
+def _parts(template: str, codec: TextCodec, conversations: Sequence[Sample]) -> PromptParts | NoParts:
+    """The prompt parts of the template, if it has any, which give the same tokens as the template itself."""
     parts = prompt_parts.derive_parts(template, codec.special_tokens)
+    if isinstance(parts, NoParts):
+        return parts
 
     def assembled(messages: Sequence[Message]) -> tuple[int, ...]:
         return codec.read_rendered(prompt_parts.assemble(parts, messages))

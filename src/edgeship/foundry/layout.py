@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import UsageError
+from edgeship.errors import NotSupported, UsageError
 from edgeship.foundry.checks import Candidate
 from edgeship.package import genai_config, inference_model
 from edgeship.package import manifest as manifests
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.package.manifest import MANIFEST_NAME, Manifest
+from edgeship.package.prompt_parts import NoParts
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import digest_file, disk_errors, new_folder, require_writable
 
@@ -67,8 +68,16 @@ def laid_out(
 def export(candidate: Candidate, root: Path, publisher: str, threads: int) -> Laid:
     """The package in its place under `root`, as it is but for its name and the threads, which Foundry Local needs.
 
-    Raises UsageError where something else than a package lies there, NotWritable, DiskShort.
+    Raises NotSupported for a package without prompt parts, which Foundry Local 1 needs; UsageError where something else
+    than a package lies there, NotWritable, DiskShort.
     """
+    if isinstance(candidate.parts, NoParts):
+        raise NotSupported(
+            "Foundry Local 1 writes prompts from parts, which cannot be derived from this chat template: "
+            f"{candidate.parts.why}",
+            where=str(candidate.folder),
+            hint="Foundry Local 2 renders the template itself: `edgeship foundry register`.",
+        )
     target = place(root, candidate.name, candidate.version, publisher)
     if target.exists() and not (target / MANIFEST_NAME).is_file():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""inference_model.json: a model's name and prompt parts, as Foundry Local reads them."""
+"""inference_model.json: a model's name and, where its template has them, prompt parts, as Foundry Local reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import PackageDamaged
-from edgeship.package.prompt_parts import PromptParts
+from edgeship.package.prompt_parts import NoParts, PromptParts
 from edgeship.system import json_file
 from edgeship.system.json_file import Complaint
 
@@ -15,18 +15,20 @@ FILE_NAME = "inference_model.json"
 _DAMAGED = Complaint(PackageDamaged, "Remove the package and install it again.")
 
 
-def document(name: str, parts: PromptParts) -> dict[str, Any]:
+def document(name: str, parts: PromptParts | NoParts) -> dict[str, Any]:
     """What the file holds: Foundry Local 2 reads Name, Foundry Local 1 PromptTemplate as well.
 
     name: of a package what it is (see `content_name`); of a copy for Foundry Local, NAME:VERSION as it is registered.
     "opening" is ours: what stands before the first turn where the system has none. Others ignore it.
     """
-    texts = {key: text for key, text in asdict(parts).items() if text is not None and (text or key != "opening")}
-    return {
+    facts: dict[str, Any] = {
         "Name": name,
         "Description": f"{name.partition(':')[0]}, made by Edgeship for onnxruntime-genai and Foundry Local on CPUs",
-        "PromptTemplate": texts,
     }
+    if isinstance(parts, NoParts):
+        return facts
+    texts = {key: text for key, text in asdict(parts).items() if text is not None and (text or key != "opening")}
+    return facts | {"PromptTemplate": texts}
 
 
 def content_name(model_type: str, precision: str) -> str:
@@ -34,17 +36,17 @@ def content_name(model_type: str, precision: str) -> str:
     return f"{model_type}-{precision}"
 
 
-def read_parts(folder: Path) -> PromptParts:
-    """The prompt parts that a package's file states. Raises PackageDamaged."""
+def read_parts(folder: Path) -> PromptParts | None:
+    """The prompt parts that a package's file states; None where it states none. Raises PackageDamaged."""
     path = folder / FILE_NAME
+    texts = json_file.read_object(path, _DAMAGED).get("PromptTemplate")
+    if texts is None:
+        return None
     try:
-        texts = json_file.read_object(path, _DAMAGED)["PromptTemplate"]
         required = {key: str(texts[key]) for key in ("user", "assistant", "prompt")}
         return PromptParts(system=texts.get("system"), opening=texts.get("opening", ""), **required)
     except (KeyError, TypeError, AttributeError) as error:
-        raise PackageDamaged(
-            f"{FILE_NAME} has no PromptTemplate with user, assistant and prompt", where=str(path)
-        ) from error
+        raise _DAMAGED.about(path, "has a PromptTemplate without user, assistant and prompt") from error
 
 
 def read_name(folder: Path) -> str | None:

@@ -27,17 +27,35 @@ class PromptParts:
     opening: str = ""
 
 
-def derive_parts(template: str, special_tokens: Mapping[str, str]) -> PromptParts:
+@dataclass(frozen=True)
+class NoParts:
+    """A template that cannot be cut into parts, since its turns are not written one after another and all alike."""
+
+    why: str
+
+
+def derive_parts(template: str, special_tokens: Mapping[str, str]) -> PromptParts | NoParts:
     """The parts of a template, found by rendering conversations and cutting out the text around each turn.
 
-    Raises TemplateInvalid for a template that does not render, or whose turns do not stand one after another.
+    Raises TemplateInvalid for a template that does not render, or leaves out what the user says.
     """
+    try:
+        return _derive(template, special_tokens)
+    except _NotLinear as error:
+        return NoParts(str(error))
+
+
+def _derive(template: str, special_tokens: Mapping[str, str]) -> PromptParts:
 
     def rendered(*turns: tuple[str, str], ask: bool = True) -> str:
         messages = [{"role": role, "content": content} for role, content in turns]
         return render(template, messages, special_tokens=special_tokens, add_generation_prompt=ask)
 
     said = _sentinels(template)
+    if said[0].lower() not in (text := rendered(("user", said[0]))).lower():
+        raise TemplateInvalid(
+            f"the chat template leaves out what the user says; it rendered {text!r}", where="chat template", hint=HINT
+        )
     user, answer, again = ("user", said[0]), ("assistant", said[1]), ("user", said[2])
     whole = rendered(user, answer, again)
     head, middle, between, tail = _cut(whole, said[0], said[1], said[2])
@@ -130,7 +148,7 @@ def _system_part(rendered: Callable[..., str], said: Sequence[str], user_prefix:
 
 
 def _check_parts(parts: PromptParts, rendered: Callable[..., str], said: Sequence[str]) -> None:
-    """Raises TemplateInvalid where the parts do not give back what they were cut from, or more turns."""
+    """Raises _NotLinear where the parts do not give back what they were cut from, or more turns."""
     turns = [("user", said[0]), ("assistant", said[1]), ("user", said[2]), ("assistant", "a"), ("user", "b")]
     conversations = [turns[:1], turns[:3], turns]
     if parts.system is not None:
@@ -142,9 +160,9 @@ def _check_parts(parts: PromptParts, rendered: Callable[..., str], said: Sequenc
             raise _not_linear(f"its parts would give {made!r}", text)
 
 
-def _not_linear(why: str, text: str) -> TemplateInvalid:
-    return TemplateInvalid(
-        f"no prompt parts can be derived from the chat template: {why}; it rendered {text!r}",
-        where="chat template",
-        hint="Its turns must stand one after another, each written the same way. " + HINT,
-    )
+class _NotLinear(Exception):
+    """The turns do not stand one after another, each written the same way."""
+
+
+def _not_linear(why: str, text: str) -> _NotLinear:
+    return _NotLinear(f"{why}; it rendered {text!r}")
