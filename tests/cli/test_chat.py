@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -321,35 +323,45 @@ class Terminal:
         os.write(self.end, text.encode())
 
     def interrupt_prompt(self) -> None:
-        """Ctrl-C at a prompt, again where none is heard of.
+        """Ctrl-C at a prompt, once the child sleeps there.
 
-        Python does not see one that comes after readline shows its prompt and before it waits.
+        Python sees one that comes after readline shows its prompt and before it waits only with the next key: a second
+        Ctrl-C, say.
         """
+        while Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.001)
         self.type("\x03")
-        while not select.select([self.end], [], [], 5)[0]:
-            self.type("\x03")
 
     def exit_code(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid = 0
+        return status
+
+    def close(self) -> None:
+        """Leaves no child behind, however a test ends."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self.exit_code()
+        os.close(self.end)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pseudo-terminals")
 def test_ctrl_c_in_a_real_terminal() -> None:
-    terminal = Terminal(CHILD)
-    terminal.until(">>> ")
-    terminal.type("count\n")
-    terminal.until("two three")
-    terminal.type("\x03")
-    terminal.until("Stopped.")
-    terminal.until(">>> ")
-    terminal.type("hello\n")
-    terminal.until("Good day.")
-    terminal.until(">>> ")
-    terminal.interrupt_prompt()
-    terminal.until("Ctrl-D or /exit leaves")
-    terminal.until(">>> ")
-    terminal.type("\x04")
-    assert terminal.exit_code() == 0
+    with closing(Terminal(CHILD)) as terminal:
+        terminal.until(">>> ")
+        terminal.type("count\n")
+        terminal.until("two three")
+        terminal.type("\x03")
+        terminal.until("Stopped.")
+        terminal.until(">>> ")
+        terminal.type("hello\n")
+        terminal.until("Good day.")
+        terminal.until(">>> ")
+        terminal.interrupt_prompt()
+        terminal.until("Ctrl-D or /exit leaves")
+        terminal.until(">>> ")
+        terminal.type("\x04")
+        assert terminal.exit_code() == 0
 
 
 def test_help_names_every_command() -> None:
