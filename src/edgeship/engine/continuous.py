@@ -163,6 +163,7 @@ class ContinuousEngine:
             deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
         )
         self._submit(request)
+        _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, len(prompt.tokens), request.limit)
         if not isinstance(steps, ReadSteps):
             return iter(())
         return Steps(steps.take, drop, lambda given: replace(request.usage(), completion_tokens=given), cancel)

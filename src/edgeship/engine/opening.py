@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ SLOTS = 4
 KV_SHARE, CACHE_SHARE = 4, 4
 ENOUGH_CONTEXT_TOKENS = 4096
 _LEAST_CONTEXT_TOKENS = 16
+_log = logging.getLogger("edgeship.engine")
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _engine(
     options: EngineOptions, decoder: Decoder, cache_bytes: int = 0, note: str | None = None
 ) -> ContinuousEngine:
     folder, config = options.folder, options.config
-    return ContinuousEngine(
+    engine = ContinuousEngine(
         decoder,
         TextCodec(folder),
         Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids),
@@ -224,3 +226,8 @@ def _engine(
         times=times_of(options.tuning) if options.tuning else None,
         note=note,
     )
+    _log.info(
+        "opened %s: %s, %d threads, %d slots of %d tokens, %d bytes for prefixes",
+        *(folder, engine.name, engine.threads, engine.slots, engine.context_tokens, cache_bytes),
+    )
+    return engine

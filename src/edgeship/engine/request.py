@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -18,6 +19,7 @@ from edgeship.engine.grammar import Matcher
 from edgeship.engine.pacing import PacedSteps
 from edgeship.engine.sampling import Sampler, logprob, logprobs
 
+_log = logging.getLogger("edgeship.engine")
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
 SCORED_TOKENS = 64
 
@@ -281,6 +283,7 @@ class Request:
         """See Work."""
         if not self.finished:
             self.finished = True
+            _log.info("answer %d: failed with %s", self.arrival, type(error).__name__)
             self.steps.put(error)
 
     # --- one token after another -------------------------------------------------------------------------------------
@@ -360,6 +363,12 @@ class Request:
     def _put(self, step: Token) -> None:
         # Finished only now: where making the last step failed, `fail` must still tell.
         self.finished = step.finish is not None
+        if usage := step.usage:
+            _log.info(
+                "answer %d: %s; %d of %d prompt tokens were known; %d more came in %.3f s, the first after %.3f s",
+                *(self.arrival, step.finish, usage.cached_tokens, usage.prompt_tokens),
+                *(usage.completion_tokens, usage.e2e_s, usage.ttft_s),
+            )
         self.steps.put(step)
 
     def usage(self) -> Usage:

@@ -7,6 +7,7 @@ refused. Its prompts are compared with the package's own template before they ar
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import tempfile
 import threading
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from edgeship.engine.api import Chat
     from edgeship.engine.opening import EngineOptions
 
+_log = logging.getLogger("edgeship.foundry")
 # How often an answer that is being waited for looks whether it is still wanted.
 _LOOK_S = 0.02
 
@@ -79,6 +81,7 @@ class FoundryEngine:
         self._slots = limits.slots or 1
         self._waiting = limits.waiting
         self._model, self.note = _shared.load(config, threads)
+        _log.info("opened %s in Foundry Local: %d slots of %d tokens", folder, self._slots, self.context_tokens)
         self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[_Answer] = set()
