@@ -201,6 +201,17 @@ def test_a_callback_hears_that_its_answer_was_cut(chat: Chat) -> None:
         assert only.finish == reason
 
 
+def test_what_is_called_back_ends_where_it_is_closed(chat: Chat) -> None:
+    given: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+    handle = chat.converse(QUESTION, LIVELY, on_step=given.put)
+    handle.close()  # type: ignore[attr-defined]
+    last = given.get(timeout=30)
+    while isinstance(last, Token) and not last.finish:
+        last = given.get(timeout=30)
+    until(lambda: chat.stats().running == 0)
+    assert ask(chat, QUESTION, LIVELY).text
+
+
 def test_a_callback_that_raises_ends_its_own_answer(chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
     calls: list[object] = []
 

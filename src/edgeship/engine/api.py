@@ -220,11 +220,11 @@ class Chat(Protocol):
         """The answer, step by step, begun at once; closing the iterator, or dropping it, frees what it holds.
 
         cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
-        on_step: is called with each step, and with the exception where one ends the answer, and the iterator gives
-        nothing: no thread has to wait for each answer. It is called from a thread of the engine's and must not wait;
-        what it raises ends its own answer.
-        Raises PromptInvalid, ConstraintInvalid, NotSupported, EngineBusy, TemplateMissing and TemplateInvalid at once,
-        and EngineFailed at any step; EngineFault is a fault of our own.
+        on_step: is called with each step, or the exception that ends the answer, from a thread of the engine's, so it
+        must not wait; a last one always comes. The iterator then gives nothing, and only closing it, not dropping it,
+        ends the answer. So does what `on_step` raises.
+        Raises PromptInvalid, ConstraintInvalid, NotSupported, EngineBusy, TemplateMissing and TemplateInvalid at once
+        (a server's with the first step), and EngineFailed at any step; EngineFault is a fault of our own.
         """
         ...
 

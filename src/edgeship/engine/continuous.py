@@ -36,7 +36,7 @@ from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
-from edgeship.engine.steps import Steps
+from edgeship.engine.steps import Handle, Steps
 from edgeship.errors import EdgeshipError, EngineFailed
 
 _log = logging.getLogger("edgeship.engine")
@@ -165,7 +165,7 @@ class ContinuousEngine:
         self._submit(request)
         _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, len(prompt.tokens), request.limit)
         if not isinstance(steps, ReadSteps):
-            return iter(())
+            return Handle(drop)
         return Steps(steps.take, drop, lambda given: replace(request.usage(), completion_tokens=given), cancel)
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:

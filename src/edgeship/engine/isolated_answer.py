@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgeship.engine.api import FinishReason, OnStep, Token, Usage
-from edgeship.engine.steps import Steps
+from edgeship.engine.steps import Handle, Steps
 from edgeship.engine.wire import read_token
 from edgeship.system import child
 
@@ -106,9 +106,11 @@ class Answer:
 
     def steps(self) -> Iterator[Token]:
         """Its steps, or none where they are called back."""
-        if self.on_step:
-            return iter(())
-        return Steps(lambda: child.take(self._steps), lambda: self.cut("cancelled"), self.usage, self.cancel)
+
+        def drop() -> None:
+            self.cut("cancelled")
+
+        return Handle(drop) if self.on_step else Steps(lambda: child.take(self._steps), drop, self.usage, self.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""

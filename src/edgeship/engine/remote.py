@@ -25,7 +25,7 @@ from edgeship.engine.api import (
     utf8,
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
-from edgeship.engine.steps import Steps
+from edgeship.engine.steps import Handle, Steps
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -313,7 +313,7 @@ class _Answer:
     def steps(self) -> Iterator[Token]:
         """For whoever asked: the steps, or none where they are called back."""
         if self._on_step:
-            return iter(())
+            return Handle(self._dropped.set)
         return Steps(lambda: child.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._cancel)
 
     def put(self, step: Token | Exception) -> None:

@@ -54,8 +54,21 @@ class Steps:
     __del__ = close
 
 
-def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:
-    """Gives each step to `on_step`, from a thread of its own, and nothing to whoever called.
+class Handle:
+    """Stands for an answer whose steps are called back: there is nothing to read. Closing it ends the answer."""
+
+    def __init__(self, drop: Callable[[], object]) -> None:
+        self.close = drop
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        raise StopIteration
+
+
+def call_back(steps: Iterator[Token], on_step: OnStep, drop: Callable[[], object]) -> Handle:
+    """Gives each step to `on_step`, from a thread of its own.
 
     For Foundry Local, which has a thread for each answer anyway.
     """
@@ -69,7 +82,7 @@ def call_back(steps: Iterator[Token], on_step: OnStep) -> Iterator[Token]:
                 return
 
     threading.Thread(target=work, name="edgeship steps", daemon=True).start()
-    return iter(())
+    return Handle(drop)
 
 
 def _with_error(steps: Iterator[Token]) -> Iterator[Token | Exception]:

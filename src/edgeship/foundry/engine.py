@@ -117,8 +117,9 @@ class FoundryEngine:
             check_line(self._line.qsize(), self._waiting)
             self._open.add(answer)
             self._line.put(answer)
-        steps = _Steps(answer, settings.stop, cancel, deadline_s)
-        return call_back(steps, on_step) if on_step else steps
+        dropped = threading.Event()
+        steps = _Steps(answer, settings.stop, (dropped, cancel) if cancel else (dropped,), deadline_s)
+        return call_back(steps, on_step, dropped.set) if on_step else steps
 
     def check(self, conversation: Conversation) -> None:
         """Raises TemplateMismatch where Foundry Local makes another number of tokens of it than the package."""
@@ -223,9 +224,9 @@ class _Steps:
     """The steps of one answer. Whoever drops it has no use for the rest."""
 
     def __init__(
-        self, answer: _Answer, stop: Sequence[str], cancel: threading.Event | None, deadline_s: float | None
+        self, answer: _Answer, stop: Sequence[str], cancels: Sequence[threading.Event], deadline_s: float | None
     ) -> None:
-        self._answer, self._stops, self._cancel = answer, StopFilter(stop), cancel
+        self._answer, self._stops, self._cancels = answer, StopFilter(stop), cancels
         self._deadline = answer.asked + deadline_s if deadline_s is not None else None
         self._pieces = 0
         self._first = self._last = 0.0
@@ -263,7 +264,7 @@ class _Steps:
     __del__ = close
 
     def _why_cut(self) -> FinishReason | None:
-        if self._cancel and self._cancel.is_set():
+        if any(cancel.is_set() for cancel in self._cancels):
             return "cancelled"
         if self._deadline is not None and time.perf_counter() >= self._deadline:
             return "deadline"
