@@ -30,7 +30,10 @@ EXIT_CODES = {
 def commands() -> str:
     """Every command with its arguments and options."""
     lines = ["# Commands", "", "Made from the code by `make docs`. Results go to stdout, progress to stderr.", ""]
-    lines += ["What can be written for NAME[:VERSION], a folder, `foundry:NAME` or a URL: [targets.md](targets.md).", ""]
+    lines += [
+        "What can be written for NAME[:VERSION], a folder, `foundry:NAME` or a URL: [targets.md](targets.md).",
+        "",
+    ]
     root = typer.main.get_command(app)
     lines += ["Before the command:", "", *option_table(root), ""]
     for path, command in walk(root, "edgeship"):

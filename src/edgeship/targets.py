@@ -49,7 +49,7 @@ class Target:
 
         model, api_key: for a URL, which of its models is meant, and the key that it wants.
         Raises PackageNotFound, UsageError, and what `engine.opening.load_chat` raises; for Foundry Local also
-        RegistrationNotFound, FoundryFailed, DependencyMissing.
+        RegistrationNotFound, FoundryFailed, DependencyMissing; for a URL RemoteFailed.
         """
         if self.kind != "url" and (model is not None or api_key is not None):
             raise UsageError("only a server has a choice of models, and a key", where=self.name, hint="Leave them out.")
@@ -183,5 +183,5 @@ def _faulty_url(why: str, shown: str) -> UsageError:
     return UsageError(
         f"no address of a server: {why}",
         where=shown or None,
-        hint="Write http://HOST:PORT or https://HOST/PATH; a key is read from the variable that --api-key-env names.",
+        hint="Write http://HOST:PORT or https://HOST/PATH. A key is given by itself: see --api-key-env.",
     )

@@ -13,6 +13,7 @@ from edgeship.cli import main, model_run
 from edgeship.cli.model_run import AnswerOptions
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
+from tests.chat_server import answers_of, models, serving
 from tests.scripted import ScriptedEngine
 
 ANSWER = '{"ok": true} and more'
@@ -91,6 +92,26 @@ def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
         AnswerOptions(grammar=tmp_path / "bytes").constraint()
+
+
+def test_a_server_is_asked_by_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SERVER_KEY", "hunter2")
+    with serving(answers_of(ScriptedEngine({"hello": ANSWER})), models("small", "large")) as server:
+        command = ["model", "run", server.url.removesuffix("/v1"), "hello"]
+        assert main([*command, "--model", "large", "--api-key-env", "SERVER_KEY", "--temperature", "0"]) == 0
+        assert capsys.readouterr().out == ANSWER + "\n"
+        _, headers, body = server.asked[-1]
+        assert (body["model"], headers["Authorization"]) == ("large", "Bearer hunter2")
+        assert main(command) == 2
+        assert "small, large" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("variable", "shown"), [("NO_SUCH_KEY", True), ("sk-hunter2", False)])
+def test_a_key_that_is_not_set(variable: str, shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "run", "http://localhost:1", "hello", "--api-key-env", variable]) == 2
+    error = capsys.readouterr().err
+    assert "is not set" in error
+    assert (variable in error) == shown
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,20 @@ RunArgument = Annotated[
     str,
     typer.Argument(
         metavar="NAME[:VERSION]",
-        help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local.",
+        help="A package in the cache, or its folder; foundry:NAME runs what is registered there in Foundry Local; "
+        "a URL asks a server.",
+    ),
+]
+ServerModel = Annotated[
+    str | None, typer.Option("--model", help="For a URL: which of the server's models.", show_default="its only one")
+]
+KeyVariable = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="VARIABLE",
+        help="For a URL: the environment variable that holds the server's key.",
+        show_default=False,
     ),
 ]
 
@@ -106,6 +120,8 @@ def run(
     system: System = None,
     options: AnswerOptions,
     stats: Stats = False,
+    model: ServerModel = None,
+    api_key_env: KeyVariable = None,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -115,7 +131,8 @@ def run(
 
     sampling = options.sampling()
     target = targets.resolve(name, settings.resolve(cache_dir=cache_dir, threads=threads))
-    return answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json)
+    key = _key(api_key_env)
+    return answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json, model=model, api_key=key)
 
 
 def answer(
@@ -126,6 +143,8 @@ def answer(
     system: str | None,
     stats: bool,
     as_json: bool,
+    model: str | None = None,
+    api_key: str | None = None,
 ) -> int:
     """Answers the prompt, or what is piped in, once; chats where neither is given."""
     from edgeship.cli import chat
@@ -135,14 +154,25 @@ def answer(
         prompt = _piped()
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    with target.open(limits=Limits(slots=1)) as model:
-        if model.note:
-            print(f"note: {model.note}", file=sys.stderr)
+    with target.open(limits=Limits(slots=1), model=model, api_key=api_key) as opened:
+        if opened.note:
+            print(f"note: {opened.note}", file=sys.stderr)
         if prompt is None:
-            return chat.chat(model, sampling, system=system)
+            return chat.chat(opened, sampling, system=system)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
-        return chat.answer_once(model, messages, sampling, as_json=as_json, stats=stats)
+        return chat.answer_once(opened, messages, sampling, as_json=as_json, stats=stats)
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        # The key itself may stand there by mistake, and is not to be shown.
+        named = f"variable {variable}" if variable.isidentifier() else "variable that is named"
+        raise UsageError(f"the environment {named} is not set", hint="Give --api-key-env the name of a variable.")
+    return key
 
 
 def _text(path: Path) -> str:
