@@ -12,7 +12,7 @@ from edgeship.engine import continuous
 from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Constraint, EngineFault, Limits, Prompt, Sampling
 from edgeship.engine.decoders import Floats, Piece
-from edgeship.errors import EngineFailed
+from edgeship.errors import EngineFailed, MemoryShort
 from tests.engine.test_continuous import ANSWERS, FOR_EVER, QUESTION, Watched
 from tests.waiting import until
 
@@ -101,6 +101,14 @@ def test_a_step_that_fails_costs_those_in_it(engine: Watched, error: BaseExcepti
     with pytest.raises((EngineFailed, EngineFault), match=r"out of luck|a bug"):
         collect(engine.stream(Prompt((66,)), Sampling()))
     assert [next(running).finish for _ in range(5)] == [None] * 5
+    assert ask(engine, QUESTION, Sampling()).text == ANSWERS["hello"]
+
+
+def test_memory_that_runs_out_is_no_fault_of_ours(engine: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine._turns, "gap", Broken(MemoryError("20 GB")))
+    with pytest.raises(MemoryShort, match="memory ran out: 20 GB"):
+        ask(engine, QUESTION, Sampling())
+    monkeypatch.undo()
     assert ask(engine, QUESTION, Sampling()).text == ANSWERS["hello"]
 
 

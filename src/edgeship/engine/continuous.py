@@ -37,7 +37,7 @@ from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
 from edgeship.engine.steps import Handle, Steps
-from edgeship.errors import EdgeshipError, EngineFailed
+from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 
 _log = logging.getLogger("edgeship.engine")
 
@@ -243,6 +243,8 @@ class ContinuousEngine:
             raise
         except EdgeshipError as error:
             self._fail(works, error)
+        except MemoryError as error:
+            self._fail(works, memory_ran_out(error))
         except BaseException as error:  # a panic in a library written in Rust is no Exception
             _log.exception("an answer ends with an error that nobody foresaw")
             fault = EngineFault(f"{type(error).__name__}: {error}")
