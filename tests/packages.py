@@ -11,6 +11,7 @@ from edgeship.checkpoint import open_checkpoint
 from edgeship.package import DAMAGED, genai_config
 from edgeship.package.manifest import Package
 from edgeship.recipe import Precision, Recipe
+from edgeship.system.storage import digest_file
 from tests.checkpoints import make_checkpoint, write_json
 
 GENAI_CONFIG: dict[str, Any] = {
@@ -51,7 +52,8 @@ def make_build(folder: Path, *, weights: bytes = b"weights" * 1000) -> Build:
     (folder / "model.onnx.data").write_bytes(weights)
     write_json(folder / "genai_config.json", GENAI_CONFIG)
     recipe = Recipe(precision=Precision.INT4)
-    return Build(folder, recipe, "k" * 64, "genai", {"onnxruntime-genai": "0.18.0"}, 1.5, 10**6)
+    files = {path.name: digest_file(path) for path in folder.iterdir()}
+    return Build(folder, recipe, "k" * 64, "genai", {"onnxruntime-genai": "0.18.0"}, files, 1.5, 10**6)
 
 
 def make_package(folder: Path, *, weights: bytes = b"w" * 5000) -> Package:

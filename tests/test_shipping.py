@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeship import shipping
+from edgeship.builder import stream
 from edgeship.cli import main
 from edgeship.errors import EngineFailed
+from edgeship.measure import evalset
 from edgeship.package import manifest
 from edgeship.settings import Settings
 from edgeship.store import packages
@@ -57,6 +62,44 @@ def test_the_example_ships_as_a_merged_checkpoint(settings: Settings, capsys: py
     again_code, again = ship(capsys, *arguments, "--precision", "fp32")
     assert again_code == 0
     assert again["package"] == "triage-fp32:1"
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often this process designed a model, read an eval file, and read a file's digest, by its name."""
+    counts: Counter[str] = Counter()
+    design, read_evalset, file_digest = stream.design, evalset.read_evalset, hashlib.file_digest
+
+    def designing(*arguments: Any) -> Any:
+        counts["design"] += 1
+        return design(*arguments)
+
+    def reading(path: Path) -> Any:
+        counts["eval file"] += 1
+        return read_evalset(path)
+
+    def digesting(file: Any, digest: Any) -> Any:
+        counts[Path(file.name).name] += 1
+        return file_digest(file, digest)
+
+    monkeypatch.setattr(stream, "design", designing)
+    monkeypatch.setattr(shipping, "read_evalset", reading)
+    monkeypatch.setattr(hashlib, "file_digest", digesting)
+    return counts
+
+
+def test_a_build_does_everything_once(tiny: Path, tmp_path: Path, done: Counter[str]) -> None:
+    assert main(["build", str(tiny), "--output", str(tmp_path / "out")]) == 0
+    assert [done[name] for name in ("design", "model.safetensors", "model.onnx.data")] == [1, 1, 1]
+
+
+def test_a_ship_does_everything_once(capsys: pytest.CaptureFixture[str], done: Counter[str]) -> None:
+    arguments = ["--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "8", "--reference", "fp32"]
+    code, result = ship(capsys, str(EXAMPLE / "checkpoint"), "-p", "int8", "-p", "int4", *arguments, *LENIENT)
+    assert (code, result["holds"]) == (0, True)
+    # Two candidates and the reference are built, and of the one that is installed the bytes are compared once more.
+    assert (done["design"], done["model.onnx.data"]) == (3, 3 + 1)
+    assert (done["model.safetensors"], done["eval file"]) == (1, 1)
 
 
 # Run by Python before anything else where it is found: PyTorch and its like are not there, though they are installed.
@@ -265,7 +308,7 @@ def test_a_package_that_fails_its_check_is_not_left_in_the_cache(
         raise EngineFailed("it does not load", hint="Wait.")
 
     # Measuring has a process of its own: what fails is the check alone.
-    monkeypatch.setattr("edgeship.shipping.load", fails)
+    monkeypatch.setattr("edgeship.shipping.load_chat", fails)
     code, result = ship(capsys, str(tiny), "-p", "int4", *LENIENT)
     assert (code, result["error"]["code"]) == (5, "engine-failed")
     code, result = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *LENIENT)

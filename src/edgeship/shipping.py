@@ -20,7 +20,7 @@ from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
-from edgeship.errors import EngineFailed, PackageDamaged, PackageNotFound, UsageError
+from edgeship.errors import EngineFailed, PackageNotFound, UsageError
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, spread
 from edgeship.measure.measurement import Measurement
@@ -370,11 +370,8 @@ def _check(
     settings: Settings,
     progress: Progress,
 ) -> str:
-    """Runs the package from where it was installed: its bytes, answers as measured, and one answer to show."""
+    """Runs the package from where it was installed: it answers as measured, and one answer more to show."""
     progress(f"check {installed.ref}", None)
-    faults = packages.verify(settings.cache_dir, installed.ref)[0].faults
-    if faults:
-        raise PackageDamaged("; ".join(faults), where=str(installed.folder), hint="Ship again.")
     with load_chat(installed.folder, threads=settings.threads, limits=Limits(slots=1)) as chat:
         if measurement.evaluation:
             _require_same_answers(chat, cases, measurement, installed)

@@ -235,9 +235,13 @@ def test_a_template_without_parts_makes_a_package_that_says_so(
     assert require_packable(checkpoint) == ()
 
 
-def test_a_build_without_a_model(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_build_without_its_model(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    data = build.folder / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[:-3])
+    with pytest.raises(BuilderFailed, match=r"model\.onnx\.data has 6997 bytes instead of 7000"):
+        write_package(build, checkpoint, tmp_path / "out")
     (build.folder / "model.onnx").unlink()
-    with pytest.raises(BuilderFailed, match=r"no model\.onnx"):
+    with pytest.raises(BuilderFailed, match=r"model\.onnx is gone"):
         write_package(build, checkpoint, tmp_path / "out")
     assert names(tmp_path) == {"tiny", "build"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,7 @@ from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from edgeship.system import machine
+from edgeship.system.storage import FileDigest
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -30,7 +32,7 @@ class Build:
     """A finished build.
 
     folder: model.onnx, model.onnx.data, genai_config.json, the tokenizer's files, and step.json (ours).
-    tools: versions of what made it.
+    tools: versions of what made it. files: digests of all but step.json.
     wall_s, peak_memory_bytes: what its steps cost when they ran, which may be long ago; memory is that of the child
     process that converted.
     """
@@ -40,6 +42,7 @@ class Build:
     key: str
     builder: str
     tools: dict[str, str]
+    files: Mapping[str, FileDigest]
     wall_s: float
     peak_memory_bytes: int
 
@@ -135,6 +138,7 @@ def carry_out(
         key=result.record.key,
         builder=recipe.builder,
         tools=result.record.tools,
+        files=result.record.files,
         wall_s=result.record.wall_s,
         peak_memory_bytes=result.record.peak_memory_bytes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -133,9 +134,16 @@ def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str,
 
 
 def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
-    files = {path.name: bring(path, target / path.name) for path in sorted(build.folder.glob("model.onnx*"))}
-    if "model.onnx" not in files:
-        raise BuilderFailed("the build holds no model.onnx", where=str(build.folder), hint=_BUILD_AGAIN)
+    """The model's files, whose digests the build knows: they are not read once more only for that."""
+    files = {name: digest for name, digest in build.files.items() if name.startswith("model.onnx")}
+    for name, digest in files.items():
+        try:
+            size_bytes = Path(shutil.copyfile(build.folder / name, target / name)).stat().st_size
+        except FileNotFoundError:
+            size_bytes = None
+        if size_bytes != digest.size_bytes:
+            fault = "is gone" if size_bytes is None else f"has {size_bytes} bytes instead of {digest.size_bytes}"
+            raise BuilderFailed(f"the build's {name} {fault}", where=str(build.folder), hint=_BUILD_AGAIN)
     return files
 
 
