@@ -39,7 +39,6 @@ quick: setup-dev ## the quick tests only
 
 lint: setup-dev ## style, and types on Linux, Windows and macOS
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff check --preview --select PLW1514 .
 	@$(BIN)/ruff format --check .
 	@for system in linux win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit; done
 

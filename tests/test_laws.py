@@ -193,6 +193,43 @@ def test_text_is_written_by_system(name: str, tree: ast.Module) -> None:
     assert "write_text" not in {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}, name
 
 
+@every_module
+def test_text_is_read_in_a_stated_encoding(name: str, tree: ast.Module) -> None:
+    """Each system has a default of its own."""
+    assert not list(of_unstated_encoding(tree)), name
+
+
+def of_unstated_encoding(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="read_text" | "write_text")):
+                text = True
+            case ast.Call(func=ast.Name(id="open") | ast.Attribute(value=ast.Name(id="os"), attr="fdopen")):
+                text = "b" not in mode(node, 1)
+            case ast.Call(func=ast.Attribute(attr="open")):
+                # A path's, where the mode comes first.
+                text = bool(mode(node, 0)) and "b" not in mode(node, 0)
+            case _:
+                continue
+        if text and "encoding" not in {keyword.arg for keyword in node.keywords}:
+            yield ast.unparse(node)
+
+
+def mode(call: ast.Call, place: int) -> str:
+    """The mode in which a file is opened, where the call states it."""
+    values = [*call.args[place : place + 1], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    texts = [str(value.value) for value in values if isinstance(value, ast.Constant)]
+    return next((text for text in texts if text and set(text) <= set("rwaxbt+")), "")
+
+
+@pytest.mark.parametrize(
+    "code", ["path.read_text()", "open(path)", "path.open('a')", "os.fdopen(1, 'w')", "open(path, mode='w')"]
+)
+def test_the_law_of_encodings_finds(code: str) -> None:
+    assert list(of_unstated_encoding(ast.parse(code)))
+    assert not list(of_unstated_encoding(ast.parse(f"{code[:-1]}, encoding='utf-8')".replace("(, ", "("))))
+
+
 def test_no_module_is_a_drawer() -> None:
     drawers = {"utils", "common", "base", "helpers", "manager"}
     assert not [name for name, _ in modules() if name.split(".")[-1] in drawers]
