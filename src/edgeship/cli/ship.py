@@ -203,5 +203,5 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     print(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
     print(f"> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
-    run = our_command("model", "run", ref.partition(":")[0], *elsewhere)
+    run = our_command("model", "run", shipped.package.name, *elsewhere)
     print(f'chat:      {run}\nask once:  {run} "..."')
