@@ -40,6 +40,17 @@ def test_the_original_is_the_reference_where_it_is_installed(
     assert asked == [False]
 
 
+def test_what_is_left_open_is_decided_once(tiny: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Shipment] = []
+    monkeypatch.setattr(shipping, "_ship", lambda shipment, *_: begun.append(shipment))
+    monkeypatch.setattr(of_checkpoint, "is_installed", lambda **_: False)
+    shipping.ship(open_checkpoint(str(tiny)), settings=settings)
+    (shipment,) = begun
+    assert shipment.name == "tiny"
+    assert tuple(recipe.label for recipe in shipment.recipes) == shipping.CANDIDATES
+    assert (shipment.thresholds, shipment.reference) == (Thresholds(), "fp32")
+
+
 def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(shipment: Shipment) -> None:
     assert shipping._to_build(shipment) == shipment.recipes
     without = replace(shipment, reference="fp32")

@@ -115,9 +115,7 @@ def ship(
     shipment = Shipment(
         checkpoint=checkpoint,
         name=name or checkpoint.name,
-        recipes=tuple(
-            recipes if recipes is not None else [named_recipe(each, {}, where="ship") for each in CANDIDATES]
-        ),
+        recipes=tuple(recipes) or tuple(named_recipe(label, {}, where="candidates") for label in CANDIDATES),
         thresholds=thresholds,
         reference=choose_reference(checkpoint) if reference == "auto" else reference,
         eval_file=eval_file,
@@ -129,27 +127,29 @@ def ship(
     return _ship(shipment, settings, progress)
 
 
-def _ship(order: Shipment, settings: Settings, progress: Progress) -> Shipped:
-    cases, plans = preflight(order, settings, progress)
+def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped:
+    cases, plans = preflight(shipment, settings, progress)
     with _work_folder(settings) as work:
-        fp32 = _make(order, _fp32(order), plans, settings, work, progress) if order.reference == "fp32" else None
-        reference = _reference(order, fp32, cases, settings, work, progress)
+        fp32 = (
+            _make(shipment, _fp32(shipment), plans, settings, work, progress) if shipment.reference == "fp32" else None
+        )
+        reference = _reference(shipment, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
         fidelity: dict[str, Any] | None = None
-        for recipe in order.recipes:
+        for recipe in shipment.recipes:
             ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
-            made[recipe.label] = ready or _make(order, recipe, plans, settings, work, progress)
+            made[recipe.label] = ready or _make(shipment, recipe, plans, settings, work, progress)
             # With the first, before time goes into the others: all of them read prompts alike.
-            fidelity = fidelity or _check_templates(order, made[recipe.label], reference, progress)
+            fidelity = fidelity or _check_templates(shipment, made[recipe.label], reference, progress)
         measured = _measure(cases, made, work, settings, progress)
-        choice = _choose(order, made, measured)
-        report = _report(order, made, measured, choice, reference, fidelity, settings)
-        shipped = Shipped(report, write_report(_report_folder(order, settings), report))
+        choice = _choose(shipment, made, measured)
+        report = _report(shipment, made, measured, choice, reference, fidelity, settings)
+        shipped = Shipped(report, write_report(_report_folder(shipment, settings), report))
         if choice.chosen is None:
             return shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
-        question = order.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
-        installed, new = _install(order, chosen, measurement, report, settings, progress)
+        question = shipment.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
+        installed, new = _install(shipment, chosen, measurement, report, settings, progress)
         with _withdrawn_on_failure(installed if new else None, settings):
             answer = _check(installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
@@ -161,45 +161,45 @@ def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
 
 
 def preflight(
-    order: Shipment, settings: Settings, progress: Progress = silent
+    shipment: Shipment, settings: Settings, progress: Progress = silent
 ) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan]]:
     """Everything that can be known before the work starts: the evaluation's cases, and how each recipe is built."""
-    labels = [recipe.label for recipe in order.recipes]
+    labels = [recipe.label for recipe in shipment.recipes]
     for label in labels:
-        packages.check_name(settings.cache_dir, _package_name(order, label))
+        packages.check_name(settings.cache_dir, _package_name(shipment, label))
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
-    lacking = package.require_packable(order.checkpoint)
-    _conversations(order.checkpoint)
-    cases = spread(read_evalset(order.eval_file), order.eval_limit) if order.eval_file else ()
+    lacking = package.require_packable(shipment.checkpoint)
+    _conversations(shipment.checkpoint)
+    cases = spread(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
     packages.require_writable(settings.cache_dir)
-    plans = {recipe: builds.plan(order.checkpoint, recipe, settings) for recipe in _to_build(order)}
+    plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
     for remark in dict.fromkeys([*lacking, *(remark for plan in plans.values() for remark in plan.notes)]):
         progress(f"note: {remark}", None)
-    if not order.force_resources:
-        _require_resources(order, plans, settings)
+    if not shipment.force_resources:
+        _require_resources(shipment, plans, settings)
     return cases, plans
 
 
-def _to_build(order: Shipment) -> tuple[Recipe, ...]:
+def _to_build(shipment: Shipment) -> tuple[Recipe, ...]:
     """The candidates, and before them the FP32 build where it is the reference only."""
-    fp32 = _fp32(order)
-    return order.recipes if order.reference != "fp32" or fp32 in order.recipes else (fp32, *order.recipes)
+    fp32 = _fp32(shipment)
+    return shipment.recipes if shipment.reference != "fp32" or fp32 in shipment.recipes else (fp32, *shipment.recipes)
 
 
-def _fp32(order: Shipment) -> Recipe:
+def _fp32(shipment: Shipment) -> Recipe:
     """The recipe of the FP32 build: the candidate's, where one is asked for."""
-    asked = (recipe for recipe in order.recipes if recipe.precision is Precision.FP32)
+    asked = (recipe for recipe in shipment.recipes if recipe.precision is Precision.FP32)
     return next(asked, None) or named_recipe("fp32", {}, where="the reference")
 
 
-def _require_resources(order: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
+def _require_resources(shipment: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
     """The largest need of all builds and of the reference, and the disk of all builds together."""
     predictions = [plan.prediction for plan in plans.values()]
-    if order.reference == "fp32":
-        reference_bytes = plans[_fp32(order)].prediction.run_memory_bytes
+    if shipment.reference == "fp32":
+        reference_bytes = plans[_fp32(shipment)].prediction.run_memory_bytes
     else:
-        reference_bytes = of_checkpoint.predicted_memory_bytes(order.checkpoint.parameters)
+        reference_bytes = of_checkpoint.predicted_memory_bytes(shipment.checkpoint.parameters)
     need = replace(
         predictions[0],
         size_bytes=sum(prediction.size_bytes for prediction in predictions),
@@ -213,7 +213,7 @@ def _require_resources(order: Shipment, plans: Mapping[Recipe, Plan], settings: 
 
 
 def _reference(
-    order: Shipment,
+    shipment: Shipment,
     fp32: _Made | None,
     cases: Sequence[EvalCase],
     settings: Settings,
@@ -221,7 +221,7 @@ def _reference(
     progress: Progress,
 ) -> Reference:
     """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
-    checkpoint, out = order.checkpoint, work / "reference.npz"
+    checkpoint, out = shipment.checkpoint, work / "reference.npz"
     conversations = [conversation.messages for conversation in _conversations(checkpoint)]
     texts = [ScoredText(case.conversation, case.expected_text) for case in spread(cases, REFERENCE_TEXTS)] or [
         ScoredText(messages, None) for messages in conversations
@@ -254,7 +254,7 @@ def _reference(
 
 
 def _make(
-    order: Shipment, recipe: Recipe, plans: Mapping[Recipe, Plan], settings: Settings, work: Path, progress: Progress
+    shipment: Shipment, recipe: Recipe, plans: Mapping[Recipe, Plan], settings: Settings, work: Path, progress: Progress
 ) -> _Made:
     """Builds and packages one recipe in the work folder."""
     built = builds.carry_out(
@@ -265,15 +265,15 @@ def _make(
     )
     packaged = package.write_package(
         built,
-        order.checkpoint,
+        shipment.checkpoint,
         work / recipe.label,
     )
     return _Made(recipe, built, packaged)
 
 
-def _check_templates(order: Shipment, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
+def _check_templates(shipment: Shipment, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
     progress("template: comparing token ids", None)
-    conversations = _conversations(order.checkpoint)
+    conversations = _conversations(shipment.checkpoint)
     return check_templates(made.package, conversations, reference)
 
 
@@ -320,22 +320,22 @@ def _measure(
     }
 
 
-def _choose(order: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
+def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
     """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
-    return choose(others or dict(measured), measured[baseline] if baseline else None, order.thresholds)
+    return choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
 
 
 def _install(
-    order: Shipment,
+    shipment: Shipment,
     candidate: _Made,
     measurement: Measurement,
     report: Report,
     settings: Settings,
     progress: Progress,
 ) -> tuple[Entry, bool]:
-    name = _package_name(order, candidate.recipe.label)
+    name = _package_name(shipment, candidate.recipe.label)
     progress(f"install {name}", None)
     return packages.install(
         candidate.package.folder,
@@ -394,7 +394,7 @@ def _require_same_answers(chat: Chat, cases: Sequence[EvalCase], measurement: Me
 
 
 def _report(
-    order: Shipment,
+    shipment: Shipment,
     made: Mapping[str, _Made],
     measured: Mapping[str, Measurement],
     choice: Choice,
@@ -403,14 +403,14 @@ def _report(
     settings: Settings,
 ) -> Report:
     first = next(iter(made.values()))
-    chosen = _package_name(order, choice.chosen) if choice.chosen else None
+    chosen = _package_name(shipment, choice.chosen) if choice.chosen else None
     commands = (
         (("chat", f"edgeship model run {chosen}"), ("ask once", f'edgeship model run {chosen} "..."')) if chosen else ()
     )
     return Report(
         created=manifest.now(),
-        name=order.name,
-        checkpoint=inspection(order.checkpoint),
+        name=shipment.name,
+        checkpoint=inspection(shipment.checkpoint),
         machine=asdict(this_machine(settings.memory_bytes)),
         tools={"edgeship": __version__, **first.build.tools},
         candidates=tuple(
@@ -424,9 +424,9 @@ def _report(
     )
 
 
-def _report_folder(order: Shipment, settings: Settings) -> Path:
+def _report_folder(shipment: Shipment, settings: Settings) -> Path:
     stamp = manifest.now().replace(":", "").replace("-", "")
-    return order.report_dir or settings.reports_dir / order.name / f"{stamp}-{os.getpid()}"
+    return shipment.report_dir or settings.reports_dir / shipment.name / f"{stamp}-{os.getpid()}"
 
 
 def _work_folder(settings: Settings) -> contextlib.AbstractContextManager[Path]:
@@ -440,8 +440,8 @@ def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Sample]:
     return fidelity.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 
-def _package_name(order: Shipment, label: str) -> str:
-    return f"{order.name}-{label}"
+def _package_name(shipment: Shipment, label: str) -> str:
+    return f"{shipment.name}-{label}"
 
 
 def _under(stage: str, progress: Progress) -> Progress:
