@@ -8,14 +8,16 @@ its error times row j of the upper Cholesky factor of (X^T X)^-1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgeship.builder.products import in_tiles, product, subtract_product
 from edgeship.builder.quantize import Blocks, ScaleType, Scheme, pack, quantize, unpack
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    Array = npt.NDArray[Any]
     Floats = npt.NDArray[np.float32]
 
 _GROUP = 128
@@ -51,12 +53,12 @@ def spread(gram: Floats, damping: float = 0.01) -> Spread:
     """The part that is the same for all rows and schemes. Takes time of order width^3 and four matrices of memory."""
     import numpy as np
 
-    damped = gram.astype(np.float64)
+    # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
+    damped = np.array(gram[::-1, ::-1], np.float64)
     diagonal = np.einsum("ii->i", damped)  # a view: what is added to it is added to the matrix
     diagonal += damping * (float(diagonal.mean()) or 1.0)
-    # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
-    lower = np.linalg.cholesky(damped[::-1, ::-1]).astype(np.float32)
-    factor = np.ascontiguousarray(_inverse_of_lower(lower)[::-1, ::-1])
+    _factorize(damped)
+    factor = np.ascontiguousarray(_inverse_of_lower(damped.astype(np.float32))[::-1, ::-1])
     return Spread(factor, np.diagonal(factor) ** np.float32(-2))
 
 
@@ -85,8 +87,10 @@ def quantize_spreading(rows: Floats, spread: Spread, scheme: Scheme, *, scale_ty
                 errors[column - start] = error
                 columns[column + 1 : end] -= spread.factor[column, column + 1 : end, None] * error
             integers[end : begin + size] = zeros[index]
-            columns[end:stop] -= spread.factor[begin:end, end:stop].T @ errors[begin - start : end - start]
-        columns[stop:width] -= spread.factor[start:stop, stop:].T @ errors
+            subtract_product(
+                columns[end:stop], spread.factor[begin:end, end:stop].T, errors[begin - start : end - start]
+            )
+        subtract_product(columns[stop:width], spread.factor[start:stop, stop:].T, errors)
     packed = pack(integers.T.reshape(len(rows), blocks, size), scheme.bits)
     zero_points = None if scheme.symmetric else pack(np.ascontiguousarray(zeros.T), scheme.bits)
     return Blocks(packed, np.ascontiguousarray(scales.T), zero_points)
@@ -115,16 +119,32 @@ def _round(values: Floats, scale: Floats, zero: Floats, bits: int) -> tuple[Floa
     return error, (levels + zero).astype(np.uint8)
 
 
+def _factorize(matrix: npt.NDArray[np.float64]) -> None:
+    """Makes a positive definite matrix its lower Cholesky factor, from left to right; zeros above it are not made."""
+    import numpy as np
+
+    for start in range(0, len(matrix), _WHOLE):
+        stop = start + _WHOLE
+        corner, below, rest = matrix[start:stop, start:stop], matrix[stop:, start:stop], matrix[stop:, stop:]
+        corner[:] = np.linalg.cholesky(corner)
+        below[:] = product(below, np.linalg.inv(corner).T)
+
+        def subtract(rows: slice, below: Array = below, rest: Array = rest) -> None:
+            rest[rows, : rows.stop] -= below[rows] @ below[: rows.stop].T
+
+        in_tiles(len(rest), subtract)
+
+
 def _inverse_of_lower(triangle: Floats) -> Floats:
-    """The inverse of a lower triangle, by halves: nearly all of it is matrix products."""
+    """The inverse of a lower triangle, whatever lies above it; by halves, so that nearly all is matrix products."""
     import numpy as np
 
     size = len(triangle)
     if size <= _WHOLE:
-        return np.tril(np.linalg.inv(triangle))
+        return np.tril(np.linalg.inv(np.tril(triangle)))
     half = size // 2
     inverse = np.zeros_like(triangle)
     inverse[:half, :half] = _inverse_of_lower(triangle[:half, :half])
     inverse[half:, half:] = _inverse_of_lower(triangle[half:, half:])
-    inverse[half:, :half] = -inverse[half:, half:] @ (triangle[half:, :half] @ inverse[:half, :half])
+    inverse[half:, :half] = product(-inverse[half:, half:], product(triangle[half:, :half], inverse[:half, :half]))
     return inverse

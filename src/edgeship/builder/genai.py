@@ -6,7 +6,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from edgeship.builder import onnx_model, predict
+from edgeship.builder import onnx_model, predict, stream
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_unquantized
@@ -48,19 +48,17 @@ class GenaiBuilder:
         """The steps, first to last."""
         tasks = []
         if checkpoint.adapter is not None:
-            tasks.append(_merge_task(checkpoint))
+            tasks.append(_merge_task(checkpoint, recipe))
         tasks.append(_convert_task(checkpoint, recipe))
         if recipe.precision is Precision.FP16:
             tasks.append(halve_task())
         return tuple(tasks)
 
 
-def _merge_task(checkpoint: Checkpoint) -> Task:
+def _merge_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
     def make(job: Job) -> int:
-        from edgeship.builder import weights
-
-        weights.merge(checkpoint, job.folder, job.progress)
-        return 0
+        # In a process whose numpy has one thread: with more, some sums are rounded otherwise.
+        return stream.work("merge", checkpoint, recipe, job)
 
     return Task("merge", "the adapter into its base, in FP32", {}, tool_versions("numpy"), make)
 

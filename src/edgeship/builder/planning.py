@@ -19,7 +19,7 @@ from edgeship.recipe import Recipe
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
-STEP_FORMAT = 1
+STEP_FORMAT = 2
 """Raised when this code makes something else from the same options."""
 
 

@@ -11,8 +11,8 @@ from edgeship.progress import Progress
 from edgeship.system import child
 
 WORKER = "edgeship.builder.stream_worker"
-ONE_NUMPY_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Variables for a process that has others at its side."""
+ONE_NUMPY_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
+"""Variables for a process whose results must not depend on the number of cores, and that has others at its side."""
 
 
 class Helpers:

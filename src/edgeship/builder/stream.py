@@ -102,16 +102,15 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
     request = {
         "step": name,
         "checkpoint": str(checkpoint.folder.absolute()),
+        "allow_pickle": checkpoint.pickle,
         "adapter": str(checkpoint.adapter.folder.absolute()) if checkpoint.adapter else None,
         "chat_template": checkpoint.chat_template,
         "recipe": recipe.model_dump(mode="json"),
         "source": str(job.source),
         "folder": str(job.folder),
     }
-    # With feedback most of the work is numpy's; otherwise processes of ours share it.
-    environment = {} if recipe.method == "feedback" else ONE_NUMPY_THREAD
     try:
-        result = child.run(WORKER, request, progress=job.progress, environment=environment)
+        result = child.run(WORKER, request, progress=job.progress, environment=ONE_NUMPY_THREAD)
     except child.Died as death:
         raise death.as_error(
             BuilderFailed,

@@ -14,6 +14,7 @@ from edgeship.builder import data_file, graph, onnx_model, stream
 from edgeship.builder.calibrate import Feedback, Observer
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
+from edgeship.builder.weights import merge
 from edgeship.errors import BuilderFailed
 from edgeship.package import genai_config
 from edgeship.progress import Progress
@@ -34,17 +35,20 @@ SENSITIVITIES, IMPORTANCE = "sensitivities.json", "importance.npz"
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Job: step ("calibrate", "stream", or a "share" of it), checkpoint, adapter, chat_template, recipe, source,
-    folder, share.
+    """Job: step ("merge", "calibrate", "stream", or a "share" of it), checkpoint, allow_pickle, adapter, chat_template,
+    recipe, source, folder, share.
     """
     from edgeship.checkpoint import open_checkpoint
 
     adapter = Path(job["adapter"]) if job["adapter"] else None
-    checkpoint = replace(open_checkpoint(job["checkpoint"], adapter=adapter), chat_template=job["chat_template"])
+    opened = open_checkpoint(job["checkpoint"], adapter=adapter, allow_pickle=job["allow_pickle"])
+    checkpoint = replace(opened, chat_template=job["chat_template"])
     recipe, folder = Recipe.model_validate(job["recipe"]), Path(job["folder"])
     peak = 0
     with disk_errors(folder.parent, "set EDGESHIP_HOME to a larger disk; then run the same command again."):
-        if job["step"] == "calibrate":
+        if job["step"] == "merge":
+            merge(checkpoint, folder, progress)
+        elif job["step"] == "calibrate":
             calibrate(checkpoint, recipe, folder, progress)
         elif job["step"] == "share":
             convert_share(checkpoint, recipe, job, progress)
