@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from edgeship.cli import chat as chat_module
@@ -340,7 +341,7 @@ class Terminal:
     def close(self) -> None:
         """Leaves no child behind, however a test ends."""
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            psutil.Process(self.pid).kill()
             self.exit_code()
         os.close(self.end)
 

@@ -7,6 +7,7 @@ are kept on this side, so they act whatever the child does: while it starts, rea
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import tempfile
 import threading
@@ -37,6 +38,7 @@ from edgeship.system import child
 
 OBEY_S = 60.0
 """A child that neither ends an answer that was cut nor says anything else for so long hangs, and is replaced."""
+_log = logging.getLogger("edgeship.engine")
 _WORKER = "edgeship.engine.isolated_worker"
 # How often answers are looked at that may be cut: cancel and deadline act within so long.
 _LOOK_S = 0.02
@@ -173,6 +175,7 @@ class IsolatedEngine:
             if self._closed:
                 raise EngineFailed("the engine is closed")
             if self._process.dead:
+                _log.warning("the engine's process is gone; another one is started")
                 self._process = _Process(self._job)
             return self._process
 
