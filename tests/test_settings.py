@@ -96,6 +96,13 @@ def test_writing_a_key_keeps_the_others(settings: Settings) -> None:
     assert [path.name for path in settings.config_file.parent.iterdir()] == ["config.toml"]
 
 
+def test_writing_a_key_keeps_comments_and_order(settings: Settings) -> None:
+    content = "# ours\nthreads = 2  # of four\n\ncache_dir = 'old' # where\nhome = '/x'\n"
+    settings.config_file.write_text(content, encoding="utf-8")
+    write_config(settings.config_file, "cache_dir", "new")
+    assert settings.config_file.read_text(encoding="utf-8") == content.replace("'old'", '"new"')
+
+
 def test_a_config_file_may_begin_with_a_byte_order_mark(settings: Settings) -> None:
     """As PowerShell and Notepad write it."""
     settings.config_file.write_text('home = "there"\n', encoding="utf-8-sig")

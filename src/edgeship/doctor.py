@@ -31,7 +31,7 @@ PACKAGES = (
     "pydantic",
     "rich",
     "tokenizers",
-    "tomli-w",
+    "tomlkit",
     "typer",
 )
 ORIGINAL_PACKAGES = ("onnx", "peft", "torch", "transformers")

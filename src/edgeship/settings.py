@@ -149,16 +149,18 @@ def read_config(path: Path) -> dict[str, object]:
 
 
 def write_config(path: Path, key: str, value: str) -> None:
-    """Sets one key of the config file and keeps the others. Raises NotWritable."""
-    import tomli_w
+    """Sets one key of the config file and keeps everything else, comments too. Raises NotWritable, UsageError."""
+    import tomlkit
 
     from edgeship.system.storage import write_file
 
     if key not in CONFIG_KEYS:
         raise ValueError(key)
-    config = read_config(path) | {key: value}
+    read_config(path)  # one that cannot be read is not written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, tomli_w.dumps(config))
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig") if path.is_file() else "")
+        document[key] = value
+        write_file(path, tomlkit.dumps(document))
     except OSError as error:
         raise NotWritable(f"the config file cannot be written: {error}", where=str(path)) from error

@@ -258,6 +258,7 @@ def test_a_full_disk_leaves_no_half_build(tiny: Path, settings: Settings, monkey
     job: dict[str, Any] = {
         "step": "stream",
         "checkpoint": str(tiny),
+        "allow_pickle": False,
         "adapter": None,
         "chat_template": None,
         "source": str(tiny),
