@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeship.engine.api import DEFAULT_LIMITS, Conversation, Limits, Prompt, Sampling, utf8
 from edgeship.engine.continuous import ContinuousEngine
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
 from edgeship.errors import EngineFailed
@@ -106,12 +106,12 @@ class ScriptedDecoder:
         self._held: list[list[int]] = [[] for _ in range(slots)]
         self._open = True
 
-    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - always is
+    def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - always is
         """See Decoder.step."""
         if not self._open:
             raise EngineFailed("the engine is closed")
-        time.sleep(self.delay_s + self.token_s * sum(len(piece.tokens) for piece in pieces))
-        return [self._logits(piece) for piece in pieces]
+        time.sleep(self.delay_s + self.token_s * sum(len(chunk.tokens) for chunk in chunks))
+        return [self._logits(chunk) for chunk in chunks]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         """The tokens, [2, 1, tokens, 1]."""
@@ -129,14 +129,14 @@ class ScriptedDecoder:
         """Any later use raises EngineFailed."""
         self._open = False
 
-    def _logits(self, piece: Piece) -> Floats:
-        held = self._held[piece.slot]
-        if piece.start > len(held):
-            raise EngineFailed(f"slot {piece.slot} holds {len(held)} tokens and not {piece.start}")
-        held[piece.start :] = piece.tokens
-        logits = np.zeros((piece.wanted, VOCAB_SIZE), np.float32)
-        for row in range(piece.wanted):
-            logits[row, self._next(held[: len(held) - piece.wanted + row + 1])] = _SURE
+    def _logits(self, chunk: Chunk) -> Floats:
+        held = self._held[chunk.slot]
+        if chunk.start > len(held):
+            raise EngineFailed(f"slot {chunk.slot} holds {len(held)} tokens and not {chunk.start}")
+        held[chunk.start :] = chunk.tokens
+        logits = np.zeros((chunk.wanted, VOCAB_SIZE), np.float32)
+        for row in range(chunk.wanted):
+            logits[row, self._next(held[: len(held) - chunk.wanted + row + 1])] = _SURE
         return logits
 
     def _next(self, tokens: Sequence[int]) -> int:

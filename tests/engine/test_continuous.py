@@ -11,7 +11,7 @@ import pytest
 
 from edgeship.engine.answer import Answer, ask, collect
 from edgeship.engine.api import Constraint, Conversation, Limits, Prompt, Sampling, Token
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.errors import EngineFailed
 from tests.scripted import ScriptedDecoder, ScriptedEngine
@@ -23,10 +23,10 @@ ANSWERS = {"hello": "Good day to you."}
 
 
 class Watched(ScriptedEngine):
-    """Remembers every step's pieces; `spoil` may change what a step gives, or raise."""
+    """Remembers every step's chunks; `spoil` may change what a step gives, or raise."""
 
-    def __init__(self, *, spoil: Callable[[Piece, Floats], Floats] | None = None, **options: object) -> None:
-        self.steps: list[list[Piece]] = []
+    def __init__(self, *, spoil: Callable[[Chunk, Floats], Floats] | None = None, **options: object) -> None:
+        self.steps: list[list[Chunk]] = []
         self.released: list[int] = []
         self.spoil = spoil
         super().__init__(ANSWERS, **options)  # type: ignore[arg-type]
@@ -34,10 +34,10 @@ class Watched(ScriptedEngine):
         assert isinstance(inner, ScriptedDecoder)
         step, release = inner.step, inner.release
 
-        def watched_step(pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
-            self.steps.append(list(pieces))
-            found = step(pieces, invariant=invariant)
-            return [self.spoil(*pair) if self.spoil else pair[1] for pair in zip(pieces, found, strict=True)]
+        def watched_step(chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
+            self.steps.append(list(chunks))
+            found = step(chunks, invariant=invariant)
+            return [self.spoil(*pair) if self.spoil else pair[1] for pair in zip(chunks, found, strict=True)]
 
         def watched_release(slot: int) -> None:
             self.released.append(slot)
@@ -69,7 +69,7 @@ def test_running_answers_go_on_together() -> None:
     prompt = engine.render(QUESTION)
     found = in_threads(*[lambda: collect(engine.stream(prompt, Sampling()))] * 4)
     assert [answer.text for answer in found if isinstance(answer, Answer)] == ["Good day to you."] * 4
-    assert max(len(pieces) for pieces in engine.steps) == 4
+    assert max(len(chunks) for chunks in engine.steps) == 4
 
 
 def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
@@ -79,13 +79,13 @@ def test_a_long_prompt_is_read_in_chunks_beside_running_answers() -> None:
         next(running)
     before = len(engine.steps)
     list(engine.stream(Prompt((65,) * 1500), Sampling(max_tokens=1)))
-    pieces = [piece for step in engine.steps[before:] for piece in step]
-    chunks = [len(piece.tokens) for piece in pieces if 65 in piece.tokens]
-    assert sum(chunks) == 1500
-    # A piece takes about a tenth of a second, and not every step of the running answer has one beside it.
-    assert max(chunks) < CHUNK_TOKENS
-    assert len(chunks) < 100
-    assert len([piece for piece in pieces if len(piece.tokens) == 1]) >= len(chunks) - 1
+    chunks = [chunk for step in engine.steps[before:] for chunk in step]
+    sizes = [len(chunk.tokens) for chunk in chunks if 65 in chunk.tokens]
+    assert sum(sizes) == 1500
+    # A chunk takes about a tenth of a second, and not every step of the running answer has one beside it.
+    assert max(sizes) < CHUNK_TOKENS
+    assert len(sizes) < 100
+    assert len([chunk for chunk in chunks if len(chunk.tokens) == 1]) >= len(sizes) - 1
 
 
 def test_a_cancelled_answer_ends_though_its_tokens_are_held_back() -> None:
@@ -110,7 +110,7 @@ def test_a_cancelled_answer_ends_though_its_tokens_are_held_back() -> None:
 def test_alone_a_prompt_is_read_in_large_chunks() -> None:
     engine = Watched()
     list(engine.stream(Prompt((65,) * 600), Sampling(max_tokens=1)))
-    assert [len(piece.tokens) for step in engine.steps for piece in step] == [256, 256, 88]
+    assert [len(chunk.tokens) for step in engine.steps for chunk in step] == [256, 256, 88]
 
 
 def test_a_cancelled_answer_frees_its_slot() -> None:
@@ -127,7 +127,7 @@ def test_a_cancelled_answer_frees_its_slot() -> None:
     own = [
         step
         for step in engine.steps[steps:]
-        if any(piece.start > len(engine.render(QUESTION).tokens) + 40 for piece in step)
+        if any(chunk.start > len(engine.render(QUESTION).tokens) + 40 for chunk in step)
     ]
     assert not own
     until(lambda: engine.stats().running == 0)
@@ -156,13 +156,13 @@ def test_a_waiting_answer_that_is_cancelled_or_too_late_never_gets_a_slot() -> N
     assert late.finish == "deadline"
     assert late.usage
     assert late.usage.completion_tokens == 0
-    assert {piece.slot for step in engine.steps for piece in step} == {0}
+    assert {chunk.slot for step in engine.steps for chunk in step} == {0}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_cost_only_their_own_answer(bad: float) -> None:
-    def spoil(piece: Piece, logits: Floats) -> Floats:
-        return np.full_like(logits, bad) if 66 in piece.tokens else logits
+    def spoil(chunk: Chunk, logits: Floats) -> Floats:
+        return np.full_like(logits, bad) if 66 in chunk.tokens else logits
 
     engine = Watched(spoil=spoil)
     good, failed = in_threads(
@@ -193,7 +193,7 @@ def test_what_was_said_before_is_not_read_again() -> None:
     answer = collect(engine.stream(second, Sampling(max_tokens=1)))
     # The answer's last token was never fed to the model, and is read now.
     assert answer.usage.cached_tokens == len(first.tokens) + len(said.tokens) - 1
-    assert [len(piece.tokens) for step in engine.steps[steps:] for piece in step] == [4]
+    assert [len(chunk.tokens) for step in engine.steps[steps:] for chunk in step] == [4]
 
 
 def test_the_last_token_of_a_known_prompt_is_computed() -> None:
@@ -233,7 +233,7 @@ def test_guesses_do_not_run_past_the_limit() -> None:
     for limit in (1, 2, 3, 9, 100):
         answer = collect(engine.stream(prompt, Sampling(max_tokens=limit, ignore_eos=True)))
         assert (len(answer.tokens), answer.finish) == (limit, "length")
-    assert max(piece.start + len(piece.tokens) for step in engine.steps for piece in step) <= 200
+    assert max(chunk.start + len(chunk.tokens) for step in engine.steps for chunk in step) <= 200
 
 
 def test_where_a_seed_is_given_nothing_is_guessed() -> None:
@@ -263,7 +263,7 @@ def test_an_answer_can_be_ended_while_its_prompt_is_read(how: str) -> None:
     engine = Watched(token_s=0.0001)
     read, go_on = threading.Event(), threading.Event()
 
-    def spoil(_: Piece, logits: Floats) -> Floats:
+    def spoil(_: Chunk, logits: Floats) -> Floats:
         read.set()
         assert go_on.wait(30)
         return logits

@@ -11,7 +11,7 @@ import pytest
 from edgeship.engine import continuous
 from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Constraint, EngineFault, Limits, Prompt, Sampling
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.errors import EngineFailed, MemoryShort
 from tests.engine.test_continuous import ANSWERS, FOR_EVER, QUESTION, Watched
 from tests.waiting import until
@@ -90,8 +90,8 @@ def test_text_that_fails_at_the_end_of_a_cancelled_answer(engine: Watched, monke
 
 @pytest.mark.parametrize("error", [EngineFailed("out of luck"), ZeroDivisionError("a bug"), Panic("a bug")])
 def test_a_step_that_fails_costs_those_in_it(engine: Watched, error: BaseException) -> None:
-    def spoil(piece: Piece, logits: Floats) -> Floats:
-        if 66 in piece.tokens:
+    def spoil(chunk: Chunk, logits: Floats) -> Floats:
+        if 66 in chunk.tokens:
             raise error
         return logits
 
@@ -124,8 +124,8 @@ def test_a_fault_of_the_schedule_costs_what_runs_and_the_engine_goes_on(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_that_ends_tells_everybody(engine: Watched) -> None:
-    def spoil(piece: Piece, logits: Floats) -> Floats:
-        if 66 in piece.tokens:
+    def spoil(chunk: Chunk, logits: Floats) -> Floats:
+        if 66 in chunk.tokens:
             raise SystemExit
         return logits
 
@@ -155,8 +155,8 @@ def test_a_slot_is_free_again_whatever_fails_when_it_is_given_back(
 
 @pytest.mark.parametrize("bad", [np.nan, EngineFailed("out of luck"), ZeroDivisionError("a bug")])
 def test_what_a_failed_answer_held_is_not_remembered(engine: Watched, bad: float | Exception) -> None:
-    def spoil(piece: Piece, logits: Floats) -> Floats:
-        if isinstance(bad, Exception) and piece.wanted:
+    def spoil(chunk: Chunk, logits: Floats) -> Floats:
+        if isinstance(bad, Exception) and chunk.wanted:
             raise bad
         return np.full_like(logits, bad)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeship.engine.answer import AnswerText
 from edgeship.engine.api import Sampling, Token
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.pacing import ReadSteps
 from edgeship.engine.request import SCORED_TOKENS, Request, Scoring
@@ -53,41 +53,41 @@ def said(request: Request) -> list[Token]:
     return found
 
 
-def test_a_prompt_is_read_in_pieces_and_only_the_last_one_asks_for_logits() -> None:
+def test_a_prompt_is_read_in_chunks_and_only_the_last_one_asks_for_logits() -> None:
     request = make(list(b"abcdef"))
-    first = request.piece(4)
+    first = request.chunk(4)
     assert (first.slot, first.tokens, first.start, first.wanted, first.reading) == (3, list(b"abcd"), 0, 0, True)
     request.take(first, sure())
     assert request.reading
-    last = request.piece(4)
+    last = request.chunk(4)
     assert (last.tokens, last.start, last.wanted, last.reading) == (list(b"ef"), 4, 1, True)
     request.take(last, sure(ord("x")))
     assert not request.reading
     assert [token.id for token in said(request)] == [ord("x")]
     # The token that was said is not held yet.
-    assert (request.unread, request.piece(4)) == (1, Piece(3, [ord("x")], 6, 1))
+    assert (request.unread, request.chunk(4)) == (1, Chunk(3, [ord("x")], 6, 1))
 
 
 def test_guesses_that_hold_are_said_at_once_and_the_first_that_does_not_ends_them() -> None:
     request = make(list(b"abcdefg abc"), guess=True)
-    request.take(request.piece(100), sure(ord("d")))
-    piece = request.piece(100, guess=True)
-    assert piece.tokens == list(b"defg")
-    assert piece.wanted == 4
+    request.take(request.chunk(100), sure(ord("d")))
+    chunk = request.chunk(100, guess=True)
+    assert chunk.tokens == list(b"defg")
+    assert chunk.wanted == 4
     # After d comes e, then f; then X where g was guessed.
-    request.take(piece, sure(*b"efX?"))
+    request.take(chunk, sure(*b"efX?"))
     assert bytes(token.id or 0 for token in said(request)) == b"defX"
     # d, e and f are held; what stood behind them is written over.
     assert (request.held, request.unread) == (11 + 3, 1)
-    assert request.piece(100).start == 14
+    assert request.chunk(100).start == 14
     usage = request.usage()
     assert (usage.drafted_tokens, usage.accepted_tokens, usage.completion_tokens) == (3, 2, 4)
 
 
 def test_a_guess_is_not_followed_past_the_end_of_an_answer() -> None:
     request = make(list(b"abcdefg abc"), guess=True)
-    request.take(request.piece(100), sure(ord("d")))
-    request.take(request.piece(100, guess=True), sure(ord("e"), END, *b"??"))
+    request.take(request.chunk(100), sure(ord("d")))
+    request.take(request.chunk(100, guess=True), sure(ord("e"), END, *b"??"))
     tokens = said(request)
     assert [token.id for token in tokens] == [ord("d"), ord("e"), END]
     assert (tokens[-1].finish, request.finished) == ("stop", True)
@@ -95,11 +95,11 @@ def test_a_guess_is_not_followed_past_the_end_of_an_answer() -> None:
 
 def test_the_limit_counts_tokens_whatever_was_guessed() -> None:
     request = make(list(b"abcdefg abc"), guess=True, max_tokens=3)
-    request.take(request.piece(100), sure(ord("d")))
-    piece = request.piece(100, guess=True)
+    request.take(request.chunk(100), sure(ord("d")))
+    chunk = request.chunk(100, guess=True)
     # One of three is said, so no more than one guess can hold beside the token that follows it.
-    assert piece.tokens == list(b"de")
-    request.take(piece, sure(*b"ef"))
+    assert chunk.tokens == list(b"de")
+    request.take(chunk, sure(*b"ef"))
     assert [(token.id, token.finish) for token in said(request)][-1] == (ord("f"), "length")
 
 
@@ -108,9 +108,9 @@ def test_log_probabilities_of_a_prompt_come_with_the_first_token_whatever_was_cu
     request = make(prompt, prompt_logprobs=1)
     assert not request.may_use_cache
     while request.reading:
-        piece = request.piece(1000)
-        assert piece.wanted == len(piece.tokens) <= SCORED_TOKENS
-        request.take(piece, sure(*[token + 1 for token in piece.tokens]))
+        chunk = request.chunk(1000)
+        assert chunk.wanted == len(chunk.tokens) <= SCORED_TOKENS
+        request.take(chunk, sure(*[token + 1 for token in chunk.tokens]))
     first = said(request)[0]
     assert first.id == prompt[-1] + 1
     assert first.prompt_logprobs is not None
@@ -120,7 +120,7 @@ def test_log_probabilities_of_a_prompt_come_with_the_first_token_whatever_was_cu
 
 def test_what_was_cut_says_so_and_gives_what_was_held_back() -> None:
     request = make(list(b"q"), stop=("stop",))
-    request.take(request.piece(9), sure(ord("s")))
+    request.take(request.chunk(9), sure(ord("s")))
     request.dropped.set()
     assert request.cut(0.0)
     tokens = said(request)
@@ -136,8 +136,8 @@ def test_a_text_is_scored_from_the_token_asked_for() -> None:
     scoring.start(0)
     spans = []
     while not scoring.finished:
-        piece = scoring.piece(64)
-        spans.append((piece.start, len(piece.tokens), piece.wanted))
-        scoring.take(piece, np.full((piece.wanted, 4), piece.start, np.float32))
+        chunk = scoring.chunk(64)
+        spans.append((chunk.start, len(chunk.tokens), chunk.wanted))
+        scoring.take(chunk, np.full((chunk.wanted, 4), chunk.start, np.float32))
     assert spans == [(0, 64, 0), (64, 36, 0), (100, 50, 50)]
     assert scoring.result().shape == (50, 4)

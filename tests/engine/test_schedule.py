@@ -82,7 +82,7 @@ def test_before_anything_is_known_little_is_read() -> None:
     assert Turns(StepTimes()).gap(3, 1) == (0.0, 0.0)
 
 
-def test_a_piece_has_its_turn_once_tokens_last_for_it() -> None:
+def test_a_chunk_has_its_turn_once_tokens_last_for_it() -> None:
     turns, prompts = Turns(known()), [Prompt(0, 2000)]
     gap_s, most_s = turns.gap(3, 1)
     assert gap_s == pytest.approx((1 + READ_STEPS) * 0.020)
@@ -131,7 +131,7 @@ def test_answers_keep_their_pace_and_prompts_get_read(
                 now += step_s + (count - 1) * token_s
             turn += 1
         assert len(pauses) < 10_000
-    # The first token has none before it. Several pieces in one turn have several beginnings, which are not foreseen.
+    # The first token has none before it. Several chunks in one turn have several beginnings, which are not foreseen.
     for pause_s, gap_s in pauses[1:]:
         assert pause_s <= gap_s + len(prompts) * (step_s + LEAST_CHUNK_TOKENS * token_s) + 1e-9
 

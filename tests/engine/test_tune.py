@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.engine import tune
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import EXACT, PROMPT_TOKENS, Setting, Trial, Tuning, choose, measure, remember, remembered
 from edgeship.engine.tune_worker import RUNS, Stopwatch, time_answers, time_steps
@@ -402,23 +402,23 @@ class FakeDecoder:
     keeps_prefixes = True
 
     def __init__(
-        self, cost: Callable[[Sequence[Piece]], float], *, slots: int = 32, context_tokens: int = 529, vocab: int = 100
+        self, cost: Callable[[Sequence[Chunk]], float], *, slots: int = 32, context_tokens: int = 529, vocab: int = 100
     ) -> None:
         self.cost, self.slots, self.context_tokens, self.vocab_size = cost, slots, context_tokens, vocab
         self.now = 0.0
         self.held = [0] * slots
-        self.steps: list[list[Piece]] = []
+        self.steps: list[list[Chunk]] = []
 
-    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
+    def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
         del invariant
-        for piece in pieces:
-            assert piece.start <= self.held[piece.slot]
-            assert all(0 <= token < self.vocab_size for token in piece.tokens)
-            self.held[piece.slot] = piece.start + len(piece.tokens)
-            assert self.held[piece.slot] <= self.context_tokens
-        self.steps.append(list(pieces))
-        self.now += self.cost(pieces)
-        return [np.zeros((piece.wanted, self.vocab_size), np.float32) for piece in pieces]
+        for chunk in chunks:
+            assert chunk.start <= self.held[chunk.slot]
+            assert all(0 <= token < self.vocab_size for token in chunk.tokens)
+            self.held[chunk.slot] = chunk.start + len(chunk.tokens)
+            assert self.held[chunk.slot] <= self.context_tokens
+        self.steps.append(list(chunks))
+        self.now += self.cost(chunks)
+        return [np.zeros((chunk.wanted, self.vocab_size), np.float32) for chunk in chunks]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         assert end <= self.held[slot]
@@ -437,8 +437,8 @@ class FakeDecoder:
         return Stopwatch(self, lambda: self.now)
 
 
-def by_tokens(pieces: Sequence[Piece]) -> float:
-    return 0.01 + 0.001 * sum(len(piece.tokens) for piece in pieces)
+def by_tokens(chunks: Sequence[Chunk]) -> float:
+    return 0.01 + 0.001 * sum(len(chunk.tokens) for chunk in chunks)
 
 
 def test_an_answer_is_timed_as_the_engine_reads_and_writes_one() -> None:
@@ -455,7 +455,7 @@ def test_an_answer_is_timed_as_the_engine_reads_and_writes_one() -> None:
 
 
 def test_a_slow_model_reads_a_shorter_prompt() -> None:
-    slow = FakeDecoder(lambda pieces: 0.05 * sum(len(piece.tokens) for piece in pieces))
+    slow = FakeDecoder(lambda chunks: 0.05 * sum(len(chunk.tokens) for chunk in chunks))
     found = time_answers(slow.watch(), 12.0)
     assert found["prompt_tokens"] == 64
     assert slow.now < 15.0
@@ -478,12 +478,12 @@ def test_any_context_that_holds_a_token_and_the_next_can_be_timed(context_tokens
     assert 1 in time_steps(decoder.watch(), 1.0)["run_s"]
 
 
-def rows_cost(*seconds: float) -> Callable[[Sequence[Piece]], float]:
+def rows_cost(*seconds: float) -> Callable[[Sequence[Chunk]], float]:
     """Steps of 1, 2, 4, 8, ... sequences take so long; runs of one take 1 s and more."""
 
-    def cost(pieces: Sequence[Piece]) -> float:
-        single = all(len(piece.tokens) == 1 for piece in pieces)
-        return seconds[len(pieces).bit_length() - 1] if single else 1.0 + len(pieces[0].tokens)
+    def cost(chunks: Sequence[Chunk]) -> float:
+        single = all(len(chunk.tokens) == 1 for chunk in chunks)
+        return seconds[len(chunks).bit_length() - 1] if single else 1.0 + len(chunks[0].tokens)
 
     return cost
 
@@ -526,8 +526,8 @@ def test_a_disturbance_slows_no_number_more_than_another() -> None:
     honest = rows_cost(0.1, 0.15, 0.25, 0.45, 0.95, 2.0)
     decoder = FakeDecoder(by_tokens)
 
-    def disturbed(pieces: Sequence[Piece]) -> float:
-        return honest(pieces) * (3.0 if 100 < decoder.now < 300 else 1.0)
+    def disturbed(chunks: Sequence[Chunk]) -> float:
+        return honest(chunks) * (3.0 if 100 < decoder.now < 300 else 1.0)
 
     decoder.cost = disturbed
     found = time_steps(decoder.watch(), 2000.0)
@@ -545,13 +545,13 @@ def test_runs_ask_for_the_logits_of_every_token() -> None:
     decoder = FakeDecoder(by_tokens)
     found = time_steps(decoder.watch(), 4.0)
     assert found["run_s"] == pytest.approx({count: 0.01 + 0.001 * count for count in RUNS})
-    runs = [pieces[0] for pieces in decoder.steps if len(pieces) == 1 and pieces[0].start == tune_depth(decoder)]
-    assert all(piece.wanted == len(piece.tokens) for piece in runs)
-    assert {len(piece.tokens) for piece in runs} == set(RUNS)
+    runs = [chunks[0] for chunks in decoder.steps if len(chunks) == 1 and chunks[0].start == tune_depth(decoder)]
+    assert all(chunk.wanted == len(chunk.tokens) for chunk in runs)
+    assert {len(chunk.tokens) for chunk in runs} == set(RUNS)
 
 
 def tune_depth(decoder: FakeDecoder) -> int:
-    return max(piece.start for pieces in decoder.steps for piece in pieces)
+    return max(chunk.start for chunks in decoder.steps for chunk in chunks)
 
 
 # --- for real --------------------------------------------------------------------------------------------------------

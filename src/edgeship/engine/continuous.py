@@ -28,7 +28,7 @@ from edgeship.engine.api import (
     check_sampling,
     check_tokens,
 )
-from edgeship.engine.decoders import Decoder, Floats, Piece
+from edgeship.engine.decoders import Chunk, Decoder, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
@@ -307,41 +307,41 @@ class ContinuousEngine:
         if tokens := self._turns.tokens(len(answering), readings, ahead_s):
             for index, count in allot(readings, tokens, next(self._reads)):
                 with self._blaming([readings[index]]):
-                    self._run(readings[index], readings[index].piece(count))
+                    self._run(readings[index], readings[index].chunk(count))
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
         # And how far one goes would depend on what else runs, which must not show where a seed is given.
         alone = len(self._running) == 1 and not self._running[0].reproducible
-        pairs: list[tuple[Work, Piece]] = []
+        pairs: list[tuple[Work, Chunk]] = []
         for work in works:
             with self._blaming([work]):
-                pairs.append((work, work.piece(CHUNK_TOKENS, guess=alone or bool(self._speculation))))
-        singles = [(work, piece) for work, piece in pairs if len(piece.tokens) == 1]
+                pairs.append((work, work.chunk(CHUNK_TOKENS, guess=alone or bool(self._speculation))))
+        singles = [(work, chunk) for work, chunk in pairs if len(chunk.tokens) == 1]
         if singles:
             invariant = any(work.reproducible for work, _ in singles)
             self._take(singles, invariant=invariant, note=partial(self._times.note_batch, len(singles)))
-        for work, piece in pairs:
-            if len(piece.tokens) > 1:
-                self._run(work, piece)
+        for work, chunk in pairs:
+            if len(chunk.tokens) > 1:
+                self._run(work, chunk)
 
-    def _run(self, work: Work, piece: Piece) -> None:
-        """One piece by itself."""
+    def _run(self, work: Work, chunk: Chunk) -> None:
+        """One chunk by itself."""
         was_reading = work.reading
-        note = self._times.note_check if piece.wanted > 1 else self._times.note_read
-        self._take([(work, piece)], invariant=work.reproducible, note=partial(note, len(piece.tokens)))
+        note = self._times.note_check if chunk.wanted > 1 else self._times.note_read
+        self._take([(work, chunk)], invariant=work.reproducible, note=partial(note, len(chunk.tokens)))
         if was_reading and not work.reading and not work.finished:
             self._remember(work)
 
-    def _take(self, pairs: Sequence[tuple[Work, Piece]], *, invariant: bool, note: Callable[[float], object]) -> None:
+    def _take(self, pairs: Sequence[tuple[Work, Chunk]], *, invariant: bool, note: Callable[[float], object]) -> None:
         """One step for all of these; `note` is told how long it took."""
         with self._blaming([work for work, _ in pairs]):
             started = time.perf_counter()
-            found = self._decoder.step([piece for _, piece in pairs], invariant=invariant)
+            found = self._decoder.step([chunk for _, chunk in pairs], invariant=invariant)
             note(time.perf_counter() - started)
-            for (work, piece), logits in zip(pairs, found, strict=True):
+            for (work, chunk), logits in zip(pairs, found, strict=True):
                 with self._blaming([work]):
-                    work.take(piece, logits)
+                    work.take(chunk, logits)
 
     def _release_finished(self) -> None:
         for work in [work for work in self._running if work.finished]:

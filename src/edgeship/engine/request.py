@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeship.engine.answer import AnswerText
 from edgeship.engine.api import FinishReason, Logprob, Sampling, Token, Usage
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Matcher
 from edgeship.engine.pacing import PacedSteps
@@ -61,12 +61,12 @@ class Work(Protocol):
         """The work has its slot now, which holds the first `held` tokens already."""
         ...
 
-    def piece(self, most: int, *, guess: bool = False) -> Piece:
-        """The next piece: at most `most` tokens that are known, and guessed ones after them if `guess` allows it."""
+    def chunk(self, most: int, *, guess: bool = False) -> Chunk:
+        """The next chunk: at most `most` tokens that are known, and guessed ones after them if `guess` allows it."""
         ...
 
-    def take(self, piece: Piece, logits: Floats) -> None:
-        """What a step gave for a piece. Raises EngineFailed for logits that no token can be chosen by."""
+    def take(self, chunk: Chunk, logits: Floats) -> None:
+        """What a step gave for a chunk. Raises EngineFailed for logits that no token can be chosen by."""
         ...
 
     def pace(self, gap_s: float, most_s: float) -> None:
@@ -121,18 +121,18 @@ class Scoring:
         """See Work."""
         self.held = held
 
-    def piece(self, most: int, *, guess: bool = False) -> Piece:  # noqa: ARG002 - nothing follows that could be guessed
+    def chunk(self, most: int, *, guess: bool = False) -> Chunk:  # noqa: ARG002 - nothing follows that could be guessed
         """Many tokens where no logits are asked for, few where they are."""
         assert self.slot is not None
         silent = max(0, self._first - self.held)
         count = min(most, self.unread, silent or SCORED_TOKENS)
         tokens = self.tokens[self.held : self.held + count]
-        return Piece(self.slot, tokens, self.held, 0 if silent else count, reading=True)
+        return Chunk(self.slot, tokens, self.held, 0 if silent else count, reading=True)
 
-    def take(self, piece: Piece, logits: Floats) -> None:
+    def take(self, chunk: Chunk, logits: Floats) -> None:
         """See Work."""
-        self.held += len(piece.tokens)
-        if piece.wanted:
+        self.held += len(chunk.tokens)
+        if chunk.wanted:
             self._rows.append(logits.copy())
         if not self.unread:
             self._done.set()
@@ -224,30 +224,30 @@ class Request:
         if self.matcher:
             self._append([], None)
 
-    def piece(self, most: int, *, guess: bool = False) -> Piece:
+    def chunk(self, most: int, *, guess: bool = False) -> Chunk:
         """See Work. Drafts are guessed only after all that is known."""
         assert self.slot is not None
         if self._wants_prompt_logprobs and self.held < len(self.prompt):
             count = min(most, self.unread, SCORED_TOKENS)
             tokens = self.tokens[self.held : self.held + count]
-            return Piece(self.slot, tokens, self.held, count, reading=True)
+            return Chunk(self.slot, tokens, self.held, count, reading=True)
         count = min(most, self.unread)
         tokens = self.tokens[self.held : self.held + count]
         if count < self.unread:
-            return Piece(self.slot, tokens, self.held, 0, self._reading)
+            return Chunk(self.slot, tokens, self.held, 0, self._reading)
         guesses = self._guesses() if guess else []
-        return Piece(self.slot, tokens + guesses, self.held, 1 + len(guesses), self._reading)
+        return Chunk(self.slot, tokens + guesses, self.held, 1 + len(guesses), self._reading)
 
-    def take(self, piece: Piece, logits: Floats) -> None:
+    def take(self, chunk: Chunk, logits: Floats) -> None:
         """See Work."""
-        if self._wants_prompt_logprobs and piece.start < len(self.prompt):
-            self._read_logprobs(piece, logits)
-        base = min(piece.start + len(piece.tokens), len(self.tokens))
+        if self._wants_prompt_logprobs and chunk.start < len(self.prompt):
+            self._read_logprobs(chunk, logits)
+        base = min(chunk.start + len(chunk.tokens), len(self.tokens))
         self.held = base
         if base < len(self.tokens):
             return
         self._reading = False
-        guesses = piece.tokens[base - piece.start :]
+        guesses = chunk.tokens[base - chunk.start :]
         rows = logits[len(logits) - 1 - len(guesses) :]
         good = 0
         while not self.finished:
@@ -298,9 +298,9 @@ class Request:
             return []
         return self.drafts.draft(room)
 
-    def _read_logprobs(self, piece: Piece, logits: Floats) -> None:
-        """Row i predicts the token after the piece's i-th; the last token of the prompt predicts the answer."""
-        predicted = self.tokens[piece.start + 1 : min(piece.start + 1 + len(piece.tokens), len(self.prompt))]
+    def _read_logprobs(self, chunk: Chunk, logits: Floats) -> None:
+        """Row i predicts the token after the chunk's i-th; the last token of the prompt predicts the answer."""
+        predicted = self.tokens[chunk.start + 1 : min(chunk.start + 1 + len(chunk.tokens), len(self.prompt))]
         top = self.sampling.prompt_logprobs or 0
         self._prompt_logprobs += logprobs(logits[: len(predicted)], predicted, top)
 

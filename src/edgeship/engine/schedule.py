@@ -11,11 +11,11 @@ LEAST_CHUNK_TOKENS = 4
 READ_STEPS = 1.3
 """Beside running answers prompts get so many times the time that the answers' own steps take, each of them: an answer
 then has a token in 2.3 of its usual steps. With several prompts it waits for each: full batches serve everybody."""
-# A short piece of a prompt costs nearly as much as one of this length: weights and earlier keys are read for both.
-_PIECE_S = 0.1
-# Tokens must last so many times as long as the piece should take, in case it takes longer.
+# A short chunk of a prompt costs nearly as much as one of this length: weights and earlier keys are read for both.
+_CHUNK_S = 0.1
+# Tokens must last so many times as long as the chunk should take, in case it takes longer.
 _RESERVE = 1.25
-# Where steps take longer than foreseen no tokens can be made ahead: after so many times a piece's time it has its turn.
+# Where steps take longer than foreseen no tokens can be made ahead: after so many times a chunk's time it has its turn.
 _PATIENCE = 4
 # A single row that is left over costs as much as two.
 _ROWS = 2
@@ -86,8 +86,8 @@ class StepTimes:
 class Turns:
     """When prompts are read beside running answers, and how much at once.
 
-    Many short pieces would take several times as long as few longer ones. While a longer one is read, the tokens of the
-    steps before have to last: they are given out evenly (`pacing.py`), and a piece has its turn once enough are made.
+    Many short chunks would take several times as long as few longer ones. While a longer one is read, the tokens of the
+    steps before have to last: they are given out evenly (`pacing.py`), and a chunk has its turn once enough are made.
     """
 
     def __init__(self, times: StepTimes) -> None:
@@ -100,7 +100,7 @@ class Turns:
         if not prompts or step_s is None:
             return 0.0, 0.0
         gap_s = (1 + READ_STEPS * prompts) * step_s
-        return gap_s, gap_s + _RESERVE * self._piece_s(step_s, prompts)
+        return gap_s, gap_s + _RESERVE * self._chunk_s(step_s, prompts)
 
     def tokens(self, rows: int, readings: Sequence[Reading], ahead_s: float) -> int:
         """Prompt tokens to be read after a step of `rows` answers; 0 where it is not their turn.
@@ -112,21 +112,21 @@ class Turns:
         step_s = self._times.step_s(rows)
         if step_s is None:
             return _UNKNOWN_CHUNK_TOKENS
-        piece_s = self._piece_s(step_s, len(readings))
-        tokens = min(sum(reading.unread for reading in readings), self._times.tokens_in(piece_s))
+        chunk_s = self._chunk_s(step_s, len(readings))
+        tokens = min(sum(reading.unread for reading in readings), self._times.tokens_in(chunk_s))
         read_s = self._times.read_s(tokens)
         if read_s is None:
             return _UNKNOWN_CHUNK_TOKENS
         self._waited_steps += 1
         gap_s, _ = self.gap(rows, len(readings))
-        if ahead_s + gap_s < step_s + _RESERVE * read_s and self._waited_steps * step_s < _PATIENCE * piece_s:
+        if ahead_s + gap_s < step_s + _RESERVE * read_s and self._waited_steps * step_s < _PATIENCE * chunk_s:
             return 0
         self._waited_steps = 0
         return tokens
 
-    def _piece_s(self, step_s: float, prompts: int) -> float:
-        """Seconds of a piece that is worth waiting for."""
-        return max(_PIECE_S, READ_STEPS * prompts * step_s)
+    def _chunk_s(self, step_s: float, prompts: int) -> float:
+        """Seconds of a chunk that is worth waiting for."""
+        return max(_CHUNK_S, READ_STEPS * prompts * step_s)
 
 
 def allot(readings: Sequence[Reading], tokens: int, turn: int) -> list[tuple[int, int]]:

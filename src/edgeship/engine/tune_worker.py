@@ -9,7 +9,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.decoders import Decoder, Piece
+from edgeship.engine.decoders import Chunk, Decoder
 from edgeship.engine.drafts import MOST
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.engine.tune import GROWTH, PROMPT_TOKENS, usual
@@ -41,10 +41,10 @@ class Stopwatch:
         self.decoder = decoder
         self.now = clock
 
-    def step(self, pieces: Sequence[Piece]) -> float:
+    def step(self, chunks: Sequence[Chunk]) -> float:
         """Seconds of one step."""
         start = self.now()
-        self.decoder.step(pieces)
+        self.decoder.step(chunks)
         # A clock that did not move must not become a division by zero.
         return max(self.now() - start, _TICK_S)
 
@@ -54,7 +54,7 @@ class Stopwatch:
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
             last = start + len(chunk) == len(tokens)
-            seconds += self.step([Piece(0, chunk, start, int(last), reading=True)])
+            seconds += self.step([Chunk(0, chunk, start, int(last), reading=True)])
         return seconds
 
     def rounds(self, seconds: float) -> Iterator[int]:
@@ -81,7 +81,7 @@ def time_answers(watch: Stopwatch, seconds: float, prompt_tokens: int | None = N
         while count > _LEAST_PROMPT_TOKENS and count * token_s > seconds / 3:
             count //= 2
         prompt_tokens = min(count, len(tokens))
-    prompt, then = tokens[:prompt_tokens], [Piece(0, tokens[:1], prompt_tokens, 1)]
+    prompt, then = tokens[:prompt_tokens], [Chunk(0, tokens[:1], prompt_tokens, 1)]
     prompt_s: list[float] = []
     step_s: list[float] = []
     for _ in watch.rounds(seconds):
@@ -101,19 +101,19 @@ def time_steps(watch: Stopwatch, seconds: float) -> dict[str, Any]:
     tokens = _tokens(decoder.vocab_size, DEPTH_TOKENS)
     watch.read(tokens[:depth])
     runs = {
-        count: [Piece(0, tokens[:count], depth, count)] for count in RUNS if depth + count <= decoder.context_tokens
+        count: [Chunk(0, tokens[:count], depth, count)] for count in RUNS if depth + count <= decoder.context_tokens
     }
-    for pieces in runs.values():
-        watch.step(pieces)
+    for chunks in runs.values():
+        watch.step(chunks)
     rows = _widths(watch, depth, seconds / 4)
     run_s: dict[int, list[float]] = {count: [] for count in runs}
     batch_s: dict[int, list[float]] = {count: [] for count in rows}
     # All in turns, so that what else the machine does for a while slows no number more than another.
     for _ in watch.rounds(seconds * 3 / 4):
-        for count, pieces in runs.items():
-            run_s[count].append(watch.step(pieces))
-        for count, pieces in rows.items():
-            batch_s[count].append(watch.step(pieces))
+        for count, chunks in runs.items():
+            run_s[count].append(watch.step(chunks))
+        for count, chunks in rows.items():
+            batch_s[count].append(watch.step(chunks))
     together = {count: usual(times) for count, times in batch_s.items()}
     return {
         "run_s": {count: usual(times) for count, times in run_s.items()},
@@ -134,20 +134,20 @@ def worthwhile(batch_s: Mapping[int, float]) -> int:
     return best
 
 
-def _widths(watch: Stopwatch, depth: int, seconds: float) -> dict[int, list[Piece]]:
+def _widths(watch: Stopwatch, depth: int, seconds: float) -> dict[int, list[Chunk]]:
     """Steps of 1, 2, 4, ... sequences that are worth to be timed, each run twice by now.
 
     The numbers end where two in a row brought no more than fewer did, or when the time is over.
     """
     decoder, begun = watch.decoder, watch.now()
-    pieces = [Piece(slot, (1,), depth, 1) for slot in range(decoder.slots)]
+    chunks = [Chunk(slot, (1,), depth, 1) for slot in range(decoder.slots)]
     entries = decoder.read(0, 0, depth)
-    found: dict[int, list[Piece]] = {}
+    found: dict[int, list[Chunk]] = {}
     most_per_s, best, rows = 0.0, 1, 1
     while rows <= min(4 * best, decoder.slots) and (rows <= 2 or watch.now() - begun <= seconds):
         for slot in range(max(1, rows // 2), rows):
             decoder.write(slot, 0, entries)
-        found[rows] = pieces[:rows]
+        found[rows] = chunks[:rows]
         per_s = rows / min(watch.step(found[rows]) for _ in range(2))
         if per_s > most_per_s:
             most_per_s, best = per_s, rows

@@ -12,7 +12,7 @@ import pytest
 
 from edgeship.engine.answer import collect
 from edgeship.engine.api import Conversation, Limits, Sampling
-from edgeship.engine.decoders import Piece, genai
+from edgeship.engine.decoders import Chunk, genai
 from edgeship.engine.decoders.genai import GenaiDecoder, GenaiTokenizer
 from edgeship.engine.opening import load
 from edgeship.engine.text import TextCodec
@@ -78,7 +78,7 @@ def test_threads_are_ours_and_not_the_packages(folder: Path, library: Library) -
 
 
 def test_a_generator_has_room_for_the_slots_context(folder: Path, library: Library) -> None:
-    decoder(folder).step([Piece(0, [5, 6], 0, 1)])
+    decoder(folder).step([Chunk(0, [5, 6], 0, 1)])
     assert (library.options, library.appended) == ({"max_length": 200}, [2])
 
 
@@ -86,9 +86,9 @@ def test_a_failure_in_the_middle_of_an_answer(folder: Path, library: Library) ->
     del library
     made = decoder(folder)
     for start in range(3):
-        made.step([Piece(0, [5], start, 1)])
+        made.step([Chunk(0, [5], start, 1)])
     with pytest.raises(EngineFailed, match=r"out of luck$") as caught:
-        made.step([Piece(0, [5], 3, 1)])
+        made.step([Chunk(0, [5], 3, 1)])
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -123,9 +123,9 @@ def test_logits_are_the_models_wherever_a_text_is_cut(kind: str, request: pytest
     made, tokens = decoder(package), np.arange(5, 25)
     expected = [OnnxDecoder(package).logits(tokens[: end + 1]) for end in range(10, 20)]
     near = 0.05 * np.ptp(expected)
-    [whole] = made.step([Piece(0, tokens.tolist(), 0, 10)])
-    made.step([Piece(1, tokens[:7].tolist(), 0, 0)])
-    first, second = made.step([Piece(1, tokens[7:].tolist(), 7, 10), Piece(0, tokens[15:].tolist(), 15, 5)])
+    [whole] = made.step([Chunk(0, tokens.tolist(), 0, 10)])
+    made.step([Chunk(1, tokens[:7].tolist(), 0, 0)])
+    first, second = made.step([Chunk(1, tokens[7:].tolist(), 7, 10), Chunk(0, tokens[15:].tolist(), 15, 5)])
     assert np.abs(whole - expected).max() < near
     assert np.abs(first - expected).max() < near
     assert np.abs(second - expected[5:]).max() < near
@@ -134,22 +134,22 @@ def test_logits_are_the_models_wherever_a_text_is_cut(kind: str, request: pytest
 @pytest.mark.slow
 def test_slots_do_not_know_each_other(int4_folder: Path) -> None:
     made = decoder(int4_folder)
-    alone = [made.step([Piece(0, [token], place, 1)])[0] for place, token in enumerate((5, 6, 7))]
+    alone = [made.step([Chunk(0, [token], place, 1)])[0] for place, token in enumerate((5, 6, 7))]
     made.release(0)
     for place, token in enumerate((5, 6, 7)):
-        mine, _ = made.step([Piece(0, [token], place, 1), Piece(1, [token + 50], place, 1)])
+        mine, _ = made.step([Chunk(0, [token], place, 1), Chunk(1, [token + 50], place, 1)])
         assert np.array_equal(mine, alone[place])
 
 
 @pytest.mark.slow
 def test_a_slot_cannot_skip_tokens_nor_run_over(int4_folder: Path) -> None:
     made = decoder(int4_folder)
-    for piece in (Piece(0, [5], 3, 1), Piece(0, [5] * 201, 0, 1)):
+    for chunk in (Chunk(0, [5], 3, 1), Chunk(0, [5] * 201, 0, 1)):
         with pytest.raises(EngineFailed, match="slot 0 holds 0 of 200 tokens"):
-            made.step([piece])
+            made.step([chunk])
     made.close()
     with pytest.raises(EngineFailed, match="closed"):
-        made.step([Piece(0, [5], 0, 1)])
+        made.step([Chunk(0, [5], 0, 1)])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from edgeship import builder
 from edgeship.builder.packaging import write_package
 from edgeship.checkpoint import open_checkpoint
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
 from edgeship.engine.decoders.step_graph import derive
 from edgeship.errors import EngineFailed, NotBatchable
@@ -58,7 +58,7 @@ def greedy(decoder: OnnxDecoder, slot: int, prompt: list[int], count: int) -> li
     found: list[int] = []
     tokens, start = prompt, 0
     while len(found) < count:
-        [logits] = decoder.step([Piece(slot, tokens, start, 1)])
+        [logits] = decoder.step([Chunk(slot, tokens, start, 1)])
         start += len(tokens)
         tokens = [int(logits[0].argmax())]
         found += tokens
@@ -70,7 +70,7 @@ def test_logits_are_the_packages_own_wherever_they_are_wanted(folder: Path) -> N
     plain = onnx_decoder.OnnxDecoder(folder)
     expected = np.stack([plain.logits(np.array(tokens[: end + 1])) for end in range(20)])
     decoder = open_decoder(folder, accuracy_level=FLOAT32_ACTIVATIONS)
-    [logits] = decoder.step([Piece(0, tokens, 0, 20)])
+    [logits] = decoder.step([Chunk(0, tokens, 0, 20)])
     assert logits.shape == expected.shape
     # The packages in INT4 multiply in int8 by themselves.
     near = 1e-4 if "fp32" in str(folder) else 0.1
@@ -88,15 +88,15 @@ def test_answers_that_come_and_go_are_those_given_alone(folder: Path) -> None:
     said: list[list[int]] = [[] for _ in prompts]
     held = [0] * len(prompts)
     for step in range(17):
-        pieces = []
+        chunks = []
         for slot, prompt in enumerate(prompts):
             if joins[slot] == step:
-                pieces.append(Piece(slot, prompt, 0, 1))
+                chunks.append(Chunk(slot, prompt, 0, 1))
             elif joins[slot] < step <= leaves[slot] and len(said[slot]) < 12:
-                pieces.append(Piece(slot, said[slot][-1:], held[slot], 1))
-        for piece, logits in zip(pieces, decoder.step(pieces), strict=True):
-            said[piece.slot].append(int(logits[0].argmax()))
-            held[piece.slot] = piece.start + len(piece.tokens)
+                chunks.append(Chunk(slot, said[slot][-1:], held[slot], 1))
+        for chunk, logits in zip(chunks, decoder.step(chunks), strict=True):
+            said[chunk.slot].append(int(logits[0].argmax()))
+            held[chunk.slot] = chunk.start + len(chunk.tokens)
         for slot in range(len(prompts)):
             if leaves[slot] == step:
                 decoder.release(slot)
@@ -112,20 +112,20 @@ def test_an_invariant_result_does_not_depend_on_its_company_nor_on_cuts(folder: 
 
     def read(*cuts: int) -> Floats:
         for start, end in zip((0, *cuts), (*cuts, 33), strict=True):
-            [logits] = decoder.step([Piece(0, tokens[start:end], start, 1, reading=True)])
+            [logits] = decoder.step([Chunk(0, tokens[start:end], start, 1, reading=True)])
         return logits.copy()
 
     whole = read()
     for cuts in ((1,), (4, 9), (16,), (30,), (32,), (3, 10, 21), tuple(range(1, 33)), tuple(range(3, 33, 3))):
         assert np.array_equal(read(*cuts), whole), cuts
-    [found] = decoder.step([Piece(0, tokens[33:], 33, 1)], invariant=True)
+    [found] = decoder.step([Chunk(0, tokens[33:], 33, 1)], invariant=True)
     alone = found.copy()
     for company in range(1, 6):
         read()
-        others = [Piece(slot, text(slot, 7), 0, 0) for slot in range(1, company + 1)]
+        others = [Chunk(slot, text(slot, 7), 0, 0) for slot in range(1, company + 1)]
         decoder.step(others)
-        pieces = [Piece(0, tokens[33:], 33, 1), *(Piece(slot, [9], 7, 1) for slot in range(1, company + 1))]
-        assert np.array_equal(decoder.step(pieces, invariant=True)[0], alone), company
+        chunks = [Chunk(0, tokens[33:], 33, 1), *(Chunk(slot, [9], 7, 1) for slot in range(1, company + 1))]
+        assert np.array_equal(decoder.step(chunks, invariant=True)[0], alone), company
 
 
 @pytest.mark.parametrize("level", [FLOAT32_ACTIVATIONS, INT8_ACTIVATIONS])
@@ -134,14 +134,14 @@ def test_every_row_of_an_invariant_batch_is_what_it_is_in_any_other(folder: Path
     decoder = open_decoder(folder, slots=slots, accuracy_level=level)
     prompts = [text(slot, 7) for slot in range(slots)]
     for slot, prompt in enumerate(prompts):
-        decoder.step([Piece(slot, prompt, 0, 0)])
-    pieces = [Piece(slot, [9 + slot], 7, 1) for slot in range(slots)]
-    all_of_them = [logits.copy() for logits in decoder.step(pieces, invariant=True)]
+        decoder.step([Chunk(slot, prompt, 0, 0)])
+    chunks = [Chunk(slot, [9 + slot], 7, 1) for slot in range(slots)]
+    all_of_them = [logits.copy() for logits in decoder.step(chunks, invariant=True)]
     some = [range(count) for count in range(1, slots)]
     # Between these lie rows that take no part, as those of prompts that are being read.
     some_apart = [(0, 2), (0, 1, 3), (1, 2, 4, 5, 6, 8), (0, 2, 4, 6, 8), (8,), (0, 8), (3, 4, 5, 7)]
     for chosen in (*some, *some_apart):
-        found = decoder.step([pieces[slot] for slot in chosen], invariant=True)
+        found = decoder.step([chunks[slot] for slot in chosen], invariant=True)
         for slot, logits in zip(chosen, found, strict=True):
             assert np.array_equal(logits, all_of_them[slot]), (list(chosen), slot)
 
@@ -151,14 +151,14 @@ def test_rows_that_move_take_their_tokens_with_them(folder: Path) -> None:
     expected = greedy(decoder, 0, text(3, 9), 8)
     decoder.release(0)
     for slot in range(4):
-        decoder.step([Piece(slot, text(slot, 5), 0, 1)])
+        decoder.step([Chunk(slot, text(slot, 5), 0, 1)])
     decoder.release(3)
     first = greedy(decoder, 3, text(3, 9), 4)
     for slot in (0, 1):
         decoder.release(slot)
     rest, start = first[-1:], 9 + 3
     for _ in range(4):
-        found = decoder.step([Piece(2, [7], 5, 1), Piece(3, rest[-1:], start, 1)])
+        found = decoder.step([Chunk(2, [7], 5, 1), Chunk(3, rest[-1:], start, 1)])
         rest.append(int(found[1][0].argmax()))
         start += 1
     assert first + rest[1:] == expected
@@ -167,15 +167,15 @@ def test_rows_that_move_take_their_tokens_with_them(folder: Path) -> None:
 def test_what_is_read_can_be_written_elsewhere(folder: Path) -> None:
     decoder = open_decoder(folder)
     tokens = text(4, 12)
-    [expected] = decoder.step([Piece(0, tokens, 0, 1)])
+    [expected] = decoder.step([Chunk(0, tokens, 0, 1)])
     expected = expected.copy()
     entries = decoder.read(0, 0, 11)
     assert entries.nbytes == 11 * kv_token_bytes(config_of(folder))
     decoder.write(2, 0, entries[:, :, :6])
     decoder.write(2, 6, entries[:, :, 6:])
-    [found] = decoder.step([Piece(2, tokens[11:], 11, 1)], invariant=True)
+    [found] = decoder.step([Chunk(2, tokens[11:], 11, 1)], invariant=True)
     found = found.copy()
-    [again] = decoder.step([Piece(0, tokens[11:], 11, 1)], invariant=True)
+    [again] = decoder.step([Chunk(0, tokens[11:], 11, 1)], invariant=True)
     assert np.array_equal(found, again)
     assert np.abs(found - expected).max() < 0.1 * np.ptp(expected)
 
@@ -183,30 +183,30 @@ def test_what_is_read_can_be_written_elsewhere(folder: Path) -> None:
 def test_a_slot_can_go_back(folder: Path) -> None:
     decoder = open_decoder(folder)
     tokens = text(5, 16)
-    [whole] = decoder.step([Piece(0, tokens, 0, 1)])
+    [whole] = decoder.step([Chunk(0, tokens, 0, 1)])
     whole = whole.copy()
-    decoder.step([Piece(0, text(6, 8), 8, 1)])
-    [again] = decoder.step([Piece(0, tokens[8:], 8, 1)])
+    decoder.step([Chunk(0, text(6, 8), 8, 1)])
+    [again] = decoder.step([Chunk(0, tokens[8:], 8, 1)])
     assert np.array_equal(again, whole)
 
 
 def test_the_whole_context_can_be_used_and_no_more(folder: Path) -> None:
     decoder = open_decoder(folder)
     tokens = text(7, CONTEXT)
-    [logits] = decoder.step([Piece(0, tokens[:-1], 0, 1)], invariant=True)
-    [logits] = decoder.step([Piece(0, tokens[-1:], CONTEXT - 1, 1)], invariant=True)
+    [logits] = decoder.step([Chunk(0, tokens[:-1], 0, 1)], invariant=True)
+    [logits] = decoder.step([Chunk(0, tokens[-1:], CONTEXT - 1, 1)], invariant=True)
     assert np.isfinite(logits).all()
     with pytest.raises(EngineFailed, match=f"slot 0 holds {CONTEXT} of {CONTEXT} tokens"):
-        decoder.step([Piece(0, [5], CONTEXT, 1)])
+        decoder.step([Chunk(0, [5], CONTEXT, 1)])
     with pytest.raises(EngineFailed, match="slot 1 holds 0"):
-        decoder.step([Piece(1, [5], 3, 1)])
+        decoder.step([Chunk(1, [5], 3, 1)])
 
 
 def test_closed(folder: Path) -> None:
     decoder = open_decoder(folder)
     decoder.close()
     with pytest.raises(EngineFailed, match="closed"):
-        decoder.step([Piece(0, [5], 0, 1)])
+        decoder.step([Chunk(0, [5], 0, 1)])
 
 
 def test_a_graph_without_the_attention_that_is_known(folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeship.engine.decoders import Piece
+from edgeship.engine.decoders import Chunk
 from edgeship.engine.decoders.onnx import OnnxDecoder
 from edgeship.engine.decoders.step_graph import derive
 from edgeship.errors import NotBatchable
@@ -35,14 +35,14 @@ def test_answers_in_one_batch_are_those_of_transformers(made: Made) -> None:
     said: dict[int, list[int]] = {}
     for slot, length in starts.items():
         for cut, end in ((0, length // 2), (length // 2, length)):
-            [logits] = decoder.step([Piece(slot, prompt[cut:end], cut, 1, reading=True)])
+            [logits] = decoder.step([Chunk(slot, prompt[cut:end], cut, 1, reading=True)])
         said[slot] = [int(logits[0].argmax())]
         if length in made.reference.logits:
             reference = made.reference.logits[length]
             assert np.abs(logits[0] - reference).max() < CLOSE * np.ptp(reference)
     for step in range(GREEDY_TOKENS - 1):
-        pieces = [Piece(slot, said[slot][-1:], length + step, 1) for slot, length in starts.items()]
-        for slot, logits in enumerate(decoder.step(pieces)):
+        chunks = [Chunk(slot, said[slot][-1:], length + step, 1) for slot, length in starts.items()]
+        for slot, logits in enumerate(decoder.step(chunks)):
             said[slot].append(int(logits[0].argmax()))
     assert tuple(said[0]) == expected
 
@@ -52,7 +52,7 @@ def test_logits_after_every_token_are_those_of_transformers(made: Made) -> None:
         pytest.skip("not batchable")
     decoder = OnnxDecoder(config_of(made.built(precision="fp32")), threads=1, slots=1, context_tokens=64)
     prompt = made.case.prompt.tolist()[:50]
-    [logits] = decoder.step([Piece(0, prompt, 0, 50)])
+    [logits] = decoder.step([Chunk(0, prompt, 0, 50)])
     for length in (1, 7, 20, 50):
         reference = made.reference.logits[length]
         assert np.abs(logits[length - 1] - reference).max() < CLOSE * np.ptp(reference), length

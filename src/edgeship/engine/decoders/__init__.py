@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Work for one slot in one step: `tokens` follow the `start` that the slot holds already.
 
     wanted: logits are given after each of the last so many tokens; 0 where none are needed.
@@ -42,12 +42,12 @@ class Decoder(Protocol):
     threads: int
     keeps_prefixes: bool
 
-    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
-        """Logits of each piece, float32 [wanted, vocab_size], good until the next step.
+    def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
+        """Logits of each chunk, float32 [wanted, vocab_size], good until the next step.
 
-        Pieces of one token that are not read are computed together, others one after another; a slot occurs once.
-        invariant: a piece's result does not depend, to the bit, on what else is computed with it.
-        Raises EngineFailed; then the slots of these pieces hold nothing of use beyond their `start`.
+        Chunks of one token that are not read are computed together, others one after another; a slot occurs once.
+        invariant: a chunk's result does not depend, to the bit, on what else is computed with it.
+        Raises EngineFailed; then the slots of these chunks hold nothing of use beyond their `start`.
         """
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.engine.api import Message
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.errors import DependencyMissing, EngineFailed
 from edgeship.package import DAMAGED
 from edgeship.package.genai_config import GenaiConfig
@@ -24,7 +24,7 @@ _ORT_PREAMBLE = re.compile(r".*\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 class GenaiDecoder:
-    """See Decoder. A generator for each slot; pieces are computed one after another.
+    """See Decoder. A generator for each slot; chunks are computed one after another.
 
     The package says which execution provider it wants; threads are the CPU's. Invariance cannot be promised, and keys
     and values cannot be read. The library's own continuous batching (CUDA only) is not used: it chooses tokens itself,
@@ -44,11 +44,11 @@ class GenaiDecoder:
         self._held: dict[int, int] = {}
         self._keeps_all: bool | None = None
 
-    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - see above
+    def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - see above
         """See Decoder.step."""
-        with _failing_as_ours(self.folder):
+        with _as_engine_failed(self.folder):
             self._open_model()
-            return [self._run(piece) for piece in pieces]
+            return [self._run(chunk) for chunk in chunks]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         """Not possible."""
@@ -67,13 +67,13 @@ class GenaiDecoder:
         self._generators.clear()
         self._model = None
 
-    def _run(self, piece: Piece) -> Floats:
-        generator = self._generator(piece)
-        silent = len(piece.tokens) - piece.wanted
+    def _run(self, chunk: Chunk) -> Floats:
+        generator = self._generator(chunk)
+        silent = len(chunk.tokens) - chunk.wanted
         rows: list[Floats] = []
-        for start, end in self._cuts(len(piece.tokens), silent, piece.wanted):
-            generator.append_tokens(np.asarray(piece.tokens[start:end], np.int32))
-            self._held[piece.slot] = piece.start + end
+        for start, end in self._cuts(len(chunk.tokens), silent, chunk.wanted):
+            generator.append_tokens(np.asarray(chunk.tokens[start:end], np.int32))
+            self._held[chunk.slot] = chunk.start + end
             if end > silent:
                 logits = np.array(generator.get_output("logits")[0], np.float32)
                 self._learn(len(logits), end - start)
@@ -81,7 +81,7 @@ class GenaiDecoder:
         return np.concatenate(rows) if rows else np.empty((0, self.vocab_size), np.float32)
 
     def _cuts(self, count: int, silent: int, wanted: int) -> Iterator[tuple[int, int]]:
-        """Where to cut a piece: a graph that keeps the last logits only is fed singly where more are wanted."""
+        """Where to cut a chunk: a graph that keeps the last logits only is fed singly where more are wanted."""
         if wanted <= 1 or self._keeps_all:
             return iter([(0, count)])
         # Before anything is known one token is fed with the next, so that the graph shows which kind it is.
@@ -92,22 +92,22 @@ class GenaiDecoder:
         if tokens > 1:
             self._keeps_all = rows == tokens
 
-    def _generator(self, piece: Piece) -> Any:
-        """The slot's generator, holding what the piece follows."""
-        found = self._generators.get(piece.slot)
-        held = self._held.get(piece.slot, 0)
-        if found is None or (held > piece.start == 0):
+    def _generator(self, chunk: Chunk) -> Any:
+        """The slot's generator, holding what the chunk follows."""
+        found = self._generators.get(chunk.slot)
+        held = self._held.get(chunk.slot, 0)
+        if found is None or (held > chunk.start == 0):
             parameters = self._library.GeneratorParams(self._open_model())
             parameters.set_search_options(max_length=self.context_tokens)
-            found = self._generators[piece.slot] = self._library.Generator(self._model, parameters)
-            held = self._held[piece.slot] = 0
-        if piece.start > held or piece.start + len(piece.tokens) > self.context_tokens:
+            found = self._generators[chunk.slot] = self._library.Generator(self._model, parameters)
+            held = self._held[chunk.slot] = 0
+        if chunk.start > held or chunk.start + len(chunk.tokens) > self.context_tokens:
             raise EngineFailed(
-                f"slot {piece.slot} holds {held} of {self.context_tokens} tokens, "
-                f"and {len(piece.tokens)} were to follow {piece.start}"
+                f"slot {chunk.slot} holds {held} of {self.context_tokens} tokens, "
+                f"and {len(chunk.tokens)} were to follow {chunk.start}"
             )
-        if held > piece.start:
-            found.rewind_to(piece.start)
+        if held > chunk.start:
+            found.rewind_to(chunk.start)
         return found
 
     def _open_model(self) -> Any:
@@ -122,12 +122,12 @@ class GenaiTokenizer:
     def __init__(self, config: GenaiConfig) -> None:
         self._folder = config.folder
         library = _library()
-        with _failing_as_ours(config.folder):
+        with _as_engine_failed(config.folder):
             self._tokenizer = library.Tokenizer(_model(library, config, 1))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's ids of a conversation that waits for an answer."""
-        with _failing_as_ours(self._folder):
+        with _as_engine_failed(self._folder):
             text = self._tokenizer.apply_chat_template(
                 json.dumps([dict(message) for message in messages]), add_generation_prompt=True
             )
@@ -135,20 +135,20 @@ class GenaiTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """A text's ids."""
-        with _failing_as_ours(self._folder):
+        with _as_engine_failed(self._folder):
             return [int(token) for token in self._tokenizer.encode(text)]
 
 
 def _model(library: Any, config: GenaiConfig, threads: int) -> Any:
     session: Mapping[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": _LOG_NOTHING_BELOW_FATAL}
-    with _failing_as_ours(config.folder):
+    with _as_engine_failed(config.folder):
         made = library.Config(str(config.folder))
         made.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         return library.Model(made)
 
 
 @contextmanager
-def _failing_as_ours(folder: Path) -> Iterator[None]:
+def _as_engine_failed(folder: Path) -> Iterator[None]:
     try:
         yield
     except EngineFailed:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeship.engine.decoders import Floats, Piece
+from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED
@@ -52,7 +52,7 @@ class OnnxDecoder:
         self._check_inputs()
         # One row more than slots: rows that fill a batch up write there.
         shape = (slots + 1, heads, context_tokens, size)
-        self._kv = [_untouched(shape) for _ in self._names]
+        self._buffers = [_untouched(shape) for _ in self._names]
         self._rows: list[int | None] = [None] * slots  # slot -> row
         self._held = [0] * (slots + 1)  # tokens in each row
         # One for all batches: logits of each would take more than the keys and values of many tokens. Every row has a
@@ -61,34 +61,34 @@ class OnnxDecoder:
         self._batches: dict[tuple[int, int], _Batch] = {}
         self._bindings: dict[int, Any] = {}
 
-    def step(self, pieces: Sequence[Piece], *, invariant: bool = False) -> list[Floats]:
+    def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
         """See Decoder.step."""
         self._check_open()
-        for piece in pieces:
-            self._place(piece)
-        found: list[Floats | None] = [None] * len(pieces)
-        with _failing_as_ours(self.folder):
-            singles = [index for index, piece in enumerate(pieces) if _goes_on(piece)]
-            for run in self._contiguous(pieces, singles):
-                logits = self._run_batch([pieces[index] for index in run], invariant=invariant)
+        for chunk in chunks:
+            self._place(chunk)
+        found: list[Floats | None] = [None] * len(chunks)
+        with _as_engine_failed(self.folder):
+            singles = [index for index, chunk in enumerate(chunks) if _goes_on(chunk)]
+            for run in self._contiguous(chunks, singles):
+                logits = self._run_batch([chunks[index] for index in run], invariant=invariant)
                 for place, index in enumerate(run):
                     found[index] = logits[place]
-            for index, piece in enumerate(pieces):
+            for index, chunk in enumerate(chunks):
                 if found[index] is None:
-                    found[index] = self._run_piece(piece)
+                    found[index] = self._run_chunk(chunk)
         return [logits for logits in found if logits is not None]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         """See Decoder.read."""
         row = self._rows[slot]
         assert row is not None
-        return np.stack([entries[row, :, start:end] for entries in self._kv])
+        return np.stack([entries[row, :, start:end] for entries in self._buffers])
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """See Decoder.write."""
         row = self._row(slot)
         end = start + entries.shape[2]
-        for buffer, part in zip(self._kv, entries, strict=True):
+        for buffer, part in zip(self._buffers, entries, strict=True):
             buffer[row, :, start:end] = part
         self._held[row] = end
 
@@ -103,7 +103,7 @@ class OnnxDecoder:
         """Frees the model; any later step raises EngineFailed."""
         self._batches.clear()
         self._bindings.clear()
-        self._kv.clear()
+        self._buffers.clear()
         self._session = None
 
     # --- rows --------------------------------------------------------------------------------------------------------
@@ -115,23 +115,23 @@ class OnnxDecoder:
             self._rows[slot] = row
         return row
 
-    def _place(self, piece: Piece) -> None:
-        row = self._row(piece.slot)
-        if piece.start > self._held[row] or piece.start + len(piece.tokens) > self.context_tokens:
+    def _place(self, chunk: Chunk) -> None:
+        row = self._row(chunk.slot)
+        if chunk.start > self._held[row] or chunk.start + len(chunk.tokens) > self.context_tokens:
             raise EngineFailed(
-                f"slot {piece.slot} holds {self._held[row]} of {self.context_tokens} tokens, "
-                f"and {len(piece.tokens)} were to follow {piece.start}"
+                f"slot {chunk.slot} holds {self._held[row]} of {self.context_tokens} tokens, "
+                f"and {len(chunk.tokens)} were to follow {chunk.start}"
             )
-        self._held[row] = piece.start
+        self._held[row] = chunk.start
 
-    def _contiguous(self, pieces: Sequence[Piece], singles: Sequence[int]) -> list[list[int]]:
-        """Pieces of one token by rows that lie side by side, after free rows between them were filled from the end."""
-        self._fill_gaps([pieces[index].slot for index in singles])
-        ordered = sorted(singles, key=lambda index: self._row(pieces[index].slot))
+    def _contiguous(self, chunks: Sequence[Chunk], singles: Sequence[int]) -> list[list[int]]:
+        """Chunks of one token by rows that lie side by side, after free rows between them were filled from the end."""
+        self._fill_gaps([chunks[index].slot for index in singles])
+        ordered = sorted(singles, key=lambda index: self._row(chunks[index].slot))
         runs: list[list[int]] = []
         for index in ordered:
-            row = self._row(pieces[index].slot)
-            if runs and self._row(pieces[runs[-1][-1]].slot) == row - 1:
+            row = self._row(chunks[index].slot)
+            if runs and self._row(chunks[runs[-1][-1]].slot) == row - 1:
                 runs[-1].append(index)
             else:
                 runs.append([index])
@@ -149,28 +149,28 @@ class OnnxDecoder:
     def _move(self, slot: int, row: int) -> None:
         before = self._row(slot)
         held = self._held[before]
-        for buffer in self._kv:
+        for buffer in self._buffers:
             buffer[row, :, :held] = buffer[before, :, :held]
         self._rows[slot] = row
         self._held[row], self._held[before] = held, 0
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def _run_batch(self, pieces: Sequence[Piece], *, invariant: bool) -> Floats:
-        """One token each for rows side by side; logits [pieces, 1, vocabulary]."""
-        first, count = self._row(pieces[0].slot), len(pieces)
+    def _run_batch(self, chunks: Sequence[Chunk], *, invariant: bool) -> Floats:
+        """One token each for rows side by side; logits [chunks, 1, vocabulary]."""
+        first, count = self._row(chunks[0].slot), len(chunks)
         filled = count + (invariant and count % _ROWS == 1)
         batch = self._batch(first, filled)
-        for place, piece in enumerate(pieces):
-            batch.tokens[place, 0] = piece.tokens[0]
-            batch.lengths[place] = piece.start
+        for place, chunk in enumerate(chunks):
+            batch.tokens[place, 0] = chunk.tokens[0]
+            batch.lengths[place] = chunk.start
         for place in range(count, filled):
             # What the row holds stays: the token is written after it. A row that is full would have no room.
             batch.lengths[place] = min(self._held[first + place], self.context_tokens - 1)
         batch.total[...] = batch.lengths.max() + 1
         self._session.run_with_iobinding(batch.binding)
-        for piece in pieces:
-            self._held[self._row(piece.slot)] = piece.start + 1
+        for chunk in chunks:
+            self._held[self._row(chunk.slot)] = chunk.start + 1
         return batch.logits[:count]
 
     def _batch(self, first: int, count: int) -> _Batch:
@@ -179,38 +179,38 @@ class OnnxDecoder:
             self._batches[key] = _Batch(self, first, count)
         return self._batches[key]
 
-    def _run_piece(self, piece: Piece) -> Floats:
+    def _run_chunk(self, chunk: Chunk) -> Floats:
         """Any number of tokens for one row; logits [wanted, vocabulary]."""
-        count = len(piece.tokens)
-        tokens = list(piece.tokens)
+        count = len(chunk.tokens)
+        tokens = list(chunk.tokens)
         # A prompt's result must not depend on how it was cut, so a single row left over gets company: a token after the
         # last, which no token before it sees and whose keys and values are overwritten by what really follows.
-        if count % _ROWS == 1 and piece.start + count < self.context_tokens:
+        if count % _ROWS == 1 and chunk.start + count < self.context_tokens:
             tokens.append(0)
-        row = self._row(piece.slot)
+        row = self._row(chunk.slot)
         binding = self._bindings.get(row)
         if binding is None:
             binding = self._bindings[row] = self._bind(row, 1)
-        end = piece.start + len(tokens)
-        logits = np.empty((1, piece.wanted, self.vocab_size), np.float32)
+        end = chunk.start + len(tokens)
+        logits = np.empty((1, chunk.wanted, self.vocab_size), np.float32)
         values = {
             "input_ids": np.array([tokens], np.int64),
             LENGTHS: np.array([end - 1], np.int32),
             TOTAL: np.array(end, np.int32),
-            WANTED: np.arange(count - piece.wanted, count, dtype=np.int64),
+            WANTED: np.arange(count - chunk.wanted, count, dtype=np.int64),
         }
         for name, value in values.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", _value(logits))
         self._session.run_with_iobinding(binding)
-        self._held[row] = piece.start + count
+        self._held[row] = chunk.start + count
         found: Floats = logits[0]
         return found
 
     def _bind(self, first: int, count: int) -> Any:
         """Keys and values of `count` rows, as input and output at once."""
         binding = self._session.io_binding()
-        for (past, present), buffer in zip(self._names, self._kv, strict=True):
+        for (past, present), buffer in zip(self._names, self._buffers, strict=True):
             value = _value(buffer[first : first + count])
             binding.bind_ortvalue_input(past, value)
             binding.bind_ortvalue_output(present, value)
@@ -262,9 +262,9 @@ def _untouched(shape: tuple[int, ...]) -> Floats:
     return zeros.reshape(shape)
 
 
-def _goes_on(piece: Piece) -> bool:
+def _goes_on(chunk: Chunk) -> bool:
     """An answer's next token, which shares a batch with others'."""
-    return len(piece.tokens) == 1 and piece.wanted == 1 and not piece.reading
+    return len(chunk.tokens) == 1 and chunk.wanted == 1 and not chunk.reading
 
 
 def _value(array: npt.NDArray[Any]) -> Any:
@@ -283,12 +283,12 @@ def _open(path: Path, model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.log_severity_level = _LOG_NOTHING_BELOW_FATAL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    with _failing_as_ours(path.parent):
+    with _as_engine_failed(path.parent):
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
-def _failing_as_ours(folder: Path) -> Iterator[None]:
+def _as_engine_failed(folder: Path) -> Iterator[None]:
     try:
         yield
     except EngineFailed:
