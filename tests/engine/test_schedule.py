@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.schedule import CHUNK_TOKENS, LEAST_CHUNK_TOKENS, READ_STEPS, StepTimes, Turns, allot
+from edgeship.engine.schedule import (
+    CHUNK_TOKENS,
+    FIRST_CHUNK_TOKENS,
+    LEAST_CHUNK_TOKENS,
+    READ_STEPS,
+    StepTimes,
+    Turns,
+    allot,
+)
 
 
 @dataclass
@@ -74,7 +82,14 @@ def test_reading_takes_the_first_token_and_the_rest() -> None:
 
 def test_where_no_answer_runs_as_much_is_read_as_goes_at_once() -> None:
     assert Turns(known()).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
-    assert Turns(StepTimes()).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
+    slow = StepTimes()
+    slow.note_read(101, 1.0)
+    assert Turns(slow).tokens(0, [Prompt(0, 9999)], 0.0) == 100
+    assert Turns(StepTimes()).tokens(0, [Prompt(0, 9999)], 0.0) == FIRST_CHUNK_TOKENS
+    assert Turns(StepTimes(), whole_chunks=True).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
+    quick = StepTimes()
+    quick.note_read(101, 0.001)
+    assert Turns(quick).tokens(0, [Prompt(0, 9999)], 0.0) == CHUNK_TOKENS
 
 
 def test_before_anything_is_known_little_is_read() -> None:

@@ -85,7 +85,7 @@ class ContinuousEngine:
         self._most_waiting = waiting
         self._speculation = speculation
         self._times = times or StepTimes()
-        self._turns = Turns(self._times)
+        self._turns = Turns(self._times, whole_chunks=not decoder.keeps_prefixes)
         self._arrivals = itertools.count()
         self._reads = itertools.count()
         self._waiting: deque[Work] = deque()

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 CHUNK_TOKENS = 256
-"""Prompt tokens that are read in one run where no answer waits."""
+"""Prompt tokens that are read in one run at most."""
+FIRST_CHUNK_TOKENS = 64
+"""As many are read where no answer waits and it is not known how long that takes."""
+# So long may one run last where no answer waits: cancel, deadline and those who come meanwhile wait for its end. Where
+# 256 tokens take seconds this makes reading dearer by a twentieth, and half of it by a quarter.
+_ALONE_S = 1.0
 LEAST_CHUNK_TOKENS = 4
 READ_STEPS = 1.3
 """Beside running answers prompts get so many times the time that the answers' own steps take, each of them: an answer
@@ -88,10 +93,13 @@ class Turns:
 
     Many short chunks would take several times as long as few longer ones. While a longer one is read, the tokens of the
     steps before have to last: they are given out evenly (`pacing.py`), and a chunk has its turn once enough are made.
+    whole_chunks: where no answer waits, chunks have CHUNK_TOKENS however long one takes. For decoders whose result
+    depends on how a prompt is cut.
     """
 
-    def __init__(self, times: StepTimes) -> None:
+    def __init__(self, times: StepTimes, *, whole_chunks: bool = False) -> None:
         self._times = times
+        self._whole_chunks = whole_chunks
         self._waited_steps = 0
 
     def gap(self, rows: int, prompts: int) -> tuple[float, float]:
@@ -108,7 +116,7 @@ class Turns:
         ahead_s: for how long the tokens of every answer last.
         """
         if not rows:
-            return CHUNK_TOKENS
+            return self._alone()
         step_s = self._times.step_s(rows)
         if step_s is None:
             return _UNKNOWN_CHUNK_TOKENS
@@ -123,6 +131,13 @@ class Turns:
             return 0
         self._waited_steps = 0
         return tokens
+
+    def _alone(self) -> int:
+        """Prompt tokens to be read where no answer waits."""
+        if self._whole_chunks:
+            return CHUNK_TOKENS
+        known = self._times.read_s(CHUNK_TOKENS) is not None
+        return self._times.tokens_in(_ALONE_S) if known else FIRST_CHUNK_TOKENS
 
     def _chunk_s(self, step_s: float, prompts: int) -> float:
         """Seconds of a chunk that is worth waiting for."""

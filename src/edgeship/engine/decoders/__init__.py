@@ -32,7 +32,7 @@ class Decoder(Protocol):
     """Keys and values of `slots` sequences of up to `context_tokens`, and the model that reads and writes them.
 
     Used by one thread at a time. threads: cores that it computes with.
-    keeps_prefixes: whether `read` and `write` work.
+    keeps_prefixes: whether `read` and `write` work, and results do not depend on how a prompt is cut.
     """
 
     name: str
