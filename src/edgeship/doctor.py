@@ -21,6 +21,7 @@ Versions = Callable[[str], str | None]
 
 PACKAGES = (
     "filelock",
+    "httpx2",
     "huggingface-hub",
     "jinja2",
     "llguidance",
@@ -43,7 +44,8 @@ CUDA_PARTS = (
     "nvidia-cudnn-cu12",
     "nvidia-cudnn-cu13",
 )
-RUNTIME_PIN, GENAI_PIN, TORCH_PIN = (1, 31), (0, 18), (2, 13, 0)
+# What Edgeship is tested with; a test holds these, pyproject.toml, constraints.txt and docs/versions.md together.
+TESTED = {"onnxruntime": "1.31", "onnxruntime-genai": "0.18", "torch": "2.13.0", "foundry-local-sdk": "2.2.1"}
 FOUNDRY_SDK = "foundry-local-sdk"
 FOUNDRY_RUNTIME = "1.31.0"
 """The one onnxruntime that the Foundry Local SDK works with."""
@@ -170,24 +172,20 @@ def _check_runtimes(versions: Versions) -> list[Check]:
                 f"pip uninstall -y onnxruntime {' '.join(others)}; {_RUNTIME_FIX}",
             )
         )
-    wrong_runtime = runtime is not None and _numbers(runtime)[:2] != RUNTIME_PIN
+    wrong_runtime = runtime is not None and not _is_tested("onnxruntime", runtime)
     if wrong_runtime and foundry:
         checks.append(
             Check(
                 f"onnxruntime {runtime} and {FOUNDRY_SDK} {foundry}",
                 "failed",
-                f"{FOUNDRY_SDK} 2.2.1 works with onnxruntime {FOUNDRY_RUNTIME} alone",
-                f"pip install onnxruntime=={FOUNDRY_RUNTIME} {FOUNDRY_SDK}==2.2.1",
+                f"{FOUNDRY_SDK} {TESTED[FOUNDRY_SDK]} works with onnxruntime {FOUNDRY_RUNTIME} alone",
+                f"pip install onnxruntime=={FOUNDRY_RUNTIME} {FOUNDRY_SDK}=={TESTED[FOUNDRY_SDK]}",
             )
         )
     elif wrong_runtime:
-        checks.append(
-            Check(f"onnxruntime {runtime}", "warning", "Edgeship is tested with onnxruntime 1.31", _RUNTIME_FIX)
-        )
-    if genai is not None and _numbers(genai)[:2] != GENAI_PIN:
-        checks.append(
-            Check(f"onnxruntime-genai {genai}", "warning", "Edgeship is tested with onnxruntime-genai 0.18", _GENAI_FIX)
-        )
+        checks.append(Check(f"onnxruntime {runtime}", "warning", _tested_with("onnxruntime"), _RUNTIME_FIX))
+    if genai is not None and not _is_tested("onnxruntime-genai", genai):
+        checks.append(Check(f"onnxruntime-genai {genai}", "warning", _tested_with("onnxruntime-genai"), _GENAI_FIX))
     return checks
 
 
@@ -210,19 +208,30 @@ def _check_olive(versions: Versions) -> list[Check]:
     return checks
 
 
+def _is_tested(package: str, version: str) -> bool:
+    wanted = _numbers(TESTED[package])
+    return _numbers(version)[: len(wanted)] == wanted
+
+
+def _tested_with(package: str) -> str:
+    return f"Edgeship is tested with {package} {TESTED[package]}"
+
+
 def _check_torch(versions: Versions, has_gpu: bool) -> list[Check]:
     torch = versions("torch")
     if torch is None:
         return []
     checks = []
-    fix = "pip uninstall -y torch, then install the CPU build of 2.13.0 as pytorch.org says for your system."
+    build = f"the CPU build of {TESTED['torch']}"
+    fix = f"pip uninstall -y torch, then install {build} as pytorch.org says for your system."
     cuda = re.search(r"\+cu\d", torch) or any(versions(part) is not None for part in CUDA_PARTS)
     if cuda and not has_gpu:
         fault = "this is the CUDA build, several GB that a machine without an NVIDIA GPU never uses"
         checks.append(Check(f"torch {torch}", "warning", fault, fix))
-    if _numbers(torch) != TORCH_PIN:
-        fault = "Edgeship is tested with torch 2.13.0"
-        checks.append(Check(f"torch {torch}", "warning", fault, "pip install torch==2.13.0"))
+    if not _is_tested("torch", torch):
+        checks.append(
+            Check(f"torch {torch}", "warning", _tested_with("torch"), f"pip install torch=={TESTED['torch']}")
+        )
     return checks
 
 

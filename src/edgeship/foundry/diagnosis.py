@@ -6,12 +6,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeship.doctor import FOUNDRY_RUNTIME, FOUNDRY_SDK, Check, Examination, Versions, check_disk, installed_version
+from edgeship.doctor import (
+    FOUNDRY_RUNTIME,
+    FOUNDRY_SDK,
+    TESTED,
+    Check,
+    Examination,
+    Versions,
+    check_disk,
+    installed_version,
+)
 from edgeship.errors import EdgeshipError
 from edgeship.foundry import command, layout
 from edgeship.foundry.catalog import App, fault, registrations, remedy
 from edgeship.foundry.checks import PROVIDER_WORDS
-from edgeship.foundry.sdk import INDEX_NAME, VERSION, Local, Registration
+from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import DAMAGED, genai_config, template, tokenizer
 
 _FIX = "pip install 'edgeship[foundry]'"
@@ -58,8 +67,8 @@ def check_versions(versions: Versions) -> Check:
     detail = f"{FOUNDRY_SDK} {sdk}, onnxruntime {runtime or 'not installed'}"
     if runtime != FOUNDRY_RUNTIME:
         return Check("SDK", "failed", f"{detail}; it works with {FOUNDRY_RUNTIME} alone", _FIX)
-    if sdk != VERSION:
-        return Check("SDK", "warning", f"{detail}; Edgeship is tested with {VERSION}", _FIX)
+    if sdk != TESTED[FOUNDRY_SDK]:
+        return Check("SDK", "warning", f"{detail}; Edgeship is tested with {TESTED[FOUNDRY_SDK]}", _FIX)
     return Check("SDK", "ok", detail)
 
 

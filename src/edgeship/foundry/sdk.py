@@ -1,4 +1,4 @@
-"""The Foundry Local SDK: its catalog of local models, and what a model in it answers. Written for 2.2.1."""
+"""The Foundry Local SDK: its catalog of local models, and what a model in it answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.system import telemetry
 from edgeship.system.json_file import Complaint, read_optional
 
-VERSION = "2.2.1"
 INDEX_NAME = "foundry.local.modelinfo.json"
 """Where a cache folder's catalog of local models is kept."""
 _INSTALL = "pip install 'edgeship[foundry]'"
