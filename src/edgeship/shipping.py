@@ -22,9 +22,9 @@ from edgeship.engine.api import Chat, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, UsageError
 from edgeship.measure.compare import Choice, Thresholds, choose
-from edgeship.measure.evalset import EvalCase, read_evalset, spread
+from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.probe import Job, probe
+from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, manifest, prompt_parts
@@ -171,7 +171,7 @@ def preflight(
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     lacking = package.require_packable(shipment.checkpoint)
     _conversations(shipment.checkpoint)
-    cases = spread(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
+    cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
     packages.require_writable(settings.cache_dir)
     plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
     for remark in dict.fromkeys([*lacking, *(remark for plan in plans.values() for remark in plan.notes)]):
@@ -223,7 +223,7 @@ def _reference(
     """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
     checkpoint, out = shipment.checkpoint, work / "reference.npz"
     conversations = [conversation.messages for conversation in _conversations(checkpoint)]
-    texts = [ScoredText(case.conversation, case.expected_text) for case in spread(cases, REFERENCE_TEXTS)] or [
+    texts = [ScoredText(case.conversation, case.expected_text) for case in take_evenly(cases, REFERENCE_TEXTS)] or [
         ScoredText(messages, None) for messages in conversations
     ]
     if fp32 is not None:
@@ -311,7 +311,7 @@ def check_templates(
 def _measure(
     cases: Sequence[EvalCase], made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
 ) -> dict[str, Measurement]:
-    job = Job(cases=tuple(cases), reference=work / "reference.npz")
+    job = ProbeOptions(cases=tuple(cases), reference=work / "reference.npz")
     return {
         label: probe(
             candidate.package.folder, job, threads=settings.threads, progress=_under(f"measure {label}", progress)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeship.builder import feedback
-from edgeship.builder.feedback import quantize_spreading, quantize_with_feedback, spread
+from edgeship.builder.feedback import error_factors, quantize_with_feedback
 from edgeship.builder.quantize import Blocks, Scheme, dequantize, quantize
 
 Floats = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ def output_error(rows: Floats, blocks: Blocks, scheme: Scheme, inputs: Floats) -
 @pytest.mark.parametrize("width", [256, 200])
 def test_outputs_are_nearer_than_with_search_alone(scheme: Scheme, width: int) -> None:
     rows, inputs, others = weights(48, width), correlated(1000, width), correlated(500, width, seed=7)
-    made = quantize_with_feedback(rows, inputs.T @ inputs, scheme)
+    made = quantize_with_feedback(rows, error_factors(inputs.T @ inputs), scheme)
     plain = quantize(rows, scheme, np.square(inputs).mean(axis=0))
     assert (made.packed.shape, made.scales.shape, made.scales.dtype) == (
         plain.packed.shape, plain.scales.shape, plain.scales.dtype
@@ -50,7 +50,7 @@ def test_outputs_are_nearer_than_with_search_alone(scheme: Scheme, width: int) -
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_inputs_that_have_nothing_in_common_change_nothing(scheme: Scheme) -> None:
     rows = weights(16, 200)
-    made = quantize_with_feedback(rows, np.eye(200, dtype=np.float32), scheme)
+    made = quantize_with_feedback(rows, error_factors(np.eye(200, dtype=np.float32)), scheme)
     plain = quantize(rows, scheme, np.ones(200, np.float32))
     assert np.array_equal(made.packed, plain.packed)
     assert np.array_equal(made.scales, plain.scales)
@@ -61,7 +61,7 @@ def test_inputs_that_have_nothing_in_common_change_nothing(scheme: Scheme) -> No
 def test_inputs_that_are_always_zero_are_rounded_by_themselves(alive: int) -> None:
     rows, scheme, inputs = weights(16, 160), SCHEMES[0], correlated(500, 160)
     inputs[:, alive:] = 0
-    restored = dequantize(quantize_with_feedback(rows, inputs.T @ inputs, scheme), scheme, 160)
+    restored = dequantize(quantize_with_feedback(rows, error_factors(inputs.T @ inputs), scheme), scheme, 160)
     assert np.isfinite(restored).all()
     lost = np.square(restored - rows)[:, alive:].sum() / np.square(rows[:, alive:]).sum()
     assert lost < 0.03, "weights of dead inputs are still those weights"
@@ -69,7 +69,7 @@ def test_inputs_that_are_always_zero_are_rounded_by_themselves(alive: int) -> No
 
 def test_fewer_inputs_than_columns_are_enough() -> None:
     rows, scheme, inputs = weights(16, 256), SCHEMES[0], correlated(40, 256)
-    made = quantize_with_feedback(rows, inputs.T @ inputs, scheme)
+    made = quantize_with_feedback(rows, error_factors(inputs.T @ inputs), scheme)
     assert output_error(rows, made, scheme, inputs) < 0.5 * output_error(rows, quantize(rows, scheme), scheme, inputs)
 
 
@@ -77,19 +77,20 @@ def test_fewer_inputs_than_columns_are_enough() -> None:
 def test_errors_reach_columns_of_later_groups_exactly(scheme: Scheme, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups are for speed: with one group, hence no product between groups, the integers are nearly all the same."""
     rows, inputs = weights(16, 512), correlated(1000, 512)
-    gram = inputs.T @ inputs
-    grouped = dequantize(quantize_with_feedback(rows, gram, scheme), scheme, 512)
+    factors = error_factors(inputs.T @ inputs)
+    grouped = dequantize(quantize_with_feedback(rows, factors, scheme), scheme, 512)
     monkeypatch.setattr(feedback, "_GROUP", 512)
-    whole = dequantize(quantize_with_feedback(rows, gram, scheme), scheme, 512)
+    whole = dequantize(quantize_with_feedback(rows, factors, scheme), scheme, 512)
     assert (grouped == whole).mean() > 0.9
 
 
 def test_rows_may_come_in_parts() -> None:
     rows, scheme, inputs = weights(16, 256), SCHEMES[1], correlated(500, 256)
-    shared = spread(inputs.T @ inputs)
-    whole = dequantize(quantize_spreading(rows, shared, scheme), scheme, 256)
+    shared = error_factors(inputs.T @ inputs)
+    whole = dequantize(quantize_with_feedback(rows, shared, scheme), scheme, 256)
     parts = [
-        dequantize(quantize_spreading(rows[part], shared, scheme), scheme, 256) for part in np.split(np.arange(16), 4)
+        dequantize(quantize_with_feedback(rows[part], shared, scheme), scheme, 256)
+        for part in np.split(np.arange(16), 4)
     ]
     assert (np.concatenate(parts) == whole).mean() > 0.9
 
@@ -99,7 +100,7 @@ def test_the_factor_is_that_of_the_inverse(width: int) -> None:
     inputs = correlated(2 * width + 8, max(width, 8))[:, :width].astype(np.float64)
     gram = inputs.T @ inputs
     damped = gram + 0.05 * np.diagonal(gram).mean() * np.eye(width)
-    made = spread(gram.astype(np.float32), 0.05)
+    made = error_factors(gram.astype(np.float32), 0.05)
     assert not np.tril(made.factor, -1).any()
     factor = made.factor.astype(np.float64)
     assert np.abs(factor.T @ factor @ damped - np.eye(width)).max() < 1e-3

@@ -14,16 +14,16 @@ import pytest
 
 from edgeship.errors import EngineFailed, FoundryFailed, PackageDamaged, RegistrationNotFound
 from edgeship.foundry import catalog, layout
-from edgeship.foundry import config as tuning
+from edgeship.foundry import config as provision
 from edgeship.foundry.catalog import App
-from edgeship.foundry.checks import Candidate, check
-from edgeship.foundry.config import Tuning, choose
+from edgeship.foundry.checks import Prepared, check
+from edgeship.foundry.config import Provision, choose
 from edgeship.foundry.sdk import INDEX_NAME, Local
 from edgeship.package.manifest import MANIFEST_NAME
 
 pytestmark = pytest.mark.slow
 
-TWO = Tuning(threads=2, context_tokens=2048)
+TWO = Provision(threads=2, context_tokens=2048)
 
 # What a user's application does, in a process of its own: nothing of ours is in it.
 APPLICATION = """
@@ -75,7 +75,7 @@ def app(tmp_path: Path) -> App:
 
 
 @pytest.fixture
-def candidate(example: Path) -> Candidate:
+def prepared(example: Path) -> Prepared:
     return check(example)
 
 
@@ -87,9 +87,9 @@ def copied(example: Path, folder: Path, *, manifest: bool = False) -> Path:
     return folder
 
 
-def test_an_application_finds_loads_asks_and_unloads_it(app: App, candidate: Candidate) -> None:
-    before = {path.name: path.read_bytes() for path in candidate.folder.iterdir()}
-    done = catalog.register(candidate, app, TWO)
+def test_an_application_finds_loads_asks_and_unloads_it(app: App, prepared: Prepared) -> None:
+    before = {path.name: path.read_bytes() for path in prepared.folder.iterdir()}
+    done = catalog.register(prepared, app, TWO)
     assert (done.id, done.new) == ("triage:1", True)
     assert done.proof.usage.completion_tokens >= 1
     assert done.laid.linked_bytes > 10 * done.laid.copied_bytes
@@ -99,7 +99,7 @@ def test_an_application_finds_loads_asks_and_unloads_it(app: App, candidate: Can
     assert found["info"] == ["chat-completion", 2048, "edgeship", "triage", 2]
     assert json.loads("".join(found["pieces"]))["order"] == "S-94462"
     assert len(found["pieces"]) > 5
-    assert {path.name: path.read_bytes() for path in candidate.folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in prepared.folder.iterdir()} == before
 
 
 def test_the_documentations_example_runs(example: Path, tmp_path: Path) -> None:
@@ -113,42 +113,42 @@ def test_the_documentations_example_runs(example: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["intent"]
 
 
-def test_it_answers_greedily_by_default_as_the_package_does(app: App, candidate: Candidate) -> None:
-    done = catalog.register(candidate, app, TWO)
+def test_it_answers_greedily_by_default_as_the_package_does(app: App, prepared: Prepared) -> None:
+    done = catalog.register(prepared, app, TWO)
     assert any("greedily" in note for note in done.notes)
     said = {"".join(application(app, "triage:1", max_output_tokens=60)["pieces"]) for _ in range(3)}
     assert len(said) == 1
 
 
-def test_a_request_without_a_limit_is_refused_where_the_note_says_so(app: App, candidate: Candidate) -> None:
+def test_a_request_without_a_limit_is_refused_where_the_note_says_so(app: App, prepared: Prepared) -> None:
     """If a later SDK takes it, the note must go."""
-    done = catalog.register(candidate, app, TWO)
+    done = catalog.register(prepared, app, TWO)
     assert any("max_output_tokens" in note for note in done.notes)
     assert "2048 output" in application(app, "triage:1")["error"]
 
 
-def test_a_smaller_context_is_what_foundry_local_keeps_to(app: App, candidate: Candidate) -> None:
-    chosen = choose(candidate, threads=2, context_tokens=256)
-    assert chosen == Tuning(2, 256, reserves=True)
-    catalog.register(candidate, app, chosen)
+def test_a_smaller_context_is_what_foundry_local_keeps_to(app: App, prepared: Prepared) -> None:
+    chosen = choose(prepared, threads=2, context_tokens=256)
+    assert chosen == Provision(2, 256, reserves=True)
+    catalog.register(prepared, app, chosen)
     assert [each.context_tokens for each in catalog.registrations(app)] == [256]
     assert "maximum context length of 256" in application(app, "triage:1", max_output_tokens=256)["error"]
 
 
 def test_where_much_would_be_reserved_it_grows_instead(
-    app: App, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+    app: App, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "RESERVED_BYTES", 1_500_000)
-    chosen = choose(candidate, threads=2)
-    assert chosen == Tuning(2, 2048, reserves=False)
-    done = catalog.register(candidate, app, chosen)
+    monkeypatch.setattr(provision, "RESERVED_BYTES", 1_500_000)
+    chosen = choose(prepared, threads=2)
+    assert chosen == Provision(2, 2048, reserves=False)
+    done = catalog.register(prepared, app, chosen)
     assert any("--context-tokens" in note for note in done.notes)
     assert json.loads("".join(application(app, "triage:1", max_output_tokens=60)["pieces"]))["order"] == "S-94462"
 
 
-def test_registering_again_changes_nothing(app: App, candidate: Candidate) -> None:
-    catalog.register(candidate, app, TWO)
-    again = catalog.register(candidate, app, TWO)
+def test_registering_again_changes_nothing(app: App, prepared: Prepared) -> None:
+    catalog.register(prepared, app, TWO)
+    again = catalog.register(prepared, app, TWO)
     assert not again.new
     assert [each.id for each in catalog.registrations(app)] == ["triage:1"]
     assert application(app, "triage:1", max_output_tokens=5)["pieces"]
@@ -181,8 +181,8 @@ def test_it_stays_when_the_package_goes(app: App, example: Path, tmp_path: Path)
     assert application(app, "passing:1", max_output_tokens=5)["pieces"]
 
 
-def test_a_stale_registration_is_found_and_can_be_taken_out(app: App, candidate: Candidate) -> None:
-    done = catalog.register(candidate, app, TWO)
+def test_a_stale_registration_is_found_and_can_be_taken_out(app: App, prepared: Prepared) -> None:
+    done = catalog.register(prepared, app, TWO)
     shutil.rmtree(done.laid.folder)
     [left] = catalog.registrations(app)
     assert left.folder == done.laid.folder
@@ -193,9 +193,9 @@ def test_a_stale_registration_is_found_and_can_be_taken_out(app: App, candidate:
     assert catalog.registrations(app) == []
 
 
-def test_a_folder_in_its_cache_is_no_model_until_it_is_registered(app: App, candidate: Candidate) -> None:
+def test_a_folder_in_its_cache_is_no_model_until_it_is_registered(app: App, prepared: Prepared) -> None:
     """What the tutorial does. If a later SDK lists such folders, docs/foundry.md is to be changed."""
-    with layout.laid_out(candidate, layout.place(app.cache_dir, candidate.name, candidate.version)):
+    with layout.laid_out(prepared, layout.place(app.cache_dir, prepared.name, prepared.version)):
         pass
     assert application(app, "triage:1") == {"ids": []}
 
@@ -272,8 +272,8 @@ def test_killed_while_it_registers_it_can_be_done_again(app: App, example: Path)
     code = (
         "import sys; from pathlib import Path\n"
         "from edgeship.foundry import catalog; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.config import Tuning\n"
-        "catalog.register(check(Path(sys.argv[1])), catalog.App('a', Path(sys.argv[2])), Tuning(2, 2048))"
+        "from edgeship.foundry.config import Provision\n"
+        "catalog.register(check(Path(sys.argv[1])), catalog.App('a', Path(sys.argv[2])), Provision(2, 2048))"
     )
     for delay_s in (0.3, 0.5, 0.7, 0.9):
         child = subprocess.Popen([sys.executable, "-c", code, str(example), str(app.cache_dir)])
@@ -289,9 +289,9 @@ def test_several_processes_may_register_at_the_same_time(app: App, example: Path
     code = (
         "import sys; from pathlib import Path\n"
         "from edgeship.foundry import catalog; from edgeship.foundry.checks import check\n"
-        "from edgeship.foundry.config import Tuning\n"
+        "from edgeship.foundry.config import Provision\n"
         "app = catalog.App('a', Path(sys.argv[2]))\n"
-        "catalog.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Tuning(2, 2048))"
+        "catalog.register(check(Path(sys.argv[1]), name=sys.argv[3]), app, Provision(2, 2048))"
     )
     names = ("one", "two", "one", "three")
     command = [sys.executable, "-c", code, str(example), str(app.cache_dir)]
@@ -300,13 +300,13 @@ def test_several_processes_may_register_at_the_same_time(app: App, example: Path
     assert sorted(each.id for each in catalog.registrations(app)) == ["one:1", "three:1", "two:1"]
 
 
-def test_a_catalog_that_cannot_be_read_is_said(app: App, candidate: Candidate) -> None:
+def test_a_catalog_that_cannot_be_read_is_said(app: App, prepared: Prepared) -> None:
     app.cache_dir.mkdir()
     (app.cache_dir / INDEX_NAME).write_text("{ broken", encoding="utf-8")
     with pytest.raises(FoundryFailed, match="failed to parse"):
         catalog.registrations(app)
     with pytest.raises(FoundryFailed, match="failed to parse"):
-        catalog.register(candidate, app, TWO)
+        catalog.register(prepared, app, TWO)
     assert (app.cache_dir / INDEX_NAME).read_text(encoding="utf-8") == "{ broken"
     assert not (app.cache_dir / layout.PUBLISHER).exists()
 

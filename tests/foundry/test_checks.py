@@ -18,7 +18,7 @@ from edgeship.errors import (
     TemplateMissing,
 )
 from edgeship.foundry import layout
-from edgeship.foundry.checks import PROVIDER_WORDS, Candidate, check, check_name, require_undamaged
+from edgeship.foundry.checks import PROVIDER_WORDS, Prepared, check, check_name, require_undamaged
 from edgeship.package.prompt_parts import PromptParts
 from tests.packages import make_package
 
@@ -36,9 +36,9 @@ def foreign(package: Path) -> Path:
     return package
 
 
-def prompt_of(candidate: Candidate) -> str:
-    assert isinstance(candidate.parts, PromptParts)
-    return candidate.parts.prompt
+def prompt_of(prepared: Prepared) -> str:
+    assert isinstance(prepared.parts, PromptParts)
+    return prepared.parts.prompt
 
 
 def change(path: Path, **values: Any) -> None:
@@ -46,17 +46,17 @@ def change(path: Path, **values: Any) -> None:
 
 
 def test_a_package_keeps_its_name_and_version(package: Path) -> None:
-    candidate = check(package)
-    assert candidate.id == "model-int4:3"
-    assert candidate.config.context_tokens == 512
-    assert prompt_of(candidate).endswith("assistant\n")
+    prepared = check(package)
+    assert prepared.id == "model-int4:3"
+    assert prepared.config.context_tokens == 512
+    assert prompt_of(prepared).endswith("assistant\n")
     assert check(package, name="other").id == "other:3"
 
 
 def test_a_folder_of_another_tool_is_called_as_the_folder(foreign: Path) -> None:
-    candidate = check(foreign)
-    assert (candidate.id, candidate.package) == ("model-int4:3", None)
-    assert prompt_of(candidate).endswith("assistant\n")
+    prepared = check(foreign)
+    assert (prepared.id, prepared.package) == ("model-int4:3", None)
+    assert prompt_of(prepared).endswith("assistant\n")
     for name in ("onnx", "CPU"):
         assert check(foreign.rename(foreign.parent / name)).id == "model-int4:1"
         foreign = foreign.parent / name
@@ -143,11 +143,11 @@ def test_prompt_parts_that_another_tool_wrote_are_not_used(foreign: Path) -> Non
 def test_without_prompt_parts_only_the_older_version_is_refused(foreign: Path, tmp_path: Path) -> None:
     template = "{% for message in messages | reverse %}{{ message.content }}{% endfor %}"
     (foreign / "chat_template.jinja").write_text(template, encoding="utf-8")
-    candidate = check(foreign)
-    with layout.laid_out(candidate, tmp_path / "cache" / "model") as laid:
+    prepared = check(foreign)
+    with layout.laid_out(prepared, tmp_path / "cache" / "model") as laid:
         assert "PromptTemplate" not in json.loads((laid.folder / "inference_model.json").read_bytes())
     with pytest.raises(NotSupported, match=r"Foundry Local 1 writes prompts from parts.*it rendered") as caught:
-        layout.export(candidate, tmp_path / "older", layout.PUBLISHER, 1)
+        layout.export(prepared, tmp_path / "older", layout.PUBLISHER, 1)
     assert "foundry register" in str(caught.value.hint)
     assert not (tmp_path / "older").exists()
 

@@ -14,7 +14,7 @@ from edgeship.measure.fidelity import Fidelity, Scores
 from edgeship.measure.fidelity import summarise as summarise_scores
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.report import Candidate, Report
-from edgeship.measure.speed import Speed, SpeedRun, Spread
+from edgeship.measure.speed import Range, Speed, SpeedRun
 from edgeship.recipe import Precision, Recipe
 
 
@@ -47,8 +47,8 @@ def fidelity(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Fidel
 def speed(decode_tokens_per_s: float = 50.0) -> Speed:
     """Speed around a figure."""
     run = SpeedRun(64, 3.0, 3.0 + 63 / decode_tokens_per_s)
-    spread = Spread(decode_tokens_per_s, decode_tokens_per_s * 0.9, decode_tokens_per_s * 1.1)
-    return Speed(512, 64, 512, 64, Spread(170.0, 160.0, 180.0), spread, Spread(3.0, 2.9, 3.1), (run,) * 3)
+    take_evenly = Range(decode_tokens_per_s, decode_tokens_per_s * 0.9, decode_tokens_per_s * 1.1)
+    return Speed(512, 64, 512, 64, Range(170.0, 160.0, 180.0), take_evenly, Range(3.0, 2.9, 3.1), (run,) * 3)
 
 
 def measurement(size_bytes: int = 1000, **changes: object) -> Measurement:

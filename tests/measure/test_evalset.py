@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import EvalInvalid
-from edgeship.measure.evalset import EvalCase, json_equal, passes, read_evalset, spread
+from edgeship.measure.evalset import EvalCase, json_equal, passes, read_evalset, take_evenly
 
 USER = [{"role": "user", "content": "hello"}]
 json_values = st.recursive(
@@ -142,9 +142,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_spread_is_even_and_steady(count: int, limit: int) -> None:
     cases = [case("x", id=str(index)) for index in range(count)]
-    taken = [int(one.id) for one in spread(cases, limit)]
+    taken = [int(one.id) for one in take_evenly(cases, limit)]
     assert len(taken) == min(count, limit)
     assert len(set(taken)) == len(taken)
     gaps = [after - before for before, after in itertools.pairwise(taken)]
     assert not gaps or max(gaps) - min(gaps) <= 1
-    assert spread(cases, None) == tuple(cases)
+    assert take_evenly(cases, None) == tuple(cases)

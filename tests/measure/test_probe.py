@@ -15,14 +15,14 @@ import pytest
 from edgeship.errors import EdgeshipError, EngineFailed, MemoryShort
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.probe import Job, probe
+from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.reference import ScoredText
 from edgeship.measure.reference.of_checkpoint import reference
 from edgeship.system import child, memory
 from tests import scripted
 from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
-SHORT = Job(prompt_tokens=16, new_tokens=10, repeats=2, engine=scripted.ENGINE)
+SHORT = ProbeOptions(prompt_tokens=16, new_tokens=10, repeats=2, engine=scripted.ENGINE)
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise on Windows")
 
 
@@ -116,7 +116,7 @@ def test_the_memory_is_not_the_parents(folder: Path) -> None:
 
 def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"scripted\.json"):
-        probe(tmp_path, Job(engine=scripted.ENGINE))
+        probe(tmp_path, ProbeOptions(engine=scripted.ENGINE))
 
 
 @needs_signals
@@ -134,7 +134,7 @@ def test_a_child_that_is_killed(folder: Path, number: int, kind: type[EdgeshipEr
                 process.send_signal(number)
 
     with pytest.raises(kind, match="the measuring process was") as caught:
-        probe(folder, Job(engine=scripted.ENGINE), progress=kill)
+        probe(folder, ProbeOptions(engine=scripted.ENGINE), progress=kill)
     assert caught.value.where == str(folder)
 
 
@@ -142,7 +142,7 @@ def test_a_fault_of_ours_keeps_its_traceback(folder: Path) -> None:
     # A context that is no number is found by none of the checks: a bug, as the child sees it.
     (folder / "scripted.json").write_text('{"answers": {}, "context_tokens": "many"}', encoding="utf-8")
     with pytest.raises(child.ChildFault, match="TypeError: ") as caught:
-        probe(folder, Job(engine=scripted.ENGINE))
+        probe(folder, ProbeOptions(engine=scripted.ENGINE))
     assert ", in measure\n" in "".join(traceback.format_exception(caught.value))
 
 

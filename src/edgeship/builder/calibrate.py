@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgeship.builder import data_file, graph, onnx_model
 from edgeship.builder.allocation import scheme
-from edgeship.builder.feedback import Spread, spread
+from edgeship.builder.feedback import ErrorFactors, error_factors
 from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights
 from edgeship.builder.predict import GRAM_BYTES, WIDEST_GRAM
 from edgeship.progress import Progress, silent
@@ -160,19 +160,19 @@ class Feedback:
             if matrix.width <= WIDEST_GRAM and not _shares_inputs(matrix.name)
         }
         self._grams: dict[str, Floats] = {}
-        self._spreads: dict[str, Spread] = {}
+        self._factors: dict[str, ErrorFactors] = {}
 
-    def get(self, name: str, /) -> Floats | Spread | None:
+    def get(self, name: str, /) -> Floats | ErrorFactors | None:
         """By the matrix's name."""
         source = _shares_inputs(name) or name
         if source not in self._names:
             return self._fallback.get(name)
-        if source not in self._spreads:
+        if source not in self._factors:
             if source not in self._grams:
                 self._grams = self._observer.grams(self._group(source), self._sequences, self._progress)
             # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
-            self._spreads = {source: spread(self._grams[source])}
-        return self._spreads[source]
+            self._factors = {source: error_factors(self._grams[source])}
+        return self._factors[source]
 
     def _group(self, first: str) -> list[str]:
         """`first` and the matrices after it, as many as fit."""

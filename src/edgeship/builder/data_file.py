@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from edgeship.builder.feedback import Spread, quantize_spreading
+from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Placed, Vector
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
@@ -39,19 +39,18 @@ class Guidance(Protocol):
     Of each of its inputs by itself, float32 [width], or of all together; None where nothing is.
     """
 
-    def get(self, name: str, /) -> npt.NDArray[np.float32] | Spread | None:
+    def get(self, name: str, /) -> npt.NDArray[np.float32] | ErrorFactors | None:
         """By the matrix's name. Asked in the layout's order."""
         ...
 
 
-JOURNAL = "journal.jsonl"
 CHUNK_ELEMENTS = 1 << 20
 _READ_BYTES = 1 << 22
 _FP16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowRange:
     """Rows `start` to `stop` of one tensor of the checkpoint, which begin at `row` of a weight."""
 
     placed: Placed
@@ -115,17 +114,17 @@ def finish(layout: Layout, path: Path) -> None:
         journal.unlink()
 
 
-def cut(placed: Placed) -> Iterator[Piece]:
+def cut(placed: Placed) -> Iterator[RowRange]:
     """A weight in pieces of about CHUNK_ELEMENTS elements, top to bottom."""
     weight, row = placed.weight, 0
     step = max(1, CHUNK_ELEMENTS // (1 if isinstance(weight, Vector) else weight.width))
     for part in weight.parts:
         for start in range(part.start, part.stop, step):
-            yield Piece(placed, part.tensor, start, min(part.stop, start + step), row + start - part.start)
+            yield RowRange(placed, part.tensor, start, min(part.stop, start + step), row + start - part.start)
         row += part.stop - part.start
 
 
-def _make(piece: Piece, weights: Weights, guidance: Guidance | None) -> Sequence[Array]:
+def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Sequence[Array]:
     """One array for each blob."""
     import numpy as np
 
@@ -135,8 +134,8 @@ def _make(piece: Piece, weights: Weights, guidance: Guidance | None) -> Sequence
         return [rows + np.float32(weight.added)]
     if isinstance(storage, Scheme):
         guide = None if guidance is None else guidance.get(weight.name)
-        if isinstance(guide, Spread):
-            blocks = quantize_spreading(rows, guide, storage)
+        if isinstance(guide, ErrorFactors):
+            blocks = quantize_with_feedback(rows, guide, storage)
         else:
             blocks = quantize(rows, storage, guide)
         return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
@@ -164,7 +163,7 @@ def _read_journals(path: Path) -> dict[str, list[int]]:
     return found
 
 
-def _checksums(stream: IO[bytes], piece: Piece) -> list[int]:
+def _checksums(stream: IO[bytes], piece: RowRange) -> list[int]:
     """Of what lies where the piece belongs."""
     found = []
     for offset, left in piece.spans():

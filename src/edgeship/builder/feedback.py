@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.products import in_tiles, product, subtract_product
-from edgeship.builder.quantize import Blocks, ScaleType, Scheme, pack, quantize, unpack
+from edgeship.builder.quantize import Blocks, Scheme, pack, quantize, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ _WHOLE = 128
 
 
 @dataclass(frozen=True)
-class Spread:
+class ErrorFactors:
     """How errors are handed on, for every matrix that reads the same inputs.
 
     factor: [width, width], the upper Cholesky factor of the inverse of the damped Gram matrix. importance: [width], the
@@ -38,19 +38,13 @@ class Spread:
     importance: Floats
 
 
-def quantize_with_feedback(
-    rows: Floats, gram: Floats, scheme: Scheme, *, damping: float = 0.01, scale_type: ScaleType = "float16"
-) -> Blocks:
-    """Rows [n, width] as blocks, by the Gram matrix [width, width] = X^T X of the layer's calibration inputs X.
+def error_factors(gram: Floats, damping: float = 0.01) -> ErrorFactors:
+    """The part that is the same for all rows and schemes. Takes time of order width^3 and four matrices of memory.
 
-    damping: what is added to its diagonal, as a share of the diagonal's mean, above 0. It keeps weights of inputs that
-    calibration never saw: those are rounded by themselves.
+    gram: [width, width], X^T X of the layer's calibration inputs X. damping: what is added to its diagonal, as a share
+    of the diagonal's mean, above 0. It keeps weights of inputs that calibration never saw: those are rounded by
+    themselves.
     """
-    return quantize_spreading(rows, spread(gram, damping), scheme, scale_type=scale_type)
-
-
-def spread(gram: Floats, damping: float = 0.01) -> Spread:
-    """The part that is the same for all rows and schemes. Takes time of order width^3 and four matrices of memory."""
     import numpy as np
 
     # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
@@ -59,10 +53,10 @@ def spread(gram: Floats, damping: float = 0.01) -> Spread:
     diagonal += damping * (float(diagonal.mean()) or 1.0)
     _factorize(damped)
     factor = np.ascontiguousarray(_inverse_of_lower(damped.astype(np.float32))[::-1, ::-1])
-    return Spread(factor, np.diagonal(factor) ** np.float32(-2))
+    return ErrorFactors(factor, np.diagonal(factor) ** np.float32(-2))
 
 
-def quantize_spreading(rows: Floats, spread: Spread, scheme: Scheme, *, scale_type: ScaleType = "float16") -> Blocks:
+def quantize_with_feedback(rows: Floats, factors: ErrorFactors, scheme: Scheme) -> Blocks:
     """Rows [n, width] as blocks. Rows may come in parts."""
     import numpy as np
 
@@ -72,37 +66,37 @@ def quantize_spreading(rows: Floats, spread: Spread, scheme: Scheme, *, scale_ty
     columns = np.zeros((blocks * size, len(rows)), np.float32)
     columns[:width] = rows.T
     integers = np.empty(columns.shape, np.uint8)
-    scales, zeros = (np.empty((blocks, len(rows)), kind) for kind in (np.dtype(scale_type), np.dtype(np.uint8)))
+    scales, zeros = (np.empty((blocks, len(rows)), kind) for kind in (np.dtype(np.float16), np.dtype(np.uint8)))
     step = max(_GROUP, size)
     for start in range(0, blocks * size, step):
         stop = min(start + step, width)
         errors = np.empty((stop - start, len(rows)), np.float32)
         for begin in range(start, stop, size):
             index, end = begin // size, min(begin + size, width)
-            scales[index], zeros[index] = _choose(columns[begin:end], scheme, spread.importance[begin:end], scale_type)
+            scales[index], zeros[index] = _choose(columns[begin:end], scheme, factors.importance[begin:end])
             scale, zero = scales[index].astype(np.float32), zeros[index].astype(np.float32)
             for column in range(begin, end):
                 error, integers[column] = _round(columns[column], scale, zero, scheme.bits)
-                error /= spread.factor[column, column]
+                error /= factors.factor[column, column]
                 errors[column - start] = error
-                columns[column + 1 : end] -= spread.factor[column, column + 1 : end, None] * error
+                columns[column + 1 : end] -= factors.factor[column, column + 1 : end, None] * error
             integers[end : begin + size] = zeros[index]
             subtract_product(
-                columns[end:stop], spread.factor[begin:end, end:stop].T, errors[begin - start : end - start]
+                columns[end:stop], factors.factor[begin:end, end:stop].T, errors[begin - start : end - start]
             )
-        subtract_product(columns[stop:width], spread.factor[start:stop, stop:].T, errors)
+        subtract_product(columns[stop:width], factors.factor[start:stop, stop:].T, errors)
     packed = pack(integers.T.reshape(len(rows), blocks, size), scheme.bits)
     zero_points = None if scheme.symmetric else pack(np.ascontiguousarray(zeros.T), scheme.bits)
     return Blocks(packed, np.ascontiguousarray(scales.T), zero_points)
 
 
 def _choose(
-    columns: Floats, scheme: Scheme, importance: Floats, scale_type: ScaleType
+    columns: Floats, scheme: Scheme, importance: Floats
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:
     """Scales and zero points [n] of one block of each row, from its values as they are now: columns [size, n]."""
     import numpy as np
 
-    blocks = quantize(columns.T, scheme, importance, scale_type=scale_type)
+    blocks = quantize(columns.T, scheme, importance)
     if blocks.zero_points is None:
         return blocks.scales[:, 0], np.full(len(blocks.scales), 1 << (scheme.bits - 1), np.uint8)
     return blocks.scales[:, 0], unpack(blocks.zero_points, scheme.bits)[:, 0]

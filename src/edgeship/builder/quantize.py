@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 Method = Literal["rtn", "search"]
-ScaleType = Literal["float16", "float32"]
 
 _CHUNK_ELEMENTS = 1 << 16
 """So many elements are worked on at a time: a few arrays of that size stay in a core's second-level cache."""
@@ -59,12 +58,12 @@ class Scheme:
 class Blocks:
     """Rows as the operators store them, the low nibble first.
 
-    packed: [rows, blocks, block size * bits / 8]. scales: float16 or float32 [rows, blocks]. zero_points:
+    packed: [rows, blocks, block size * bits / 8]. scales: float16 [rows, blocks]. zero_points:
     [rows, blocks * bits / 8, rounded up], or None, which the operators read as 8 or 128.
     """
 
     packed: Bytes
-    scales: npt.NDArray[np.floating]
+    scales: npt.NDArray[np.float16]
     zero_points: Bytes | None
 
     def __getitem__(self, rows: slice) -> Blocks:
@@ -72,9 +71,7 @@ class Blocks:
         return Blocks(self.packed[rows], self.scales[rows], zero_points)
 
 
-def quantize(
-    rows: Floats, scheme: Scheme, importance: Floats | None = None, *, scale_type: ScaleType = "float16"
-) -> Blocks:
+def quantize(rows: Floats, scheme: Scheme, importance: Floats | None = None) -> Blocks:
     """Rows [n, width] as blocks. importance: [width], the weight of each column's squared error; else all are alike.
 
     Every row is quantized by itself: rows give the same bytes together and apart. "search" is in no block worse than
@@ -85,10 +82,10 @@ def quantize(
     count, width = rows.shape
     blocks = scheme.blocks(width)
     packed = np.empty((count, blocks, scheme.block_size * scheme.bits // 8), np.uint8)
-    scales = np.empty((count, blocks), scale_type)
+    scales = np.empty((count, blocks), np.float16)
     zeros = None if scheme.symmetric else np.empty((count, blocks), np.uint8)
     step = _rows_in_chunk(scheme, width)
-    bench = _Bench(scheme, blocks * min(step, count), scale_type)
+    bench = _Bench(scheme, blocks * min(step, count))
     if importance is not None:
         bench.weigh(_padded(importance[None], scheme), blocks)
     for start in range(0, count, step):
@@ -117,22 +114,6 @@ def dequantize(blocks: Blocks, scheme: Scheme, width: int) -> Floats:
     return levels.reshape(count, -1)[:, :width]
 
 
-def error_energy(rows: Floats, blocks: Blocks, scheme: Scheme, importance: Floats | None = None) -> tuple[float, float]:
-    """Sums of importance * (w - w')^2 and of importance * w^2, over rows [n, width] and their blocks."""
-    import numpy as np
-
-    width = rows.shape[1]
-    error, total = np.zeros(width), np.zeros(width)
-    step = _rows_in_chunk(scheme, width)
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        difference = dequantize(blocks[part], scheme, width) - rows[part]
-        error += np.square(difference, out=difference).sum(axis=0, dtype=np.float64)
-        total += np.square(rows[part]).sum(axis=0, dtype=np.float64)
-    weight = np.ones(width) if importance is None else importance.astype(np.float64)
-    return float(error @ weight), float(total @ weight)
-
-
 def pack(integers: Bytes, bits: int) -> Bytes:
     """[..., count] -> [..., count * bits / 8, rounded up], the low nibble first."""
     import numpy as np
@@ -155,22 +136,13 @@ def unpack(packed: Bytes, bits: int) -> Bytes:
     return pairs.reshape(*packed.shape[:-1], -1)
 
 
-def fits_float16(largest: float, scheme: Scheme) -> bool:
-    """Whether float16 scales cost a matrix nothing that counts; largest: the size of its largest element.
-
-    Below 6e-5 float16 has steps of 6e-8. A scale is used as it was rounded, so that matters only where steps are coarse
-    beside the scale itself. Blocks far below the matrix's largest may then lose detail that is below the others' noise.
-    """
-    return largest == 0 or largest / (1 << (scheme.bits - 1)) >= 2.0**-18
-
-
 class _Bench:
     """Room to work on up to `columns` blocks at a time, in arrays [block size, columns]; scales are [columns]."""
 
-    def __init__(self, scheme: Scheme, columns: int, scale_type: ScaleType) -> None:
+    def __init__(self, scheme: Scheme, columns: int) -> None:
         import numpy as np
 
-        self._scheme, self._scale_type = scheme, scale_type
+        self._scheme = scheme
         shape = (scheme.block_size, -(-columns // _LANES) * _LANES)
         self._values, self._levels, self._spare = (np.zeros(shape, np.float32) for _ in range(3))
         self._integers = np.empty(shape, np.uint8)
@@ -291,8 +263,6 @@ class _Bench:
         """What is left of a scale that is stored."""
         import numpy as np
 
-        if self._scale_type == "float32":
-            return scale
         return np.clip(scale, -65504, 65504).astype(np.float16).astype(np.float32)
 
 

@@ -86,11 +86,11 @@ def register(
     folder = targets.resolve(name, current).package_folder()
     with telling(quiet=as_json) as progress:
         progress("checking the package", None)
-        candidate = checks.check(folder, name=new_name)
+        prepared = checks.check(folder, name=new_name)
         measured = remembered(current.home, folder)
         cores = current.threads or (measured.threads if measured else cores_to_use(None))
-        tuning = config.choose(candidate, threads=cores, context_tokens=context_tokens)
-        done = catalog.register(candidate, _app(current), tuning, progress=progress)
+        provision = config.choose(prepared, threads=cores, context_tokens=context_tokens)
+        done = catalog.register(prepared, _app(current), provision, progress=progress)
     if as_json:
         print_json(_registered_dict(done, current))
         return 0
@@ -198,16 +198,16 @@ def export(
     from edgeship.system.machine import cores_to_use
 
     current = settings.resolve(cache_dir=cache_dir)
-    candidate = checks.check(targets.resolve(name, current).package_folder(), name=new_name)
-    checks.require_undamaged(candidate)
-    laid = layout.export(candidate, folder.absolute(), check_name(publisher), cores_to_use(current.threads))
+    prepared = checks.check(targets.resolve(name, current).package_folder(), name=new_name)
+    checks.require_undamaged(prepared)
+    laid = layout.export(prepared, folder.absolute(), check_name(publisher), cores_to_use(current.threads))
     facts = {
-        "exported": candidate.id,
+        "exported": prepared.id,
         "folder": str(laid.folder),
         "linked_bytes": laid.linked_bytes,
         "copied_bytes": laid.copied_bytes,
     }
-    print_facts(facts, f"laid out {candidate.id} in {laid.folder}", as_json=as_json)
+    print_facts(facts, f"laid out {prepared.id} in {laid.folder}", as_json=as_json)
     if not as_json:
         note(f"Foundry Local 1 finds it once its cache is that folder: foundry cache cd {folder.absolute()}")
     return 0
@@ -240,8 +240,8 @@ def _print_registered(done: Registered, current: settings.Settings, run: str) ->
             ("application", current.foundry_app),
             ("folder", str(done.laid.folder)),
             ("disk", copied),
-            ("threads", str(done.tuning.threads)),
-            ("context", f"{done.tuning.context_tokens:,} tokens"),
+            ("threads", str(done.provision.threads)),
+            ("context", f"{done.provision.context_tokens:,} tokens"),
             ("proof", f"asked {proof.question!r}: {answered}"),
             ("run it", run),
             ("in Python", f"catalog.get_model_variant({done.id!r})"),
@@ -284,7 +284,7 @@ def _registered_dict(done: Registered, current: settings.Settings) -> dict[str, 
         "app": current.foundry_app,
         "foundry_cache_dir": str(current.foundry_cache_dir),
         "folder": str(done.laid.folder),
-        "tuning": asdict(done.tuning),
+        "tuning": asdict(done.provision),
         "linked_bytes": done.laid.linked_bytes,
         "copied_bytes": done.laid.copied_bytes,
         "proof": {"question": done.proof.question, "answer": done.proof.answer, "usage": done.proof.usage.to_dict()},

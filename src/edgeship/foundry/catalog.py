@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from edgeship.errors import FoundryFailed, RegistrationNotFound
-from edgeship.foundry import config as tunings
+from edgeship.foundry import config as provisions
 from edgeship.foundry import layout
-from edgeship.foundry.checks import Candidate, require_undamaged
-from edgeship.foundry.config import Tuning
+from edgeship.foundry.checks import Prepared, require_undamaged
+from edgeship.foundry.config import Provision
 from edgeship.foundry.proof import Proof, prove
 from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import genai_config, names
@@ -52,7 +52,7 @@ class Registered:
 
     id: str
     laid: layout.Laid
-    tuning: Tuning
+    provision: Provision
     new: bool
     proof: Proof
     notes: tuple[str, ...]
@@ -101,28 +101,28 @@ def find(app: App, ref: str) -> Registration:
     return found
 
 
-def register(candidate: Candidate, app: App, tuning: Tuning, *, progress: Progress = silent) -> Registered:
+def register(prepared: Prepared, app: App, provision: Provision, *, progress: Progress = silent) -> Registered:
     """Makes a checked package a model of Foundry Local: laid out for this machine, proven, and in the catalog.
 
     Where anything fails, nothing is registered and what was there stays.
     Raises PackageDamaged, EngineFailed where it does not answer, TemplateMismatch where Foundry Local reads another
     prompt, CacheBusy, and as App.open does.
     """
-    target = layout.place(app.cache_dir, candidate.name, candidate.version)
+    target = layout.place(app.cache_dir, prepared.name, prepared.version)
     with _owned(app, progress), app.open() as local:
-        before = _registered(local, candidate.id)
+        before = _registered(local, prepared.id)
         progress("laying out", None)
-        with layout.laid_out(candidate, target, partial(tunings.apply, tuning=tuning)) as laid:
+        with layout.laid_out(prepared, target, partial(provisions.apply, provision=provision)) as laid:
             progress("proving that it answers", None)
-            proof = _proven(candidate, laid.folder)
+            proof = _proven(prepared, laid.folder)
         progress("registering", None)
-        local.register(target, candidate.id, *_facts(candidate, tuning, laid))
-        _require_registered(local, candidate, target)
-    _log.info("%s is registered for %s, from %s", candidate.id, app.name, target)
-    notes = tunings.notes(candidate, tuning)
+        local.register(target, prepared.id, *_facts(prepared, provision, laid))
+        _require_registered(local, prepared, target)
+    _log.info("%s is registered for %s, from %s", prepared.id, app.name, target)
+    notes = provisions.notes(prepared, provision)
     if before is not None and before.folder != target:
-        notes.insert(0, f"{candidate.id} was registered before, from {before.folder or 'a folder that is gone'}")
-    return Registered(candidate.id, replace(laid, folder=target), tuning, before is None, proof, tuple(notes))
+        notes.insert(0, f"{prepared.id} was registered before, from {before.folder or 'a folder that is gone'}")
+    return Registered(prepared.id, replace(laid, folder=target), provision, before is None, proof, tuple(notes))
 
 
 def unregister(app: App, ref: str) -> list[Registration]:
@@ -144,12 +144,12 @@ def unregister(app: App, ref: str) -> list[Registration]:
     return chosen
 
 
-def _proven(candidate: Candidate, folder: Path) -> Proof:
+def _proven(prepared: Prepared, folder: Path) -> Proof:
     """The proof of a package that is undamaged too: what takes longest of both is done side by side."""
     with ThreadPoolExecutor(1) as pool:
-        undamaged = pool.submit(require_undamaged, candidate)
+        undamaged = pool.submit(require_undamaged, prepared)
         try:
-            return prove(folder, [each.messages for each in candidate.conversations])
+            return prove(folder, [each.messages for each in prepared.conversations])
         finally:
             undamaged.result()  # says more than what a damaged model fails with
 
@@ -174,26 +174,26 @@ def _select(app: App, known: list[Registration], ref: str) -> list[Registration]
     return chosen
 
 
-def _facts(candidate: Candidate, tuning: Tuning, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
+def _facts(prepared: Prepared, provision: Provision, laid: layout.Laid) -> tuple[dict[str, str], dict[str, int]]:
     """Metadata for the catalog: texts and numbers."""
-    texts = {"display_name": candidate.name, "publisher": layout.PUBLISHER}
-    licence = candidate.package.manifest.checkpoint.get("licence") if candidate.package else None
+    texts = {"display_name": prepared.name, "publisher": layout.PUBLISHER}
+    licence = prepared.package.manifest.checkpoint.get("licence") if prepared.package else None
     if licence:
         texts["license"] = str(licence)
     size = laid.linked_bytes + laid.copied_bytes
-    return texts, {"filesize_mb": -(-size // 10**6), "context_length": tuning.context_tokens}
+    return texts, {"filesize_mb": -(-size // 10**6), "context_length": provision.context_tokens}
 
 
 def _registered(local: Local, model_id: str) -> Registration | None:
     return next((each for each in local.registrations() if each.id == model_id), None)
 
 
-def _require_registered(local: Local, candidate: Candidate, target: Path) -> None:
+def _require_registered(local: Local, prepared: Prepared, target: Path) -> None:
     """That the catalog, read anew, has the model where it was put."""
-    found = _registered(local, candidate.id)
+    found = _registered(local, prepared.id)
     if found is None or found.folder is None or not found.folder.samefile(target):
         raise FoundryFailed(
-            f"Foundry Local took {candidate.id} and does not list it",
+            f"Foundry Local took {prepared.id} and does not list it",
             where=str(local.cache_dir),
             hint="See `edgeship foundry doctor`.",
         )

@@ -32,7 +32,7 @@ _DAMAGED_HINT = "Install the package again; nothing was registered."
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Prepared:
     """A package that Foundry Local can run, under the name and version that it is to have there.
 
     package: None for a folder of another tool. parts: its prompt parts, which the older versions read.
@@ -53,7 +53,7 @@ class Candidate:
         return f"{self.name}:{self.version}"
 
 
-def check(folder: Path, *, name: str | None = None) -> Candidate:
+def check(folder: Path, *, name: str | None = None) -> Prepared:
     """The package in `folder`, ready for Foundry Local unless it is damaged; see `require_undamaged`.
 
     name: another than its own.
@@ -79,7 +79,7 @@ def check(folder: Path, *, name: str | None = None) -> Candidate:
         )
     conversations = fidelity.conversations_for(template, codec.special_tokens)
     parts = _parts(template, codec, conversations)
-    return Candidate(folder, name, version or 1, config, parts, package, conversations)
+    return Prepared(folder, name, version or 1, config, parts, package, conversations)
 
 
 def check_name(name: str) -> str:
@@ -94,11 +94,11 @@ def check_name(name: str) -> str:
     return name
 
 
-def require_undamaged(candidate: Candidate) -> None:
+def require_undamaged(prepared: Prepared) -> None:
     """Compares a package with its manifest, byte for byte. Raises PackageDamaged."""
-    faults = manifests.verify(candidate.package) if candidate.package else []
+    faults = manifests.verify(prepared.package) if prepared.package else []
     if faults:
-        raise PackageDamaged("; ".join(faults), where=str(candidate.folder), hint=_DAMAGED_HINT)
+        raise PackageDamaged("; ".join(faults), where=str(prepared.folder), hint=_DAMAGED_HINT)
 
 
 def _require_model(config: GenaiConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeship.engine.decoders.onnx import kv_token_bytes
 from edgeship.errors import UsageError
-from edgeship.foundry.checks import Candidate
+from edgeship.foundry.checks import Prepared
 from edgeship.package import genai_config
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system.storage import megabytes
@@ -20,7 +20,7 @@ _LEAST_CONTEXT = 128
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Provision:
     """What is chosen for a package.
 
     context_tokens: prompt and answer together. reserves: memory for the keys and values of the whole context is taken
@@ -32,44 +32,44 @@ class Tuning:
     reserves: bool = True
 
 
-def choose(candidate: Candidate, *, threads: int, context_tokens: int | None = None) -> Tuning:
-    """The tuning for so many threads, and a context that may be smaller than the package's.
+def choose(prepared: Prepared, *, threads: int, context_tokens: int | None = None) -> Provision:
+    """What a package gets: so many threads, and a context that may be smaller than its own.
 
     Raises UsageError for a context that the package does not have, EngineFailed where it does not say its shape.
     """
-    most = candidate.config.context_tokens
+    most = prepared.config.context_tokens
     context = most if context_tokens is None else context_tokens
     if not min(_LEAST_CONTEXT, most) <= context <= most:
         raise UsageError(
             f"a context of {context:,} tokens is not possible: the package has {most:,}",
             hint=f"Give one from {_LEAST_CONTEXT} to {most}.",
         )
-    reserved = kv_token_bytes(candidate.config) * context
-    return Tuning(threads, context, reserves=reserved <= RESERVED_BYTES)
+    reserved = kv_token_bytes(prepared.config) * context
+    return Provision(threads, context, reserves=reserved <= RESERVED_BYTES)
 
 
-def apply(config: GenaiConfig, tuning: Tuning) -> dict[str, Any]:
-    """A genai_config.json with a tuning.
+def apply(config: GenaiConfig, provision: Provision) -> dict[str, Any]:
+    """A genai_config.json that says so.
 
-    Foundry Local samples where a request says nothing, also where the package answers greedily. One candidate to choose
+    Foundry Local samples where a request says nothing, also where the package answers greedily. One token to choose
     from (top_k 1) makes that greedy again; a request that sets top_k is sampled as it says.
     """
-    context = tuning.context_tokens
+    context = provision.context_tokens
     search: dict[str, Any] = {"max_length": min(config.search.max_length or context, context)}
     if not config.search.do_sample:
         search["top_k"] = 1
-    if not tuning.reserves:
+    if not provision.reserves:
         search["past_present_share_buffer"] = False
-    tuned = genai_config.with_threads(genai_config.with_context(config.document, context), tuning.threads)
+    tuned = genai_config.with_threads(genai_config.with_context(config.document, context), provision.threads)
     return genai_config.with_search(tuned, search)
 
 
-def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
+def notes(prepared: Prepared, provision: Provision) -> list[str]:
     """What whoever asks the model in Foundry Local should know."""
     found = []
-    context = tuning.context_tokens
-    if not tuning.reserves:
-        token_bytes = kv_token_bytes(candidate.config)
+    context = provision.context_tokens
+    if not provision.reserves:
+        token_bytes = kv_token_bytes(prepared.config)
         found.append(
             f"keys and values grow with a conversation: Foundry Local would reserve those of all {context:,} tokens, "
             f"{megabytes(context * token_bytes)}, at every request; --context-tokens {_fitting(token_bytes)} has them "
@@ -80,7 +80,7 @@ def notes(candidate: Candidate, tuning: Tuning) -> list[str]:
             f"every request must set max_output_tokens: Foundry Local reserves {DEFAULT_ANSWER_TOKENS:,} tokens for an "
             f"answer otherwise, and refuses it since this model's context holds {context:,} in all"
         )
-    if not candidate.config.search.do_sample:
+    if not prepared.config.search.do_sample:
         found.append(
             "the package answers greedily, and so it does here unless a request sets top_k: Foundry Local samples "
             "whatever the package says"

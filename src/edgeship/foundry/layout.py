@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import NotSupported, UsageError
-from edgeship.foundry.checks import Candidate
+from edgeship.foundry.checks import Prepared
 from edgeship.package import genai_config, inference_model
 from edgeship.package import manifest as manifests
 from edgeship.package.genai_config import GenaiConfig
@@ -46,7 +46,7 @@ def place(root: Path, name: str, version: int, publisher: str = PUBLISHER) -> Pa
 
 @contextmanager
 def laid_out(
-    candidate: Candidate,
+    prepared: Prepared,
     target: Path,
     tune: Callable[[GenaiConfig], Mapping[str, Any]] | None = None,
 ) -> Iterator[Laid]:
@@ -58,27 +58,27 @@ def laid_out(
     try:
         with new_folder(target) as temporary:
             with disk_errors(target, _ELSEWHERE):
-                laid = _bring(candidate, temporary, tune)
+                laid = _bring(prepared, temporary, tune)
             yield laid
     except BaseException:
         remove_empty(target.parent)
         raise
 
 
-def export(candidate: Candidate, root: Path, publisher: str, threads: int) -> Laid:
+def export(prepared: Prepared, root: Path, publisher: str, threads: int) -> Laid:
     """The package in its place under `root`, as it is but for its name and the threads, which Foundry Local needs.
 
     Raises NotSupported for a package without prompt parts, which Foundry Local 1 needs; UsageError where something else
     than a package lies there, NotWritable, DiskShort.
     """
-    if isinstance(candidate.parts, NoParts):
+    if isinstance(prepared.parts, NoParts):
         raise NotSupported(
             "Foundry Local 1 writes prompts from parts, which cannot be derived from this chat template: "
-            f"{candidate.parts.why}",
-            where=str(candidate.folder),
+            f"{prepared.parts.why}",
+            where=str(prepared.folder),
             hint="Foundry Local 2 renders the template itself: `edgeship foundry register`.",
         )
-    target = place(root, candidate.name, candidate.version, publisher)
+    target = place(root, prepared.name, prepared.version, publisher)
     if target.exists() and not (target / MANIFEST_NAME).is_file():
         raise UsageError(
             "something else lies where the package would go, and is not replaced",
@@ -89,7 +89,7 @@ def export(candidate: Candidate, root: Path, publisher: str, threads: int) -> La
     def tune(config: GenaiConfig) -> Mapping[str, Any]:
         return genai_config.with_threads(config.document, threads)
 
-    with laid_out(candidate, target, tune) as laid:
+    with laid_out(prepared, target, tune) as laid:
         pass
     return replace(laid, folder=target)
 
@@ -118,9 +118,9 @@ def remove_empty(folder: Path) -> None:
             return
 
 
-def _bring(candidate: Candidate, target: Path, tune: Callable[[GenaiConfig], Mapping[str, Any]] | None) -> Laid:
+def _bring(prepared: Prepared, target: Path, tune: Callable[[GenaiConfig], Mapping[str, Any]] | None) -> Laid:
     linked = copied = 0
-    for source in sorted(path for path in candidate.folder.iterdir() if path.is_file()):
+    for source in sorted(path for path in prepared.folder.iterdir() if path.is_file()):
         if source.name in (*_WRITTEN, MANIFEST_NAME) or source.name.startswith("."):
             continue
         # Small files are copied: what is edited here must not change there.
@@ -129,14 +129,14 @@ def _bring(candidate: Candidate, target: Path, tune: Callable[[GenaiConfig], Map
         else:
             shutil.copyfile(source, target / source.name)
             copied += source.stat().st_size
-    config = candidate.config
+    config = prepared.config
     write_object(target / genai_config.FILE_NAME, tune(config) if tune else config.document)
     write_object(
         target / inference_model.FILE_NAME,
-        inference_model.document(candidate.id, candidate.parts),
+        inference_model.document(prepared.id, prepared.parts),
     )
-    if candidate.package is not None:
-        _write_manifest(target, candidate.package.manifest)
+    if prepared.package is not None:
+        _write_manifest(target, prepared.package.manifest)
     return Laid(target, linked, copied)
 
 

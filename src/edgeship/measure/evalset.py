@@ -140,7 +140,7 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
     return tuple(cases)
 
 
-def spread(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
+def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
     """At most `limit` cases, always the same; taken evenly, so a file sorted by slice keeps its slices."""
     if limit is None or limit >= len(cases):
         return tuple(cases)

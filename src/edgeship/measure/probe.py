@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class ProbeOptions:
     """What to measure.
 
     cases: to be answered.
@@ -37,7 +37,9 @@ class Job:
     engine: str = "auto"
 
 
-def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progress = silent) -> Measurement:
+def probe(
+    folder: Path, options: ProbeOptions, *, threads: int | None = None, progress: Progress = silent
+) -> Measurement:
     """The measurement of the package in `folder`. `threads` None uses every core that the machine grants.
 
     Raises EngineFailed or MemoryShort where the measuring process dies, and any error of ours that it ends with.
@@ -45,7 +47,7 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
     order = {
         "folder": str(folder.absolute()),
         "threads": threads,
-        "job": TypeAdapter(Job).dump_python(job, mode="json"),
+        "options": TypeAdapter(ProbeOptions).dump_python(options, mode="json"),
     }
     try:
         return Measurement.from_dict(child.run("edgeship.measure.probe", order, progress=progress))
@@ -54,7 +56,7 @@ def probe(folder: Path, job: Job, *, threads: int | None = None, progress: Progr
         raise death.as_error(EngineFailed, "the measuring process", where=str(folder), hint=hint) from death
 
 
-def measure(folder: Path, job: Job, threads: int | None, progress: Progress = silent) -> Measurement:
+def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: Progress = silent) -> Measurement:
     """Measures in this process; its memory counts all that the process did before."""
     from edgeship.engine import opening
     from edgeship.measure import speed
@@ -64,12 +66,12 @@ def measure(folder: Path, job: Job, threads: int | None, progress: Progress = si
     sizes = _sizes(folder)
     progress("loading", None)
     start = time.perf_counter()
-    with opening.load(folder, threads=threads, engine=job.engine, limits=Limits(slots=1)) as engine:
+    with opening.load(folder, threads=threads, engine=options.engine, limits=Limits(slots=1)) as engine:
         load_s, rss = time.perf_counter() - start, _rss_bytes()
-        measured_speed = speed.measure(engine, job.prompt_tokens, job.new_tokens, job.repeats, progress)
-        evaluation = evaluate(engine, job.cases, progress) if job.cases else None
+        measured_speed = speed.measure(engine, options.prompt_tokens, options.new_tokens, options.repeats, progress)
+        evaluation = evaluate(engine, options.cases, progress) if options.cases else None
         peak = memory.peak_memory_bytes()
-        fidelity = _fidelity(engine, job.reference, progress) if job.reference else None
+        fidelity = _fidelity(engine, options.reference, progress) if options.reference else None
     return Measurement(
         threads=cores_to_use(threads),
         size_bytes=sizes[0],
@@ -112,8 +114,8 @@ def _rss_bytes() -> int:
 
 
 def _work(order: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    job = TypeAdapter(Job).validate_python(order["job"])
-    return measure(Path(order["folder"]), job, order["threads"], progress).to_dict()
+    options = TypeAdapter(ProbeOptions).validate_python(order["options"])
+    return measure(Path(order["folder"]), options, order["threads"], progress).to_dict()
 
 
 if __name__ == "__main__":

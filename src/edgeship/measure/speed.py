@@ -17,7 +17,7 @@ _TRIES_PER_REPEAT = 3
 
 
 @dataclass(frozen=True)
-class Spread:
+class Range:
     """A value measured several times."""
 
     median: float
@@ -47,9 +47,9 @@ class Speed:
     new_tokens: int
     asked_prompt_tokens: int
     asked_new_tokens: int
-    prefill_tokens_per_s: Spread
-    decode_tokens_per_s: Spread
-    ttft_s: Spread
+    prefill_tokens_per_s: Range
+    decode_tokens_per_s: Range
+    ttft_s: Range
     runs: tuple[SpeedRun, ...]
 
 
@@ -127,13 +127,13 @@ def _summary(runs: list[SpeedRun], prompt_tokens: int, asked_prompt: int, asked_
         new_tokens=min(run.new_tokens for run in runs),
         asked_prompt_tokens=asked_prompt,
         asked_new_tokens=asked_new,
-        prefill_tokens_per_s=_spread(prompt_tokens / max(run.ttft_s, tick) for run in runs),
-        decode_tokens_per_s=_spread((run.new_tokens - 1) / max(run.e2e_s - run.ttft_s, tick) for run in runs),
-        ttft_s=_spread(run.ttft_s for run in runs),
+        prefill_tokens_per_s=_range(prompt_tokens / max(run.ttft_s, tick) for run in runs),
+        decode_tokens_per_s=_range((run.new_tokens - 1) / max(run.e2e_s - run.ttft_s, tick) for run in runs),
+        ttft_s=_range(run.ttft_s for run in runs),
         runs=tuple(runs),
     )
 
 
-def _spread(values: Iterable[float]) -> Spread:
+def _range(values: Iterable[float]) -> Range:
     found = list(values)
-    return Spread(median(found), min(found), max(found))
+    return Range(median(found), min(found), max(found))

@@ -1,6 +1,6 @@
 """What packages are held against: prompts' token ids, and logits of texts, made in a child process and kept in an .npz.
 
-Two modules make one: original.py (the checkpoint in transformers) and stand_in.py (its FP32 build).
+Two modules make one: of_checkpoint.py (the checkpoint in transformers) and of_build.py (its FP32 build).
 """
 
 from __future__ import annotations

@@ -59,14 +59,14 @@ def reference(
 def run_job(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The work itself, in this process."""
     progress("loading", 0.0)
-    model = _StandIn(job)
+    model = _BuiltModel(job)
     try:
         return do_job(model, job, progress)
     finally:
         model.close()
 
 
-class _StandIn:
+class _BuiltModel:
     """The checkpoint's tokenizer and the FP32 package, a ReferenceModel."""
 
     def __init__(self, job: dict[str, Any]) -> None:
