@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
+from edgeship.engine import address
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits
 from edgeship.engine.opening import AUTO, load_chat
 from edgeship.engine.remote import RemoteChat
@@ -95,7 +95,7 @@ def resolve(text: str | Path, settings: Settings) -> Target:
     Raises NameInvalid, PackageNotFound for a folder that is no package, and UsageError for a faulty URL.
     """
     if isinstance(text, str) and _SCHEME.match(text):
-        return Target("url", _checked_url(text), settings)
+        return Target("url", address.read(text), settings)
     if isinstance(text, Path) or _missing_at(text) is None:
         return Target("folder", str(_package_at(text)), settings)
     model = _foundry_model(text)
@@ -156,32 +156,3 @@ def _missing_at(path: str | Path) -> str | None:
 
 def _address_hint(text: str) -> str:
     return f" The address of a server begins with http://: http://{text}" if _ADDRESS.fullmatch(text) else ""
-
-
-def _checked_url(text: str) -> str:
-    """A URL with the path of its API, /v1 where none is given. Raises UsageError, which tells no password."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise _faulty_url("it cannot be read", "") from error
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    shown = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-    if parts.scheme not in ("http", "https"):
-        raise _faulty_url(f"{parts.scheme} is not spoken here", shown)
-    if not host or not text.isprintable() or " " in text:
-        raise _faulty_url("it names no host", shown)
-    if parts.username is not None or parts.password is not None:
-        raise _faulty_url("a key does not belong into it, where logs and lists of processes show it", shown)
-    if parts.query or parts.fragment:
-        raise _faulty_url("it has a '?' or '#'", shown)
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return shown + (path or "/v1")
-
-
-def _faulty_url(why: str, shown: str) -> UsageError:
-    return UsageError(
-        f"no address of a server: {why}",
-        where=shown or None,
-        hint="Write http://HOST:PORT or https://HOST/PATH. A key is given by itself: see --api-key-env.",
-    )

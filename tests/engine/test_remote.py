@@ -279,6 +279,12 @@ def test_a_key_that_is_none(key: str) -> None:
     assert key.strip() not in str(caught.value)
 
 
+def test_a_key_in_the_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError, match="a key does not belong into it") as caught:
+        RemoteChat(f"http://user:{KEY}@127.0.0.1:9/v1")
+    assert KEY not in f"{caught.value} {caught.value.where}"
+
+
 # --- models ----------------------------------------------------------------------------------------------------------
 
 

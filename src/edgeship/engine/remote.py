@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapp
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from edgeship.engine import address
 from edgeship.engine.api import (
     Conversation,
     EngineFault,
@@ -73,7 +74,7 @@ class RemoteChat:
     note: str | None = None
 
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, extras: bool = False) -> None:
-        self.url, self.defaults = url.rstrip("/"), Sampling()
+        self.url, self.defaults = address.read(url), Sampling()
         self._key, self._extras = _checked_key(api_key), extras
         self._lock = threading.Lock()
         self._open: set[_Answer] = set()
