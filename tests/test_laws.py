@@ -42,6 +42,7 @@ HEAVY = {
     "onnx_ir": {"builder.graph", "builder.onnx_model", "engine.decoders.step_graph"},
     "llguidance": {"engine.grammar"},
     "huggingface_hub": {"checkpoint.hub"},
+    "tokenizers": {"package.tokenizer"},
     "foundry_local_sdk": {"foundry.sdk"},
     "httpx2": {"engine.remote"},
 }
@@ -228,6 +229,18 @@ def mode(call: ast.Call, place: int) -> str:
 def test_the_law_of_encodings_finds(code: str) -> None:
     assert list(of_unstated_encoding(ast.parse(code)))
     assert not list(of_unstated_encoding(ast.parse(f"{code[:-1]}, encoding='utf-8')".replace("(, ", "("))))
+
+
+# What a package folder says is read in package/ alone, and this is what its files are called there.
+FILES = {"genai_config.json", "inference_model.json", "chat_template.jinja", "edgeship.json"}
+FILES |= {"tokenizer_config.json", "special_tokens_map.json"}
+
+
+@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
+def test_the_files_of_a_package_are_named_where_they_are_read(name: str, tree: ast.Module) -> None:
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    if room(name) != "package":
+        assert not texts & FILES, f"{name} names {sorted(texts & FILES)}: ask package/ for what they say"
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -25,7 +25,7 @@ _FP16_MAX = 65504.0
 
 def find_fault(folder: Path) -> str | None:
     """What keeps a folder from being a model, or None: files missing, empty or unreadable, or weights cut off."""
-    for name in ("model.onnx", "model.onnx.data", "genai_config.json"):
+    for name in ("model.onnx", "model.onnx.data", genai_config.FILE_NAME):
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
             return f"{name} is missing or empty"

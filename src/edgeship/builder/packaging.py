@@ -28,7 +28,7 @@ CARD = "README.md"
 TUTORIAL_SEARCH = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "top_k": 50}
 GREEDY_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
 MAX_LENGTH = 2048
-_COPIED = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
+_COPIED = (tokenizer.FILE_NAME, tokenizer.SPECIAL_TOKENS_NAME, "added_tokens.json", "vocab.json", "merges.txt")
 # Classes that onnxruntime-genai's tokenizer knows; it refuses others, though tokenizer.json says all it needs.
 _KNOWN_TOKENIZER = re.compile(
     r"(PreTrained|CLIP|Whisper|Gemma|InternLM2|Llama|Phi3|CodeLlama|CodeGen|GPT2|Qwen2|Baichuan|GPTNeoX|T5|ChatGLM"

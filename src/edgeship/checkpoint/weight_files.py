@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
+from edgeship.package import genai_config
+from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.system import json_file
 from edgeship.system.json_file import Complaint
 
@@ -140,7 +142,7 @@ def foreign_hint(folder: Path) -> str:
         return "A GGUF file is converted for llama.cpp already. Give the Hugging Face folder it was made from."
     if any(name.endswith(".nemo") for name in names):
         return "Export the .nemo file to a Hugging Face folder with NeMo first."
-    if any(name.endswith(".onnx") or name in ("genai_config.json", "edgeship.json") for name in names):
+    if any(name.endswith(".onnx") or name in (genai_config.FILE_NAME, MANIFEST_NAME) for name in names):
         return "This folder holds an ONNX model, built already. Give the checkpoint it was built from."
     if "params.json" in names:
         return "This is not the Hugging Face layout. Convert it with transformers first."

@@ -17,7 +17,7 @@ from edgeship.engine.sampling import defaults_of
 from edgeship.engine.schedule import StepTimes
 from edgeship.engine.text import TextCodec
 from edgeship.errors import MemoryShort, NotBatchable, NotSupported, UsageError
-from edgeship.package import DAMAGED, genai_config
+from edgeship.package import DAMAGED, genai_config, tokenizer
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import machine
 
@@ -217,7 +217,7 @@ def _engine(
     engine = ContinuousEngine(
         decoder,
         TextCodec(folder),
-        Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids),
+        Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids),
         defaults=defaults_of(config.search),
         end_ids=config.end_ids,
         cache_bytes=cache_bytes,

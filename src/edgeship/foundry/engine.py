@@ -41,7 +41,7 @@ from edgeship.errors import EdgeshipError, EngineFailed, TemplateMismatch
 from edgeship.foundry import layout
 from edgeship.foundry.request import check_supported, guidance, plain_messages, search_options
 from edgeship.foundry.sdk import LoadedModel, Local, Outcome
-from edgeship.package import DAMAGED, genai_config, inference_model
+from edgeship.package import DAMAGED, genai_config, inference_model, tokenizer
 from edgeship.package.fidelity import compose
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system.machine import cores_to_use
@@ -74,7 +74,7 @@ class FoundryEngine:
     def __init__(self, folder: Path, *, threads: int | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
         config = genai_config.read(folder, DAMAGED)
         self._codec = TextCodec(folder)
-        self._grammars = Grammars(folder / "tokenizer.json", config.vocab_size, config.end_ids)
+        self._grammars = Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids)
         self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
         self.defaults = defaults_of(config.search)
         self._vocab_size = config.vocab_size
