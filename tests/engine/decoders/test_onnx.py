@@ -222,3 +222,34 @@ def test_a_graph_without_the_attention_that_is_known(folder: Path, tmp_path: Pat
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(EngineFailed, match=r"model\.onnx cannot be read"):
         derive(tmp_path / "model.onnx", config_of(folder))
+
+
+class Refusing:
+    """A session that refuses to run."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def io_binding(self) -> Any:
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, _: object) -> None:
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+        raise Fail("out of luck")
+
+
+def test_what_the_runtime_refuses_is_told_and_a_fault_of_ours_stays_one(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Chunk) -> None:
+        raise KeyError("a bug")
+
+    decoder = open_decoder(ours)
+    monkeypatch.setattr(decoder, "_session", Refusing(decoder._session))
+    with pytest.raises(EngineFailed, match="ONNX Runtime failed: out of luck"):
+        decoder.step([Chunk(0, [5, 6], 0, 1)])
+    monkeypatch.setattr(decoder, "_run_chunk", fail)
+    with pytest.raises(KeyError, match="a bug"):
+        decoder.step([Chunk(0, [5, 6], 0, 1)])
+    decoder.close()

@@ -67,15 +67,14 @@ class OnnxDecoder:
         for chunk in chunks:
             self._place(chunk)
         found: list[Floats | None] = [None] * len(chunks)
-        with _as_engine_failed(self.folder):
-            singles = [index for index, chunk in enumerate(chunks) if _goes_on(chunk)]
-            for run in self._contiguous(chunks, singles):
-                logits = self._run_batch([chunks[index] for index in run], invariant=invariant)
-                for place, index in enumerate(run):
-                    found[index] = logits[place]
-            for index, chunk in enumerate(chunks):
-                if found[index] is None:
-                    found[index] = self._run_chunk(chunk)
+        singles = [index for index, chunk in enumerate(chunks) if _goes_on(chunk)]
+        for run in self._contiguous(chunks, singles):
+            logits = self._run_batch([chunks[index] for index in run], invariant=invariant)
+            for place, index in enumerate(run):
+                found[index] = logits[place]
+        for index, chunk in enumerate(chunks):
+            if found[index] is None:
+                found[index] = self._run_chunk(chunk)
         return [logits for logits in found if logits is not None]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
@@ -168,7 +167,7 @@ class OnnxDecoder:
             # What the row holds stays: the token is written after it. A row that is full would have no room.
             batch.lengths[place] = min(self._held[first + place], self.context_tokens - 1)
         batch.total[...] = batch.lengths.max() + 1
-        self._session.run_with_iobinding(batch.binding)
+        self._run(batch.binding)
         for chunk in chunks:
             self._held[self._row(chunk.slot)] = chunk.start + 1
         return batch.logits[:count]
@@ -202,10 +201,14 @@ class OnnxDecoder:
         for name, value in values.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", _value(logits))
-        self._session.run_with_iobinding(binding)
+        self._run(binding)
         self._held[row] = chunk.start + count
         found: Floats = logits[0]
         return found
+
+    def _run(self, binding: Any) -> None:
+        with _as_engine_failed(self.folder):
+            self._session.run_with_iobinding(binding)
 
     def _bind(self, first: int, count: int) -> Any:
         """Keys and values of `count` rows, as input and output at once."""
