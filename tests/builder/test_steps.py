@@ -19,16 +19,16 @@ from edgeship.builder.planning import Job, Step, Task
 from edgeship.errors import BuilderFailed, CacheBusy, DiskShort, NotWritable
 
 SCRIPT = """
-import sys, time
+import sys
 from pathlib import Path
 from tests.builder.test_steps import chain, run
 
 def slow(job):
     (job.folder / "half").write_text("half")
     print("started", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
     (job.folder / "half").unlink()
-    (job.folder / "result").write_text(sys.argv[3])
+    (job.folder / "result").write_text(sys.argv[2])
     return 5
 
 result = run(Path(sys.argv[1]), [slow], print)
@@ -156,9 +156,11 @@ def test_an_earlier_step_that_is_gone_is_not_missed(tmp_path: Path) -> None:
     assert ran == ["one", "two"]
 
 
-def start(builds: Path, seconds: float, text: str) -> subprocess.Popen[str]:
+def start(builds: Path, text: str) -> subprocess.Popen[str]:
+    """A process that makes `text`, once it gets a line."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(builds), str(seconds), text],
+        [sys.executable, "-u", "-c", SCRIPT, str(builds), text],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent.parent,
@@ -175,13 +177,13 @@ def read_until(child: subprocess.Popen[str], word: str) -> None:
 
 def test_after_kill_9_the_same_command_works(tmp_path: Path) -> None:
     builds = tmp_path / "b"
-    child = start(builds, 60, "never")
+    child = start(builds, "never")
     read_until(child, "started")
     assert len(leftovers(builds)) == 1
     child.kill()
     child.wait()
-    again = start(builds, 0, "done")
-    out, _ = again.communicate(timeout=60)
+    again = start(builds, "done")
+    out, _ = again.communicate("\n", timeout=60)
     assert again.returncode == 0
     assert out.splitlines()[-1] == "done"
     assert not leftovers(builds)
@@ -189,13 +191,13 @@ def test_after_kill_9_the_same_command_works(tmp_path: Path) -> None:
 
 def test_two_processes_that_want_the_same_make_it_once(tmp_path: Path) -> None:
     builds = tmp_path / "b"
-    first = start(builds, 1.5, "first")
+    first = start(builds, "first")
     read_until(first, "started")
-    second = start(builds, 0, "second")
-    out, _ = second.communicate(timeout=60)
-    assert first.wait(timeout=60) == 0
-    assert second.returncode == 0
-    assert "another process" in out
+    second = start(builds, "second")
+    read_until(second, "another process")
+    first.communicate("\n", timeout=60)
+    out, _ = second.communicate("\n", timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
     assert "started" not in out
     assert out.splitlines()[-1] == "first"
 
