@@ -81,8 +81,8 @@ def test_nothing_goes_out_while_a_package_is_registered_listed_asked_and_taken_o
 def test_nothing_goes_out_while_a_model_stays_open(wall: Path, tmp_path: Path, example: Path) -> None:
     """Libraries send what they gathered now and then, so the process lives for a while."""
     code = (
-        "import sys, time; from pathlib import Path; from edgeship.engine.opening import load\n"
-        "engines = [load(Path(sys.argv[1]), engine=name) for name in ('foundry', 'batched', 'genai')]\n"
+        "import sys, time; from pathlib import Path; from edgeship.engine.opening import load_chat\n"
+        "engines = [load_chat(Path(sys.argv[1]), engine=name) for name in ('foundry', 'batched', 'genai')]\n"
         "time.sleep(8)\n"
         "for engine in engines: engine.close()"
     )
