@@ -73,7 +73,7 @@ def test_amounts_of_memory(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "0", "0.4", "8 T B", "8GBB", "inf", "nan", "1e300", "8 i", "9e18GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(UsageError, match="no amount of memory"):
+    with pytest.raises(UsageError, match="no number of bytes"):
         parse_bytes(text)
 
 
@@ -94,6 +94,14 @@ def test_writing_a_key_keeps_the_others(settings: Settings) -> None:
     write_config(settings.config_file, "cache_dir", 'with "quotes" \\ and ü')
     assert read_config(settings.config_file) == {"home": "/somewhere", "cache_dir": 'with "quotes" \\ and ü'}
     assert [path.name for path in settings.config_file.parent.iterdir()] == ["config.toml"]
+
+
+def test_the_limit_of_builds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.builds_limit_bytes == 20 * 10**9
+    settings.config_file.write_text("builds_limit = '5GB'\n", encoding="utf-8")
+    assert resolve().builds_limit_bytes == 5 * 10**9
+    monkeypatch.setenv("EDGESHIP_BUILDS_LIMIT", "1MiB")
+    assert resolve().builds_limit_bytes == 2**20
 
 
 def test_writing_a_key_keeps_comments_and_order(settings: Settings) -> None:

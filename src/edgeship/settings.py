@@ -10,8 +10,9 @@ from pathlib import Path
 
 from edgeship.errors import NotWritable, UsageError
 
-CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes", "foundry_app", "foundry_cache_dir")
+CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes", "builds_limit", "foundry_app", "foundry_cache_dir")
 FOUNDRY_APP = "edgeship"
+BUILDS_LIMIT_BYTES = 20 * 10**9
 _APP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -23,6 +24,7 @@ class Settings:
     home: holds `builds` (finished build steps), `reports`, and by default the cache.
     threads: cores an engine may use; None means all that the machine grants.
     memory_bytes: pretend the machine has no more memory than this; None means what it has.
+    builds_limit_bytes: of finished build steps no more than this is kept, the least recently used go first.
     foundry_app: the application whose Foundry Local catalog is meant.
     foundry_cache_dir: Foundry Local's own model cache, which holds that catalog; the one that the application has
     where it says nothing else.
@@ -33,6 +35,7 @@ class Settings:
     config_file: Path
     threads: int | None = None
     memory_bytes: int | None = None
+    builds_limit_bytes: int = BUILDS_LIMIT_BYTES
     foundry_app: str = FOUNDRY_APP
     foundry_cache_dir: Path = field(default_factory=lambda: _foundry_cache_dir(FOUNDRY_APP))
 
@@ -71,6 +74,7 @@ def resolve(
     cache = cache_dir or os.environ.get("EDGESHIP_CACHE_DIR") or config.get("cache_dir") or home / "models"
     threads_text = threads if threads is not None else _pick("threads", config)
     memory_text = memory if memory is not None else _pick("memory_bytes", config)
+    limit_text = _pick("builds_limit", config)
     app = _app_name(str(foundry_app or _pick("foundry_app", config) or FOUNDRY_APP))
     foundry_cache = foundry_cache_dir or _pick("foundry_cache_dir", config) or _foundry_cache_dir(app)
     return Settings(
@@ -79,6 +83,7 @@ def resolve(
         config_file=config_file.absolute(),
         threads=_positive_int(threads_text, "threads"),
         memory_bytes=parse_bytes(str(memory_text)) if memory_text is not None else None,
+        builds_limit_bytes=parse_bytes(str(limit_text)) if limit_text is not None else BUILDS_LIMIT_BYTES,
         foundry_app=app,
         foundry_cache_dir=Path(str(foundry_cache)).expanduser().absolute(),
     )
@@ -124,7 +129,7 @@ def parse_bytes(text: str) -> int:
     except (ValueError, KeyError, OverflowError):
         value = 0
     if not 0 < value < 2**63:
-        raise UsageError(f"{text!r} is no amount of memory", hint="Write it like 8GB, 512MiB or 8000000000.")
+        raise UsageError(f"{text!r} is no number of bytes", hint="Write it like 8GB, 512MiB or 8000000000.")
     return value
 
 

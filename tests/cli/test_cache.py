@@ -86,3 +86,21 @@ def test_verify_says_that_a_package_is_from_before_names_left(
     assert main(["cache", "verify", "support"]) == 0
     assert capsys.readouterr().out.startswith("support:1  ok (made before names left the package")
     assert main(["model", "info", "support"]) == 0
+
+
+def test_gc_says_what_it_frees_and_leaves_packages(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages.install(make_package(tmp_path / "support").folder, settings.cache_dir)
+    for folder in (settings.builds_dir / "0a", settings.cache_dir / ".tmp" / "killed"):
+        folder.mkdir(parents=True)
+        (folder / "data").write_bytes(bytes(10))
+    code, would = as_json(capsys, "cache", "gc", "--dry-run")
+    assert (code, would["freed_bytes"], len(would["items"])) == (0, 20, 2)
+    assert (settings.builds_dir / "0a").is_dir()
+    assert main(["cache", "gc"]) == 0
+    assert capsys.readouterr().out == "freed 0.00 MB: 2 x partial work\n"
+    assert not (settings.builds_dir / "0a").exists()
+    assert main(["cache", "gc"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    assert packages.verify(settings.cache_dir, "support")[0].outcome == "ok"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgeship.builder import garbage
 from edgeship.builder import steps as steps_on_disk
 from edgeship.builder.genai import GenaiBuilder
 from edgeship.builder.olive import OliveBuilder
@@ -14,7 +16,7 @@ from edgeship.builder.planning import Plan, Step, Task, make_steps
 from edgeship.builder.predict import Prediction, check_resources
 from edgeship.builder.stream import StreamBuilder
 from edgeship.checkpoint.families import STREAMED
-from edgeship.errors import RecipeInvalid
+from edgeship.errors import EdgeshipError, RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -132,6 +134,8 @@ def carry_out(
     result = steps_on_disk.run_all(
         planned.tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
     )
+    with contextlib.suppress(EdgeshipError, OSError):  # the build is there, whatever becomes of old ones
+        garbage.keep_limit(settings.builds_dir, settings.builds_limit_bytes)
     return Build(
         folder=result.folder,
         recipe=recipe,

@@ -11,15 +11,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgeship.builder import garbage
+from edgeship.builder.garbage import PARTIAL, STEP_NAME
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.errors import MemoryShort
 from edgeship.progress import Progress, silent
 from edgeship.system.json_file import write_object
-from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder
+from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder, touch
 
-STEP_NAME = "step.json"
-PARTIAL = ".tmp-"
-"""What the folder of an unfinished step is called, before its key. Only the holder of the key's lock uses it."""
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
 LOCK_WAIT_S = 4 * 3600.0
 _log = logging.getLogger("edgeship.builder")
@@ -71,10 +70,12 @@ def run_all(
     A step before the latest finished one is not made again, even if it is gone.
     Raises what a task raises, CacheBusy, NotWritable and DiskShort; a failure leaves no result behind.
     """
+    garbage.use(builds_dir, [step.folder.name for step in steps])
     result, first = None, 0
     for index in reversed(range(len(steps))):
         result = find(steps[index], progress)
         if result is not None:
+            touch(result.folder)
             first = index + 1
             break
     for step in steps[:first]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,6 +142,36 @@ def _verified_dict(result: Verified) -> dict[str, Any]:
         "faults": list(result.faults),
         "note": result.note,
     }
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Remove what builds keep for the next time: finished steps, work that was cut short, logs. Packages stay."""
+    from edgeship.builder import garbage
+    from edgeship.store import packages
+    from edgeship.system.storage import megabytes, sweep_scratch
+
+    current = settings.resolve(cache_dir=cache_dir)
+    items = [(item.kind, item.path, item.size_bytes) for item in garbage.collect(current.builds_dir, dry_run=dry_run)]
+    for path, size_bytes in (
+        *sweep_scratch(current.home / "work", dry_run=dry_run),
+        *packages.sweep(current.cache_dir, dry_run=dry_run),
+    ):
+        items.append(("partial work", path, size_bytes))
+    freed_bytes = sum(size_bytes for _, _, size_bytes in items)
+    facts = {
+        "dry_run": dry_run,
+        "freed_bytes": freed_bytes,
+        "items": [{"kind": kind, "path": str(path), "size_bytes": size_bytes} for kind, path, size_bytes in items],
+    }
+    counts = Counter(kind for kind, _, _ in items)
+    said = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items())) or "nothing to remove"
+    verb = "would free" if dry_run else "freed"
+    return print_facts(facts, f"{verb} {megabytes(freed_bytes)}: {said}", as_json=as_json)
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:

@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeship.errors import DiskShort, FormatUnknown, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
+from edgeship.errors import (
+    CacheBusy,
+    DiskShort,
+    FormatUnknown,
+    NameInvalid,
+    NotWritable,
+    PackageDamaged,
+    PackageNotFound,
+)
 from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
@@ -25,7 +33,7 @@ from edgeship.settings import Settings, write_config
 from edgeship.store import record
 from edgeship.store.record import Record
 from edgeship.system import machine
-from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder
+from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder, size_of
 from edgeship.system.storage import require_writable as require_writable_folder
 
 LOCK_WAIT_S = 600.0
@@ -322,6 +330,17 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
     return chosen
 
 
+def sweep(cache_dir: Path, *, dry_run: bool = False) -> list[tuple[Path, int]]:
+    """Deletes what killed installs left in the cache; each folder with its size. dry_run: only says so."""
+    found = []
+    for scratch in sorted((cache_dir / ".tmp").glob("*")):
+        with contextlib.suppress(CacheBusy), locked(_lock(cache_dir, scratch.name), 0, silent):
+            found.append((scratch, size_of(scratch)))
+            if not dry_run:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return found
+
+
 def set_location(settings: Settings, path: Path) -> Path:
     """Makes `path` the cache from now on, for every command; returns it absolute. Raises NotWritable, DiskShort."""
     folder = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - links stay as the user wrote them
@@ -330,12 +349,16 @@ def set_location(settings: Settings, path: Path) -> Path:
     return folder
 
 
+def _lock(cache_dir: Path, key: str) -> Path:
+    return cache_dir / ".locks" / f"{key}.lock"
+
+
 @contextlib.contextmanager
 def _owned(cache_dir: Path, name: str, progress: Progress, wait_s: float) -> Iterator[Path]:
     """Holds a name and gives an empty scratch folder for it. What lay there was left by a process that is gone."""
     key = name.lower()  # names that differ in case alone are one folder on some systems
     scratch = cache_dir / ".tmp" / key
-    with disk_errors(cache_dir, _ELSEWHERE), locked(cache_dir / ".locks" / f"{key}.lock", wait_s, progress):
+    with disk_errors(cache_dir, _ELSEWHERE), locked(_lock(cache_dir, key), wait_s, progress):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         try:

@@ -238,14 +238,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
     import filelock
 
     root.mkdir(parents=True, exist_ok=True)
-    for path in root.glob("*.lock"):
-        try:
-            with filelock.FileLock(path, timeout=0):  # one that can be had belongs to a run that is over
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        except filelock.Timeout:
-            continue
-        with suppress(PermissionError):  # Windows: another process looks at it at this moment
-            path.unlink(missing_ok=True)
+    sweep_scratch(root)
     folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
     lock = root / f"{folder.name}.lock"
     try:
@@ -255,6 +248,48 @@ def scratch_folder(root: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
+
+
+def sweep_scratch(root: Path, *, dry_run: bool = False) -> list[tuple[Path, int]]:
+    """Deletes what killed runs left under the root of scratch folders; each with its size. dry_run: only says so."""
+    found = []
+    for lock in sorted(root.glob("*.lock")):
+        folder = lock.with_suffix("")
+        if is_held(lock):
+            continue
+        if folder.is_dir():
+            found.append((folder, size_of(folder)))
+        if not dry_run:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(PermissionError):  # Windows: another process looks at it at this moment
+                lock.unlink(missing_ok=True)
+    return found
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a running process holds a lock that one process alone ever takes; what it was for is over otherwise."""
+    import filelock
+
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def touch(folder: Path) -> None:
+    """Notes that a folder was used now, as the time of its last change; nothing where that cannot be written."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed a moment ago
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def _temporary_beside(path: Path) -> Path:
