@@ -84,8 +84,17 @@ def test_an_answer_that_was_cut_has_no_value(model: edgeship.Model) -> None:
 
 
 def test_what_a_pydantic_model_demands_beyond_its_schema_is_told(model: edgeship.Model) -> None:
-    with pytest.raises(AnswerInvalid, match="ten characters"):
+    with pytest.raises(AnswerInvalid, match="ten characters") as caught:
         model.ask("refund", schema=Picky)
+    assert isinstance(caught.value.answer, edgeship.Answer)
+    assert caught.value.answer.text == ANSWER
+
+
+def test_an_answer_that_a_stop_text_cuts_is_told_with_what_there_is(model: edgeship.Model) -> None:
+    with pytest.raises(AnswerInvalid, match="does not fit the schema") as caught:
+        model.ask("refund", schema=Ticket, stop=[","])
+    assert isinstance(caught.value.answer, edgeship.Answer)
+    assert caught.value.answer.text == '{"intent": "refund"'
 
 
 def test_regular_expressions_and_grammars(model: edgeship.Model) -> None:
@@ -109,6 +118,17 @@ def test_settings_stand_over_a_sampling(model: edgeship.Model) -> None:
     sampling = edgeship.Sampling(max_tokens=3, temperature=0.0)
     assert model.ask("hello", sampling=sampling).text == "Goo"
     assert model.ask("hello", sampling=sampling, max_tokens=4).text == "Good"
+
+
+def test_a_stream_can_be_closed_while_it_is_held() -> None:
+    engine = ScriptedEngine({"long": "one two three " * 1000}, context_tokens=20_000, slots=1, delay_s=0.001)
+    with edgeship.Model(engine) as model:
+        stream = model.stream("long")
+        next(stream)
+        stream.close()
+        # There is one place only.
+        assert model.ask("hello", max_tokens=3).text == "I d"
+        assert next(stream, None) is None
 
 
 def test_one_stop_text_or_several(model: edgeship.Model) -> None:
@@ -164,6 +184,24 @@ def test_a_task_that_is_cancelled_frees_its_place() -> None:
 
     with edgeship.Model(engine) as model:
         assert asyncio.run(work(model)) == "I d"
+
+
+def test_tasks_that_are_cancelled_while_their_answers_begin_leave_none_behind() -> None:
+    engine = ScriptedEngine({"long": "one two three " * 1000}, context_tokens=20_000, slots=2, delay_s=0.001)
+
+    async def work(model: edgeship.Model) -> str:
+        for _ in range(5):
+            tasks = [asyncio.create_task(model.ask_async("long")) for _ in range(8)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # All places are held for half a minute where one of them goes on.
+        return (await asyncio.wait_for(model.ask_async("hello", max_tokens=3), timeout=20)).text
+
+    with edgeship.Model(engine) as model:
+        assert asyncio.run(work(model)) == "I d"
+        assert model.chat.stats().waiting == 0
 
 
 def test_a_stream_that_is_left_frees_its_place() -> None:

@@ -199,9 +199,13 @@ class RemoteFailed(EngineFailed):
 
 
 class AnswerInvalid(ToolFailed):
-    """An answer that was to fit a schema and does not."""
+    """An answer that was to fit a schema and does not. answer: the whole of it."""
 
     code = "answer-invalid"
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None, answer: object = None) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.answer = answer
 
 
 class NotBatchable(EngineFailed):

@@ -77,7 +77,7 @@ def ship(
     eval: str | Path | None = None,  # noqa: A002 - what the command line calls it too
     eval_limit: int | None = None,
     name: str | None = None,
-    recipes: Sequence[str | Recipe] | None = None,
+    recipes: str | Recipe | Sequence[str | Recipe] | None = None,
     adapter: str | Path | None = None,
     thresholds: Thresholds | None = None,
     reference: Literal["auto"] | ReferenceName = "auto",
@@ -100,7 +100,7 @@ def ship(
         _opened(checkpoint, adapter),
         settings=settings.resolve(cache_dir=_path(cache_dir)),
         name=name if name is None else check_name(name),
-        recipes=tuple(map(_recipe, recipes or shipping.CANDIDATES)),
+        recipes=_recipes(shipping.CANDIDATES if recipes is None else recipes),
         thresholds=thresholds or shipping.DEFAULT_THRESHOLDS,
         reference=reference,
         eval_file=_path(eval),
@@ -119,6 +119,13 @@ def _opened(checkpoint: str | Path | Checkpoint, adapter: str | Path | None) -> 
     if adapter is not None:
         raise UsageError("the checkpoint is open already, and an adapter is given", hint="Open it with its adapter.")
     return checkpoint
+
+
+def _recipes(given: str | Recipe | Sequence[str | Recipe]) -> tuple[Recipe, ...]:
+    several = (given,) if isinstance(given, str | Recipe) else tuple(given)
+    if not several:
+        raise UsageError("there is no candidate to ship", hint="Name at least one recipe, or leave `recipes` out.")
+    return tuple(map(_recipe, several))
 
 
 def _recipe(recipe: str | Recipe) -> Recipe:

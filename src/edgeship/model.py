@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from edgeship.engine.answer import Answer, collect
-from edgeship.engine.api import Chat, Constraint, Conversation, Message, OnStep, Sampling, Token
+from edgeship.engine.api import AnswerSteps, Chat, Constraint, Conversation, Message, OnStep, Sampling, Token
 from edgeship.engine.response_format import schema_constraint
 from edgeship.errors import AnswerInvalid, UsageError
 
@@ -88,10 +88,11 @@ class Model:
         be held to, EngineBusy, EngineFailed.
         """
         asked = _read(question, how)
-        return asked.with_value(collect(asked.begin(self.chat)))
+        with closing(asked.begin(self.chat)) as steps:
+            return asked.with_value(collect(steps))
 
-    def stream(self, question: str | Sequence[Message], **how: Unpack[Asking]) -> Iterator[Token]:
-        """The answer as it is made. Leaving the loop ends it. Raises as `ask`."""
+    def stream(self, question: str | Sequence[Message], **how: Unpack[Asking]) -> AnswerSteps:
+        """The answer as it is made. Closing it, or dropping it, ends the answer. Raises as `ask`."""
         return _read(question, how).begin(self.chat)
 
     async def ask_async(self, question: str | Sequence[Message], **how: Unpack[Asking]) -> Answer:
@@ -134,7 +135,7 @@ class _Asked:
     cancel: threading.Event | None
     deadline_s: float | None
 
-    def begin(self, chat: Chat, on_step: OnStep | None = None) -> Iterator[Token]:
+    def begin(self, chat: Chat, on_step: OnStep | None = None) -> AnswerSteps:
         return chat.converse(
             self.conversation, self.sampling, cancel=self.cancel, deadline_s=self.deadline_s, on_step=on_step
         )
@@ -143,7 +144,14 @@ class _Asked:
         """The answer with what it says in the schema's form. Raises AnswerInvalid."""
         if self.schema is None or answer.finish != "stop":
             return answer
-        return replace(answer, parsed=_parse(self.schema, answer.text))
+        try:
+            return replace(answer, parsed=_parse(self.schema, answer.text))
+        except ValueError as error:  # pydantic's is one too
+            raise AnswerInvalid(
+                f"the answer does not fit the schema: {error}",
+                hint="A stop text that cuts it, a model's own checks and servers that ignore schemas can lead to this.",
+                answer=answer,
+            ) from error
 
 
 def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
@@ -196,13 +204,18 @@ def _schema_text(schema: Schema) -> str:
 
 
 def _parse(schema: Schema, text: str) -> Any:
-    try:
-        return schema.model_validate_json(text) if isinstance(schema, type) else json.loads(text)
-    except ValueError as error:  # pydantic's is one too
-        raise AnswerInvalid(
-            f"the answer does not fit the schema: {error}",
-            hint="A schema's own checks beyond its JSON form, and servers that ignore schemas, can lead to this.",
-        ) from error
+    return schema.model_validate_json(text) if isinstance(schema, type) else json.loads(text)
+
+
+class _Ending(threading.Event):
+    """Set once whoever asked is gone, and where the event that they gave is set."""
+
+    def __init__(self, given: threading.Event | None) -> None:
+        super().__init__()
+        self._given = given
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._given is not None and self._given.is_set())
 
 
 async def _steps(chat: Chat, asked: _Asked) -> AsyncGenerator[Token, None]:
@@ -214,15 +227,18 @@ async def _steps(chat: Chat, asked: _Asked) -> AsyncGenerator[Token, None]:
         with suppress(RuntimeError):  # the loop is closed: nobody wants the step any more
             loop.call_soon_threadsafe(steps.put_nowait, step)
 
-    # To render and encode a long prompt takes a while, in which the loop is to go on.
-    handle = await asyncio.to_thread(asked.begin, chat, hand_over)
+    # A task may be cancelled while its answer is being begun, before there is anything to close.
+    ending = _Ending(asked.cancel)
     try:
-        while True:
-            step = await steps.get()
-            if isinstance(step, Exception):
-                raise step
-            yield step
-            if step.finish:
-                return
+        # To render and encode a long prompt takes a while, in which the loop is to go on.
+        handle = await asyncio.to_thread(replace(asked, cancel=ending).begin, chat, hand_over)
+        with closing(handle):
+            while True:
+                step = await steps.get()
+                if isinstance(step, Exception):
+                    raise step
+                yield step
+                if step.finish:
+                    return
     finally:
-        getattr(handle, "close", lambda: None)()
+        ending.set()

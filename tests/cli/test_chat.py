@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
-from edgeship.engine.api import Conversation, Message, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import AnswerSteps, Conversation, Message, Prompt, Sampling, Token, Usage
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
 from tests.scripted import ScriptedEngine
 
@@ -142,7 +141,7 @@ def test_an_answer_cut_by_max_tokens() -> None:
 @pytest.mark.parametrize("error", [EngineFailed("out of luck", hint="Try again."), PromptInvalid("out of luck")])
 def test_an_engine_that_fails_does_not_end_the_chat(error: Exception) -> None:
     class Failing(Spy):
-        def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Iterator[Token]:
+        def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> AnswerSteps:
             if len(self.asked) == 1:
                 raise error
             return super().stream(prompt, sampling, **more)
@@ -205,7 +204,7 @@ class Interrupting(Spy):
         super().__init__()
         self.after: int | None = after
 
-    def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Generator[Token, None, None]:
         if self.after == 0:
             self._press()
         for count, token in enumerate(super().stream(prompt, sampling, **more), start=1):

@@ -204,7 +204,7 @@ def test_a_callback_hears_that_its_answer_was_cut(chat: Chat) -> None:
 def test_what_is_called_back_ends_where_it_is_closed(chat: Chat) -> None:
     given: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
     handle = chat.converse(QUESTION, LIVELY, on_step=given.put)
-    handle.close()  # type: ignore[attr-defined]
+    handle.close()
     last = given.get(timeout=30)
     while isinstance(last, Token) and not last.finish:
         last = given.get(timeout=30)

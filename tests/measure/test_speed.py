@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ class TimedEngine(ScriptedEngine):
         self.clock, self.step_s, self.lengths = clock, step_s, list(lengths)
         self.seen: list[tuple[Prompt, Sampling]] = []
 
-    def stream(self, prompt: Prompt, sampling: Sampling, **_: Any) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, sampling: Sampling, **_: Any) -> Generator[Token, None, None]:
         self.seen.append((prompt, sampling))
         count = sampling.max_tokens or 0
         if len(self.seen) > 1 and self.lengths:

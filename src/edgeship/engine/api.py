@@ -194,6 +194,14 @@ class Stats:
     cached_bytes: int = 0
 
 
+class AnswerSteps(Iterator[Token], Protocol):
+    """The steps of one answer as they are made."""
+
+    def close(self) -> None:
+        """Ends the answer, unless it has ended, and frees what it holds."""
+        ...
+
+
 class Chat(Protocol):
     """Answers conversations. Any number of threads may ask it at the same time.
 
@@ -216,7 +224,7 @@ class Chat(Protocol):
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """The answer, step by step, begun at once; closing the iterator, or dropping it, frees what it holds.
 
         cancel: once set, the answer ends within a step. deadline_s: seconds from now after which it is cut.
@@ -270,7 +278,7 @@ class Engine(Chat, Protocol):
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """The same as converse, for a prompt."""
         ...
 

@@ -16,13 +16,13 @@ from typing import Protocol, Self
 
 from edgeship.engine.answer import AnswerText, TextStream
 from edgeship.engine.api import (
+    AnswerSteps,
     Conversation,
     EngineFault,
     OnStep,
     Prompt,
     Sampling,
     Stats,
-    Token,
     check_first,
     check_line,
     check_sampling,
@@ -109,7 +109,7 @@ class ContinuousEngine:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Chat.converse."""
         prompt = self.render(conversation)
         return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
@@ -134,7 +134,7 @@ class ContinuousEngine:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Engine.stream."""
         settings = sampling.over(self.defaults)
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)

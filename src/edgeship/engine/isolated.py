@@ -12,20 +12,20 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
+    AnswerSteps,
     Conversation,
     Limits,
     OnStep,
     Prompt,
     Sampling,
     Stats,
-    Token,
     check_first,
     check_sampling,
     check_tokens,
@@ -108,7 +108,7 @@ class IsolatedEngine:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Chat.converse."""
         check_sampling(sampling)
         fields = {"conversation": asdict(conversation), "sampling": asdict(sampling)}
@@ -122,7 +122,7 @@ class IsolatedEngine:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Engine.stream."""
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
@@ -153,7 +153,7 @@ class IsolatedEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, kind: str, fields: Message, answer: Answer) -> Iterator[Token]:
+    def _begin(self, kind: str, fields: Message, answer: Answer) -> AnswerSteps:
         self._running().call(kind, fields, _Call(answer.take, answer))
         try:
             answer.wait_until_begun()

@@ -6,10 +6,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
-from edgeship.engine.api import FinishReason, OnStep, Token, Usage
+from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
 from edgeship.engine.steps import Handle, Steps
 from edgeship.engine.wire import read_token
 from edgeship.system import child
@@ -104,7 +103,7 @@ class Answer:
         if self._refused:
             raise self._refused
 
-    def steps(self) -> Iterator[Token]:
+    def steps(self) -> AnswerSteps:
         """Its steps, or none where they are called back."""
 
         def drop() -> None:

@@ -9,12 +9,13 @@ import queue
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from edgeship.engine import address
 from edgeship.engine.api import (
+    AnswerSteps,
     Conversation,
     EngineFault,
     FinishReason,
@@ -99,7 +100,7 @@ class RemoteChat:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Chat.converse. Raises NotSupported for what an API like OpenAI's has no place for."""
         check_sampling(sampling)
         body = json.dumps(request(self.model, conversation, sampling, extras=self._extras), ensure_ascii=False)
@@ -311,7 +312,7 @@ class _Answer:
         self._dropped = threading.Event()
         self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
 
-    def steps(self) -> Iterator[Token]:
+    def steps(self) -> AnswerSteps:
         """For whoever asked: the steps, or none where they are called back."""
         if self._on_step:
             return Handle(self._dropped.set)

@@ -58,7 +58,11 @@ class Handle:
     """Stands for an answer whose steps are called back: there is nothing to read. Closing it ends the answer."""
 
     def __init__(self, drop: Callable[[], object]) -> None:
-        self.close = drop
+        self._drop = drop
+
+    def close(self) -> None:
+        """Ends the answer, unless it has ended."""
+        self._drop()
 
     def __iter__(self) -> Iterator[Token]:
         return self

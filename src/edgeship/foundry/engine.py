@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from edgeship.engine.answer import StopFilter
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
+    AnswerSteps,
     Conversation,
     FinishReason,
     Limits,
@@ -100,7 +101,7 @@ class FoundryEngine:
         cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Token]:
+    ) -> AnswerSteps:
         """See Chat.converse; a callback has a thread of its own here. Raises NotSupported for what it would ignore."""
         settings = sampling.over(self.defaults)
         check_sampling(settings)
