@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_type_hints, runtime_checkable
 
 from edgeship.errors import ContextFull, EngineBusy, PromptInvalid
 from edgeship.package.conversation import Conversation as Conversation
@@ -16,6 +17,7 @@ from edgeship.package.conversation import Message as Message
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from pydantic import BaseModel
 
 MOST_LOGPROBS = 20
 """Likeliest tokens that can be asked for."""
@@ -320,7 +322,8 @@ def check_line(waiting: int, most: int) -> None:
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raises PromptInvalid for a setting out of its range, with the value and the range."""
+    """Raises PromptInvalid for a setting of another type or out of its range, with the value and what is allowed."""
+    _check_types(sampling)
     faults = {
         "temperature": (_is_below(sampling.temperature, 0), "a number of at least 0"),
         "top_p": (
@@ -339,11 +342,35 @@ def check_sampling(sampling: Sampling) -> None:
         "logprobs": (not _is_count(sampling.logprobs), f"from 0 to {MOST_LOGPROBS}"),
         "prompt_logprobs": (not _is_count(sampling.prompt_logprobs), f"from 0 to {MOST_LOGPROBS}"),
         "max_tokens": (_is_below(sampling.max_tokens, 1), "at least 1"),
+        "seed": (_is_below(sampling.seed, 0), "at least 0"),
         "stop": ("" in sampling.stop, "without empty texts"),
     }
     for name, (wrong, rule) in faults.items():
         if wrong:
             raise PromptInvalid(f"{name} is {getattr(sampling, name)!r}; it must be {rule}")
+
+
+def _check_types(sampling: Sampling) -> None:
+    from pydantic import ValidationError
+
+    given = {known.name: getattr(sampling, known.name) for known in fields(sampling)}
+    try:
+        _typed_settings().model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0])
+        rule = fault["msg"][0].lower() + fault["msg"][1:]
+        raise PromptInvalid(f"{name} is {given[name]!r}: {rule}") from error
+
+
+@functools.cache
+def _typed_settings() -> type[BaseModel]:
+    """Sampling's fields as pydantic checks them: a text is no number, and a number with a fraction no count."""
+    from pydantic import ConfigDict, create_model
+
+    hints = get_type_hints(Sampling)
+    settings: dict[str, Any] = {known.name: (hints[known.name], ...) for known in fields(Sampling)}
+    return create_model("Sampling", __config__=ConfigDict(strict=True, revalidate_instances="always"), **settings)
 
 
 def utf8(text: str) -> bytes:
