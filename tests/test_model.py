@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from pydantic import BaseModel, field_validator
 
 import edgeship
 from edgeship.errors import AnswerInvalid, PromptInvalid, UsageError
+from edgeship.model import Asking
 from tests.scripted import ScriptedEngine
 
 ANSWER = '{"intent": "refund", "order": "S-1"}'
@@ -112,6 +115,56 @@ def test_what_cannot_be_asked(model: edgeship.Model) -> None:
         model.ask("hello", temperature=-1.0)
     with pytest.raises(PromptInvalid, match="no message"):
         model.ask([])
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ({"system": 5}, "system is 5; it must be a text"),
+        ({"tools": "search"}, "tools is 'search'; it must be a list"),
+        ({"variables": [1]}, "variables is"),
+        ({"regex": 5}, "regex is 5"),
+        ({"grammar": b"x"}, "grammar is"),
+        ({"sampling": {}}, "sampling is {}; it must be an edgeship.Sampling"),
+        ({"stop": 5}, "stop is 5"),
+        ({"stop": [5]}, "stop is"),
+        ({"cancel": threading.Event}, "cancel is"),
+        ({"deadline_s": "5"}, "deadline_s is '5'"),
+        ({"schema": 5}, "schema is 5, which describes no answer"),
+        ({"schema": {"a": {1}}}, "the schema is no JSON"),
+        ({"temperature": "0.5"}, "temperature is '0.5'"),
+        ({"top_k": 1.5}, "top_k is 1.5"),
+        ({"max_tokens": True}, "max_tokens is True"),
+        ({"seed": -1}, "seed is -1"),
+        ({"logit_bias": {"a": 1}}, "logit_bias is"),
+        ({"ignore_eos": "yes"}, "ignore_eos is 'yes'"),
+    ],
+)
+def test_settings_of_a_wrong_type(model: edgeship.Model, how: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(named)):
+        model.ask("hello", **how)
+    assert model.ask("hello").text == "Good day."
+
+
+@pytest.mark.parametrize("question", [None, 5, b"hello", {"role": "user", "content": "hello"}])
+def test_a_question_is_a_text_or_a_list(model: edgeship.Model, question: Any) -> None:
+    with pytest.raises(UsageError, match="a question is a text or a list of messages"):
+        model.ask(question)
+
+
+def test_none_is_as_if_it_were_left_out(model: edgeship.Model) -> None:
+    how: dict[str, Any] = dict.fromkeys(Asking.__annotations__)
+    assert model.ask("hello", **how).text == "Good day."
+
+
+@dataclass
+class Plain:
+    intent: str
+    order: str
+
+
+def test_whatever_pydantic_can_describe_is_a_schema(model: edgeship.Model) -> None:
+    assert model.ask("refund", schema=Plain).parsed == Plain("refund", "S-1")
 
 
 def test_settings_stand_over_a_sampling(model: edgeship.Model) -> None:

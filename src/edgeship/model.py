@@ -17,44 +17,44 @@ from edgeship.engine.response_format import schema_constraint
 from edgeship.errors import AnswerInvalid, UsageError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from pydantic import TypeAdapter
 
-    Schema = Mapping[str, Any] | str | type[BaseModel]
+    Form = Mapping[str, Any] | str | TypeAdapter[Any]
 
 
 class Asking(TypedDict, total=False):
-    """How a question is asked; what is left out is the model's own default. See Sampling for most of them.
+    """How a question is asked; what is left out, or None, is the model's own default. See Sampling for most of them.
 
     system: instructions, before the conversation. tools, variables: for the chat template.
-    schema, regex, grammar: what the answer is held to, one of them. A schema is a dict, a JSON text or a pydantic
-    model.
+    schema, regex, grammar: what the answer is held to, one of them. A schema is a dict, a JSON text, or a
+    pydantic model or another type that pydantic can describe.
     sampling: settings that the others are put on top of.
     cancel: ends the answer once it is set. deadline_s: seconds after which the answer is cut.
     """
 
-    system: str
-    tools: Sequence[Mapping[str, Any]]
-    variables: Mapping[str, Any]
-    schema: Schema
-    regex: str
-    grammar: str
-    sampling: Sampling
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    repetition_penalty: float
-    presence_penalty: float
-    frequency_penalty: float
-    logit_bias: Mapping[int, float]
-    max_tokens: int
-    seed: int
-    stop: str | Sequence[str]
-    ignore_eos: bool
-    logprobs: int
-    prompt_logprobs: int
-    cancel: threading.Event
-    deadline_s: float
+    system: str | None
+    tools: Sequence[Mapping[str, Any]] | None
+    variables: Mapping[str, Any] | None
+    schema: Mapping[str, Any] | str | type[Any] | None
+    regex: str | None
+    grammar: str | None
+    sampling: Sampling | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None
+    max_tokens: int | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    ignore_eos: bool | None
+    logprobs: int | None
+    prompt_logprobs: int | None
+    cancel: threading.Event | None
+    deadline_s: float | None
 
 
 class Model:
@@ -131,7 +131,7 @@ class _Asked:
 
     conversation: Conversation
     sampling: Sampling
-    schema: Schema | None
+    schema: Form | None
     cancel: threading.Event | None
     deadline_s: float | None
 
@@ -155,56 +155,107 @@ class _Asked:
 
 
 def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
-    unknown = sorted(set(how) - set(Asking.__annotations__))
-    if unknown:
-        raise UsageError(
-            f"{unknown[0]!r} is no setting of a question",
-            hint=f"Settings: {', '.join(sorted(Asking.__annotations__))}.",
-        )
-    messages: list[Message] = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
-    if "system" in how:
-        messages.insert(0, {"role": "system", "content": how["system"]})
-    schema = how.get("schema")
+    given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
+    for name, value in given.items():
+        _check(name, value)
+    messages: list[Message] = [{"role": "system", "content": given["system"]}] if "system" in given else []
+    messages += [{"role": "user", "content": question}] if isinstance(question, str) else _messages(question)
+    schema: Any = given.get("schema")
+    form = schema if schema is None or isinstance(schema, str | Mapping) else _described(schema)
     return _Asked(
-        Conversation(tuple(messages), tuple(how.get("tools", ())), how.get("variables", {})),
-        _sampling(how),
-        schema,
-        how.get("cancel"),
-        how.get("deadline_s"),
+        Conversation(tuple(messages), tuple(given.get("tools", ())), given.get("variables", {})),
+        _sampling(given, form),
+        form,
+        given.get("cancel"),
+        given.get("deadline_s"),
     )
 
 
-def _sampling(how: Asking) -> Sampling:
-    known = {field.name for field in fields(Sampling)} - {"constraint"}
-    given: dict[str, Any] = {name: value for name, value in how.items() if name in known}
-    if "stop" in given:
-        stop = given["stop"]
-        given["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
-    constraint = _constraint(how)
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "system": (str, "a text"),
+    "tools": ((list, tuple), "a list of functions"),
+    "variables": (Mapping, "a dict"),
+    "regex": (str, "a text"),
+    "grammar": (str, "a text"),
+    "sampling": (Sampling, "an edgeship.Sampling"),
+    "stop": ((str, list, tuple), "a text or a list of texts"),
+    "logit_bias": (Mapping, "a dict"),
+    "cancel": (threading.Event, "a threading.Event"),
+    "deadline_s": ((int, float), "a number of seconds"),
+}
+"""What settings must be that engines do not check; engines check the rest of a Sampling's."""
+
+
+def _check(name: str, value: object) -> None:
+    if name not in Asking.__annotations__:
+        known = ", ".join(sorted(Asking.__annotations__))
+        raise UsageError(f"{name!r} is no setting of a question", hint=f"Settings: {known}.")
+    kind, words = _KINDS.get(name, (object, ""))
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}; it must be {words}")
+
+
+def _messages(question: object) -> list[Message]:
+    if not isinstance(question, list | tuple):
+        raise UsageError(
+            f"a question is a text or a list of messages, and this is {type(question).__name__}",
+            hint='A message is {"role": "user", "content": "..."}.',
+        )
+    return list(question)
+
+
+def _described(schema: Any) -> TypeAdapter[Any]:
+    """A pydantic model, or another type that pydantic can describe."""
+    from pydantic import PydanticUserError, TypeAdapter
+
+    try:
+        described: TypeAdapter[Any] = TypeAdapter(schema)
+        described.json_schema()
+    except (PydanticUserError, TypeError, NameError) as error:
+        raise UsageError(
+            f"schema is {schema!r}, which describes no answer: {error}",
+            hint="Give a JSON schema as a dict or a text, or a pydantic model.",
+        ) from error
+    return described
+
+
+def _sampling(given: Mapping[str, Any], form: Form | None) -> Sampling:
+    known = {field.name for field in fields(Sampling)}
+    settings = {name: value for name, value in given.items() if name in known}
+    if "stop" in settings:
+        stop = settings["stop"]
+        settings["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    constraint = _constraint(given, form)
     if constraint is not None:
-        given["constraint"] = constraint
-    return replace(how.get("sampling", Sampling()), **given)
+        settings["constraint"] = constraint
+    base: Sampling = given.get("sampling", Sampling())
+    return replace(base, **settings)
 
 
-def _constraint(how: Asking) -> Constraint | None:
-    given = [name for name in ("schema", "regex", "grammar") if name in how]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other", hint="Give one of them.")
-    if "schema" in how:
-        return schema_constraint(_schema_text(how["schema"]))
-    if "regex" in how:
-        return Constraint("regex", how["regex"])
-    return Constraint("lark", how["grammar"]) if "grammar" in how else None
+def _constraint(given: Mapping[str, Any], form: Form | None) -> Constraint | None:
+    asked = [name for name in ("schema", "regex", "grammar") if name in given]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} exclude each other", hint="Give one of them.")
+    if form is not None:
+        return schema_constraint(_schema_text(form))
+    if "regex" in given:
+        return Constraint("regex", given["regex"])
+    return Constraint("lark", given["grammar"]) if "grammar" in given else None
 
 
-def _schema_text(schema: Schema) -> str:
-    if isinstance(schema, str):
-        return schema
-    return json.dumps(schema.model_json_schema() if isinstance(schema, type) else schema)
+def _schema_text(form: Form) -> str:
+    if isinstance(form, str):
+        return form
+    try:
+        return json.dumps(form if isinstance(form, Mapping) else form.json_schema())
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the schema is no JSON: {error}", hint="Write it of dicts, lists, texts and numbers."
+        ) from error
 
 
-def _parse(schema: Schema, text: str) -> Any:
-    return schema.model_validate_json(text) if isinstance(schema, type) else json.loads(text)
+def _parse(form: Form, text: str) -> Any:
+    return json.loads(text) if isinstance(form, str | Mapping) else form.validate_json(text)
 
 
 class _Ending(threading.Event):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path

@@ -352,6 +352,14 @@ def test_closed(engine: Engine) -> None:
         (Sampling(repetition_penalty=math.inf), "repetition_penalty is inf"),
         (Sampling(max_tokens=0), "max_tokens is 0; it must be at least 1"),
         (Sampling(stop=("a", "")), "stop is .*; it must be without empty texts"),
+        (Sampling(seed=-1), "seed is -1; it must be at least 0"),
+        (Sampling(temperature="hot"), "temperature is 'hot': input should be a valid number"),  # type: ignore[arg-type]
+        (Sampling(top_k=1.5), "top_k is 1.5: input should be a valid integer"),  # type: ignore[arg-type]
+        (Sampling(max_tokens=True), "max_tokens is True: input should be a valid integer"),
+        (Sampling(stop=(1,)), r"stop is \(1,\): input should be a valid string"),  # type: ignore[arg-type]
+        (Sampling(logit_bias={5: None}), "logit_bias is .*: input should be a valid number"),  # type: ignore[dict-item]
+        (Sampling(constraint=Constraint("warp", "x")), "constraint is .*: input should be 'json_schema'"),  # type: ignore[arg-type]
+        (Sampling(constraint=Constraint("regex", None)), "constraint is .*: input should be a valid string"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range(sampling: Sampling, named: str) -> None:
