@@ -199,7 +199,10 @@ class RemoteFailed(EngineFailed):
 
 
 class AnswerInvalid(ToolFailed):
-    """An answer that was to fit a schema and does not. answer: the whole of it."""
+    """An answer that was to fit a schema and does not.
+
+    answer: the whole of it.
+    """
 
     code = "answer-invalid"
 
