@@ -425,3 +425,16 @@ def test_onnxruntime_genai_runs_the_package_as_it_lies(real_build: tuple[Build, 
     generator.append_tokens(prompt)
     generator.generate_next_token()
     assert 0 <= generator.get_next_tokens()[0] < checkpoint.vocab_size
+
+
+@pytest.mark.parametrize("output", ["", ".", "..", "../here"])
+def test_the_working_directory_is_not_replaced(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    here = tmp_path / "around" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    with pytest.raises(UsageError, match="working directory"):
+        write_package(build, checkpoint, Path(output))
+    assert Path.cwd() == here
+    assert names(here.parent) == {"here"}

@@ -34,3 +34,9 @@ def key(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["build", *arguments, "--plan", "--json"]) == 0
     found: str = json.loads(capsys.readouterr().out)["steps"][-1]["key"]
     return found
+
+
+@pytest.mark.parametrize("output", ["", "."])
+def test_a_folder_is_no_workflow_file(tiny: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["olive-config", str(tiny), "-o", output]) == 2
+    assert "the output is a folder" in capsys.readouterr().err

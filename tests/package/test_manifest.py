@@ -26,7 +26,7 @@ def manifest(**changes: Any) -> Manifest:
         "checkpoint": {"source": "tiny", "architecture": "Qwen2ForCausalLM"},
         "recipe": {"precision": "int4"},
         "build": {"key": "k"},
-        "files": {},
+        "files": {"genai_config.json": {"sha256": "0" * 64, "size_bytes": 2}},
     }
     return Manifest.model_validate(values | changes)
 
@@ -35,7 +35,8 @@ def manifest(**changes: Any) -> Manifest:
 def package_folder(tmp_path: Path) -> Path:
     (tmp_path / "model.onnx").write_bytes(b"model" * 100)
     (tmp_path / "tokenizer.json").write_bytes(b"{}")
-    files = {name: digest_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json")}
+    (tmp_path / "genai_config.json").write_bytes(b"{}")
+    files = {name: digest_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json", "genai_config.json")}
     write(tmp_path, manifest(files=files))
     return tmp_path
 
@@ -123,8 +124,8 @@ def test_a_digest_is_sha256_and_size(tmp_path: Path) -> None:
 
 def test_a_folder_is_read_back_as_it_was_written(package_folder: Path) -> None:
     package = read(package_folder)
-    assert set(package.manifest.files) == {"model.onnx", "tokenizer.json"}
-    assert (package.manifest.format, package.manifest.size_bytes, package.stated) == (2, 502, None)
+    assert set(package.manifest.files) == {"model.onnx", "tokenizer.json", "genai_config.json"}
+    assert (package.manifest.format, package.manifest.size_bytes, package.stated) == (2, 504, None)
     assert package.digest == digest_file(package_folder / MANIFEST_NAME).sha256
     assert verify(package) == []
     assert not [path for path in package_folder.iterdir() if path.name.startswith(".")]
@@ -188,13 +189,14 @@ def test_the_manifest_is_json_that_people_can_read(package_folder: Path) -> None
 # --- files that the manifest does not list ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["adapter.onnx", "model/extra.bin"])
+@pytest.mark.parametrize("name", ["adapter.onnx", "model/extra.bin", "other/deep/extra.bin"])
 def test_a_file_more_is_a_fault(package_folder: Path, name: str) -> None:
     (package_folder / "model").mkdir()
     (package_folder / "model" / "part").write_bytes(b"x")
     files = read(package_folder).manifest.files | {"model/part": digest_file(package_folder / "model" / "part")}
     write(package_folder, manifest(files=files))
     assert verify(read(package_folder)) == []
+    (package_folder / name).parent.mkdir(parents=True, exist_ok=True)
     (package_folder / name).write_bytes(b"x")
     assert verify(read(package_folder)) == [f"{name} is not in the manifest"]
     assert verify(read(package_folder), besides={name}) == []
@@ -219,7 +221,7 @@ OLD: dict[str, Any] = {
     "adapter": None,
     "recipe": {"precision": "int4"},
     "build": {"key": "k", "wall_s": 1.5},
-    "files": {},
+    "files": {"genai_config.json": {"sha256": "0" * 64, "size_bytes": 2}},
     "measurements": {"threads": 2},
     "verdict": {"holds": True},
 }
@@ -245,6 +247,30 @@ def test_a_manifest_of_format_1_is_read_and_tells_what_the_store_keeps_today(tmp
 def test_a_manifest_of_format_1_is_checked(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(PackageDamaged, match=next(iter(change))):
         put(tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": number} for number in (0, -1, 1.0, 2.0, "1", "2", True, None)] + [{"context_tokens": 0}]
+)
+def test_numbers_are_what_they_should_be(package_folder: Path, change: dict[str, Any]) -> None:
+    path = package_folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change), encoding="utf-8")
+    with pytest.raises(PackageDamaged, match=next(iter(change))):
+        read(package_folder)
+
+
+def test_a_manifest_without_a_model_is_damaged(package_folder: Path) -> None:
+    path = package_folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"files": {}}), encoding="utf-8")
+    with pytest.raises(PackageDamaged, match=r"genai_config\.json is not listed"):
+        read(package_folder)
+
+
+def test_a_name_that_the_system_refuses_is_a_fault(package_folder: Path) -> None:
+    files = read(package_folder).manifest.files
+    package = write(package_folder, manifest(files=files | {"n" * 300: files["tokenizer.json"]}))
+    (fault,) = verify(package)
+    assert fault.startswith("nnn")
 
 
 def test_a_later_format_is_told_from_damage(tmp_path: Path) -> None:

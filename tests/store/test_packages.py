@@ -528,6 +528,37 @@ def test_versions_in_a_packages_own_folder_are_no_files_of_it(source: Package, f
     ]
 
 
+def test_a_package_that_another_process_removes_meanwhile_is_not_there(
+    source: Package, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages.install(source.folder, folder)
+    read_manifest = manifest.read
+
+    def removed_before(package: Path) -> Package:
+        shutil.rmtree(package)
+        return read_manifest(package)
+
+    def removed_after(package: Path) -> Package:
+        found = read_manifest(package)
+        shutil.rmtree(package)
+        return found
+
+    monkeypatch.setattr(manifest, "read", removed_after)
+    assert packages.verify(folder) == []
+    monkeypatch.undo()
+    packages.install(source.folder, folder)
+    monkeypatch.setattr(manifest, "read", removed_before)
+    assert packages.entries(folder) == []
+
+
+def test_a_listed_file_that_the_system_refuses_is_damage(source: Package, folder: Path) -> None:
+    files = source.manifest.files
+    manifest.write(source.folder, source.manifest.model_copy(update={"files": files | {"n" * 300: files["README.md"]}}))
+    with pytest.raises(PackageDamaged, match="nnn"):
+        packages.install(source.folder, folder)
+    assert refs(folder) == []
+
+
 # --- where the cache is ------------------------------------------------------------------------------
 
 

@@ -47,8 +47,7 @@ def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package
     DiskShort.
     """
     parts = derive_parts(require_template(checkpoint), checkpoint.special_tokens)
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
-    require_free(folder)
+    folder = require_free(folder)
     with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
         files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
         config = genai_config.read(build.folder, Complaint(BuilderFailed, _BUILD_AGAIN))
@@ -84,12 +83,24 @@ def require_packable(checkpoint: Checkpoint) -> tuple[str, ...]:
     )
 
 
-def require_free(folder: Path) -> None:
-    """Raises UsageError where something lies that writing a package would not replace: anything but a package."""
+def require_free(folder: Path) -> Path:
+    """The folder, absolute, where a package can be written to it: nothing is there, or a package to be replaced.
+
+    Raises UsageError where anything else is there, and for the folder that one works in and those around it.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name to put a folder beside
+    here = Path.cwd().resolve()
+    if folder.resolve() in (here, *here.parents):
+        # Writing renames what is there, and the process would go on in a folder that has gone.
+        raise UsageError(
+            "the output folder is the working directory or one around it, which is not replaced",
+            where=str(folder),
+            hint="Choose a folder inside it, such as models/NAME.",
+        )
     if not folder.exists() or (folder / MANIFEST_NAME).is_file():
-        return
+        return folder
     if folder.is_dir() and not any(folder.iterdir()):
-        return
+        return folder
     raise UsageError(
         "the output folder exists and is no package, so it is not replaced",
         where=str(folder),

@@ -58,7 +58,7 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
                 str(entry.version),
                 str(entry.manifest.recipe.get("precision", "")) if entry.manifest else "",
                 megabytes(entry.size_bytes),
-                entry.record.installed if entry.record else "",
+                (entry.record.installed or "-") if entry.record else "",
                 entry.problem or entry.note or "",
             ]
             for entry in entries

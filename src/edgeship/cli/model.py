@@ -82,7 +82,7 @@ def _which(described: Mapping[str, Any]) -> str:
 def _record_pairs(record: Record) -> list[tuple[str, str]]:
     from edgeship.measure.measurement import figures
 
-    pairs = [("installed", record.installed), *figures(record.measurements or {})]
+    pairs = [("installed", record.installed or "-"), *figures(record.measurements or {})]
     if record.verdict:
         pairs.append(("verdict", "; ".join(record.verdict.get("reasons", ()))))
     return pairs

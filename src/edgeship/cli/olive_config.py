@@ -9,7 +9,7 @@ import typer
 
 from edgeship.cli.options import Adapter, CheckpointArgument, Json, RecipeName
 from edgeship.cli.output import print_facts
-from edgeship.errors import NotWritable
+from edgeship.errors import NotWritable, UsageError
 from edgeship.system.shell import our_command
 
 Precision = Annotated[RecipeName, typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.")]
@@ -32,6 +32,8 @@ def olive_config(
     from edgeship.recipe import named_recipe, olive
     from edgeship.system.storage import write_file
 
+    if output is not None and output.is_dir():  # also "" and ".", which mean the working directory
+        raise UsageError("the output is a folder", where=str(output), hint="Name the file to write in it.")
     recipe = named_recipe(str(precision), {}, where="command line")
     built = f"models/{open_checkpoint(checkpoint, adapter=adapter).name}-{recipe.label}"
     text = olive.render(recipe, checkpoint, adapter, built)

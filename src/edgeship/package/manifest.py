@@ -6,9 +6,11 @@ verdict are the store's.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import from_json
 
 from edgeship.errors import FormatUnknown, PackageDamaged
-from edgeship.package import names
+from edgeship.package import genai_config, names
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
@@ -39,9 +41,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: int = Field(FORMAT, strict=True, ge=1, le=FORMAT)
     edgeship_version: str = __version__
-    context_tokens: int
+    context_tokens: int = Field(ge=1)
     checkpoint: dict[str, Any]
     adapter: dict[str, Any] | None = None
     recipe: dict[str, Any]
@@ -55,6 +57,8 @@ class Manifest(BaseModel):
         outside = [name for name in files if not _INSIDE.fullmatch(name) or {".", ".."} & set(name.split("/"))]
         if outside:
             raise ValueError(f"{outside[0]!r} is no file inside the package")
+        if genai_config.FILE_NAME not in files:
+            raise ValueError(f"{genai_config.FILE_NAME} is not listed, so there is no model to run")
         return files
 
     @property
@@ -130,7 +134,7 @@ def read(folder: Path) -> Package:
         raise PackageDamaged(
             f"the manifest cannot be read: {_reason(error)}",
             where=str(path),
-            hint="Remove the package and install it again.",
+            hint="Build the package again, or install it again from where it is whole.",
         ) from error
     if manifest is None:
         raise FormatUnknown(
@@ -148,39 +152,51 @@ def _parse(content: bytes) -> tuple[Manifest | None, Stated | None]:
     if number == 1 and isinstance(values, Mapping):
         own = {key: values[key] for key in values if key not in Stated.model_fields}
         besides = {key: values[key] for key in values if key in Stated.model_fields}
-        return Manifest.model_validate(own | {"format": 1}), Stated.model_validate(besides)
+        return Manifest.model_validate({"format": 1} | own), Stated.model_validate(besides)
     return Manifest.model_validate(values), None
 
 
 def verify(package: Package, *, besides: Container[str] = ()) -> list[str]:
     """What is wrong with a package's files, one sentence each that names the file; empty where all is well.
 
-    A file that the manifest does not list is wrong too, since it could change what readers make of the others. Those
-    in `besides` are not, nor those whose name begins with a dot, which systems leave behind and no reader looks at.
+    A file that the manifest does not list is wrong too, since it could change what readers make of the others. Files
+    and folders in `besides` are not, nor those whose name begins with a dot, which systems leave behind and no reader
+    looks at.
     """
-    faults = []
-    for name, expected in package.manifest.files.items():
-        path = package.folder / name
-        if not path.is_file():
-            faults.append(f"{name} is missing")
-        elif path.stat().st_size != expected.size_bytes:
-            faults.append(f"{name} has {path.stat().st_size} bytes instead of {expected.size_bytes}")
-        elif digest_file(path).sha256 != expected.sha256:
-            faults.append(f"{name} was altered: its SHA-256 differs from the manifest's")
-    return [*faults, *(f"{name} is not in the manifest" for name in _unlisted(package) if name not in besides)]
-
-
-def _unlisted(package: Package) -> list[str]:
-    """Files beside those of the package, in its folder and in the folders that it has itself."""
+    expected = package.manifest.files.items()
+    faults = [f"{name} {fault}" for name, file in expected if (fault := _fault(package.folder / name, file))]
     listed = {*package.manifest.files, MANIFEST_NAME}
-    folders = {Path(), *(Path(name).parent for name in listed)}
-    found = (
-        (folder / path.name).as_posix()
-        for folder in sorted(folders)
-        for path in sorted((package.folder / folder).glob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    )
-    return [name for name in found if name not in listed]
+    found = _files_below(package.folder, "", besides)
+    return [*faults, *(f"{name} is not in the manifest" for name in sorted(found) if name not in listed)]
+
+
+def _fault(path: Path, expected: FileDigest) -> str | None:
+    """What is wrong with a file; None where nothing is."""
+    try:
+        if not path.is_file():
+            return "is missing"
+        if path.stat().st_size != expected.size_bytes:
+            return f"has {path.stat().st_size} bytes instead of {expected.size_bytes}"
+        if digest_file(path).sha256 != expected.sha256:
+            return "was altered: its SHA-256 differs from the manifest's"
+    except FileNotFoundError:  # removed a moment ago
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return None
+
+
+def _files_below(folder: Path, inside: str, besides: Container[str]) -> Iterator[str]:
+    """Every file in a folder and below by its name as manifests state it."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as items:
+        for item in items:
+            name = inside + item.name
+            if item.name.startswith(".") or name in besides:
+                continue
+            if item.is_dir(follow_symlinks=False):
+                yield from _files_below(folder / item.name, f"{name}/", besides)
+            else:
+                yield name
 
 
 def _reason(error: Exception) -> str:

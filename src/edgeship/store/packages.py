@@ -121,12 +121,15 @@ def next_version(cache_dir: Path, name: str) -> int:
 def verify(cache_dir: Path, ref: str | None = None) -> list[Verified]:
     """Each package (all, or what `ref` means) compared with its manifest, every byte and every file that is there."""
     chosen = select(cache_dir, ref) if ref else entries(cache_dir)
-    return [_verify(entry) for entry in chosen]
+    return [result for entry in chosen if (result := _verify(entry))]
 
 
-def _verify(entry: Entry) -> Verified:
+def _verify(entry: Entry) -> Verified | None:
+    """What came of it; None where the package was removed meanwhile."""
     if entry.package is not None:
         faults = _faults(entry.package)
+        if faults and _is_gone(entry.folder):
+            return None
         note = _OLD if entry.package.stated else entry.note
         return Verified(entry, "damaged" if faults else "ok", tuple(faults), note)
     if entry.problem in _NOTHING_TO_COMPARE_WITH:
@@ -135,9 +138,14 @@ def _verify(entry: Entry) -> Verified:
 
 
 def _faults(package: Package) -> list[str]:
-    """What is wrong with its files; where versions lie in a package's folder, their records are no part of it."""
-    records = {path.name for path in package.folder.glob("v*.json") if names.version_of(path.stem)}
-    return manifests.verify(package, besides=records)
+    """What is wrong with its files; versions that lie in a package's own folder, with their records, are none of it."""
+    if names.version_of(package.folder.name):
+        return manifests.verify(package)
+    versions: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):  # removed a moment ago
+        inside = [path.name for path in package.folder.glob("v*")]
+        versions = {name for name in inside if names.version_of(name.removesuffix(".json"))}
+    return manifests.verify(package, besides=versions)
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
@@ -159,21 +167,32 @@ def _entries_under(folder: Path) -> Iterator[Entry]:
     except NameInvalid:
         return  # nothing could refer to it
     if (folder / MANIFEST_NAME).is_file() or (folder / genai_config.FILE_NAME).is_file():
-        yield _entry(folder.name, None, folder)
+        yield from _entry(folder.name, None, folder)
     for versioned in _subfolders(folder):
         version = names.version_of(versioned.name)
         if version is not None:
-            yield _entry(folder.name, version, versioned)
+            yield from _entry(folder.name, version, versioned)
 
 
-def _entry(name: str, version: int | None, folder: Path) -> Entry:
+def _entry(name: str, version: int | None, folder: Path) -> Iterator[Entry]:
+    """The package in a folder; none where it was removed meanwhile."""
     package, problem = _read(folder)
     size_bytes = _size_bytes(folder)
-    if package is None:
-        return Entry(name, version or 1, folder, None, None, size_bytes, problem)
-    version = version or (package.stated.version if package.stated else 1)
-    kept, note = record.read(package, name, version)
-    return Entry(name, version, folder, package, kept, size_bytes, note=note)
+    if package is not None:
+        version = version or (package.stated.version if package.stated else 1)
+        kept, note = record.read(package, name, version)
+        yield Entry(name, version, folder, package, kept, size_bytes, note=note)
+    elif not _is_gone(folder):
+        yield Entry(name, version or 1, folder, None, None, size_bytes, problem)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether another process has removed it."""
+    try:
+        folder.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
 
 
 def _read(folder: Path) -> tuple[Package | None, str | None]:
@@ -191,7 +210,7 @@ def _read(folder: Path) -> tuple[Package | None, str | None]:
 
 
 def _size_bytes(folder: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):  # removed a moment ago
+    with contextlib.suppress(OSError):  # removed a moment ago
         return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     return 0
 
@@ -254,7 +273,7 @@ def install(
             _bring_files(source, temporary, move, progress)
             record.write(final, _first_record(source, name, version, measurements, verdict))
         _log.info("%s:%d is installed in %s", name, version, final)
-        return _entry(name, version, final), True
+        return next(_entry(name, version, final)), True
 
 
 def _checked_name(name: str | None, source: Package) -> str:
@@ -382,8 +401,7 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
     done, total = 0, max(1, source.manifest.size_bytes)
     for name, expected in source.manifest.files.items():
         path = source.folder / name
-        if not path.is_file():
-            raise _damaged(source, f"{name} is missing")
+        _require_readable(source, name)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if bring(path, target / name, move=move) != expected:
             raise _damaged(source, f"{name} differs from what the manifest says")
@@ -391,6 +409,16 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
         progress(f"installing {name}", done / total)
     if bring(source.folder / MANIFEST_NAME, target / MANIFEST_NAME, move=move).sha256 != source.digest:
         raise _damaged(source, f"{MANIFEST_NAME} was changed meanwhile")
+
+
+def _require_readable(source: Package, name: str) -> None:
+    try:
+        with (source.folder / name).open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _damaged(source, f"{name} is missing") from error
+    except OSError as error:
+        raise _damaged(source, f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _damaged(source: Package, what: str) -> PackageDamaged:

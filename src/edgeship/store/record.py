@@ -7,22 +7,20 @@ else.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgeship.package import manifest as manifests
 from edgeship.package import names
-from edgeship.package.manifest import MANIFEST_NAME, Package
+from edgeship.package.manifest import Package
 from edgeship.system.json_file import write_object
 
 
 class Record(BaseModel):
     """What the file holds.
 
-    digest: the package's. installed: when, or for a package without a record when its manifest was written.
+    digest: the package's. installed: when; None where nobody knows, since there was no record.
     measurements, verdict: as a report states them; None where nothing was measured.
     """
 
@@ -32,7 +30,7 @@ class Record(BaseModel):
     name: str
     version: int = Field(ge=1)
     digest: str
-    installed: str
+    installed: str | None = None
     measurements: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
 
@@ -58,7 +56,7 @@ def read(package: Package, name: str, version: int) -> tuple[Record, str | None]
     try:
         found = Record.model_validate_json(_path(package.folder).read_bytes())
     except FileNotFoundError:
-        return rebuilt, None
+        return rebuilt, None if package.stated else "its record is lost"
     except (OSError, ValidationError):
         return rebuilt, "its record cannot be read and is ignored"
     if found.digest != package.digest:
@@ -81,11 +79,7 @@ def _rebuilt(package: Package, name: str, version: int) -> Record:
         name=name,
         version=version,
         digest=package.digest,
-        installed=stated.created if stated else _written(package.folder / MANIFEST_NAME),
+        installed=stated.created if stated else None,
         measurements=stated.measurements if stated else None,
         verdict=stated.verdict if stated else None,
     )
-
-
-def _written(path: Path) -> str:
-    return manifests.timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
