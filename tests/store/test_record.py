@@ -46,6 +46,7 @@ def test_what_was_measured_is_kept_beside_the_package(source: Package, folder: P
     assert found.record is not None
     assert (found.record.measurements, found.record.verdict) == (MEASURED, VERDICT)
     assert (found.record.name, found.record.version, found.record.digest) == ("model-int4", 1, source.digest)
+    assert found.record.installed is not None
     assert before <= found.record.installed <= manifest.now()
     assert sorted(path.name for path in (folder / "model-int4").iterdir()) == ["v1", "v1.json"]
 

@@ -41,7 +41,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = Field(FORMAT, strict=True, ge=1, le=FORMAT)
+    format: int = Field(default=FORMAT, strict=True, ge=1, le=FORMAT)
     edgeship_version: str = __version__
     context_tokens: int = Field(ge=1)
     checkpoint: dict[str, Any]
