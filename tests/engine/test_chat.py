@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import threading
@@ -212,16 +213,19 @@ def test_what_is_called_back_ends_where_it_is_closed(chat: Chat) -> None:
     assert ask(chat, QUESTION, LIVELY).text
 
 
-def test_a_callback_that_raises_ends_its_own_answer(chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, asyncio.CancelledError])
+def test_a_callback_that_raises_ends_its_own_answer(
+    chat: Chat, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
     calls: list[object] = []
 
     def fail(step: object) -> None:
         calls.append(step)
-        raise ZeroDivisionError("a bug of the caller's")
+        raise kind("a bug of the caller's")
 
     chat.converse(QUESTION, LIVELY, on_step=fail)
     until(lambda: chat.stats().running == 0 and bool(calls))
-    assert ask(chat, QUESTION, LIVELY).text
+    assert len(called_back(chat, LIVELY)) > 1
     assert len(calls) == 1
     assert "a bug of the caller's" in caplog.text
 

@@ -257,6 +257,19 @@ def test_a_callback_that_fails_costs_its_own_answer(engine: IsolatedEngine, capl
     assert list(steps) == []
 
 
+def test_a_callback_may_ask_the_engine(engine: IsolatedEngine) -> None:
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def ask_it(_: object) -> None:
+        told.put(engine.stats().slots)
+        engine.converse(QUESTION, Sampling(max_tokens=1), on_step=told.put)
+
+    engine.converse(QUESTION, Sampling(max_tokens=1), on_step=ask_it)
+    assert told.get(timeout=60) == 4
+    assert isinstance(last := told.get(timeout=60), Token)
+    assert last.finish == "length"
+
+
 def test_it_tells_what_goes_on(engine: IsolatedEngine) -> None:
     steps = engine.converse(QUESTION, FOR_EVER)
     next(steps)

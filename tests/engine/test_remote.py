@@ -183,6 +183,17 @@ def test_a_fault_of_ours_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert "a bug" in caplog.text
 
 
+def test_a_fault_of_ours_while_an_answer_is_cut_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Chunks, "usage", fail)
+    with talking(Handler.wait_until_the_client_is_gone) as (chat, _):
+        with pytest.raises(EngineFault, match="a bug"):
+            next(chat.converse(QUESTION, Sampling(), deadline_s=0.0))
+        until(lambda: chat.stats().running == 0)
+
+
 # --- ending an answer ------------------------------------------------------------------------------------------------
 
 

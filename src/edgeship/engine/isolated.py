@@ -32,6 +32,7 @@ from edgeship.engine.api import (
 )
 from edgeship.engine.decoders import Floats
 from edgeship.engine.isolated_answer import Answer, Message
+from edgeship.engine.pacing import Callbacks
 from edgeship.engine.wire import read_sampling
 from edgeship.errors import EngineFailed
 from edgeship.system import child
@@ -73,6 +74,8 @@ class IsolatedEngine:
         }
         self._lock = threading.Lock()
         self._closed = False
+        # Whoever is called back may ask the engine: the threads that hear the child and look at the time stay free.
+        self._callbacks = Callbacks("edgeship isolated callbacks")
         self._process = _Process(self._job)
         hello = self._process.loaded()
         self.name = str(hello["name"])
@@ -112,7 +115,7 @@ class IsolatedEngine:
         """See Chat.converse."""
         check_sampling(sampling)
         fields = {"conversation": asdict(conversation), "sampling": asdict(sampling)}
-        return self._begin("converse", fields, Answer(cancel, deadline_s, on_step))
+        return self._begin("converse", fields, Answer(self._callbacks, cancel, deadline_s, on_step))
 
     def stream(
         self,
@@ -127,7 +130,8 @@ class IsolatedEngine:
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
         check_sampling(sampling)
         fields = {"tokens": prompt.tokens, "sampling": asdict(sampling)}
-        return self._begin("stream", fields, Answer(cancel, deadline_s, on_step, len(prompt.tokens)))
+        answer = Answer(self._callbacks, cancel, deadline_s, on_step, len(prompt.tokens))
+        return self._begin("stream", fields, answer)
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score. Logits are large, so they come through a file."""
@@ -146,6 +150,7 @@ class IsolatedEngine:
         with self._lock:
             self._closed = True
         self._process.close()
+        self._callbacks.close()
 
     def __enter__(self) -> Self:
         return self

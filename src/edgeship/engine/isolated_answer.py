@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import queue
 import threading
 import time
 from typing import Any
 
 from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
+from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
 from edgeship.engine.steps import Handle, Steps
 from edgeship.engine.wire import read_token
 from edgeship.system import child
-
-_log = logging.getLogger("edgeship.engine")
 
 Message = dict[str, Any]
 
@@ -25,15 +22,20 @@ class Answer:
     """
 
     def __init__(
-        self, cancel: threading.Event | None, deadline_s: float | None, on_step: OnStep | None, prompt_tokens: int = 0
+        self,
+        callbacks: Callbacks,
+        cancel: threading.Event | None,
+        deadline_s: float | None,
+        on_step: OnStep | None,
+        prompt_tokens: int = 0,
     ) -> None:
-        self.cancel, self.on_step = cancel, on_step
+        self.cancel = cancel
         self.cut_at: float | None = None
         self.told = False
         self._asked = time.perf_counter()
         self._deadline = None if deadline_s is None else self._asked + deadline_s
         self._prompt_tokens = prompt_tokens
-        self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+        self._steps = CalledSteps(callbacks, on_step, self._drop) if on_step else ReadSteps()
         self._lock = threading.RLock()
         self._begun = threading.Event()
         self._refused: Exception | None = None
@@ -74,7 +76,7 @@ class Answer:
             self._over = token.finish is not None
             self._made += token.id is not None
             self._first = self._first or time.perf_counter()
-            self._tell(token)
+            self._steps.put(token)
             self._begun.set()
 
     def _fail(self, error: Exception) -> None:
@@ -82,17 +84,13 @@ class Answer:
             return
         self._over = True
         if self._begun.is_set():
-            self._tell(error)
+            self._steps.put(error)
         else:
             self._refused = error
             self._begun.set()
 
-    def _tell(self, step: Token | Exception) -> None:
-        try:
-            (self.on_step or self._steps.put)(step)
-        except Exception:
-            _log.exception("a callback failed; its answer is ended")
-            self._over, self.cut_at = True, time.perf_counter()
+    def _drop(self) -> None:
+        self.cut("cancelled")
 
     # --- for whoever asked -------------------------------------------------------------------------------------------
 
@@ -105,11 +103,9 @@ class Answer:
 
     def steps(self) -> AnswerSteps:
         """Its steps, or none where they are called back."""
-
-        def drop() -> None:
-            self.cut("cancelled")
-
-        return Handle(drop) if self.on_step else Steps(lambda: child.take(self._steps), drop, self.usage, self.cancel)
+        if isinstance(self._steps, CalledSteps):
+            return Handle(self._drop)
+        return Steps(self._steps.take, self._drop, self.usage, self.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""

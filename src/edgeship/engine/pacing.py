@@ -5,7 +5,6 @@ While an engine reads a prompt it makes no tokens, and those of the steps before
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import threading
@@ -16,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgeship.engine.api import OnStep, Token
+from edgeship.engine.steps import give
 from edgeship.system import child
 
 Step = Token | Exception
-_log = logging.getLogger("edgeship.engine")
 
 
 class PacedSteps(ABC):
@@ -97,13 +96,8 @@ class CalledSteps(PacedSteps):
 
     def call(self, step: Step) -> None:
         """Gives a step to the callback."""
-        if self._broken:
-            return
-        try:
-            self._on_step(step)
-        except Exception:
+        if not (self._broken or give(step, self._on_step)):
             self._broken = True
-            _log.exception("an answer ends, since the callback that it was given to failed")
             self._failed()
 
     def _add(self, due_s: float, step: Step) -> None:

@@ -9,8 +9,8 @@ import queue
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from edgeship.engine import address
@@ -27,7 +27,7 @@ from edgeship.engine.api import (
     utf8,
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
-from edgeship.engine.steps import Handle, Steps
+from edgeship.engine.steps import Handle, Steps, give
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -173,10 +173,15 @@ class RemoteChat:
 
     async def _make(self, answer: _Answer) -> None:
         reading = asyncio.ensure_future(self._read(answer))
+        with answer.ending():
+            await self._follow(answer, reading)
+
+    async def _follow(self, answer: _Answer, reading: asyncio.Future[None]) -> None:
         try:
             while not answer.look():
                 await asyncio.wait({reading}, timeout=_LOOK_S)
                 if reading.done():
+                    await reading
                     break
             if answer.complete:
                 await asyncio.wait({reading}, timeout=_REST_S)
@@ -189,23 +194,15 @@ class RemoteChat:
     async def _read(self, answer: _Answer) -> None:
         from httpx2 import EventSource
 
-        try:
-            async with self._ask("POST", "chat/completions", answer.body) as response:
-                async for event in EventSource(response, MOST_EVENT_BYTES):
-                    if answer.complete:
-                        continue
-                    if event.data == END:
-                        answer.end()
-                    elif step := answer.chunks.push(event.data):
-                        answer.put(step)
-            answer.end()
-        except EdgeshipError as error:
-            answer.put(error)
-        except Exception as error:
-            _log.exception("an answer ends with an error that nobody foresaw")
-            fault = EngineFault(f"{type(error).__name__}: {error}")
-            fault.__cause__ = error
-            answer.put(fault)
+        async with self._ask("POST", "chat/completions", answer.body) as response:
+            async for event in EventSource(response, MOST_EVENT_BYTES):
+                if answer.complete:
+                    continue
+                if event.data == END:
+                    answer.end()
+                elif step := answer.chunks.push(event.data):
+                    answer.put(step)
+        answer.end()
 
     async def _choose(self, model: str | None) -> tuple[str, int | None]:
         """The model that is meant, and how long prompt and answer may be, where the server tells."""
@@ -323,11 +320,22 @@ class _Answer:
         if self.over:
             return
         self.over = isinstance(step, Exception) or step.finish is not None
-        try:
-            (self._on_step or self._steps.put)(step)
-        except Exception:
-            _log.exception("an answer ends, since the callback that it was given to failed")
+        if not give(step, self._on_step or self._steps.put):
             self.over = True
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Around all of its making: whatever that raises is the answer's last step, unless it had one."""
+        try:
+            yield
+        except EdgeshipError as error:
+            self.put(error)
+        except Exception as error:
+            if not self.over:
+                _log.exception("an answer ends with an error that nobody foresaw")
+            fault = EngineFault(f"{type(error).__name__}: {error}")
+            fault.__cause__ = error
+            self.put(fault)
 
     def end(self) -> None:
         """The stream has ended."""

@@ -71,6 +71,16 @@ class Handle:
         raise StopIteration
 
 
+def give(step: Token | Exception, on_step: OnStep) -> bool:
+    """Whether a callback took a step. Whatever it raises is logged: it costs its own answer and no other."""
+    try:
+        on_step(step)
+    except BaseException:  # SystemExit and asyncio's CancelledError are no Exceptions
+        _log.exception("an answer ends, since the callback that it was given to failed")
+        return False
+    return True
+
+
 def call_back(steps: Iterator[Token], on_step: OnStep, drop: Callable[[], object]) -> Handle:
     """Gives each step to `on_step`, from a thread of its own.
 
@@ -79,10 +89,7 @@ def call_back(steps: Iterator[Token], on_step: OnStep, drop: Callable[[], object
 
     def work() -> None:
         for step in _with_error(steps):
-            try:
-                on_step(step)
-            except Exception:
-                _log.exception("an answer ends, since the callback that it was given to failed")
+            if not give(step, on_step):
                 return
 
     threading.Thread(target=work, name="edgeship steps", daemon=True).start()
