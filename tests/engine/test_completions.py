@@ -163,8 +163,9 @@ def test_tool_calls_are_gathered() -> None:
     assert found[0].tool_calls == (ToolCall("a", "weather", '{"city": "Porto"}'), ToolCall("b", "time", "{}"))
 
 
-def test_whole_tool_calls_without_an_index() -> None:
-    whole = [{"function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_whole_tool_calls_without_an_index(index: dict[str, None]) -> None:
+    whole = [{**index, "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
     [last] = steps(chunk("stop", tool_calls=whole))
     assert last.finish == "tool_calls"
     assert [(call.id, call.name) for call in last.tool_calls] == [("call_0", "a"), ("call_1", "b")]
@@ -186,8 +187,20 @@ def test_usage_as_the_server_tells_it() -> None:
     assert 0 < usage.ttft_s <= usage.e2e_s
 
 
-def test_usage_that_is_not_told() -> None:
-    usage = steps(chunk(content="a"), chunk(content="b"), chunk("stop"))[-1].usage
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [1],
+        "x",
+        True,
+        {"prompt_tokens": -5, "completion_tokens": -3},
+        {"prompt_tokens_details": {"cached_tokens": True}},
+    ],
+)
+def test_usage_that_is_not_told(told: Any) -> None:
+    last = json.dumps({"choices": [], "usage": told})
+    usage = steps(chunk(content="a"), chunk(content="b"), chunk("stop"), last)[-1].usage
     assert usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (0, 2, 0)
 
@@ -196,6 +209,10 @@ def test_usage_that_is_not_told() -> None:
     ("chunks", "named"),
     [
         (["{"], "no JSON"),
+        (["[" * 200_000], "no JSON"),
+        ([chunk(tool_calls=True)], "tool_calls that are no list"),
+        ([chunk(tool_calls=[{"index": [1], "function": {"name": "f"}}])], "index that is no number"),
+        ([json.dumps({"choices": [{"delta": {}, "finish_reason": ["stop"]}]})], "not known here"),
         (["[]"], "no object"),
         (['{"choices": "none"}'], "choices"),
         (['{"choices": [3]}'], "choices"),

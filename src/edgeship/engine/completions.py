@@ -109,13 +109,13 @@ class Chunks:
         """The step that a chunk makes, if it makes one. Raises RemoteFailed."""
         try:
             chunk = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RemoteFailed("the server's stream holds what is no JSON", hint=_NO_SUCH_API) from error
         if not isinstance(chunk, dict):
             _refuse("an event that is no object")
         if chunk.get("error"):
             raise RemoteFailed(f"the server failed in the middle of the answer: {message_of(chunk)}")
-        self._told = chunk.get("usage") or self._told
+        self._told = _object(chunk, "usage") or self._told
         choices = chunk.get("choices")
         if not choices:
             return None
@@ -136,7 +136,7 @@ class Chunks:
     def usage(self) -> Usage:
         """What it has cost, as the server tells; without that, no prompt and as many tokens as pieces have come."""
         now_s = time.perf_counter()
-        details = self._told.get("prompt_tokens_details")
+        details = _object(self._told, "prompt_tokens_details")
         return Usage(
             prompt_tokens=_count(self._told, "prompt_tokens") or 0,
             completion_tokens=_count(self._told, "completion_tokens") or self._count,
@@ -152,6 +152,8 @@ class Chunks:
         text = _text(delta, "content") + _text(delta, "refusal")
         thinking = _text(delta, "reasoning_content") or _text(delta, "reasoning")
         calls = delta.get("tool_calls") or ()
+        if not isinstance(calls, list | tuple):
+            _refuse("tool_calls that are no list")
         for call in calls:
             self._take_call(call)
         reason = choice.get("finish_reason")
@@ -167,8 +169,11 @@ class Chunks:
         function = delta.get("function") or {} if isinstance(delta, dict) else None
         if not isinstance(function, dict):
             _refuse("a tool call that is no object")
-        # Servers that send each call whole leave the index out.
-        index = delta.get("index", len(self._calls))
+        index = delta.get("index")
+        if index is None:  # from servers that send each call whole
+            index = len(self._calls)
+        if not isinstance(index, int):
+            _refuse("a tool call's index that is no number")
         call = self._calls.setdefault(index, _Call())
         call.id = _text(delta, "id") or call.id
         call.name += _text(function, "name")
@@ -186,7 +191,7 @@ def message_of(body: Any) -> str:
 def _finish(reason: Any) -> FinishReason:
     if reason == "content_filter":
         raise RemoteFailed("the server withholds the rest of the answer: content_filter")
-    if reason not in _FINISHES:
+    if not isinstance(reason, str) or reason not in _FINISHES:
         raise RemoteFailed(f"the server ends the answer for a reason that is not known here: {reason!r}")
     return _FINISHES[reason]
 
@@ -198,9 +203,15 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return value or ""
 
 
-def _count(values: Any, name: str) -> int | None:
-    value = values.get(name) if isinstance(values, dict) else None
-    return value if isinstance(value, int) else None
+def _object(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(values: Mapping[str, Any], name: str) -> int | None:
+    """A count as the server tells it; what is none is left aside, since no answer hangs on it."""
+    value = values.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _refuse(what: str) -> NoReturn:
