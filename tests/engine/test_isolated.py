@@ -18,7 +18,7 @@ from edgeship.engine import isolated
 from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Conversation, Limits, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.errors import EngineFailed, MemoryShort
+from edgeship.errors import EngineFailed, MemoryShort, PromptInvalid
 from edgeship.system import child
 from tests import scripted
 from tests.scripted import write_script
@@ -203,11 +203,15 @@ def test_a_process_that_does_not_obey_is_replaced(tmp_path: Path, monkeypatch: p
 
 
 def test_a_fault_of_ours_answers_its_own_call(engine: IsolatedEngine) -> None:
-    no_texts = Sampling(stop=(3,))  # type: ignore[arg-type]
-    for ask_it in (lambda: engine.encode(3), lambda: engine.converse(QUESTION, no_texts)):  # type: ignore[arg-type]
-        with pytest.raises(child.ChildFault, match=r"AttributeError|ValidationError") as caught:
-            ask_it()
-        assert "Traceback" in caught.value.__notes__[0]
+    with pytest.raises(child.ChildFault, match="AttributeError") as caught:
+        engine.encode(3)  # type: ignore[arg-type]
+    assert "Traceback" in caught.value.__notes__[0]
+    assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
+
+
+def test_settings_of_a_wrong_type_are_refused_before_they_reach_the_process(engine: IsolatedEngine) -> None:
+    with pytest.raises(PromptInvalid, match=r"stop is \(3,\)"):
+        engine.converse(QUESTION, Sampling(stop=(3,)))  # type: ignore[arg-type]
     assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
 
 
