@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from edgeship.errors import CacheBusy, DiskShort, NameInvalid, NotWritable, PackageDamaged, PackageNotFound
+from edgeship.errors import (
+    CacheBusy,
+    DiskShort,
+    NameInvalid,
+    NotFound,
+    NotWritable,
+    PackageDamaged,
+    PackageNotFound,
+    UsageError,
+)
 from edgeship.package import manifest
 from edgeship.package.manifest import MANIFEST_NAME, Package, read, verify
 from edgeship.settings import Settings, read_config, resolve
@@ -265,12 +274,10 @@ def test_a_damaged_source_is_not_installed(source: Package, folder: Path, name: 
     assert not unfinished(folder)
 
 
-def test_a_source_without_a_file_or_manifest(source: Package, folder: Path, tmp_path: Path) -> None:
+def test_a_source_without_a_file(source: Package, folder: Path) -> None:
     (source.folder / "model.onnx").unlink()
     with pytest.raises(PackageDamaged, match=r"model\.onnx is missing"):
         packages.install(source.folder, folder)
-    with pytest.raises(PackageDamaged, match="manifest cannot be read"):
-        packages.install(tmp_path, folder)
     assert refs(folder) == []
 
 
@@ -557,6 +564,41 @@ def test_a_listed_file_that_the_system_refuses_is_damage(source: Package, folder
     with pytest.raises(PackageDamaged, match="nnn"):
         packages.install(source.folder, folder)
     assert refs(folder) == []
+
+
+def test_a_manifest_that_is_lost_or_exchanged_is_damage(source: Package, folder: Path, tmp_path: Path) -> None:
+    installed, _ = packages.install(source.folder, folder)
+    make_other = make_package(tmp_path / "other", weights=b"other")
+    storage.remove_folder(installed.folder)
+    shutil.copytree(make_other.folder, installed.folder)
+    (exchanged,) = packages.verify(folder)
+    assert (exchanged.outcome, exchanged.faults[0]) == ("damaged", "its manifest is not the one that was installed")
+    (installed.folder / MANIFEST_NAME).unlink()
+    (lost,) = packages.verify(folder)
+    assert (lost.outcome, lost.faults) == ("damaged", ("its manifest is missing",))
+    assert refs(folder) == ["model-int4:1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("config.json", "it is a checkpoint"),
+        ("genai_config.json", "another tool made it"),
+        ("notes.txt", "it holds no edgeship.json"),
+    ],
+)
+def test_what_is_no_package_is_not_installed(folder: Path, tmp_path: Path, file: str, what: str) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / file).write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"this is no package: {what}") as caught:
+        packages.install(given, folder)
+    assert "remove" not in str(caught.value.hint).lower()
+    with pytest.raises(UsageError, match="it is a file"):
+        packages.install(given / file, folder)
+    with pytest.raises(NotFound, match="no such folder"):
+        packages.install(tmp_path / "nowhere", folder)
+    assert not folder.exists()
 
 
 # --- where the cache is ------------------------------------------------------------------------------

@@ -21,9 +21,11 @@ from edgeship.errors import (
     DiskShort,
     FormatUnknown,
     NameInvalid,
+    NotFound,
     NotWritable,
     PackageDamaged,
     PackageNotFound,
+    UsageError,
 )
 from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
@@ -33,6 +35,7 @@ from edgeship.settings import Settings, write_config
 from edgeship.store import record
 from edgeship.store.record import Record
 from edgeship.system import machine
+from edgeship.system.shell import our_command
 from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder, size_of
 from edgeship.system.storage import require_writable as require_writable_folder
 
@@ -128,10 +131,15 @@ def _verify(entry: Entry) -> Verified | None:
     """What came of it; None where the package was removed meanwhile."""
     if entry.package is not None:
         faults = _faults(entry.package)
+        kept = record.kept(entry.folder)
+        if kept is not None and kept.digest != entry.package.digest:
+            faults.insert(0, "its manifest is not the one that was installed")
         if faults and _is_gone(entry.folder):
             return None
         note = _OLD if entry.package.stated else entry.note
         return Verified(entry, "damaged" if faults else "ok", tuple(faults), note)
+    if entry.problem == FOREIGN and record.kept(entry.folder) is not None:
+        return Verified(entry, "damaged", ("its manifest is missing",))
     if entry.problem in _NOTHING_TO_COMPARE_WITH:
         return Verified(entry, "unverified", note=entry.problem)
     return Verified(entry, "damaged", (str(entry.problem),))
@@ -254,8 +262,10 @@ def install(
     name: by default what the folder is called, see Package.called.
     measurements, verdict: what the store's record is to keep of them.
     move: take the files instead of copying them; `folder` is of no use afterwards, also where the install fails.
-    Raises NameInvalid, PackageDamaged, FormatUnknown, NotWritable, DiskShort, CacheBusy; then the cache is as it was.
+    Raises NotFound, UsageError where `folder` is no package, NameInvalid, PackageDamaged, FormatUnknown, NotWritable,
+    DiskShort, CacheBusy; then the cache is as it was.
     """
+    _require_package(folder)
     source = manifests.read(folder)
     name = _checked_name(name, source)
     require_writable(cache_dir)
@@ -274,6 +284,25 @@ def install(
             record.write(final, _first_record(source, name, version, measurements, verdict))
         _log.info("%s:%d is installed in %s", name, version, final)
         return next(_entry(name, version, final)), True
+
+
+def _require_package(folder: Path) -> None:
+    """Raises NotFound, UsageError with what else it is, where a folder has no manifest."""
+    if not folder.exists():
+        raise NotFound("there is no such folder", where=str(folder), hint="Give a folder that `edgeship build` made.")
+    if (folder / MANIFEST_NAME).exists():
+        return
+    what, hint = f"it holds no {MANIFEST_NAME}", "Give a folder that `edgeship build` made."
+    if not folder.is_dir():
+        what = "it is a file"
+    elif (folder / genai_config.FILE_NAME).exists():
+        what, hint = (
+            f"another tool made it, without {MANIFEST_NAME}",
+            f"It runs as it is: `{our_command('model', 'run', str(folder))}`.",
+        )
+    elif (folder / "config.json").exists():
+        what, hint = "it is a checkpoint", f"Make a package of it: `{our_command('build', str(folder))}`."
+    raise UsageError(f"this is no package: {what}", where=str(folder), hint=hint)
 
 
 def _checked_name(name: str | None, source: Package) -> str:

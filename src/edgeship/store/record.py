@@ -48,6 +48,16 @@ def remove(folder: Path) -> None:
         _path(folder).unlink(missing_ok=True)
 
 
+def kept(folder: Path) -> Record | None:
+    """The record beside the folder of a version; None where there is none that can be read."""
+    if not _has_one(folder):
+        return None
+    try:
+        return Record.model_validate_json(_path(folder).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def read(package: Package, name: str, version: int) -> tuple[Record, str | None]:
     """The package's record, and what is to be said of it; without one that fits, what the package itself tells."""
     rebuilt = _rebuilt(package, name, version)
