@@ -56,7 +56,8 @@ def test_what_is_not_from_the_hub_has_no_base_model(changes: dict[str, Any]) -> 
 
 
 def test_it_says_what_it_is_and_how_to_run_it() -> None:
-    files = {"model.onnx": FileDigest(sha256="0" * 64, size_bytes=12_345)}
+    sizes = {"genai_config.json": 678, "model.onnx": 12_345}
+    files = {name: FileDigest(sha256="0" * 64, size_bytes=size) for name, size in sizes.items()}
     card = render_card("qwen2-int4", manifest(checkpoint=checkpoint(), files=files, adapter={"digest": "0a1b"}), PARTS)
     for fact in (
         "Qwen2ForCausalLM",
