@@ -72,7 +72,10 @@ def test_no_package(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [None, {"context_length": 10}, {"context_length": 0, "vocab_size": 5}])
 def test_a_config_without_what_we_need(model: object) -> None:
-    with pytest.raises(EngineFailed, match=r"genai_config\.json has no usable model\.(context_length|vocab_size)"):
+    with pytest.raises(
+        EngineFailed,
+        match=r"genai_config\.json has (no )?model\.(context_length|vocab_size)\b.* whole number of at least 1",
+    ):
         read(model)
 
 
@@ -101,6 +104,8 @@ def test_a_config_without_what_we_need(model: object) -> None:
         ),
         ({"model": MODEL, "search": [1]}, "has search [1], which is not an object"),
         ({"model": MODEL, "search": {"top_k": 2.5}}, "has search.top_k 2.5, which is not a whole number"),
+        ({"model": MODEL | {"vocab_size": 0}}, "has model.vocab_size 0, which is not a whole number of at least 1"),
+        ({"model": MODEL | {"vocab_size": 10**400}}, "has model.vocab_size 1000"),
         ({"model": MODEL, "search": {"top_p": float("nan")}}, "has search.top_p nan, which is not a number"),
         ({"model": MODEL, "search": {"temperature": 10**400}}, "has search.temperature 1000"),
         ({"model": MODEL, "search": {"do_sample": "yes"}}, "has search.do_sample 'yes', which is not true or false"),
@@ -115,7 +120,7 @@ def test_wrong_types_are_told_with_file_field_and_value(document: dict[str, Any]
 
 
 def test_a_shape_and_names_that_cannot_be_used() -> None:
-    with pytest.raises(EngineFailed, match=r"no usable model\.decoder\.head_size: None"):
+    with pytest.raises(EngineFailed, match=r"has no model\.decoder\.head_size, which must be a whole number"):
         _ = read(MODEL | {"decoder": {key: 1 for key in SHAPE if key != "head_size"}}).cache_shape
     for pattern in ("past", "past.%s", "%d.%d", "%"):
         broken = read(MODEL | {"decoder": {**SHAPE, "inputs": {"past_key_names": pattern}}})

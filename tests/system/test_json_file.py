@@ -25,7 +25,13 @@ def test_damage_is_told_with_file_and_line(tmp_path: Path) -> None:
     assert (caught.value.where, caught.value.hint) == (str(path), "Train it again.")
 
 
-@pytest.mark.parametrize("content", [b"[1]", b"\xff\xfe", b"", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[1]", b"\xff\xfe", b"", b"[" * 100_000, b'{"a": ' * 250 + b"1" + b"}" * 250),
+        *(b'{"a": "\\ud800"}', b'{"a": ' + b"1" * 5000 + b"}"),
+    ],
+)
 def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(content)
@@ -45,3 +51,20 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: p
     path.write_bytes(b" " * (1 << 20) + b"{}")
     with pytest.raises(CheckpointInvalid, match="is larger than 1 MiB"):
         json_file.read_object(path, COMPLAINT)
+
+
+def test_one_key_with_two_values_is_a_contradiction(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"a": {"b": 1, "b": [2]}}')
+    with pytest.raises(CheckpointInvalid, match=r"config\.json is damaged: 'b' is there twice, as 1 and as \[2\]"):
+        json_file.read_object(path, COMPLAINT)
+    path.write_text('{"a": 1, "a": 1}')
+    assert json_file.read_object(path, COMPLAINT) == {"a": 1}
+
+
+def test_fields_are_told_with_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"a": "1"}')
+    with pytest.raises(CheckpointInvalid, match=r"config\.json has a '1', which is not a whole number") as caught:
+        json_file.read_fields(path, COMPLAINT).count("a")
+    assert (caught.value.where, caught.value.hint) == (str(path), "Copy it again.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeship.system import json_file
+from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
 FILE_NAME = "genai_config.json"
+MOST_LAYERS = 10_000
 _THREADS = ("intra_op_num_threads", "inter_op_num_threads")
 
 
@@ -60,11 +61,9 @@ class GenaiConfig:
     @property
     def cache_shape(self) -> tuple[int, int, int]:
         """Layers, heads of keys and values, and their size. Raises the complaint's error where they are not stated."""
-        decoder = _Fields(self.path, "", self.document, self.complaint).part("model").part("decoder")
-        layers, heads, size = (
-            decoder.required(name) for name in ("num_hidden_layers", "num_key_value_heads", "head_size")
-        )
-        return layers, heads, size
+        decoder = json_file.fields_of(self.document, self.path, self.complaint).part("model").part("decoder")
+        layers = decoder.required_count("num_hidden_layers", most=MOST_LAYERS)
+        return layers, decoder.required_count("num_key_value_heads"), decoder.required_count("head_size")
 
     @property
     def cache_names(self) -> list[tuple[str, str]]:
@@ -85,7 +84,7 @@ class GenaiConfig:
         pattern = names.get(key, usual)
         if pattern.count("%") != 1 or "%d" not in pattern:
             raise self.complaint.about(
-                self.path, f"has model.decoder.{part}.{key} {pattern!r}, which has no %d for the layer's number"
+                self.path, f"has model.decoder.{part}.{key} {shown(pattern)}, which has no %d for the layer's number"
             )
         return pattern.replace("%d", str(layer))
 
@@ -107,113 +106,46 @@ def read(folder: Path, complaint: Complaint) -> GenaiConfig:
 
 def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> GenaiConfig:
     """What the file at `path` says, which holds `document`. Raises as `read` does."""
-    whole = _Fields(path, "", document, complaint)
+    whole = json_file.fields_of(document, path, complaint)
     model = whole.part("model")
     decoder = model.part("decoder")
     session = decoder.part("session_options")
     return GenaiConfig(
         path=path,
         model_type=model.text("type") or "model",
-        context_tokens=model.required("context_length"),
-        vocab_size=model.required("vocab_size"),
-        end_ids=model.numbers("eos_token_id"),
+        context_tokens=model.required_count("context_length"),
+        vocab_size=model.required_count("vocab_size"),
+        end_ids=frozenset(model.ids("eos_token_id")),
         search=_search(whole.part("search")),
         provider=_provider(session),
-        threads=session.whole_number(_THREADS[0]) or None,
+        threads=session.count(_THREADS[0], least=0) or None,
         model_file=decoder.text("filename") or "model.onnx",
-        inputs=decoder.part("inputs").texts("attention_mask", "position_ids", "past_key_names", "past_value_names"),
-        outputs=decoder.part("outputs").texts("present_key_names", "present_value_names"),
+        inputs=_texts(decoder.part("inputs"), "attention_mask", "position_ids", "past_key_names", "past_value_names"),
+        outputs=_texts(decoder.part("outputs"), "present_key_names", "present_value_names"),
         document=document,
         complaint=complaint,
     )
 
 
-def _search(search: _Fields) -> Search:
+def _texts(names: Fields, *keys: str) -> dict[str, str]:
+    """Of these fields, those that are stated."""
+    return {key: text for key in keys if (text := names.text(key)) is not None}
+
+
+def _search(search: Fields) -> Search:
     return Search(
-        do_sample=search.flag("do_sample"),
+        do_sample=bool(search.flag("do_sample")),
         temperature=search.number("temperature"),
         top_p=search.number("top_p"),
-        top_k=search.whole_number("top_k"),
+        top_k=search.count("top_k", least=0),
         repetition_penalty=search.number("repetition_penalty"),
-        max_length=search.whole_number("max_length"),
+        max_length=search.count("max_length", least=0),
     )
 
 
-def _provider(session: _Fields) -> str:
-    for place, options in enumerate(session.items("provider_options")):
-        if not isinstance(options, dict):
-            raise session.wrong(f"provider_options[{place}]", options, "an object")
-        for name in options:
-            return str(name).lower().removesuffix("executionprovider")
-    return "cpu"
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """An object in the file, whose fields are read with their types; null is as good as nothing."""
-
-    path: Path
-    name: str
-    values: Mapping[str, Any]
-    complaint: Complaint
-
-    def part(self, key: str) -> _Fields:
-        value = self._of_type(key, dict, "an object")
-        return _Fields(self.path, f"{self.name}{key}.", value or {}, self.complaint)
-
-    def required(self, key: str) -> int:
-        value = self.whole_number(key)
-        if value is None or value < 1:
-            raise self.complaint.about(self.path, f"has no usable {self.name}{key}: {_shown(value)}")
-        return value
-
-    def whole_number(self, key: str) -> int | None:
-        found: int | None = self._of_type(key, int, "a whole number")
-        return found
-
-    def number(self, key: str) -> float | None:
-        found: float | None = self._of_type(key, (int, float), "a number")
-        if found is not None and not abs(found) <= sys.float_info.max:
-            raise self.wrong(key, found, "a number")
-        return found
-
-    def numbers(self, key: str) -> frozenset[int]:
-        """One whole number or several."""
-        value = self.values.get(key)
-        found = [] if value is None else value if isinstance(value, list) else [value]
-        for number in found:
-            if type(number) is not int:
-                raise self.wrong(key, value, "a token id, or a list of them")
-        return frozenset(found)
-
-    def flag(self, key: str) -> bool:
-        return bool(self._of_type(key, bool, "true or false"))
-
-    def text(self, key: str) -> str | None:
-        found: str | None = self._of_type(key, str, "a text")
-        return found
-
-    def texts(self, *keys: str) -> dict[str, str]:
-        """Of these fields, those that are stated."""
-        return {key: text for key in keys if (text := self.text(key)) is not None}
-
-    def items(self, key: str) -> list[Any]:
-        return self._of_type(key, list, "a list") or []
-
-    def wrong(self, key: str, value: object, wanted: str) -> Exception:
-        return self.complaint.about(self.path, f"has {self.name}{key} {_shown(value)}, which is not {wanted}")
-
-    def _of_type(self, key: str, kind: type | tuple[type, ...], wanted: str) -> Any:
-        value = self.values.get(key)
-        # To Python true is a number.
-        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise self.wrong(key, value, wanted)
-        return value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _provider(session: Fields) -> str:
+    names = (name for options in session.parts("provider_options") for name in options.values)
+    return next(names, "cpu").lower().removesuffix("executionprovider")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

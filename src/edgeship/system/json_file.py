@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from edgeship.errors import EdgeshipError
+from edgeship.system.fields import Fields, shown
 from edgeship.system.storage import write_file
 
 MOST_BYTES = 1 << 28
 """A larger file is not read: the largest tokenizers take a tenth of it."""
+_PLACE = re.compile(r"(.*) at line (\d+) column (\d+)")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,20 @@ class Complaint:
         return self.error(f"{path.name} {what}", where=str(path), hint=self.hint)
 
 
+def parse(content: str | bytes) -> Any:
+    """The value of a JSON text, which is UTF-8 with or without a byte order mark.
+
+    Raises ValueError that says where and what: also for values nested 200 deep, for half a character, for a number of
+    thousands of digits, and for one key with two values.
+    """
+    text = (content.decode("utf-8") if isinstance(content, bytes) else content).removeprefix("\ufeff")
+    try:
+        from_json(text)  # bounds depth and refuses half characters, and does not see that a key is there twice
+    except ValueError as fault:
+        raise ValueError(_PLACE.sub(r"line \2, column \3: \1", str(fault))) from fault
+    return json.loads(text, object_pairs_hook=_without_contradiction)
+
+
 def read_object(path: Path, complaint: Complaint) -> dict[str, Any]:
     """The object that a UTF-8 JSON file holds, with or without a byte order mark. Raises the complaint's error."""
     try:
@@ -34,11 +53,11 @@ def read_object(path: Path, complaint: Complaint) -> dict[str, Any]:
             content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise complaint.about(path, f"is larger than {MOST_BYTES >> 20} MiB, so it is not read")
-        value = json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as fault:
-        raise complaint.about(path, f"is damaged: line {fault.lineno}, column {fault.colno}: {fault.msg}") from fault
-    except (OSError, ValueError, RecursionError) as fault:
+        value = parse(content)
+    except OSError as fault:
         raise complaint.about(path, f"cannot be read: {fault}") from fault
+    except ValueError as fault:
+        raise complaint.about(path, f"is damaged: {fault}") from fault
     if not isinstance(value, dict):
         raise complaint.about(path, "holds no JSON object")
     return value
@@ -49,6 +68,26 @@ def read_optional(path: Path, complaint: Complaint) -> dict[str, Any]:
     return read_object(path, complaint) if path.is_file() else {}
 
 
+def read_fields(path: Path, complaint: Complaint) -> Fields:
+    """As `read_object`, for fields that are read with their types."""
+    return fields_of(read_object(path, complaint), path, complaint)
+
+
+def fields_of(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Fields:
+    """The fields of a document that was read from `path`; what is wrong with one is the complaint's error."""
+    return Fields(document, lambda what: complaint.about(path, what))
+
+
 def write_object(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object as people and `diff` read it: indented, one line end, text as it is."""
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        first: dict[str, Any] = {}
+        for key, value in pairs:
+            if first.setdefault(key, value) != value:
+                raise ValueError(f"{shown(key)} is there twice, as {shown(first[key])} and as {shown(value)}")
+    return values

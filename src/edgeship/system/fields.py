@@ -1,0 +1,117 @@
+"""The fields of a document that somebody brings, read with their types: what is wrong is told by field and value."""
+
+from __future__ import annotations
+
+import reprlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST = 2**31 - 1
+"""Of whole numbers: sizes, counts and ids of whatever model are below it."""
+_SHOWN = 60
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _SHOWN
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: escaped, on one line, and short however large it is."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+@dataclass(frozen=True)
+class Fields:
+    """An object in a document. Null is as good as nothing: what is not there reads as None or as empty.
+
+    values: the fields as they stand there. refuse: makes the error of "has FIELD VALUE, which is not ...".
+    name: where the object stands in the document, with a point at the end; "" for the whole.
+    """
+
+    values: Mapping[str, Any]
+    refuse: Callable[[str], Exception]
+    name: str = ""
+
+    def part(self, key: str) -> Fields:
+        """The object in a field."""
+        found: Mapping[str, Any] = self._of_type(key, dict, "an object") or {}
+        return Fields(found, self.refuse, f"{self.name}{key}.")
+
+    def parts(self, key: str) -> list[Fields]:
+        """The objects in a list."""
+        for place, item in enumerate(self.items(key)):
+            if not isinstance(item, dict):
+                raise self.wrong(f"{key}[{place}]", item, "an object")
+        return [Fields(item, self.refuse, f"{self.name}{key}[{place}].") for place, item in enumerate(self.items(key))]
+
+    def count(self, key: str, *, least: int = 1, most: int = LARGEST) -> int | None:
+        """A whole number from `least` to `most`."""
+        value: int | None = self._of_type(key, int, "a whole number")
+        if value is not None and not least <= value <= most:
+            bound = f"of at least {least}" if value < least else f"of at most {most}"
+            raise self.wrong(key, value, f"a whole number {bound}")
+        return value
+
+    def required_count(self, key: str, *, most: int = LARGEST) -> int:
+        """A whole number from 1 to `most` that must be there."""
+        value = self.count(key, most=most)
+        if value is None:
+            raise self.missing(key, "a whole number of at least 1")
+        return value
+
+    def number(self, key: str, *, above: float | None = None) -> float | None:
+        """A finite number, larger than `above` where that is given."""
+        wanted = "a number" if above is None else f"a number above {above:g}"
+        value: float | None = self._of_type(key, (int, float), wanted)
+        if value is None:
+            return None
+        if not abs(value) <= sys.float_info.max or (above is not None and not value > above):
+            raise self.wrong(key, value, wanted)
+        return float(value)
+
+    def ids(self, key: str) -> tuple[int, ...]:
+        """A token id, or a list of them; below zero stands for none."""
+        value = self.values.get(key)
+        found = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(type(number) is int and number <= LARGEST for number in found):
+            raise self.wrong(key, value, "a token id, or a list of them")
+        return tuple(number for number in found if number >= 0)
+
+    def flag(self, key: str) -> bool | None:
+        """True or false."""
+        found: bool | None = self._of_type(key, bool, "true or false")
+        return found
+
+    def text(self, key: str, allowed: Sequence[str] = ()) -> str | None:
+        """A text, one of `allowed` where there are any."""
+        found: str | None = self._of_type(key, str, "a text")
+        if found is not None and allowed and found not in allowed:
+            raise self.wrong(key, found, f"one of {', '.join(allowed)}")
+        return found
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts."""
+        found = self.items(key)
+        if not all(isinstance(item, str) for item in found):
+            raise self.wrong(key, found, "a list of texts")
+        return found
+
+    def items(self, key: str) -> list[Any]:
+        """A list."""
+        return self._of_type(key, list, "a list") or []
+
+    def wrong(self, key: str, value: object, wanted: str) -> Exception:
+        """The error for a field that has this value."""
+        return self.refuse(f"has {self.name}{key} {shown(value)}, which is not {wanted}")
+
+    def missing(self, key: str, wanted: str) -> Exception:
+        """The error for a field that must be there."""
+        return self.refuse(f"has no {self.name}{key}, which must be {wanted}")
+
+    def _of_type(self, key: str, kind: type | tuple[type, ...], wanted: str) -> Any:
+        value = self.values.get(key)
+        # To Python true is a number.
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise self.wrong(key, value, wanted)
+        return value
