@@ -244,13 +244,23 @@ def _reference(
         conversations,
         texts,
         out,
-        tokenizer=checkpoint.tokenizer.folder,
+        tokenizer=_tokenizer_folder(checkpoint, work),
         vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,
         chat_template=checkpoint.chat_template,
         allow_pickle=checkpoint.pickle,
         threads=cores_to_use(settings.threads),
         progress=_under("original", progress),
     )
+
+
+def _tokenizer_folder(checkpoint: Checkpoint, work: Path) -> Path:
+    """Where the tokenizer lies as transformers reads it; one that is put together from two folders is written out."""
+    tokenizer = checkpoint.tokenizer
+    if not tokenizer.besides:
+        return tokenizer.folder
+    (work / "tokenizer").mkdir()
+    tokenizer.copy_to(work / "tokenizer")
+    return work / "tokenizer"
 
 
 def _make(

@@ -304,10 +304,17 @@ def test_tokens_are_the_checkpoints(checkpoint: Checkpoint) -> None:
     assert model["context_length"] == 512
 
 
-def test_sampling_is_the_tutorials_where_the_checkpoint_says_nothing(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("stated", [{}, {"eos_token_id": 2}, {"temperature": 0.7, "top_p": 0.8}])
+def test_answers_are_greedy_where_the_checkpoint_does_not_ask_for_samples(
+    checkpoint: Checkpoint, stated: dict[str, Any]
+) -> None:
+    """As transformers has it: do_sample is false where nobody states it."""
+    assert tuned(checkpoint, stated)["search"]["do_sample"] is False
+
+
+def test_sampling_is_neutral_where_the_checkpoint_says_nothing(checkpoint: Checkpoint) -> None:
     search = tuned(checkpoint, {"eos_token_id": 2})["search"]
-    assert search["do_sample"] is True
-    assert (search["temperature"], search["top_p"], search["repetition_penalty"]) == (0.7, 0.9, 1.1)
+    assert (search["temperature"], search["top_p"], search["repetition_penalty"]) == (1.0, 1.0, 1.0)
     assert (search["max_length"], search["top_k"], search["past_present_share_buffer"]) == (512, 50, True)
     longer = replace(checkpoint, context_tokens=32768, generation={})
     assert tune_genai_config(GENAI_CONFIG, longer)["search"]["max_length"] == 2048
@@ -328,7 +335,7 @@ def test_a_greedy_checkpoint_is_not_penalised(checkpoint: Checkpoint, stated: di
 
 def test_null_in_a_generation_config_says_nothing(checkpoint: Checkpoint) -> None:
     search = tuned(checkpoint, {"temperature": None, "do_sample": None, "max_length": None})["search"]
-    assert (search["temperature"], search["do_sample"], search["max_length"]) == (0.7, True, 512)
+    assert (search["temperature"], search["do_sample"], search["max_length"]) == (1.0, False, 512)
 
 
 @pytest.mark.parametrize(

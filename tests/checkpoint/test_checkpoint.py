@@ -34,8 +34,12 @@ from edgeship.errors import (
     UsageError,
     WeightsDamaged,
 )
-from edgeship.package import names
+from edgeship.package import names, tokenizer
+from edgeship.package.template import render
+from edgeship.system.json_file import Complaint
 from tests import checkpoints
+
+COMPLAINT = Complaint(CheckpointInvalid, "Copy it again.")
 
 
 def test_what_a_checkpoint_is(tiny: Path) -> None:
@@ -393,10 +397,114 @@ def test_an_adapter_brings_new_tokens_with_their_rows(tiny: Path, tiny_adapter: 
     assert checkpoint.digest != open_checkpoint(str(tiny)).digest
 
 
-def test_a_tokenizer_that_adds_nothing_leaves_the_bases_in_place(tiny: Path, tiny_adapter: Path) -> None:
-    (tiny_adapter / "tokenizer.json").write_bytes((tiny / "tokenizer.json").read_bytes())
+ASKS_FIRST = "{{ bos_token or '' }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+
+
+def _save_tokenizer(folder: Path, config: dict[str, Any], base: Path) -> None:
+    """What `tokenizer.save_pretrained(folder)` leaves beside an adapter."""
+    shutil.copyfile(base / "tokenizer.json", folder / "tokenizer.json")
+    checkpoints.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "TokenizersBackend", **config})
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        ASKS_FIRST,
+        [{"name": "tool_use", "template": "t"}, {"name": "default", "template": ASKS_FIRST}],
+        {"default": ASKS_FIRST, "rag": "r"},
+        [{"name": "mine", "template": ASKS_FIRST}],
+    ],
+    ids=["text", "list", "object", "the only one"],
+)
+def test_the_template_saved_in_an_adapters_tokenizer_config(tiny: Path, tiny_adapter: Path, stated: object) -> None:
+    """Where transformers before 4.51 saves it, beside the same tokens as the base's."""
+    _save_tokenizer(tiny_adapter, {"eos_token": "<|im_end|>", "chat_template": stated}, tiny)
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).chat_template == ASKS_FIRST
+    (tiny / "chat_template.jinja").unlink()
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).chat_template == ASKS_FIRST
+
+
+@pytest.mark.parametrize("place", ["chat_template.json", "additional_chat_templates/mine.jinja"])
+def test_the_other_places_of_a_template(tiny: Path, tiny_adapter: Path, place: str) -> None:
+    path = tiny_adapter / place
+    path.parent.mkdir(exist_ok=True)
+    content = json.dumps({"chat_template": ASKS_FIRST}) if path.suffix == ".json" else ASKS_FIRST
+    path.write_text(content, encoding="utf-8")
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).chat_template == ASKS_FIRST
+
+
+def test_several_templates_of_which_none_is_the_default(tiny: Path) -> None:
+    (tiny / "chat_template.jinja").unlink()
+    others = tiny / "additional_chat_templates"
+    others.mkdir()
+    for name in ("tool_use", "rag"):
+        (others / f"{name}.jinja").write_text(f"{name} {ASKS_FIRST}", encoding="utf-8")
+    checkpoint = open_checkpoint(str(tiny))
+    with pytest.raises(TemplateMissing, match=r"none is called 'default': rag, tool_use") as caught:
+        require_template(checkpoint)
+    assert "--chat-template rag" in (caught.value.hint or "")
+    assert open_checkpoint(str(tiny), chat_template=Path("rag")).chat_template == f"rag {ASKS_FIRST}"
+
+
+def test_special_and_stop_tokens_of_an_adapter_count_before_the_bases(tiny: Path, tiny_adapter: Path) -> None:
+    _save_tokenizer(tiny_adapter, {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>"}, tiny)
+    checkpoints.write_json(tiny_adapter / "generation_config.json", {"eos_token_id": 1, "do_sample": True})
     checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
-    assert checkpoint.tokenizer.folder == tiny
+    assert checkpoint.special_tokens == {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>"}
+    assert (checkpoint.stop.bos_id, checkpoint.stop.eos_ids) == (1, (0, 1, 2))
+    assert checkpoint.generation == {"eos_token_id": 1, "do_sample": True}
+    digests = {checkpoint.digest}
+    for name, value in (("generation_config.json", {}), ("tokenizer_config.json", {"eos_token": "<|im_end|>"})):
+        checkpoints.write_json(tiny_adapter / name, value)
+        digests.add(open_checkpoint(str(tiny), adapter=tiny_adapter).digest)
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_part_of_a_tokenizer_lies_over_the_bases(tiny: Path, tiny_adapter: Path, tmp_path: Path, name: str) -> None:
+    checkpoints.write_json(tiny / "special_tokens_map.json", {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"})
+    checkpoints.write_json(tiny_adapter / name, {"eos_token": "<|endoftext|>"})
+    checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    tokens = {"pad_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    assert (checkpoint.tokenizer.folder, checkpoint.special_tokens) == (tiny, tokens)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    checkpoint.tokenizer.copy_to(copy)
+    assert tokenizer.read(copy, COMPLAINT).special_tokens == tokens
+    before = checkpoint.digest
+    checkpoints.write_json(tiny_adapter / name, {"eos_token": "<|im_end|>"})
+    assert open_checkpoint(str(tiny), adapter=tiny_adapter).digest != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"eos_token": "<|endoftext|>", "chat_template": ASKS_FIRST},
+        {"bos_token": "<|im_start|>", "eos_token": {"__type": "AddedToken", "content": "<|im_end|>"}},
+        {"bos_token": None, "eos_token": "<|im_end|>", "chat_template": {"default": ASKS_FIRST}},
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, {"chat_template.jinja": "{{ bos_token }}" + ASKS_FIRST}])
+def test_the_conversation_is_that_of_autotokenizer_of_the_adapter(
+    tiny: Path, tiny_adapter: Path, config: dict[str, Any], beside: dict[str, str]
+) -> None:
+    from transformers import AutoTokenizer
+
+    _save_tokenizer(tiny_adapter, config, tiny)
+    checkpoints.write_json(tiny_adapter / "special_tokens_map.json", {"pad_token": "<|im_start|>"})
+    for name, content in beside.items():
+        (tiny_adapter / name).write_text(content, encoding="utf-8")
+    theirs = AutoTokenizer.from_pretrained(tiny_adapter)
+    ours = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    assert ours.special_tokens == theirs.special_tokens_map
+    assert ours.chat_template == (theirs.get_chat_template() if theirs.chat_template else checkpoints.CHATML)
+    messages = [{"role": "user", "content": "hello world"}]
+    text = render(require_template(ours), messages, special_tokens=ours.special_tokens)
+    prompt = theirs.apply_chat_template(
+        messages, chat_template=ours.chat_template, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    assert ours.tokenizer.load().encode(text, add_special_tokens=False).ids == list(prompt["input_ids"])
 
 
 def test_an_adapter_brings_its_name_and_its_template(tiny: Path, tiny_adapter: Path) -> None:

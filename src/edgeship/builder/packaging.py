@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
 CARD = "README.md"
-TUTORIAL_SEARCH = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1, "top_k": 50}
-GREEDY_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
+NEUTRAL_SEARCH = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "top_k": 50}
+"""What transformers takes where generation_config.json says nothing."""
 MAX_LENGTH = 2048
 _COPIED = (tokenizer.FILE_NAME, tokenizer.SPECIAL_TOKENS_NAME, "added_tokens.json", "vocab.json", "merges.txt")
 # Classes that onnxruntime-genai's tokenizer knows; it refuses others, though tokenizer.json says all it needs.
@@ -111,8 +111,7 @@ def require_free(folder: Path) -> Path:
 def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
     """onnxruntime-genai's genai_config.json without threads, the checkpoint's own tokens, and defaults to sample by.
 
-    Defaults are the checkpoint's generation_config.json where it states them. One that says do_sample false means a
-    model that answers greedily and exactly, so what it leaves open is neutral; otherwise it is the tutorial's.
+    Defaults are the checkpoint's generation_config.json; what it leaves open is as transformers has it, greedy.
     """
     tuned = genai_config.with_threads(genai_config.with_context(config, checkpoint.context_tokens), None)
     # Also for what begins a text: the builder writes the BOS of the config class, which the tokenizer may not have.
@@ -123,11 +122,10 @@ def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint) -> dict
 
 def _search(checkpoint: Checkpoint) -> dict[str, Any]:
     stated = {key: value for key, value in checkpoint.generation.items() if value is not None}
-    greedy = stated.get("do_sample") is False or stated.get("temperature") == 0
-    defaults = GREEDY_SEARCH if greedy else TUTORIAL_SEARCH
-    search = {key: stated.get(key, default) for key, default in defaults.items()}
-    if greedy:
-        search |= {"do_sample": False, "temperature": search["temperature"] or 1.0}
+    search = {key: stated.get(key, default) for key, default in NEUTRAL_SEARCH.items()}
+    # transformers samples only where do_sample is said, and a temperature of 0 is no distribution.
+    search["do_sample"] = search["do_sample"] and search["temperature"] != 0
+    search["temperature"] = search["temperature"] or 1.0
     length = stated.get("max_length", MAX_LENGTH)
     return search | {"max_length": min(length, checkpoint.context_tokens), "past_present_share_buffer": True}
 
@@ -161,7 +159,9 @@ def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
 def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDigest]:
     """The tokenizer's own files, byte by byte; only its config is written anew (see tune_tokenizer_config)."""
     assert checkpoint.chat_template is not None
-    files = {path.name: bring(path, target / path.name) for path in checkpoint.tokenizer.files if path.name in _COPIED}
+    files = {
+        path.name: bring(path, target / path.name) for path in checkpoint.tokenizer.own_files if path.name in _COPIED
+    }
     config = tokenizer.spelled_out(checkpoint.tokenizer.config, checkpoint.special_tokens)
     write_object(target / tokenizer.CONFIG_NAME, tune_tokenizer_config(config, checkpoint.chat_template))
     (target / template.FILE_NAME).write_bytes(checkpoint.chat_template.encode())

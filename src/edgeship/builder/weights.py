@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from edgeship.checkpoint import GENERATION_NAME, safetensors_file
 from edgeship.checkpoint import adapter as adapters
-from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
 from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_values
@@ -217,9 +217,11 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
     if checkpoint.adapter is None:
         raise ValueError("there is no adapter to merge")
     weights = open_weights(checkpoint)
-    for path in (*sorted(checkpoint.folder.iterdir()), *checkpoint.tokenizer.files):
+    for path in sorted(checkpoint.folder.iterdir()):
         if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
+    checkpoint.tokenizer.copy_to(folder)
+    json_file.write_object(folder / GENERATION_NAME, checkpoint.generation)
     config = _merged_config(checkpoint, weights)
     json_file.write_object(folder / "config.json", config)
     with (folder / "model.safetensors").open("wb") as stream:

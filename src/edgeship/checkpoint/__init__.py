@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
+GENERATION_NAME = "generation_config.json"
 _GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 
@@ -47,7 +48,8 @@ class Checkpoint:
     dtype: what most bytes of the weights are.
     tensors: the base's, by name; empty where `pickle`.
     vocab_size: rows of the embedding, after the adapter. tied_embeddings: before it; see `build.weights`.
-    tokenizer: the base's, or the adapter's where it was trained with tokens that the base's lacks.
+    generation, tokenizer, chat_template: what was saved with the adapter counts before the base's.
+    template_names: of all templates that lie there; chat_template is None where they leave a choice.
     pickle: the weights are pickle files, which the caller allowed.
     """
 
@@ -73,6 +75,7 @@ class Checkpoint:
     tensors: Mapping[str, StoredTensor]
     tokenizer: TokenizerFiles
     chat_template: str | None
+    template_names: tuple[str, ...]
     stop: StopTokens
     licence: str | None
     adapter: Adapter | None
@@ -83,16 +86,21 @@ class Checkpoint:
         """bos_token, eos_token, ... as the chat template wants them."""
         return self.tokenizer.special_tokens
 
+    @property
+    def _files(self) -> dict[str, Path]:
+        """Everything that decides a build, by a name that says nothing of where it lies."""
+        places = [self.folder] if self.adapter is None else [self.folder, self.adapter.folder]
+        configs = [self.folder / "config.json", *(place / GENERATION_NAME for place in places)]
+        files = [path for path in (*configs, *self.tokenizer.files, *self.weight_files) if path.is_file()]
+        own = () if self.adapter is None else self.adapter.files
+        return {path.name if path.parent == self.folder else f"adapter/{path.name}": path for path in (*files, *own)}
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the names and contents of everything that decides a build; reads all weights once."""
         from edgeship.system.storage import digest_file
 
-        configs = [self.folder / name for name in ("config.json", "generation_config.json")]
-        files = {path.name: path for path in (*configs, *self.tokenizer.files, *self.weight_files) if path.is_file()}
-        if self.adapter is not None:
-            files |= {f"adapter/{path.name}": path for path in self.adapter.files}
-        digests = {name: digest_file(path).sha256 for name, path in files.items()}
+        digests = {name: digest_file(path).sha256 for name, path in self._files.items()}
         if self.chat_template is not None:
             digests["chat template"] = hashlib.sha256(self.chat_template.encode()).hexdigest()
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
@@ -111,14 +119,14 @@ def open_checkpoint(
     """Reads and checks a checkpoint: a folder, or a Hub id "org/name" or "org/name@revision".
 
     A path that exists wins. Every file is looked at, of the weights the headers alone (see `scan_weights`).
-    The chat template is `chat_template`, else the one beside the adapter, else the tokenizer's.
+    The chat template is `chat_template`, a file or the name of one of several, else the one beside the adapter, else
+    the base's.
     Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
     folder, commit, name = _locate(source, revision, allow_pickle, progress)
     config = _read_config(folder)
     where = str(folder / "config.json")
-    generation = json_file.read_optional(folder / "generation_config.json", DAMAGED)
     dimensions = read_dimensions(config, where)
     weights = find_weights(folder, allow_pickle=allow_pickle)
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
@@ -132,10 +140,11 @@ def open_checkpoint(
         if not weights.pickle:
             resized = check_fits(fitted, shapes, tied=tied).get(find_embedding(shapes) or "")
             vocab_size = resized[0] if resized else vocab_size
-    tokenizer = _choose_tokenizer(folder, fitted)
-    template = (
-        templates.read(chat_template, _GIVE_A_TEMPLATE) if chat_template else _find_template(folder, fitted, tokenizer)
-    )
+    places = (folder,) if fitted is None else (fitted.folder, folder)
+    generation = _read_generation(places)
+    tokenizer = _read_tokenizer(folder) if fitted is None else _read_tokenizer_over(folder, fitted)
+    found = _find_templates(places)
+    template = _read_template(chat_template, found) if chat_template else templates.the_one_meant(found)
     dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
     return Checkpoint(
         source=source,
@@ -160,6 +169,7 @@ def open_checkpoint(
         tensors=weights.tensors,
         tokenizer=tokenizer,
         chat_template=template,
+        template_names=tuple(found),
         stop=find_stop_tokens(config, generation, tokenizer, template, vocab_size),
         licence=_find_licence(folder, config),
         adapter=fitted,
@@ -169,6 +179,13 @@ def open_checkpoint(
 
 def require_template(checkpoint: Checkpoint) -> str:
     """The chat template. Raises TemplateMissing."""
+    if checkpoint.chat_template is None and checkpoint.template_names:
+        raise TemplateMissing(
+            f"there are several chat templates and none is called {templates.DEFAULT!r}: "
+            f"{', '.join(checkpoint.template_names)}",
+            where=str(checkpoint.tokenizer.folder),
+            hint=f"Name the one that the model was trained with: --chat-template {checkpoint.template_names[0]}",
+        )
     if checkpoint.chat_template is None:
         raise TemplateMissing(
             "the tokenizer has no chat template, so a conversation cannot be turned into a prompt",
@@ -341,16 +358,12 @@ def _adapter_hint(folder: Path) -> str | None:
     return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
 
 
-def _choose_tokenizer(folder: Path, adapter: Adapter | None) -> TokenizerFiles:
-    """The base's tokenizer, or the one saved with the adapter where that knows tokens which the base's does not."""
-    base = _read_tokenizer(folder)
-    if adapter is None or not (adapter.folder / tokenizers.FILE_NAME).is_file():
-        return base
-    trained_with = _read_tokenizer(adapter.folder)
-    return base if trained_with.ids.keys() <= base.ids.keys() else trained_with
-
-
 def _read_tokenizer(folder: Path) -> TokenizerFiles:
+    _require_tokenizer(folder)
+    return tokenizers.read(folder, DAMAGED)
+
+
+def _require_tokenizer(folder: Path) -> None:
     if not (folder / tokenizers.FILE_NAME).is_file():
         slow = (folder / "tokenizer.model").is_file() or (folder / "vocab.json").is_file()
         convert = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers makes one."
@@ -359,17 +372,36 @@ def _read_tokenizer(folder: Path) -> TokenizerFiles:
             where=str(folder),
             hint=convert if slow else "Copy the tokenizer's files from the base model.",
         )
-    return tokenizers.read(folder, DAMAGED)
 
 
-def _find_template(folder: Path, adapter: Adapter | None, tokenizer: TokenizerFiles) -> str | None:
-    """A template saved with the adapter is the one it was trained with; the base's may be another, or none."""
-    if adapter is not None and (beside := adapter.folder / templates.FILE_NAME).is_file():
-        return templates.read(beside)
-    found = templates.find(tokenizer.folder, tokenizer.config)
-    if found is None and tokenizer.folder != folder:
-        found = templates.find(folder, tokenizers.read(folder, DAMAGED).config)
-    return found
+def _read_tokenizer_over(folder: Path, adapter: Adapter) -> TokenizerFiles:
+    """The base's tokenizer as it was trained: what was saved with the adapter counts first."""
+    if not (adapter.folder / tokenizers.FILE_NAME).is_file():
+        _require_tokenizer(folder)
+    return tokenizers.read_over(folder, adapter.folder, DAMAGED)
+
+
+def _read_generation(places: Sequence[Path]) -> dict[str, Any]:
+    """generation_config.json of the first folder that has one."""
+    files = [path for place in places if (path := place / GENERATION_NAME).is_file()]
+    return json_file.read_object(files[0], DAMAGED) if files else {}
+
+
+def _find_templates(places: Sequence[Path]) -> dict[str, str]:
+    """The chat templates of the first folder that has any."""
+    for place in places:
+        config = json_file.read_optional(place / tokenizers.CONFIG_NAME, DAMAGED)
+        found = templates.find_all(place, config)
+        if found:
+            return found
+    return {}
+
+
+def _read_template(given: Path, found: Mapping[str, str]) -> str:
+    """The template in a file, or the one of this name among those that were found."""
+    if str(given) in found and not given.is_file():
+        return found[str(given)]
+    return templates.read(given, _GIVE_A_TEMPLATE)
 
 
 def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:

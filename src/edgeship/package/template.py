@@ -13,28 +13,62 @@ from typing import TYPE_CHECKING, Any
 from edgeship.errors import TemplateInvalid
 from edgeship.package.conversation import Message as Message
 from edgeship.package.conversation import text_of
+from edgeship.system import json_file
+from edgeship.system.json_file import Complaint
 
 if TYPE_CHECKING:
     import jinja2
 
 FILE_NAME = "chat_template.jinja"
+OTHERS_FOLDER = "additional_chat_templates"
+PROCESSOR_FILE = "chat_template.json"
+DEFAULT = "default"
 HINT = "Mend the template, or give another one with --chat-template FILE."
 
 
 def find(folder: Path, tokenizer_config: Mapping[str, Any], *, named: bool = True, hint: str = HINT) -> str | None:
-    """The chat template of a checkpoint or package folder with this tokenizer_config.json; None where there is none.
+    """The chat template of a checkpoint or package folder with this tokenizer_config.json; None where none is meant.
 
-    named: of a list of templates the one called "default" counts, which onnxruntime-genai does not read.
-    Raises TemplateInvalid where the file cannot be read or is empty.
+    named: of several templates the one called "default" counts, or the only one, which onnxruntime-genai does not read.
+    Raises TemplateInvalid where a file cannot be read or is empty.
     """
-    path = folder / FILE_NAME
-    if path.is_file():
-        return read(path, hint)
-    template = tokenizer_config.get("chat_template")
-    if named and isinstance(template, list):
-        by_name = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-        template = by_name.get("default")
-    return template if isinstance(template, str) and template.strip() else None
+    if named:
+        return the_one_meant(find_all(folder, tokenizer_config, hint))
+    if (folder / FILE_NAME).is_file():
+        return read(folder / FILE_NAME, hint)
+    stated = tokenizer_config.get("chat_template")
+    return stated if isinstance(stated, str) and stated.strip() else None
+
+
+def find_all(folder: Path, tokenizer_config: Mapping[str, Any], hint: str = HINT) -> dict[str, str]:
+    """The chat templates of a folder by name, from every place where a version of transformers writes them.
+
+    A file of its own counts before tokenizer_config.json, and what was saved for a processor comes last.
+    Raises TemplateInvalid where a file cannot be read or is empty.
+    """
+    files = {path.stem: path for path in sorted((folder / OTHERS_FOLDER).glob("*.jinja"))}
+    if (folder / FILE_NAME).is_file():
+        files[DEFAULT] = folder / FILE_NAME
+    complaint = Complaint(TemplateInvalid, hint)
+    of_processor = json_file.read_optional(folder / PROCESSOR_FILE, complaint).get("chat_template")
+    stated = _by_name(of_processor) | _by_name(tokenizer_config.get("chat_template"))
+    return stated | {name: read(path, hint) for name, path in files.items()}
+
+
+def the_one_meant(templates: Mapping[str, str]) -> str | None:
+    """The template called "default", or the only one; None where that leaves a choice, or there is none."""
+    only = next(iter(templates.values())) if len(templates) == 1 else None
+    return templates.get(DEFAULT, only)
+
+
+def _by_name(stated: object) -> dict[str, str]:
+    """Templates by name, be they stated as one text, as a list of objects, or as an object."""
+    if isinstance(stated, list):
+        stated = {item.get("name"): item.get("template") for item in stated if isinstance(item, dict)}
+    named = stated if isinstance(stated, dict) else {DEFAULT: stated}
+    return {
+        name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str) and text.strip()
+    }
 
 
 def read(path: Path, hint: str = HINT) -> str:

@@ -6,7 +6,8 @@ The chat template that may stand in one of them is template.py's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,28 @@ FILES = (
 class TokenizerFiles:
     """What the files beside tokenizer.json say; that one, which may be large, is read by `ids` and `load`.
 
+    folder: where tokenizer.json lies.
     config: tokenizer_config.json, empty where there is none.
     special_tokens: bos_token, eos_token, ... to their texts; a role without a token is left out.
+    besides: where config and special tokens are put together from two folders, the files of the other one.
     """
 
     folder: Path
     config: Mapping[str, Any]
     special_tokens: Mapping[str, str]
     complaint: Complaint
+    besides: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Those that there are."""
-        return tuple(path for name in FILES if (path := self.folder / name).is_file())
+        return (*_present(self.folder, FILES), *self.besides)
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Those that say by themselves what this tokenizer is; `config` is what the others say together."""
+        stated = (CONFIG_NAME, SPECIAL_TOKENS_NAME) if self.besides else ()
+        return _present(self.folder, [name for name in FILES if name not in stated])
 
     @functools.cached_property
     def ids(self) -> Mapping[str, int]:
@@ -59,12 +69,45 @@ class TokenizerFiles:
         """The `tokenizers.Tokenizer`, see `load`."""
         return load(self.folder / FILE_NAME, self.complaint)
 
+    def copy_to(self, folder: Path) -> None:
+        """Puts the tokenizer into one folder, for readers that take a folder."""
+        for path in self.own_files:
+            shutil.copyfile(path, folder / path.name)
+        if self.besides:
+            (folder / SPECIAL_TOKENS_NAME).unlink(missing_ok=True)
+            json_file.write_object(folder / CONFIG_NAME, spelled_out(self.config, self.special_tokens))
+
 
 def read(folder: Path, complaint: Complaint) -> TokenizerFiles:
     """The tokenizer's files in `folder`. Raises the complaint's error."""
+    config, tokens = _read_said(folder, complaint)
+    return TokenizerFiles(folder, config, tokens, complaint)
+
+
+def read_over(folder: Path, over: Path, complaint: Complaint) -> TokenizerFiles:
+    """The tokenizer of a base in `folder` as it is after training, which left files in the adapter's folder `over`.
+
+    A whole tokenizer there is the one. Of a part, such as tokenizer_config.json alone, each word counts before the
+    base's. Raises the complaint's error.
+    """
+    if (over / FILE_NAME).is_file() and (over / CONFIG_NAME).is_file():
+        return read(over, complaint)
+    place, other = (over, folder) if (over / FILE_NAME).is_file() else (folder, over)
+    base_config, base_tokens = _read_said(folder, complaint)
+    config, tokens = _read_said(over, complaint)
+    besides = _present(other, (CONFIG_NAME, SPECIAL_TOKENS_NAME))
+    return TokenizerFiles(place, base_config | config, base_tokens | tokens, complaint, besides)
+
+
+def _present(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(path for name in names if (path := folder / name).is_file())
+
+
+def _read_said(folder: Path, complaint: Complaint) -> tuple[dict[str, Any], dict[str, str]]:
+    """tokenizer_config.json, and the special tokens that it and its older companion name."""
     config = json_file.read_optional(folder / CONFIG_NAME, complaint)
     older = json_file.read_optional(folder / SPECIAL_TOKENS_NAME, complaint)
-    return TokenizerFiles(folder, config, _special_tokens(config, older), complaint)
+    return config, _special_tokens(config, older)
 
 
 def load(path: Path, complaint: Complaint) -> Any:
