@@ -97,7 +97,7 @@ def single(rounds: int) -> Figures:
         rounds,
         {
             "edgeship": lambda: _child("single", package()),
-            "genai": lambda: _child("genai_loop", package(), threads=CORES),
+            "genai": lambda: _child("genai_loop", package(), turns.HUGE_PAGES, threads=CORES),
             "llama": lambda: llama_server.bench(peers.llama_cpp().binaries, gguf(), CORES),
         },
     )
@@ -116,7 +116,7 @@ def eight(rounds: int) -> Figures:
         {
             "edgeship": lambda: _child("eight", package()),
             "llama": lambda: llama_server.eight(peers.llama_cpp().binaries, gguf(), CORES),
-            "genai_default": lambda: _child("genai_eight", default),
+            "genai_default": lambda: _child("genai_eight", default, turns.HUGE_PAGES),
         },
     )
     figures = medians(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import socket
 import subprocess
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import streams
+import turns
 
 HOST = "127.0.0.1"
+_ENVIRONMENT = os.environ | turns.HUGE_PAGES
 
 
 def bench(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     """One stream: 512 tokens in, 64 out, three repeats."""
     words = [str(binaries / "llama-bench"), "-m", str(gguf), "-p", "512", "-n", "64", "-t", str(threads)]
-    done = subprocess.run([*words, "-r", "3", "-o", "json"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [*words, "-r", "3", "-o", "json"], check=True, capture_output=True, text=True, env=_ENVIRONMENT
+    )
     prefill, decode = json.loads(done.stdout)
     return {"prefill_tokens_per_s": prefill["avg_ts"], "decode_tokens_per_s": decode["avg_ts"]}
 
@@ -103,7 +108,7 @@ def _server(binaries: Path, gguf: Path, threads: int, *, slots: int, context: in
         port = int(free.getsockname()[1])
     words = [str(binaries / "llama-server"), "-m", str(gguf), "--host", HOST, "--port", str(port), "-np", str(slots)]
     words += ["-c", str(context), "-t", str(threads), "--no-webui"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT)
     try:
         _wait(port, process)
         yield port

@@ -125,6 +125,9 @@ class ScriptedDecoder:
         """See Decoder.release."""
         self._held[slot] = []
 
+    def settle(self) -> bool:
+        return False
+
     def close(self) -> None:
         """Any later use raises EngineFailed."""
         self._open = False

@@ -430,6 +430,9 @@ class FakeDecoder:
     def release(self, slot: int) -> None:
         self.held[slot] = 0
 
+    def settle(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -83,6 +83,7 @@ class ContinuousEngine:
         self._decoder, self._codec, self._grammars = decoder, codec, grammars
         self._end_ids = end_ids
         self._most_waiting = waiting
+        self._settling = True
         self._speculation = speculation
         self._times = times or StepTimes()
         self._turns = Turns(self._times, whole_chunks=not decoder.keeps_prefixes)
@@ -228,11 +229,15 @@ class ContinuousEngine:
             self._fail([*self._running, *self._waiting], EngineFailed("the engine is closed"))
 
     def _wait(self) -> bool:
-        """Waits for something to do; False once the engine is closed."""
+        """Waits for something to do, and lets the decoder settle meanwhile; False once the engine is closed."""
+        while self._settling and not self._is_due():
+            self._settling = self._decoder.settle()
         with self._work:
-            while not (self._closed or self._waiting or self._running):
-                self._work.wait()
+            self._work.wait_for(self._is_due)
             return not self._closed
+
+    def _is_due(self) -> bool:
+        return bool(self._closed or self._waiting or self._running)
 
     @contextmanager
     def _blaming(self, works: Sequence[Work]) -> Iterator[None]:

@@ -253,3 +253,13 @@ def test_what_the_runtime_refuses_is_told_and_a_fault_of_ours_stays_one(
     with pytest.raises(KeyError, match="a bug"):
         decoder.step([Chunk(0, [5, 6], 0, 1)])
     decoder.close()
+
+
+def test_a_settled_decoder_answers_as_before(folder: Path) -> None:
+    decoder = open_decoder(folder)
+    before = greedy(decoder, 0, text(1, 20), 12)
+    while decoder.settle():
+        pass
+    assert greedy(decoder, 0, text(1, 20), 12) == before
+    decoder.close()
+    assert not decoder.settle()

@@ -63,6 +63,10 @@ class Decoder(Protocol):
         """The slot is free: what it holds is not needed any more."""
         ...
 
+    def settle(self) -> bool:
+        """Spends some milliseconds on what makes later steps faster; False where nothing of it is left to do."""
+        ...
+
     def close(self) -> None:
         """Frees the model."""
         ...

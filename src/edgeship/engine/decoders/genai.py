@@ -62,6 +62,10 @@ class GenaiDecoder:
         """See Decoder.release."""
         self._generators.pop(slot, None)
 
+    def settle(self) -> bool:
+        """See Decoder.settle."""
+        return False
+
     def close(self) -> None:
         """Frees the model."""
         self._generators.clear()

@@ -16,7 +16,7 @@ from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED
 from edgeship.package.genai_config import GenaiConfig
-from edgeship.system import memory, telemetry
+from edgeship.system import huge_pages, memory, telemetry
 
 _LOG_NOTHING_BELOW_FATAL = 4
 _CAUSE_CHARACTERS = 300
@@ -47,7 +47,10 @@ class OnnxDecoder:
         self.folder, self.threads, self.slots, self.context_tokens = config.folder, threads, slots, context_tokens
         self.vocab_size = config.vocab_size
         path = config.folder / config.model_file
+        before = huge_pages.regions()
         self._session: Any = _open(path, derive(path, config, accuracy_level=accuracy_level), threads)
+        # Keys and values are left out: theirs are small pages on purpose, see `_untouched`.
+        self._huge_pages = huge_pages.collapse(huge_pages.added(before, huge_pages.regions()))
         self._names = config.cache_names
         self._check_inputs()
         # One row more than slots: rows that fill a batch up write there.
@@ -98,8 +101,13 @@ class OnnxDecoder:
             self._rows[slot] = None
             self._held[row] = 0
 
+    def settle(self) -> bool:
+        """See Decoder.settle: the session's memory gets huge pages, one each time."""
+        return next(self._huge_pages, None) is not None
+
     def close(self) -> None:
         """Frees the model; any later step raises EngineFailed."""
+        self._huge_pages = iter(())
         self._batches.clear()
         self._bindings.clear()
         self._buffers.clear()
