@@ -83,6 +83,7 @@ class Server(ThreadingHTTPServer):
     """answers: by path. asked: path, headers and body of each POST. gone: set once a client has gone early."""
 
     daemon_threads = True
+    request_queue_size = 128  # its default of 5 refuses clients that come at once
 
     def __init__(self, answers: dict[str, Answer]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

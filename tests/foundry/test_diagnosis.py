@@ -101,7 +101,7 @@ def test_models_that_run_otherwise_than_one_thinks(folder: Path) -> None:
 def test_a_model_whose_files_cannot_be_used(folder: Path) -> None:
     (folder / "genai_config.json").write_text("{}", encoding="utf-8")
     found = check_model(registration(folder), 8)
-    assert (found.status, "no usable model.context_length" in found.detail) == ("failed", True)
+    assert (found.status, "has no model.context_length" in found.detail) == ("failed", True)
     (folder / "chat_template.jinja").write_bytes(b"\xff")
     found = check_model(registration(folder), 8)
     assert (found.status, "the chat template cannot be read" in found.detail) == ("failed", True)
