@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from edgeship import settings as settings_module
@@ -16,6 +17,10 @@ from edgeship.settings import Settings
 from tests import checkpoints, families
 
 ROOT = Path(__file__).parent.parent
+
+# How long an example takes depends on what else the machine does, and is no reason to fail.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -67,7 +67,6 @@ def squared_error(rows: Floats, blocks: Blocks, scheme: Scheme, importance: Floa
     return float(weighted_errors(rows, blocks, scheme, weight).sum())
 
 
-@settings(deadline=None)
 @given(matrices(), SCHEMES)
 def test_whatever_comes_in_finite_blocks_come_out(rows: Floats, scheme: Scheme) -> None:
     blocks = quantize(rows, scheme)
@@ -84,7 +83,6 @@ def test_whatever_comes_in_finite_blocks_come_out(rows: Floats, scheme: Scheme) 
     assert not restored[:, ~rows.any(axis=0)].any(), "what was zero stays zero exactly"
 
 
-@settings(deadline=None)
 @given(matrices(), SCHEMES)
 def test_rounding_is_off_by_a_step_at_most(rows: Floats, scheme: Scheme) -> None:
     scheme = Scheme(scheme.bits, scheme.block_size, scheme.symmetric, "rtn")
@@ -99,7 +97,6 @@ def test_rounding_is_off_by_a_step_at_most(rows: Floats, scheme: Scheme) -> None
     assert (np.abs(restored.astype(np.float64) - folded) <= bound).all()
 
 
-@settings(deadline=None)
 @given(matrices(), SCHEMES, st.booleans(), st.integers(0, 9))
 def test_search_is_in_no_block_worse_than_rounding(rows: Floats, scheme: Scheme, weighted: bool, seed: int) -> None:
     width = rows.shape[1]
@@ -115,7 +112,7 @@ def test_search_is_in_no_block_worse_than_rounding(rows: Floats, scheme: Scheme,
     assert (errors["search"] <= errors["rtn"] + slack).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 12),
     st.integers(1, 300),

@@ -202,7 +202,7 @@ def test_without_an_adapter_the_weights_are_those_stored(tiny: Path) -> None:
     assert not opened(untie(tiny)).tied
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 64), st.integers(0, 64))
 def test_any_rows_are_those_of_the_whole(tiny: Path, tiny_adapter: Path, one: int, other: int) -> None:
     read = opened(tiny, tiny_adapter)

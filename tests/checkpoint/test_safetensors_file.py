@@ -55,7 +55,7 @@ def test_numbers_come_back_as_they_were_saved(tmp_path: Path, dtype: Any, shape:
     read[...] = 1  # its own memory, not the file's
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(hnp.arrays(np.uint16, st.integers(1, 40)))
 def test_every_bfloat16_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, bits: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("bf16") / "a.safetensors"
@@ -63,7 +63,7 @@ def test_every_bfloat16_is_read_exactly(tmp_path_factory: pytest.TempPathFactory
     np.testing.assert_array_equal(read.view(np.uint32), bits.astype(np.uint32) << 16)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_rows_are_those_of_the_whole(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.float16, np.float32, np.float64, ml_dtypes.bfloat16]))

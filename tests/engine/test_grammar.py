@@ -106,7 +106,7 @@ def walk(matcher: Matcher, seed: int, first: Iterable[int] = (), steps: int = 40
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_whatever_is_chosen_the_answer_fits_the_schema(grammars: Grammars, seed: int) -> None:
     constraint = schema(
@@ -131,14 +131,14 @@ def test_whatever_is_chosen_the_answer_fits_the_schema(grammars: Grammars, seed:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_any_object_is_an_object(grammars: Grammars, seed: int) -> None:
     assert isinstance(json.loads(walk(grammars.matcher(ANY), seed)), dict)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_answers_match_the_regular_expression(grammars: Grammars, seed: int) -> None:
     pattern = r"[A-Z]{2}-[0-9]{3,5}(-[äü_]{2})?|[^a-z\x00-\x1f]{1,3}|none"
@@ -147,7 +147,7 @@ def test_answers_match_the_regular_expression(grammars: Grammars, seed: int) -> 
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_answers_follow_the_grammar(grammars: Grammars, seed: int) -> None:
     lark = 'start: "(" item ("," item)* ")"\nitem: NUMBER | start\nNUMBER: /[1-9][0-9]?/'
@@ -158,7 +158,7 @@ def test_answers_follow_the_grammar(grammars: Grammars, seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.sampled_from([ANY, PAIR]))
 def test_blanks_come_to_an_end(grammars: Grammars, seed: int, constraint: Constraint) -> None:
     """Even where the model takes one whenever it may; in strings nothing can be done."""
@@ -240,7 +240,7 @@ def test_the_beginning_settles_the_layout_and_the_rest_is_forced(grammars: Gramm
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_nothing_else_is_allowed_where_a_byte_is_forced(grammars: Grammars, seed: int) -> None:
     chance, matcher = random.Random(seed), grammars.matcher(TRIAGE)

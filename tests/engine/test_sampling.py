@@ -44,7 +44,7 @@ def by_definition(logits: Floats, sampling: Sampling) -> npt.NDArray[np.float64]
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     LOGITS,
     st.sampled_from([0.3, 1.0, 2.5]),
