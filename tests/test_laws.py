@@ -203,6 +203,8 @@ def test_text_is_read_in_a_stated_encoding(name: str, tree: ast.Module) -> None:
 def of_unstated_encoding(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="foreign"))):
+                continue
             case ast.Call(func=ast.Attribute(attr="read_text" | "write_text")):
                 text = True
             case ast.Call(func=ast.Name(id="open") | ast.Attribute(value=ast.Name(id="os"), attr="fdopen")):
@@ -229,6 +231,43 @@ def mode(call: ast.Call, place: int) -> str:
 def test_the_law_of_encodings_finds(code: str) -> None:
     assert list(of_unstated_encoding(ast.parse(code)))
     assert not list(of_unstated_encoding(ast.parse(f"{code[:-1]}, encoding='utf-8')".replace("(, ", "("))))
+
+
+# Who reads files that Edgeship itself has written, and no others.
+OF_OUR_OWN = {
+    f"builder.{name}" for name in ("data_file", "olive_env", "onnx_model", "packaging", "steps", "stream_worker")
+}
+
+
+@every_module_but_system
+def test_files_that_others_made_are_opened_by_system(name: str, tree: ast.Module) -> None:
+    """Its foreign.py: regular files, of a bounded size, and no link that leads out of the folder."""
+    assert name in OF_OUR_OWN or not list(of_raw_reading(tree)), name
+
+
+def of_raw_reading(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="foreign" | "safetensors_file"))):
+                continue
+            case ast.Call(func=ast.Attribute(attr="read_text" | "read_bytes" | "from_file" | "memmap" | "fromfile")):
+                opens_it = not (node.args and isinstance(node.args[0], ast.Name) and node.args[0].id == "stream")
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="shutil"), attr=copies)):
+                opens_it = copies.startswith("copy")
+            case ast.Call(func=ast.Attribute(attr="open") | ast.Name(id="open")):
+                opens_it = "r" in (mode(node, 0) or mode(node, 1))
+            case _:
+                continue
+        if opens_it:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["path.read_bytes()", "path.open('rb')", "open(path, 'r')", "np.fromfile(path)", "shutil.copyfile(path, other)"],
+)
+def test_the_law_of_files_that_others_made_finds(code: str) -> None:
+    assert list(of_raw_reading(ast.parse(code)))
 
 
 # What a package folder says is read in package/ alone, and this is what its files are called there.

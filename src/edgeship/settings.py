@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeship.errors import NotWritable, UsageError
+from edgeship.system import foreign
 
 CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes", "builds_limit", "foundry_app", "foundry_cache_dir")
 FOUNDRY_APP = "edgeship"
@@ -136,7 +137,7 @@ def parse_bytes(text: str) -> int:
 def read_config(path: Path) -> dict[str, object]:
     """The config file's values; empty where there is none. Raises UsageError on one that cannot be read."""
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        config = tomllib.loads(foreign.read_text(path, named=True))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -164,7 +165,7 @@ def write_config(path: Path, key: str, value: str) -> None:
     read_config(path)  # one that cannot be read is not written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        document = tomlkit.parse(path.read_text(encoding="utf-8-sig") if path.is_file() else "")
+        document = tomlkit.parse(foreign.read_text(path, named=True) if path.exists() else "")
         document[key] = value
         write_file(path, tomlkit.dumps(document))
     except OSError as error:

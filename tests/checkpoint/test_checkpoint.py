@@ -357,6 +357,10 @@ def test_names_stay_recognizable(text: str, name: str) -> None:
         ("---\nlicense:\nlanguage: en\n---\n", None),
         ("license: mit\n", None),
         ("", None),
+        ("---\nlicense: mit\n" + "x\n" * 9, None),
+        # What takes minutes where a reader looks at everything once more for each character.
+        pytest.param("---\n" + "\n" * 400_000, None, id="empty lines"),
+        pytest.param("---\nlicense: a" + " " * 400_000 + "b\n---\n", "a" + " " * 400_000 + "b", id="spaces"),
     ],
 )
 def test_the_licence_on_a_model_card(card: str, licence: str | None) -> None:

@@ -177,6 +177,11 @@ DAMAGED_HEADERS = {
     "not JSON": (b"{'w'", b"", "not valid JSON"),
     "no object": ([1], b"", "no JSON object"),
     "the same name twice": (b'{"w": 1, "w": 2}', b"", "'w' is there twice"),
+    "the last of many names twice": (
+        b"{%s}" % b", ".join(b'"w%d": 1' % min(i, 99_998) for i in range(100_000)),
+        b"",
+        "'w99998' is there twice",
+    ),
     "no offsets": ({"w": {"dtype": "F32", "shape": [1]}}, b"", "entry for tensor w"),
     "an entry that is no object": ({"w": 3}, b"", "entry for tensor w"),
     "a negative size": ({"w": entry(0, 4, [-1])}, b"1234", "entry for tensor w"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeship.errors import DiskShort
+from edgeship.foundry import layout
 from edgeship.foundry.checks import Prepared, check
 from edgeship.foundry.config import Provision, apply
 from edgeship.foundry.layout import laid_out, place
@@ -87,7 +88,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, prepared: Prepared, monkeypa
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copyfile", full)
+    monkeypatch.setattr(layout, "bring", full)
     with pytest.raises(DiskShort), laid_out(prepared, tmp_path / "cache" / "a" / "b" / "v3"):
         pass
     assert not list((tmp_path / "cache").rglob("*"))

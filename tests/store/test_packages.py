@@ -338,8 +338,8 @@ def test_a_disk_that_fails_in_the_middle_leaves_nothing(
 ) -> None:
     copy = storage._copy
 
-    def fail(path: Path, target: Path) -> Any:
-        digest = copy(path, target)
+    def fail(path: Path, target: Path, inside: Path | None) -> Any:
+        digest = copy(path, target, inside)
         if path.name == "model.onnx.data":
             raise OSError(number, os.strerror(number))
         return digest

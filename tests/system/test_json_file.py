@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edgeship.errors import AdapterInvalid, CheckpointInvalid
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 from edgeship.system.json_file import Complaint
 
 COMPLAINT = Complaint(CheckpointInvalid, "Copy it again.")
@@ -45,11 +46,11 @@ def test_a_missing_file_is_empty_only_where_it_is_optional(tmp_path: Path) -> No
         json_file.read_object(tmp_path / "none.json", COMPLAINT)
 
 
-def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_file, "MOST_BYTES", 1 << 20)
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_bytes(b" " * (1 << 20) + b"{}")
-    with pytest.raises(CheckpointInvalid, match="is larger than 1 MiB"):
+    path.touch()
+    os.truncate(path, foreign.MOST_BYTES + 1)
+    with pytest.raises(CheckpointInvalid, match="is larger than 256 MiB"):
         json_file.read_object(path, COMPLAINT)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import CalibrationInvalid
 from edgeship.package import template
+from edgeship.system import foreign
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -80,8 +81,8 @@ def _encoder(checkpoint: Checkpoint) -> Any:
 def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, bool]]:
     """Each text, and whether the tokenizer puts its special tokens around it; a template has written them already."""
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = foreign.read_text(path, named=True)
+    except (OSError, ValueError) as error:
         raise CalibrationInvalid(f"the calibration file cannot be read: {error}", where=str(path)) from error
     if not content.lstrip().startswith("{"):
         yield content, True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
+from edgeship.system.storage import bring
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,7 +219,7 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
     weights = open_weights(checkpoint)
     for path in sorted(checkpoint.folder.iterdir()):
         if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, folder / path.name)
+            bring(path, folder / path.name)
     checkpoint.tokenizer.copy_to(folder)
     json_file.write_object(folder / GENERATION_NAME, checkpoint.generation)
     config = _merged_config(checkpoint, weights)

@@ -13,6 +13,7 @@ from typing import Any
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
 from edgeship.checkpoint.dimensions import DAMAGED, check_shapes, find_embedding, is_tied, read_dimensions, text_part
+from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
@@ -21,7 +22,7 @@ from edgeship.package import template as templates
 from edgeship.package import tokenizer as tokenizers
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 
 __all__ = [
     "Checkpoint",
@@ -35,6 +36,8 @@ __all__ = [
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 GENERATION_NAME = "generation_config.json"
+# Of a model card or licence; what is looked for stands at the beginning.
+_MOST_OF_A_CARD, _MOST_OF_A_NAME = 1 << 20, 200
 _GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 
@@ -125,6 +128,7 @@ def open_checkpoint(
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
     folder, commit, name = _locate(source, revision, allow_pickle, progress)
+    require_readable(folder, DAMAGED)
     config = _read_config(folder)
     where = str(folder / "config.json")
     dimensions = read_dimensions(config, where)
@@ -401,7 +405,7 @@ def _read_template(given: Path, found: Mapping[str, str]) -> str:
     """The template in a file, or the one of this name among those that were found."""
     if str(given) in found and not given.is_file():
         return found[str(given)]
-    return templates.read(given, _GIVE_A_TEMPLATE)
+    return templates.read(given, _GIVE_A_TEMPLATE, named=True)
 
 
 def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
@@ -411,23 +415,38 @@ def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
     in_config = config.get("license")
     if isinstance(in_config, str) and in_config:
         return in_config
-    texts = [_read_text(path).strip() for path in sorted(folder.glob("LICEN[CS]E*"))]
-    return next((text.splitlines()[0].strip() for text in texts if text), None)
+    texts = (_read_text(path).strip() for path in sorted(folder.glob("LICEN[CS]E*")))
+    return next((text.splitlines()[0][:_MOST_OF_A_NAME].strip() for text in texts if text), None)
 
 
 def _card_licence(card: str) -> str | None:
     """The licence in a model card's front matter; its name where it is none of the Hub's known ones."""
-    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
-    if front is None:
-        return None
-    lines = re.findall(r"^(license|license_name):[ \t]*(?:\n\s*-\s*)?(\S.*?)\s*$", front[1], re.MULTILINE)
-    fields = {str(key): str(value).strip("'\"") for key, value in lines}
-    stated = fields.get("license")
-    return fields.get("license_name", stated) if stated == "other" else stated
+    fields: dict[str, str] = {}
+    open_key = ""  # of a list, whose first item counts
+    for line in _front_matter(card):
+        key, colon, value = line.partition(":")
+        if colon and key in ("license", "license_name"):
+            open_key = "" if value.strip() else key
+            fields |= {key: value} if value.strip() else {}
+        elif open_key and line.strip():
+            fields |= {open_key: line.strip()[1:]} if line.strip().startswith("-") else {}
+            open_key = ""
+    stated = {key: value.strip().strip("'\"") for key, value in fields.items()}
+    licence = stated.get("license")
+    return stated.get("license_name", licence) if licence == "other" else licence
+
+
+def _front_matter(card: str) -> list[str]:
+    """The lines between a card's first line and the next one that begin with ---; none where it has no such."""
+    first, *rest = card.replace("\r\n", "\n").split("\n")
+    end = next((number for number, line in enumerate(rest) if line.startswith("---")), None)
+    return rest[:end] if first.rstrip() == "---" and end is not None else []
 
 
 def _read_text(path: Path) -> str:
+    """The beginning of a text that nothing depends on; empty where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with foreign.open_file(path) as stream:
+            return stream.read(_MOST_OF_A_CARD).decode(errors="replace")
     except OSError:
         return ""

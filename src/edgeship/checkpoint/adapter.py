@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.dimensions import find_embedding
+from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
 from edgeship.system import json_file
@@ -114,7 +115,9 @@ def open_adapter(folder: Path) -> Adapter:
             where=str(folder),
             hint="Give the folder that peft's save_pretrained wrote.",
         )
-    config = json_file.read_object(folder / CONFIG_NAME, Complaint(AdapterInvalid, _COPY_AGAIN))
+    complaint = Complaint(AdapterInvalid, _COPY_AGAIN)
+    require_readable(folder, complaint)
+    config = json_file.read_object(folder / CONFIG_NAME, complaint)
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
     stored = _read_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in stored.items()}

@@ -7,13 +7,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+from edgeship.checkpoint.folder import PATTERNS, PICKLE_PATTERNS
 from edgeship.checkpoint.weight_files import pickle_names, refuse_pickle
 from edgeship.errors import CheckpointNotFound, DiskShort, EdgeshipError, HubFailed
 from edgeship.progress import Progress, silent
 from edgeship.system import telemetry
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "README.md", "LICENSE*")
-PICKLE_PATTERNS = ("pytorch_model*.bin",)
 # Folders hold other formats of the same weights, and consolidated files are the weights once more.
 IGNORED = ("*/*", "consolidated*")
 

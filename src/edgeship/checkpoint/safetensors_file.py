@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
+from edgeship.system import foreign
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +72,9 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     Raises WeightsDamaged for a file that is missing, truncated or too long, or whose header contradicts itself.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
+        with foreign.open_file(path) as stream:
+            size = stream.seek(0, io.SEEK_END)
+            stream.seek(0)
             prefix = stream.read(8)
             if prefix == b"version ":
                 raise WeightsDamaged(
@@ -106,7 +110,8 @@ def raw_bits(tensor: StoredTensor) -> npt.NDArray[np.unsignedinteger[Any]]:
     if tensor.nbytes == 0:
         return np.empty(shape, kind)
     try:
-        return np.memmap(tensor.path, kind, mode="r", offset=tensor.offset, shape=shape or (1,)).reshape(shape)
+        with foreign.open_file(tensor.path) as stream:
+            return np.memmap(stream, kind, mode="r", offset=tensor.offset, shape=shape or (1,)).reshape(shape)
     except (OSError, ValueError) as error:
         raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
 
@@ -144,7 +149,7 @@ def read_rows(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> 
 def read_bytes(tensor: StoredTensor, start: int, size: int) -> bytes:
     """At most `size` of a tensor's bytes, from its byte `start` on. Raises WeightsDamaged."""
     try:
-        with tensor.path.open("rb") as stream:
+        with foreign.open_file(tensor.path) as stream:
             stream.seek(tensor.offset + start)
             return stream.read(min(size, tensor.nbytes - start))
     except OSError as error:
@@ -225,7 +230,8 @@ def _read_elements(tensor: StoredTensor, first: int, count: int) -> npt.NDArray[
 
     width = BITS[tensor.dtype] // 8
     try:
-        bits = np.fromfile(tensor.path, f"<u{width}", count, offset=tensor.offset + first * width)
+        with foreign.open_file(tensor.path) as stream:
+            bits = np.fromfile(stream, f"<u{width}", count, offset=tensor.offset + first * width)
     except OSError as error:
         raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
     if bits.size < count:
@@ -275,8 +281,8 @@ def _parse(path: Path, header: bytes) -> list[StoredTensor]:
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{next(name for name, count in counts.items() if count > 1)!r} is there twice")
     return result
 
 

@@ -24,6 +24,7 @@ from edgeship.cli.options import (
     grouped,
 )
 from edgeship.errors import ConstraintInvalid, UsageError
+from edgeship.system import foreign
 
 if TYPE_CHECKING:
     from edgeship.engine.api import Constraint, Message, Sampling
@@ -177,7 +178,7 @@ def _key(variable: str | None) -> str | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
         raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgeship.engine.api import Constraint
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
+from edgeship.system import foreign
 
 # Compiled constraints that are kept: the same schema comes with every request.
 _KEPT = 32
@@ -84,7 +85,7 @@ class Grammars:
 
     def _load(self, library: Any) -> Any:
         try:
-            source = self._source.read_text(encoding="utf-8") if isinstance(self._source, Path) else self._source
+            source = foreign.read_text(self._source) if isinstance(self._source, Path) else self._source
             tokens = _tokens_in(source) if isinstance(source, str) else len(source)
             # Packages name end tokens that their tokenizer does not have.
             ends = [end for end in self._end_ids if 0 <= end < tokens]

@@ -20,7 +20,7 @@ from edgeship.errors import EngineFailed, NotBatchable, PackageDamaged
 from edgeship.package import DAMAGED, genai_config
 from edgeship.package import manifest as manifests
 from edgeship.progress import Progress, silent
-from edgeship.system import child, machine
+from edgeship.system import child, foreign, machine
 from edgeship.system.json_file import Complaint, read_object, write_object
 from edgeship.system.storage import disk_errors
 from edgeship.version import __version__
@@ -328,7 +328,7 @@ def _package_digest(folder: Path) -> str:
         return _digest(f"{name} {files[name].sha256}" for name in sorted(files) if ".onnx" in name)
     except PackageDamaged:
         stats = [(path.name, path.stat()) for path in sorted(folder.glob("*.onnx*"))]
-        config = (folder / genai_config.FILE_NAME).read_text(encoding="utf-8", errors="replace")
+        config = foreign.read_bytes(folder / genai_config.FILE_NAME).decode(errors="replace")
         return _digest([config, *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)])
 
 

@@ -28,7 +28,7 @@ PROVIDER_WORDS = (
     "generic-gpu",
 )
 """Words anywhere in a name that make Foundry Local demand, or take, another execution provider than the CPU."""
-_DAMAGED_HINT = "Install the package again; nothing was registered."
+DAMAGED_HINT = "Install the package again; nothing was registered."
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def require_undamaged(prepared: Prepared) -> None:
     """Compares a package with its manifest, byte for byte. Raises PackageDamaged."""
     faults = manifests.verify(prepared.package) if prepared.package else []
     if faults:
-        raise PackageDamaged("; ".join(faults), where=str(prepared.folder), hint=_DAMAGED_HINT)
+        raise PackageDamaged("; ".join(faults), where=str(prepared.folder), hint=DAMAGED_HINT)
 
 
 def _require_model(config: GenaiConfig) -> None:
@@ -108,7 +108,7 @@ def _require_model(config: GenaiConfig) -> None:
         raise PackageDamaged(
             f"{name}, which {genai_config.FILE_NAME} names, is {'empty' if path.is_file() else 'missing'}",
             where=str(config.folder),
-            hint=_DAMAGED_HINT,
+            hint=DAMAGED_HINT,
         )
 
 

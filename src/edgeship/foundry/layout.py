@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import NotSupported, UsageError
-from edgeship.foundry.checks import Prepared
+from edgeship.errors import NotSupported, PackageDamaged, UsageError
+from edgeship.foundry.checks import DAMAGED_HINT, Prepared
 from edgeship.package import genai_config, inference_model
 from edgeship.package import manifest as manifests
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.package.manifest import MANIFEST_NAME, Manifest
 from edgeship.package.prompt_parts import NoParts
+from edgeship.system import foreign
 from edgeship.system.json_file import write_object
-from edgeship.system.storage import digest_file, disk_errors, new_folder, require_writable
+from edgeship.system.storage import bring, digest_file, disk_errors, new_folder, require_writable
 
 PUBLISHER = "edgeship"
 # What the copy states otherwise than the package.
@@ -120,15 +121,15 @@ def remove_empty(folder: Path) -> None:
 
 def _bring(prepared: Prepared, target: Path, tune: Callable[[GenaiConfig], Mapping[str, Any]] | None) -> Laid:
     linked = copied = 0
-    for source in sorted(path for path in prepared.folder.iterdir() if path.is_file()):
-        if source.name in (*_WRITTEN, MANIFEST_NAME) or source.name.startswith("."):
-            continue
+    for name in _files(prepared):
+        source = prepared.folder / name
+        _require_readable(source, prepared.folder)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         # Small files are copied: what is edited here must not change there.
-        if ".onnx" in source.name and _link(source, target / source.name):
+        if ".onnx" in source.name and _link(source, target / name):
             linked += source.stat().st_size
         else:
-            shutil.copyfile(source, target / source.name)
-            copied += source.stat().st_size
+            copied += bring(source, target / name, folder=prepared.folder).size_bytes
     config = prepared.config
     write_object(target / genai_config.FILE_NAME, tune(config) if tune else config.document)
     write_object(
@@ -138,6 +139,24 @@ def _bring(prepared: Prepared, target: Path, tune: Callable[[GenaiConfig], Mappi
     if prepared.package is not None:
         _write_manifest(target, prepared.package.manifest)
     return Laid(target, linked, copied)
+
+
+def _files(prepared: Prepared) -> list[str]:
+    """What is brought: the files that the manifest lists, and no others; of another tool's folder, all in it."""
+    if prepared.package is not None:
+        names = list(prepared.package.manifest.files)
+    else:
+        names = [path.name for path in prepared.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return sorted(name for name in names if name not in (*_WRITTEN, MANIFEST_NAME))
+
+
+def _require_readable(source: Path, folder: Path) -> None:
+    try:
+        foreign.require_readable(source, folder=folder)
+    except OSError as error:
+        raise PackageDamaged(
+            f"{source.relative_to(folder)} cannot be read: {error}", where=str(folder), hint=DAMAGED_HINT
+        ) from error
 
 
 def _write_manifest(target: Path, manifest: Manifest) -> None:

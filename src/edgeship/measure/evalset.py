@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgeship.errors import EvalInvalid
+from edgeship.system import foreign
 
 LISTED_FAULTS = 5
 _FORMAT = (
@@ -149,7 +150,7 @@ def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase,
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        data = path.read_bytes()
+        data = foreign.read_bytes(path, named=True)
     except OSError as error:
         raise EvalInvalid(
             f"the evaluation file cannot be read: {error.strerror or error}",

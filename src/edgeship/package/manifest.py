@@ -21,6 +21,7 @@ from pydantic_core import from_json
 
 from edgeship.errors import FormatUnknown, PackageDamaged
 from edgeship.package import genai_config, names
+from edgeship.system import foreign
 from edgeship.system.json_file import write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
@@ -128,7 +129,7 @@ def read(folder: Path) -> Package:
     """The package in `folder`; its files are not checked (see `verify`). Raises PackageDamaged, FormatUnknown."""
     path = folder / MANIFEST_NAME
     try:
-        content = path.read_bytes()
+        content = foreign.read_bytes(path)
         manifest, stated = _parse(content)
     except (OSError, ValueError) as error:
         raise PackageDamaged(
@@ -164,22 +165,23 @@ def verify(package: Package, *, besides: Container[str] = ()) -> list[str]:
     looks at.
     """
     expected = package.manifest.files.items()
-    faults = [f"{name} {fault}" for name, file in expected if (fault := _fault(package.folder / name, file))]
+    faults = [f"{name} {fault}" for name, file in expected if (fault := _fault(package.folder, name, file))]
     listed = {*package.manifest.files, MANIFEST_NAME}
     found = _files_below(package.folder, "", besides)
     return [*faults, *(f"{name} is not in the manifest" for name in sorted(found) if name not in listed)]
 
 
-def _fault(path: Path, expected: FileDigest) -> str | None:
+def _fault(folder: Path, name: str, expected: FileDigest) -> str | None:
     """What is wrong with a file; None where nothing is."""
+    path = folder / name
     try:
-        if not path.is_file():
+        if path.is_dir():
             return "is missing"
         if path.stat().st_size != expected.size_bytes:
             return f"has {path.stat().st_size} bytes instead of {expected.size_bytes}"
-        if digest_file(path).sha256 != expected.sha256:
+        if digest_file(path, folder).sha256 != expected.sha256:
             return "was altered: its SHA-256 differs from the manifest's"
-    except FileNotFoundError:  # removed a moment ago
+    except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"

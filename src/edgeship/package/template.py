@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgeship.errors import TemplateInvalid
 from edgeship.package.conversation import Message as Message
 from edgeship.package.conversation import text_of
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 from edgeship.system.json_file import Complaint
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ FILE_NAME = "chat_template.jinja"
 OTHERS_FOLDER = "additional_chat_templates"
 PROCESSOR_FILE = "chat_template.json"
 DEFAULT = "default"
+# The longest that are known take a hundredth of it.
+_MOST_BYTES = 1 << 22
 HINT = "Mend the template, or give another one with --chat-template FILE."
 
 
@@ -34,7 +36,7 @@ def find(folder: Path, tokenizer_config: Mapping[str, Any], *, named: bool = Tru
     """
     if named:
         return the_one_meant(find_all(folder, tokenizer_config, hint))
-    if (folder / FILE_NAME).is_file():
+    if (folder / FILE_NAME).exists():
         return read(folder / FILE_NAME, hint)
     stated = tokenizer_config.get("chat_template")
     return stated if isinstance(stated, str) and stated.strip() else None
@@ -47,12 +49,12 @@ def find_all(folder: Path, tokenizer_config: Mapping[str, Any], hint: str = HINT
     Raises TemplateInvalid where a file cannot be read or is empty.
     """
     files = {path.stem: path for path in sorted((folder / OTHERS_FOLDER).glob("*.jinja"))}
-    if (folder / FILE_NAME).is_file():
+    if (folder / FILE_NAME).exists():
         files[DEFAULT] = folder / FILE_NAME
     complaint = Complaint(TemplateInvalid, hint)
     of_processor = json_file.read_optional(folder / PROCESSOR_FILE, complaint).get("chat_template")
     stated = _by_name(of_processor) | _by_name(tokenizer_config.get("chat_template"))
-    return stated | {name: read(path, hint) for name, path in files.items()}
+    return stated | {name: read(path, hint, folder=folder) for name, path in files.items()}
 
 
 def the_one_meant(templates: Mapping[str, str]) -> str | None:
@@ -71,10 +73,13 @@ def _by_name(stated: object) -> dict[str, str]:
     }
 
 
-def read(path: Path, hint: str = HINT) -> str:
-    """The template in a file of its own. Raises TemplateInvalid where it cannot be read or is empty."""
+def read(path: Path, hint: str = HINT, *, folder: Path | None = None, named: bool = False) -> str:
+    """The template in a file of its own; folder, named: see `foreign.open_file`.
+
+    Raises TemplateInvalid where it cannot be read or is empty.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = foreign.read_text(path, folder=folder, named=named, most_bytes=_MOST_BYTES)
     except (OSError, ValueError) as error:
         raise TemplateInvalid(f"the chat template cannot be read: {error}", where=str(path), hint=hint) from error
     if not text.strip():

@@ -6,14 +6,14 @@ The chat template that may stand in one of them is template.py's.
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 from edgeship.system.json_file import Complaint
+from edgeship.system.storage import bring
 
 FILE_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 FILES = (
@@ -72,7 +72,8 @@ class TokenizerFiles:
     def copy_to(self, folder: Path) -> None:
         """Puts the tokenizer into one folder, for readers that take a folder."""
         for path in self.own_files:
-            shutil.copyfile(path, folder / path.name)
+            (folder / path.name).unlink(missing_ok=True)
+            bring(path, folder / path.name)
         if self.besides:
             (folder / SPECIAL_TOKENS_NAME).unlink(missing_ok=True)
             json_file.write_object(folder / CONFIG_NAME, spelled_out(self.config, self.special_tokens))
@@ -115,7 +116,7 @@ def load(path: Path, complaint: Complaint) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(foreign.read_bytes(path))
     except Exception as error:  # the library raises plain Exception
         raise complaint.about(path, f"cannot be read: {error}") from error
     # A file may carry the training's truncation and padding; they would cut or fill texts silently.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeship.errors import RecipeInvalid
+from edgeship.system import foreign
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 
@@ -122,7 +123,7 @@ def named_recipe(name: str, changes: dict[str, Any], *, where: str) -> Recipe:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(foreign.read_bytes(path, named=True)).hexdigest()
     except OSError as error:
         raise RecipeInvalid(
             f"the calibration texts cannot be read: {error}", where=str(path), hint="Check --calibrate."

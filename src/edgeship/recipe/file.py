@@ -9,13 +9,14 @@ from pydantic import ValidationError
 
 from edgeship.errors import RecipeInvalid
 from edgeship.recipe import RecipeFile, explain, make_recipe, olive
+from edgeship.system import foreign
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
     """A recipe from TOML (ours) or JSON (an Olive workflow). Raises RecipeInvalid naming the field."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = foreign.read_text(path, named=True)
+    except (OSError, ValueError) as error:
         raise RecipeInvalid(
             f"the recipe file cannot be read: {error}", where=str(path), hint="Check the path given to --config."
         ) from error

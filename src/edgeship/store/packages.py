@@ -34,7 +34,7 @@ from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
 from edgeship.store import record
 from edgeship.store.record import Record
-from edgeship.system import machine
+from edgeship.system import foreign, machine
 from edgeship.system.shell import our_command
 from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder, size_of
 from edgeship.system.storage import require_writable as require_writable_folder
@@ -432,7 +432,7 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
         path = source.folder / name
         _require_readable(source, name)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if bring(path, target / name, move=move) != expected:
+        if bring(path, target / name, folder=source.folder, move=move) != expected:
             raise _damaged(source, f"{name} differs from what the manifest says")
         done += expected.size_bytes
         progress(f"installing {name}", done / total)
@@ -442,8 +442,7 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
 
 def _require_readable(source: Package, name: str) -> None:
     try:
-        with (source.folder / name).open("rb"):
-            pass
+        foreign.require_readable(source.folder / name, folder=source.folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _damaged(source, f"{name} is missing") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeship.package import names
 from edgeship.package.manifest import Package
+from edgeship.system import foreign
 from edgeship.system.json_file import write_object
 
 
@@ -53,7 +54,7 @@ def kept(folder: Path) -> Record | None:
     if not _has_one(folder):
         return None
     try:
-        return Record.model_validate_json(_path(folder).read_bytes())
+        return Record.model_validate_json(foreign.read_bytes(_path(folder)))
     except (OSError, ValidationError):
         return None
 
@@ -64,7 +65,7 @@ def read(package: Package, name: str, version: int) -> tuple[Record, str | None]
     if not _has_one(package.folder):
         return rebuilt, None
     try:
-        found = Record.model_validate_json(_path(package.folder).read_bytes())
+        found = Record.model_validate_json(foreign.read_bytes(_path(package.folder)))
     except FileNotFoundError:
         return rebuilt, None if package.stated else "its record is lost"
     except (OSError, ValidationError):

@@ -12,11 +12,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from edgeship.errors import EdgeshipError
+from edgeship.system import foreign
 from edgeship.system.fields import Fields, shown
 from edgeship.system.storage import write_file
 
-MOST_BYTES = 1 << 28
-"""A larger file is not read: the largest tokenizers take a tenth of it."""
 _PLACE = re.compile(r"(.*) at line (\d+) column (\d+)")
 
 
@@ -49,11 +48,7 @@ def parse(content: str | bytes) -> Any:
 def read_object(path: Path, complaint: Complaint) -> dict[str, Any]:
     """The object that a UTF-8 JSON file holds, with or without a byte order mark. Raises the complaint's error."""
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise complaint.about(path, f"is larger than {MOST_BYTES >> 20} MiB, so it is not read")
-        value = parse(content)
+        value = parse(foreign.read_bytes(path))
     except OSError as fault:
         raise complaint.about(path, f"cannot be read: {fault}") from fault
     except ValueError as fault:
@@ -65,7 +60,7 @@ def read_object(path: Path, complaint: Complaint) -> dict[str, Any]:
 
 def read_optional(path: Path, complaint: Complaint) -> dict[str, Any]:
     """As `read_object`; empty where there is no such file."""
-    return read_object(path, complaint) if path.is_file() else {}
+    return read_object(path, complaint) if path.exists() else {}
 
 
 def read_fields(path: Path, complaint: Complaint) -> Fields:

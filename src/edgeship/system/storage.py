@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.progress import Progress, silent
+from edgeship.system import foreign
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
@@ -40,11 +41,11 @@ class FileDigest(BaseModel):
     size_bytes: int = Field(ge=0)
 
 
-def digest_file(path: Path) -> FileDigest:
-    """SHA-256 and size of a file, read in pieces."""
-    with path.open("rb") as stream:
+def digest_file(path: Path, folder: Path | None = None) -> FileDigest:
+    """SHA-256 and size of a file, read in pieces; opened as `foreign.open_file` does."""
+    with foreign.open_file(path, folder=folder) as stream:
         digest = hashlib.file_digest(stream, "sha256")
-    return FileDigest(sha256=digest.hexdigest(), size_bytes=path.stat().st_size)
+        return FileDigest(sha256=digest.hexdigest(), size_bytes=stream.tell())
 
 
 def megabytes(size_bytes: float) -> str:
@@ -314,21 +315,22 @@ def _reach_the_disk(path: Path) -> None:
         os.close(handle)
 
 
-def bring(source: Path, target: Path, *, move: bool = False) -> FileDigest:
+def bring(source: Path, target: Path, *, folder: Path | None = None, move: bool = False) -> FileDigest:
     """Puts a file at `target`, by a rename where it may be moved and the disk is the same; the digest of it there.
 
-    Never by a hard link: readers of ONNX refuse weights that have a second name.
+    Never by a hard link: readers of ONNX refuse weights that have a second name. The source is opened as
+    `foreign.open_file` does.
     """
-    if move:
+    if move and not source.is_symlink():
         with suppress(OSError):
             rename(source, target)
             return digest_file(target)
-    return _copy(source, target)
+    return _copy(source, target, folder)
 
 
-def _copy(source: Path, target: Path) -> FileDigest:
+def _copy(source: Path, target: Path, folder: Path | None) -> FileDigest:
     digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with foreign.open_file(source, folder=folder) as reader, target.open("xb") as writer:
         while piece := reader.read(_PIECE_BYTES):
             digest.update(piece)
             size += len(piece)

@@ -1,0 +1,90 @@
+"""Files that others made: a checkpoint's, an adapter's, a package's, and what a user names.
+
+Each is opened here, so that none can make us wait (a pipe), fill memory (a device, a huge file) or read and copy what
+lies outside of the folder that was given to us (a link).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+MOST_BYTES = 1 << 28
+"""A larger file is not read as a whole: the largest tokenizers take a tenth of it."""
+_KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+# A pipe without a writer would be waited for; a terminal would become the process's own.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Refused(OSError):
+    """A file that is not read: no regular one, too large, or reached by a link that leads out of its folder."""
+
+
+def open_file(path: Path, *, folder: Path | None = None, named: bool = False) -> BufferedReader:
+    """A regular file, open for reading.
+
+    folder: what links must stay in, by default the folder in which `path` lies. Those of the Hugging Face cache may
+    lead from a snapshot to the blobs of the same repository.
+    named: a user named this very file, and links may lead anywhere.
+    Raises OSError, ValueError for what cannot be a path.
+    """
+    _require_regular(path.stat())
+    stream = os.fdopen(os.open(path, _FLAGS), "rb")
+    try:
+        # What was opened is looked at again: something else may have taken the place of the file.
+        opened = os.fstat(stream.fileno())
+        _require_regular(opened)
+        if not named:
+            _require_inside(path, folder or path.parent, opened)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def read_bytes(path: Path, *, folder: Path | None = None, named: bool = False, most_bytes: int = MOST_BYTES) -> bytes:
+    """All that a file holds; see `open_file`. Raises OSError, ValueError."""
+    with open_file(path, folder=folder, named=named) as stream:
+        known = os.fstat(stream.fileno()).st_size
+        content = stream.read(most_bytes + 1) if known <= most_bytes else b""
+    if max(known, len(content)) > most_bytes:
+        raise Refused(f"it is larger than {most_bytes >> 20} MiB")
+    return content
+
+
+def read_text(path: Path, *, folder: Path | None = None, named: bool = False, most_bytes: int = MOST_BYTES) -> str:
+    """A text in UTF-8, without a byte order mark, its line ends "\\n"; see `open_file`. Raises OSError, ValueError."""
+    text = read_bytes(path, folder=folder, named=named, most_bytes=most_bytes).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def require_readable(path: Path, *, folder: Path | None = None) -> None:
+    """That a file which a library will open is one that `open_file` would. Raises OSError, ValueError."""
+    open_file(path, folder=folder).close()
+
+
+def _require_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS.items() if is_kind(found.st_mode)), "something else")
+        raise Refused(f"it is {kind}, and no regular file")
+
+
+def _require_inside(path: Path, folder: Path, opened: os.stat_result) -> None:
+    root, real = folder.resolve(), path.resolve()
+    if not real.is_relative_to(root) and real.parent not in _hub_blobs(root):
+        raise Refused(f"it is a link that leads out of its folder, to {real}; copy the file itself there")
+    if not os.path.samestat(opened, real.lstat()):
+        raise Refused("it was exchanged while it was opened")
+
+
+def _hub_blobs(root: Path) -> list[Path]:
+    """Where a snapshot of the Hugging Face cache, REPOSITORY/snapshots/COMMIT, has its files: REPOSITORY/blobs."""
+    return [place.parent / "blobs" for place in root.parents if place.name == "snapshots"]
