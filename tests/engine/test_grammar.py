@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -484,10 +485,69 @@ def test_deep_constraints_do_not_end_the_process(kind: str, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["json_schema", "regex", "lark"])
-def test_constraints_may_be_too_long(grammars: Grammars, kind: Any) -> None:
-    with pytest.raises(ConstraintInvalid, match="longer than 262144"):
-        grammars.matcher(Constraint(kind, " " * 262_145))
+@pytest.mark.parametrize(("kind", "most"), [("json_schema", 262_144), ("regex", 20_000), ("lark", 262_144)])
+def test_constraints_may_be_too_long(grammars: Grammars, kind: Any, most: int) -> None:
+    with pytest.raises(ConstraintInvalid, match=f"longer than {most}"):
+        grammars.matcher(Constraint(kind, " " * (most + 1)))
+
+
+@pytest.mark.slow
+def test_a_text_that_would_be_read_for_too_long_at_every_step_is_refused(grammars: Grammars) -> None:
+    for kind in ("const", "pattern", "default"):
+        with pytest.raises(ConstraintInvalid, match="a text of more than 20000"):
+            grammars.matcher(schema({"a": {kind: "x" * 250_000}}))
+    with pytest.raises(ConstraintInvalid, match="a text of more than 20000"):
+        grammars.matcher(Constraint("lark", f'start: "{"x" * 250_000}"'))
+    assert takes(grammars.matcher(schema({"a": {"const": "x" * 2000}})), json.dumps({"a": "x" * 2000}))
+    many = [f"{number} {'x' * 90}" for number in range(2000)]
+    assert takes(grammars.matcher(schema({"a": {"enum": many}})), json.dumps({"a": many[1999]}))
+
+
+@pytest.mark.slow
+def test_what_the_first_step_shows_to_be_too_large_is_refused_at_once(triage: Grammars) -> None:
+    with pytest.raises(ConstraintInvalid, match="too many"):
+        triage.matcher(Constraint("regex", "(a|b|.{0,10000}x){0,10000}y{1000000}"))
+
+
+def test_what_takes_too_long_to_compile_is_given_up(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = threading.Event()
+    monkeypatch.setattr(Grammars, "_compile", lambda *_: ending.wait())
+    monkeypatch.setattr("edgeship.engine.grammar._COMPILE_S", 0.01)
+    with pytest.raises(ConstraintInvalid, match="takes longer"):
+        grammars.matcher(Constraint("regex", "given up"))
+    ending.set()
+
+
+class Panic(BaseException):
+    """As a library written in Rust raises it."""
+
+
+def test_a_panic_is_the_constraints_fault(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def is_stopped(self) -> bool:
+            return False
+
+        def __getattr__(self, name: str) -> Any:
+            raise Panic("it broke")
+
+    matcher = grammars.matcher(Constraint("regex", "ab"))
+    monkeypatch.setattr(matcher, "_layouts", [Broken()])
+    for ask in (matcher.allowed, matcher.forced, lambda: matcher.push(97)):
+        with pytest.raises(EngineFailed, match="it broke") as failure:
+            ask()
+        assert isinstance(failure.value.__cause__, Panic)
+
+
+@pytest.mark.slow
+def test_tokenizers_of_very_many_added_tokens_are_refused(tmp_path: Path) -> None:
+    """The library would take 40 s, in which no thread runs."""
+    source = json.loads(TOKENIZER.read_text(encoding="utf-8"))
+    source["added_tokens"] += [
+        {"id": SIZE + number, "content": f"<{number}>", "special": True} | _PLAIN for number in range(100_000)
+    ]
+    checkpoints.write_json(tmp_path / "tokenizer.json", source)
+    with pytest.raises(EngineFailed, match="added tokens, and 32768"):
+        Grammars(tmp_path / "tokenizer.json", SIZE + 100_000, (2,)).matcher(ANY)
 
 
 @pytest.mark.slow

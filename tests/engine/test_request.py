@@ -12,7 +12,7 @@ from edgeship.engine.api import Sampling, Token
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.pacing import ReadSteps
-from edgeship.engine.request import SCORED_TOKENS, Request, Scoring
+from edgeship.engine.request import FORCED_TOKENS, SCORED_TOKENS, Request, Scoring
 from edgeship.engine.sampling import Sampler
 from tests.scripted import DEFAULTS, END, VOCAB_SIZE, ByteCodec
 
@@ -141,3 +141,32 @@ def test_a_text_is_scored_from_the_token_asked_for() -> None:
         scoring.take(chunk, np.full((chunk.wanted, 4), chunk.start, np.float32))
     assert spans == [(0, 64, 0), (64, 36, 0), (100, 50, 50)]
     assert scoring.result().shape == (50, 4)
+
+
+def test_a_long_text_that_is_forced_is_said_in_parts() -> None:
+    class Forcing:
+        """As a constraint that leaves no choice about 1000 tokens."""
+
+        left, complete = 1000, False
+
+        def forced(self) -> list[int]:
+            return [ord("x")] * self.left
+
+        def push(self, token: int) -> None:
+            assert token == ord("x")
+            self.left -= 1
+
+        def allowed(self) -> Any:
+            return np.arange(VOCAB_SIZE) == ord("x")
+
+    request = make(b"ab")
+    request.limit, request.matcher = 5000, Forcing()  # type: ignore[assignment]
+    request.start(0)
+    counts = []
+    while request.matcher.left:  # type: ignore[union-attr]
+        counts.append(len(said(request)))
+        while (chunk := request.chunk(64)).wanted == 0:
+            request.take(chunk, sure())
+        request.take(chunk, sure(ord("x")))
+    assert max(counts) == FORCED_TOKENS
+    assert sum(counts) + len(said(request)) == 1000

@@ -6,8 +6,8 @@ import itertools
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgeship.engine.api import Constraint
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
-from edgeship.system import foreign
+from edgeship.system import border, foreign
 
 # Compiled constraints that are kept: the same schema comes with every request.
 _KEPT = 32
@@ -31,8 +31,15 @@ _SETTLED_BYTES = 2
 # The library reads a constraint by recursion, and a stack that overflows ends the process. A text of this length filled
 # 100 MB at most.
 _MOST_CHARACTERS = 1 << 18
+# All of a text that is forced is read again in every step, and no thread runs meanwhile: 50 ms for one of this length.
+_MOST_TEXT_CHARACTERS = 20_000
 _STACK_BYTES = 1 << 28
-_STACK_LOCK = threading.Lock()
+# What is compiled for longer is given up: whoever asked waits, and nobody else.
+_COMPILE_S = 30.0
+# How much work a single step may be, in the library's units: the engine's thread does nothing else for 0.3 s at most.
+_STEP_FUEL = 100_000
+# With every added token the library reads all those before it again: 3 s for so many, in which no other thread runs.
+_MOST_ADDED_TOKENS = 1 << 15
 
 
 class Grammars:
@@ -62,7 +69,7 @@ class Grammars:
         with self._lock:
             compiled = self._compiled.get(constraint)
         if compiled is None:
-            compiled = _on_a_large_stack(lambda: self._compile(constraint))
+            compiled = self._compile_in_time(constraint)
         with self._lock:
             self._compiled[constraint] = compiled
             self._compiled.move_to_end(constraint)
@@ -70,21 +77,30 @@ class Grammars:
                 self._compiled.popitem(last=False)
         return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size)
 
+    def _compile_in_time(self, constraint: Constraint) -> list[Any]:
+        try:
+            return border.within(_COMPILE_S, lambda: self._compile(constraint), stack_bytes=_STACK_BYTES)
+        except border.TookTooLong as error:
+            raise _invalid(constraint, f"it takes longer than {_COMPILE_S:.0f} s to be read") from error
+
     def _compile(self, constraint: Constraint) -> list[Any]:
         library = _library()
         with self._load_lock:
             if self._tokenizer is None:
                 self._tokenizer = self._load(library)
+        limits = library.LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         compiled = []
         for grammar in _grammars(library.LLMatcher, constraint):
-            matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0)
+            with border.as_ours(lambda said: _invalid(constraint, said)):
+                matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
+                matcher.compute_bitmask()  # the first step is the largest, and shows what is too large
             if matcher.is_error():
                 raise _invalid(constraint, _reason(matcher))
             compiled.append(matcher)
         return compiled
 
     def _load(self, library: Any) -> Any:
-        try:
+        with border.as_ours(self._unusable):
             source = foreign.read_text(self._source) if isinstance(self._source, Path) else self._source
             tokens = _tokens_in(source) if isinstance(source, str) else len(source)
             # Packages name end tokens that their tokenizer does not have.
@@ -96,12 +112,13 @@ class Grammars:
                 return library.LLTokenizer(source, n_vocab=max(self._vocab_size, tokens), eos_token=ends)
             wrapped = library.TokenizerWrapper(_Bytes(source, ends[0], self._special_ids))
             return library.LLTokenizer(wrapped, eos_token=ends)
-        except Exception as error:  # the library raises what its Rust side makes
-            raise EngineFailed(
-                f"no answer can be held to a constraint with this tokenizer: {error}",
-                where=str(self._source) if isinstance(self._source, Path) else None,
-                hint="Ask without a constraint.",
-            ) from error
+
+    def _unusable(self, why: str) -> EngineFailed:
+        return EngineFailed(
+            f"no answer can be held to a constraint with this tokenizer: {why}",
+            where=str(self._source) if isinstance(self._source, Path) else None,
+            hint="Ask without a constraint.",
+        )
 
 
 class Matcher:
@@ -125,7 +142,8 @@ class Matcher:
 
         Raises EngineFailed where the constraint turns out too complex.
         """
-        masks = [np.frombuffer(layout.compute_bitmask(), np.uint8) for layout in self._layouts]
+        with _following():
+            masks = [np.frombuffer(layout.compute_bitmask(), np.uint8) for layout in self._layouts]
         for layout in self._layouts:
             _check(layout)
         mask = masks[0] if len(masks) == 1 else np.bitwise_or.reduce(masks)
@@ -133,6 +151,10 @@ class Matcher:
 
     def push(self, token: int) -> None:
         """The answer goes on. Raises EngineFailed for a token that was not allowed."""
+        with _following():
+            self._push(token)
+
+    def _push(self, token: int) -> None:
         if len(self._layouts) > 1:
             going = [layout for layout in self._layouts if layout.try_consume_tokens([token])]
             self._bytes += len(self._tokenizer.decode_bytes([token]))
@@ -149,7 +171,8 @@ class Matcher:
         """Tokens about which there is no choice now, as the tokenizer itself would make them."""
         if any(layout.is_stopped() for layout in self._layouts):
             return []
-        return _common([layout.compute_ff_tokens() for layout in self._layouts])
+        with _following():
+            return _common([layout.compute_ff_tokens() for layout in self._layouts])
 
 
 class _Bytes:
@@ -178,32 +201,46 @@ def _library() -> Any:
     return llguidance
 
 
-def _on_a_large_stack(work: Callable[[], list[Any]]) -> list[Any]:
-    with ThreadPoolExecutor(1) as pool:
-        with _STACK_LOCK:
-            usual = threading.stack_size(_STACK_BYTES)
-            try:
-                done = pool.submit(work)
-            finally:
-                threading.stack_size(usual)
-        return done.result()
-
-
 def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
     """The constraint as the library wants it: JSON in each layout."""
-    if len(constraint.text) > _MOST_CHARACTERS:
-        raise _invalid(constraint, f"it is longer than {_MOST_CHARACTERS} characters")
-    try:
+    most = _MOST_TEXT_CHARACTERS if constraint.kind == "regex" else _MOST_CHARACTERS
+    if len(constraint.text) > most:
+        raise _invalid(constraint, f"it is longer than {most} characters")
+    with border.as_ours(lambda said: _invalid(constraint, said)):
         if constraint.kind == "regex":
             return [str(matcher.grammar_from_regex(constraint.text))]
         if constraint.kind == "lark":
+            _check_texts(constraint, constraint.text.splitlines())
             return [str(matcher.grammar_from_lark(constraint.text))]
-        schema = '{"type": "object"}' if constraint.kind == "json_object" else json.dumps(json.loads(constraint.text))
+        schema = '{"type": "object"}' if constraint.kind == "json_object" else _read_schema(constraint)
         return [str(matcher.grammar_from_json_schema(schema, defaults=layout)) for layout in _layouts()]
-    except json.JSONDecodeError as error:
+
+
+def _read_schema(constraint: Constraint) -> str:
+    try:
+        schema = json.loads(constraint.text)
+    except ValueError as error:
         raise _invalid(constraint, f"it is no JSON: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _invalid(constraint, str(error)) from error
+    _check_texts(constraint, _texts(schema))
+    return json.dumps(schema)
+
+
+def _texts(schema: Any) -> Iterator[str]:
+    """All texts in a schema, whatever they are for."""
+    left = [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list):
+            left += value
+
+
+def _check_texts(constraint: Constraint, texts: Iterable[str]) -> None:
+    if any(len(text) > _MOST_TEXT_CHARACTERS for text in texts):
+        raise _invalid(constraint, f"it has a text of more than {_MOST_TEXT_CHARACTERS} characters")
 
 
 def _layouts() -> list[dict[str, Any]]:
@@ -216,9 +253,17 @@ def _layouts() -> list[dict[str, Any]]:
     return [*(options | layout for layout in one_line), options | {"whitespace_pattern": _INDENTED}]
 
 
+def _following() -> AbstractContextManager[None]:
+    return border.as_ours(_cannot_follow)
+
+
+def _cannot_follow(why: str) -> EngineFailed:
+    return EngineFailed(f"the constraint cannot be followed any further: {why}")
+
+
 def _check(layout: Any) -> None:
     if layout.is_error():
-        raise EngineFailed(f"the constraint cannot be followed any further: {_reason(layout)}")
+        raise _cannot_follow(_reason(layout))
 
 
 def _reason(layout: Any) -> str:
@@ -244,7 +289,10 @@ def _tokens_in(tokenizer: str) -> int:
     parsed = json.loads(tokenizer)
     vocab = parsed["model"]["vocab"]
     names = set(vocab) if isinstance(vocab, dict) else {piece for piece, _ in vocab}
-    names |= {token["content"] for token in parsed.get("added_tokens") or ()}
+    added = parsed.get("added_tokens") or ()
+    if len(added) > _MOST_ADDED_TOKENS:
+        raise ValueError(f"it has {len(added)} added tokens, and {_MOST_ADDED_TOKENS} can be read at most")
+    names |= {token["content"] for token in added}
     if isinstance(vocab, dict) and max(vocab.values()) >= len(names):
         raise ValueError("there are gaps between the ids of its tokens")
     return len(names)

@@ -22,6 +22,8 @@ from edgeship.engine.sampling import Sampler, logprob, logprobs
 _log = logging.getLogger("edgeship.engine")
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
 SCORED_TOKENS = 64
+# A constraint may force a text of any length; so much of it is said in one step, and others take theirs in between.
+FORCED_TOKENS = 256
 
 
 class Work(Protocol):
@@ -320,8 +322,7 @@ class Request:
         if self.matcher:
             for token in chosen:
                 self.matcher.push(token)
-            # A forced token has no logits of its own, so none is forced on who wants to see log-probabilities.
-            while self.sampling.logprobs is None and (forced := self.matcher.forced()):
+            while forced := self._forced_tokens(len(tokens)):
                 for token in forced:
                     self.matcher.push(token)
                 tokens += forced
@@ -333,6 +334,13 @@ class Request:
             self._say(token, found if number == 1 else None, last=complete and number == len(tokens))
             if self.finished:
                 return
+
+    def _forced_tokens(self, so_far: int) -> list[int]:
+        """What the constraint leaves no choice about, after so many tokens in this step."""
+        # A forced token has no logits of its own, so none is forced on who wants to see log-probabilities.
+        if not self.matcher or self.sampling.logprobs is not None or so_far >= FORCED_TOKENS:
+            return []
+        return self.matcher.forced()[: FORCED_TOKENS - so_far]
 
     def _say(self, token: int, found: Logprob | None, *, last: bool) -> None:
         shown = self.text.push(token)
