@@ -16,7 +16,7 @@ class Panic(BaseException):
 
 @pytest.mark.parametrize("error", [ValueError("broken\nand more"), Panic("broken"), RecursionError("broken")])
 def test_whatever_a_library_raises_is_ours_with_its_cause(error: BaseException) -> None:
-    with pytest.raises(EngineFailed, match="^it says: broken$") as caught, border.as_ours(_failed):
+    with pytest.raises(EngineFailed, match=r"^it says: broken$") as caught, border.as_ours(_failed):
         raise error
     assert caught.value.__cause__ is error
 
