@@ -57,6 +57,8 @@ def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, command
         return
     for name, child in children.items():
+        if child.hidden:
+            continue
         yield from walk(child, f"{path} {name}")
 
 

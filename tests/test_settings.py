@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import NotWritable, UsageError
-from edgeship.settings import Settings, parse_bytes, read_config, resolve, write_config
+from edgeship.settings import Settings, config_file, described, parse_bytes, read_config, resolve, write_config
 
 
 def test_defaults_lie_under_the_home(own_home: Path) -> None:
@@ -89,11 +89,41 @@ def test_any_text_is_an_amount_or_a_usage_error(text: str) -> None:
         assert parse_bytes(text) > 0
 
 
-def test_writing_a_key_keeps_the_others(settings: Settings) -> None:
-    write_config(settings.config_file, "home", "/somewhere")
-    write_config(settings.config_file, "cache_dir", 'with "quotes" \\ and ü')
-    assert read_config(settings.config_file) == {"home": "/somewhere", "cache_dir": 'with "quotes" \\ and ü'}
+def test_writing_a_key_keeps_the_others(settings: Settings, tmp_path: Path) -> None:
+    folder = str(tmp_path / 'with "quotes" and ü')
+    write_config(settings.config_file, "threads", "2")
+    write_config(settings.config_file, "cache_dir", folder)
+    assert read_config(settings.config_file) == {"threads": "2", "cache_dir": folder}
     assert [path.name for path in settings.config_file.parent.iterdir()] == ["config.toml"]
+    write_config(settings.config_file, "cache_dir", None)
+    write_config(settings.config_file, "cache_dir", None)
+    assert read_config(settings.config_file) == {"threads": "2"}
+
+
+def test_a_folder_is_written_absolute(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(settings.config_file, "cache_dir", "models")
+    assert read_config(settings.config_file) == {"cache_dir": str(tmp_path / "models")}
+
+
+def test_settings_belong_to_their_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGESHIP_CONFIG")
+    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path / "one"))
+    write_config(config_file(), "cache_dir", str(tmp_path / "shelf"))
+    assert resolve().cache_dir == tmp_path / "shelf"
+    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path / "two"))
+    assert resolve().cache_dir == tmp_path / "two" / "models"
+    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path / "one"))
+    assert resolve().cache_dir == tmp_path / "shelf"
+
+
+def test_where_each_setting_comes_from(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESHIP_THREADS", "3")
+    settings.config_file.write_text("threads = 2\nbuilds_limit = '1GB'\n", encoding="utf-8")
+    found = {key: (value, origin) for key, value, origin in described(resolve())}
+    assert found["threads"] == (3, "EDGESHIP_THREADS")
+    assert found["builds_limit"] == (10**9, "config file")
+    assert found["memory_bytes"] == (None, "default")
 
 
 def test_the_limit_of_builds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +135,9 @@ def test_the_limit_of_builds(settings: Settings, monkeypatch: pytest.MonkeyPatch
 
 
 def test_writing_a_key_keeps_comments_and_order(settings: Settings) -> None:
-    content = "# ours\nthreads = 2  # of four\n\ncache_dir = 'old' # where\nhome = '/x'\n"
+    content = "# ours\nthreads = 2  # of four\n\nfoundry_app = 'old' # where\nhome = '/x'\n"
     settings.config_file.write_text(content, encoding="utf-8")
-    write_config(settings.config_file, "cache_dir", "new")
+    write_config(settings.config_file, "foundry_app", "new")
     assert settings.config_file.read_text(encoding="utf-8") == content.replace("'old'", '"new"')
 
 
@@ -136,6 +166,8 @@ def test_a_config_file_that_cannot_be_written(tmp_path: Path) -> None:
         write_config(tmp_path / "file" / "config.toml", "home", "/x")
 
 
-def test_keys_are_ours() -> None:
-    with pytest.raises(ValueError, match="treads"):
-        write_config(Path("unused"), "treads", "2")
+@pytest.mark.parametrize(("key", "value"), [("treads", "2"), ("threads", "0"), ("memory_bytes", "lots")])
+def test_what_is_no_setting_is_not_written(key: str, value: str, settings: Settings) -> None:
+    with pytest.raises(UsageError):
+        write_config(settings.config_file, key, value)
+    assert not settings.config_file.exists()

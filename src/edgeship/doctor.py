@@ -15,6 +15,7 @@ from typing import Literal
 from edgeship.settings import Settings
 from edgeship.system import telemetry
 from edgeship.system.machine import GIB, Machine, free_disk_bytes, this_machine
+from edgeship.system.shell import our_install
 
 Status = Literal["ok", "warning", "failed"]
 Versions = Callable[[str], str | None]
@@ -141,7 +142,7 @@ def _check_needed(versions: Versions) -> Check:
         return Check(name, "ok", ", ".join(f"{package} {version}" for package, version in found.items()))
     detail = f"missing: {', '.join(missing)}"
     fixes = {"onnxruntime": _RUNTIME_FIX, "onnxruntime-genai": _GENAI_FIX}
-    fix = fixes.get(missing[0], "pip install edgeship") if len(missing) == 1 else "pip install edgeship"
+    fix = fixes.get(missing[0], our_install()) if len(missing) == 1 else our_install()
     return Check(name, "failed", detail, fix)
 
 

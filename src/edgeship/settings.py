@@ -1,17 +1,22 @@
-"""Where things live and what is allowed: flag > EDGESHIP_* > config file > default, resolved once."""
+"""Where things live and what is allowed: flag > EDGESHIP_* > config file > default, resolved once.
+
+The config file belongs to the home: <home>/config.toml where EDGESHIP_HOME names one, else the user's own, which may
+name a home. EDGESHIP_CONFIG names another file.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeship.errors import NotWritable, UsageError
 from edgeship.system import foreign
 
-CONFIG_KEYS = ("home", "cache_dir", "threads", "memory_bytes", "builds_limit", "foundry_app", "foundry_cache_dir")
 FOUNDRY_APP = "edgeship"
 BUILDS_LIMIT_BYTES = 20 * 10**9
 _APP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -65,33 +70,51 @@ def resolve(
     """
     import platformdirs
 
-    config_file = Path(
-        os.environ.get("EDGESHIP_CONFIG") or Path(platformdirs.user_config_dir("edgeship")) / "config.toml"
-    )
-    config = read_config(config_file)
-    home = Path(
-        os.environ.get("EDGESHIP_HOME") or str(config.get("home") or platformdirs.user_data_dir("edgeship"))
-    ).expanduser()
-    cache = cache_dir or os.environ.get("EDGESHIP_CACHE_DIR") or config.get("cache_dir") or home / "models"
-    threads_text = threads if threads is not None else _pick("threads", config)
-    memory_text = memory if memory is not None else _pick("memory_bytes", config)
-    limit_text = _pick("builds_limit", config)
-    app = _app_name(str(foundry_app or _pick("foundry_app", config) or FOUNDRY_APP))
-    foundry_cache = foundry_cache_dir or _pick("foundry_cache_dir", config) or _foundry_cache_dir(app)
+    file = config_file()
+    config = read_config(file)
+
+    def value(key: str, flag: object, default: Any) -> Any:
+        stated = flag if flag is not None else os.environ.get(variable(key)) or config.get(key)
+        return default if stated is None else _READERS[key](stated)
+
+    home = value("home", None, Path(platformdirs.user_data_dir("edgeship")))
+    app = value("foundry_app", foundry_app, FOUNDRY_APP)
     return Settings(
-        home=home.absolute(),
-        cache_dir=Path(str(cache)).expanduser().absolute(),
-        config_file=config_file.absolute(),
-        threads=_positive_int(threads_text, "threads"),
-        memory_bytes=parse_bytes(str(memory_text)) if memory_text is not None else None,
-        builds_limit_bytes=parse_bytes(str(limit_text)) if limit_text is not None else BUILDS_LIMIT_BYTES,
+        home=home,
+        cache_dir=value("cache_dir", cache_dir, home / "models"),
+        config_file=file,
+        threads=value("threads", threads, None),
+        memory_bytes=value("memory_bytes", memory, None),
+        builds_limit_bytes=value("builds_limit", None, BUILDS_LIMIT_BYTES),
         foundry_app=app,
-        foundry_cache_dir=Path(str(foundry_cache)).expanduser().absolute(),
+        foundry_cache_dir=value("foundry_cache_dir", foundry_cache_dir, _foundry_cache_dir(app)),
     )
 
 
-def _pick(key: str, config: dict[str, object]) -> object | None:
-    return os.environ.get(f"EDGESHIP_{key.upper()}") or config.get(key)
+def config_file() -> Path:
+    """The config file in force, whether it is there or not."""
+    import platformdirs
+
+    named, home = os.environ.get("EDGESHIP_CONFIG"), os.environ.get(variable("home"))
+    folder = home or platformdirs.user_config_dir("edgeship")
+    return _folder(named or Path(folder) / "config.toml")
+
+
+def variable(key: str) -> str:
+    """The environment variable that a setting can be given by."""
+    return f"EDGESHIP_{key.upper()}"
+
+
+def described(settings: Settings) -> list[tuple[str, object, str]]:
+    """Each setting by its key: its value, None where the machine decides, and where that comes from."""
+    config = read_config(settings.config_file)
+    return [(key, getattr(settings, _FIELDS.get(key, key)), _origin(key, config)) for key in CONFIG_KEYS]
+
+
+def _origin(key: str, config: Mapping[str, object]) -> str:
+    if os.environ.get(variable(key)):
+        return variable(key)
+    return "config file" if config.get(key) is not None else "default"
 
 
 def _foundry_cache_dir(app: str) -> Path:
@@ -108,16 +131,20 @@ def _app_name(text: str) -> str:
     return text
 
 
-def _positive_int(value: object, name: str) -> int | None:
-    if value is None:
-        return None
+def _threads(stated: object) -> int:
     try:
-        number = int(str(value))
+        number = int(str(stated))
     except ValueError:
         number = 0
     if number < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        raise UsageError(f"threads must be a whole number of at least 1, not {stated!r}")
     return number
+
+
+def _folder(stated: object) -> Path:
+    if not isinstance(stated, str | Path):
+        raise UsageError(f"a folder is a text, not {stated!r}")
+    return Path(stated).expanduser().absolute()
 
 
 def parse_bytes(text: str) -> int:
@@ -132,6 +159,20 @@ def parse_bytes(text: str) -> int:
     if not 0 < value < 2**63:
         raise UsageError(f"{text!r} is no number of bytes", hint="Write it like 8GB, 512MiB or 8000000000.")
     return value
+
+
+_READERS: dict[str, Callable[[object], Any]] = {
+    "home": _folder,
+    "cache_dir": _folder,
+    "threads": _threads,
+    "memory_bytes": lambda stated: parse_bytes(str(stated)),
+    "builds_limit": lambda stated: parse_bytes(str(stated)),
+    "foundry_app": lambda stated: _app_name(str(stated)),
+    "foundry_cache_dir": _folder,
+}
+"""How the value of each setting is read; each raises UsageError."""
+CONFIG_KEYS = tuple(_READERS)
+_FIELDS = {"builds_limit": "builds_limit_bytes"}
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -154,19 +195,26 @@ def read_config(path: Path) -> dict[str, object]:
     return config
 
 
-def write_config(path: Path, key: str, value: str) -> None:
-    """Sets one key of the config file and keeps everything else, comments too. Raises NotWritable, UsageError."""
+def write_config(path: Path, key: str, value: str | None) -> None:
+    """Sets one key of the config file, or takes it out for None, and keeps everything else, comments too.
+
+    Raises NotWritable, and UsageError for an unknown key or a value that cannot be read.
+    """
     import tomlkit
 
     from edgeship.system.storage import write_file
 
     if key not in CONFIG_KEYS:
-        raise ValueError(key)
+        raise UsageError(f"there is no setting {key!r}", hint=f"Settings: {', '.join(CONFIG_KEYS)}.")
+    read = None if value is None else _READERS[key](value)
     read_config(path)  # one that cannot be read is not written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = tomlkit.parse(foreign.read_text(path, named=True) if path.exists() else "")
-        document[key] = value
+        if value is None:
+            document.pop(key, None)
+        else:
+            document[key] = str(read) if isinstance(read, Path) else value
         write_file(path, tomlkit.dumps(document))
     except OSError as error:
         raise NotWritable(f"the config file cannot be written: {error}", where=str(path)) from error

@@ -17,6 +17,7 @@ from edgeship.engine.opening import AUTO, load_chat
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import PackageNotFound, UsageError
 from edgeship.package import genai_config
+from edgeship.package.kinds import what_else
 from edgeship.package.names import parse_ref
 from edgeship.settings import Settings
 from edgeship.store import packages
@@ -79,6 +80,8 @@ class Target:
             return packages.find(self.settings.cache_dir, self.name).folder
         except PackageNotFound as error:
             hint = f"{error.hint or ''}{_address_hint(self.name)}"
+            if other := what_else(Path(self.name)):
+                hint = f"Of the path {self.name}: {other[0]}. {other[1]}"
             raise PackageNotFound(error.what, where=error.where, hint=hint) from error
 
     def _registered_folder(self) -> Path:
@@ -133,11 +136,9 @@ def _package_at(path: str | Path) -> Path:
     missing = _missing_at(path)
     if missing is None:
         return Path(path)
-    raise PackageNotFound(
-        f"no package lies there: {missing}",
-        where=str(path),
-        hint=f"`edgeship cache ls` lists what is installed.{_address_hint(str(path))}",
-    )
+    listed = f"`edgeship cache ls` lists what is installed.{_address_hint(str(path))}"
+    what, hint = what_else(Path(path)) or (missing, listed)
+    raise PackageNotFound(f"no package lies there: {what}", where=str(path), hint=hint)
 
 
 def _missing_at(path: str | Path) -> str | None:

@@ -16,6 +16,7 @@ from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import DependencyMissing, RecipeInvalid
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
+from edgeship.system.shell import our_install
 from tests import checkpoints
 
 PLAIN = st.recursive(
@@ -63,7 +64,7 @@ def test_missing_tools_are_named_together() -> None:
     with pytest.raises(DependencyMissing) as caught:
         planning.tool_versions("numpy", "no-such-tool-1", "no-such-tool-2")
     assert "no-such-tool-1, no-such-tool-2" in caught.value.what
-    assert "pip install 'edgeship'" in str(caught.value.hint)
+    assert our_install() in str(caught.value.hint)
 
 
 def steps_of(folder: Path, settings: Settings, precision: str, **options: Any) -> dict[str, builder.Step]:

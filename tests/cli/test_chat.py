@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
 from edgeship.engine.api import AnswerSteps, Conversation, Message, Prompt, Sampling, Token, Usage
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
+from edgeship.package.conversation import with_instructions_in_first_question
 from tests.scripted import ScriptedEngine
 
 ANSWERS = {"hello": "Good day.", "who?": "A \N{ROBOT FACE} I am.", "two\nlines": "Both read.", "/etc": "A path."}
@@ -88,6 +89,39 @@ def test_a_template_without_a_system_role_keeps_the_chat_alive() -> None:
     assert "no system role. Leave it out.\nGood day.\n" in said
 
 
+def test_instructions_are_taken_back() -> None:
+    engine = Spy()
+    said = talk(engine, "/system Speak French.", "/system none", "/system", "hello")
+    assert "There are no instructions any more.\nThere are no instructions.\n" in said
+    assert [message["role"] for message in engine.asked[-1]] == ["user"]
+
+
+class Joining(Spy):
+    """A model without a system role."""
+
+    def render(self, conversation: Conversation) -> Prompt:
+        joined = with_instructions_in_first_question(conversation.messages)
+        return super().render(replace(conversation, messages=joined))
+
+
+def test_it_is_said_where_instructions_go_without_a_system_role() -> None:
+    engine = Joining()
+    said = talk(engine, "/system Be brief.", "hello", "who?")
+    assert said.count("this model has no system role, so the instructions go before the first question") == 1
+    assert engine.asked[-1][0] == {"role": "user", "content": "Be brief.\n\nhello"}
+
+
+def test_settings_are_changed_by_set() -> None:
+    said = talk(Spy(), "/set max_tokens 4", "hello", "/set parameter num_predict 100", "hello")
+    assert "Good\nThe answer was cut after 4 tokens.\n" in said
+    assert said.count("Good day.") == 1
+    said = talk(Spy(), "/set top_p 7", "/set seed many", "/set", "/set system Be brief.", "/system")
+    assert "top_p is 7" in said
+    assert "'many' is no number" in said
+    assert "temperature 0.0" in said
+    assert said.endswith("Be brief.\n\n")
+
+
 def test_stats() -> None:
     said = talk(Spy(), "/stats", "hello", "/stats")
     assert "There is no answer yet." in said
@@ -98,7 +132,9 @@ def test_stats() -> None:
 
 def test_help_and_unknown_commands() -> None:
     said = talk(Spy(), "/help", "/frobnicate now")
-    assert all(command in said for command in ("/system", "/reset", "/stats", "/exit", "/bye", '"""'))
+    assert all(
+        command in said for command in ("/system", "/reset", "/stats", "/exit", "/bye", "/clear", "/set", "/?", '"""')
+    )
     assert "There is no command /frobnicate. /help lists those there are." in said
 
 
@@ -124,15 +160,28 @@ def test_an_empty_block_is_not_sent_and_an_open_one_ends_with_the_input() -> Non
 
 def test_a_full_context_is_explained_and_reset_helps() -> None:
     engine = Spy(context_tokens=40)
-    said = talk(engine, "hello", "who?", "/reset", "hello")
-    assert "The context is full: the prompt has 52 tokens and the model takes at most 39." in said
-    assert "/reset starts afresh." in said
-    assert said.count("Good day.") == 2
+    said = talk(engine, "hello " * 10, "hello")
+    assert "The context is full: the prompt has 76 tokens and the model takes at most 39." in said
+    assert "Your message was not sent" in said
+    assert said.count("Good day.") == 1
+
+
+def test_the_oldest_turns_leave_a_full_context() -> None:
+    engine = Spy(context_tokens=100)
+    said = talk(engine, "hello", "hello", "hello", system="Go.")
+    assert "[The context is full: the oldest question and its answer have left the conversation.]" in said
+    assert [message["content"] for message in engine.asked[-1]] == ["Go.", "hello", "Good day.", "hello"]
+    assert said.count("Good day.") == 3
+
+
+def test_room_is_kept_for_an_answer_of_the_length_that_is_asked_for() -> None:
+    said = talk(Spy(context_tokens=100), "hello", "hello", "hello", sampling=Sampling(max_tokens=2))
+    assert "left the conversation" not in said
 
 
 def test_an_answer_that_fills_the_context_is_kept_and_explained() -> None:
     said = talk(Spy(context_tokens=26), "hello")
-    assert "Good\nThe answer was cut: the context is full (26 of 26 tokens). /reset starts afresh.\n" in said
+    assert "Good\nThe answer was cut: the context is full (26 of 26 tokens).\n" in said
 
 
 def test_an_answer_cut_by_max_tokens() -> None:
@@ -286,6 +335,7 @@ CHILD = """
 import sys
 from edgeship.cli.chat import chat
 from edgeship.engine.api import Sampling
+from edgeship.package.conversation import with_instructions_in_first_question
 from tests.scripted import ScriptedEngine
 slow = ScriptedEngine({"count": "one two three " * 2000, "hello": "Good day."}, context_tokens=10**6, delay_s=0.01)
 sys.exit(chat(slow, Sampling()))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.cli import main, model_run
+from edgeship.cli import main
 from edgeship.cli.model_run import AnswerOptions
-from edgeship.engine.api import Constraint, Sampling
+from edgeship.engine.api import Constraint, Limits, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
 from tests.chat_server import answers_of, models, serving
+from tests.checkpoints import make_checkpoint
 from tests.scripted import ScriptedEngine
 
 ANSWER = '{"ok": true} and more'
@@ -67,29 +68,106 @@ def test_constraints_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "constraint"
     file.write_text('start: "ü"', encoding="utf-8")
     assert AnswerOptions(grammar=file).constraint() == Constraint("lark", 'start: "ü"')
-    assert AnswerOptions(schema=file).constraint() == Constraint("json_schema", 'start: "ü"')
+    assert AnswerOptions(schema=str(file)).constraint() == Constraint("json_schema", 'start: "ü"')
     assert AnswerOptions(regex="").constraint() == Constraint("regex", "")
     assert AnswerOptions().constraint() is None
 
 
-def test_what_powershell_writes_and_pipes_may_begin_with_a_byte_order_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_schema_may_be_written_by_powershell(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "schema.json").write_text("{}", encoding=encoding)
+    assert AnswerOptions(schema=str(tmp_path / "schema.json")).constraint() == Constraint("json_schema", "{}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "piped", "asked"),
+    [
+        (["Summarise this:"], "My order is S-77777\n", "Summarise this:\n\nMy order is S-77777"),
+        (["hello"], "\n", "hello"),
+        ([], "\ufeffhello\r\n", "hello"),
+    ],
+)
+def test_what_is_piped_in_follows_the_prompt(
+    prompt: list[str], piped: str, asked: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "schema.json").write_text("{}", encoding="utf-8-sig")
-    assert AnswerOptions(schema=tmp_path / "schema.json").constraint() == Constraint("json_schema", "{}")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffhello\r\n".encode())))
-    assert model_run._piped() == "hello"
+    seen: list[object] = []
+
+    def answer_once(_: object, messages: object, *__: object, **___: object) -> int:
+        seen.append(messages)
+        return 0
+
+    monkeypatch.setattr("edgeship.cli.chat.answer_once", answer_once)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    assert main(["model", "run", package, *prompt]) == 0
+    assert seen == [[{"role": "user", "content": asked}]]
+
+
+def test_nothing_to_answer(package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b" \n")))
+    assert main(["model", "run", package]) == 2
+    assert "nothing was piped in" in capsys.readouterr().err
+
+
+def test_constraints_as_people_have_them(tmp_path: Path) -> None:
+    assert AnswerOptions(schema=' {"type": "object"}').constraint() == Constraint("json_schema", ' {"type": "object"}')
+    gbnf = tmp_path / "yes.gbnf"
+    gbnf.write_text('root ::= "yes" | "no"\n', encoding="utf-8")
+    made = AnswerOptions(grammar=gbnf).constraint()
+    assert made is not None
+    assert (made.kind, "start" in made.text, "::=" in made.text) == ("lark", True, False)
+    gbnf.write_text('root ::= "yes', encoding="utf-8")
+    with pytest.raises(ConstraintInvalid, match="GBNF"):
+        AnswerOptions(grammar=gbnf).constraint()
+
+
+def test_stop_texts_may_hold_escapes() -> None:
+    options = AnswerOptions(stop=[r"\n\n", r"a\\n", r"\d", "plain"])
+    assert options.sampling().stop == ("\n\n", r"a\n", r"\d", "plain")
+
+
+def test_a_prompt_needs_no_quotes(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "run", package, "hello", "again", "--stop", " and"]) == 0
+    assert capsys.readouterr().out == "I do not know.\n"
+
+
+def test_settings_without_effect_are_told(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "run", package, "hello", "--top-k", "5", "--seed", "1"]) == 0
+    assert "the answer is greedy, so --top-k, --seed will do nothing" in capsys.readouterr().err
+    assert main(["model", "run", package, "hello", "--top-k", "5", "--temperature", "1"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_context_and_memory_reach_the_engine(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Limits] = []
+
+    def load_chat(*_: object, limits: Limits, **__: object) -> ScriptedEngine:
+        seen.append(limits)
+        return ScriptedEngine({})
+
+    monkeypatch.setattr("edgeship.targets.load_chat", load_chat)
+    assert main(["model", "run", package, "hello", "--context", "100", "--kv-memory", "1MB"]) == 0
+    assert seen == [Limits(slots=1, context_tokens=100, kv_bytes=10**6)]
+    assert main(["model", "run", "http://localhost:1", "hello", "--context", "100"]) == 2
+
+
+def test_what_is_no_package_is_told_as_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.gguf").touch()
+    assert main(["model", "run", str(tmp_path / "model.gguf"), "hello"]) == 4
+    assert "llama.cpp" in capsys.readouterr().err
+    checkpoint = make_checkpoint(tmp_path / "tiny")
+    assert main(["model", "run", str(checkpoint), "hello"]) == 4
+    assert f"build {checkpoint}" in capsys.readouterr().err
 
 
 def test_one_constraint_at_most(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        AnswerOptions(schema=tmp_path, regex="a").constraint()
+        AnswerOptions(schema=str(tmp_path), regex="a").constraint()
 
 
 def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
-        AnswerOptions(schema=tmp_path / "nowhere.json").constraint()
-    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+        AnswerOptions(schema=str(tmp_path / "nowhere.json")).constraint()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfea")
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
         AnswerOptions(grammar=tmp_path / "bytes").constraint()
 

@@ -27,7 +27,7 @@ from edgeship.engine.api import (
     check_tokens,
 )
 from edgeship.engine.opening import ENGINES, load
-from edgeship.errors import ConstraintInvalid, EngineBusy, EngineFailed, PromptInvalid, UsageError
+from edgeship.errors import ConstraintInvalid, ContextFull, EngineBusy, EngineFailed, PromptInvalid, UsageError
 from tests import scripted
 from tests.scripted import write_script
 
@@ -374,6 +374,8 @@ def test_settings_at_the_ends_of_their_ranges() -> None:
 
 def test_tokens_at_the_ends_of_their_range() -> None:
     check_tokens((0, 9), limit=2, vocab_size=10)
+    with pytest.raises(ContextFull, match="takes at most 1, since memory is short"):
+        check_tokens((0, 9), limit=1, vocab_size=10, cut="memory is short")
     with pytest.raises(PromptInvalid, match="token id 10 is outside the vocabulary of 10"):
         check_tokens((0, 10), limit=2, vocab_size=10)
 

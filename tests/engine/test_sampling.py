@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeship.engine.api import Sampling
-from edgeship.engine.sampling import Sampler, logprob, logprobs
+from edgeship.engine.sampling import Sampler, defaults_of, logprob, logprobs
 from edgeship.errors import EngineFailed, PromptInvalid
+from edgeship.package.genai_config import Search
 
 NEUTRAL = Sampling(
     temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0
@@ -139,3 +140,7 @@ def test_log_probabilities(logits: Floats, top: int) -> None:
     assert [token for token, _ in found.top] == order.tolist()
     assert [value for _, value in found.top] == pytest.approx(expected[order].tolist(), abs=1e-5)
     assert logprobs(np.stack([logits, logits]), [1, 1], top) == (found, found)
+
+
+def test_a_packages_max_length_limits_no_answer() -> None:
+    assert defaults_of(Search(max_length=100)).max_tokens is None

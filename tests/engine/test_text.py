@@ -132,6 +132,36 @@ def test_a_template_that_refuses(folder: Path) -> None:
         TextCodec(folder).render(QUESTION)
 
 
+IGNORING = "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% endif %}{% endfor %}"
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + IGNORING
+TAKING = "{% for m in messages %}{{ m.role }}[{{ m.content }}]{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "read"),
+    [
+        (IGNORING, "[Be brief.\n\nhello][more]"),
+        (REFUSING, "[Be brief.\n\nhello][more]"),
+        (TAKING, "system[Be brief.]user[hello]user[more]"),
+    ],
+)
+def test_instructions_begin_the_first_question_where_a_template_has_no_system_role(
+    template: str, read: str, folder: Path
+) -> None:
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    codec = TextCodec(folder)
+    messages = [("system", "Be brief."), ("user", "hello"), ("user", "more")]
+    prompt = codec.render(Conversation([{"role": role, "content": text} for role, text in messages]))
+    assert codec.decode(prompt.tokens, special=True) == read
+
+
+def test_instructions_alone_become_a_question(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(IGNORING, encoding="utf-8")
+    codec = TextCodec(folder)
+    prompt = codec.render(Conversation([{"role": "system", "content": [{"type": "text", "text": "Go."}]}]))
+    assert codec.decode(prompt.tokens, special=True) == "[Go.]"
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])
 def test_damaged_files_are_named(folder: Path, name: str, content: bytes | None) -> None:

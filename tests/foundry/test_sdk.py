@@ -9,6 +9,7 @@ import pytest
 from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.foundry import sdk
 from edgeship.foundry.sdk import _cause, _failing_as_ours
+from edgeship.system.shell import our_install
 
 
 class Foreign(Exception):
@@ -51,4 +52,4 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "foundry_local_sdk", None)
     with pytest.raises(DependencyMissing) as caught:
         sdk._library()
-    assert caught.value.hint == "pip install 'edgeship[foundry]'"
+    assert caught.value.hint == our_install("foundry")

@@ -15,6 +15,7 @@ from edgeship.builder.predict import Prediction
 from edgeship.errors import DependencyMissing
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
+from edgeship.system.shell import our_install
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -134,6 +135,6 @@ def tool_versions(*packages: str, extra: str | None = None) -> dict[str, str]:
     if missing:
         raise DependencyMissing(
             f"a build needs {', '.join(missing)}, which this environment lacks",
-            hint=f"Run: pip install 'edgeship{f'[{extra}]' if extra else ''}'",
+            hint=f"Run: {our_install(extra)}",
         )
     return versions

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; every failure ends here as one message."""
-    from edgeship.cli import failure
+    from edgeship.cli import failure, streams
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in given
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except streams.OutputLost as error:
+        return failure.output_lost(error)
+
+
+def _run(given: list[str]) -> int:
+    from edgeship.cli import failure, streams
+
     try:
         import typer.main
 
@@ -22,23 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = typer.main.get_command(app)
         with command.make_context("edgeship", given) as context:
             result = command.invoke(context)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         return failure.interrupted()
-    except BrokenPipeError:
-        return failure.reader_gone()
+    except streams.OutputLost:
+        raise
     except Exception as error:
         # Native modules that are interrupted while they start say that they failed.
         if failure.came_from(error, KeyboardInterrupt):
             return failure.interrupted()
-        return failure.explain(error, as_json=as_json)
+        return failure.explain(error, as_json="--json" in given)
 
 
 def entry() -> None:
     """The console script."""
-    # A pipe's encoding may be an old code page, on Windows above all; JSON and answers are UTF-8 everywhere.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    from edgeship.cli import streams
+
+    streams.prepare()
     sys.exit(main())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgeship.cli import build, cache, doctor, foundry, inspect, model, olive_config, ship, tune
+from edgeship.cli import build, cache, config, doctor, elsewhere, foundry, inspect, model, olive_config, ship, tune
 from edgeship.system import log
 from edgeship.system.log import Level
 from edgeship.version import __version__
@@ -53,3 +53,5 @@ app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")
 app.add_typer(model.app, name="model")
 app.add_typer(foundry.app, name="foundry")
+app.add_typer(config.app, name="config")
+elsewhere.add_to(app, model.app, cache.app)

@@ -52,12 +52,12 @@ class OliveOptions:
     """Options that Olive and onnxruntime-genai's builder have, so that their command lines work here as they are."""
 
     model_name_or_path: Annotated[
-        str | None, typer.Option("--model_name_or_path", help="The same as CHECKPOINT.", show_default=False)
+        str | None, typer.Option("--model_name_or_path", "-m", help="The same as CHECKPOINT.", show_default=False)
     ] = None
     device: Annotated[str, typer.Option("--device", help="Only cpu, for now.")] = "cpu"
     provider: Annotated[str, typer.Option("--provider", help="Only this one, for now.")] = "CPUExecutionProvider"
     use_model_builder: Annotated[
-        bool, typer.Option("--use_model_builder", help="Accepted; it is what happens anyway.")
+        bool, typer.Option("--use_model_builder", "--use_ort_genai", help="Accepted; it is what happens anyway.")
     ] = False
     log_level: Annotated[
         Literal["0", "1", "2", "3", "4"] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeship import settings
+from edgeship.cli.config import tell_if_overridden
 from edgeship.cli.options import CacheDir, Json, Reference
 from edgeship.cli.output import note, print_facts, print_json, print_table
 from edgeship.errors import PackageDamaged
@@ -28,6 +29,7 @@ def cd(path: Path, as_json: Json = False) -> int:
     from edgeship.store import packages
 
     found = packages.set_location(settings.resolve(), path)
+    tell_if_overridden("cache_dir")
     return print_facts({"cache_dir": str(found)}, f"the cache is now {found}", as_json=as_json)
 
 

@@ -9,22 +9,28 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from dataclasses import replace
+from typing import Any, TextIO
 
 from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling
-from edgeship.errors import ContextFull, EdgeshipError
+from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling, check_sampling
+from edgeship.errors import ContextFull, EdgeshipError, UsageError
 
 EXIT_INTERRUPTED = 130
 BLOCK = '"""'
 HELP = """\
-/system TEXT   give the model its instructions; without TEXT, show them
-/reset         forget the conversation, keep the instructions
+/system TEXT   give the model its instructions; without TEXT, show them; /system none takes them back
+/reset         forget the conversation, keep the instructions; so does /clear
+/set NAME N    another temperature, top_p, top_k, min_p, max_tokens, seed or repetition_penalty; /set shows them
 /stats         tokens, speed and context of the last answer
-/help          this list
-/exit          leave; so do /bye and Ctrl-D
+/help          this list; so does /?
+/exit          leave; so do /bye, /quit and Ctrl-D
 \"""            begin a message of several lines; \""" ends it. Such a message may begin with /.
 Ctrl-C         stop an answer"""
+ANSWER_SHARE = 4
+"""Of the context at least this part is kept free for an answer, where the conversation is longer than its question."""
+_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "repetition_penalty")
+_OLLAMA = {"num_predict": "max_tokens", "repeat_penalty": "repetition_penalty"}
 # What could move a terminal's cursor or change its state; line breaks and tabs stay.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -67,6 +73,15 @@ def answer_once(
     return EXIT_INTERRUPTED if answer.finish == "cancelled" else 0
 
 
+def where_instructions_go(model: Chat, system: str) -> str | None:
+    """What is to be said of a model whose template has no system role. Raises as `Engine.render`."""
+    if not isinstance(model, Engine):
+        return None  # others tell with the next answer
+    told = model.render(Conversation([{"role": "system", "content": system}, {"role": "user", "content": "?"}]))
+    joined = model.render(Conversation([{"role": "user", "content": f"{system}\n\n?"}]))
+    return "this model has no system role, so the instructions go before the first question" if told == joined else None
+
+
 class _Session:
     def __init__(self, model: Chat, sampling: Sampling, system: str | None, terminal: _Terminal) -> None:
         self._model = model
@@ -77,7 +92,10 @@ class _Session:
         self._last: Answer | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: terminal.note(HELP),
+            "/?": lambda _: terminal.note(HELP),
             "/reset": self._reset,
+            "/clear": self._reset,
+            "/set": self._set,
             "/stats": self._stats,
             "/system": self._set_system,
         }
@@ -89,7 +107,7 @@ class _Session:
             try:
                 line = self._terminal.read(">>> ").strip()
                 leaving = False
-                if line in ("/exit", "/bye"):
+                if line in ("/exit", "/bye", "/quit"):
                     return 0
                 self._take(line)
             except EOFError:
@@ -131,9 +149,10 @@ class _Session:
 
     def _answer(self, text: str) -> None:
         question = {"role": "user", "content": text}
-        conversation = Conversation(self._messages(question))
+        self._make_room(question)
         try:
             with _ctrl_c_cancels() as cancel:
+                conversation = Conversation(self._messages(question))
                 answer = ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
         except ContextFull as error:
             self._terminal.note(f"The context is full: {error.what}. Your message was not sent; /reset starts afresh.")
@@ -149,15 +168,44 @@ class _Session:
         elif answer.finish == "length":
             self._terminal.note(self._why_cut(answer))
 
+    def _make_room(self, question: Message) -> None:
+        """Lets the oldest questions go, with their answers, until this one can be answered at some length."""
+        if not isinstance(self._model, Engine):
+            return  # others do not tell how long a prompt is
+        context = self._model.context_tokens
+        most = context - min(self._sampling.max_tokens or context, context // ANSWER_SHARE)
+        before = len(self._turns)
+        while self._turns and len(self._model.render(Conversation(self._messages(question))).tokens) > most:
+            self._turns = self._turns[2:]
+        if gone := (before - len(self._turns)) // 2:
+            what = "question and its answer have" if gone == 1 else f"{gone} questions and their answers have"
+            self._terminal.note(f"[The context is full: the oldest {what} left the conversation.]")
+
     def _why_cut(self, answer: Answer) -> str:
         total, context = answer.usage.prompt_tokens + answer.usage.completion_tokens, self._model.context_tokens
         if context is not None and total >= context:
-            return f"The answer was cut: the context is full ({total} of {context} tokens). /reset starts afresh."
+            return f"The answer was cut: the context is full ({total} of {context} tokens)."
         return f"The answer was cut after {answer.usage.completion_tokens} tokens."
 
     def _reset(self, _: str) -> None:
         self._turns, self._last = [], None
         self._terminal.note("The conversation is forgotten.")
+
+    def _set(self, given: str) -> None:
+        name, _, value = given.removeprefix("parameter ").partition(" ")
+        name = _OLLAMA.get(name, name)
+        if name == "system":
+            self._set_system(value.strip().strip('"'))
+        elif name in _SETTINGS and value:
+            change: dict[str, Any] = {name: _number(value)}
+            sampling = replace(self._sampling, **change)
+            check_sampling(sampling)
+            self._sampling = sampling
+            self._terminal.note(f"{name} is {value.strip()}.")
+        else:
+            known = self._sampling.over(self._model.defaults)
+            shown = ", ".join(f"{name} {getattr(known, name)}" for name in _SETTINGS)
+            self._terminal.note(f"/set NAME NUMBER sets one of these: {shown}")
 
     def _stats(self, _: str) -> None:
         if self._last is None:
@@ -169,14 +217,13 @@ class _Session:
         if not text:
             self._terminal.note(self._system or "There are no instructions.")
             return
-        before, self._system = self._system, text
-        try:
-            if isinstance(self._model, Engine):  # others tell with the next answer
-                self._model.render(Conversation(self._messages({"role": "user", "content": "?"})))
-        except EdgeshipError:
-            self._system = before
-            raise
-        self._terminal.note("The instructions are set.")
+        if text == "none":
+            self._system = None
+            self._terminal.note("There are no instructions any more.")
+            return
+        remark = where_instructions_go(self._model, text)
+        self._system = text
+        self._terminal.note("The instructions are set." + (f" Note: {remark}." if remark else ""))
 
 
 class _Terminal:
@@ -213,6 +260,14 @@ class _Terminal:
     def note(self, text: str) -> None:
         """Shows a line that is not the model's."""
         self.say(text + "\n")
+
+
+def _number(text: str) -> float:
+    """The number that a text is. Raises UsageError."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    raise UsageError(f"{text!r} is no number", hint="/set lists the settings.")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from edgeship import settings
 from edgeship.cli.options import CacheDir, Json, Memory
 from edgeship.cli.output import print_json, print_table
 from edgeship.errors import ResourceError
+from edgeship.system.shell import as_typed
 
 if TYPE_CHECKING:
     from edgeship.doctor import Examination
@@ -35,5 +36,5 @@ def report(examination: Examination, *, as_json: bool) -> int:
         print_table(["STATUS", "CHECK", "FOUND"], rows)
         for check in examination.checks:
             if check.hint:
-                print(f"{check.name}: {check.hint}")
+                print(as_typed(f"{check.name}: {check.hint}"))
     return 0 if examination.ok else ResourceError.exit_code

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
-import sys
 import tempfile
 import traceback
 from pathlib import Path
 
-from edgeship.errors import EdgeshipError, memory_ran_out
+from edgeship.cli.streams import OutputLost, give_up_output, say
+from edgeship.errors import EdgeshipError, NotWritable, memory_ran_out
+from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
+# Windows says EINVAL of a pipe whose reader is gone.
+_READER_GONE = (errno.EPIPE, errno.EINVAL)
 
 
 def explain(error: Exception, *, as_json: bool) -> int:
@@ -31,7 +35,7 @@ def explain(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.format_message(), file=sys.stderr)
+            say(error.format_message())
             return 2
         command = context.command_path if context else "edgeship"
         return _print(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."), as_json=as_json)
@@ -57,14 +61,18 @@ def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 def interrupted() -> int:
     """Says that nothing is lost; returns the exit code."""
-    print("\ninterrupted; finished steps are kept, the same command goes on from there", file=sys.stderr)
+    say("\ninterrupted; finished steps are kept, the same command goes on from there")
     return EXIT_INTERRUPTED
 
 
-def reader_gone() -> int:
-    """The reader of our output closed it (`| head`): not a failure, and nothing more can be printed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def output_lost(error: OutputLost) -> int:
+    """Says that stdout cannot be written to; returns the exit code."""
+    give_up_output()
+    why = error.__cause__
+    if isinstance(why, OSError) and why.errno in _READER_GONE:  # it had enough (`| head`), and that is no failure
+        return 0
+    lost = NotWritable(f"stdout cannot be written to: {why}", hint="See where it leads, and whether it has room.")
+    return _print(lost.to_dict(), as_json=False)
 
 
 def _facts(
@@ -74,15 +82,16 @@ def _facts(
 
 
 def _print(facts: dict[str, str | int | None], *, as_json: bool) -> int:
+    facts = {key: as_typed(value) if isinstance(value, str) else value for key, value in facts.items()}
     if as_json:
         from edgeship.cli.output import print_json
 
         print_json({"error": facts})
-    print(f"error[{facts['code']}]: {facts['what']}", file=sys.stderr)
+    say(f"error[{facts['code']}]: {facts['what']}")
     if facts["where"]:
-        print(f"  where: {facts['where']}", file=sys.stderr)
+        say(f"  where: {facts['where']}")
     if facts["hint"]:
-        print(f"  try:   {facts['hint']}", file=sys.stderr)
+        say(f"  try:   {facts['hint']}")
     return int(facts["exit_code"] or 3)
 
 

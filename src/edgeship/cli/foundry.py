@@ -162,12 +162,13 @@ def run(
 ) -> int:
     """Chat with a registered model, or ask it once; `model run foundry:NAME` does the same and has more options."""
     from edgeship import targets
+    from edgeship.engine.api import Limits
 
     options = model_run.AnswerOptions(temperature=temperature, max_tokens=max_tokens, schema=schema)
     sampling = options.sampling()
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
     target = targets.foundry(name, current)
-    return model_run.answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json)
+    return model_run.answer(target, prompt, sampling, Limits(slots=1), system=system, stats=stats, as_json=as_json)
 
 
 @app.command()

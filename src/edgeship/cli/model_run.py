@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,9 @@ import typer
 from edgeship import settings
 from edgeship.cli.options import (
     CacheDir,
+    Context,
     Json,
+    KvMemory,
     MaxTokens,
     Prompt,
     Schema,
@@ -23,11 +27,13 @@ from edgeship.cli.options import (
     Threads,
     grouped,
 )
+from edgeship.cli.output import note
+from edgeship.cli.streams import piped_text
 from edgeship.errors import ConstraintInvalid, UsageError
 from edgeship.system import foreign
 
 if TYPE_CHECKING:
-    from edgeship.engine.api import Constraint, Message, Sampling
+    from edgeship.engine.api import Chat, Constraint, Limits, Message, Sampling
     from edgeship.targets import Target
 
 RunArgument = Annotated[
@@ -52,6 +58,9 @@ KeyVariable = Annotated[
 ]
 
 
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
 @dataclass(frozen=True)
 class AnswerOptions:
     """How an answer is made, and what it is held to."""
@@ -67,7 +76,7 @@ class AnswerOptions:
     frequency_penalty: Annotated[float | None, typer.Option("--frequency-penalty", show_default=False)] = None
     stop: Annotated[
         list[str] | None,
-        typer.Option("--stop", help="A text that ends the answer; may be given again.", show_default=False),
+        typer.Option("--stop", help="A text that ends the answer, \\n for a line break.", show_default=False),
     ] = None
     schema: Schema = None
     regex: Annotated[
@@ -76,7 +85,9 @@ class AnswerOptions:
     ] = None
     grammar: Annotated[
         Path | None,
-        typer.Option("--grammar", help="A grammar in Lark's notation that answers are held to.", show_default=False),
+        typer.Option(
+            "--grammar", help="A grammar that answers are held to, in Lark's notation or GBNF.", show_default=False
+        ),
     ] = None
     max_tokens: MaxTokens = None
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None
@@ -95,21 +106,23 @@ class AnswerOptions:
             frequency_penalty=self.frequency_penalty,
             max_tokens=self.max_tokens,
             seed=self.seed,
-            stop=tuple(self.stop or ()),
+            stop=tuple(map(_unescaped, self.stop or ())),
             constraint=self.constraint(),
         )
 
     def constraint(self) -> Constraint | None:
         """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for what is no text."""
         from edgeship.engine.api import Constraint
+        from edgeship.engine.grammar import lark
         from edgeship.engine.response_format import schema_constraint
 
         if sum(given is not None for given in (self.schema, self.regex, self.grammar)) > 1:
             raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
         if self.schema is not None:
-            return schema_constraint(_text(self.schema))
+            inline = self.schema.lstrip().startswith("{")
+            return schema_constraint(self.schema if inline else _text(Path(self.schema)))
         if self.grammar is not None:
-            return Constraint("lark", _text(self.grammar))
+            return Constraint("lark", lark(_text(self.grammar)))
         return None if self.regex is None else Constraint("regex", self.regex)
 
 
@@ -120,6 +133,8 @@ def run(
     prompt: Prompt = None,
     system: System = None,
     options: AnswerOptions,
+    context: Context = None,
+    kv_memory: KvMemory = None,
     stats: Stats = False,
     model: ServerModel = None,
     api_key_env: KeyVariable = None,
@@ -133,13 +148,26 @@ def run(
     sampling = options.sampling()
     target = targets.resolve(name, settings.resolve(cache_dir=cache_dir, threads=threads))
     key = _key(api_key_env)
-    return answer(target, prompt, sampling, system=system, stats=stats, as_json=as_json, model=model, api_key=key)
+    limits = _limits(context, kv_memory, target)
+    return answer(
+        target, prompt, sampling, limits, system=system, stats=stats, as_json=as_json, model=model, api_key=key
+    )
+
+
+def _limits(context: int | None, kv_memory: str | None, target: Target) -> Limits:
+    from edgeship.engine.api import Limits
+
+    if target.kind == "url" and (context or kv_memory):
+        raise UsageError("a server decides on its context and memory", hint="Leave --context and --kv-memory out.")
+    kv_bytes = None if kv_memory is None else settings.parse_bytes(kv_memory)
+    return Limits(slots=1, context_tokens=context, kv_bytes=kv_bytes)
 
 
 def answer(
     target: Target,
-    prompt: str | None,
+    words: Sequence[str] | None,
     sampling: Sampling,
+    limits: Limits,
     *,
     system: str | None,
     stats: bool,
@@ -147,22 +175,32 @@ def answer(
     model: str | None = None,
     api_key: str | None = None,
 ) -> int:
-    """Answers the prompt, or what is piped in, once; chats where neither is given."""
+    """Answers the prompt and what is piped in, once; chats where neither is given."""
     from edgeship.cli import chat
-    from edgeship.engine.api import Limits
 
-    if prompt is None and not sys.stdin.isatty():
-        prompt = _piped()
+    prompt = _whole_prompt(" ".join(words) if words else None)
     if prompt is None and as_json:
-        raise UsageError("--json needs a prompt", hint='edgeship model run NAME "your prompt" --json')
-    with target.open(limits=Limits(slots=1), model=model, api_key=api_key) as opened:
+        raise UsageError("--json needs a prompt", hint='Write `edgeship model run NAME "your prompt" --json`.')
+    with target.open(limits=limits, model=model, api_key=api_key) as opened:
         if opened.note:
-            print(f"note: {opened.note}", file=sys.stderr)
+            note(f"note: {opened.note}")
+        if idle := _without_effect(sampling, opened):
+            note(f"note: the answer is greedy, so {', '.join(idle)} will do nothing; --temperature 0.7 samples")
+        if system and (remark := chat.where_instructions_go(opened, system)):
+            note(f"note: {remark}")
         if prompt is None:
             return chat.chat(opened, sampling, system=system)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
         return chat.answer_once(opened, messages, sampling, as_json=as_json, stats=stats)
+
+
+def _without_effect(sampling: Sampling, model: Chat) -> list[str]:
+    """The options that were given and mean nothing where the likeliest token is always taken."""
+    if sampling.over(model.defaults).temperature != 0:
+        return []
+    given = {"--top-k": sampling.top_k, "--top-p": sampling.top_p, "--min-p": sampling.min_p, "--seed": sampling.seed}
+    return [option for option, value in given.items() if value is not None]
 
 
 def _key(variable: str | None) -> str | None:
@@ -176,6 +214,11 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
+def _unescaped(text: str) -> str:
+    r"""A text with \n, \t, \r and \\ in it as what they stand for: shells do not write line breaks easily."""
+    return re.sub(r"\\([ntr\\])", lambda found: _ESCAPES[found[1]], text)
+
+
 def _text(path: Path) -> str:
     try:
         return foreign.read_text(path, named=True)
@@ -183,12 +226,13 @@ def _text(path: Path) -> str:
         raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
 
 
-def _piped() -> str:
-    # Bytes and not text: the platform's encoding need not be UTF-8.
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"what was piped in is not UTF-8: {error}") from error
-    if not text.strip():
-        raise UsageError("nothing was piped in", hint='Give a prompt: edgeship model run NAME "your prompt"')
-    return text.rstrip("\r\n")
+def _whole_prompt(prompt: str | None) -> str | None:
+    """The prompt, and after it what is piped in; None where a person sits at the terminal and gave no prompt."""
+    piped = piped_text()
+    if prompt is not None and piped.strip():
+        return f"{prompt}\n\n{piped}"
+    if prompt is None and not sys.stdin.isatty():
+        if not piped.strip():
+            raise UsageError("nothing was piped in", hint='Give a prompt: `edgeship model run NAME "your prompt"`.')
+        return piped
+    return prompt

@@ -63,14 +63,34 @@ Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A pack
 PackageArgument = Annotated[
     str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
 ]
-Prompt = Annotated[str | None, typer.Argument(help="Answer this once; without it, a chat.")]
+Prompt = Annotated[
+    list[str] | None, typer.Argument(metavar="[PROMPT]", help="Answer this once, with what is piped in after it.")
+]
 System = Annotated[str | None, typer.Option("--system", help="A system message.", show_default=False)]
 Temperature = Annotated[float | None, typer.Option("--temperature", show_default="the package's")]
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", help="New tokens at most.", show_default="what the context holds")
 ]
 Schema = Annotated[
-    Path | None, typer.Option("--schema", help="A JSON schema that answers are held to.", show_default=False)
+    str | None,
+    typer.Option("--schema", help="A JSON schema that answers are held to: a file, or JSON.", show_default=False),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context",
+        min=16,
+        help="Tokens of prompt and answer together.",
+        show_default="the package's, as memory allows",
+    ),
+]
+KvMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--kv-memory",
+        help="Memory for keys and values, e.g. 2GB: it bounds the context.",
+        show_default="a quarter of what is free",
+    ),
 ]
 Stats = Annotated[bool, typer.Option("--stats", help="Print tokens and speed on stderr.")]
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from edgeship.cli.streams import say
 from edgeship.progress import Progress, silent
+from edgeship.system.shell import as_typed
 
 REPEAT_S = 10.0
 
@@ -60,8 +62,8 @@ def console(*, stderr: bool = False) -> Any:
 
 
 def note(text: str) -> None:
-    """A line for the reader, on stderr so that results stay clean."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the reader, on stderr so that results stay clean; its commands work as they are printed."""
+    say(as_typed(text))
 
 
 @contextmanager
@@ -125,6 +127,6 @@ def _lines() -> Progress:
         now = time.monotonic()
         if _kind(message) != _kind(last) or now - shown >= REPEAT_S:
             last, shown = message, now
-            print(f"[{now - started:6.1f} s] {message}", file=sys.stderr, flush=True)
+            say(f"[{now - started:6.1f} s] {message}")
 
     return tell

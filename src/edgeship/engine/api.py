@@ -292,13 +292,17 @@ class Engine(Chat, Protocol):
         ...
 
 
-def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int) -> None:
-    """Raises ContextFull for more tokens than `limit`, PromptInvalid for none or ids that the model does not have."""
+def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int, cut: str | None = None) -> None:
+    """Raises ContextFull for more tokens than `limit`, PromptInvalid for none or ids that the model does not have.
+
+    cut: why the limit is below the model's own, and what would raise it.
+    """
     if not tokens:
         raise PromptInvalid("the prompt is empty", hint="Give at least one token of text.")
     if len(tokens) > limit:
+        why = f", since {cut}" if cut else ""
         raise ContextFull(
-            f"the prompt has {len(tokens)} tokens and the model takes at most {limit}",
+            f"the prompt has {len(tokens)} tokens and the model takes at most {limit}{why}",
             hint="Shorten the prompt or the conversation.",
         )
     strangers = [token for token in tokens if not 0 <= token < vocab_size]

@@ -71,6 +71,7 @@ class ContinuousEngine:
         speculation: bool | None = None,
         times: StepTimes | None = None,
         note: str | None = None,
+        context_cut: str | None = None,
     ) -> None:
         self.name = decoder.name
         self.context_tokens = decoder.context_tokens
@@ -79,6 +80,7 @@ class ContinuousEngine:
         self.threads = decoder.threads
         self.defaults = defaults
         self.note = note
+        self.context_cut = context_cut
         self.cache = PrefixCache(cache_bytes if decoder.keeps_prefixes else 0)
         self._decoder, self._codec, self._grammars = decoder, codec, grammars
         self._end_ids = end_ids
@@ -138,7 +140,7 @@ class ContinuousEngine:
     ) -> AnswerSteps:
         """See Engine.stream."""
         settings = sampling.over(self.defaults)
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
         check_sampling(settings)
         room = self.context_tokens - len(prompt.tokens)
         dropped = threading.Event()
@@ -171,7 +173,7 @@ class ContinuousEngine:
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score."""
-        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size, cut=self.context_cut)
         check_first(first, tokens)
         scoring = Scoring(next(self._arrivals), tokens, first)
         self._submit(scoring)

@@ -191,6 +191,19 @@ class _Bytes:
         return [self._ids[bytes([byte])] for byte in data]
 
 
+def lark(grammar: str) -> str:
+    """A grammar in Lark's notation, as it is or made of llama.cpp's GBNF. Raises ConstraintInvalid."""
+    if "::=" not in grammar:
+        return grammar
+    _library()
+    from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
+
+    try:
+        return str(any_to_lark(grammar))
+    except (GbnfToLarkError, ValueError, RecursionError) as error:
+        raise _invalid(Constraint("lark"), f"it looks like GBNF, and cannot be read as such: {error}") from error
+
+
 def _library() -> Any:
     try:
         import llguidance

@@ -83,6 +83,7 @@ class IsolatedEngine:
         self.vocab_size = int(hello["vocab_size"])
         self.slots = int(hello["slots"])
         self.note: str | None = hello["note"]
+        self.context_cut: str | None = hello["context_cut"]
         self.defaults = read_sampling(hello["defaults"])
 
     @property
@@ -127,7 +128,7 @@ class IsolatedEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Engine.stream."""
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size)
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
         check_sampling(sampling)
         fields = {"tokens": prompt.tokens, "sampling": asdict(sampling)}
         answer = Answer(self._callbacks, cancel, deadline_s, on_step, len(prompt.tokens))
@@ -137,7 +138,7 @@ class IsolatedEngine:
         """See Engine.score. Logits are large, so they come through a file."""
         import numpy as np
 
-        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size)
+        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size, cut=self.context_cut)
         check_first(first, tokens)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "logits.npy"

@@ -19,7 +19,7 @@ Send = Callable[[Mapping[str, Any]], None]
 
 # Calls that are taken up at the same time; answers in the making need no thread.
 _THREADS = 32
-_FACTS = ("name", "context_tokens", "vocab_size", "slots", "note")
+_FACTS = ("name", "context_tokens", "context_cut", "vocab_size", "slots", "note")
 
 
 def main() -> None:

@@ -137,9 +137,10 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
     from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
 
     config, tuning = options.config, options.tuning
+    token_bytes = kv_token_bytes(config)
     room = deal_out(
         options.limits,
-        kv_token_bytes(config),
+        token_bytes,
         config.context_tokens,
         machine.this_machine().memory_available_bytes,
         tuning.slots if tuning else SLOTS,
@@ -151,7 +152,23 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         context_tokens=room.context_tokens,
         accuracy_level=tuning.accuracy_level if tuning else None,
     )
-    return _engine(options, decoder, room.cache_bytes)
+    return _engine(
+        options,
+        decoder,
+        room.cache_bytes,
+        context_cut=cut_by_memory(room, token_bytes, config.context_tokens, options.limits),
+    )
+
+
+def cut_by_memory(room: Room, token_bytes: int, model_tokens: int, limits: Limits) -> str | None:
+    """What is to be said of a context that memory has cut; None where it has not."""
+    if room.context_tokens >= model_tokens or limits.context_tokens:
+        return None
+    enough_mb = token_bytes * model_tokens * room.slots * CACHE_SHARE // (CACHE_SHARE - 1) // 10**6 + 1
+    return (
+        f"memory cut the context from {model_tokens:,} tokens to {room.context_tokens:,}: keys and values take "
+        f"{token_bytes:,} bytes a token; --kv-memory {enough_mb}MB has room for all, in Python Limits(kv_bytes=...)"
+    )
 
 
 def open_genai(options: EngineOptions, note: str | None = None) -> ContinuousEngine:
@@ -211,7 +228,11 @@ def times_of(tuning: Tuning) -> StepTimes:
 
 
 def _engine(
-    options: EngineOptions, decoder: Decoder, cache_bytes: int = 0, note: str | None = None
+    options: EngineOptions,
+    decoder: Decoder,
+    cache_bytes: int = 0,
+    note: str | None = None,
+    context_cut: str | None = None,
 ) -> ContinuousEngine:
     folder, config = options.folder, options.config
     engine = ContinuousEngine(
@@ -225,6 +246,7 @@ def _engine(
         speculation=options.speculation,
         times=times_of(options.tuning) if options.tuning else None,
         note=note,
+        context_cut=context_cut,
     )
     _log.info(
         "opened %s: %s, %d threads, %d slots of %d tokens, %d bytes for prefixes",

@@ -25,7 +25,10 @@ _FAR = 30.0
 
 
 def defaults_of(search: Search) -> Sampling:
-    """A package's own settings. Its max_length becomes the longest answer: long prompts get one too."""
+    """A package's own settings.
+
+    Its max_length is for readers that reserve memory by it: only the context ends our answers.
+    """
     return Sampling(
         temperature=_or(search.temperature, 1.0) if search.do_sample else 0.0,
         top_p=search.top_p or 1.0,
@@ -34,7 +37,6 @@ def defaults_of(search: Search) -> Sampling:
         repetition_penalty=_or(search.repetition_penalty, 1.0),
         presence_penalty=0.0,
         frequency_penalty=0.0,
-        max_tokens=search.max_length,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeship.engine.api import Conversation, Prompt, utf8
+from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.errors import TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
+from edgeship.package.conversation import with_instructions_in_first_question
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
@@ -40,12 +41,20 @@ class TextCodec:
             )
         text = template.render(
             self.template,
-            conversation.messages,
+            self.readable(conversation.messages),
             special_tokens=self.special_tokens,
             tools=conversation.tools,
             variables=conversation.variables,
         )
         return Prompt(self.read_rendered(text))
+
+    def readable(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages as the template takes them: without a system role where it has none."""
+        told = any(message["role"] == "system" for message in messages)
+        if not told or self.template is None:
+            return messages
+        takes = template.takes_instructions(self.template, tuple(self.special_tokens.items()))
+        return messages if takes else with_instructions_in_first_question(messages)
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""

@@ -82,7 +82,7 @@ def fault(registration: Registration) -> str | None:
 
 def remedy(registration: Registration) -> str:
     """What to do about one that has a fault."""
-    return f"Register it again, or take it out: edgeship foundry unregister {registration.id}"
+    return f"Register it again, or take it out: `edgeship foundry unregister {registration.id}`."
 
 
 def find(app: App, ref: str) -> Registration:

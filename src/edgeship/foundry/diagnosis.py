@@ -22,8 +22,7 @@ from edgeship.foundry.catalog import App, fault, registrations, remedy
 from edgeship.foundry.checks import PROVIDER_WORDS
 from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import DAMAGED, genai_config, template, tokenizer
-
-_FIX = "pip install 'edgeship[foundry]'"
+from edgeship.system.shell import our_install
 
 
 def examine(app: App, *, cores: int, versions: Versions = installed_version) -> Examination:
@@ -63,18 +62,20 @@ def check_versions(versions: Versions) -> Check:
     """Whether the SDK is there, and the one runtime that it works with."""
     sdk, runtime = versions(FOUNDRY_SDK), versions("onnxruntime")
     if sdk is None:
-        return Check("SDK", "failed", f"{FOUNDRY_SDK} is not installed", _FIX)
+        return Check("SDK", "failed", f"{FOUNDRY_SDK} is not installed", our_install("foundry"))
     detail = f"{FOUNDRY_SDK} {sdk}, onnxruntime {runtime or 'not installed'}"
     if runtime != FOUNDRY_RUNTIME:
-        return Check("SDK", "failed", f"{detail}; it works with {FOUNDRY_RUNTIME} alone", _FIX)
+        return Check("SDK", "failed", f"{detail}; it works with {FOUNDRY_RUNTIME} alone", our_install("foundry"))
     if sdk != TESTED[FOUNDRY_SDK]:
-        return Check("SDK", "warning", f"{detail}; Edgeship is tested with {TESTED[FOUNDRY_SDK]}", _FIX)
+        return Check(
+            "SDK", "warning", f"{detail}; Edgeship is tested with {TESTED[FOUNDRY_SDK]}", our_install("foundry")
+        )
     return Check("SDK", "ok", detail)
 
 
 def check_model(model: Registration, cores: int) -> Check:
     """A registered model: its folder, its name, its template, its threads."""
-    again = f"Register the package again: edgeship foundry register {model.id}"
+    again = f"Register the package again: `edgeship foundry register {model.id}`."
     gone = fault(model)
     if gone:
         return Check(model.id, "failed", gone, remedy(model))

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -128,6 +128,7 @@ class FoundryEngine:
 
     def _render(self, conversation: Conversation) -> tuple[tuple[Message, ...], tuple[int, ...]]:
         """Messages of which Foundry Local makes as many tokens as the package's template, and those tokens."""
+        conversation = replace(conversation, messages=self._codec.readable(conversation.messages))
         prompt = self._codec.render(conversation)
         messages = plain_messages(conversation)
         self._check_open()

@@ -37,14 +37,14 @@ def prove(folder: Path, conversations: Sequence[Sequence[Message]] = ()) -> Proo
     try:
         found = child.run(__name__, job)
     except child.Died as death:
-        hint = "Run the package with Edgeship's own engine to see whether it works there: edgeship model run NAME"
+        hint = "Run the package with Edgeship's own engine to see whether it works there: `edgeship model run NAME`."
         raise death.as_error(EngineFailed, "the process with Foundry Local", where=str(folder), hint=hint) from death
     proof = Proof(QUESTION, found["answer"], Usage(**found["usage"]))
     if proof.usage.completion_tokens < 1:
         raise EngineFailed(
             f"Foundry Local loads the model, and it answers {QUESTION!r} with nothing",
             where=str(folder),
-            hint="Run the package with Edgeship's own engine to see whether it answers: edgeship model run NAME",
+            hint="Run the package with Edgeship's own engine to see whether it answers: `edgeship model run NAME`.",
         )
     return proof
 

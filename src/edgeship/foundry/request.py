@@ -13,7 +13,7 @@ from edgeship.package.conversation import text_of
 HOTTEST = 2.0
 """The highest temperature that Foundry Local takes."""
 ROLES = ("system", "user", "assistant", "developer", "tool")
-INSTEAD = "Leave it out, or run the package with Edgeship's own engine: edgeship model run NAME."
+INSTEAD = "Leave it out, or run the package with Edgeship's own engine: `edgeship model run NAME`."
 _MOST_SEED = 2**31
 
 

@@ -14,10 +14,10 @@ from edgeship.engine.api import Message
 from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.system import telemetry
 from edgeship.system.json_file import Complaint, read_optional
+from edgeship.system.shell import our_install
 
 INDEX_NAME = "foundry.local.modelinfo.json"
 """Where a cache folder's catalog of local models is kept."""
-_INSTALL = "pip install 'edgeship[foundry]'"
 _SEE_DOCTOR = "See `edgeship foundry doctor`."
 _INVALID_ARGUMENT = 3
 _PLACE = re.compile(r"\w+\.cc:\d+ ")
@@ -203,7 +203,9 @@ def _library() -> Any:
     try:
         import foundry_local_sdk
     except ImportError as error:
-        raise DependencyMissing(f"the Foundry Local SDK cannot be imported: {error}", hint=_INSTALL) from error
+        raise DependencyMissing(
+            f"the Foundry Local SDK cannot be imported: {error}", hint=our_install("foundry")
+        ) from error
     return foundry_local_sdk
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from edgeship.errors import EvalInvalid
 from edgeship.system import foreign
+from edgeship.system.text import decode
 
 LISTED_FAULTS = 5
 _FORMAT = (
@@ -158,7 +159,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             hint="Check the path given to --eval.",
         ) from error
     try:
-        text = data.decode("utf-8-sig")
+        text = decode(data)
     except UnicodeDecodeError as error:
         number = data[: error.start].count(b"\n") + 1
         raise EvalInvalid(f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text.") from error

@@ -49,6 +49,18 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
 
 
+def with_instructions_in_first_question(messages: Sequence[Message]) -> list[Message]:
+    """The conversation for a template without a system role: its instructions begin the first user message."""
+    told = [text_of(message.get("content")) for message in messages if message["role"] == "system"]
+    rest = [message for message in messages if message["role"] != "system"]
+    first = next((number for number, message in enumerate(rest) if message["role"] == "user"), None)
+    if first is None:
+        return [{"role": "user", "content": "\n\n".join(told)}, *rest]
+    question = text_of(rest[first].get("content"))
+    rest[first] = {**rest[first], "content": "\n\n".join([*told, question])}
+    return rest
+
+
 def _check_message(message: Any, where: str) -> None:
     _require(isinstance(message, Mapping), f"{where} is no object")
     _require(_is_text(message.get("role")) and message["role"], f"{where} has no role")

@@ -155,6 +155,17 @@ def _reads_parts(template: str, special_tokens: tuple[tuple[str, str], ...]) -> 
 
 
 @functools.lru_cache(maxsize=32)
+def takes_instructions(template: str, special_tokens: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a template shows what a system message says; some refuse one (Gemma's), others leave it out."""
+    text = "edgeship"
+    messages = [{"role": "system", "content": text}, {"role": "user", "content": "?"}]
+    try:
+        return text in render(template, messages, special_tokens=dict(special_tokens))
+    except TemplateInvalid:
+        return False
+
+
+@functools.lru_cache(maxsize=32)
 def _compile(template: str) -> jinja2.Template:
     import jinja2
 

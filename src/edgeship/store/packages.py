@@ -29,6 +29,7 @@ from edgeship.errors import (
 )
 from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
+from edgeship.package.kinds import what_else
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
@@ -292,16 +293,13 @@ def _require_package(folder: Path) -> None:
         raise NotFound("there is no such folder", where=str(folder), hint="Give a folder that `edgeship build` made.")
     if (folder / MANIFEST_NAME).exists():
         return
-    what, hint = f"it holds no {MANIFEST_NAME}", "Give a folder that `edgeship build` made."
-    if not folder.is_dir():
-        what = "it is a file"
-    elif (folder / genai_config.FILE_NAME).exists():
+    nothing = f"it holds no {MANIFEST_NAME}", "Give a folder that `edgeship build` made."
+    what, hint = what_else(folder) or nothing
+    if (folder / genai_config.FILE_NAME).exists():
         what, hint = (
             f"another tool made it, without {MANIFEST_NAME}",
             f"It runs as it is: `{our_command('model', 'run', str(folder))}`.",
         )
-    elif (folder / "config.json").exists():
-        what, hint = "it is a checkpoint", f"Make a package of it: `{our_command('build', str(folder))}`."
     raise UsageError(f"this is no package: {what}", where=str(folder), hint=hint)
 
 

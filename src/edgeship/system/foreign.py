@@ -11,6 +11,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+from edgeship.system.text import decode
+
 MOST_BYTES = 1 << 28
 """A larger file is not read as a whole: the largest tokenizers take a tenth of it."""
 _KINDS = {
@@ -61,9 +63,8 @@ def read_bytes(path: Path, *, folder: Path | None = None, named: bool = False, m
 
 
 def read_text(path: Path, *, folder: Path | None = None, named: bool = False, most_bytes: int = MOST_BYTES) -> str:
-    """A text in UTF-8, without a byte order mark, its line ends "\\n"; see `open_file`. Raises OSError, ValueError."""
-    text = read_bytes(path, folder=folder, named=named, most_bytes=most_bytes).decode("utf-8-sig")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    """A text as `decode` reads it; see `open_file`. Raises OSError, ValueError."""
+    return decode(read_bytes(path, folder=folder, named=named, most_bytes=most_bytes))
 
 
 def require_readable(path: Path, *, folder: Path | None = None) -> None:

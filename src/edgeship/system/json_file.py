@@ -15,6 +15,7 @@ from edgeship.errors import EdgeshipError
 from edgeship.system import foreign
 from edgeship.system.fields import Fields, shown
 from edgeship.system.storage import write_file
+from edgeship.system.text import decode
 
 _PLACE = re.compile(r"(.*) at line (\d+) column (\d+)")
 
@@ -32,12 +33,12 @@ class Complaint:
 
 
 def parse(content: str | bytes) -> Any:
-    """The value of a JSON text, which is UTF-8 with or without a byte order mark.
+    """The value of a JSON text.
 
     Raises ValueError that says where and what: also for values nested 200 deep, for half a character, for a number of
     thousands of digits, and for one key with two values.
     """
-    text = (content.decode("utf-8") if isinstance(content, bytes) else content).removeprefix("\ufeff")
+    text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
     try:
         from_json(text)  # bounds depth and refuses half characters, and does not see that a key is there twice
     except ValueError as fault:

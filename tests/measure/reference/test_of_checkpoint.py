@@ -14,6 +14,7 @@ from edgeship.measure import reference as references
 from edgeship.measure.reference import ScoredText, of_checkpoint
 from edgeship.measure.reference.of_checkpoint import predicted_memory_bytes, reference
 from edgeship.system import child
+from edgeship.system.shell import our_install
 from tests import checkpoints
 
 QUESTION = [{"role": "user", "content": "hello world"}]
@@ -60,7 +61,7 @@ def test_missing_libraries(library: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(DependencyMissing, match=f"needs {library}") as caught:
         of_checkpoint._library(library)
-    assert "pip install 'edgeship[original]'" in (caught.value.hint or "")
+    assert our_install("original") in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from edgeship.errors import (
 from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
 from edgeship.progress import Progress, silent
 from edgeship.system import worker
+from edgeship.system.shell import our_install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,7 +189,7 @@ def _library(name: str) -> Any:
     except ImportError as error:
         raise DependencyMissing(
             f"the original needs {name}, which cannot be imported: {error}",
-            hint="Run: pip install 'edgeship[original]', or take the FP32 build for it with --reference fp32.",
+            hint=f"Take the FP32 build for it with --reference fp32, or run: {our_install('original')}",
         ) from error
 
 

@@ -1,0 +1,77 @@
+"""The process's own stdin, stdout and stderr, whatever they lead to: a terminal, a pipe, a full disk, nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from edgeship.errors import UsageError
+from edgeship.system.text import decode
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_SLOW_S = 3.0
+
+
+class OutputLost(Exception):
+    """Stdout cannot be written to; its cause says why. No OSError, so that nobody takes it for one of another file."""
+
+
+class _Output(io.FileIO):
+    def write(self, content: Buffer, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            raise OutputLost from error
+
+
+def prepare() -> None:
+    """Makes the streams fit for text in every language. One that the caller closed leads nowhere."""
+    # Standard input first, so that no file opened later gets the number of a standard stream. Writing to what is open
+    # for reading alone fails, as it should where an answer would be lost.
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - open until we end
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+    # A pipe's encoding may be an old code page, on Windows above all; JSON and answers are UTF-8 everywhere.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    if not sys.stdout.isatty():
+        raw = io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(raw, encoding="utf-8", errors="replace")
+
+
+def say(text: str) -> None:
+    """A line on stderr at once. Where nobody can read it any more, nothing is lost."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def give_up_output() -> None:
+    """Lets what was not written go nowhere, else Python tries once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def piped_text() -> str:
+    """What is piped in, without the line break at its end; empty where nothing is. Raises UsageError for no text."""
+    if sys.stdin.isatty():
+        return ""
+    waiting = threading.Timer(_SLOW_S, say, [f"reading stdin up to its end; `<{os.devnull}` leaves it out"])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        # Bytes and not text: the platform's encoding need not be UTF-8.
+        return decode(sys.stdin.buffer.read()).rstrip("\r\n")
+    except OSError:  # closed, or open for writing only
+        return ""
+    except UnicodeDecodeError as error:
+        raise UsageError(f"what was piped in is not UTF-8: {error}") from error
+    finally:
+        waiting.cancel()
