@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 from edgeship.engine.api import Conversation
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EngineFailed, TemplateInvalid, TemplateMissing
+from edgeship.errors import ContextFull, EngineFailed, TemplateInvalid, TemplateMissing
 from tests import checkpoints
 
 QUESTION = Conversation([{"role": "user", "content": "hello"}])
@@ -109,6 +109,16 @@ def test_truncation_and_padding_of_the_file_are_not_ours(folder: Path) -> None:
     tokenizer.enable_padding(length=64)
     tokenizer.save(str(folder / "tokenizer.json"))
     assert TextCodec(folder).encode("hello world, how are you") == plain
+
+
+def test_texts_longer_than_the_context_could_be_are_not_read(folder: Path) -> None:
+    codec = TextCodec(folder, context_tokens=8)
+    assert codec.encode("hello " * 300)  # of words that are tokens the context may hold this many
+    with pytest.raises(ContextFull, match=r"2049 characters is longer than any 8 tokens") as caught:
+        codec.encode(" " * 2049)
+    assert caught.value.hint
+    with pytest.raises(ContextFull, match=r"characters is longer than any 8 tokens"):
+        codec.render(Conversation([{"role": "user", "content": "hello " * 400}]))
 
 
 def test_the_template_may_stand_in_the_config(folder: Path) -> None:

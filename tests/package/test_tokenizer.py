@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,99 @@ def test_a_tokenizer_without_its_parts(folder: Path, content: Any) -> None:
 
 
 def test_truncation_and_padding_are_left_out(folder: Path) -> None:
-    plain = read(folder).load()
+    plain = read(folder).load().library
     plain.enable_truncation(2)
     plain.enable_padding(length=64)
     plain.save(str(folder / "tokenizer.json"))
-    assert len(read(folder).load().encode("hello world, how are you").ids) not in (2, 64)
+    assert len(read(folder).load().encode("hello world, how are you", special=True)) not in (2, 64)
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json cannot be read"):
         read(folder).load()
+
+
+# --- tokenizers that fail, or do not end ------------------------------------------------------------------------------
+
+
+def with_parts(folder: Path, **parts: Any) -> tokenizer.Tokenizer:
+    """The tokenizer in `folder` with some of its parts exchanged."""
+    path = folder / "tokenizer.json"
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | parts)
+    return read(folder).load()
+
+
+def replacing(what: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": what}, "content": content}
+
+
+def splitting(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+NO_UNKNOWN = {"type": "WordPiece", "unk_token": "?", "continuing_subword_prefix": "", "max_input_chars_per_word": 9}
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"normalizer": replacing("", "x")}, "hello"),
+        ({"pre_tokenizer": splitting("(a+)+$")}, "a" * 40 + "b"),
+        ({"model": NO_UNKNOWN | {"vocab": {"a": 0}}}, "b"),
+        ({}, " " * 11_000_000),
+    ],
+    ids=["empty pattern", "catastrophic pattern", "no unknown token", "spaces"],
+)
+def test_a_text_that_the_library_fails_at(folder: Path, parts: Any, text: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json cannot read a text: \S") as caught:
+        with_parts(folder, **parts).encode(text, special=False)
+    assert caught.value.where == str(folder / "tokenizer.json")
+    assert caught.value.__cause__
+
+
+def test_tokens_that_the_library_fails_at(folder: Path) -> None:
+    damaged = with_parts(folder, decoder={"type": "Strip", "content": "h", "start": 0, "stop": 3})
+    letter = damaged.library.token_to_id("h")
+    with pytest.raises(CheckpointInvalid, match="cannot write a text") as caught:
+        damaged.decode([letter], special=False)
+    assert not isinstance(caught.value.__cause__, Exception)  # a panic
+
+
+def test_a_text_that_is_read_for_too_long_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "ENCODE_S", 0.01)
+    with pytest.raises(CheckpointInvalid, match="has not read a text of 600 characters"):
+        with_parts(folder, pre_tokenizer=splitting("a*a*b|.")).encode("a" * 600, special=False)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        replacing("l", "x" * 1000),
+        {"type": "Sequence", "normalizers": [replacing("x", "xx")] * 40},
+        {
+            "type": "Sequence",
+            "normalizers": [{"type": "NFC"}, {"type": "Sequence", "normalizers": [replacing("", "x" * 99)]}],
+        },
+    ],
+)
+def test_rules_that_make_texts_many_times_as_long_are_refused(folder: Path, rules: Any) -> None:
+    with pytest.raises(CheckpointInvalid, match="times as long, and 64 is the most"):
+        with_parts(folder, normalizer=rules)
+    with pytest.raises(CheckpointInvalid, match="times as long"):
+        with_parts(
+            folder,
+            normalizer=None,
+            decoder=json.loads(json.dumps(rules).replace("normalizers", "decoders").replace('"NFC"', '"Fuse"')),
+        )
+
+
+def test_rules_in_use_are_taken(folder: Path) -> None:
+    usual = [{"type": "Prepend", "prepend": "\u2581"}, replacing(" ", "\u2581"), replacing("''", '"')]
+    assert with_parts(folder, normalizer={"type": "Sequence", "normalizers": usual}).encode("a b", special=False)
+
+
+@pytest.mark.parametrize("pattern", ["(" * 20_000 + "a" + ")" * 20_000, "("])
+def test_a_pattern_that_cannot_be_read(folder: Path, pattern: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json cannot be read: .*Oniguruma"):
+        with_parts(folder, pre_tokenizer=splitting(pattern))
 
 
 def test_a_config_that_states_the_special_tokens_itself() -> None:

@@ -21,7 +21,7 @@ def test_whatever_a_library_raises_is_ours_with_its_cause(error: BaseException) 
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), EngineBusy("ours already")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), EngineBusy("ours already"), border.TookTooLong()])
 def test_what_is_ours_or_ends_the_program_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, border.as_ours(_failed):
         raise error

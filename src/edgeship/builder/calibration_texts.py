@@ -74,7 +74,7 @@ def _encoder(checkpoint: Checkpoint) -> Any:
     loaded = checkpoint.tokenizer.load()
     # Ids outside the model, as a resized tokenizer can have, would be another model's.
     return lambda text, special: [
-        number for number in loaded.encode(text, add_special_tokens=special).ids if number < checkpoint.vocab_size
+        number for number in loaded.encode(text, special=special) if number < checkpoint.vocab_size
     ]
 
 

@@ -237,7 +237,7 @@ def _engine(
     folder, config = options.folder, options.config
     engine = ContinuousEngine(
         decoder,
-        TextCodec(folder),
+        TextCodec(folder, decoder.context_tokens),
         Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids),
         defaults=defaults_of(config.search),
         end_ids=config.end_ids,

@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
-from edgeship.errors import TemplateMissing
+from edgeship.errors import ContextFull, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
 from edgeship.package.conversation import with_instructions_in_first_question
 
+CHARACTERS_A_TOKEN = 256
+"""Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextCodec:
     """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged, TemplateInvalid.
 
+    context_tokens: longer texts are refused before they are read; None reads any.
     template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context_tokens: int | None = None) -> None:
         if not (folder / tokenizer.CONFIG_NAME).is_file():
             raise DAMAGED.about(folder / tokenizer.CONFIG_NAME, "is missing")
         files = tokenizer.read(folder, DAMAGED)
-        self._folder = folder
+        self._folder, self._context_tokens = folder, context_tokens
         self._tokenizer = files.load()
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
@@ -58,23 +61,29 @@ class TextCodec:
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
-        return Prompt(self._encode(text, add_special_tokens=True))
+        return Prompt(self._encode(text, special=True))
 
     def read_rendered(self, text: str) -> tuple[int, ...]:
         """The tokens of a text in which a template has written the special tokens itself."""
-        return self._encode(text, add_special_tokens=False)
+        return self._encode(text, special=False)
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text of tokens; special tokens leave none unless `special` asks for theirs."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=not special))
+        return self._tokenizer.decode(tokens, special=special)
 
     def stream(self) -> TokenText:
         """A new stream of text."""
         return TokenText(self)
 
-    def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+    def _encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library
-        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        if self._context_tokens is not None and len(text) > self._context_tokens * CHARACTERS_A_TOKEN:
+            raise ContextFull(
+                f"a text of {len(text)} characters is longer than any {self._context_tokens} tokens, which are all "
+                "that the model takes",
+                hint="Shorten the prompt or the conversation.",
+            )
+        return tuple(self._tokenizer.encode(text, special=special))
 
 
 class TokenText:

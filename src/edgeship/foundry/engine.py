@@ -74,9 +74,9 @@ class FoundryEngine:
 
     def __init__(self, folder: Path, *, threads: int | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
         config = genai_config.read(folder, DAMAGED)
-        self._codec = TextCodec(folder)
-        self._grammars = Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids)
         self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
+        self._codec = TextCodec(folder, self.context_tokens)
+        self._grammars = Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids)
         self.defaults = defaults_of(config.search)
         self._vocab_size = config.vocab_size
         self._slots = limits.slots or 1

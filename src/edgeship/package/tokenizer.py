@@ -6,12 +6,15 @@ The chat template that may stand in one of them is template.py's.
 from __future__ import annotations
 
 import functools
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship.system import foreign, json_file
+from edgeship.errors import EdgeshipError
+from edgeship.system import border, foreign, json_file
 from edgeship.system.json_file import Complaint
 from edgeship.system.storage import bring
 
@@ -26,6 +29,10 @@ FILES = (
     "vocab.txt",
     "tokenizer.model",
 )
+ENCODE_S = 30.0
+"""A text that a tokenizer reads for longer is given up: some patterns never come to an end with some texts."""
+# How many times as long a text may become by a tokenizer's rules for replacing; those in use leave its length alone.
+_MOST_GROWTH = 64
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,8 @@ class TokenizerFiles:
         """The id of e.g. "eos_token"; None where there is no such token."""
         return self.ids.get(self.special_tokens.get(role, ""))
 
-    def load(self) -> Any:
-        """The `tokenizers.Tokenizer`, see `load`."""
+    def load(self) -> Tokenizer:
+        """The tokenizer itself, see `load`."""
         return load(self.folder / FILE_NAME, self.complaint)
 
     def copy_to(self, folder: Path) -> None:
@@ -111,18 +118,69 @@ def _read_said(folder: Path, complaint: Complaint) -> tuple[dict[str, Any], dict
     return config, _special_tokens(config, older)
 
 
-def load(path: Path, complaint: Complaint) -> Any:
-    """The `tokenizers.Tokenizer` of a tokenizer.json. Raises the complaint's error."""
-    from tokenizers import Tokenizer
+class Tokenizer:
+    """A tokenizer.json, run by the library `tokenizers`; however that fails, it is the complaint's error.
 
-    try:
-        tokenizer = Tokenizer.from_buffer(foreign.read_bytes(path))
-    except Exception as error:  # the library raises plain Exception
-        raise complaint.about(path, f"cannot be read: {error}") from error
-    # A file may carry the training's truncation and padding; they would cut or fill texts silently.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    library: its `tokenizers.Tokenizer`.
+    """
+
+    __slots__ = ("_complaint", "_path", "library")
+
+    def __init__(self, library: Any, path: Path, complaint: Complaint) -> None:
+        self.library, self._path, self._complaint = library, path, complaint
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The ids of a text, which is Unicode. special: with the tokens that it puts around every text."""
+
+        def work() -> list[int]:
+            # The library's way for many texts lets other threads run, and the one for a single text does not.
+            [found] = self.library.encode_batch_fast([text], add_special_tokens=special)
+            return list(found.ids)
+
+        try:
+            with border.as_ours(lambda said: self._failed(f"cannot read a text: {said}")):
+                return border.within(ENCODE_S, work)
+        except border.TookTooLong as error:
+            raise self._failed(f"has not read a text of {len(text)} characters within {ENCODE_S:.0f} s") from error
+
+    def decode(self, tokens: Sequence[int], *, special: bool) -> str:
+        """The text of tokens. special: with the texts of special tokens, which otherwise leave none."""
+        with border.as_ours(lambda said: self._failed(f"cannot write a text: {said}")):
+            return str(self.library.decode(list(tokens), skip_special_tokens=not special))
+
+    def _failed(self, what: str) -> EdgeshipError:
+        return self._complaint.about(self._path, what)
+
+
+def load(path: Path, complaint: Complaint) -> Tokenizer:
+    """The tokenizer of a tokenizer.json. Raises the complaint's error."""
+    from tokenizers import Tokenizer as Library
+
+    with border.as_ours(lambda said: complaint.about(path, f"cannot be read: {said}")):
+        library = Library.from_buffer(foreign.read_bytes(path))
+        # A file may carry the training's truncation and padding; they would cut or fill texts silently.
+        library.no_truncation()
+        library.no_padding()
+        growth = max(_growth(_rules(library.normalizer)), _growth(_rules(library.decoder)))
+    if growth > _MOST_GROWTH:
+        raise complaint.about(path, f"would make texts up to {growth} times as long, and {_MOST_GROWTH} is the most")
+    return Tokenizer(library, path, complaint)
+
+
+def _rules(part: Any) -> dict[str, Any]:
+    """A part of a tokenizer as its file has it."""
+    return {} if part is None else dict(json.loads(part.__getstate__()))
+
+
+def _growth(rules: Mapping[str, Any]) -> int:
+    """How many times as long these rules may make a text at most."""
+    steps = rules.get("normalizers") or rules.get("decoders")
+    if steps:
+        return math.prod(map(_growth, steps))
+    if rules.get("type") != "Replace":
+        return 1
+    # A regular expression may match a single character, and an empty one stands between all characters.
+    return max(1, math.ceil(len(rules["content"]) / max(1, len(rules["pattern"].get("String", "")))))
 
 
 def spelled_out(config: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def as_ours(ours: Callable[[str], EdgeshipError]) -> Iterator[None]:
     """
     try:
         yield
-    except (EdgeshipError, KeyboardInterrupt, SystemExit):
+    except (EdgeshipError, TookTooLong, KeyboardInterrupt, SystemExit):
         raise
     except MemoryError as error:
         raise memory_ran_out(error) from error

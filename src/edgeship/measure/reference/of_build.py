@@ -92,7 +92,7 @@ class _BuiltModel:
 
     def answer_ids(self, answer: str) -> list[int]:
         """The ids of a text, no special tokens added."""
-        return list(self._tokenizer.encode(answer, add_special_tokens=False).ids)
+        return self._tokenizer.encode(answer, special=False)
 
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
