@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Matrix, Storage
 from edgeship.builder.quantize import dequantize, quantize
 from edgeship.checkpoint import open_checkpoint
+from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.checkpoint.families import STREAMED
 from edgeship.errors import EdgeshipError
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
+from edgeship.system.json_file import fields_of
 from tests import checkpoints, families
 from tests.families import CASES, Floats, Made
 from tests.onnx_decoder import OnnxDecoder, genai_greedy
@@ -201,7 +204,7 @@ def test_ropes_are_those_of_transformers(name: str) -> None:
 
     parameters, context = ROPES[name], 131_072
     config = LlamaConfig(head_dim=64, max_position_embeddings=context, rope_parameters=dict(parameters))
-    found = rope.make_rope(parameters, 64, context, "config.json")
+    found = rope.make_rope(fields_of(parameters, Path("config.json"), DAMAGED), 64, context)
     expected = ROPE_INIT_FUNCTIONS[parameters["rope_type"]]
     frequencies, scale = expected(config, None, seq_len=1)
     np.testing.assert_allclose(found.frequencies, frequencies.numpy(), rtol=1e-6)
@@ -213,6 +216,8 @@ def test_ropes_are_those_of_transformers(name: str) -> None:
 
 # --- what is refused --------------------------------------------------------------------------------------------------
 
+WINDOW = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+SLIDING = {"layer_types": ["full_attention", "sliding_attention"]}
 LLAMA3 = {key: value for key, value in ROPES["llama 3.2"].items() if key != "low_freq_factor"}
 LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
 
@@ -221,11 +226,29 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type.*dynamic"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type.*dynamic"),
-        ({"rope_scaling": {"type": "linear"}}, "factor"),
-        ({"rope_parameters": LLAMA3}, "low_freq_factor"),
-        ({"rope_parameters": LONGROPE}, "short_factor"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
+        ({"rope_scaling": {"type": "linear"}}, r"has no rope_scaling\.factor, which must be a number above 0"),
+        ({"rope_scaling": {"type": "linear", "factor": "4"}}, r"rope_scaling\.factor '4', which is not a number"),
+        ({"rope_scaling": "linear"}, "rope_scaling 'linear', which is not an object"),
+        ({"rms_norm_eps": "1e-6"}, "rms_norm_eps '1e-6', which is not a number above 0"),
+        ({"rms_norm_eps": math.nan}, "rms_norm_eps nan, which is not a number above 0"),
+        ({"architectures": ["GraniteForCausalLM"], "attention_multiplier": math.nan}, "attention_multiplier nan"),
+        ({"architectures": ["GraniteForCausalLM"], "logits_scaling": 0}, "logits_scaling 0, which is not a number abo"),
+        ({"hidden_act": ["silu"]}, r"hidden_act \['silu'\], which is not a text"),
+        (WINDOW | {"sliding_window": "8"}, "sliding_window '8', which is not a whole number"),
+        (WINDOW | {"sliding_window": 0}, "sliding_window 0, which is not a whole number of at least 1"),
+        (WINDOW | {"sliding_window_pattern": 0}, "sliding_window_pattern 0, which is not a whole number"),
+        (WINDOW | {"use_sliding_window": "yes"}, "use_sliding_window 'yes', which is not true or false"),
+        (WINDOW | {"layer_types": ["full", "full_attention"]}, r"layer_types\[0\] 'full', which is not one of"),
+        (
+            WINDOW | SLIDING | {"use_sliding_window": False},
+            "layer_types with sliding_attention, and use_sliding_window",
+        ),
+        (WINDOW | SLIDING | {"sliding_window": None}, "layer_types with sliding_attention, and sliding_window null"),
+        ({"no_rope_layers": [1], "no_rope_layer_interval": 2}, r"no_rope_layers \[1\], which is not a list of 2 numb"),
+        ({"rope_parameters": LLAMA3, "rope_theta": None}, "low_freq_factor"),
+        ({"rope_parameters": LONGROPE, "rope_theta": None}, "short_factor"),
         ({"hidden_act": "relu"}, "hidden_act.*relu"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config.*gptq"),
     ],

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeship.builder.rope import make_rope
+from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.errors import CheckpointInvalid
+from edgeship.system.json_file import fields_of
+
+YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
 
 
 def rope(head_size: int = 8, context: int = 128, **parameters: Any) -> Any:
-    return make_rope({"rope_theta": 10_000.0, **parameters}, head_size, context, "config.json")
+    document = {"rope_theta": 10_000.0, **parameters}
+    return make_rope(fields_of(document, Path("config.json"), DAMAGED), head_size, context)
 
 
 def test_plain_frequencies_fall_from_one_by_powers_of_theta() -> None:
@@ -77,7 +83,25 @@ def test_longrope_has_two_sets() -> None:
         ({"rope_type": "llama3", "factor": 8.0}, "low_freq_factor"),
         ({"rope_type": "longrope", "short_factor": [1.0], "original_max_position_embeddings": 8}, "short_factor"),
         ({"rope_theta": None}, "rope_theta"),
-        ({"rope_theta": -1}, "rope_theta"),
+        ({"rope_theta": -1}, "has rope_theta -1, which is not a number above 0"),
+        ({"rope_theta": "10000"}, "has rope_theta '10000', which is not a number above 0"),
+        ({"rope_theta": 10**400}, "has rope_theta 1000"),
+        ({"rope_type": 7}, "has rope_type 7, which is not a text"),
+        ({"rope_type": "linear", "type": "yarn"}, "has rope_type 'linear' and type 'yarn'"),
+        ({"partial_rotary_factor": 1e9}, "has partial_rotary_factor .* at most 1"),
+        ({"rope_type": "linear", "factor": math.nan}, "factor nan, which is not a number above 0"),
+        ({"rope_type": "linear", "factor": 1e-45}, "no frequencies follow"),
+        (YARN | {"rope_theta": 1}, "no frequencies follow"),
+        (YARN | {"truncate": "yes"}, "truncate 'yes', which is not true or false"),
+        (
+            {"rope_type": "longrope", "short_factor": [1, "a", 1, 1], "original_max_position_embeddings": 8},
+            r"short_factor \[1, 'a', 1, 1\], which is not a list of 4 numbers above 0",
+        ),
+        (
+            {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0}
+            | {"original_max_position_embeddings": 8},
+            "high_freq_factor 1.0, which is not a number above 1",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(parameters: dict[str, Any], named: str) -> None:

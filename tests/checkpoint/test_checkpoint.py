@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -520,3 +521,22 @@ def test_an_adapter_brings_its_name_and_its_template(tiny: Path, tiny_adapter: P
     (tiny.parent / "given.jinja").write_text("{{ messages }}", encoding="utf-8")
     explicit = open_checkpoint(str(tiny), adapter=tiny_adapter, chat_template=tiny.parent / "given.jinja")
     assert explicit.chat_template == "{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"temperature": "0.7"}, "temperature '0.7', which is not a number of at least 0"),
+        ({"temperature": float("nan")}, "temperature nan, which is not a number of at least 0"),
+        ({"top_p": 1.5}, "top_p 1.5, which is not a number of at least 0 and of at most 1"),
+        ({"top_k": 20.0}, "top_k 20.0, which is not a whole number"),
+        ({"repetition_penalty": 0}, "repetition_penalty 0, which is not a number above 0"),
+        ({"do_sample": "yes"}, "do_sample 'yes', which is not true or false"),
+        ({"max_length": 10**30}, "max_length 1000000000000000000000000000000, which is not a whole number of at most"),
+        ({"eos_token_id": "2"}, "eos_token_id '2', which is not a token id, or a list of them"),
+    ],
+)
+def test_sampling_that_is_none_is_told_before_anything_is_built(tiny: Path, stated: dict[str, Any], said: str) -> None:
+    checkpoints.write_json(tiny / "generation_config.json", stated)
+    with pytest.raises(CheckpointInvalid, match=f"generation_config.json has {re.escape(said)}"):
+        open_checkpoint(str(tiny))

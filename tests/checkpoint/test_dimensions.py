@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from edgeship.checkpoint import weight_files
-from edgeship.checkpoint.dimensions import DAMAGED, check_shapes, is_tied, read_dimensions
+from edgeship.checkpoint import dimensions, weight_files
+from edgeship.checkpoint.dimensions import Dimensions, check_shapes, config_fields, is_tied
+from edgeship.checkpoint.dimensions import read_dimensions as read
 from edgeship.errors import CheckpointInvalid
 from edgeship.system import json_file
 from tests import checkpoints
@@ -15,8 +16,15 @@ SHAPES: dict[str, tuple[int, ...]] = {name: array.shape for name, array in check
 GPT2_STYLE = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 9, "n_positions": 32}
 
 
+PATH = Path("config.json")
+
+
+def read_dimensions(config: dict[str, Any]) -> Dimensions:
+    return read(config_fields(config, PATH))
+
+
 def check(shapes: dict[str, tuple[int, ...]], *, tied: bool = True, extra_layers: int = 0, **config: Any) -> None:
-    dimensions = read_dimensions(checkpoints.qwen2_config(**config), "config.json")
+    dimensions = read_dimensions(checkpoints.qwen2_config(**config))
     check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where="config.json")
 
 
@@ -25,28 +33,70 @@ def without(*parts: str) -> dict[str, tuple[int, ...]]:
 
 
 def test_sizes_of_the_tiny_model() -> None:
-    dimensions = read_dimensions(checkpoints.qwen2_config(), "config.json")
+    dimensions = read_dimensions(checkpoints.qwen2_config())
     assert (dimensions.hidden_size, dimensions.layers, dimensions.kv_heads, dimensions.head_size) == (64, 2, 2, 16)
     assert (dimensions.vocab_size, dimensions.context_tokens, dimensions.mlp_size) == (384, 512, 96)
     check(SHAPES)
 
 
 def test_older_names_and_nested_text_configs_are_read() -> None:
-    assert read_dimensions(GPT2_STYLE, "config.json").context_tokens == 32
+    assert read_dimensions(GPT2_STYLE).context_tokens == 32
     nested = {"model_type": "gemma3", "text_config": checkpoints.qwen2_config()}
-    dimensions = read_dimensions(nested, "config.json")
+    dimensions = read_dimensions(nested)
     assert (dimensions.model_type, dimensions.layers) == ("qwen2", 2)
 
 
 def test_head_size_is_the_configs_own_where_it_has_one() -> None:
-    assert read_dimensions(checkpoints.qwen2_config(head_dim=32), "config.json").head_size == 32
-    assert read_dimensions(checkpoints.qwen2_config(head_dim=None), "config.json").head_size == 16
+    assert read_dimensions(checkpoints.qwen2_config(head_dim=32)).head_size == 32
+    assert read_dimensions(checkpoints.qwen2_config(head_dim=None)).head_size == 16
 
 
 def test_all_missing_sizes_are_listed() -> None:
-    config = checkpoints.qwen2_config(hidden_size="64", vocab_size=0, num_hidden_layers=True)
+    config = checkpoints.qwen2_config(hidden_size=None, vocab_size=None)
+    del config["num_hidden_layers"]
     with pytest.raises(CheckpointInvalid, match="hidden_size, num_hidden_layers, vocab_size"):
-        read_dimensions(config, "config.json")
+        read_dimensions(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_size": "64"}, "has hidden_size '64', which is not a whole number"),
+        ({"num_hidden_layers": True}, "has num_hidden_layers True, which is not a whole number"),
+        ({"num_hidden_layers": 10**8}, "has num_hidden_layers 100000000, which is not a whole number of at most 10000"),
+        ({"vocab_size": 0}, "has vocab_size 0, which is not a whole number of at least 1"),
+        ({"num_key_value_heads": [2, 2]}, r"has num_key_value_heads \[2, 2\], which is not a whole number"),
+        ({"num_key_value_heads": 3}, "has num_attention_heads 4, which is no multiple of num_key_value_heads 3"),
+        (
+            {"num_attention_heads": 6, "num_key_value_heads": 2},
+            "has no head_dim, and hidden_size 64 is no multiple of 6",
+        ),
+        ({"max_position_embeddings": 1e30}, "has max_position_embeddings 1e[+]30, which is not a whole number"),
+        ({"max_position_embeddings": 10**400}, "has max_position_embeddings 1000"),
+        ({"head_dim": -16}, "has head_dim -16, which is not a whole number of at least 1"),
+        ({"text_config": []}, r"has text_config \[\], which is not an object"),
+        ({"text_config": {"hidden_size": "8"}}, r"has text_config\.hidden_size '8', which is not a whole number"),
+        ({"layer_types": []}, "has layer_types for 0 layers, and says that there are 2 layers"),
+        ({"layer_types": ["full_attention"] * 3}, "has layer_types for 3 layers, and says that there are 2 layers"),
+        ({"layer_types": "full_attention"}, "has layer_types 'full_attention', which is not a list"),
+        ({"layer_types": [1, 2]}, r"has layer_types \[1, 2\], which is not a list of texts"),
+    ],
+)
+def test_a_size_that_is_wrong_is_told_with_its_value(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=said):
+        read_dimensions(checkpoints.qwen2_config(**change))
+
+
+def test_a_flag_that_is_none_is_told_with_its_value() -> None:
+    with pytest.raises(CheckpointInvalid, match="has tie_word_embeddings 'yes', which is not true or false"):
+        is_tied(config_fields({"tie_word_embeddings": "yes"}, PATH), {})
+
+
+def test_far_more_layers_than_there_are_take_no_memory() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"says 10000 layers, but model\.layers\.2 is missing"):
+        check(SHAPES, num_hidden_layers=10_000)
+    with pytest.raises(CheckpointInvalid, match=r"says 2 layers, but the weights also hold model\.layers\.999999999"):
+        check(SHAPES | {"model.layers.999999999.mlp.up_proj.weight": (96, 64)})
 
 
 def test_the_rows_of_the_embedding_are_the_vocabulary() -> None:
@@ -120,7 +170,7 @@ def test_weights_in_unknown_names_are_not_judged() -> None:
     ],
 )
 def test_tied_by_the_config_or_by_what_is_stored(config: dict[str, Any], names: list[str], tied: bool) -> None:
-    assert is_tied(config, dict.fromkeys(names)) is tied
+    assert is_tied(config_fields(config, PATH), dict.fromkeys(names)) is tied
 
 
 @pytest.mark.slow
@@ -152,8 +202,8 @@ def test_what_transformers_saves_agrees_with_its_own_config(
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     model.save_pretrained(tmp_path)
     weights = weight_files.find_weights(tmp_path)
-    saved = json_file.read_object(tmp_path / "config.json", DAMAGED)
-    tied = is_tied(saved, weights.tensors)
+    saved = json_file.read_object(tmp_path / "config.json", dimensions.DAMAGED)
+    tied = is_tied(config_fields(saved, PATH), weights.tensors)
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
-    check_shapes(shapes, read_dimensions(saved, "config.json"), tied=tied, extra_layers=0, where="config.json")
+    check_shapes(shapes, read_dimensions(saved), tied=tied, extra_layers=0, where="config.json")
     assert weights.parameters(tied=tied, dtype="float32") == sum(weight.numel() for weight in model.parameters())

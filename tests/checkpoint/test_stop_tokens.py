@@ -9,6 +9,7 @@ from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.errors import CheckpointInvalid
 from edgeship.package import template, tokenizer
+from edgeship.system.json_file import fields_of
 from tests import checkpoints
 from tests.checkpoints import write_json
 
@@ -24,7 +25,8 @@ def folder(tmp_path: Path) -> Path:
 
 def stop(folder: Path, *, config: Any = None, generation: Any = None, vocab_size: int = 384) -> StopTokens:
     files = tokenizer.read(folder, DAMAGED)
-    return find_stop_tokens(config or {}, generation or {}, files, template.find(folder, files.config), vocab_size)
+    ours, theirs = (fields_of(values or {}, folder / "config.json", DAMAGED) for values in (config, generation))
+    return find_stop_tokens(ours, theirs, files, template.find(folder, files.config), vocab_size)
 
 
 def set_config(folder: Path, **values: Any) -> None:
@@ -88,8 +90,15 @@ def test_a_beginning_that_only_the_config_knows_is_not_used(folder: Path) -> Non
 
 
 def test_nested_configs_are_read_and_impossible_ids_are_not(folder: Path) -> None:
-    config = {"text_config": {"eos_token_id": [END, -1, None, True]}, "pad_token_id": -1}
+    config = {"text_config": {"eos_token_id": [END, -1, None]}, "pad_token_id": -1}
     assert stop(folder, config=config).eos_ids == (IM_END, END)
+
+
+@pytest.mark.parametrize("value", ["2", [2, True], 2.0, [[2]], {"id": 2}, 10**30])
+def test_what_is_no_token_id_is_told_with_its_field(folder: Path, value: object) -> None:
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        with pytest.raises(CheckpointInvalid, match=rf"has {name} .*, which is not a token id, or a list of them"):
+            stop(folder, config={name: value})
 
 
 def test_a_token_outside_the_vocabulary_is_named(folder: Path) -> None:

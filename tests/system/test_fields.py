@@ -27,7 +27,7 @@ def test_what_is_not_there_and_null_read_alike() -> None:
 
 
 def test_token_ids_are_one_or_several_and_below_zero_none() -> None:
-    assert [fields(a=value).ids("a") for value in (3, [3, 0], -1, [])] == [(3,), (3, 0), (), ()]
+    assert [fields(a=value).ids("a") for value in (3, [3, 0], [None, -1, 3], -1, [])] == [(3,), (3, 0), (3,), (), ()]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,13 @@ def test_token_ids_are_one_or_several_and_below_zero_none() -> None:
         (lambda found: found.number("a"), float("inf"), "a number"),
         (lambda found: found.number("a"), 10**400, "a number"),
         (lambda found: found.number("a", above=0), 0, "a number above 0"),
+        (lambda found: found.number("a", above=0, most=1), 1.5, "a number above 0 and of at most 1"),
+        (lambda found: found.number("a", least=0), -0.5, "a number of at least 0"),
+        (lambda found: found.required_number("a"), [], "a number"),
+        (lambda found: found.required_numbers("a", 2), [1], "a list of 2 numbers"),
+        (lambda found: found.required_numbers("a", 2), [1, float("nan")], "a list of 2 numbers"),
+        (lambda found: found.required_numbers("a", 2, above=0), [1, 0], "a list of 2 numbers above 0"),
+        (lambda found: found.required_numbers("a", 2), [1, True], "a list of 2 numbers"),
         (lambda found: found.flag("a"), 1, "true or false"),
         (lambda found: found.text("a"), 1, "a text"),
         (lambda found: found.text("a", ["b", "c"]), "d", "one of b, c"),

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.rope import Rope, make_rope
-from edgeship.checkpoint.dimensions import Dimensions, read_dimensions
+from edgeship.checkpoint.contradictions import rope_part, rope_type
+from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions
 from edgeship.checkpoint.families import FAMILIES, STREAMED, Traits
-from edgeship.errors import ArchitectureUnknown, CheckpointInvalid
+from edgeship.errors import ArchitectureUnknown
+from edgeship.system.fields import Fields
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -24,6 +26,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+LAYER_TYPES = ("full_attention", "sliding_attention")
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 
 
@@ -63,33 +66,33 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     Raises ArchitectureUnknown for a family that is not in the table, CheckpointInvalid naming the field for a rope type
     or an activation that cannot be converted.
     """
-    where = str(checkpoint.folder / "config.json")
+    path = checkpoint.folder / "config.json"
     family = FAMILIES.get(checkpoint.architecture)
     if family is None or family.traits is None:
         raise ArchitectureUnknown(
             f"the streaming builder does not know the architecture {checkpoint.architecture}",
-            where=where,
+            where=str(path),
             hint=f"Known: {', '.join(STREAMED)}.",
         )
     traits = family.traits
-    config: Mapping[str, Any] = {**traits.defaults, **_stated(checkpoint.config)}
+    config = config_fields({**traits.defaults, **_stated(checkpoint.config)}, path)
     # An adapter may have brought more rows for the vocabulary than config.json says.
-    sizes = replace(read_dimensions(checkpoint.config, where), vocab_size=checkpoint.vocab_size)
-    ropes, layers = _positions(traits, config, sizes, where)
+    sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
+    ropes, layers = _positions(traits, config, sizes)
     return Architecture(
         traits=traits,
         sizes=sizes,
         tied=checkpoint.tied_embeddings if tied is None else tied,
-        norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
-        activation=_activation(config, where),
+        norm_epsilon=config.number("rms_norm_eps", above=0) or 1e-6,
+        activation=_activation(config),
         attention_scale=_attention_scale(traits, config, sizes),
-        attention_softcap=float(config.get("attn_logit_softcapping") or 0.0) if traits.capped_attention else 0.0,
-        logit_softcap=float(config.get("final_logit_softcapping") or 0.0),
-        logit_scale=1.0 / float(config.get("logits_scaling") or 1.0),
+        attention_softcap=(config.number("attn_logit_softcapping", above=0) or 0.0) if traits.capped_attention else 0.0,
+        logit_softcap=config.number("final_logit_softcapping", above=0) or 0.0,
+        logit_scale=1.0 / _factor(config, "logits_scaling"),
         embedding_scale=math.sqrt(sizes.hidden_size)
         if traits.scaled_embedding
-        else float(config.get("embedding_multiplier") or 1.0),
-        residual_scale=float(config.get("residual_multiplier") or 1.0),
+        else _factor(config, "embedding_multiplier"),
+        residual_scale=_factor(config, "residual_multiplier"),
         ropes=ropes,
         layers=layers,
     )
@@ -100,97 +103,112 @@ def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None or key in _SWITCHED_OFF_BY_NULL}
 
 
-def _activation(config: Mapping[str, Any], where: str) -> str:
-    name = config.get("hidden_activation") or config.get("hidden_act") or "silu"
-    if name not in ACTIVATIONS:
-        raise CheckpointInvalid(
-            f"hidden_act is {name!r}, which cannot be converted", where=where, hint=f"Known: {', '.join(ACTIVATIONS)}."
-        )
-    return ACTIVATIONS[name]
+def _activation(config: Fields) -> str:
+    key = "hidden_activation" if config.values.get("hidden_activation") is not None else "hidden_act"
+    return ACTIVATIONS[config.text(key, tuple(ACTIVATIONS)) or "silu"]
 
 
-def _attention_scale(traits: Traits, config: Mapping[str, Any], sizes: Dimensions) -> float:
+def _factor(config: Fields, key: str) -> float:
+    return config.number(key, above=0) or 1.0
+
+
+def _attention_scale(traits: Traits, config: Fields, sizes: Dimensions) -> float:
     if traits.query_scalar:
-        return 1.0 / math.sqrt(config["query_pre_attn_scalar"])
-    return float(config.get("attention_multiplier") or sizes.head_size**-0.5)
+        return 1.0 / math.sqrt(config.required_number("query_pre_attn_scalar", above=0))
+    return config.number("attention_multiplier", above=0) or sizes.head_size**-0.5
 
 
-def _positions(
-    traits: Traits, config: Mapping[str, Any], sizes: Dimensions, where: str
-) -> tuple[tuple[Rope, ...], tuple[Layer, ...]]:
+def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple[Rope, ...], tuple[Layer, ...]]:
     """The rotary embeddings, and what each layer uses of them and sees."""
-    if config.get("use_bidirectional_attention"):
-        raise CheckpointInvalid("use_bidirectional_attention is true, which cannot be converted", where=where)
+    if config.flag("use_bidirectional_attention"):
+        raise config.refuse("has use_bidirectional_attention true, which cannot be converted")
     sliding = _sliding(traits, config, sizes.layers)
-    window = config.get("sliding_window")
+    window = config.count("sliding_window") if any(sliding) else None
     rotates = _rotates(config, sizes.layers)
     kinds = ["full_attention"]
     if traits.local_theta is not None:
         kinds.append("sliding_attention")
     ropes = tuple(
-        make_rope(_rope_parameters(traits, config, kind, sizes), sizes.head_size, sizes.context_tokens, where)
+        make_rope(_rope_parameters(traits, config, kind, sizes), sizes.head_size, sizes.context_tokens)
         for kind in kinds
     )
     for rope in ropes:
         if len(rope.frequencies) % ROTATED_PAIRS:
-            raise CheckpointInvalid(
-                f"{2 * len(rope.frequencies)} elements of each head of {sizes.head_size} rotate, "
-                f"and ONNX Runtime rotates multiples of {2 * ROTATED_PAIRS} only",
-                where=where,
-                hint="Add --builder genai.",
+            raise config.refuse(
+                f"makes {2 * len(rope.frequencies)} elements of each head of {sizes.head_size} rotate, and ONNX "
+                f"Runtime rotates multiples of {2 * ROTATED_PAIRS} only: --builder genai may do"
             )
     layers = tuple(
         Layer(
             rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] else None,
             # A window as wide as the context hides nothing.
-            window=window if slides and isinstance(window, int) and window < sizes.context_tokens else None,
+            window=window if slides and window is not None and window < sizes.context_tokens else None,
         )
         for index, slides in enumerate(sliding)
     )
     return ropes, layers
 
 
-def _sliding(traits: Traits, config: Mapping[str, Any], layers: int) -> list[bool]:
-    if traits.windows == "never" or config.get("sliding_window") is None:
+def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
+    """Whether each layer has a window."""
+    window = config.values.get("sliding_window") is not None
+    if traits.windows == "never" or (traits.windows == "all layers" and not window):
         return [False] * layers
     if traits.windows == "all layers":
         return [True] * layers
-    if not config.get("use_sliding_window"):
+    types = [kind == "sliding_attention" for kind in _layer_types(config)]
+    if not window or not config.flag("use_sliding_window"):
+        if any(types):
+            off = "use_sliding_window false" if window else "sliding_window null"
+            raise config.refuse(f"has layer_types with sliding_attention, and {off}")
         return [False] * layers
-    types, pattern = config.get("layer_types"), config.get("sliding_window_pattern")
-    if isinstance(types, list):
-        return [kind == "sliding_attention" for kind in types]
-    if isinstance(pattern, int):
+    pattern, interval = config.count("sliding_window_pattern"), config.count("no_rope_layer_interval")
+    if types:
+        return types
+    if pattern is not None:
         return [(index + 1) % pattern != 0 for index in range(layers)]
-    if "no_rope_layer_interval" in config:
+    if interval is not None:
         return [not rotates for rotates in _rotates(config, layers)]
-    return [index >= config["max_window_layers"] for index in range(layers)]
+    last = config.count("max_window_layers", least=0)
+    return [index >= (layers if last is None else last) for index in range(layers)]
 
 
-def _rotates(config: Mapping[str, Any], layers: int) -> list[bool]:
+def _layer_types(config: Fields) -> list[str]:
+    """One for each layer, or none at all."""
+    types = config.texts("layer_types")
+    for place, kind in enumerate(types):
+        if kind not in LAYER_TYPES:
+            raise config.wrong(f"layer_types[{place}]", kind, f"one of {', '.join(LAYER_TYPES)}")
+    return types
+
+
+def _rotates(config: Fields, layers: int) -> list[bool]:
     """SmolLM3 leaves positions out of some layers; its list has a 1 for each layer that has them."""
-    stated, interval = config.get("no_rope_layers"), config.get("no_rope_layer_interval")
-    if isinstance(stated, list) and len(stated) >= layers:
-        return [bool(flag) for flag in stated[:layers]]
+    stated, interval = config.items("no_rope_layers"), config.count("no_rope_layer_interval")
+    if stated:
+        if len(stated) != layers or any(flag not in (0, 1) for flag in stated):
+            raise config.wrong("no_rope_layers", stated, f"a list of {layers} numbers 0 or 1")
+        return [bool(flag) for flag in stated]
     return [not interval or (index + 1) % interval != 0 for index in range(layers)]
 
 
-def _rope_parameters(traits: Traits, config: Mapping[str, Any], kind: str, sizes: Dimensions) -> dict[str, Any]:
-    """One flat dictionary out of the places where configs of different ages keep these fields."""
-    stated = config.get("rope_parameters") or {}
+def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimensions) -> Fields:
+    """One flat object out of the places where configs of different ages keep these fields."""
+    stated = rope_part(config, kind)
     local = kind == "sliding_attention"
-    if isinstance(stated.get(kind), dict):
-        stated = stated[kind]
-    elif local:
-        stated = {}
-    scaling = {} if local else config.get("rope_scaling") or {}
-    theta = config.get("rope_local_base_freq", traits.local_theta) if local else config.get("rope_theta", 10_000.0)
-    outer = {"rope_theta": theta, "original_max_position_embeddings": sizes.context_tokens}
-    parameters: dict[str, Any] = {**outer, **scaling, **stated}
+    scaling = {} if local else config.part("rope_scaling").values
+    theta = config.number("rope_local_base_freq") or traits.local_theta if local else config.number("rope_theta")
+    outer = {"rope_theta": theta or 10_000.0, "original_max_position_embeddings": sizes.context_tokens}
+    parameters: dict[str, Any] = {**outer, **scaling, **_present(stated.values)}
     for name in ("partial_rotary_factor", "original_max_position_embeddings"):
-        if config.get(name) is not None:
-            parameters[name] = config[name]
+        if config.values.get(name) is not None:
+            parameters[name] = config.values[name]
+    merged = Fields(parameters, config.refuse, "rope_scaling." if scaling and not stated.values else stated.name)
     # Early Phi-3 called it by other names.
-    if traits.fused and parameters.get("rope_type", parameters.get("type")) in ("su", "yarn"):
-        parameters["rope_type"] = "longrope"
-    return parameters
+    if traits.fused and rope_type(merged) == "yarn":
+        return replace(merged, values={**parameters, "rope_type": "longrope", "type": None})
+    return merged
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def tune_genai_config(config: Mapping[str, Any], checkpoint: Checkpoint) -> dict
 
 
 def _search(checkpoint: Checkpoint) -> dict[str, Any]:
-    stated = {key: value for key, value in checkpoint.generation.items() if value is not None}
+    stated = {key: value for key, value in asdict(checkpoint.search).items() if value is not None}
     search = {key: stated.get(key, default) for key, default in NEUTRAL_SEARCH.items()}
     # transformers samples only where do_sample is said, and a temperature of 0 is no distribution.
     search["do_sample"] = search["do_sample"] and search["temperature"] != 0

@@ -7,11 +7,11 @@ as transformers computes them, since positions multiply whatever is rounded away
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeship.errors import CheckpointInvalid
+from edgeship.checkpoint.contradictions import rope_type
+from edgeship.system.fields import Fields, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,59 +37,44 @@ class Rope:
     switch_tokens: int = 0
 
 
-def make_rope(parameters: Mapping[str, Any], head_size: int, context_tokens: int, where: str) -> Rope:
+def make_rope(parameters: Fields, head_size: int, context_tokens: int) -> Rope:
     """The embedding of `parameters`, which hold rope_type, rope_theta and what that type needs.
 
-    Raises CheckpointInvalid naming the field that is missing, or the type where it is none of KINDS.
+    Raises what `parameters` raise: for a field that is missing or wrong, for a type that is none of KINDS, and for
+    numbers from which no frequencies follow.
     """
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    import numpy as np
+
+    kind = rope_type(parameters)
     if kind not in KINDS:
-        raise CheckpointInvalid(
-            f"rope_type is {kind!r}, which cannot be converted", where=where, hint=f"Known: {', '.join(KINDS)}."
-        )
-    need = _Needed(parameters, where)
-    size = int(head_size * float(parameters.get("partial_rotary_factor") or 1.0))
-    plain = _plain(float(need.number("rope_theta")), size)
+        raise parameters.wrong("rope_type", kind, f"one of {', '.join(KINDS)}")
+    try:
+        with np.errstate(all="ignore"):
+            rope = _make(kind, parameters, head_size, context_tokens)
+    except (ArithmeticError, ValueError) as error:  # what mathematics says of a division by zero or a root of less
+        raise _unusable(parameters) from error
+    if not np.isfinite([rope.scale, *rope.frequencies, *(rope.long_frequencies or ())]).all():
+        raise _unusable(parameters)
+    return rope
+
+
+def _make(kind: str, parameters: Fields, head_size: int, context_tokens: int) -> Rope:
+    size = int(head_size * (parameters.number("partial_rotary_factor", above=0, most=1) or 1.0))
+    plain = _plain(parameters.required_number("rope_theta", above=0), size)
     if kind == "linear":
-        return Rope(_tuple(plain / need.number("factor")))
+        return Rope(_tuple(plain / parameters.required_number("factor", above=0)))
     if kind == "llama3":
-        return Rope(_tuple(_llama3(plain, need)))
+        return Rope(_tuple(_llama3(plain, parameters)))
     if kind == "yarn":
-        return _yarn(plain, size, need, context_tokens)
+        return _yarn(plain, size, parameters, context_tokens)
     if kind == "longrope":
-        return _longrope(plain, need, context_tokens)
+        return _longrope(plain, parameters, context_tokens)
     return Rope(_tuple(plain))
 
 
-class _Needed:
-    """Fields of the parameters; a missing one is an error that names it."""
-
-    def __init__(self, parameters: Mapping[str, Any], where: str) -> None:
-        self.parameters, self.where = parameters, where
-
-    def number(self, name: str) -> float:
-        value = self.parameters.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise self._wrong(name, value, "a number above zero")
-        return float(value)
-
-    def factors(self, name: str, count: int) -> Floats:
-        import numpy as np
-
-        value = self.parameters.get(name)
-        if not isinstance(value, list) or len(value) != count:
-            raise self._wrong(name, value, f"a list of {count} numbers")
-        return np.asarray(value, dtype=np.float32)
-
-    def optional(self, name: str) -> float | None:
-        return None if self.parameters.get(name) is None else self.number(name)
-
-    def _wrong(self, name: str, value: object, wanted: str) -> CheckpointInvalid:
-        return CheckpointInvalid(
-            f"the rope parameter {name} must be {wanted}, not {value!r}",
-            where=self.where,
-            hint="Take config.json from the model that was fine-tuned.",
-        )
+def _unusable(parameters: Fields) -> Exception:
+    stated = ", ".join(f"{key} {shown(value)}" for key, value in parameters.values.items())
+    return parameters.refuse(f"has rotary positions from which no frequencies follow: {stated}"[:500])
 
 
 def _plain(theta: float, size: int) -> Floats:
@@ -100,56 +85,62 @@ def _plain(theta: float, size: int) -> Floats:
     return np.asarray(np.float32(1.0) / np.float32(theta) ** exponents, dtype=np.float32)
 
 
-def _llama3(plain: Floats, need: _Needed) -> Floats:
+def _llama3(plain: Floats, parameters: Fields) -> Floats:
     """Long waves are stretched by `factor`, short ones kept, those between blended."""
     import numpy as np
 
-    factor, low, high = (need.number(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
-    turns = need.number("original_max_position_embeddings") * plain / np.float32(2 * math.pi)
+    factor, low = (parameters.required_number(name, above=0) for name in ("factor", "low_freq_factor"))
+    high = parameters.required_number("high_freq_factor", above=low)
+    turns = parameters.required_number("original_max_position_embeddings", above=0) * plain / np.float32(2 * math.pi)
     blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
     return np.asarray((1 - blend) * plain / factor + blend * plain, dtype=np.float32)
 
 
-def _yarn(plain: Floats, size: int, need: _Needed, context_tokens: int) -> Rope:
+def _yarn(plain: Floats, size: int, parameters: Fields, context_tokens: int) -> Rope:
     import numpy as np
 
-    original = need.number("original_max_position_embeddings")
-    factor = need.optional("factor") or context_tokens / original
-    truncate = need.parameters.get("truncate", True)
+    original = parameters.required_number("original_max_position_embeddings", above=0)
+    factor = parameters.number("factor", above=0) or context_tokens / original
+    truncate = parameters.flag("truncate") is not False
 
     def bound(turns: float, toward: Any) -> float:
         """The element that makes so many turns over the original context."""
-        log_theta = math.log(need.number("rope_theta"))
+        log_theta = math.log(parameters.required_number("rope_theta", above=0))
         index = size * math.log(original / (turns * 2 * math.pi)) / (2 * log_theta)
         return float(toward(index)) if truncate else index
 
-    low = max(bound(need.optional("beta_fast") or 32.0, math.floor), 0.0)
-    high = min(bound(need.optional("beta_slow") or 1.0, math.ceil), size - 1.0)
+    low = max(bound(parameters.number("beta_fast", above=0) or 32.0, math.floor), 0.0)
+    high = min(bound(parameters.number("beta_slow", above=0) or 1.0, math.ceil), size - 1.0)
     high += 0.001 if low == high else 0.0
     stretched = np.clip((np.arange(size // 2, dtype=np.float32) - low) / (high - low), 0.0, 1.0)
     frequencies = plain / factor * stretched + plain * (1 - stretched)
-    return Rope(_tuple(frequencies), _yarn_scale(factor, need))
+    return Rope(_tuple(frequencies), _yarn_scale(factor, parameters))
 
 
-def _yarn_scale(factor: float, need: _Needed) -> float:
-    stated = need.optional("attention_factor")
+def _yarn_scale(factor: float, parameters: Fields) -> float:
+    stated = parameters.number("attention_factor", above=0)
     if stated is not None:
         return stated
 
     def grown(weight: float) -> float:
         return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
-    mscale, over_all = need.optional("mscale"), need.optional("mscale_all_dim")
+    mscale, over_all = parameters.number("mscale", above=0), parameters.number("mscale_all_dim", above=0)
     return grown(mscale) / grown(over_all) if mscale and over_all else grown(1.0)
 
 
-def _longrope(plain: Floats, need: _Needed, context_tokens: int) -> Rope:
-    original = int(need.number("original_max_position_embeddings"))
-    factor = need.optional("factor") or context_tokens / original
-    scale = need.optional("attention_factor")
+def _longrope(plain: Floats, parameters: Fields, context_tokens: int) -> Rope:
+    import numpy as np
+
+    original = int(parameters.required_number("original_max_position_embeddings", above=0))
+    factor = parameters.number("factor", above=0) or context_tokens / original
+    scale = parameters.number("attention_factor", above=0)
     if scale is None:
         scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    short, long = (need.factors(name, len(plain)) for name in ("short_factor", "long_factor"))
+    short, long = (
+        np.asarray(parameters.required_numbers(name, len(plain), above=0), np.float32)
+        for name in ("short_factor", "long_factor")
+    )
     return Rope(_tuple(plain / short), scale, _tuple(plain / long), original)
 
 

@@ -12,17 +12,29 @@ from typing import Any
 
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
-from edgeship.checkpoint.dimensions import DAMAGED, check_shapes, find_embedding, is_tied, read_dimensions, text_part
+from edgeship.checkpoint.contradictions import refuse_contradictions
+from edgeship.checkpoint.dimensions import (
+    DAMAGED,
+    check_shapes,
+    config_fields,
+    find_embedding,
+    is_tied,
+    read_dimensions,
+    text_part,
+)
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
 from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, TemplateMissing, UsageError
+from edgeship.package import genai_config
 from edgeship.package import template as templates
 from edgeship.package import tokenizer as tokenizers
+from edgeship.package.genai_config import Search
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign, json_file
+from edgeship.system.fields import Fields
 
 __all__ = [
     "Checkpoint",
@@ -98,6 +110,11 @@ class Checkpoint:
         own = () if self.adapter is None else self.adapter.files
         return {path.name if path.parent == self.folder else f"adapter/{path.name}": path for path in (*files, *own)}
 
+    @property
+    def search(self) -> Search:
+        """How answers are sampled where nobody says otherwise."""
+        return genai_config.read_search(json_file.fields_of(self.generation, self.folder / GENERATION_NAME, DAMAGED))
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the names and contents of everything that decides a build; reads all weights once."""
@@ -131,11 +148,14 @@ def open_checkpoint(
     require_readable(folder, DAMAGED)
     config = _read_config(folder)
     where = str(folder / "config.json")
-    dimensions = read_dimensions(config, where)
+    fields = config_fields(config, folder / "config.json")
+    text = text_part(fields)
+    dimensions = read_dimensions(fields)
+    refuse_contradictions(text, where)
     weights = find_weights(folder, allow_pickle=allow_pickle)
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
-    tied = is_tied(config, weights.tensors)
-    extra_layers = text_part(config).get("num_nextn_predict_layers") or 0
+    tied = is_tied(fields, weights.tensors)
+    extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
     check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
     vocab_size = dimensions.vocab_size
     fitted = open_adapter(adapter) if adapter is not None else None
@@ -146,10 +166,11 @@ def open_checkpoint(
             vocab_size = resized[0] if resized else vocab_size
     places = (folder,) if fitted is None else (fitted.folder, folder)
     generation = _read_generation(places)
+    genai_config.read_search(generation)  # what is wrong is told now, and not after the conversion
     tokenizer = _read_tokenizer(folder) if fitted is None else _read_tokenizer_over(folder, fitted)
     found = _find_templates(places)
     template = _read_template(chat_template, found) if chat_template else templates.the_one_meant(found)
-    dtype = weights.dtype(config.get("dtype") or config.get("torch_dtype"))
+    dtype = weights.dtype(text.text("dtype") or text.text("torch_dtype"))
     return Checkpoint(
         source=source,
         revision=commit,
@@ -158,7 +179,7 @@ def open_checkpoint(
         architecture=config["architectures"][0],
         model_type=config["model_type"],
         config=config,
-        generation=generation,
+        generation=generation.values,
         parameters=weights.parameters(tied=tied, dtype=dtype),
         dtype=dtype,
         vocab_size=vocab_size,
@@ -174,7 +195,7 @@ def open_checkpoint(
         tokenizer=tokenizer,
         chat_template=template,
         template_names=tuple(found),
-        stop=find_stop_tokens(config, generation, tokenizer, template, vocab_size),
+        stop=find_stop_tokens(fields, generation, tokenizer, template, vocab_size),
         licence=_find_licence(folder, config),
         adapter=fitted,
         pickle=weights.pickle,
@@ -385,10 +406,10 @@ def _read_tokenizer_over(folder: Path, adapter: Adapter) -> TokenizerFiles:
     return tokenizers.read_over(folder, adapter.folder, DAMAGED)
 
 
-def _read_generation(places: Sequence[Path]) -> dict[str, Any]:
+def _read_generation(places: Sequence[Path]) -> Fields:
     """generation_config.json of the first folder that has one."""
     files = [path for place in places if (path := place / GENERATION_NAME).is_file()]
-    return json_file.read_object(files[0], DAMAGED) if files else {}
+    return json_file.read_fields(files[0], DAMAGED) if files else json_file.fields_of({}, places[0], DAMAGED)
 
 
 def _find_templates(places: Sequence[Path]) -> dict[str, str]:

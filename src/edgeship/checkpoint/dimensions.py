@@ -1,15 +1,17 @@
-"""What config.json says of a model's shape, and whether the weights agree with it."""
+"""What config.json says of a model's shape, and whether it agrees with itself and with the weights."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgeship.checkpoint.families import UNIFORM
 from edgeship.errors import CheckpointInvalid
-from edgeship.system.json_file import Complaint
+from edgeship.system.fields import LARGEST, Fields
+from edgeship.system.json_file import Complaint, fields_of
 
 DAMAGED = Complaint(CheckpointInvalid, "Copy the file again from where the checkpoint came.")
 """Of a JSON file of a checkpoint that cannot be read."""
@@ -22,8 +24,10 @@ _NAMES = {
     "vocab_size": ("vocab_size",),
     "context_tokens": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"),
 }
+# No model comes near; what is larger is damage, and would be memory and time.
+_MOST = {"hidden_size": 1 << 20, "layers": 10_000, "heads": 1 << 16, "head_size": 1 << 14}
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight")
-_LAYER = re.compile(r"(layers|h|blocks)\.(\d+)\.(.+)")
+_LAYER = re.compile(r"(layers|h|blocks)\.([0-9]{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,74 @@ class Dimensions:
     context_tokens: int
 
 
-def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def config_fields(config: Mapping[str, Any], path: Path) -> Fields:
+    """The fields of the config.json at `path`, which holds `config`."""
+    return fields_of(config, path, DAMAGED)
+
+
+def text_part(config: Fields) -> Fields:
     """The part of a config that describes the language model; multimodal ones nest it."""
-    nested = config.get("text_config")
-    return nested if isinstance(nested, dict) else config
+    nested = config.part("text_config")
+    return nested if nested.values else config
 
 
-def read_dimensions(config: Mapping[str, Any], where: str) -> Dimensions:
-    """The sizes in config.json. Raises CheckpointInvalid that lists all that are missing."""
+def read_dimensions(config: Fields) -> Dimensions:
+    """The sizes in config.json. Raises CheckpointInvalid: all that are missing, or one that is wrong, by name."""
     text = text_part(config)
-    found = {key: _first_number(text, names) for key, names in _NAMES.items()}
+    found = {key: _first_count(text, names, _MOST.get(key, LARGEST)) for key, names in _NAMES.items()}
     missing = [_NAMES[key][0] for key, number in found.items() if number is None]
     if missing:
-        raise CheckpointInvalid(
-            f"config.json lacks a whole number for {', '.join(missing)}",
-            where=where,
-            hint="Take config.json from the model that was fine-tuned.",
-        )
+        raise text.refuse(f"lacks a whole number for {', '.join(missing)}")
     sizes = {key: number for key, number in found.items() if number is not None}
-    heads, hidden = sizes["heads"], sizes["hidden_size"]
-    return Dimensions(
-        model_type=str(text.get("model_type") or config["model_type"]),
-        kv_heads=_first_number(text, ("num_key_value_heads",)) or heads,
-        head_size=_first_number(text, ("head_dim",)) or hidden // heads,
-        mlp_size=_first_number(text, ("intermediate_size",)),
+    kv_heads = text.count("num_key_value_heads", most=_MOST["heads"]) or sizes["heads"]
+    dimensions = Dimensions(
+        model_type=text.text("model_type") or config.text("model_type") or "",
+        kv_heads=kv_heads,
+        head_size=_head_size(text, sizes["hidden_size"], sizes["heads"]),
+        mlp_size=_mlp_size(text),
         **sizes,
     )
+    _check_layer_types(text, dimensions.layers)
+    if sizes["heads"] % kv_heads:
+        raise text.refuse(
+            f"has {text.name}num_attention_heads {sizes['heads']}, "
+            f"which is no multiple of {text.name}num_key_value_heads {kv_heads}"
+        )
+    return dimensions
 
 
-def is_tied(config: Mapping[str, Any], tensor_names: Mapping[str, Any]) -> bool:
+def _head_size(text: Fields, hidden: int, heads: int) -> int:
+    stated = text.count("head_dim", most=_MOST["head_size"])
+    if stated is None and hidden % heads:
+        raise text.refuse(
+            f"has no {text.name}head_dim, and {text.name}hidden_size {hidden} is no multiple of {heads} heads"
+        )
+    return stated or hidden // heads
+
+
+def _mlp_size(text: Fields) -> int | None:
+    """None also where each layer has its own, as a list of them says."""
+    stated = text.values.get("intermediate_size")
+    return None if isinstance(stated, list) else text.count("intermediate_size")
+
+
+def _check_layer_types(text: Fields, layers: int) -> None:
+    if text.values.get("layer_types") is not None and len(text.texts("layer_types")) != layers:
+        raise text.refuse(
+            f"has {text.name}layer_types for {len(text.texts('layer_types'))} layers, "
+            f"and says that there are {layers} layers"
+        )
+
+
+def is_tied(config: Fields, tensor_names: Mapping[str, Any]) -> bool:
     """Whether the output layer is the embedding.
 
     Configs leave the field out where it is the architecture's default; then what is stored decides.
     """
     for part in (config, text_part(config)):
-        if isinstance(part.get("tie_word_embeddings"), bool):
-            return bool(part["tie_word_embeddings"])
+        stated = part.flag("tie_word_embeddings")
+        if stated is not None:
+            return stated
     return bool(tensor_names) and not any(name.endswith("lm_head.weight") for name in tensor_names)
 
 
@@ -104,10 +140,11 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
 
 
 def _check_count(found: set[int], expected: int, extra: int, stem: str, where: str) -> None:
-    missing = sorted(set(range(expected)) - found)
-    surplus = sorted(found - set(range(expected + extra)))
-    if missing or surplus:
-        fault = f"{stem}{missing[0]} is missing" if missing else f"the weights also hold {stem}{surplus[0]}"
+    missing = next((index for index in range(expected) if index not in found), None)
+    surplus = min((index for index in found if index >= expected + extra), default=None)
+    if missing is not None or surplus is not None:
+        also = f"the weights also hold {stem}{surplus}"
+        fault = also if missing is None else f"{stem}{missing} is missing"
         raise CheckpointInvalid(f"config.json says {expected} layers, but {fault}", where=where, hint=_OTHER_MODEL)
 
 
@@ -177,10 +214,10 @@ def _expect(name: str, shape: tuple[int, ...], expected: tuple[int, ...], where:
         )
 
 
-def _first_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+def _first_count(config: Fields, names: tuple[str, ...], most: int) -> int | None:
     for name in names:
-        value = config.get(name)
-        if type(value) is int and value > 0:
+        value = config.count(name, most=most)
+        if value is not None:
             return value
     return None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgeship.checkpoint.dimensions import text_part
 from edgeship.errors import CheckpointInvalid, TemplateInvalid
 from edgeship.package import template
 from edgeship.package.tokenizer import TokenizerFiles
+from edgeship.system.fields import Fields
 
 _ANSWER = "theanswerofthemodel"
 
@@ -33,8 +33,8 @@ class StopTokens:
 
 
 def find_stop_tokens(
-    config: Mapping[str, Any],
-    generation: Mapping[str, Any],
+    config: Fields,
+    generation: Fields,
     tokenizer: TokenizerFiles,
     chat_template: str | None,
     vocab_size: int,
@@ -44,8 +44,8 @@ def find_stop_tokens(
     Raises CheckpointInvalid for a token outside the vocabulary that the model would have to read or write.
     """
     stated = {
-        "config.json": _ids(config.get("eos_token_id", text_part(config).get("eos_token_id"))),
-        "generation_config.json": _ids(generation.get("eos_token_id")),
+        "config.json": _config_ids(config, "eos_token_id"),
+        "generation_config.json": generation.ids("eos_token_id"),
         "the tokenizer": _ids(tokenizer.role_id("eos_token")),
     }
     of_template = _ids(_end_of_turn(tokenizer, chat_template))
@@ -89,9 +89,14 @@ def _end_of_turn(tokenizer: TokenizerFiles, chat_template: str | None) -> int | 
     return tokenizer.ids[max(ends, key=len)] if ends else None
 
 
-def _pad_id(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: TokenizerFiles) -> int | None:
-    stated = (tokenizer.role_id("pad_token"), generation.get("pad_token_id"), config.get("pad_token_id"))
-    return next((number for value in stated for number in _ids(value)), None)
+def _config_ids(config: Fields, key: str) -> tuple[int, ...]:
+    """Of the whole config where it states them, else of the part that describes the language model."""
+    return config.ids(key) if key in config.values else text_part(config).ids(key)
+
+
+def _pad_id(config: Fields, generation: Fields, tokenizer: TokenizerFiles) -> int | None:
+    stated = (_ids(tokenizer.role_id("pad_token")), generation.ids("pad_token_id"), config.ids("pad_token_id"))
+    return next((number for numbers in stated for number in numbers), None)
 
 
 def _eos_disagreements(
@@ -110,8 +115,8 @@ def _eos_disagreements(
     return sentences
 
 
-def _bos_disagreements(config: Mapping[str, Any], bos_id: int | None, texts: Mapping[int, str]) -> list[str]:
-    stated = _ids(config.get("bos_token_id", text_part(config).get("bos_token_id")))
+def _bos_disagreements(config: Fields, bos_id: int | None, texts: Mapping[int, str]) -> list[str]:
+    stated = _config_ids(config, "bos_token_id")
     if not stated or stated == _ids(bos_id):
         return []
     own = "has none" if bos_id is None else f"says {_show(bos_id, texts)}"
@@ -135,9 +140,8 @@ def _check_inside(
             )
 
 
-def _ids(value: object) -> list[int]:
-    numbers = value if isinstance(value, list) else [value]
-    return [number for number in numbers if type(number) is int and number >= 0]
+def _ids(number: int | None) -> tuple[int, ...]:
+    return () if number is None else (number,)
 
 
 def _show(number: int, texts: Mapping[int, str]) -> str:

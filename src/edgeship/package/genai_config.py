@@ -116,7 +116,7 @@ def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Gena
         context_tokens=model.required_count("context_length"),
         vocab_size=model.required_count("vocab_size"),
         end_ids=frozenset(model.ids("eos_token_id")),
-        search=_search(whole.part("search")),
+        search=read_search(whole.part("search")),
         provider=_provider(session),
         threads=session.count(_THREADS[0], least=0) or None,
         model_file=decoder.text("filename") or "model.onnx",
@@ -132,14 +132,15 @@ def _texts(names: Fields, *keys: str) -> dict[str, str]:
     return {key: text for key in keys if (text := names.text(key)) is not None}
 
 
-def _search(search: Fields) -> Search:
+def read_search(fields: Fields) -> Search:
+    """How answers are sampled by this file's `search`, or by a generation_config.json, which has the same fields."""
     return Search(
-        do_sample=bool(search.flag("do_sample")),
-        temperature=search.number("temperature"),
-        top_p=search.number("top_p"),
-        top_k=search.count("top_k", least=0),
-        repetition_penalty=search.number("repetition_penalty"),
-        max_length=search.count("max_length", least=0),
+        do_sample=bool(fields.flag("do_sample")),
+        temperature=fields.number("temperature", least=0),
+        top_p=fields.number("top_p", least=0, most=1),
+        top_k=fields.count("top_k", least=0),
+        repetition_penalty=fields.number("repetition_penalty", above=0),
+        max_length=fields.count("max_length", least=0),
     )
 
 

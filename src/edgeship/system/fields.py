@@ -60,23 +60,41 @@ class Fields:
             raise self.missing(key, "a whole number of at least 1")
         return value
 
-    def number(self, key: str, *, above: float | None = None) -> float | None:
-        """A finite number, larger than `above` where that is given."""
-        wanted = "a number" if above is None else f"a number above {above:g}"
+    def number(
+        self, key: str, *, above: float | None = None, least: float | None = None, most: float | None = None
+    ) -> float | None:
+        """A finite number, larger than `above`, from `least` to `most`, where these are given."""
+        wanted = _wanted("a number", above, least, most)
         value: float | None = self._of_type(key, (int, float), wanted)
-        if value is None:
-            return None
-        if not abs(value) <= sys.float_info.max or (above is not None and not value > above):
+        if value is not None and not _is_between(value, above, least, most):
             raise self.wrong(key, value, wanted)
-        return float(value)
+        return None if value is None else float(value)
+
+    def required_number(self, key: str, *, above: float | None = None) -> float:
+        """A finite number that must be there."""
+        value = self.number(key, above=above)
+        if value is None:
+            raise self.missing(key, _wanted("a number", above))
+        return value
+
+    def required_numbers(self, key: str, count: int, *, above: float | None = None) -> list[float]:
+        """So many finite numbers."""
+        wanted = _wanted(f"a list of {count} numbers", above)
+        if self.values.get(key) is None:
+            raise self.missing(key, wanted)
+        found = self.items(key)
+        numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        if not len(numbers) == len(found) == count or not all(_is_between(value, above) for value in numbers):
+            raise self.wrong(key, found, wanted)
+        return [float(value) for value in numbers]
 
     def ids(self, key: str) -> tuple[int, ...]:
-        """A token id, or a list of them; below zero stands for none."""
+        """A token id, or a list of them; null and what is below zero stand for none."""
         value = self.values.get(key)
         found = [] if value is None else value if isinstance(value, list) else [value]
-        if not all(type(number) is int and number <= LARGEST for number in found):
+        if not all(number is None or (type(number) is int and number <= LARGEST) for number in found):
             raise self.wrong(key, value, "a token id, or a list of them")
-        return tuple(number for number in found if number >= 0)
+        return tuple(number for number in found if number is not None and number >= 0)
 
     def flag(self, key: str) -> bool | None:
         """True or false."""
@@ -115,3 +133,19 @@ class Fields:
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
             raise self.wrong(key, value, wanted)
         return value
+
+
+def _wanted(what: str, above: float | None, least: float | None = None, most: float | None = None) -> str:
+    bounds = {"above": above, "of at least": least, "of at most": most}
+    return f"{what} {' and '.join(f'{word} {bound:g}' for word, bound in bounds.items() if bound is not None)}".rstrip()
+
+
+def _is_between(
+    value: float, above: float | None = None, least: float | None = None, most: float | None = None
+) -> bool:
+    return (
+        -sys.float_info.max <= value <= sys.float_info.max
+        and (above is None or value > above)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
