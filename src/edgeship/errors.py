@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_MOST_CHARACTERS = 2000
+
 
 class EdgeshipError(Exception):
     """A fault in Edgeship itself; failures that can be explained have classes of their own."""
@@ -17,10 +19,10 @@ class EdgeshipError(Exception):
     http_status: ClassVar[int] = 500
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = _told(what)
         self.where = where
-        self.hint = hint
+        self.hint = hint and _told(hint)
+        super().__init__(self.what)
 
     def to_dict(self) -> dict[str, str | int | None]:
         """The error as `--json` prints it."""
@@ -31,6 +33,13 @@ class EdgeshipError(Exception):
             "where": self.where,
             "hint": self.hint,
         }
+
+
+def _told(text: str) -> str:
+    """A message, which may quote what strangers wrote: nothing that a terminal obeys, and not endless."""
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[: _MOST_CHARACTERS // 2]} ... {text[-_MOST_CHARACTERS // 2 :]}"
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 # --- 2: the request is wrong ----------------------------------------------------------------------------------------

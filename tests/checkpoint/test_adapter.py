@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgeship.checkpoint.adapter import WEIGHTS_NAME, Adapter, check_fits, find_changes, open_adapter
+from edgeship.checkpoint.adapter import WEIGHTS_NAME, Adapter, check_fits, find_changes, open_adapter, rank_and_scale
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused, WeightsDamaged
 from tests import checkpoints
 
@@ -72,10 +72,31 @@ def test_truncated_weights_are_damaged(tiny_adapter: Path) -> None:
     ("changes", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
-        ({"r": 0}, "r must be"),
-        ({"r": "4"}, "r must be"),
-        ({"lora_alpha": None}, "lora_alpha must be"),
-        ({"lora_alpha": float("nan")}, "lora_alpha must be"),
+        ({"peft_type": ["LORA"]}, r"has peft_type \['LORA'\], which is not a text"),
+        ({"r": 0}, "has r 0, which is not a whole number of at least 1"),
+        ({"r": "4"}, "has r '4', which is not a whole number"),
+        ({"r": None}, "has no r, which must be a whole number"),
+        ({"lora_alpha": None}, "has no lora_alpha, which must be a number"),
+        ({"lora_alpha": "8"}, "has lora_alpha '8', which is not a number"),
+        ({"lora_alpha": float("nan")}, "has lora_alpha nan, which is not a number"),
+        ({"lora_alpha": float("inf")}, "has lora_alpha inf, which is not a number"),
+        ({"lora_alpha": 10**400}, "has lora_alpha 1000"),
+        ({"use_dora": "false"}, "has use_dora 'false', which is not true or false"),
+        ({"use_rslora": 1}, "has use_rslora 1, which is not true or false"),
+        ({"fan_in_fan_out": []}, r"has fan_in_fan_out \[\], which is not true or false"),
+        ({"lora_bias": 0.5}, "has lora_bias 0.5, which is not true or false"),
+        ({"modules_to_save": "lm_head"}, "has modules_to_save 'lm_head', which is not a list"),
+        ({"modules_to_save": [1]}, r"has modules_to_save \[1\], which is not a list of texts"),
+        ({"rank_pattern": []}, r"has rank_pattern \[\], which is not an object"),
+        ({"rank_pattern": {"q_proj": "4"}}, r"has rank_pattern\.q_proj '4', which is not a whole number"),
+        ({"rank_pattern": {"q_proj": 0}}, r"has rank_pattern\.q_proj 0, which is not a whole number of at least 1"),
+        ({"rank_pattern": {"[": 4}}, r"has rank_pattern '\[', which is not a regular expression"),
+        ({"rank_pattern": {str(n): 4 for n in range(10_001)}}, "has rank_pattern with 10001 regular expressions"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, r"has alpha_pattern\.q_proj nan, which is not a number"),
+        ({"alpha_pattern": {"(?=q)q_proj": 4}}, r"has alpha_pattern '\(\?=q\)q_proj', which is not a regular"),
+        ({"trainable_token_indices": "1"}, "has trainable_token_indices '1', which is not a list"),
+        ({"trainable_token_indices": {"embed": ["1"]}}, r"has trainable_token_indices\.embed \['1'\], which is not a"),
+        ({"base_model_name_or_path": 7}, "has base_model_name_or_path 7, which is not a text"),
         ({"r": 8}, r"lora_A.weight is \[4, 96\], but adapter_config.json says r 8"),
     ],
 )
@@ -304,3 +325,11 @@ def test_a_resized_embedding_beside_an_untied_output_layer(tmp_path: Path) -> No
     with pytest.raises(AdapterInvalid, match=r"390 rows and lm_head.weight 384 rows") as caught:
         check_fits(adapter, base)
     assert "modules_to_save" in str(caught.value.hint)
+
+
+def test_patterns_take_time_in_proportion_to_a_name(tiny_adapter: Path) -> None:
+    pattern = "(.+)+" * 30 + "x"
+    folder = checkpoints.make_adapter(tiny_adapter, alpha_pattern={pattern: 1, "layers.0.*q_proj": 2})
+    adapter = open_adapter(folder)
+    assert rank_and_scale(adapter, "base_model.model.model.layers.0.self_attn.q_proj") == (4, 0.5)
+    assert rank_and_scale(adapter, "base_model.model.model.layers.1.self_attn.q_proj") == (4, 2.0)

@@ -366,7 +366,8 @@ def _read_tuning(folder: Path) -> None:
     # Its name is a digest of the package.
     (place,) = (folder / "home" / "tuning").iterdir()
     name = tune._place(folder / "home", folder / "triage").name
-    (folder / "tuning.json").replace(place / name)
+    if (folder / "tuning.json").exists():
+        (folder / "tuning.json").replace(place / name)
     tune.remembered(folder / "home", folder / "triage")
 
 

@@ -23,6 +23,7 @@ from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
+from edgeship.system.fields import shown
 from edgeship.system.storage import bring
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def check_mergeable(adapter: Adapter) -> None:
     config = adapter.config
     faults = [f"{key} is set" for key in _UNMERGEABLE if config.get(key)]
     if config.get("init_lora_weights", True) not in _HARMLESS_STARTS:
-        faults.append(f"init_lora_weights is {config['init_lora_weights']!r}, which changes the base")
+        faults.append(f"init_lora_weights is {shown(config['init_lora_weights'])}, which changes the base")
     if faults:
         raise AdapterInvalid(
             f"this adapter cannot be merged yet: {'; '.join(faults)}",

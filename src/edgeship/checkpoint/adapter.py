@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.dimensions import find_embedding
@@ -15,6 +15,7 @@ from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
 from edgeship.system import json_file
+from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
 CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
@@ -34,9 +35,12 @@ _KINDS = {
     "replacement": r"(?P<wrapped>(?:token_adapter\.)?base_layer\.)?(?P<parameter>weight|bias)",
 }
 _NAMES = {kind: re.compile(rf"(?P<module>.+?)\.{end}") for kind, end in _KINDS.items()}
+_MOST_PATTERNS = 10_000
 _WRAPPERS = re.compile(r"lora_|base_layer|token_adapter|original_module|modules_to_save")
 
 Shape = tuple[int, ...]
+Matches = Callable[[str], bool]
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Adapter:
 
     base: what adapter_config.json names as its base.
     targets: last parts of the modules that the tensors really change, e.g. "q_proj".
+    rank_pattern, alpha_pattern: ranks and alphas of modules by the end of their names, the first that matches counts.
+    saved: last parts of the modules that are in it as a whole. tokens: rows of the embedding that were trained, or
+    those of each module by the end of its name.
     tensors: shape of every tensor by name: "base_model.model." + the base's module + ".lora_A.weight".
     """
 
@@ -55,6 +62,12 @@ class Adapter:
     targets: tuple[str, ...]
     use_rslora: bool
     use_dora: bool
+    lora_bias: bool
+    fan_in_fan_out: bool
+    rank_pattern: Sequence[tuple[Matches, int]]
+    alpha_pattern: Sequence[tuple[Matches, float]]
+    saved: tuple[str, ...]
+    tokens: tuple[int, ...] | Mapping[str, tuple[int, ...]]
     config: Mapping[str, Any]
     tensors: Mapping[str, Shape]
 
@@ -115,29 +128,63 @@ def open_adapter(folder: Path) -> Adapter:
             where=str(folder),
             hint="Give the folder that peft's save_pretrained wrote.",
         )
-    complaint = Complaint(AdapterInvalid, _COPY_AGAIN)
+    complaint = Complaint(AdapterInvalid, _TRAIN_AGAIN)
     require_readable(folder, complaint)
-    config = json_file.read_object(folder / CONFIG_NAME, complaint)
+    config = json_file.read_fields(folder / CONFIG_NAME, complaint)
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
+    rank_pattern = [(matches, ranks.required_count(key)) for matches, ranks, key in _patterns(config, "rank_pattern")]
     stored = _read_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in stored.items()}
     pairs = find_pairs(shapes, where=str(folder / WEIGHTS_NAME))
     if not pairs:
         raise AdapterInvalid("the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=_TRAIN_AGAIN)
-    _check_ranks(pairs, shapes, rank, config, str(folder / WEIGHTS_NAME))
+    _check_ranks(pairs, shapes, None if rank_pattern else rank, str(folder / WEIGHTS_NAME))
     _check_changes_something(pairs, stored, str(folder / WEIGHTS_NAME))
-    base = config.get("base_model_name_or_path")
     return Adapter(
         folder=folder,
         rank=rank,
         alpha=alpha,
-        base=base if isinstance(base, str) and base else None,
+        base=config.text("base_model_name_or_path") or None,
         targets=tuple(sorted({pair.module.rpartition(".")[2] for pair in pairs})),
-        use_rslora=bool(config.get("use_rslora")),
-        use_dora=bool(config.get("use_dora")),
-        config=config,
+        use_rslora=bool(config.flag("use_rslora")),
+        use_dora=bool(config.flag("use_dora")),
+        lora_bias=bool(config.flag("lora_bias")),
+        fan_in_fan_out=bool(config.flag("fan_in_fan_out")),
+        rank_pattern=rank_pattern,
+        alpha_pattern=[
+            (matches, alphas.required_number(key)) for matches, alphas, key in _patterns(config, "alpha_pattern")
+        ],
+        saved=tuple(config.texts("modules_to_save")),
+        tokens=_read_tokens(config),
+        config=config.values,
         tensors=shapes,
     )
+
+
+def _patterns(config: Fields, key: str) -> Iterator[tuple[Matches, Fields, str]]:
+    """What each regular expression of a field matches, with the object and the key that hold its value."""
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    part = config.part(key)
+    if len(part.values) > _MOST_PATTERNS:
+        found = f"{len(part.values)} regular expressions"
+        raise config.refuse(f"has {key} with {found}, and at most {_MOST_PATTERNS} are read")
+    for pattern in part.values:
+        try:
+            # Its engine takes time in proportion to a name, whatever the expression; Python's may never end.
+            schema = core_schema.str_schema(pattern=rf"^(.*\.)?({pattern})$")
+            yield SchemaValidator(schema).isinstance_python, part, pattern
+        except SchemaError as error:
+            raise config.wrong(key, pattern, "a regular expression that can be matched in a bounded time") from error
+
+
+def _read_tokens(config: Fields) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    key = "trainable_token_indices"
+    if isinstance(config.values.get(key), dict):
+        part = config.part(key)
+        return {name: tuple(part.ids(name)) for name in part.values}
+    config.items(key)
+    return config.ids(key)
 
 
 def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ...]:
@@ -189,34 +236,31 @@ def _details(adapter: Adapter, kind: str, module: str, match: re.Match[str]) -> 
     if kind == "token_rows":
         return {"tokens": _trained_tokens(adapter, module)}
     if kind == "replacement" and not match["wrapped"]:
-        saved = adapter.config.get("modules_to_save") or ()
-        return {"own": any(module.endswith(name) for name in saved)}
+        return {"own": module.endswith(adapter.saved)}
     return {}
 
 
 def _trained_tokens(adapter: Adapter, module: str) -> tuple[int, ...]:
     """The rows that trainable_token_indices gives for a module; tied ones share those of the embedding."""
-    stated = adapter.config.get("trainable_token_indices")
-    if isinstance(stated, dict):
-        named = [rows for name, rows in stated.items() if module.endswith(name)]
-        stated = named[0] if named else next(iter(stated.values()), None)
-    if not isinstance(stated, list) or any(type(row) is not int or row < 0 for row in stated):
+    if isinstance(adapter.tokens, tuple):
+        rows = adapter.tokens
+    else:
+        named = [rows for name, rows in adapter.tokens.items() if module.endswith(name)]
+        rows = named[0] if named else next(iter(adapter.tokens.values()), ())
+    if not rows:
         raise _refuse(adapter, f"trainable_token_indices gives no list of token ids for {module}", _TRAIN_AGAIN)
-    return tuple(stated)
+    return rows
 
 
 def rank_and_scale(adapter: Adapter, module: str) -> tuple[int, float]:
-    """Rank and scale of one module; patterns are regular expressions for the end of its name, the first counts."""
-    rank = _by_pattern(adapter.config.get("rank_pattern"), module, adapter.rank)
-    alpha = _by_pattern(adapter.config.get("alpha_pattern"), module, adapter.alpha)
+    """Rank and scale of one module."""
+    rank = _by_pattern(adapter.rank_pattern, module, adapter.rank)
+    alpha = _by_pattern(adapter.alpha_pattern, module, adapter.alpha)
     return rank, alpha / (math.sqrt(rank) if adapter.use_rslora else rank)
 
 
-def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+def _by_pattern(patterns: Sequence[tuple[Matches, _Number]], module: str, default: _Number) -> _Number:
+    return next((value for matches, value in patterns if matches(module)), default)
 
 
 def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = False) -> dict[str, Shape]:
@@ -263,21 +307,21 @@ def _replaced(
 
 def _check_complete(adapter: Adapter, changes: Mapping[str, Change], known: Mapping[str, Shape]) -> None:
     """Whether the adapter holds all that its config speaks of. A missing matrix of a pair is found elsewhere."""
-    saved = tuple(adapter.config.get("modules_to_save") or ())
+    saved = tuple(f"{module}.weight" for module in adapter.saved)
     lacking = [
         f"modules_to_save names {name.removesuffix('.weight')}, but the adapter does not hold it"
         for name in known
-        if saved and name.endswith(tuple(f"{module}.weight" for module in saved))
+        if name.endswith(saved)
         if name not in changes or changes[name].replacement is None
     ]
-    if adapter.config.get("lora_bias"):
+    if adapter.lora_bias:
         biases = {change.pair.module: f"{change.pair.module}.bias" for change in changes.values() if change.pair}
         lacking += [
             f"lora_bias is true, but {module} has no lora_B.bias"
             for module, bias in biases.items()
             if changes.get(bias, Change()).added is None
         ]
-    if adapter.config.get("trainable_token_indices") and not any(change.token_rows for change in changes.values()):
+    if adapter.tokens and not any(change.token_rows for change in changes.values()):
         lacking.append("trainable_token_indices is set, but the rows of these tokens are not in the adapter")
     if lacking:
         raise _refuse(adapter, lacking[0], _TRAIN_AGAIN)
@@ -286,7 +330,7 @@ def _check_complete(adapter: Adapter, changes: Mapping[str, Change], known: Mapp
 def stores_inputs_first(adapter: Adapter, pair: LoraPair, shape: Shape) -> bool:
     """Whether a weight of this shape is [in, out]: embeddings, and the layers that fan_in_fan_out speaks of."""
     made = adapter.tensors[pair.b][0], adapter.tensors[pair.a][1]
-    return pair.embedding or (bool(adapter.config.get("fan_in_fan_out")) and shape == made[::-1])
+    return pair.embedding or (adapter.fan_in_fan_out and shape == made[::-1])
 
 
 def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -> None:
@@ -343,20 +387,15 @@ def _refuse(adapter: Adapter, what: str, hint: str) -> AdapterInvalid:
     return AdapterInvalid(what, where=str(adapter.folder), hint=hint)
 
 
-def _read_rank(config: Mapping[str, Any], where: str) -> tuple[int, float]:
-    kind = config.get("peft_type")
+def _read_rank(config: Fields, where: str) -> tuple[int, float]:
+    kind = config.text("peft_type")
     if kind != "LORA":
         raise AdapterInvalid(
-            f"peft_type is {kind!r}; only LORA adapters can be merged",
+            f"peft_type is {shown(kind)}; only LORA adapters can be merged",
             where=where,
             hint="Merge it with its own library and give the merged checkpoint.",
         )
-    rank, alpha = config.get("r"), config.get("lora_alpha", 8)
-    if type(rank) is not int or rank < 1:
-        raise AdapterInvalid(f"r must be a whole number of at least 1, not {rank!r}", where=where, hint=_TRAIN_AGAIN)
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
-        raise AdapterInvalid(f"lora_alpha must be a number, not {alpha!r}", where=where, hint=_TRAIN_AGAIN)
-    return rank, float(alpha)
+    return config.required_count("r"), config.required_number("lora_alpha") if "lora_alpha" in config.values else 8.0
 
 
 def _read_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -375,16 +414,15 @@ def _read_tensors(folder: Path) -> dict[str, StoredTensor]:
     )
 
 
-def _check_ranks(
-    pairs: tuple[LoraPair, ...], shapes: Mapping[str, Shape], rank: int, config: Mapping[str, Any], where: str
-) -> None:
+def _check_ranks(pairs: tuple[LoraPair, ...], shapes: Mapping[str, Shape], rank: int | None, where: str) -> None:
+    """Compares the shapes of each pair. rank: of all of them, None where each may have its own."""
     for pair in pairs:
         a, b = shapes[pair.a], shapes[pair.b]
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise AdapterInvalid(
                 f"{pair.a} {list(a)} and its lora_B {list(b)} do not multiply", where=where, hint=_TRAIN_AGAIN
             )
-        if a[0] != rank and not config.get("rank_pattern"):
+        if rank is not None and a[0] != rank:
             raise AdapterInvalid(
                 f"{pair.a} is {list(a)}, but {CONFIG_NAME} says r {rank}",
                 where=where,
@@ -406,7 +444,6 @@ def _is_filled(tensor: StoredTensor) -> bool:
     return bool(safetensors_file.read_float32(tensor).any())
 
 
-_COPY_AGAIN = "Copy the file again from where the adapter came."
 _TRAIN_AGAIN = "Save the adapter again after training it."
 _SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
 _SAVE_EMBEDDINGS = 'Both must be in the adapter: train it with modules_to_save=["embed_tokens", "lm_head"].'
