@@ -333,7 +333,7 @@ def _read_schema(folder: Path) -> None:
     from edgeship.cli.model_run import AnswerOptions
     from edgeship.engine.grammar import Grammars
 
-    held = AnswerOptions(schema=folder / "schema.json").constraint()
+    held = AnswerOptions(schema=str(folder / "schema.json")).constraint()
     if held is not None:
         Grammars(folder / "tiny" / "tokenizer.json", checkpoints.VOCAB, frozenset({2})).matcher(held)
 
