@@ -23,6 +23,7 @@ EXIT_CODES = {
     5: "a tool that Edgeship drives failed",
     6: "bytes or tokens are not what they should be",
     7: "this machine lacks memory, disk or permission",
+    8: "an answer that was held to something was cut before its end",
     130: "interrupted",
 }
 

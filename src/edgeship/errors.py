@@ -312,6 +312,16 @@ class EngineBusy(ResourceError):
     code = "engine-busy"
 
 
+# --- 8: an answer is incomplete -------------------------------------------------------------------------------------
+
+
+class AnswerCut(EdgeshipError):
+    """An answer that was held to a schema, a regular expression or a grammar, and was cut before its end."""
+
+    # A server has answered: it says so by its finish_reason.
+    code, exit_code, http_status = "answer-cut", 8, 200
+
+
 def all_errors() -> list[type[EdgeshipError]]:
     """Every error class, the general ones before the special ones; docs/errors.md is made from it."""
     found: list[type[EdgeshipError]] = [EdgeshipError]

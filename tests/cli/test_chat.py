@@ -19,7 +19,7 @@ import pytest
 
 from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
-from edgeship.engine.api import AnswerSteps, Conversation, Message, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import AnswerSteps, Constraint, Conversation, Message, Prompt, Sampling, Token, Usage
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
 from edgeship.package.conversation import with_instructions_in_first_question
 from tests.scripted import ScriptedEngine
@@ -322,6 +322,38 @@ def test_an_interrupted_answer_says_so_by_its_exit_code() -> None:
     out = io.StringIO()
     assert answer_once(Interrupting(after=4), HELLO, GREEDY, stdout=out) == 130
     assert out.getvalue() == "Good\n"
+
+
+HELD = Sampling(constraint=Constraint("regex", "[A-Z][a-z. ]+"), max_tokens=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("context", "sampling", "why"),
+    [
+        (4096, HELD, "cut after 4 tokens"),
+        (26, replace(HELD, max_tokens=None), "the context is full (26 of 26 tokens)"),
+    ],
+)
+def test_an_answer_that_was_held_to_something_and_was_cut_says_so_by_its_exit_code(
+    context: int, sampling: Sampling, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.StringIO()
+    assert answer_once(ScriptedEngine(ANSWERS, context_tokens=context), HELLO, sampling, stdout=out) == 8
+    error = capsys.readouterr().err
+    assert (out.getvalue(), "error[answer-cut]" in error, why in error) == ("Good\n", True, True)
+    out = io.StringIO()
+    assert answer_once(ScriptedEngine(ANSWERS, context_tokens=context), HELLO, sampling, as_json=True, stdout=out) == 8
+    facts = json.loads(out.getvalue())
+    assert (facts["answer"], facts["finish"], facts["error"]["code"]) == ("Good", "length", "answer-cut")
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_whole_or_free_is_not_called_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = replace(HELD, max_tokens=None)
+    assert answer_once(ScriptedEngine(ANSWERS), HELLO, whole, stdout=io.StringIO()) == 0
+    assert answer_once(ScriptedEngine(ANSWERS), HELLO, Sampling(max_tokens=4), stdout=io.StringIO()) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_one_answer_raises_what_the_engine_raises() -> None:

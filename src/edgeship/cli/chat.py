@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TextIO
 
+from edgeship.cli.failure import explain
 from edgeship.engine.answer import Answer, ask
 from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling, check_sampling
-from edgeship.errors import ContextFull, EdgeshipError, UsageError
+from edgeship.errors import AnswerCut, ContextFull, EdgeshipError, UsageError
 
 EXIT_INTERRUPTED = 130
 BLOCK = '"""'
@@ -59,17 +60,20 @@ def answer_once(
 ) -> int:
     """Streams one answer to stdout, or prints it as JSON with what it cost. Raises as the model does.
 
-    Returns 130 where Ctrl-C cut the answer.
+    Returns 130 where Ctrl-C cut the answer, and AnswerCut's exit code where it was held to something and is incomplete.
     """
     out = _Terminal(sys.stdin, stdout or sys.stdout)
     with _ctrl_c_cancels() as cancel:
         answer = ask(model, Conversation(messages), sampling, cancel=cancel, tell=None if as_json else out.say)
+    cut = _cut(answer, sampling, model.context_tokens)
     if as_json:
         facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
-        out.say(json.dumps(facts, indent=2, ensure_ascii=False))
+        out.say(json.dumps(facts | ({"error": cut.to_dict()} if cut else {}), indent=2, ensure_ascii=False))
     out.say("\n")
     if stats:
         print(_describe(answer, model.context_tokens), file=stderr or sys.stderr)
+    if cut:
+        return explain(cut, as_json=False)
     return EXIT_INTERRUPTED if answer.finish == "cancelled" else 0
 
 
@@ -166,7 +170,7 @@ class _Session:
         if answer.finish == "cancelled":
             self._terminal.note("Stopped.")
         elif answer.finish == "length":
-            self._terminal.note(self._why_cut(answer))
+            self._terminal.note(f"The answer was {_cut_where(answer, self._model.context_tokens)}.")
 
     def _make_room(self, question: Message) -> None:
         """Lets the oldest questions go, with their answers, until this one can be answered at some length."""
@@ -180,12 +184,6 @@ class _Session:
         if gone := (before - len(self._turns)) // 2:
             what = "question and its answer have" if gone == 1 else f"{gone} questions and their answers have"
             self._terminal.note(f"[The context is full: the oldest {what} left the conversation.]")
-
-    def _why_cut(self, answer: Answer) -> str:
-        total, context = answer.usage.prompt_tokens + answer.usage.completion_tokens, self._model.context_tokens
-        if context is not None and total >= context:
-            return f"The answer was cut: the context is full ({total} of {context} tokens)."
-        return f"The answer was cut after {answer.usage.completion_tokens} tokens."
 
     def _reset(self, _: str) -> None:
         self._turns, self._last = [], None
@@ -282,6 +280,28 @@ def _ctrl_c_cancels() -> Iterator[threading.Event]:
         yield cancel
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _cut(answer: Answer, sampling: Sampling, context_tokens: int | None) -> AnswerCut | None:
+    """What is to be said of an answer that does not keep to what it was held to, since it was cut."""
+    if sampling.constraint is None or answer.finish not in ("length", "deadline"):
+        return None
+    more = "Shorten the prompt" if _fills(answer, context_tokens) else "Allow more with --max-tokens"
+    return AnswerCut(
+        f"the answer is incomplete: it was {_cut_where(answer, context_tokens)}",
+        hint=f"{more}; a schema can bound its texts (maxLength) and lists (maxItems).",
+    )
+
+
+def _cut_where(answer: Answer, context_tokens: int | None) -> str:
+    if _fills(answer, context_tokens):
+        return f"cut: the context is full ({context_tokens} of {context_tokens} tokens)"
+    return f"cut after {answer.usage.completion_tokens} tokens"
+
+
+def _fills(answer: Answer, context_tokens: int | None) -> bool:
+    used = answer.usage.prompt_tokens + answer.usage.completion_tokens
+    return context_tokens is not None and used >= context_tokens
 
 
 def _describe(answer: Answer, context_tokens: int | None) -> str:
