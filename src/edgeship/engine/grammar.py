@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeship.engine.api import Constraint
+from edgeship.engine.endings import Enders, Ending, vocabulary
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from edgeship.system import border, foreign
 
@@ -61,6 +62,7 @@ class Grammars:
         self._end_ids = sorted(end_ids)
         self._special_ids = list(special_ids)
         self._tokenizer: Any = None
+        self._enders: Enders
         self._compiled: OrderedDict[Constraint, list[Any]] = OrderedDict()
         self._lock, self._load_lock = threading.Lock(), threading.Lock()
 
@@ -75,7 +77,8 @@ class Grammars:
             self._compiled.move_to_end(constraint)
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size)
+        ending = Ending(self._enders, is_json=constraint.kind in ("json_schema", "json_object"))
+        return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size, ending)
 
     def _compile_in_time(self, constraint: Constraint) -> list[Any]:
         try:
@@ -88,6 +91,8 @@ class Grammars:
         with self._load_lock:
             if self._tokenizer is None:
                 self._tokenizer = self._load(library)
+                with border.as_ours(self._unusable):
+                    self._enders = Enders(vocabulary(self._tokenizer, self._vocab_size), self._end_ids)
         limits = library.LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         compiled = []
         for grammar in _grammars(library.LLMatcher, constraint):
@@ -124,12 +129,13 @@ class Grammars:
 class Matcher:
     """Where one answer stands in its constraint. For one thread."""
 
-    def __init__(self, layouts: list[Any], tokenizer: Any, vocab_size: int) -> None:
+    def __init__(self, layouts: list[Any], tokenizer: Any, vocab_size: int, ending: Ending) -> None:
         # Those that the answer keeps to so far. The last one also takes what the others do, and is for the rest.
         self._layouts = layouts
         self._rest = layouts[-1]
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
+        self._ending = ending
         self._bytes = 0
 
     @property
@@ -137,9 +143,10 @@ class Matcher:
         """Nothing can follow."""
         return all(layout.is_stopped() for layout in self._layouts)
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
+    def allowed(self, likeliest: int | None = None) -> npt.NDArray[np.bool_]:
         """bool [vocab_size]: what the next token may be. End tokens are among them where the answer may end.
 
+        likeliest: the token that the model would say; see Ending.
         Raises EngineFailed where the constraint turns out too complex.
         """
         with _following():
@@ -147,17 +154,19 @@ class Matcher:
         for layout in self._layouts:
             _check(layout)
         mask = masks[0] if len(masks) == 1 else np.bitwise_or.reduce(masks)
-        return np.unpackbits(mask, count=self._vocab_size, bitorder="little").view(np.bool_)
+        allowed = np.unpackbits(mask, count=self._vocab_size, bitorder="little").view(np.bool_)
+        return self._ending.narrow(allowed, likeliest)
 
     def push(self, token: int) -> None:
         """The answer goes on. Raises EngineFailed for a token that was not allowed."""
         with _following():
-            self._push(token)
+            self._push(token, self._tokenizer.decode_bytes([token]))
 
-    def _push(self, token: int) -> None:
+    def _push(self, token: int, said: bytes) -> None:
+        self._ending.push(said)
         if len(self._layouts) > 1:
             going = [layout for layout in self._layouts if layout.try_consume_tokens([token])]
-            self._bytes += len(self._tokenizer.decode_bytes([token]))
+            self._bytes += len(said)
             if len(going) > 1 and going[-1] is self._rest and self._bytes >= _SETTLED_BYTES:
                 going.pop()
             if going:

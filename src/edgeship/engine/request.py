@@ -307,7 +307,7 @@ class Request:
         self._prompt_logprobs += logprobs(logits[: len(predicted)], predicted, top)
 
     def _choose(self, row: Floats) -> None:
-        allowed = self.matcher.allowed() if self.matcher else None
+        allowed = self.matcher.allowed(int(row.argmax())) if self.matcher else None
         token = self.sampler.choose(row, allowed)
         wanted = self.sampling.logprobs
         found = None if wanted is None else logprob(row, token, wanted)
