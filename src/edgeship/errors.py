@@ -81,6 +81,12 @@ class PickleRefused(UsageError):
     code = "pickle-refused"
 
 
+class PackageRefused(UsageError):
+    """A package that would load code or reach files outside of it when it is run."""
+
+    code = "package-refused"
+
+
 class TemplateMissing(UsageError):
     """A tokenizer without a chat template."""
 

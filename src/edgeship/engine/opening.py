@@ -17,7 +17,8 @@ from edgeship.engine.sampling import defaults_of
 from edgeship.engine.schedule import StepTimes
 from edgeship.engine.text import TextCodec
 from edgeship.errors import MemoryShort, NotBatchable, NotSupported, UsageError
-from edgeship.package import DAMAGED, genai_config, tokenizer
+from edgeship.package import DAMAGED, genai_config, template, tokenizer
+from edgeship.package import manifest as manifests
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system import machine
 
@@ -53,8 +54,11 @@ class EngineOptions:
 
     @functools.cached_property
     def config(self) -> GenaiConfig:
-        """What the package says of its model, read once. Raises EngineFailed."""
-        return genai_config.read(self.folder, DAMAGED)
+        """What the package says of its model, read once. Raises EngineFailed, PackageRefused."""
+        config = genai_config.read(self.folder, DAMAGED)
+        loaded = {*config.files, *tokenizer.FILES, tokenizer.CONFIG_NAME, template.FILE_NAME}
+        manifests.require_listed(self.folder, loaded, DAMAGED)
+        return config
 
 
 @dataclass(frozen=True)

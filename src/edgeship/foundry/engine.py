@@ -58,7 +58,7 @@ _LOOK_S = 0.02
 
 def open_foundry(options: EngineOptions) -> Chat:
     """The chat that engine.opening.ENGINES names "foundry"."""
-    return FoundryEngine(options.folder, threads=options.threads, limits=options.limits)
+    return FoundryEngine(options.config.folder, threads=options.threads, limits=options.limits)
 
 
 class FoundryEngine:
@@ -313,7 +313,7 @@ class _Shared:
             try:
                 folder, note = _with_threads(config, threads, Path(self._folder.name) / str(version))
                 # Under its own name, since words in a name can demand an execution provider.
-                model_id = f"{inference_model.read_name(folder) or 'model'}:{version}"
+                model_id = f"{inference_model.read_name(config.folder) or 'model'}:{version}"
                 self._local.register(folder.absolute(), model_id, {}, {})
                 return self._local.load(model_id), note
             except BaseException:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeship.system import json_file
+from edgeship.errors import PackageRefused
+from edgeship.package import genai_allowed
+from edgeship.package.genai_allowed import Setting
+from edgeship.system import foreign, json_file
 from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
@@ -35,6 +38,7 @@ class GenaiConfig:
     context_tokens: what the model was made for. end_ids: tokens that end an answer.
     provider: "cpu", or the first execution provider that it asks for. threads: None leaves them to onnxruntime.
     model_type: the family, as onnxruntime-genai calls it. model_file: the graph, beside the file.
+    files: every file that it names, besides those of the tokenizer.
     inputs, outputs: names in the graph that are not the usual ones.
     document: all that the file holds.
     """
@@ -50,6 +54,7 @@ class GenaiConfig:
     model_file: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    files: frozenset[str]
     document: Mapping[str, Any] = field(repr=False)
     complaint: Complaint = field(repr=False)
 
@@ -101,16 +106,19 @@ def read(folder: Path, complaint: Complaint) -> GenaiConfig:
             where=str(folder),
             hint="See what is there with `edgeship cache ls`.",
         )
-    return parse(json_file.read_object(path, complaint), path, complaint)
+    config = parse(json_file.read_object(path, complaint), path, complaint)
+    _require_own_files(config)
+    return config
 
 
 def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> GenaiConfig:
     """What the file at `path` says, which holds `document`. Raises as `read` does."""
+    settings = list(genai_allowed.settings(document))
     whole = json_file.fields_of(document, path, complaint)
     model = whole.part("model")
     decoder = model.part("decoder")
     session = decoder.part("session_options")
-    return GenaiConfig(
+    config = GenaiConfig(
         path=path,
         model_type=model.text("type") or "model",
         context_tokens=model.required_count("context_length"),
@@ -122,9 +130,39 @@ def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Gena
         model_file=decoder.text("filename") or "model.onnx",
         inputs=_texts(decoder.part("inputs"), "attention_mask", "position_ids", "past_key_names", "past_value_names"),
         outputs=_texts(decoder.part("outputs"), "present_key_names", "present_value_names"),
+        files=frozenset(setting.value for setting in settings if setting.file and setting.value),
         document=document,
         complaint=complaint,
     )
+    _require_allowed(settings, path)
+    return config
+
+
+def _require_allowed(settings: Sequence[Setting], path: Path) -> None:
+    refused = [setting for setting in settings if not setting.allowed]
+    if refused:
+        more = f"; and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise PackageRefused(
+            f"{path.name} has {refused[0].name} {shown(refused[0].value)}, which no package may set{more}",
+            where=str(path),
+            hint="It may load code or reach files outside of the package. Take that out, or take another package.",
+        )
+
+
+def _require_own_files(config: GenaiConfig) -> None:
+    """That what lies in the folder is of the folder: what a library opens there leads nowhere else."""
+    inner = (config.folder / name for name in config.files if "/" in name)
+    for path in (*sorted(config.folder.iterdir()), *inner):
+        if path.name.startswith(".") or path.is_dir() or not path.exists():
+            continue
+        try:
+            foreign.require_readable(path, folder=config.folder)
+        except OSError as error:
+            raise PackageRefused(
+                f"{path.name} cannot be read: {error}",
+                where=str(path),
+                hint="A package is made of regular files in its own folder.",
+            ) from error
 
 
 def _texts(names: Fields, *keys: str) -> dict[str, str]:

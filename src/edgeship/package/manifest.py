@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +21,12 @@ from pydantic_core import from_json
 from edgeship.errors import FormatUnknown, PackageDamaged
 from edgeship.package import genai_config, names
 from edgeship.system import foreign
-from edgeship.system.json_file import write_object
+from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
 
 MANIFEST_NAME = "edgeship.json"
 FORMAT = 2
-_INSIDE = re.compile(r"[^/\\:\0]+(?:/[^/\\:\0]+)*")
 
 
 class Manifest(BaseModel):
@@ -55,7 +53,7 @@ class Manifest(BaseModel):
     @classmethod
     def _files_stay_inside(cls, files: dict[str, FileDigest]) -> dict[str, FileDigest]:
         # A manifest may come from anywhere, and installing copies what it lists.
-        outside = [name for name in files if not _INSIDE.fullmatch(name) or {".", ".."} & set(name.split("/"))]
+        outside = [name for name in files if not foreign.stays_inside(name)]
         if outside:
             raise ValueError(f"{outside[0]!r} is no file inside the package")
         if genai_config.FILE_NAME not in files:
@@ -169,6 +167,19 @@ def verify(package: Package, *, besides: Container[str] = ()) -> list[str]:
     listed = {*package.manifest.files, MANIFEST_NAME}
     found = _files_below(package.folder, "", besides)
     return [*faults, *(f"{name} is not in the manifest" for name in sorted(found) if name not in listed)]
+
+
+def require_listed(folder: Path, names: Iterable[str], complaint: Complaint) -> None:
+    """That the manifest lists those of these files that are there; a folder of another tool has no manifest.
+
+    Raises the complaint's error, PackageDamaged, FormatUnknown.
+    """
+    if not (folder / MANIFEST_NAME).is_file():
+        return
+    listed = read(folder).manifest.files
+    for name in sorted(names):
+        if name not in listed and (folder / name).exists():
+            raise complaint.about(folder / name, "is not in the manifest, so it is not loaded")
 
 
 def _fault(folder: Path, name: str, expected: FileDigest) -> str | None:

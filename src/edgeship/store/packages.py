@@ -25,6 +25,7 @@ from edgeship.errors import (
     NotWritable,
     PackageDamaged,
     PackageNotFound,
+    PackageRefused,
     UsageError,
 )
 from edgeship.package import genai_config, names
@@ -36,6 +37,7 @@ from edgeship.settings import Settings, write_config
 from edgeship.store import record
 from edgeship.store.record import Record
 from edgeship.system import foreign, machine
+from edgeship.system.json_file import Complaint
 from edgeship.system.shell import our_command
 from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder, size_of
 from edgeship.system.storage import require_writable as require_writable_folder
@@ -47,6 +49,8 @@ LATER = "made by a later Edgeship: its manifest is of a format that this one doe
 _NOTHING_TO_COMPARE_WITH = (FOREIGN, LATER)
 _ELSEWHERE = "choose another cache with `edgeship cache cd PATH`."
 _OLD = "made before names left the package: its manifest, of format 1, states a name and what was measured"
+
+_UNUSABLE = Complaint(PackageDamaged, "Build the package again; nothing was installed.")
 
 Outcome = Literal["ok", "damaged", "unverified"]
 
@@ -131,7 +135,7 @@ def verify(cache_dir: Path, ref: str | None = None) -> list[Verified]:
 def _verify(entry: Entry) -> Verified | None:
     """What came of it; None where the package was removed meanwhile."""
     if entry.package is not None:
-        faults = _faults(entry.package)
+        faults = [*_refusal(entry.folder), *_faults(entry.package)]
         kept = record.kept(entry.folder)
         if kept is not None and kept.digest != entry.package.digest:
             faults.insert(0, "its manifest is not the one that was installed")
@@ -142,8 +146,20 @@ def _verify(entry: Entry) -> Verified | None:
     if entry.problem == FOREIGN and record.kept(entry.folder) is not None:
         return Verified(entry, "damaged", ("its manifest is missing",))
     if entry.problem in _NOTHING_TO_COMPARE_WITH:
-        return Verified(entry, "unverified", note=entry.problem)
+        refused = tuple(_refusal(entry.folder))
+        return Verified(entry, "damaged" if refused else "unverified", refused, note=entry.problem)
     return Verified(entry, "damaged", (str(entry.problem),))
+
+
+def _refusal(folder: Path) -> list[str]:
+    """Why no engine runs what lies in a folder, however whole it is; what else is wrong with it is not looked at."""
+    try:
+        genai_config.read(folder, _UNUSABLE)
+    except PackageRefused as error:
+        return [error.what]
+    except PackageDamaged:
+        pass
+    return []
 
 
 def _faults(package: Package) -> list[str]:
@@ -268,6 +284,7 @@ def install(
     """
     _require_package(folder)
     source = manifests.read(folder)
+    genai_config.read(folder, _UNUSABLE)
     name = _checked_name(name, source)
     require_writable(cache_dir)
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, _ELSEWHERE):

@@ -7,6 +7,7 @@ lies outside of the folder that was given to us (a link).
 from __future__ import annotations
 
 import os
+import re
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -15,6 +16,8 @@ from edgeship.system.text import decode
 
 MOST_BYTES = 1 << 28
 """A larger file is not read as a whole: the largest tokenizers take a tenth of it."""
+# A part of a name that is one on every system: no separator of Windows, no drive.
+_PART = re.compile(r"[^/\\:\0]+")
 _KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -70,6 +73,11 @@ def read_text(path: Path, *, folder: Path | None = None, named: bool = False, mo
 def require_readable(path: Path, *, folder: Path | None = None) -> None:
     """That a file which a library will open is one that `open_file` would. Raises OSError, ValueError."""
     open_file(path, folder=folder).close()
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a file's name, with "/" between its parts, leads to a place in the folder on every system."""
+    return all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/"))
 
 
 def _require_regular(found: os.stat_result) -> None:
