@@ -21,6 +21,7 @@ from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, UsageError
+from edgeship.measure.askable import require_askable
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
 from edgeship.measure.measurement import Measurement
@@ -172,6 +173,7 @@ def preflight(
     lacking = package.require_packable(shipment.checkpoint)
     _conversations(shipment.checkpoint)
     cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
+    cases = require_askable(cases, shipment.checkpoint, progress)
     packages.require_writable(settings.cache_dir)
     plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
     for remark in dict.fromkeys([*lacking, *(remark for plan in plans.values() for remark in plan.notes)]):
@@ -347,6 +349,9 @@ def _install(
 ) -> tuple[Entry, bool]:
     name = _package_name(shipment, candidate.recipe.label)
     progress(f"install {name}", None)
+    known, asked = _cases_known(settings.cache_dir, name, candidate.package), _cases_in(measurement.summary())
+    if known > asked:
+        progress(f"note: {name} was judged by {known} cases before; the verdict is by {asked} now", None)
     return packages.install(
         candidate.package.folder,
         settings.cache_dir,
@@ -355,6 +360,19 @@ def _install(
         verdict=report.choice.verdict(),
         move=True,
     )
+
+
+def _cases_known(cache_dir: Path, name: str, package: Package) -> int:
+    """How many cases the verdict of this very package stands on in the store."""
+    same = (entry for entry in packages.entries(cache_dir) if entry.name == name and entry.record)
+    records = [entry.record for entry in same if entry.package and entry.package.digest == package.digest]
+    return max((_cases_in(record.measurements or {}) for record in records if record), default=0)
+
+
+def _cases_in(measurements: Mapping[str, Any]) -> int:
+    evaluation = measurements.get("evaluation")
+    cases = evaluation.get("cases") if isinstance(evaluation, Mapping) else None
+    return cases if isinstance(cases, int) else 0
 
 
 @contextlib.contextmanager

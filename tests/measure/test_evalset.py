@@ -74,6 +74,21 @@ def test_what_passes(expected: Any, match: str | None, answer: str, outcome: boo
     assert passes(case(expected, **({"match": match} if match else {})), answer) is outcome
 
 
+@pytest.mark.parametrize(
+    ("match", "answer", "outcome"),
+    [("exact", "no", True), ("exact", " yes ", True), ("exact", "yes no", False), ("contains", "oh no!", True)],
+)
+def test_several_answers_may_be_right(match: str, answer: str, outcome: bool) -> None:
+    made = case(["yes", "no"], match=match)
+    assert passes(made, answer) is outcome
+    assert made.expected_text == "yes"
+
+
+def test_a_list_by_itself_is_json() -> None:
+    assert passes(case(["yes", "no"]), '["yes", "no"]')
+    assert not passes(case(["yes", "no"]), "yes")
+
+
 @given(json_values)
 def test_json_equals_itself_through_text(value: Any) -> None:
     assert json_equal(value, json.loads(json.dumps(value)))
@@ -98,24 +113,46 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
     assert (second.slice, second.match, second.expected_text) == ("all", "json", '{"a": "\u2028"}')
 
 
+def test_a_fine_tuning_file_is_an_evaluation(tmp_path: Path) -> None:
+    turns = [*USER, {"role": "assistant", "content": "yes", "weight": 1}]
+    path = write(tmp_path, {"messages": turns}, {"id": 7, "messages": turns}, {"id": 8.0, "prompt": "a", "answer": "b"})
+    cases = read_evalset(path)
+    assert [(one.id, one.question, one.expected) for one in cases] == [
+        ("line 1", "hello", "yes"),
+        ("7", "hello", "yes"),
+        ("8", "a", "b"),
+    ]
+
+
+def test_a_file_may_be_one_array(tmp_path: Path) -> None:
+    path = tmp_path / "alpaca.json"
+    example = {"instruction": "Say yes.", "input": "", "output": "yes"}
+    path.write_text(json.dumps([example, line(id="own")], indent=1), encoding="utf-8")
+    assert [(one.id, one.expected_text) for one in read_evalset(path)] == [("item 1", "yes"), ("own", "yes")]
+    path.write_text(json.dumps([example, {}]), encoding="utf-8")
+    assert fault(path).startswith("item 2: messages: Field required")
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
         ("{", "line 2: Invalid JSON"),
         ("[]", "line 2: Input should be an object"),
         (line(id=""), "line 2: id: "),
-        (line(id=7), "line 2: id: "),
         ({"id": "b", "messages": USER}, "line 2: expected: Field required"),
         (line(id="b", expected=3), "line 2: expected: must be a text, an object or an array"),
         (line(id="b", expected=" "), "line 2: expected: must not be empty"),
         (line(id="b", messages=[]), "line 2: messages: the conversation must end with a user turn"),
         (line(id="b", messages=[*USER, {"role": "assistant", "content": "x"}]), "must end with a user turn"),
+        ({"messages": [*USER, {"role": "assistant", "content": ""}]}, "line 2: expected: must not be empty"),
         (line(id="b", messages=[{"role": "usr", "content": "x"}]), "line 2: messages.0.role: "),
         (line(id="b", messages=[{"role": "user", "content": ""}]), "line 2: messages.0.content: "),
         (line(id="b", macth="json"), "line 2: macth: "),
         (line(id="b", match="fuzzy"), "line 2: match: "),
         (line(id="b", match="json"), 'line 2: match "json" needs JSON as expected'),
         (line(id="b", match="exact", expected={"a": 1}), 'line 2: match "exact" needs a text as expected'),
+        (line(id="b", match="exact", expected=["x", 3]), "needs a text as expected, or a list of texts"),
+        ({"id": "b", "prompt": "x"}, "line 2: expected: Field required"),
         (line(), "line 2: id 'a' is already on line 1"),
         ('{"id": "b", "messages": [{"role": "user", "content": "\\ud800"}], "expected": "x"}', "line 2: Invalid JSON"),
     ],

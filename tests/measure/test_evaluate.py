@@ -30,7 +30,9 @@ def test_outcomes_and_slices() -> None:
     assert (found.cases, found.passed, found.pass_rate) == (3, 2, 2 / 3)
     assert found.pass_rate_95 == wilson(2, 3)
     assert {name: (one.passed, one.cases) for name, one in found.by_slice.items()} == {"seen": (1, 1), "new": (1, 2)}
-    assert [(one.id, one.expected, one.answer) for one in found.failures] == [("three", "right", "wrong")]
+    assert [(one.id, one.question, one.expected, one.answer) for one in found.failures] == [
+        ("three", "three", "right", "wrong")
+    ]
     assert [(one.id, one.passed, one.answer, one.finish) for one in found.records] == [
         ("one", True, "right\n", "stop"),
         ("two", True, '{"a":1}', "stop"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import CalibrationInvalid
 from edgeship.package import template
+from edgeship.package.examples import unified
 from edgeship.system import foreign
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def _parse(line: str, where: str) -> Mapping[str, Any]:
         entry = json.loads(line)
     except ValueError as error:
         raise CalibrationInvalid(f"a line is not valid JSON: {error}", where=where, hint=_FORMATS) from error
+    if isinstance(entry, dict):
+        entry = unified(entry)
     if not isinstance(entry, dict) or not ("messages" in entry or isinstance(entry.get("text"), str)):
         raise CalibrationInvalid('a line has neither "messages" nor "text"', where=where, hint=_FORMATS)
     return entry

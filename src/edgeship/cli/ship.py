@@ -26,12 +26,15 @@ from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.measure.compare import Thresholds
+    from edgeship.measure.report import Report
     from edgeship.recipe import Recipe
     from edgeship.shipping import Shipped
 
 EXIT_NONE_HOLDS = 1
 CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
 """What is measured by default."""
+SHOWN_FAILURES = 3
+SHOWN_CHARACTERS = 160
 
 
 EvalFile = Annotated[
@@ -194,6 +197,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     print()
     for reason in report.choice.reasons:
         print(f"  {reason}")
+    _print_failures(report)
     print(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
         print("nothing was installed: no candidate holds")
@@ -205,3 +209,24 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     print(f'chat:      {run}\nask once:  {run} "..."')
+
+
+def _print_failures(report: Report) -> None:
+    """The first cases that fail, so that nobody has to open the report to see what goes wrong."""
+    from edgeship.measure.report import failing, fp32_passes
+
+    shown = failing(report)
+    if shown is None or shown.measurement.evaluation is None:
+        return
+    evaluation, passing = shown.measurement.evaluation, fp32_passes(report)
+    print(f"\n{shown.label.upper()} fails {evaluation.cases - evaluation.passed} of {evaluation.cases} cases, such as:")
+    for failure in evaluation.failures[:SHOWN_FAILURES]:
+        beside = "" if passing is None else ", which FP32 passes" if failure.id in passing else ", as FP32 does"
+        print(f"  {failure.id}{beside}")
+        for name, text in (("asked", failure.question), ("expected", failure.expected), ("answer", failure.answer)):
+            print(f"    {name:<8}  {_on_one_line(text)}")
+
+
+def _on_one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
 
 from edgeship.errors import EvalInvalid
+from edgeship.package.examples import unified
 from edgeship.system import foreign
 from edgeship.system.text import decode
 
 LISTED_FAULTS = 5
 _FORMAT = (
-    'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], '
-    '"expected": "..."}; "slice" and "match" are optional.'
+    'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], "expected": "..."}; '
+    '"id", "slice" and "match" are optional. Fine-tuning files are read too: "messages" that end with the assistant, '
+    '"prompt" and "completion", "instruction", "input" and "output".'
 )
 
 
@@ -32,7 +36,8 @@ class EvalMessage(BaseModel):
 class EvalCase(BaseModel):
     """A conversation and the answer it must get.
 
-    expected: a text, or a JSON object or array that the answer must parse to.
+    expected: a text, or a JSON object or array that the answer must parse to. With match "exact" or "contains" also a
+    list of texts, each of which is right.
     match: "exact" compares texts without the white space around them, "contains" looks for the expected text
     in the answer, "json" compares values. By default "json" for an object or array, "exact" for a text.
     """
@@ -70,8 +75,8 @@ class EvalCase(BaseModel):
 
     @model_validator(mode="after")
     def _match_fits_expected(self) -> EvalCase:
-        if self.match != "json" and not isinstance(self.expected, str):
-            raise ValueError(f'match "{self.match}" needs a text as expected')
+        if self.match != "json" and not all(isinstance(text, str) and text.strip() for text in self._right_texts):
+            raise ValueError(f'match "{self.match}" needs a text as expected, or a list of texts')
         if self.match == "json" and isinstance(self.expected, str):
             try:
                 parse_json(self.expected)
@@ -85,9 +90,20 @@ class EvalCase(BaseModel):
         return [{"role": message.role, "content": message.content} for message in self.messages]
 
     @property
+    def question(self) -> str:
+        """What the answer answers: the last turn."""
+        return self.messages[-1].content
+
+    @property
     def expected_text(self) -> str:
-        """The expected answer as a model would write it."""
+        """The expected answer as a model would write it, the first where several are right."""
+        if self.match != "json":
+            return str(self._right_texts[0])
         return self.expected if isinstance(self.expected, str) else json.dumps(self.expected, ensure_ascii=False)
+
+    @property
+    def _right_texts(self) -> Sequence[Any]:
+        return self.expected if isinstance(self.expected, list) and self.expected else [self.expected]
 
 
 def passes(case: EvalCase, answer: str) -> bool:
@@ -98,8 +114,8 @@ def passes(case: EvalCase, answer: str) -> bool:
             return json_equal(expected, parse_json(answer))
         except (ValueError, RecursionError):
             return False
-    text = str(case.expected).strip()
-    return text in answer if case.match == "contains" else text == answer.strip()
+    right = [str(text).strip() for text in case._right_texts]
+    return any(text in answer for text in right) if case.match == "contains" else answer.strip() in right
 
 
 def parse_json(text: str) -> Any:
@@ -117,22 +133,23 @@ def json_equal(left: Any, right: Any) -> bool:
 
 
 def read_evalset(path: Path) -> tuple[EvalCase, ...]:
-    """The cases of a JSON Lines file, in its order; empty lines are skipped.
+    """The cases of a file of JSON Lines, or of one JSON array, in its order; empty lines are skipped.
 
+    Examples may have other shapes, see `package.examples.unified`; one without an id is called by its place.
     Raises EvalInvalid that names lines and fields, the first LISTED_FAULTS of them.
     """
     cases: list[EvalCase] = []
     faults: list[str] = []
-    first_lines: dict[str, int] = {}
-    for number, line in _lines(path):
+    first_places: dict[str, str] = {}
+    for place, line in _lines(path):
         try:
-            case = EvalCase.model_validate_json(line)
-        except ValidationError as error:
-            faults.append(f"line {number}: {_explain(error)}")
+            case = _case(line, place)
+        except ValueError as error:  # pydantic's is one too
+            faults.append(f"{place}: {_explain(error)}")
             continue
-        first = first_lines.setdefault(case.id, number)
-        if first != number:
-            faults.append(f"line {number}: id {case.id!r} is already on line {first}")
+        first = first_places.setdefault(case.id, place)
+        if first != place:
+            faults.append(f"{place}: id {case.id!r} is already on {first}")
         cases.append(case)
     if faults:
         more = f"; and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
@@ -142,6 +159,17 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
     return tuple(cases)
 
 
+def _case(line: str, place: str) -> EvalCase:
+    values = from_json(line)
+    if not isinstance(values, dict):
+        return EvalCase.model_validate_json(line)
+    example = unified(values)
+    named = example.get("id")
+    if named is None or (isinstance(named, int | float) and not isinstance(named, bool)):
+        example["id"] = place if named is None else f"{named:g}" if isinstance(named, float) else str(named)
+    return EvalCase.model_validate(example)
+
+
 def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
     """At most `limit` cases, always the same; taken evenly, so a file sorted by slice keeps its slices."""
     if limit is None or limit >= len(cases):
@@ -149,7 +177,8 @@ def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase,
     return tuple(cases[index * len(cases) // limit] for index in range(limit))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each example as JSON, with where it stands."""
     try:
         data = foreign.read_bytes(path, named=True)
     except OSError as error:
@@ -164,10 +193,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         number = data[: error.start].count(b"\n") + 1
         raise EvalInvalid(f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text.") from error
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    with suppress(ValueError):
+        if text.lstrip().startswith("[") and isinstance(found := parse_json(text), list):
+            return ((f"item {number}", json.dumps(item)) for number, item in enumerate(found, 1))
+    return ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"Invalid JSON: {error}"
     return ", ".join(_explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False))
 
 

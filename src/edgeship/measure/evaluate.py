@@ -46,6 +46,7 @@ class EvalFailure:
     """A case that fails, beside what was expected."""
 
     id: str
+    question: str
     expected: str
     answer: str
 
@@ -135,7 +136,8 @@ def summarise(cases: Sequence[EvalCase], records: list[EvalRecord], max_tokens: 
         pass_rate_95=wilson(passed, len(records)),
         by_slice={name: _slice_result(records, name) for name in dict.fromkeys(record.slice for record in records)},
         failures=tuple(
-            EvalFailure(case.id, case.expected_text, record.answer) for case, record in failed[:LISTED_FAILURES]
+            EvalFailure(case.id, case.question, case.expected_text, record.answer)
+            for case, record in failed[:LISTED_FAILURES]
         ),
         max_tokens=max_tokens,
         completion_tokens=sum(record.completion_tokens for record in records),

@@ -319,13 +319,22 @@ def render_html(report: Report) -> str:
         slices=slice_table(report),
         latencies=latency_table(report),
         charts=charts(measurements, report.choice.chosen, report.reference),
-        failures=_failures(report),
+        failures=failing(report),
+        fp32_passes=fp32_passes(report),
         methods=methods(report),
         facts=_facts,
     )
 
 
-def _failures(report: Report) -> Candidate | None:
+def fp32_passes(report: Report) -> frozenset[str] | None:
+    """The cases that FP32 passes; None where it was not asked beside others."""
+    baseline = next((found for found in report.candidates if found.precision is Precision.FP32), None)
+    if baseline is None or baseline is failing(report) or baseline.measurement.evaluation is None:
+        return None
+    return frozenset(record.id for record in baseline.measurement.evaluation.records if record.passed)
+
+
+def failing(report: Report) -> Candidate | None:
     """The candidate whose failed cases are shown: the chosen one, without one the first in the table."""
     shown = next((found for found in report.by_size if found.label == report.choice.chosen), report.by_size[0])
     evaluation = shown.measurement.evaluation

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from edgeship.errors import TemplateInvalid
 from edgeship.package.conversation import Message as Message
 from edgeship.package.conversation import text_of
+from edgeship.package.conversation import (
+    with_instructions_in_first_question as with_instructions_in_first_question,
+)
 from edgeship.system import foreign, json_file
 from edgeship.system.json_file import Complaint
 

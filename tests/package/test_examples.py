@@ -1,0 +1,65 @@
+"""Shapes of examples in fine-tuning files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeship.package.examples import unified
+
+ASKED = [{"role": "user", "content": "hello"}]
+ANSWERED = [*ASKED, {"role": "assistant", "content": "yes"}]
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"messages": ANSWERED},
+        {"messages": ANSWERED, "source": "somewhere", "tools": None},
+        {"conversations": [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]},
+        {"conversations": ANSWERED},
+        {"prompt": "hello", "completion": "yes"},
+        {"prompt": ASKED, "completion": [{"role": "assistant", "content": "yes"}]},
+        {"instruction": "hello", "input": "", "output": "yes"},
+        {"instruction": "hello", "output": "yes"},
+        {"question": "hello", "answer": "yes"},
+        {"input": "hello", "output": "yes"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}, ANSWERED[1]]},
+    ],
+)
+def test_a_question_and_its_answer(example: dict[str, Any]) -> None:
+    assert unified(example) == {"messages": ASKED, "expected": "yes"}
+
+
+def test_what_else_is_said_is_kept() -> None:
+    assert unified({"id": 3, "slice": "new", "prompt": "hello", "completion": "yes", "extra": 1}) == {
+        "id": 3,
+        "slice": "new",
+        "messages": ASKED,
+        "expected": "yes",
+    }
+    found = unified({"instruction": "Translate.", "input": "ja", "output": "yes", "system": "Be brief."})
+    system = {"role": "system", "content": "Be brief."}
+    assert found["messages"] == [system, {"role": "user", "content": "Translate.\n\nja"}]
+
+
+def test_earlier_turns_stay() -> None:
+    assert unified({"messages": [*ANSWERED, *ANSWERED]})["messages"] == [*ANSWERED, *ASKED]
+
+
+@pytest.mark.parametrize("name", ["answers", "ideal"])
+def test_several_answers(name: str) -> None:
+    assert unified({"question": "hello", name: ["yes", "no"]}) == {
+        "match": "exact",
+        "messages": ASKED,
+        "expected": ["yes", "no"],
+    }
+
+
+@pytest.mark.parametrize(
+    "example",
+    [{}, {"messages": ASKED, "expected": "x", "more": 1}, {"messages": []}, {"text": "hello"}, {"messages": 3}],
+)
+def test_others_are_left_as_they_are(example: dict[str, Any]) -> None:
+    assert unified(example) == example
