@@ -45,11 +45,40 @@ def test_what_is_known_of_a_package(tmp_path: Path, settings: Settings, capsys: 
     )
     assert main(["model", "info", "support"]) == 0
     out = capsys.readouterr().out
-    for fact in (package.digest, "threads     7", "verdict     it is good", "installed", "SHA-256"):
-        assert fact in out
+    shown = dict(line.split("  ", 1) for line in out.splitlines())
+    facts = {label: value.strip() for label, value in shown.items()}
+    assert (facts["digest"], facts["threads"], facts["verdict"]) == (package.digest, "7", "it is good")
+    assert (facts["context"], facts["sampling"]) == ("512 tokens", "greedy yes")
+    assert facts["chat template"].endswith("system role yes, tools no, thinking no")
+    assert facts["run it"].endswith("edgeship model run support")
+    assert {"installed", "checkpoint", "recipe", "licence"} <= facts.keys()
     _, found = as_json(capsys, "model", "info", "support")
     assert (found["measurements"], found["verdict"]) == ({"threads": 7}, {"reasons": ["it is good"]})
     assert found["manifest"]["format"] == 2
+    assert "messages" in found["template"]
+
+
+def test_what_is_known_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = make_package(tmp_path / "support")
+    assert main(["model", "info", str(package.folder)]) == 0
+    assert package.digest in capsys.readouterr().out
+    (package.folder / MANIFEST_NAME).unlink()
+    assert main(["model", "info", str(package.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "made by another tool" in said
+    assert "512 tokens" in said
+    (package.folder / "tokenizer.json").unlink()
+    assert main(["model", "info", str(package.folder)]) == 0
+
+
+def test_folders_that_can_run_are_listed_with_how_to_add_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_package(tmp_path / "models" / "qwen" / "onnx").folder
+    assert main(["cache", "ls", "--cache-dir", str(tmp_path / "models")]) == 0
+    assert f"cache add {folder}" in capsys.readouterr().out
+    _, listed = as_json(capsys, "cache", "ls", "--cache-dir", str(tmp_path / "models"))
+    assert (listed["packages"], listed["found"]) == ([], [str(folder)])
 
 
 def test_verify_says_ok_of_what_it_could_compare_alone(
@@ -99,7 +128,7 @@ def test_gc_says_what_it_frees_and_leaves_packages(
     assert (code, would["freed_bytes"], len(would["items"])) == (0, 20, 2)
     assert (settings.builds_dir / "0a").is_dir()
     assert main(["cache", "gc"]) == 0
-    assert capsys.readouterr().out == "freed 0.00 MB: 2 x partial work\n"
+    assert capsys.readouterr().out == "freed 0.00 MB: 2 pieces of unfinished work\n"
     assert not (settings.builds_dir / "0a").exists()
     assert main(["cache", "gc"]) == 0
     assert "nothing to remove" in capsys.readouterr().out

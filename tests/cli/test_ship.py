@@ -10,6 +10,7 @@ from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
 from edgeship.recipe import RECIPES, Recipe
+from tests.measure.samples import report
 
 
 def test_the_candidates_are_those_of_the_road() -> None:
@@ -29,3 +30,12 @@ def test_a_candidate_takes_the_options_that_mean_something_to_it() -> None:
 def test_ship_takes_a_candidate_once(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ship", str(tiny), "-p", "int4", "-p", "int4"]) == 2
     assert "twice" in capsys.readouterr().err
+
+
+def test_cases_that_fail_are_shown_with_their_question(capsys: pytest.CaptureFixture[str]) -> None:
+    ship._print_failures(report(answer="a wrong\nanswer " + "x" * 500))
+    said = capsys.readouterr().out
+    assert "INT8 fails 12 of 320 cases, such as:" in said
+    assert said.count("asked     hello\n    expected  yes\n    answer    a wrong answer xxx") == 3
+    assert "case0, as FP32 does" in said
+    assert max(map(len, said.splitlines())) < 200

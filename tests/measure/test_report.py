@@ -15,6 +15,8 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.report import (
     Candidate,
     Report,
+    failing,
+    fp32_passes,
     render_html,
     render_markdown,
     slice_table,
@@ -199,9 +201,27 @@ def test_the_page_says_what_failed_and_what_is_next() -> None:
     assert "INT8, the smallest that holds" in text
     assert "Cases that INT8 fails: 12 of 320, the first 12 in full" in text
     assert text.count("a wrong answer") == 12
+    # The ten that FP32 fails as well, and the two that it passes.
+    assert (text.count("helloyesa wrong answerfails"), text.count("helloyesa wrong answerpasses")) == (10, 2)
     assert "edgeship model run triage" in text
     assert "parameters 1,800,000" in text
     assert "symmetric yes" in text
+
+
+def test_without_a_chosen_one_what_lost_most_against_fp32_is_shown() -> None:
+    made = report()
+    fp32, fp16, *_ = made.candidates
+    good, bad = evaluation([True] * 50), evaluation([False] * 20 + [True] * 30)
+    candidates = (
+        replace(fp32, measurement=replace(fp32.measurement, evaluation=good)),
+        replace(fp16, measurement=replace(fp16.measurement, evaluation=bad)),
+    )
+    measured = {one.label: one.measurement for one in candidates}
+    lost = replace(made, candidates=candidates, choice=choose({"fp16": measured["fp16"]}, measured["fp32"]))
+    assert failing(lost) is candidates[1]
+    assert fp32_passes(lost) == frozenset(f"case{index}" for index in range(50))
+    at_fault = replace(made, candidates=candidates[:1], choice=choose({"fp32": measured["fp32"]}, None))
+    assert failing(at_fault) is None
 
 
 def test_nothing_failed_is_no_section() -> None:

@@ -583,7 +583,6 @@ def test_a_manifest_that_is_lost_or_exchanged_is_damage(source: Package, folder:
     ("file", "what"),
     [
         ("config.json", "it is a checkpoint"),
-        ("genai_config.json", "another tool made it"),
         ("notes.txt", "it holds no edgeship.json"),
     ],
 )
@@ -629,3 +628,38 @@ def test_importing_the_cache_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_another_tool_made_is_installed_with_a_manifest(folder: Path, tmp_path: Path) -> None:
+    made = make_package(tmp_path / "theirs" / "onnx").folder
+    (made / MANIFEST_NAME).unlink()
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    installed, new = packages.install(made, folder)
+    assert (installed.ref, new) == ("theirs:1", True)
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+    assert installed.manifest
+    assert installed.manifest.build == {"builder": "another tool"}
+    assert [result.outcome for result in packages.verify(folder)] == ["ok"]
+    assert packages.install(made, folder) == (installed, False)
+
+
+@pytest.mark.parametrize("damage", ["model.onnx", "genai_config.json"])
+def test_what_another_tool_made_and_cannot_run_is_not_installed(damage: str, folder: Path, tmp_path: Path) -> None:
+    made = make_package(tmp_path / "theirs").folder
+    (made / MANIFEST_NAME).unlink()
+    if damage == "model.onnx":
+        (made / damage).unlink()
+    else:
+        (made / damage).write_text("{}", encoding="utf-8")
+    with pytest.raises(PackageDamaged):
+        packages.install(made, folder)
+    assert refs(folder) == []
+
+
+def test_folders_that_can_run_are_found_below_the_folder_of_a_name(folder: Path, tmp_path: Path) -> None:
+    packages.install(make_package(tmp_path / "mine").folder, folder)
+    made = make_package(tmp_path / "theirs").folder
+    shutil.copytree(made, folder / "qwen" / "onnx")
+    (folder / "qwen" / "empty").mkdir()
+    assert packages.found_below(folder) == [folder / "qwen" / "onnx"]
+    assert packages.at(folder / "qwen" / "onnx").name == "qwen"

@@ -177,6 +177,7 @@ def _print_built(built: Build, made: Package, name: str, output: Path, *, as_jso
         facts: dict[str, Any] = {
             "package": name,
             "folder": str(made.folder),
+            "digest": made.digest,
             "size_bytes": made.manifest.size_bytes,
             "recipe": built.recipe.to_key(),
             "builder": built.builder,

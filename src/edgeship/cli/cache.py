@@ -13,12 +13,18 @@ from edgeship.cli.config import tell_if_overridden
 from edgeship.cli.options import CacheDir, Json, Reference
 from edgeship.cli.output import note, print_facts, print_json, print_table
 from edgeship.errors import PackageDamaged
+from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.store.packages import Entry, Verified
 
 EXIT_DAMAGED = PackageDamaged.exit_code
 EXIT_UNVERIFIED = 1
+_KINDS = {
+    "step": ("finished build step", "finished build steps"),
+    "partial work": ("piece of unfinished work", "pieces of unfinished work"),
+    "log": ("log", "logs"),
+}
 
 app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
 
@@ -48,12 +54,13 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
     from edgeship.system.storage import megabytes
 
     folder = settings.resolve(cache_dir=cache_dir).cache_dir
-    entries = packages.entries(folder)
+    entries, found = packages.entries(folder), packages.found_below(folder)
     if as_json:
-        print_json({"cache_dir": str(folder), "packages": [entry_dict(entry) for entry in entries]})
-    elif not entries:
+        facts = {"cache_dir": str(folder), "packages": [entry_dict(entry) for entry in entries]}
+        print_json(facts | {"found": list(map(str, found))})
+    elif not entries and not found:
         note(f"no packages in {folder}; `edgeship ship CHECKPOINT` makes and installs one")
-    else:
+    elif entries:
         rows = [
             [
                 entry.name,
@@ -69,6 +76,10 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         print_table(columns, rows)
+    if found and not as_json:
+        print("found beside them, not installed:")
+        for path in found:
+            print(f"  {path}\n    {our_command('cache', 'add', str(path))}")
     return 0
 
 
@@ -81,7 +92,7 @@ def add(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
-    """Install a package folder that `build` made."""
+    """Install a package folder that `build` made, or one of onnxruntime-genai's that another tool made."""
     from edgeship.store import packages
 
     # Its files are copied, so the folder can go.
@@ -171,9 +182,14 @@ def gc(
         "items": [{"kind": kind, "path": str(path), "size_bytes": size_bytes} for kind, path, size_bytes in items],
     }
     counts = Counter(kind for kind, _, _ in items)
-    said = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items())) or "nothing to remove"
+    said = ", ".join(_counted(count, kind) for kind, count in sorted(counts.items())) or "nothing to remove"
     verb = "would free" if dry_run else "freed"
     return print_facts(facts, f"{verb} {megabytes(freed_bytes)}: {said}", as_json=as_json)
+
+
+def _counted(count: int, kind: str) -> str:
+    one, several = _KINDS[kind]
+    return f"{count} {one if count == 1 else several}"
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-from edgeship.cli import build, cache, model, model_run
+from edgeship.cli import build, cache, model, model_info, model_run
 from edgeship.errors import UsageError
 
 _SAME: dict[str, Callable[..., int]] = {
     "run": model_run.run,
     "ls": model.ls,
     "list": model.ls,
-    "show": model.info,
+    "show": model_info.info,
     "rm": cache.rm,
     "auto-opt": build.build,
 }
@@ -40,7 +40,7 @@ def add_to(app: typer.Typer, models: typer.Typer, packages: typer.Typer) -> None
     for word, hint in _POINTERS.items():
         app.command(word, hidden=True, context_settings=_ANY_WORDS)(_pointer(word, hint))
     models.command("list", hidden=True)(model.ls)
-    models.command("show", hidden=True)(model.info)
+    models.command("show", hidden=True)(model_info.info)
     models.command("rm", hidden=True)(cache.rm)
     models.command("download", hidden=True, context_settings=_ANY_WORDS)(_pointer("model download", _POINTERS["pull"]))
     packages.command("list", hidden=True)(cache.ls)

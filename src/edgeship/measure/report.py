@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import NotWritable
-from edgeship.measure.compare import Choice, figures_of_kld
+from edgeship.measure.compare import Choice, baseline_fault, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
 from edgeship.system.storage import megabytes, write_file
@@ -335,8 +335,14 @@ def fp32_passes(report: Report) -> frozenset[str] | None:
 
 
 def failing(report: Report) -> Candidate | None:
-    """The candidate whose failed cases are shown: the chosen one, without one the first in the table."""
+    """The candidate whose failed cases are shown.
+
+    The chosen one; without one the largest that was held against FP32, or FP32 where that is at fault itself.
+    """
     shown = next((found for found in report.by_size if found.label == report.choice.chosen), report.by_size[0])
+    if report.choice.chosen is None and len(report.by_size) > 1:
+        at_fault = shown.precision is not Precision.FP32 or baseline_fault(shown.measurement, report.choice.thresholds)
+        shown = shown if at_fault else report.by_size[1]
     evaluation = shown.measurement.evaluation
     return shown if evaluation is not None and evaluation.failures else None
 

@@ -21,10 +21,13 @@ from pydantic_core import from_json
 from edgeship.errors import FormatUnknown, PackageDamaged
 from edgeship.package import genai_config, names
 from edgeship.system import foreign
-from edgeship.system.json_file import Complaint, write_object
+from edgeship.system.json_file import Complaint, as_text, write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
 
+ANOTHER_TOOL = "another tool"
+"""Who made a package that was adopted."""
+_UNUSABLE = Complaint(PackageDamaged, "Take the folder from where it is whole.")
 MANIFEST_NAME = "edgeship.json"
 FORMAT = 2
 
@@ -91,12 +94,14 @@ class Package:
 
     digest: SHA-256 of the manifest's bytes, which list every file's: it stands for the whole package.
     stated: None but for a manifest of format 1.
+    adopted: the manifest is not in the folder, which another tool made; see `adopt`.
     """
 
     folder: Path
     manifest: Manifest
     digest: str
     stated: Stated | None = None
+    adopted: bool = False
 
     @property
     def called(self) -> tuple[str, int]:
@@ -140,6 +145,26 @@ def read(folder: Path) -> Package:
             "the manifest is of a format that a later Edgeship writes", where=str(path), hint="Upgrade Edgeship."
         )
     return Package(folder, manifest, hashlib.sha256(content).hexdigest(), stated)
+
+
+def adopt(folder: Path) -> Package:
+    """What another tool made, with the manifest that it lacks. Raises PackageDamaged where it cannot be run."""
+    config = genai_config.read(folder, _UNUSABLE)
+    if not (folder / config.model_file).is_file():
+        raise _UNUSABLE.about(folder / config.model_file, "is missing")
+    files = {name: digest_file(folder / name) for name in sorted(_files_below(folder, "", ()))}
+    try:
+        manifest = Manifest(
+            context_tokens=config.context_tokens,
+            checkpoint={"architecture": config.model_type},
+            recipe={},
+            build={"builder": ANOTHER_TOOL},
+            files=files,
+        )
+    except ValidationError as error:
+        raise PackageDamaged(_reason(error), where=str(folder), hint=_UNUSABLE.hint) from error
+    content = as_text(manifest.model_dump(mode="json")).encode()
+    return Package(folder, manifest, hashlib.sha256(content).hexdigest(), adopted=True)
 
 
 def _parse(content: bytes) -> tuple[Manifest | None, Stated | None]:

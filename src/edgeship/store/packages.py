@@ -38,7 +38,6 @@ from edgeship.store import record
 from edgeship.store.record import Record
 from edgeship.system import foreign, machine
 from edgeship.system.json_file import Complaint
-from edgeship.system.shell import our_command
 from edgeship.system.storage import bring, disk_errors, locked, new_folder, remove_folder, size_of
 from edgeship.system.storage import require_writable as require_writable_folder
 
@@ -119,6 +118,25 @@ def select(cache_dir: Path, ref: str) -> list[Entry]:
         hint += "`edgeship cache ls` lists all."
         raise PackageNotFound(f"no package is called {ref!r}", where=str(cache_dir), hint=hint)
     return chosen
+
+
+def at(folder: Path) -> Entry:
+    """The package in a folder, wherever it lies. Raises NotFound where it is gone."""
+    name, version = names.of_folder(folder)
+    found = next(_entry(name, version, folder), None)
+    if found is None:
+        raise NotFound("there is no such folder", where=str(folder), hint="Give the folder of a package.")
+    return found
+
+
+def found_below(cache_dir: Path) -> list[Path]:
+    """Folders two steps down that can be run and are no version of a package, as other tools lay them out."""
+    inside = (folder for name in _subfolders(cache_dir) for folder in _subfolders(name))
+    return sorted(
+        folder
+        for folder in inside
+        if names.version_of(folder.name) is None and (folder / genai_config.FILE_NAME).is_file()
+    )
 
 
 def next_version(cache_dir: Path, name: str) -> int:
@@ -274,6 +292,7 @@ def install(
 ) -> tuple[Entry, bool]:
     """Puts a package folder into the cache as the next version of its name: (what is installed, True).
 
+    One that another tool made gets a manifest there; its files stay as they are.
     Where the latest version is undamaged and the same package, that one and False: nothing was installed, and what was
     measured anew is kept with it.
     name: by default what the folder is called, see Package.called.
@@ -283,7 +302,7 @@ def install(
     DiskShort, CacheBusy; then the cache is as it was.
     """
     _require_package(folder)
-    source = manifests.read(folder)
+    source = manifests.read(folder) if (folder / MANIFEST_NAME).exists() else manifests.adopt(folder)
     genai_config.read(folder, _UNUSABLE)
     name = _checked_name(name, source)
     require_writable(cache_dir)
@@ -308,15 +327,10 @@ def _require_package(folder: Path) -> None:
     """Raises NotFound, UsageError with what else it is, where a folder has no manifest."""
     if not folder.exists():
         raise NotFound("there is no such folder", where=str(folder), hint="Give a folder that `edgeship build` made.")
-    if (folder / MANIFEST_NAME).exists():
+    if (folder / MANIFEST_NAME).exists() or (folder / genai_config.FILE_NAME).exists():
         return
     nothing = f"it holds no {MANIFEST_NAME}", "Give a folder that `edgeship build` made."
     what, hint = what_else(folder) or nothing
-    if (folder / genai_config.FILE_NAME).exists():
-        what, hint = (
-            f"another tool made it, without {MANIFEST_NAME}",
-            f"It runs as it is: `{our_command('model', 'run', str(folder))}`.",
-        )
     raise UsageError(f"this is no package: {what}", where=str(folder), hint=hint)
 
 
@@ -451,7 +465,9 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
             raise _damaged(source, f"{name} differs from what the manifest says")
         done += expected.size_bytes
         progress(f"installing {name}", done / total)
-    if bring(source.folder / MANIFEST_NAME, target / MANIFEST_NAME, move=move).sha256 != source.digest:
+    if source.adopted:
+        manifests.write(target, source.manifest)
+    elif bring(source.folder / MANIFEST_NAME, target / MANIFEST_NAME, move=move).sha256 != source.digest:
         raise _damaged(source, f"{MANIFEST_NAME} was changed meanwhile")
 
 

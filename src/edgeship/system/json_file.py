@@ -75,8 +75,13 @@ def fields_of(document: Mapping[str, Any], path: Path, complaint: Complaint) -> 
 
 
 def write_object(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object as people and `diff` read it: indented, one line end, text as it is."""
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Writes a JSON object, see `as_text`."""
+    write_file(path, as_text(value))
+
+
+def as_text(value: Mapping[str, Any]) -> str:
+    """A JSON object as people and `diff` read it: indented, one line end, text as it is."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
