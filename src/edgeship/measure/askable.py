@@ -30,7 +30,7 @@ def require_askable(
         text = _rendered(case, chat_template, checkpoint) + case.expected_text
         # There are never more tokens than bytes, so most texts need no counting.
         if len(text.encode()) >= checkpoint.context_tokens:
-            count = len(tokenizer.encode(text, add_special_tokens=False).ids)
+            count = len(tokenizer.encode(text, special=False))
             if count >= checkpoint.context_tokens:
                 long.append(f"{case.id!r} has {count:,}")
     if long:

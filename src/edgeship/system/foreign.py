@@ -42,7 +42,7 @@ def open_file(path: Path, *, folder: Path | None = None, named: bool = False) ->
     Raises OSError, ValueError for what cannot be a path.
     """
     _require_regular(path.stat())
-    stream = os.fdopen(os.open(path, _FLAGS), "rb")
+    stream = open(path, "rb", opener=_opened)  # noqa: SIM115 - closed by who asks
     try:
         # What was opened is looked at again: something else may have taken the place of the file.
         opened = os.fstat(stream.fileno())
@@ -78,6 +78,10 @@ def require_readable(path: Path, *, folder: Path | None = None) -> None:
 def stays_inside(name: str) -> bool:
     """Whether a file's name, with "/" between its parts, leads to a place in the folder on every system."""
     return all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/"))
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | _FLAGS)
 
 
 def _require_regular(found: os.stat_result) -> None:
