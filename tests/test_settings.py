@@ -47,6 +47,8 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("EDGESHIP_THREADS", "many", "threads"),
         ("EDGESHIP_THREADS", "0", "threads"),
         ("EDGESHIP_THREADS", "1.5", "threads"),
+        ("EDGESHIP_THREADS", "20000", "threads must be a whole number from 1 to 1024, not '20000'"),
+        ("EDGESHIP_THREADS", "9" * 5000, "threads must be a whole number"),
         ("EDGESHIP_MEMORY_BYTES", "lots", "lots"),
     ],
 )
@@ -171,3 +173,23 @@ def test_what_is_no_setting_is_not_written(key: str, value: str, settings: Setti
     with pytest.raises(UsageError):
         write_config(settings.config_file, key, value)
     assert not settings.config_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("threads = " + "[" * 5000, "its values nest too deeply"),
+        ("threads = " + "9" * 5000, "Exceeds the limit"),
+        ("threads = [1]", r"threads must be a whole number from 1 to 1024, not \[1\]"),
+        ("threads = true", "threads must be a whole number"),
+        ("cache_dir = 5", "a folder is a text, not 5"),
+        ("memory_bytes = []", "is no number of bytes"),
+        (f"{'x' * 5000} = 1", r"unknown keys: 'x+\.\.\.x+'"),
+        ("a" * 70_000, "it is larger than 64 KiB"),
+        (".".join("a" * 30_000) + " = 1", "unknown keys: 'a'"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_told(settings: Settings, text: str, said: str) -> None:
+    settings.config_file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        resolve()

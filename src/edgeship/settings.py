@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import NotWritable, UsageError
-from edgeship.system import foreign
+from edgeship.system import foreign, toml_file
+from edgeship.system.fields import shown
 
 FOUNDRY_APP = "edgeship"
+MOST_THREADS = 1024
+"""More than this a system may not even grant."""
 BUILDS_LIMIT_BYTES = 20 * 10**9
 _APP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -125,7 +127,7 @@ def _foundry_cache_dir(app: str) -> Path:
 def _app_name(text: str) -> str:
     if not _APP.fullmatch(text) or ".." in text:
         raise UsageError(
-            f"{text!r} is no name of a Foundry Local application",
+            f"{shown(text)} is no name of a Foundry Local application",
             hint="Use letters, digits, '.', '_' and '-', as in the app_name that the application gives the SDK.",
         )
     return text
@@ -136,14 +138,14 @@ def _threads(stated: object) -> int:
         number = int(str(stated))
     except ValueError:
         number = 0
-    if number < 1:
-        raise UsageError(f"threads must be a whole number of at least 1, not {stated!r}")
+    if not 1 <= number <= MOST_THREADS:
+        raise UsageError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(stated)}")
     return number
 
 
 def _folder(stated: object) -> Path:
     if not isinstance(stated, str | Path):
-        raise UsageError(f"a folder is a text, not {stated!r}")
+        raise UsageError(f"a folder is a text, not {shown(stated)}")
     return Path(stated).expanduser().absolute()
 
 
@@ -157,7 +159,7 @@ def parse_bytes(text: str) -> int:
     except (ValueError, KeyError, OverflowError):
         value = 0
     if not 0 < value < 2**63:
-        raise UsageError(f"{text!r} is no number of bytes", hint="Write it like 8GB, 512MiB or 8000000000.")
+        raise UsageError(f"{shown(text)} is no number of bytes", hint="Write it like 8GB, 512MiB or 8000000000.")
     return value
 
 
@@ -178,7 +180,7 @@ _FIELDS = {"builds_limit": "builds_limit_bytes"}
 def read_config(path: Path) -> dict[str, object]:
     """The config file's values; empty where there is none. Raises UsageError on one that cannot be read."""
     try:
-        config = tomllib.loads(foreign.read_text(path, named=True))
+        config = toml_file.read_table(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -188,7 +190,7 @@ def read_config(path: Path) -> dict[str, object]:
     unknown = sorted(set(config) - set(CONFIG_KEYS))
     if unknown:
         raise UsageError(
-            f"the config file has unknown keys: {', '.join(unknown)}",
+            f"the config file has unknown keys: {', '.join(map(shown, unknown))}",
             where=str(path),
             hint=f"Known keys: {', '.join(CONFIG_KEYS)}.",
         )

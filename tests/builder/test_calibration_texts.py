@@ -8,6 +8,7 @@ import pytest
 
 from edgeship.builder.calibration_texts import read_sequences
 from edgeship.checkpoint import open_checkpoint
+from edgeship.errors import CalibrationInvalid
 
 
 @pytest.mark.parametrize("text", ["hello world\n", '{"text": "hello world"}\n'])
@@ -23,3 +24,21 @@ def test_a_line_may_hold_what_unicode_calls_a_line_end(tiny: Path, tmp_path: Pat
     (tmp_path / "texts").write_text('{"text": "hello \u2028 world"}\n', encoding="utf-8")
     (tmp_path / "escaped").write_text('{"text": "hello \\u2028 world"}\n', encoding="utf-8")
     assert read_sequences(tmp_path / "texts", checkpoint) == read_sequences(tmp_path / "escaped", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "a line is not valid JSON: line 1, column 1: EOF"),
+        ('{"text": ' + "[" * 5000, "a line is not valid JSON: line 1, column .*: recursion limit"),
+        ('{"text": "\\ud800"}', "a line is not valid JSON"),
+        ('{"text": "a", "text": "b"}', "'text' is there twice"),
+        ('{"text": 5}', 'a line has neither "messages" nor "text"'),
+        ('{"messages": [5]}', '"messages" is no list of {"role", "content"}'),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_told_with_its_number(tiny: Path, tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "texts").write_text(f'{{"text": "hello"}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(CalibrationInvalid, match=said) as caught:
+        read_sequences(tmp_path / "texts", open_checkpoint(str(tiny)))
+    assert str(caught.value.where).endswith(":2")

@@ -121,6 +121,8 @@ def test_a_piece_that_was_damaged_since_is_written_again(tmp_path: Path) -> None
     path.write_bytes(damaged)
     with next(tmp_path.glob(data_file.JOURNALS)).open("a") as journal:
         journal.write('["plain", 12')  # a line that was cut off
+    with next(tmp_path.glob(data_file.JOURNALS)).open("ab") as journal:
+        journal.write(b"\n5\n[[1], 2]\n" + b"[" * 5000 + b'\n["plain\xff')  # what no run of ours writes
     second = Pretended(tensors())
     assert written(tmp_path, second) == whole
     assert second.names.count("m0") == 1

@@ -103,10 +103,30 @@ def test_a_tensor_in_two_shards(sharded: Path) -> None:
         find_weights(sharded)
 
 
-@pytest.mark.parametrize("weight_map", [None, {}, []])
+@pytest.mark.parametrize("weight_map", [None, {}])
 def test_an_index_without_a_map(sharded: Path, weight_map: object) -> None:
     write_index(sharded, weight_map)
     with pytest.raises(WeightsDamaged, match="has no weight_map"):
+        find_weights(sharded)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "said"),
+    [
+        ([], r"has weight_map \[\], which is not an object"),
+        ({"w": 1}, r"has weight_map\.w 1, which is not a text"),
+        ({"w": None}, r"has no weight_map\.w, which must be a text"),
+    ],
+)
+def test_a_map_of_other_types(sharded: Path, weight_map: object, said: str) -> None:
+    write_index(sharded, weight_map)
+    with pytest.raises(WeightsDamaged, match=said):
+        find_weights(sharded)
+
+
+def test_a_name_that_no_file_can_have(sharded: Path) -> None:
+    write_index(sharded, {"w": "a" * 256})
+    with pytest.raises(CheckpointInvalid, match=r"names 'aaaaa.*\.\.\..*a', which is no file of this folder"):
         find_weights(sharded)
 
 

@@ -238,3 +238,16 @@ def test_plan_prints_steps_and_builds_nothing(tiny: Path, own_home: Path, capsys
         assert [(step["name"], step["done"]) for step in plan["steps"]] == [(name, False) for name in names]
         assert plan["prediction"]["size_bytes"] > 0
     assert files_under(own_home) == set()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("inspect {}", "build {}", "inspect {tiny} --adapter {}", "inspect {tiny} --chat-template {}"),
+        *("build --config {}", "cache add {}", "cache ls --cache-dir {}", "model run {}", "model info {}"),
+        *("ship {tiny} --eval {}", "tune {}", "cache cd {}", "olive-config {tiny} --output {}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/b", "x/" * 3000])
+def test_a_name_that_no_file_can_have_is_no_fault_of_ours(tiny: Path, command: str, name: str) -> None:
+    assert main([part.format(name, tiny=tiny) for part in command.split()]) in (0, 2, 4, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.foundry import sdk
 from edgeship.foundry.sdk import _cause, _failing_as_ours
 from edgeship.system.shell import our_install
+from tests.checkpoints import write_json
 
 
 class Foreign(Exception):
@@ -53,3 +55,26 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(DependencyMissing) as caught:
         sdk._library()
     assert caught.value.hint == our_install("foundry")
+
+
+def test_where_the_librarys_own_file_says_that_models_lie(tmp_path: Path) -> None:
+    assert sdk.registered_folders(tmp_path) == {}
+    models = [{"model_info": {"id": "a:1"}, "model_path": "here"}, {"model_info": {"id": "b:1"}}, {"model_path": "x"}]
+    write_json(tmp_path / sdk.INDEX_NAME, {"models": models})
+    assert sdk.registered_folders(tmp_path) == {"a:1": "here", "b:1": ""}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"models": {}}, "has models {}, which is not a list"),
+        ({"models": [5]}, r"has models\[0\] 5, which is not an object"),
+        ({"models": [{"model_info": "a:1"}]}, r"has models\[0\]\.model_info 'a:1', which is not an object"),
+        ({"models": [{"model_info": {"id": [1]}}]}, r"has models\[0\]\.model_info\.id \[1\], which is not a text"),
+        ({"models": [{"model_info": {"id": "a"}, "model_path": 5}]}, r"has models\[0\]\.model_path 5, which is not"),
+    ],
+)
+def test_the_librarys_own_file_is_read_by_type(tmp_path: Path, content: object, said: str) -> None:
+    write_json(tmp_path / sdk.INDEX_NAME, content)
+    with pytest.raises(FoundryFailed, match=said):
+        sdk.registered_folders(tmp_path)

@@ -86,6 +86,7 @@ _FAMILIES: dict[str, Make] = {
     "gemma": _family(
         "Gemma3ForCausalLM",
         model_type="gemma3_text",
+        use_sliding_window=True,
         sliding_window=64,
         sliding_window_pattern=2,
         layer_types=["sliding_attention", "full_attention"],

@@ -150,6 +150,7 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         (line(id="b", macth="json"), "line 2: macth: "),
         (line(id="b", match="fuzzy"), "line 2: match: "),
         (line(id="b", match="json"), 'line 2: match "json" needs JSON as expected'),
+        (line(id="b", match="json", expected="[" * 5000), "needs JSON as expected: it nests too deeply"),
         (line(id="b", match="exact", expected={"a": 1}), 'line 2: match "exact" needs a text as expected'),
         (line(id="b", match="exact", expected=["x", 3]), "needs a text as expected, or a list of texts"),
         ({"id": "b", "prompt": "x"}, "line 2: expected: Field required"),

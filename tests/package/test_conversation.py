@@ -55,6 +55,10 @@ def test_what_openais_clients_send_is_taken() -> None:
         ([USER | {"tool_calls": [CALL | {"function": {"arguments": "{}"}}]}], "function.name is no text"),
         ([USER | {"tool_calls": [CALL | {"function": FUNCTION | {"arguments": "{"}}]}], "arguments is no JSON object"),
         ([USER | {"tool_calls": [CALL | {"function": FUNCTION | {"arguments": "[]"}}]}], "arguments is no JSON object"),
+        (
+            [USER | {"tool_calls": [CALL | {"function": FUNCTION | {"arguments": '{"a": ' * 5000}}]}],
+            "arguments is no JSON object",
+        ),
         ([USER | {"tool_calls": [CALL | {"id": 3}]}], "message 1, tool call 1: id is no text"),
     ],
 )

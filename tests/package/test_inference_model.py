@@ -42,10 +42,17 @@ def test_a_template_without_parts_leaves_them_out(tmp_path: Path) -> None:
 def test_files_that_state_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content, encoding="utf-8")
     assert read_parts(tmp_path) is None
-    assert read_name(tmp_path) in (None, "3")
+    assert read_name(tmp_path) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"PromptTemplate": []}', '{"PromptTemplate": {"user": "x"}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", '{"PromptTemplate": []}', '{"PromptTemplate": {"user": "x"}}'),
+        '{"PromptTemplate": {"user": "x", "assistant": "y", "prompt": 3}}',
+        '{"PromptTemplate": {"user": "x", "assistant": "y", "prompt": "z", "system": ["s"]}}',
+    ],
+)
 def test_damage_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content, encoding="utf-8")
     with pytest.raises(PackageDamaged, match=r"inference_model\.json"):

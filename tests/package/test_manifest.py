@@ -243,19 +243,53 @@ def test_a_manifest_of_format_1_is_read_and_tells_what_the_store_keeps_today(tmp
     assert package.digest == digest_file(tmp_path / MANIFEST_NAME).sha256
 
 
-@pytest.mark.parametrize("change", [{"name": "../up"}, {"version": 0}, {"version": None}, {"surprise": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"name": "../up"}, {"version": 0}, {"version": None}, {"version": "3"}, {"surprise": 1}),
+        *({"verdict": {"reasons": [1]}}, {"verdict": []}),
+    ],
+)
 def test_a_manifest_of_format_1_is_checked(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(PackageDamaged, match=next(iter(change))):
         put(tmp_path, **change)
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": number} for number in (0, -1, 1.0, 2.0, "1", "2", True, None)] + [{"context_tokens": 0}]
+    "change",
+    [{"format": number} for number in (0, -1, 1.0, 2.0, "1", "2", True, None)]
+    + [{"context_tokens": tokens} for tokens in (0, "512", True, 10**30)],
 )
 def test_numbers_are_what_they_should_be(package_folder: Path, change: dict[str, Any]) -> None:
     path = package_folder / MANIFEST_NAME
     path.write_text(json.dumps(json.loads(path.read_bytes()) | change), encoding="utf-8")
     with pytest.raises(PackageDamaged, match=next(iter(change))):
+        read(package_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"checkpoint": {"parameters": "many"}},
+            r"checkpoint: .*has checkpoint\.parameters 'many', which is not a whole",
+        ),
+        ({"checkpoint": {"licence": ["mit"]}}, r"has checkpoint\.licence \['mit'\], which is not a text"),
+        ({"recipe": {"precision": 4}}, r"recipe: .*has recipe\.precision 4, which is not a text"),
+        ({"checkpoint": []}, "checkpoint"),
+    ],
+)
+def test_what_a_manifest_describes_has_its_type(package_folder: Path, change: dict[str, Any], said: str) -> None:
+    path = package_folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change), encoding="utf-8")
+    with pytest.raises(PackageDamaged, match=said):
+        read(package_folder)
+
+
+def test_a_manifest_that_says_something_twice_is_damaged(package_folder: Path) -> None:
+    path = package_folder / MANIFEST_NAME
+    path.write_text(path.read_text(encoding="utf-8").replace("{", '{"format": 1,', 1), encoding="utf-8")
+    with pytest.raises(PackageDamaged, match="'format' is there twice, as 1 and as 2"):
         read(package_folder)
 
 

@@ -93,12 +93,32 @@ def test_damaged_json_is_told_with_its_line(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"model": {"vocab": 3}}, {"added_tokens": [{"id": 1}], "model": {"vocab": {}}}]
+    ("content", "said"),
+    [
+        ({"model": {"vocab": 3}}, r"model\.vocab 3, which is not an object"),
+        ({"model": []}, r"model \[\], which is not an object"),
+        ({"model": {"vocab": {"<|im_end|>": "2"}}}, r"model\.vocab\.<\|im_end\|> '2', which is not a whole number"),
+        ({"added_tokens": [{"id": 1}]}, r"no added_tokens\[0\]\.content, which must be a text"),
+        ({"added_tokens": [{"content": "a"}]}, r"no added_tokens\[0\]\.id, which must be a whole number of at least 0"),
+        ({"added_tokens": [{"content": "a", "id": float("inf")}]}, r"added_tokens\[0\]\.id inf, which is not a whole"),
+        (
+            {"added_tokens": [{"content": "a", "id": -1}]},
+            r"added_tokens\[0\]\.id -1, which is not a whole number of at",
+        ),
+        ({"added_tokens": [{"content": 7, "id": 1}]}, r"added_tokens\[0\]\.content 7, which is not a text"),
+        ({"added_tokens": {"a": 1}}, r"added_tokens {'a': 1}, which is not a list"),
+        ({"added_tokens": ["a"]}, r"added_tokens\[0\] 'a', which is not an object"),
+    ],
 )
-def test_a_tokenizer_without_its_parts(folder: Path, content: Any) -> None:
+def test_ids_that_cannot_be_read_are_told_with_field_and_value(folder: Path, content: Any, said: str) -> None:
     write_json(folder / "tokenizer.json", content)
-    with pytest.raises(CheckpointInvalid, match=r"tokenizer\.json is damaged"):
+    with pytest.raises(CheckpointInvalid, match=rf"tokenizer\.json has {said}"):
         _ = read(folder).ids
+
+
+def test_a_vocabulary_that_is_a_list_is_read_by_place(folder: Path) -> None:
+    write_json(folder / "tokenizer.json", {"model": {"vocab": [["a", 0.0], 5, [], [["b"], 1], ["<|im_end|>", -1.5]]}})
+    assert read(folder).ids == {"<|im_end|>": 4}
 
 
 def test_truncation_and_padding_are_left_out(folder: Path) -> None:

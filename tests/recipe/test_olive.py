@@ -237,9 +237,9 @@ def test_all_faults_are_listed_at_once() -> None:
     [
         ('{"passes": {\n  "b": }}', "line 2, column 8"),
         ("[]", "object"),
-        ("", "line 1, column 1"),
-        ('{"passes": {}, "passes": {}}', "passes is there twice"),
-        ("[" * 100_000, "not usable JSON"),
+        ("", "line 1, column 0: EOF"),
+        ('{"passes": {}, "passes": {}}', "'passes' is there twice"),
+        ("[" * 100_000, "recursion limit exceeded"),
     ],
     ids=["syntax", "list", "empty", "twice", "deep"],
 )

@@ -100,6 +100,13 @@ def test_json_is_read_as_an_olive_workflow(tmp_path: Path) -> None:
         ('precision = "int4"\nblock_size = "x"', "block_size"),
         ('precision = "int4"\ncheckpoint = 5', "checkpoint"),
         ('precision = "int4"\nadapter = [1]', "adapter"),
+        ('precision = "int4"\nsymmetric = "yes"', r"symmetric: .* \(got 'yes'\)"),
+        ('precision = "int4"\nbits = "5.5"', r"bits: .* \(got '5.5'\)"),
+        ('precision = "int4"\nbits = nan', "bits"),
+        ('precision = "int4"\nblock_size = ' + "9" * 5000, "not valid TOML: Exceeds the limit"),
+        ('precision = "int4"\nblock_size = ' + "[" * 5000, "not valid TOML: its values nest too deeply"),
+        (f'precision = "{"x" * 10_000}"', r"precision: .* \(got 'x+\.\.\.x+'\)"),
+        (".".join("a" * 30_000) + " = 1", "a: Extra inputs"),
     ],
 )
 def test_a_file_that_cannot_be_honoured_is_named(tmp_path: Path, text: str, named: str) -> None:
@@ -116,3 +123,9 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(RecipeInvalid, match="cannot be read") as caught:
             read_recipe_file(path)
         assert caught.value.where == str(path)
+
+
+def test_calibration_texts_that_no_file_can_be_are_named() -> None:
+    recipe = Recipe(precision=Precision.INT4, calibration=Path("a\0b"))
+    with pytest.raises(RecipeInvalid, match="the calibration texts cannot be read"):
+        recipe.to_key()

@@ -76,7 +76,14 @@ def test_a_lost_record_costs_what_was_measured_and_nothing_else(source: Package,
     assert again.measurements == MEASURED
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 2}', '{"surprise": 1}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "{}", '{"format": 2}', '{"surprise": 1}', "\0", "[" * 10_000),
+        '{"name": "a", "version": "1", "digest": "b"}',
+        '{"name": "a", "version": 1, "digest": "b", "verdict": {"reasons": [1]}}',
+    ],
+)
 def test_a_damaged_record_is_ignored_and_said(source: Package, folder: Path, content: str) -> None:
     installed = install(source, folder, measurements=MEASURED)
     path_of(installed).write_text(content, encoding="utf-8")

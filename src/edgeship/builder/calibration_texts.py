@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeship.errors import CalibrationInvalid
 from edgeship.package import template
 from edgeship.package.examples import unified
-from edgeship.system import foreign
+from edgeship.system import foreign, json_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -101,7 +101,7 @@ def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, bool]]:
 
 def _parse(line: str, where: str) -> Mapping[str, Any]:
     try:
-        entry = json.loads(line)
+        entry = json_file.parse(line)
     except ValueError as error:
         raise CalibrationInvalid(f"a line is not valid JSON: {error}", where=where, hint=_FORMATS) from error
     if isinstance(entry, dict):

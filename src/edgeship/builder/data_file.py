@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,7 @@ from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Placed, Vector
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
+from edgeship.system import json_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,12 +156,10 @@ def _read_journals(path: Path) -> dict[str, list[int]]:
     """The checksums of each piece by its key, of whatever number of shares the earlier run had."""
     found: dict[str, list[int]] = {}
     for journal in sorted(path.parent.glob(JOURNALS)):
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                key, *checksums = json.loads(line)
-            except ValueError:
-                continue  # the line that was being written when the run ended
-            found[key] = checksums
+        for line in journal.read_bytes().splitlines():
+            with suppress(ValueError, TypeError):  # the line that was being written when the run ended
+                key, *checksums = json_file.parse(line)
+                found[key] = checksums
     return found
 
 

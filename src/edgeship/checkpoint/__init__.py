@@ -34,7 +34,7 @@ from edgeship.package.genai_config import Search
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign, json_file
-from edgeship.system.fields import Fields
+from edgeship.system.fields import Fields, shown
 
 __all__ = [
     "Checkpoint",
@@ -225,7 +225,7 @@ def require_unquantized(checkpoint: Checkpoint) -> None:
     quantization = checkpoint.config.get("quantization_config")
     if quantization:
         raise CheckpointInvalid(
-            f"the checkpoint is quantized already: config.json has quantization_config {quantization}",
+            f"the checkpoint is quantized already: config.json has quantization_config {shown(quantization)}",
             where=str(checkpoint.folder / "config.json"),
             hint="Build from the checkpoint as it was before it was quantized.",
         )
@@ -375,11 +375,11 @@ def _adapter_hint(folder: Path) -> str | None:
     path = folder / "adapter_config.json"
     if not path.is_file():
         return None
-    base = json_file.read_object(path, DAMAGED).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
+    base = json_file.read_fields(path, DAMAGED).text("base_model_name_or_path")
+    if not base:
         return f"This is a LoRA adapter. Give its base and add --adapter {folder}"
     places = (Path.cwd(), *folder.absolute().parents)
-    found = next((place / base for place in places if (place / base / "config.json").is_file()), None)
+    found = next((place / base for place in places if foreign.is_file(place / base / "config.json")), None)
     return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
-from edgeship.system import foreign
+from edgeship.system import foreign, json_file
+from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 1 << 25
+"""Of a hundred thousand tensors it is a third of that."""
+_MOST_DIMENSIONS, _LARGEST = 16, 1 << 62
 BITS = {
     "BOOL": 8,
     "F4": 4,
@@ -268,8 +269,8 @@ def _as_float(dtype: str, bits: int) -> float:
 
 def _parse(path: Path, header: bytes) -> list[StoredTensor]:
     try:
-        entries = json.loads(header, object_pairs_hook=_object_without_repeats)
-    except (ValueError, RecursionError) as error:
+        entries = json_file.parse(header)
+    except ValueError as error:
         raise _damaged(path, f"its header is not valid JSON: {error}") from error
     if not isinstance(entries, dict):
         raise _damaged(path, "its header is no JSON object")
@@ -278,21 +279,13 @@ def _parse(path: Path, header: bytes) -> list[StoredTensor]:
     return sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes))
 
 
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"{next(name for name, count in counts.items() if count > 1)!r} is there twice")
-    return result
-
-
 def _parse_entry(path: Path, name: str, entry: object, data_start: int) -> StoredTensor:
     fields = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not (isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2):
         raise _damaged(path, f"the header's entry for tensor {name} lacks dtype, shape or data_offsets")
     if dtype not in BITS:
-        raise _damaged(path, f"tensor {name} has the unknown type {dtype!r}")
+        raise _damaged(path, f"tensor {name} has the unknown type {shown(dtype)}")
     begin, end = offsets
     needed_bits = math.prod(shape) * BITS[dtype]
     if (end - begin) * 8 != needed_bits:
@@ -304,7 +297,11 @@ def _parse_entry(path: Path, name: str, entry: object, data_start: int) -> Store
 
 
 def _whole_numbers(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_DIMENSIONS
+        and all(type(number) is int and 0 <= number <= _LARGEST for number in value)
+    )
 
 
 def _check_layout(path: Path, tensors: list[StoredTensor], data_start: int, size: int) -> None:

@@ -13,10 +13,13 @@ from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
 from edgeship.package import genai_config
 from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.system import json_file
+from edgeship.system.fields import shown
 from edgeship.system.json_file import Complaint
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+LONGEST_NAME = 255
+"""Bytes that a file's name may have."""
 _NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
 _DTYPES = {
     "F64": "float64",
@@ -155,14 +158,15 @@ def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], di
         return (folder / single,), {}
     if not (folder / index).is_file():
         return (), {}
-    weight_map = json_file.read_object(folder / index, Complaint(WeightsDamaged, _COPY_AGAIN)).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
+    listed = json_file.read_fields(folder / index, Complaint(WeightsDamaged, _COPY_AGAIN)).part("weight_map")
+    weight_map = {tensor: listed.required_text(tensor) for tensor in listed.values}
+    if not weight_map:
         raise WeightsDamaged(f"{index} has no weight_map", where=str(folder / index), hint=_COPY_AGAIN)
-    names = sorted({str(name) for name in weight_map.values()})
+    names = sorted(set(weight_map.values()))
     for name in names:
-        if PurePosixPath(name).name != name or "\\" in name:
+        if PurePosixPath(name).name != name or "\\" in name or len(name.encode()) > LONGEST_NAME:
             raise CheckpointInvalid(
-                f"{index} names {name!r}, which is no file of this folder",
+                f"{index} names {shown(name)}, which is no file of this folder",
                 where=str(folder),
                 hint=_COPY_AGAIN,
             )

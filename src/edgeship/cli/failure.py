@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from edgeship.cli.streams import OutputLost, give_up_output, say
-from edgeship.errors import EdgeshipError, NotWritable, memory_ran_out
+from edgeship.errors import EdgeshipError, NotWritable, UsageError, memory_ran_out
 from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
@@ -26,6 +26,8 @@ def explain(error: Exception, *, as_json: bool) -> int:
 
     if isinstance(error, MemoryError):
         error = memory_ran_out(error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        error = UsageError("a name is longer than this system allows", hint="Give a shorter one.")
     if isinstance(error, EdgeshipError):
         return _print(error.to_dict(), as_json=as_json)
     if isinstance(error, typer.Exit):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from edgeship.engine.api import Constraint, Conversation, FinishReason, Sampling, Token, ToolCall, Usage
-from edgeship.errors import ConstraintInvalid, NotSupported, RemoteFailed
+from edgeship.engine.response_format import read_schema
+from edgeship.errors import NotSupported, RemoteFailed
 
 END = "[DONE]"
 """What a stream's last event says."""
@@ -78,10 +79,7 @@ def _response_format(constraint: Constraint) -> dict[str, Any]:
         return {"type": "json_object"}
     if constraint.kind != "json_schema":
         raise NotSupported(f"an API like OpenAI's has no {constraint.kind}", hint="Give a JSON schema.")
-    try:
-        schema = json.loads(constraint.text)
-    except ValueError as error:
-        raise ConstraintInvalid(f"the json schema cannot be used: it is no JSON: {error}") from error
+    schema = read_schema(constraint)
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgeship.engine.api import Constraint
 from edgeship.engine.endings import Enders, Ending, vocabulary
+from edgeship.engine.response_format import read_schema
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from edgeship.system import border, foreign
 
@@ -239,10 +240,7 @@ def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
 
 
 def _read_schema(constraint: Constraint) -> str:
-    try:
-        schema = json.loads(constraint.text)
-    except ValueError as error:
-        raise _invalid(constraint, f"it is no JSON: {error}") from error
+    schema = read_schema(constraint)
     _check_texts(constraint, _texts(schema))
     return json.dumps(schema)
 

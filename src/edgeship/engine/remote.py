@@ -226,7 +226,7 @@ class RemoteChat:
                     return {}
                 body = json.loads(await _body(response))
             return {str(entry["id"]): entry for entry in body["data"]}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RemoteFailed("the server's list of models cannot be read", where=self.url, hint=_IS_IT_ONE) from error
 
     @asynccontextmanager
@@ -287,7 +287,7 @@ class RemoteChat:
         text = body.decode("utf-8", "replace").strip()
         try:
             return self._without_key(message_of(json.loads(text)))
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._without_key(message_of(text)) or "it does not say why"
 
     def _without_key(self, text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from edgeship.engine.api import Constraint
 from edgeship.errors import ConstraintInvalid
+from edgeship.system import json_file
 
 _HINT = 'Send {"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}.'
 _TEXTS: dict[str, Literal["lark", "regex"]] = {"lark_grammar": "lark", "regex": "regex"}
@@ -21,10 +22,20 @@ def is_wrapper(value: Any) -> bool:
 def schema_constraint(text: str) -> Constraint | None:
     """A JSON schema as a constraint, also in the wrapper in which OpenAI's clients send it; None for plain text."""
     try:
-        value = json.loads(text)
+        value = json_file.parse(text)
     except ValueError:
         return Constraint("json_schema", text)  # the engine says what is wrong with it
     return constraint(value) if is_wrapper(value) else Constraint("json_schema", text)
+
+
+def read_schema(constraint: Constraint) -> Any:
+    """The schema of a constraint. Raises ConstraintInvalid where its text is no JSON."""
+    try:
+        return json_file.parse(constraint.text)
+    except ValueError as error:
+        raise ConstraintInvalid(
+            f"the json schema cannot be used: it is no JSON: {error}", hint="Mend it, or ask without a constraint."
+        ) from error
 
 
 def constraint(response_format: Mapping[str, Any]) -> Constraint | None:

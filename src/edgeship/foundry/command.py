@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.system import telemetry
+from edgeship.system import json_file, telemetry
 
 NAME = "foundry"
 # It starts its service where none runs.
@@ -43,7 +42,7 @@ def cached() -> Listing | None:
         done = _run(command, *_LIST, *_AS_JSON)
         if done.returncode == 0:
             try:
-                found = json.loads(done.stdout)
+                found = json_file.parse(done.stdout)
                 return Listing(models=found if isinstance(found, list) else [found])
             except ValueError:
                 pass  # a version without -o, which ignores it

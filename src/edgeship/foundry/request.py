@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeship.engine.api import Constraint, Conversation, Message, Sampling
 from edgeship.engine.grammar import JSON_LAYOUTS
+from edgeship.engine.response_format import read_schema
 from edgeship.errors import NotSupported, PromptInvalid
 from edgeship.package.conversation import text_of
 
@@ -81,7 +82,7 @@ def guidance(constraint: Constraint) -> dict[str, str]:
         return {"guidance_type": "regex", "guidance_data": constraint.text}
     if constraint.kind == "lark":
         return {"guidance_type": "lark_grammar", "guidance_data": constraint.text}
-    schema: Any = {"type": "object"} if constraint.kind == "json_object" else json.loads(constraint.text)
+    schema: Any = {"type": "object"} if constraint.kind == "json_object" else read_schema(constraint)
     if not isinstance(schema, dict):  # true or false, which can hold no options
         schema = {"allOf": [schema]}
     rules = {}

@@ -13,7 +13,7 @@ from typing import Any
 from edgeship.engine.api import Message
 from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.system import telemetry
-from edgeship.system.json_file import Complaint, read_optional
+from edgeship.system.json_file import Complaint, fields_of, read_optional
 from edgeship.system.shell import our_install
 
 INDEX_NAME = "foundry.local.modelinfo.json"
@@ -98,7 +98,7 @@ class Local:
         with _failing_as_ours(self.cache_dir):
             variants = [variant for model in self._catalog.list_models() for variant in model.variants]
             # The library gives no path for a folder that is gone; its file does.
-            paths = self._paths()
+            paths = registered_folders(self.cache_dir)
             return [self._describe(variant.info, variant.get_path(), paths) for variant in variants]
 
     def register(self, folder: Path, model_id: str, texts: Mapping[str, str], numbers: Mapping[str, int]) -> None:
@@ -144,10 +144,13 @@ class Local:
             task=info.task,
         )
 
-    def _paths(self) -> dict[str, str]:
-        index = read_optional(self.cache_dir / INDEX_NAME, Complaint(FoundryFailed, _SEE_DOCTOR))
-        models = [entry for entry in index.get("models", ()) if isinstance(entry, dict)]
-        return {entry.get("model_info", {}).get("id"): str(entry.get("model_path", "")) for entry in models}
+
+def registered_folders(cache_dir: Path) -> dict[str, str]:
+    """The folder of each model by its id, as the file says in which the library keeps them. Raises FoundryFailed."""
+    path, complaint = cache_dir / INDEX_NAME, Complaint(FoundryFailed, _SEE_DOCTOR)
+    models = fields_of(read_optional(path, complaint), path, complaint).parts("models")
+    ids = (model.part("model_info").text("id") for model in models)
+    return {name: model.text("model_path") or "" for name, model in zip(ids, models, strict=True) if name}
 
 
 class LoadedModel:

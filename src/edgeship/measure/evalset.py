@@ -112,7 +112,7 @@ def passes(case: EvalCase, answer: str) -> bool:
         expected = parse_json(case.expected) if isinstance(case.expected, str) else case.expected
         try:
             return json_equal(expected, parse_json(answer))
-        except (ValueError, RecursionError):
+        except ValueError:
             return False
     right = [str(text).strip() for text in case._right_texts]
     return any(text in answer for text in right) if case.match == "contains" else answer.strip() in right
@@ -120,7 +120,10 @@ def passes(case: EvalCase, answer: str) -> bool:
 
 def parse_json(text: str) -> Any:
     """The value of a JSON text; stricter than `json.loads`: no NaN, no key twice. Raises ValueError."""
-    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
 
 
 def json_equal(left: Any, right: Any) -> bool:

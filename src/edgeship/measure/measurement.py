@@ -10,6 +10,8 @@ from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.speed import Speed
 
+_ABSURD = 1e18
+"""No figure is as large."""
 # What people look at: label, path to the value in a summary, how it is written.
 _FIGURES = (
     ("model files", ("size_bytes",), "{megabytes:,.1f} MB"),
@@ -76,7 +78,7 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         value: Any = summary
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and abs(value) < _ABSURD:
             text = form.format(value=value, megabytes=value / 1e6, percent=value * 100)
             found.append((label.format(reference=reference), text))
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgeship.errors import PromptInvalid
+from edgeship.system import json_file
 
 Message = Mapping[str, Any]
 """One turn: role, content (a text, or a list of parts {"type": "text", "text": ...}), and with tools also
@@ -107,7 +107,7 @@ def _is_object(arguments: Any) -> bool:
     if not isinstance(arguments, str):
         return isinstance(arguments, Mapping)
     try:
-        return isinstance(json.loads(arguments), dict)
+        return isinstance(json_file.parse(arguments), dict)
     except ValueError:
         return False
 

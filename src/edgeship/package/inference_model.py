@@ -39,20 +39,17 @@ def content_name(model_type: str, precision: str) -> str:
 def read_parts(folder: Path) -> PromptParts | None:
     """The prompt parts that a package's file states; None where it states none. Raises PackageDamaged."""
     path = folder / FILE_NAME
-    texts = json_file.read_object(path, _DAMAGED).get("PromptTemplate")
-    if texts is None:
+    texts = json_file.read_fields(path, _DAMAGED).part("PromptTemplate")
+    if not texts.values:
         return None
-    try:
-        required = {key: str(texts[key]) for key in ("user", "assistant", "prompt")}
-        return PromptParts(system=texts.get("system"), opening=texts.get("opening", ""), **required)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _DAMAGED.about(path, "has a PromptTemplate without user, assistant and prompt") from error
+    required = {key: texts.required_text(key) for key in ("user", "assistant", "prompt")}
+    return PromptParts(system=texts.text("system"), opening=texts.text("opening") or "", **required)
 
 
 def read_name(folder: Path) -> str | None:
     """The model's name without its version; None where the folder states none."""
     try:
-        stated = json_file.read_object(folder / FILE_NAME, _DAMAGED)["Name"]
-    except (PackageDamaged, KeyError):
+        stated = json_file.read_fields(folder / FILE_NAME, _DAMAGED).text("Name")
+    except PackageDamaged:
         return None
-    return str(stated).partition(":")[0]
+    return stated and stated.partition(":")[0]

@@ -13,15 +13,15 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import from_json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgeship.errors import FormatUnknown, PackageDamaged
 from edgeship.package import genai_config, names
 from edgeship.system import foreign
-from edgeship.system.json_file import Complaint, as_text, write_object
+from edgeship.system.fields import LARGEST, Fields, shown
+from edgeship.system.json_file import Complaint, as_text, parse, write_object
 from edgeship.system.storage import FileDigest, digest_file
 from edgeship.version import __version__
 
@@ -45,12 +45,27 @@ class Manifest(BaseModel):
 
     format: int = Field(default=FORMAT, strict=True, ge=1, le=FORMAT)
     edgeship_version: str = __version__
-    context_tokens: int = Field(ge=1)
+    context_tokens: int = Field(strict=True, ge=1, le=LARGEST)
     checkpoint: dict[str, Any]
     adapter: dict[str, Any] | None = None
     recipe: dict[str, Any]
     build: dict[str, Any]
     files: dict[str, FileDigest]
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _checkpoint_is_described_by_type(cls, values: dict[str, Any]) -> dict[str, Any]:
+        checkpoint = Fields(values, ValueError, "checkpoint.")
+        for key in ("digest", "architecture", "dtype", "licence", "source", "revision"):
+            checkpoint.text(key)
+        checkpoint.count("parameters", least=0, most=1 << 62)
+        return values
+
+    @field_validator("recipe")
+    @classmethod
+    def _precision_is_a_text(cls, values: dict[str, Any]) -> dict[str, Any]:
+        Fields(values, ValueError, "recipe.").text("precision")
+        return values
 
     @field_validator("files")
     @classmethod
@@ -58,7 +73,7 @@ class Manifest(BaseModel):
         # A manifest may come from anywhere, and installing copies what it lists.
         outside = [name for name in files if not foreign.stays_inside(name)]
         if outside:
-            raise ValueError(f"{outside[0]!r} is no file inside the package")
+            raise ValueError(f"{shown(outside[0])} is no file inside the package")
         if genai_config.FILE_NAME not in files:
             raise ValueError(f"{genai_config.FILE_NAME} is not listed, so there is no model to run")
         return files
@@ -69,22 +84,31 @@ class Manifest(BaseModel):
         return sum(file.size_bytes for file in self.files.values())
 
 
+def _reasons_are_texts(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    Fields(values or {}, ValueError, "verdict.").texts("reasons")
+    return values
+
+
+Verdict = Annotated[dict[str, Any] | None, AfterValidator(_reasons_are_texts)]
+"""What a comparison came to, as a report states it."""
+
+
 class Stated(BaseModel):
     """What a manifest of format 1 stated besides, and the store's record states today."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    version: int = Field(ge=1)
+    version: int = Field(strict=True, ge=1, le=LARGEST)
     created: str
     measurements: dict[str, Any] | None = None
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict = None
 
     @field_validator("name")
     @classmethod
     def _name_is_portable(cls, name: str) -> str:
         if not names.is_name(name):
-            raise ValueError(f"{name!r} cannot be a package name")
+            raise ValueError(f"{shown(name)} cannot be a package name")
         return name
 
 
@@ -169,7 +193,7 @@ def adopt(folder: Path) -> Package:
 
 def _parse(content: bytes) -> tuple[Manifest | None, Stated | None]:
     """The manifest, None where it is of a later format; and what one of format 1 states besides. Raises ValueError."""
-    values = from_json(content)
+    values = parse(content)
     number = values.get("format", 1) if isinstance(values, Mapping) else 1
     if isinstance(number, int) and number > FORMAT:
         return None, None

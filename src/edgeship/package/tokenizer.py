@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ FILES = (
 )
 ENCODE_S = 30.0
 """A text that a tokenizer reads for longer is given up: some patterns never come to an end with some texts."""
+_MOST_BYTES = 1 << 26
+"""Of a tokenizer.json; the largest in use have half of that."""
 # How many times as long a text may become by a tokenizer's rules for replacing; those in use leave its length alone.
 _MOST_GROWTH = 64
 
@@ -205,17 +207,17 @@ def _text(token: object) -> str | None:
 
 
 def _read_ids(path: Path, wanted: tuple[str, ...], complaint: Complaint) -> dict[str, int]:
-    tokenizer = json_file.read_object(path, complaint)
-    try:
-        ids = {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
-        vocabulary = tokenizer["model"]["vocab"]
-        for text in (text for text in wanted if text not in ids):
-            if isinstance(vocabulary, dict):
-                number = vocabulary.get(text)
-            else:
-                number = next((i for i, (piece, _) in enumerate(vocabulary) if piece == text), None)
-            if number is not None:
-                ids[text] = int(number)
-    except (KeyError, TypeError, ValueError) as error:
-        raise complaint.about(path, "is damaged: its added_tokens or model.vocab cannot be read") from error
-    return ids
+    tokenizer = json_file.fields_of(json_file.read_object(path, complaint, most_bytes=_MOST_BYTES), path, complaint)
+    added = tokenizer.parts("added_tokens")
+    ids = {token.required_text("content"): token.required_count("id", least=0) for token in added}
+    missing = [text for text in wanted if text not in ids]
+    if isinstance(tokenizer.part("model").values.get("vocab"), list):
+        return ids | _listed_ids(tokenizer.part("model").items("vocab"), missing)
+    vocabulary = tokenizer.part("model").part("vocab")
+    return ids | {text: number for text in missing if (number := vocabulary.count(text, least=0)) is not None}
+
+
+def _listed_ids(pieces: Sequence[Any], wanted: Collection[str]) -> dict[str, int]:
+    """Of a vocabulary that is a list of pieces, each with its score."""
+    texts = (piece[0] if isinstance(piece, list) and piece else None for piece in pieces)
+    return {text: number for number, text in enumerate(texts) if isinstance(text, str) and text in wanted}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeship.errors import RecipeInvalid
 from edgeship.system import foreign
+from edgeship.system.fields import shown
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 
@@ -55,9 +56,9 @@ class Recipe(BaseModel):
     name: str = ""
     precision: Precision
     block_size: Literal[16, 32, 64, 128, 256] = 128
-    symmetric: bool = True
+    symmetric: bool = Field(default=True, strict=True)
     method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
-    bits: float | None = Field(default=None, gt=4, le=9)
+    bits: float | None = Field(default=None, gt=4, le=9, strict=True)
     calibration: Path | None = None
     accuracy_level: Literal[1, 4] = 4
     builder: str = "auto"
@@ -124,7 +125,7 @@ def named_recipe(name: str, changes: dict[str, Any], *, where: str) -> Recipe:
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(foreign.read_bytes(path, named=True)).hexdigest()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RecipeInvalid(
             f"the calibration texts cannot be read: {error}", where=str(path), hint="Check --calibrate."
         ) from error
@@ -133,6 +134,6 @@ def _digest(path: Path) -> str:
 def explain(error: ValidationError) -> str:
     """pydantic's findings in one line: field, what is wrong, what stood there."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']} (got {fault['input']!r})"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']} (got {shown(fault['input'])})"
         for fault in error.errors()
     )

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from edgeship.errors import RecipeInvalid
 from edgeship.recipe import RecipeFile, explain, make_recipe, olive
-from edgeship.system import foreign
+from edgeship.system import foreign, toml_file
+from edgeship.system.json_file import MOST_BYTES
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
     """A recipe from TOML (ours) or JSON (an Olive workflow). Raises RecipeInvalid naming the field."""
     try:
-        text = foreign.read_text(path, named=True)
-    except (OSError, ValueError) as error:
+        if path.suffix.lower() == ".json":
+            return olive.parse(foreign.read_text(path, named=True, most_bytes=MOST_BYTES), where=str(path))
+        return _from_table(toml_file.read_table(path), where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise RecipeInvalid(
             f"the recipe file cannot be read: {error}", where=str(path), hint="Check the path given to --config."
         ) from error
-    if path.suffix.lower() == ".json":
-        return olive.parse(text, where=str(path))
-    return _parse_toml(text, where=str(path))
+    except ValueError as error:
+        raise RecipeInvalid(f"not valid TOML: {error}", where=str(path), hint="Mend it there.") from error
 
 
-def _parse_toml(text: str, *, where: str) -> RecipeFile:
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeInvalid(f"not valid TOML: {error}", where=where) from error
+def _from_table(values: dict[str, Any], *, where: str) -> RecipeFile:
     outer = {key: values.pop(key) for key in ("checkpoint", "adapter", "output") if key in values}
     recipe = make_recipe(values, where=where)
     try:

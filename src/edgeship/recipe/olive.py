@@ -17,8 +17,10 @@ from pydantic import ValidationError
 
 from edgeship.errors import PrecisionUnsupported, RecipeInvalid
 from edgeship.recipe import Precision, Recipe, RecipeFile
+from edgeship.system import json_file
 
 CPU = "CPUExecutionProvider"
+_SHOWN = 60
 
 _NOTED = {
     "cache_config": "steps are cached by content in edgeship's own folder",
@@ -235,26 +237,16 @@ def parse(text: str, *, where: str) -> RecipeFile:
 
 def _load(text: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object_without_repeats)
-    except json.JSONDecodeError as error:
+        value = json_file.parse(text)
+    except ValueError as error:
         raise RecipeInvalid(
-            f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}",
+            f"not valid JSON: {error}",
             where=where,
             hint="Mend the syntax there; JSON has no comments and no comma before a closing bracket.",
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeInvalid(f"not usable JSON: {error}", where=where, hint="Mend it there.") from error
     if not isinstance(value, dict):
         raise RecipeInvalid("an Olive workflow is a JSON object", where=where, hint='Begin with {"input_model": ...}.')
     return value
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{', '.join(repeated)} is there twice in one object")
-    return dict(pairs)
 
 
 def _flat(value: dict[str, Any], path: str, found: _Findings) -> Iterator[tuple[str, str, Any]]:
@@ -480,4 +472,5 @@ def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 
 def _show(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

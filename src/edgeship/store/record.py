@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeship.package import names
-from edgeship.package.manifest import Package
+from edgeship.package.manifest import Package, Verdict
 from edgeship.system import foreign
+from edgeship.system.fields import LARGEST
 from edgeship.system.json_file import write_object
 
 
@@ -29,11 +30,11 @@ class Record(BaseModel):
 
     format: Literal[1] = 1
     name: str
-    version: int = Field(ge=1)
+    version: int = Field(strict=True, ge=1, le=LARGEST)
     digest: str
     installed: str | None = None
     measurements: dict[str, Any] | None = None
-    verdict: dict[str, Any] | None = None
+    verdict: Verdict = None
 
 
 def write(folder: Path, record: Record) -> None:

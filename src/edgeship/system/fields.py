@@ -53,11 +53,11 @@ class Fields:
             raise self.wrong(key, value, f"a whole number {bound}")
         return value
 
-    def required_count(self, key: str, *, most: int = LARGEST) -> int:
-        """A whole number from 1 to `most` that must be there."""
-        value = self.count(key, most=most)
+    def required_count(self, key: str, *, least: int = 1, most: int = LARGEST) -> int:
+        """A whole number from `least` to `most` that must be there."""
+        value = self.count(key, least=least, most=most)
         if value is None:
-            raise self.missing(key, "a whole number of at least 1")
+            raise self.missing(key, f"a whole number of at least {least}")
         return value
 
     def number(
@@ -106,6 +106,13 @@ class Fields:
         found: str | None = self._of_type(key, str, "a text")
         if found is not None and allowed and found not in allowed:
             raise self.wrong(key, found, f"one of {', '.join(allowed)}")
+        return found
+
+    def required_text(self, key: str) -> str:
+        """A text that must be there."""
+        found = self.text(key)
+        if found is None:
+            raise self.missing(key, "a text")
         return found
 
     def texts(self, key: str) -> list[str]:

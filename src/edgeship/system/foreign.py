@@ -61,13 +61,22 @@ def read_bytes(path: Path, *, folder: Path | None = None, named: bool = False, m
         known = os.fstat(stream.fileno()).st_size
         content = stream.read(most_bytes + 1) if known <= most_bytes else b""
     if max(known, len(content)) > most_bytes:
-        raise Refused(f"it is larger than {most_bytes >> 20} MiB")
+        limit = f"{most_bytes >> 20} MiB" if most_bytes >> 20 else f"{most_bytes >> 10} KiB"
+        raise Refused(f"it is larger than {limit}")
     return content
 
 
 def read_text(path: Path, *, folder: Path | None = None, named: bool = False, most_bytes: int = MOST_BYTES) -> str:
     """A text as `decode` reads it; see `open_file`. Raises OSError, ValueError."""
     return decode(read_bytes(path, folder=folder, named=named, most_bytes=most_bytes))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False also for what no file can be called."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def require_readable(path: Path, *, folder: Path | None = None) -> None:

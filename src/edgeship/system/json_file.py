@@ -17,6 +17,8 @@ from edgeship.system.fields import Fields, shown
 from edgeship.system.storage import write_file
 from edgeship.system.text import decode
 
+MOST_BYTES = 1 << 24
+"""A larger file is not read unless more is expected: values take forty times as much memory as their text."""
 _PLACE = re.compile(r"(.*) at line (\d+) column (\d+)")
 
 
@@ -36,20 +38,20 @@ def parse(content: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises ValueError that says where and what: also for values nested 200 deep, for half a character, for a number of
-    thousands of digits, and for one key with two values.
+    thousands of digits, and for a key that is there twice.
     """
     text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
     try:
         from_json(text)  # bounds depth and refuses half characters, and does not see that a key is there twice
     except ValueError as fault:
         raise ValueError(_PLACE.sub(r"line \2, column \3: \1", str(fault))) from fault
-    return json.loads(text, object_pairs_hook=_without_contradiction)
+    return json.loads(text, object_pairs_hook=_without_repeats)
 
 
-def read_object(path: Path, complaint: Complaint) -> dict[str, Any]:
+def read_object(path: Path, complaint: Complaint, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """The object that a UTF-8 JSON file holds, with or without a byte order mark. Raises the complaint's error."""
     try:
-        value = parse(foreign.read_bytes(path))
+        value = parse(foreign.read_bytes(path, most_bytes=most_bytes))
     except OSError as fault:
         raise complaint.about(path, f"cannot be read: {fault}") from fault
     except ValueError as fault:
@@ -84,11 +86,13 @@ def as_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Readers differ in which of two values counts."""
+    values: dict[str, Any] = dict(pairs)
     if len(values) != len(pairs):
-        first: dict[str, Any] = {}
+        seen: dict[str, Any] = {}
         for key, value in pairs:
-            if first.setdefault(key, value) != value:
-                raise ValueError(f"{shown(key)} is there twice, as {shown(first[key])} and as {shown(value)}")
+            if key in seen:
+                raise ValueError(f"{shown(key)} is there twice, as {shown(seen[key])} and as {shown(value)}")
+            seen[key] = value
     return values
