@@ -17,6 +17,7 @@ from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
+from edgeship.engine.schedule import StepTimes
 from edgeship.errors import EngineFailed
 from edgeship.package import DAMAGED
 from edgeship.package.conversation import text_of
@@ -47,6 +48,7 @@ class ScriptedEngine(ContinuousEngine):
         *,
         limits: Limits = DEFAULT_LIMITS,
         speculation: bool | None = None,
+        times: StepTimes | None = None,
         **options: Any,
     ) -> None:
         tokens = [bytes([byte]) for byte in range(END)] + [b"<end>", b"<turn>"]
@@ -59,6 +61,7 @@ class ScriptedEngine(ContinuousEngine):
             cache_bytes=limits.kv_bytes or 0,
             waiting=limits.waiting,
             speculation=speculation,
+            times=times,
         )
 
     @classmethod
@@ -74,6 +77,24 @@ class ScriptedEngine(ContinuousEngine):
             return cls(script.pop("answers"), limits=limits, speculation=speculation, **script)
         except (KeyError, TypeError) as error:
             raise EngineFailed(f"{SCRIPT_NAME} cannot be used: {error}", where=str(path)) from error
+
+
+class SteadyTimes(StepTimes):
+    """Steps that always take as long, whatever else the machine does: what is decided by them is the same each time."""
+
+    def __init__(self, step_s: float, more_token_s: float) -> None:
+        super().__init__()
+        self._batch_s = dict.fromkeys(range(1, 65), step_s)
+        self._more_token_s = more_token_s
+
+    def note_batch(self, rows: int, seconds: float) -> None:
+        """Learns nothing."""
+
+    def note_read(self, tokens: int, seconds: float) -> None:
+        """Learns nothing."""
+
+    def note_check(self, tokens: int, seconds: float) -> None:
+        """Learns nothing."""
 
 
 class ScriptedDecoder:

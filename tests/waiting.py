@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 def until(condition: Callable[[], bool]) -> None:
     """Waits until something is so."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "it never came to be so"
         time.sleep(0.001)

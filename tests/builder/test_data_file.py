@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from edgeship.builder.layout import Layout, Matrix, Part, Vector, lay_out
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.builder.weights import Weights
 from edgeship.errors import PrecisionUnsupported
+from tests.waiting import until
 
 ROWS, WIDTH = 24, 64
 
@@ -135,17 +135,18 @@ def test_what_fp16_cannot_hold_is_named(tmp_path: Path) -> None:
         written(tmp_path, Pretended(wide))
 
 
-SLOW_RUN = """
-import sys, time
+HELD_RUN = """
+import sys
 from pathlib import Path
 from tests.builder import test_data_file as here
 from edgeship.builder import data_file
 data_file.CHUNK_ELEMENTS = 5 * here.WIDTH
-class Slow(here.Pretended):
+class Held(here.Pretended):
     def rows(self, *arguments):
-        time.sleep(0.1)
+        if len(self.names) == 3:
+            sys.stdin.read()
         return super().rows(*arguments)
-here.written(Path(sys.argv[1]), Slow(here.tensors()))
+here.written(Path(sys.argv[1]), Held(here.tensors()))
 """
 
 
@@ -153,12 +154,11 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = written(tmp_path / "whole", Pretended(tensors()))
     root = Path(__file__).parents[2]
-    child = subprocess.Popen([sys.executable, "-c", SLOW_RUN, str(tmp_path)], cwd=root)
-    limit = time.monotonic() + 30
-    while not listed(tmp_path) and time.monotonic() < limit:
-        time.sleep(0.02)
+    child = subprocess.Popen([sys.executable, "-c", HELD_RUN, str(tmp_path)], cwd=root, stdin=subprocess.PIPE)
+    until(lambda: bool(listed(tmp_path)))
     child.kill()
-    assert child.wait() != 0
+    child.communicate()
+    assert child.returncode != 0
     done = listed(tmp_path)
     assert done
     second = Pretended(tensors())

@@ -42,6 +42,7 @@ from edgeship.settings import Settings
 from edgeship.system import child
 from tests import checkpoints
 from tests.builder.test_build import TOKENS, Array, logits
+from tests.waiting import until
 
 BUILDER = olive.OliveBuilder()
 
@@ -375,10 +376,7 @@ def test_olive_ends_when_we_are_killed(worker: tuple[list[str], dict[str, str]],
         assert ours.stdout
         pid = next(int(line) for line in ours.stdout if line.strip().isdigit())
         ours.kill()
-        deadline = time.monotonic() + 10
-        while _lives(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not _lives(pid)
+        until(lambda: not _lives(pid))
 
 
 def _lives(pid: int) -> bool:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from edgeship.progress import silent
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints
+from tests.waiting import until
 
 TOKENS = tuple(range(5, 45))
 
@@ -293,9 +293,7 @@ def test_a_killed_build_goes_on_and_comes_out_the_same(tmp_path: Path, settings:
     environment = os.environ | {"EDGESHIP_HOME": str(tmp_path / "other")}
     builds = tmp_path / "other" / "builds"
     running = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=environment)
-    limit = time.monotonic() + 60
-    while not list(builds.glob(".tmp-*/journal-*.jsonl")) and time.monotonic() < limit:
-        time.sleep(0.005)
+    until(lambda: bool(list(builds.glob(".tmp-*/journal-*.jsonl"))))
     running.kill()
     running.wait()
     assert list(builds.glob(".tmp-*")) or list(builds.glob("*/step.json"))

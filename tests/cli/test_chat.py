@@ -388,8 +388,6 @@ class Terminal:
 
         self.pid, self.end = pty.fork()
         if self.pid == 0:
-            # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, "-c", code])
         self.seen = ""
 
