@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-aarch64 quick lint docs wheels bench-ship bench-build bench-engine bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-engine bench-foundry clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-aarch64: setup-dev ## ship the example on an emulated aarch64 (Linux x86_64
 
 quick: setup-dev ## the quick tests only
 	@$(BIN)/python -m pytest -m "not slow"
+
+fuzz: setup-dev ## damage what strangers bring, for an hour (ARGS="--minutes 5 --seed 2")
+	@$(BIN)/python -m tests.fuzz --minutes 60 $(ARGS)
 
 lint: setup-dev ## style, and types on Linux, Windows and macOS
 	@$(BIN)/ruff check .

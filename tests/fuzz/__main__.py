@@ -6,8 +6,8 @@ import argparse
 import sys
 import time
 
-from tests.fuzz.harness import run
-from tests.fuzz.readers import BY_NAME
+from tests.fuzz.harness import Tally, run
+from tests.fuzz.readers import BY_NAME, READERS
 
 
 def main() -> int:
@@ -16,18 +16,22 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help="mutations of each reader's input (default: 500)")
     parser.add_argument("--seed", default="1", help="another seed gives other mutations")
     parser.add_argument("--first", type=int, default=0, help="the number to begin with")
-    parser.add_argument("--minutes", type=float, help="go on with further mutations for so long")
+    parser.add_argument("--minutes", type=float, default=0, help="go on with further mutations for so long")
     parser.add_argument("--verbose", action="store_true", help="say what came of each")
     given = parser.parse_args()
-    ends = time.monotonic() + 60 * (given.minutes or 0)
-    first = given.first
+    tally, first, ends = Tally(), given.first, time.monotonic() + 60 * given.minutes
     while True:
-        found = run(given.only or list(BY_NAME), given.seed, given.count, first, verbose=given.verbose)
-        print(found.table())
-        print(found.findings(), flush=True)
+        for reader in [BY_NAME[name] for name in given.only] if given.only else READERS:
+            for result in run(reader, given.seed, given.count, first):
+                tally.add(result)
+                if given.verbose:
+                    print(f"{reader.name} {result.number}: {result.mutation} -> {result.outcome} {result.detail}")
         first += given.count
-        if found.faults or time.monotonic() >= ends:
-            return 1 if found.faults else 0
+        if time.monotonic() >= ends:
+            print(tally.table())
+            print(tally.findings())
+            return 1 if tally.faults else 0
+        print(f"{sum(counts.total() for counts in tally.counts.values())} mutations, {len(tally.faults)} faults")
 
 
 if __name__ == "__main__":

@@ -9,23 +9,25 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tests.fuzz.readers import BY_NAME, Reader
+from tests.fuzz.readers import Reader
 
 HANG_S = 20.0
 START_S = 120.0
 OUTCOMES = ("passed", "refused", "exit 3", "hang", "memory", "message")
 FAULTS = OUTCOMES[2:]
+SMALL = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""Threads take address space, which is limited."""
 ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A mutation that was neither taken nor refused as it should be."""
+class Result:
+    """What came of a mutation. detail: the error, where there is one."""
 
     reader: str
     seed: str
@@ -45,25 +47,26 @@ class Tally:
     """What came of mutations, by reader."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Counts one."""
+        self.counts.setdefault(result.reader, Counter())[result.outcome] += 1
+        if result.outcome in FAULTS:
+            self.faults.append(result)
 
     def table(self) -> str:
         """A row for each reader, and one for all."""
         rows = [["reader", "mutations", *OUTCOMES]]
-        total: Counter[str] = Counter()
-        for name, counts in self.counts.items():
+        every = sum(self.counts.values(), Counter())
+        for name, counts in {**self.counts, "all": every}.items():
             rows.append([name, str(counts.total()), *(str(counts[outcome]) for outcome in OUTCOMES)])
-            total += counts
-        rows.append(["all", str(total.total()), *(str(total[outcome]) for outcome in OUTCOMES)])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(line))
-            for line in (zip(row, widths, strict=True) for row in rows)
-        )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
 
     def findings(self) -> str:
         """The faults, those of one kind together."""
-        kinds: dict[tuple[str, str], list[Fault]] = {}
+        kinds: dict[tuple[str, str], list[Result]] = {}
         for fault in self.faults:
             kinds.setdefault((fault.outcome, fault.detail), []).append(fault)
         lines = []
@@ -72,35 +75,22 @@ class Tally:
         return "\n".join(lines)
 
 
-def run(readers: Iterable[str], seed: str, count: int, first: int = 0, *, verbose: bool = False) -> Tally:
-    """`count` mutations of each reader's input, the same for the same seed."""
-    tally = Tally()
-    for reader in (BY_NAME[name] for name in readers):
-        counts = tally.counts.setdefault(reader.name, Counter())
-        for fault in _mutations(reader, seed, first, count):
-            counts[fault.outcome] += 1
-            if fault.outcome in FAULTS:
-                tally.faults.append(fault)
-            if verbose:
-                print(f"{fault.reader} {fault.number}: {fault.mutation} -> {fault.outcome} {fault.detail}", flush=True)
-    return tally
+def run(reader: Reader, seed: str, count: int, first: int = 0, *, hang_s: float = HANG_S) -> Iterator[Result]:
+    """What comes of `count` mutations of a reader's input, the same for the same seed.
 
-
-def _mutations(reader: Reader, seed: str, first: int, count: int) -> Iterator[Fault]:
-    """What came of each; a child that hangs or ends is followed by another."""
+    A child that hangs or ends is followed by another.
+    """
     last = first + count
     while first < last:
-        for ended in _child(reader, seed, first, last - first):
-            yield ended
-            first = ended.number + 1
+        for result in _child(reader, seed, first, last - first, hang_s):
+            yield result
+            first = result.number + 1
 
 
-def _child(reader: Reader, seed: str, first: int, count: int) -> Iterator[Fault]:
+def _child(reader: Reader, seed: str, first: int, count: int, hang_s: float) -> Iterator[Result]:
     command = [sys.executable, "-m", "tests.fuzz.worker", reader.name, seed, str(first), str(count)]
-    # numpy's threads take address space, which is limited.
-    limits = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=os.environ | limits
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=os.environ | SMALL
     )
     assert process.stdout
     assert process.stderr
@@ -108,35 +98,19 @@ def _child(reader: Reader, seed: str, first: int, count: int) -> Iterator[Fault]
     errors: list[bytes] = []
     threads = [
         threading.Thread(target=_forward, args=(process.stdout, lines)),
-        threading.Thread(target=lambda: errors.extend(process.stderr or ())),
+        threading.Thread(target=errors.extend, args=(process.stderr,)),
     ]
     for thread in threads:
         thread.start()
-    begun: dict[str, Any] | None = None
     try:
-        while True:
-            try:
-                line = lines.get(timeout=HANG_S if begun else START_S)
-            except queue.Empty:
-                assert begun, f"{reader.name} did not start"
-                yield _fault(reader, seed, begun, "hang", f"no end within {HANG_S:g} s")
-                return
-            if not line:
-                if begun:
-                    process.wait()
-                    said = b"".join(errors[-3:]).decode("utf-8", "replace").strip()
-                    outcome = "memory" if "alloc" in said else "exit 3"
-                    yield _fault(reader, seed, begun, outcome, f"the process ended ({process.returncode}): {said}")
-                else:
-                    assert process.wait() == 0, b"".join(errors).decode("utf-8", "replace")
-                return
-            told = json.loads(line)
-            if "outcome" in told:
-                assert begun
-                yield _fault(reader, seed, begun, told["outcome"], told["detail"])
-                begun = None
-            else:
-                begun = told
+        yield from _results(reader, seed, lines, hang_s)
+    except _Ended as ended:
+        returned, said = process.wait(), b"".join(errors[-3:]).decode("utf-8", "replace").strip()
+        if ended.begun:
+            outcome = "memory" if "alloc" in said else "exit 3"
+            yield Result(reader.name, seed, **ended.begun, outcome=outcome, detail=f"it ended with {returned}: {said}")
+        elif returned:
+            raise RuntimeError(f"{reader.name} did not begin: {b''.join(errors).decode()}") from ended
     finally:
         process.kill()
         for thread in threads:
@@ -144,11 +118,33 @@ def _child(reader: Reader, seed: str, first: int, count: int) -> Iterator[Fault]
         process.wait()
 
 
-def _forward(stream: Any, lines: queue.Queue[bytes]) -> None:
+class _Ended(Exception):
+    """The child has ended. begun: the mutation that it was at."""
+
+    def __init__(self, begun: dict[str, Any]) -> None:
+        super().__init__()
+        self.begun = begun
+
+
+def _results(reader: Reader, seed: str, lines: queue.Queue[bytes], hang_s: float) -> Iterator[Result]:
+    """What the child tells, until it is at one for too long. Raises _Ended."""
+    begun: dict[str, Any] = {}
+    while True:
+        try:
+            line = lines.get(timeout=hang_s if begun else START_S)
+        except queue.Empty:
+            assert begun, f"{reader.name} did not begin"
+            yield Result(reader.name, seed, **begun, outcome="hang", detail=f"no end within {hang_s:g} s")
+            return
+        if not line:
+            raise _Ended(begun)
+        told = json.loads(line)
+        if "outcome" in told:
+            yield Result(reader.name, seed, **begun, outcome=told["outcome"], detail=told["detail"])
+        begun = {} if "outcome" in told else told
+
+
+def _forward(stream: IO[bytes], lines: queue.Queue[bytes]) -> None:
     for line in stream:
         lines.put(line)
     lines.put(b"")
-
-
-def _fault(reader: Reader, seed: str, begun: dict[str, Any], outcome: str, detail: str) -> Fault:
-    return Fault(reader.name, seed, begun["number"], begun["mutation"], outcome, detail)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship.errors import CheckpointInvalid
 from tests import checkpoints
 from tests.packages import make_package
 
@@ -249,10 +251,22 @@ def _run(folder: Path) -> None:
 # --- what a user writes ----------------------------------------------------------------------------------------------
 
 
+OTHER_SHAPES: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes", "weight": 1}], "id": 7},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}], "answers": ["yes", "no"]},
+    {"conversations": [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]},
+    {"prompt": [{"role": "user", "content": "hello"}], "completion": [{"role": "assistant", "content": "yes"}]},
+    {"instruction": "say", "input": "hello", "output": "yes", "system": "be brief"},
+    {"question": "hello", "answer": "yes"},
+]
+"""Examples as fine-tuning files have them."""
+
+
 def _eval(folder: Path) -> None:
     case = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "hello"}], "slice": "a"}
     lines = [case | {"id": "a1", "expected": "yes"}, case | {"id": "a2", "expected": {"a": [1, 2.5]}, "match": "json"}]
     lines.append(case | {"id": "a3", "expected": "ye", "match": "contains"})
+    lines += OTHER_SHAPES
     (folder / "eval.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
 
 
@@ -268,6 +282,7 @@ def _calibration(folder: Path) -> None:
     _checkpoint(folder / "tiny")
     turns = [{"role": "user", "content": "hello"}]
     lines = [{"messages": turns, "expected": "yes"}, {"text": "hello world"}, {"messages": turns, "expected": {"a": 1}}]
+    lines += OTHER_SHAPES
     (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
 
 
@@ -432,4 +447,29 @@ READERS: tuple[Reader, ...] = (
     Reader("schema", _schema, ("schema.json",), _read_schema),
     Reader("tuning", _tuning, ("tuning.json",), _read_tuning),
 )
-BY_NAME = {reader.name: reader for reader in READERS}
+
+
+_GOOD = '{"a": [1, 2, 3], "b": "text"}'
+
+
+def _faulty(folder: Path) -> None:
+    (folder / "a.json").write_text(_GOOD, encoding="utf-8")
+
+
+def _read_faulty(folder: Path) -> None:
+    """Has every fault that there is, by what it finds."""
+    text = (folder / "a.json").read_text(encoding="utf-8")
+    kind = (len(text) - len(_GOOD)) % 7
+    if kind == 1:
+        threading.Event().wait()
+    if kind == 2:
+        bytearray(4 << 30)
+    if kind == 3:
+        os._exit(5)
+    if kind == 4:
+        raise CheckpointInvalid("fine")
+    json.loads(text)
+
+
+FAULTY = Reader("faulty", _faulty, ("a.json",), _read_faulty)
+BY_NAME = {reader.name: reader for reader in (*READERS, FAULTY)}

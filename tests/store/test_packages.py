@@ -663,3 +663,10 @@ def test_folders_that_can_run_are_found_below_the_folder_of_a_name(folder: Path,
     (folder / "qwen" / "empty").mkdir()
     assert packages.found_below(folder) == [folder / "qwen" / "onnx"]
     assert packages.at(folder / "qwen" / "onnx").name == "qwen"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the file would take the disk")
+def test_a_file_of_another_size_is_not_even_copied(source: Package, folder: Path) -> None:
+    os.truncate(source.folder / "tokenizer_config.json", 1 << 40)
+    with pytest.raises(PackageDamaged, match=r"tokenizer_config\.json differs from what the manifest says"):
+        packages.install(source.folder, folder)

@@ -460,6 +460,8 @@ def _bring_files(source: Package, target: Path, move: bool, progress: Progress) 
     for name, expected in source.manifest.files.items():
         path = source.folder / name
         _require_readable(source, name)
+        if path.stat().st_size != expected.size_bytes:  # so that nothing huge is copied for nothing
+            raise _damaged(source, f"{name} differs from what the manifest says")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if bring(path, target / name, folder=source.folder, move=move) != expected:
             raise _damaged(source, f"{name} differs from what the manifest says")
