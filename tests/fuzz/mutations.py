@@ -56,9 +56,10 @@ def mutate(path: Path, random: Random) -> str:
         return _of_kind(path, random)
     if random.random() < 0.2:
         return _of_bytes(path, random)
-    if path.name.endswith((".json", ".jsonl", ".safetensors")):
-        return _of_values(path, random)
-    return _of_text(path, random)
+    try:
+        return (_of_values if path.suffix in (".json", ".jsonl", ".safetensors") else _of_text)(path, random)
+    except (ValueError, RecursionError):  # it is damaged already
+        return _of_bytes(path, random)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

@@ -387,6 +387,39 @@ def _read_tuning(folder: Path) -> None:
     tune.remembered(folder / "home", folder / "triage")
 
 
+def _catalog(folder: Path) -> None:
+    models = [{"model_info": {"id": "a:1", "name": "a"}, "model_path": "a"}, {"model_info": {"id": "b:2"}}]
+    checkpoints.write_json(folder / "foundry.local.modelinfo.json", {"models": models, "version": 1})
+
+
+def _read_catalog(folder: Path) -> None:
+    from edgeship.foundry import sdk
+
+    sdk.registered_folders(folder)
+
+
+def _step(folder: Path) -> None:
+    from edgeship.builder.steps import StepRecord
+    from edgeship.system.storage import digest_file
+
+    (folder / "s").mkdir()
+    (folder / "s" / "model.onnx").write_bytes(b"graph")
+    files = {"model.onnx": digest_file(folder / "s" / "model.onnx")}
+    made = {"name": "stream", "key": "k", "options": {"a": [1]}, "tools": {"numpy": "2"}, "wall_s": 1.5}
+    record = StepRecord.model_validate(made | {"peak_memory_bytes": 7, "files": files})
+    checkpoints.write_json(folder / "s" / "step.json", record.model_dump(mode="json"))
+    lines = [["m0:0+4", 1, 2], ["m1:0+4", 3]]
+    (folder / "journal-0.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+
+
+def _read_step(folder: Path) -> None:
+    from edgeship.builder import data_file, steps
+    from edgeship.builder.planning import Step
+
+    steps.find(Step("stream", "k", True, folder / "s", "", ()))
+    data_file._read_journals(folder / "model.onnx.data")
+
+
 READERS: tuple[Reader, ...] = (
     Reader(
         "checkpoint",
@@ -445,6 +478,8 @@ READERS: tuple[Reader, ...] = (
     Reader("workflow", _workflow, ("flow.json",), _read_recipe("flow.json"), ("build --plan --config {}/flow.json",)),
     Reader("settings", _settings, ("config.toml",), _read_settings),
     Reader("schema", _schema, ("schema.json",), _read_schema),
+    Reader("catalog", _catalog, ("foundry.local.modelinfo.json",), _read_catalog),
+    Reader("step", _step, ("s/step.json", "journal-0.jsonl"), _read_step),
     Reader("tuning", _tuning, ("tuning.json",), _read_tuning),
 )
 

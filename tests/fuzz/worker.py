@@ -28,6 +28,8 @@ MOST_CHARACTERS = 3000
 """Of a message and its hint: many fields may be wrong at once."""
 COMMANDS = 0.1
 """The share of mutations that the command line meets."""
+TWO = 0.15
+"""The share of inputs in which two things are changed."""
 OURS = f"{os.sep}edgeship{os.sep}"
 
 Outcome = tuple[str, str]
@@ -52,8 +54,9 @@ def _one(reader: Reader, seed: str, number: int, root: Path) -> None:
     random = Random(f"{reader.name} {seed} {number}")
     work = root / "work" / "in"
     shutil.copytree(root / "good", work)
-    file = random.choice([name for name in reader.files if (work / name).exists()])
-    said = f"{file}: {mutate(work / file, random)}"
+    said = _mutated(reader, work, random)
+    if random.random() < TWO:
+        said += f"; {_mutated(reader, work, random)}"
     command = random.choice(reader.commands) if reader.commands and random.random() < COMMANDS else None
     _tell({"number": number, "mutation": f"{command.split()[0]}: {said}" if command else said})
     before = _peak_bytes()
@@ -65,6 +68,15 @@ def _one(reader: Reader, seed: str, number: int, root: Path) -> None:
         outcome, detail = "memory", detail or "passed"
     shutil.rmtree(root / "work", ignore_errors=True)
     _tell({"number": number, "outcome": outcome, "detail": detail})
+
+
+def _mutated(reader: Reader, work: Path, random: Random) -> str:
+    """Changes one of the files that are still such; says how."""
+    whole = [name for name in reader.files if (work / name).is_file() and (work / name).stat().st_size < 1 << 24]
+    if not whole:
+        return "nothing more"
+    file = random.choice(whole)
+    return f"{file}: {mutate(work / file, random)}"
 
 
 def _read(read: Callable[[], object]) -> Outcome:

@@ -63,3 +63,9 @@ def test_several_answers(name: str) -> None:
 )
 def test_others_are_left_as_they_are(example: dict[str, Any]) -> None:
     assert unified(example) == example
+
+
+@pytest.mark.parametrize("content", [1.5, None, [5], {"a": 1}])
+def test_an_answer_that_is_no_text_is_left_for_others_to_refuse(content: object) -> None:
+    found = unified({"prompt": ASKED, "completion": [{"role": "assistant", "content": content}]})
+    assert found.get("expected") == content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from edgeship.package.prompt_parts import NoParts, PromptParts, assemble, derive
 from edgeship.package.template import HINT, Message, find, read, render
 from tests import chat_templates
 from tests.chat_templates import FAMILIES, Family
-from tests.checkpoints import CHATML
+from tests.checkpoints import CHATML, write_json
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -51,7 +52,7 @@ NAMED = [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"
 
 @pytest.mark.parametrize(
     ("stated", "found"),
-    [("in the config", "in the config"), (NAMED, "d"), ("", None), (" \n", None), (None, None), (3, None)],
+    [("in the config", "in the config"), (NAMED, "d"), ("", None), (" \n", None), (None, None)],
 )
 def test_the_template_of_a_folder(tmp_path: Path, stated: object, found: str | None) -> None:
     assert find(tmp_path, {"chat_template": stated}) == found
@@ -387,3 +388,21 @@ def test_token_ids_of_arrays_compare_as_numbers() -> None:
 
     ids: Any = np.array([1, 2], np.int32)
     assert compare_tokens("c", ("a", [1, 2]), ("b", ids)) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (5, "has chat_template 5, which is not a text"),
+        (["a"], "has chat_template[0] 'a', which is not an object"),
+        ([{"name": ["a"], "template": "t"}], "has chat_template[0].name ['a'], which is not a text"),
+        ([{"name": "a", "template": 5}], "has chat_template[0].template 5, which is not a text"),
+        ({"default": {}}, "has chat_template.default {}, which is not a text"),
+    ],
+)
+def test_a_template_that_is_no_text_is_told_with_its_field(tmp_path: Path, stated: Any, said: str) -> None:
+    with pytest.raises(TemplateInvalid, match=re.escape(f"tokenizer_config.json {said}")):
+        find(tmp_path, {"chat_template": stated})
+    write_json(tmp_path / "chat_template.json", {"chat_template": stated})
+    with pytest.raises(TemplateInvalid, match=re.escape(f"chat_template.json {said}")):
+        find(tmp_path, {})

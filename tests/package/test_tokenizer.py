@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,20 @@ def test_a_config_that_states_the_special_tokens_itself() -> None:
     assert spelled_out(said, {"bos_token": "<s>", "eos_token": "</s>"}) == said
     assert spelled_out(said, {"bos_token": "<b>"}) == said | {"bos_token": "<b>", "eos_token": None}
     assert spelled_out({}, {"bos_token": "<s>"}) == {"bos_token": "<s>"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"eos_token": 2}, "eos_token 2, which is not a text, or an object with its text as content"),
+        ({"bos_token": ["<s>"]}, "bos_token ['<s>'], which is not a text, or an object"),
+        ({"pad_token": {"content": 3}}, "pad_token.content 3, which is not a text"),
+        ({"pad_token": {}}, "no pad_token.content, which must be a text"),
+        ({"extra_special_tokens": {"unk_token": 1}}, "extra_special_tokens.unk_token 1, which is not a text"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_special_token_that_is_none_is_told_with_its_field(folder: Path, name: str, stated: Any, said: str) -> None:
+    write_json(folder / name, stated)
+    with pytest.raises(CheckpointInvalid, match=re.escape(f"{name} has {said}")):
+        tokenizer.read(folder, COMPLAINT)

@@ -19,7 +19,7 @@ from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Placed, Vector
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,11 +153,17 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
 
 
 def _read_journals(path: Path) -> dict[str, list[int]]:
-    """The checksums of each piece by its key, of whatever number of shares the earlier run had."""
+    """The checksums of each piece by its key, of whatever number of shares the earlier run had.
+
+    What cannot be read, such as the line that was being written when the run ended, is a piece to be written again.
+    """
     found: dict[str, list[int]] = {}
     for journal in sorted(path.parent.glob(JOURNALS)):
-        for line in journal.read_bytes().splitlines():
-            with suppress(ValueError, TypeError):  # the line that was being written when the run ended
+        lines = b""
+        with suppress(OSError):
+            lines = foreign.read_bytes(journal)
+        for line in lines.splitlines():
+            with suppress(ValueError, TypeError):
                 key, *checksums = json_file.parse(line)
                 found[key] = checksums
     return found

@@ -26,7 +26,7 @@ def unified(example: Mapping[str, Any]) -> dict[str, Any]:
     if answers is None:
         answers = next((example[name] for name in _ANSWERS if name in example), None)
     if isinstance(answers, list) and answers and all(isinstance(answer, Mapping) for answer in answers):
-        answers = text_of(answers[-1].get("content"))  # messages too, as TRL has them
+        answers = _turn(answers[-1])["content"]  # messages too, as TRL has them
     if answers is None and turns and turns[-1].get("role") == "assistant":
         turns, answers = turns[:-1], turns[-1].get("content")
     if isinstance(answers, list):

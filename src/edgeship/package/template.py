@@ -17,6 +17,7 @@ from edgeship.package.conversation import (
     with_instructions_in_first_question as with_instructions_in_first_question,
 )
 from edgeship.system import foreign, json_file
+from edgeship.system.fields import Fields
 from edgeship.system.json_file import Complaint
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def find_all(folder: Path, tokenizer_config: Mapping[str, Any], hint: str = HINT
     if (folder / FILE_NAME).exists():
         files[DEFAULT] = folder / FILE_NAME
     complaint = Complaint(TemplateInvalid, hint)
-    of_processor = json_file.read_optional(folder / PROCESSOR_FILE, complaint).get("chat_template")
-    stated = _by_name(of_processor) | _by_name(tokenizer_config.get("chat_template"))
+    of_processor = json_file.read_optional(folder / PROCESSOR_FILE, complaint)
+    config = json_file.fields_of(tokenizer_config, folder / "tokenizer_config.json", complaint)
+    stated = _by_name(json_file.fields_of(of_processor, folder / PROCESSOR_FILE, complaint)) | _by_name(config)
     return stated | {name: read(path, hint, folder=folder) for name, path in files.items()}
 
 
@@ -66,14 +68,16 @@ def the_one_meant(templates: Mapping[str, str]) -> str | None:
     return templates.get(DEFAULT, only)
 
 
-def _by_name(stated: object) -> dict[str, str]:
+def _by_name(config: Fields) -> dict[str, str]:
     """Templates by name, be they stated as one text, as a list of objects, or as an object."""
-    if isinstance(stated, list):
-        stated = {item.get("name"): item.get("template") for item in stated if isinstance(item, dict)}
-    named = stated if isinstance(stated, dict) else {DEFAULT: stated}
-    return {
-        name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str) and text.strip()
-    }
+    key = "chat_template"
+    if isinstance(config.values.get(key), list):
+        named = {part.required_text("name"): part.text("template") for part in config.parts(key)}
+    elif isinstance(config.values.get(key), dict):
+        named = {name: config.part(key).text(name) for name in config.part(key).values}
+    else:
+        named = {DEFAULT: config.text(key)}
+    return {name: text for name, text in named.items() if text and text.strip()}
 
 
 def read(path: Path, hint: str = HINT, *, folder: Path | None = None, named: bool = False) -> str:

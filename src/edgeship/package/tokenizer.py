@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeship.errors import EdgeshipError
 from edgeship.system import border, foreign, json_file
+from edgeship.system.fields import Fields
 from edgeship.system.json_file import Complaint
 from edgeship.system.storage import bring
 
@@ -29,6 +30,7 @@ FILES = (
     "vocab.txt",
     "tokenizer.model",
 )
+_ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 ENCODE_S = 30.0
 """A text that a tokenizer reads for longer is given up: some patterns never come to an end with some texts."""
 _MOST_BYTES = 1 << 26
@@ -115,9 +117,11 @@ def _present(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 def _read_said(folder: Path, complaint: Complaint) -> tuple[dict[str, Any], dict[str, str]]:
     """tokenizer_config.json, and the special tokens that it and its older companion name."""
-    config = json_file.read_optional(folder / CONFIG_NAME, complaint)
-    older = json_file.read_optional(folder / SPECIAL_TOKENS_NAME, complaint)
-    return config, _special_tokens(config, older)
+    config, older = (
+        json_file.fields_of(json_file.read_optional(folder / name, complaint), folder / name, complaint)
+        for name in (CONFIG_NAME, SPECIAL_TOKENS_NAME)
+    )
+    return dict(config.values), _special_tokens(config, older)
 
 
 class Tokenizer:
@@ -192,12 +196,24 @@ def spelled_out(config: Mapping[str, Any], special_tokens: Mapping[str, str]) ->
     return {**config, **{role: special_tokens.get(role) for role in sorted(differing)}}
 
 
-def _special_tokens(config: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, str]:
+def _special_tokens(config: Fields, older: Fields) -> dict[str, str]:
     """As transformers reads them: special_tokens_map.json counts, and more, where the config lists no added tokens."""
-    stated = config if "added_tokens_decoder" in config else {**config, **older}
-    named = stated.get("extra_special_tokens")
-    tokens = {**(named if isinstance(named, dict) else {}), **stated}
-    return {role: text for role, token in tokens.items() if role.endswith("_token") and (text := _text(token))}
+    tokens: dict[str, str | None] = {}
+    for fields in [config] if "added_tokens_decoder" in config.values else [config, older]:
+        if isinstance(fields.values.get("extra_special_tokens"), dict):
+            tokens = _roles(fields.part("extra_special_tokens")) | tokens
+        tokens |= _roles(fields)
+    return {role: text for role, text in tokens.items() if text}
+
+
+def _roles(fields: Fields) -> dict[str, str | None]:
+    """The text of each role's token; None where it has none."""
+    for role in _ROLES:
+        if not isinstance(fields.values.get(role), str | dict | None):
+            raise fields.wrong(role, fields.values[role], "a text, or an object with its text as content")
+        if isinstance(fields.values.get(role), dict):
+            fields.part(role).required_text("content")
+    return {role: _text(token) for role, token in fields.values.items() if role.endswith("_token")}
 
 
 def _text(token: object) -> str | None:
