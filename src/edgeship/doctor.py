@@ -31,6 +31,7 @@ PACKAGES = (
     "platformdirs",
     "psutil",
     "pydantic",
+    "pyyaml",
     "rich",
     "tokenizers",
     "tomlkit",

@@ -158,6 +158,8 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
 
 def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
     """What agreement is measured with: the original where it can run here."""
+    if checkpoint.renamed:
+        return "fp32"  # transformers would begin with random numbers
     return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
 
 
@@ -168,6 +170,12 @@ def preflight(
     labels = [recipe.label for recipe in shipment.recipes]
     for label in labels:
         packages.check_name(settings.cache_dir, _package_name(shipment, label))
+    if shipment.reference == "transformers" and shipment.checkpoint.renamed:
+        raise UsageError(
+            "transformers would not find the weights of this checkpoint, whose names are not as it saves them",
+            where=str(shipment.checkpoint.folder),
+            hint="Take the FP32 build for the reference: leave it out, or --reference fp32.",
+        )
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     lacking = package.require_packable(shipment.checkpoint)

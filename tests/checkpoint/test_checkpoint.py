@@ -4,21 +4,20 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from edgeship.checkpoint import (
     Checkpoint,
     _card_licence,
-    _default_name,
     hub,
     inspection,
     open_checkpoint,
@@ -27,6 +26,7 @@ from edgeship.checkpoint import (
 )
 from edgeship.errors import (
     AdapterInvalid,
+    ArchitectureUnknown,
     CheckpointInvalid,
     CheckpointNotFound,
     HubFailed,
@@ -35,7 +35,7 @@ from edgeship.errors import (
     UsageError,
     WeightsDamaged,
 )
-from edgeship.package import names, tokenizer
+from edgeship.package import tokenizer
 from edgeship.package.template import render
 from edgeship.system.json_file import Complaint
 from tests import checkpoints
@@ -332,18 +332,6 @@ def test_a_failed_fetch_says_that_there_is_no_folder_either(
     assert (caught.value.where, caught.value.hint) == ("hub", "look")
 
 
-@given(st.text())
-def test_every_source_gives_a_valid_name(text: str) -> None:
-    assert names.check_name(_default_name(text))
-
-
-@pytest.mark.parametrize(
-    ("text", "name"), [("My model (2)", "My-model-2"), ("..hidden..", "hidden"), ("con", "model-con"), ("é", "model")]
-)
-def test_names_stay_recognizable(text: str, name: str) -> None:
-    assert _default_name(text) == name
-
-
 # --- the licence ---------------------------------------------------------------------------------------------------
 
 
@@ -540,3 +528,37 @@ def test_sampling_that_is_none_is_told_before_anything_is_built(tiny: Path, stat
     checkpoints.write_json(tiny / "generation_config.json", stated)
     with pytest.raises(CheckpointInvalid, match=f"generation_config.json has {re.escape(said)}"):
         open_checkpoint(str(tiny))
+
+
+def wrapper(**changes: Any) -> dict[str, Any]:
+    config = {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "vision_config": {}}
+    return config | changes
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        wrapper(),
+        wrapper(text_config={"hidden_size": 7}),
+        wrapper(text_config=checkpoints.qwen2_config(hidden_size=128)),
+        checkpoints.qwen2_config(architectures=["SomethingForCausalLM"], hidden_size=128),
+        {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 64},
+    ],
+)
+def test_an_unknown_architecture_is_named_before_its_shapes(config: dict[str, Any], tiny: Path) -> None:
+    checkpoints.write_json(tiny / "config.json", config)
+    with pytest.raises(ArchitectureUnknown, match=f"knows the architecture {config['architectures'][0]}") as caught:
+        open_checkpoint(str(tiny))
+    assert ("a model with vision" in caught.value.what) == ("vision_config" in config)
+
+
+def test_a_tokenizer_of_sentencepiece_alone_is_told_how_to_be_converted(tiny: Path) -> None:
+    (tiny / "tokenizer.json").rename(tiny / "tokenizer.model")
+    with pytest.raises(CheckpointInvalid, match=r"there is no tokenizer\.json") as caught:
+        open_checkpoint(str(tiny))
+    hint = caught.value.hint or ""
+    assert "sentencepiece" in hint
+    _, _, command = hint.partition("; ")
+    python, option, code, folder = shlex.split(command)
+    assert (python, option, folder) == (sys.executable, "-c", str(tiny))
+    compile(code, "hint", "exec")

@@ -188,3 +188,25 @@ def test_a_folder_without_weights_says_what_it_holds_instead(tmp_path: Path, nam
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointInvalid, match="it is empty"):
         find_weights(tmp_path)
+
+
+def test_all_missing_shards_are_counted(sharded: Path) -> None:
+    for shard in SHARDS:
+        (sharded / shard).unlink()
+    with pytest.raises(WeightsDamaged, match=rf"{SHARDS[0]}, {SHARDS[1]} are missing, of 2 that {INDEX} lists"):
+        find_weights(sharded)
+
+
+def test_shards_without_an_index_are_named_with_those_that_lack(sharded: Path) -> None:
+    (sharded / INDEX).unlink()
+    (sharded / SHARDS[0]).unlink()
+    with pytest.raises(WeightsDamaged, match=rf"{INDEX} is missing.*{SHARDS[1]} hold; of 2 shards 1 are not there"):
+        find_weights(sharded)
+
+
+def test_weights_of_another_name_are_asked_about(tmp_path: Path) -> None:
+    save_file({"w": np.ones(2, np.float32)}, tmp_path / "merged.safetensors")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointInvalid) as caught:
+        find_weights(tmp_path)
+    assert "Is merged.safetensors the weights?" in (caught.value.hint or "")

@@ -204,6 +204,8 @@ def test_quantization_of_fp16_is_noted_as_unused() -> None:
         ("input_model.model_script", "x.py", "input_model.model_script"),
         ("input_model.load_kwargs", {"trust_remote_code": True}, "input_model.load_kwargs.trust_remote_code"),
         ("input_model.load_kwargs", {"torch_dtype": "float16"}, "input_model.load_kwargs.torch_dtype"),
+        ("input_model.torch_dtype", "float16", 'input_model.torch_dtype: "float16" would round the weights'),
+        ("input_model.trust_remote_code", True, "input_model.trust_remote_code: true code from"),
         ("systems.local_system.type", "AzureML", "systems.local_system.type"),
         ("systems.local_system.accelerators", [{"device": "gpu"}], "systems.local_system.accelerators[0].device"),
         (

@@ -93,6 +93,45 @@ def test_json_is_read_as_an_olive_workflow(tmp_path: Path) -> None:
     assert (found.recipe.precision, found.checkpoint) == (Precision.INT8, "m")
 
 
+WORKFLOW = """# As Olive's documentation has it.
+$schema: https://example.org/schema.json
+input_model:
+  type: HfModel
+  model_path: m
+  torch_dtype: auto
+  attention_implementation: eager
+passes:
+  builder: {type: ModelBuilder, precision: int4, int4_block_size: 32}
+"""
+
+
+@pytest.mark.parametrize("name", ["workflow.yaml", "workflow.YML"])
+def test_yaml_is_read_as_an_olive_workflow(tmp_path: Path, name: str) -> None:
+    found = read_recipe_file(write(tmp_path, WORKFLOW, name))
+    assert (found.recipe.precision, found.recipe.block_size, found.checkpoint) == (Precision.INT4, 32, "m")
+    assert [note.partition(" ")[0] for note in found.notes] == ["input_model.attention_implementation", "$schema"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: [1", "not valid YAML: line 1"),
+        ("a: &x 1\nb: *x", "not valid YAML: line 2 refers to another part"),
+        ("a: 2026-11-26", "not valid YAML: it holds what JSON cannot"),
+        ("a: .nan", "not valid YAML"),
+        ("!!python/object/apply:os.getcwd []", "not valid YAML: line 1: could not determine a constructor"),
+        ("[" * 5000, "not valid YAML"),
+        ("just text", "an Olive workflow is a JSON object"),
+        ("passes: {}", "ModelBuilder"),
+    ],
+)
+def test_yaml_that_cannot_be_honoured_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = write(tmp_path, text, "workflow.yaml")
+    with pytest.raises(RecipeInvalid, match=named) as caught:
+        read_recipe_file(path)
+    assert caught.value.where == str(path)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

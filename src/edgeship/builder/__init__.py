@@ -153,10 +153,10 @@ def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tup
 
     Raises RecipeInvalid for a builder that nobody knows.
     """
-    notes: tuple[str, ...] = ()
+    notes = checkpoint.notes
     if recipe.builder == AUTO:
         reason = _why_not_stream(checkpoint, recipe)
-        notes = (f"{reason}, so onnxruntime-genai's builder converts it",) if reason else ()
+        notes += (f"{reason}, so onnxruntime-genai's builder converts it",) if reason else ()
         recipe = recipe.model_copy(update={"builder": "genai" if reason else "stream"})
     if recipe.builder not in BUILDERS:
         raise RecipeInvalid(

@@ -47,7 +47,7 @@ class GenaiBuilder:
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """The steps, first to last."""
         tasks = []
-        if checkpoint.adapter is not None:
+        if checkpoint.adapter is not None or checkpoint.renamed:
             tasks.append(_merge_task(checkpoint, recipe))
         tasks.append(_convert_task(checkpoint, recipe))
         if recipe.precision is Precision.FP16:
@@ -60,7 +60,8 @@ def _merge_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
         # In a process whose numpy has one thread: with more, some sums are rounded otherwise.
         return stream.work("merge", checkpoint, recipe, job)
 
-    return Task("merge", "the adapter into its base, in FP32", {}, tool_versions("numpy"), make)
+    what = "the adapter into its base" if checkpoint.adapter else "the weights under their usual names"
+    return Task("merge", f"{what}, in FP32", {}, tool_versions("numpy"), make)
 
 
 def _convert_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:

@@ -17,7 +17,7 @@ from edgeship.builder.olive_worker import PEAK
 from edgeship.builder.planning import Job, Task
 from edgeship.checkpoint import adapter as adapters
 from edgeship.checkpoint.families import BY_OLIVE
-from edgeship.errors import ArchitectureUnknown, BuilderFailed
+from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe, olive
 from edgeship.system import child, telemetry
@@ -66,6 +66,12 @@ class OliveBuilder:
                 f"Olive cannot be relied on for {checkpoint.architecture}",
                 where=str(checkpoint.folder / "config.json"),
                 hint=f"Leave --builder out, or use one of these: {', '.join(BY_OLIVE)}.",
+            )
+        if checkpoint.renamed:
+            raise CheckpointInvalid(
+                "Olive would not find the weights, whose names are not as transformers saves them",
+                where=str(checkpoint.folder),
+                hint="Leave --builder out.",
             )
         if checkpoint.adapter is not None and checkpoint.tensors:
             # peft leaves out what finds no place, and only prints it.

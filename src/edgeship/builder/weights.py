@@ -215,8 +215,6 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
 
     Raises what `open_weights` and `Weights.rows` raise.
     """
-    if checkpoint.adapter is None:
-        raise ValueError("there is no adapter to merge")
     weights = open_weights(checkpoint)
     for path in sorted(checkpoint.folder.iterdir()):
         if path.is_file() and path.suffix in _COPIED and not path.name.endswith(".index.json"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,15 @@ from edgeship.checkpoint.dimensions import (
     read_dimensions,
     text_part,
 )
+from edgeship.checkpoint.families import FAMILIES, STREAMED
 from edgeship.checkpoint.folder import require_readable
+from edgeship.checkpoint.places import adapter_hint, find_adapter, find_checkpoint, package_name
+from edgeship.checkpoint.quantized import Quantized, find_form
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
-from edgeship.checkpoint.weight_files import find_weights, foreign_hint, what_it_holds
-from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, TemplateMissing, UsageError
+from edgeship.checkpoint.tensor_names import usual_names
+from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
+from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
 from edgeship.package import genai_config
 from edgeship.package import template as templates
 from edgeship.package import tokenizer as tokenizers
@@ -34,7 +40,7 @@ from edgeship.package.genai_config import Search
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign, json_file
-from edgeship.system.fields import Fields, shown
+from edgeship.system.fields import Fields
 
 __all__ = [
     "Checkpoint",
@@ -46,10 +52,13 @@ __all__ = [
     "scan_weights",
 ]
 
-_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 GENERATION_NAME = "generation_config.json"
 # Of a model card or licence; what is looked for stands at the beginning.
 _MOST_OF_A_CARD, _MOST_OF_A_NAME = 1 << 20, 200
+_TO_CONVERT = ("transformers", "sentencepiece", "protobuf", "tiktoken")
+_CONVERT = (
+    "import sys; from transformers import AutoTokenizer as T; T.from_pretrained(f := sys.argv[1]).save_pretrained(f)"
+)
 _GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 
@@ -66,6 +75,9 @@ class Checkpoint:
     generation, tokenizer, chat_template: what was saved with the adapter counts before the base's.
     template_names: of all templates that lie there; chat_template is None where they leave a choice.
     pickle: the weights are pickle files, which the caller allowed.
+    quantized: the form in which the weights are kept; None for plain ones.
+    renamed: tensors have other names in their files than here, so that no other reader finds them.
+    notes: what is to be said of how the checkpoint was read.
     """
 
     source: str
@@ -95,6 +107,9 @@ class Checkpoint:
     licence: str | None
     adapter: Adapter | None
     pickle: bool
+    quantized: Quantized | None = None
+    renamed: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def special_tokens(self) -> Mapping[str, str]:
@@ -144,24 +159,33 @@ def open_checkpoint(
     Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
-    folder, commit, name = _locate(source, revision, allow_pickle, progress)
+    place = find_checkpoint(source, revision, allow_pickle=allow_pickle, progress=progress)
+    folder, name, notes = place.folder, place.name, place.notes
     require_readable(folder, DAMAGED)
     config = _read_config(folder)
     where = str(folder / "config.json")
     fields = config_fields(config, folder / "config.json")
     text = text_part(fields)
-    dimensions = read_dimensions(fields)
+    with _architecture_first(config, where):
+        dimensions = read_dimensions(fields)
     refuse_contradictions(text, where)
     weights = find_weights(folder, allow_pickle=allow_pickle)
+    quantized = find_form(config, weights.tensors)
+    weights, renaming = _under_usual_names(weights, config, folder)
+    notes = (*notes, renaming) if renaming else notes
     shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
     tied = is_tied(fields, weights.tensors)
     extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
-    check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
+    if quantized is None:
+        with _architecture_first(config, where):
+            check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
     vocab_size = dimensions.vocab_size
-    fitted = open_adapter(adapter) if adapter is not None else None
-    if fitted is not None:
-        name = _default_name(f"{name}-{fitted.folder.resolve().name}")
-        if not weights.pickle:
+    fitted = None
+    if adapter is not None:
+        beside = find_adapter(adapter, progress)
+        fitted, notes = open_adapter(beside.folder), (*notes, *beside.notes)
+        name = package_name(f"{name}-{beside.name}")
+        if not weights.pickle and quantized is None:
             resized = check_fits(fitted, shapes, tied=tied).get(find_embedding(shapes) or "")
             vocab_size = resized[0] if resized else vocab_size
     places = (folder,) if fitted is None else (fitted.folder, folder)
@@ -173,7 +197,7 @@ def open_checkpoint(
     dtype = weights.dtype(text.text("dtype") or text.text("torch_dtype"))
     return Checkpoint(
         source=source,
-        revision=commit,
+        revision=place.commit,
         folder=folder,
         name=name,
         architecture=config["architectures"][0],
@@ -199,7 +223,51 @@ def open_checkpoint(
         licence=_find_licence(folder, config),
         adapter=fitted,
         pickle=weights.pickle,
+        quantized=quantized,
+        renamed=bool(renaming),
+        notes=notes,
     )
+
+
+def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: Path) -> tuple[WeightFiles, str]:
+    """The weights by the names that transformers gives them, and what was changed, "" where nothing was."""
+    unmerged = next((name for name in weights.tensors if ".lora_A." in name or ".base_layer." in name), None)
+    if unmerged is not None:
+        raise CheckpointInvalid(
+            f"the weights hold an adapter beside the base: {unmerged}",
+            where=str(folder),
+            hint="Save the adapter by itself and give it as --adapter, or merge it first: model.merge_and_unload().",
+        )
+    if config["architectures"][0] not in STREAMED:
+        return weights, ""
+    names, renaming = usual_names(weights.tensors)
+    tensors: dict[str, StoredTensor] = {}
+    for name, tensor in weights.tensors.items():
+        if names[name] in tensors:
+            twin = tensors[names[name]].name
+            raise CheckpointInvalid(
+                f"two tensors are the same weight: {twin} and {name}", where=str(folder), hint="Leave one of them out."
+            )
+        tensors[names[name]] = tensor
+    return replace(weights, tensors=tensors), renaming
+
+
+@contextlib.contextmanager
+def _architecture_first(config: Mapping[str, Any], where: str) -> Iterator[None]:
+    """Names an architecture that no builder knows, before the parts of it that are not as expected."""
+    try:
+        yield
+    except CheckpointInvalid as error:
+        architecture = config["architectures"][0]
+        if architecture in FAMILIES:
+            raise
+        senses = [name.removesuffix("_config") for name in ("vision_config", "audio_config") if name in config]
+        kind = f", a model with {' and '.join(senses)}" if senses else ""
+        raise ArchitectureUnknown(
+            f"no builder here knows the architecture {architecture}{kind}; besides, {error.what}",
+            where=where,
+            hint=f"Text models are built: {', '.join(FAMILIES)}.",
+        ) from error
 
 
 def require_template(checkpoint: Checkpoint) -> str:
@@ -222,12 +290,11 @@ def require_template(checkpoint: Checkpoint) -> str:
 
 def require_unquantized(checkpoint: Checkpoint) -> None:
     """Raises CheckpointInvalid for weights that are quantized already."""
-    quantization = checkpoint.config.get("quantization_config")
-    if quantization:
+    if checkpoint.quantized is not None:
         raise CheckpointInvalid(
-            f"the checkpoint is quantized already: config.json has quantization_config {shown(quantization)}",
+            f"the checkpoint is quantized already: {checkpoint.quantized.described}",
             where=str(checkpoint.folder / "config.json"),
-            hint="Build from the checkpoint as it was before it was quantized.",
+            hint=checkpoint.quantized.hint,
         )
 
 
@@ -252,7 +319,6 @@ def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
 def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
     """All that is known of a checkpoint, as plain values for JSON."""
     stop, adapter = checkpoint.stop, checkpoint.adapter
-    quantization = checkpoint.config.get("quantization_config")
 
     def token(number: int | None) -> dict[str, Any] | None:
         return None if number is None else {"id": number, "text": stop.texts.get(number)}
@@ -267,7 +333,7 @@ def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.parameters,
         "parameters_estimated": checkpoint.pickle,
         "dtype": checkpoint.dtype,
-        "quantization": quantization.get("quant_method") if isinstance(quantization, dict) else None,
+        "quantization": checkpoint.quantized.form if checkpoint.quantized else None,
         "weights_bytes": checkpoint.weights_bytes,
         "weight_files": [path.name for path in checkpoint.weight_files],
         "pickle": checkpoint.pickle,
@@ -284,6 +350,7 @@ def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
         "pad": token(stop.pad_id),
         "disagreements": list(stop.disagreements),
         "licence": checkpoint.licence,
+        "notes": list(checkpoint.notes),
         "adapter": None if adapter is None else _adapter_inspection(adapter),
     }
 
@@ -300,61 +367,13 @@ def _adapter_inspection(adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _locate(source: str, revision: str | None, allow_pickle: bool, progress: Progress) -> tuple[Path, str | None, str]:
-    """Folder, commit and default name."""
-    path = Path(source).expanduser()
-    if source and path.is_dir():
-        if revision is not None:
-            raise UsageError(
-                f"{source!r} is a folder and has no revision {revision!r}",
-                hint="Leave --revision out, or give a Hub id.",
-            )
-        return path, None, _default_name(path.resolve().name)
-    if source and path.exists():
-        raise CheckpointInvalid(
-            f"{source!r} is a file",
-            where=str(path),
-            hint="Give the folder that holds config.json and the weights.",
-        )
-    match = _HUB_ID.fullmatch(source)
-    if match is None:
-        raise CheckpointNotFound(
-            f"there is no folder {source!r}",
-            where=str(path.absolute()),
-            hint="Give a folder, or a Hub id like org/name.",
-        )
-    if revision and match["revision"] and revision != match["revision"]:
-        raise UsageError(f"two revisions are given: {match['revision']!r} and {revision!r}", hint="Give one of them.")
-    from edgeship.checkpoint import hub
-
-    try:
-        folder, commit = hub.fetch(
-            match["repo"], revision or match["revision"], allow_pickle=allow_pickle, progress=progress
-        )
-    except (CheckpointNotFound, HubFailed) as error:
-        raise type(error)(
-            f"there is no folder {source!r} here, and {error.what}", where=error.where, hint=error.hint
-        ) from error
-    return folder, commit, _default_name(match["repo"].partition("/")[2])
-
-
-def _default_name(text: str) -> str:
-    from edgeship.package.names import check_name
-
-    cleaned = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", text)).lstrip("._-")[:90].rstrip("._-")
-    try:
-        return check_name(cleaned)
-    except NameInvalid:
-        return f"model-{cleaned}" if cleaned else "model"
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointInvalid(
             f"this is no checkpoint: there is no config.json; {what_it_holds(folder)}",
             where=str(folder),
-            hint=_adapter_hint(folder) or foreign_hint(folder),
+            hint=adapter_hint(folder) or foreign_hint(folder),
         )
     config = json_file.read_object(path, DAMAGED)
     architectures = config.get("architectures")
@@ -370,19 +389,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _adapter_hint(folder: Path) -> str | None:
-    """For a folder that is an adapter: what to type instead."""
-    path = folder / "adapter_config.json"
-    if not path.is_file():
-        return None
-    base = json_file.read_fields(path, DAMAGED).text("base_model_name_or_path")
-    if not base:
-        return f"This is a LoRA adapter. Give its base and add --adapter {folder}"
-    places = (Path.cwd(), *folder.absolute().parents)
-    found = next((place / base for place in places if foreign.is_file(place / base / "config.json")), None)
-    return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
-
-
 def _read_tokenizer(folder: Path) -> TokenizerFiles:
     _require_tokenizer(folder)
     return tokenizers.read(folder, DAMAGED)
@@ -391,7 +397,10 @@ def _read_tokenizer(folder: Path) -> TokenizerFiles:
 def _require_tokenizer(folder: Path) -> None:
     if not (folder / tokenizers.FILE_NAME).is_file():
         slow = (folder / "tokenizer.model").is_file() or (folder / "vocab.json").is_file()
-        convert = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers makes one."
+        convert = (
+            f"Make it with transformers: {shlex.join((sys.executable, '-m', 'pip', 'install', *_TO_CONVERT))}; "
+            f"{shlex.join((sys.executable, '-c', _CONVERT, str(folder)))}"
+        )
         raise CheckpointInvalid(
             f"there is no {tokenizers.FILE_NAME}",
             where=str(folder),

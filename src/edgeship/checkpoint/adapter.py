@@ -121,12 +121,23 @@ def open_adapter(folder: Path) -> Adapter:
     Raises NotFound, AdapterInvalid, PickleRefused, WeightsDamaged.
     """
     if not folder.is_dir():
-        raise NotFound(f"there is no adapter folder {str(folder)!r}", where=str(folder), hint="Check --adapter.")
+        raise NotFound(
+            f"there is no adapter folder {str(folder)!r}",
+            where=str(folder),
+            hint="Give a folder, or a Hub id like org/name.",
+        )
     if not (folder / CONFIG_NAME).is_file():
         raise AdapterInvalid(
             f"there is no {CONFIG_NAME}",
             where=str(folder),
             hint="Give the folder that peft's save_pretrained wrote.",
+        )
+    if (folder / "adapters.safetensors").is_file() and not (folder / WEIGHTS_NAME).is_file():
+        raise AdapterInvalid(
+            "this is an adapter of MLX-LM, which keeps it otherwise than peft",
+            where=str(folder),
+            hint=f"Merge it there, mlx_lm.fuse --model BASE --adapter-path {folder} --save-path FUSED --dequantize, "
+            "and give FUSED as the checkpoint.",
         )
     complaint = Complaint(AdapterInvalid, _TRAIN_AGAIN)
     require_readable(folder, complaint)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +21,8 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 LONGEST_NAME = 255
 """Bytes that a file's name may have."""
+_SHARD = re.compile(r".*-(?P<number>[0-9]{1,6})-of-(?P<total>[0-9]{1,6})\.safetensors", re.ASCII)
+_MOST_SHARDS, _MOST_NAMED = 10_000, 5
 _NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
 _DTYPES = {
     "F64": "float64",
@@ -85,10 +88,10 @@ def find_weights(folder: Path, *, allow_pickle: bool = False) -> WeightFiles:
         if not weights.tensors:
             raise WeightsDamaged("the weight files hold no tensors", where=str(folder), hint=_COPY_AGAIN)
         return weights
-    shards = sorted(path.name for path in folder.glob("model-*-of-*.safetensors"))
+    shards = sorted(path.name for path in folder.glob("*-of-*.safetensors"))
     if shards:
         raise WeightsDamaged(
-            f"{INDEX} is missing, which says what {shards[0]} and the other shards hold",
+            f"{INDEX} is missing, which says what {_some(shards)} hold{_gaps(shards)}",
             where=str(folder),
             hint=_COPY_AGAIN,
         )
@@ -141,6 +144,9 @@ def foreign_hint(folder: Path) -> str:
     inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
     if inner:
         return f"Did you mean {folder / inner[-1]}?"
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    if weights and "config.json" in names:
+        return f"Is {weights[0]} the weights? Then call it {SINGLE}, or save the model with save_pretrained."
     if any(name.endswith(".gguf") for name in names):
         return "A GGUF file is converted for llama.cpp already. Give the Hugging Face folder it was made from."
     if any(name.endswith(".nemo") for name in names):
@@ -170,9 +176,26 @@ def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], di
                 where=str(folder),
                 hint=_COPY_AGAIN,
             )
-        if not (folder / name).is_file():
-            raise WeightsDamaged(f"{name} is missing, which {index} lists", where=str(folder), hint=_COPY_AGAIN)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise WeightsDamaged(
+            f"{_some(missing)} {are} missing, of {len(names)} that {index} lists", where=str(folder), hint=_COPY_AGAIN
+        )
     return tuple(folder / name for name in names), weight_map
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _gaps(shards: Sequence[str]) -> str:
+    """Which of the shards are not there either, by the numbers in their names."""
+    found = [match for name in shards if (match := _SHARD.fullmatch(name))]
+    total = max((int(match["total"]) for match in found), default=0)
+    absent = sorted(set(range(1, min(total, _MOST_SHARDS) + 1)) - {int(match["number"]) for match in found})
+    return f"; of {total} shards {_some([str(number) for number in absent])} are not there either" if absent else ""
 
 
 def _merge(folder: Path, files: tuple[Path, ...], weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:

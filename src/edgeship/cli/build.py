@@ -37,7 +37,8 @@ Precision = Annotated[
     typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.", show_default="int4"),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="A recipe in TOML, or an Olive workflow in JSON.", show_default=False)
+    Path | None,
+    typer.Option("--config", help="A recipe in TOML, or an Olive workflow in JSON or YAML.", show_default=False),
 ]
 Output = Annotated[
     Path | None,

@@ -56,7 +56,9 @@ CheckpointArgument = Annotated[
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option("--adapter", "--adapter_path", help="A LoRA adapter folder to merge.", show_default=False),
+    typer.Option(
+        "--adapter", "--adapter_path", help="A LoRA adapter to merge: a folder, or a Hub id.", show_default=False
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
 Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]

@@ -23,6 +23,7 @@ CPU = "CPUExecutionProvider"
 _SHOWN = 60
 
 _NOTED = {
+    "$schema": "it is for editors",
     "cache_config": "steps are cached by content in edgeship's own folder",
     "cache_dir": "steps are cached by content in edgeship's own folder",
     "clean_cache": "a step is made again when anything that decides it changes",
@@ -40,12 +41,17 @@ _NOTED = {
     "plot_pareto_frontier": "`edgeship ship` draws its own comparison",
     "workflow_id": "a build is named by its content",
 }
+_LOADING = ("attention_implementation", "attn_implementation", "dtype", "torch_dtype", "trust_remote_code")
+"""Of load_kwargs, what Olive's documentation also writes beside model_path."""
 _MODEL_NOTED = {
+    "$schema": "it is for editors",
     "generative": "every model here is",
     "io_config": "inputs and outputs are those that onnxruntime-genai expects",
     "model_attributes": "read from config.json",
 }
 _LOADING_NOTED = {
+    "$schema": "it is for editors",
+    "attention_implementation": "the ONNX graph has attention of its own",
     "attn_implementation": "the ONNX graph has attention of its own",
     "device_map": "conversion runs on the CPU",
     "low_cpu_mem_usage": "conversion loads FP32",
@@ -57,6 +63,8 @@ _LOADING_AS_DONE: dict[str, tuple[Any, ...]] = {
     "torch_dtype": ("auto", "float32"),
     "dtype": ("auto", "float32"),
 }
+_ROUNDED = "would round the weights before they are converted: they are read as they are stored, so leave it out"
+_WHY_NOT = {"trust_remote_code": "code from a checkpoint is never run", "torch_dtype": _ROUNDED, "dtype": _ROUNDED}
 _TASKS = ("text-generation", "text-generation-with-past")
 
 # What the ModelBuilder pass calls a field of the recipe; each is also known with the prefix "int4_".
@@ -90,10 +98,12 @@ _BUILDER_AS_DONE: dict[str, tuple[Any, ...]] = {
     "use_webgpu_fp32": (False, None),
 }
 _BUILDER_NOTED = {
+    "$schema": "it is for editors",
     "evaluator": "`edgeship ship` measures by itself",
     "hf_token": "the Hub account is that of the environment",
 }
 _SYSTEM_NOTED = {
+    "$schema": "it is for editors",
     "hf_token": "the Hub account is that of the environment",
     "memory": "use --memory",
 }
@@ -281,6 +291,8 @@ def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, st
                 found.refuse(path, f"only text-generation can be built, not {_show(value)}")
         elif name == "load_kwargs":
             loading = (path, value or {})
+        elif name in _LOADING:
+            _read_loading({name: value}, entry[0], found)
         elif name in _MODEL_NOTED:
             found.note(path, _MODEL_NOTED[name])
         else:
@@ -302,8 +314,7 @@ def _read_loading(options: dict[str, Any], path: str, found: _Findings) -> str |
         elif name in _LOADING_NOTED:
             found.note(f"{path}.{name}", _LOADING_NOTED[name])
         elif value is not None and not _among(value, _LOADING_AS_DONE.get(name, ())):
-            reason = "code from a checkpoint is never run" if name == "trust_remote_code" else "cannot be honoured"
-            found.refuse(f"{path}.{name}", f"{_show(value)} {reason}")
+            found.refuse(f"{path}.{name}", f"{_show(value)} {_WHY_NOT.get(name, 'cannot be honoured')}")
     return revision
 
 

@@ -1,0 +1,44 @@
+"""Names of tensors under what was wrapped around a model while it was trained or saved: taken off, so that one name
+means one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Parts of a name that stand for a wrapper wherever they stand: torch.compile's, and those of FSDP.
+_MARKS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head"
+_USUAL = "model."
+
+
+def without_marks(name: str) -> str:
+    """The name without the parts that stand for a wrapper."""
+    return ".".join(part for part in name.split(".") if part not in _MARKS)
+
+
+def usual_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """The names of a decoder's tensors as transformers saves them, and what stood before them in a few words.
+
+    The embedding shows what stands before all of them, however it is nested: `module.`, `base_model.model.`,
+    `model.language_model.` in place of `model.`, or nothing at all. "" for names that are as usual.
+    """
+    bare = {name: without_marks(name) for name in names}
+    embeddings = [name for name in bare.values() if name == _EMBEDDING or name.endswith(f".{_EMBEDDING}")]
+    if not embeddings:
+        return {name: name for name in bare}, ""
+    prefix = min(embeddings, key=len).removesuffix(_EMBEDDING)
+    found = {name: _usual(plain, prefix) for name, plain in bare.items()}
+    if all(name == plain for name, plain in found.items()):
+        return found, ""
+    example = next(name for name, plain in found.items() if name != plain)
+    return found, f"{example} is read as {found[example]}, and the others likewise"
+
+
+def _usual(name: str, prefix: str) -> str:
+    *outer, last = name.split(".")
+    if outer[-1:] == [_HEAD]:
+        return f"{_HEAD}.{last}"
+    if name.startswith(prefix):
+        return _USUAL + name.removeprefix(prefix)
+    around = prefix.removesuffix(_USUAL) if prefix.endswith(f".{_USUAL}") else prefix
+    return name.removeprefix(around)

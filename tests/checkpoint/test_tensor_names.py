@@ -1,0 +1,113 @@
+"""Names of tensors under what training wrapped around a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from edgeship import builder
+from edgeship.checkpoint import open_checkpoint
+from edgeship.checkpoint.tensor_names import usual_names
+from edgeship.errors import CheckpointInvalid, UsageError
+from edgeship.measure.compare import Thresholds
+from edgeship.recipe import Precision, Recipe
+from edgeship.settings import Settings
+from edgeship.shipping import Shipment, choose_reference, preflight
+from tests import checkpoints
+
+USUAL = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight", "lm_head.weight")
+WRAPPED = {
+    "module.": "module.{}",
+    "_orig_mod.": "_orig_mod.{}",
+    "both": "_orig_mod.module.{}",
+    "peft": "base_model.model.{}",
+    "peft of a compiled one": "base_model.model._orig_mod.{}",
+    "somebody's": "student.net.{}",
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED.values(), ids=WRAPPED)
+def test_what_stands_before_all_names_is_taken_off(form: str) -> None:
+    found, said = usual_names([form.format(name) for name in USUAL])
+    assert tuple(found.values()) == USUAL
+    assert f"{form.format(USUAL[0])} is read as {USUAL[0]}" in said
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("embed_tokens.weight", "layers.0.self_attn.q_proj.weight", "norm.weight", "lm_head.weight"),
+        tuple(name.replace("model.", "model.language_model.") for name in USUAL),
+        tuple(f"language_model.{name}" for name in USUAL),
+        (USUAL[0], "model.layers.0._fsdp_wrapped_module._orig_mod.self_attn.q_proj.weight", *USUAL[2:]),
+        (USUAL[0], "model.layers.0._checkpoint_wrapped_module.self_attn.q_proj.weight", *USUAL[2:]),
+    ],
+)
+def test_names_in_other_places(names: tuple[str, ...]) -> None:
+    found, said = usual_names(names)
+    assert tuple(found.values()) == USUAL
+    assert "is read as" in said
+
+
+@pytest.mark.parametrize("names", [USUAL, ("transformer.wte.weight", "transformer.h.0.attn.c_attn.weight"), ()])
+def test_usual_names_and_those_of_others_are_left_as_they_are(names: tuple[str, ...]) -> None:
+    assert usual_names(names) == ({name: name for name in names}, "")
+
+
+def test_what_is_beside_the_decoder_keeps_its_own_name() -> None:
+    names = [*(f"module.{name}" for name in USUAL), "module.vision.patch.weight"]
+    assert usual_names(names)[0]["module.vision.patch.weight"] == "vision.patch.weight"
+
+
+def renamed(tiny: Path, form: str) -> Path:
+    weights = load_file(tiny / "model.safetensors")
+    named = {form.format(name): value for name, value in weights.items()}
+    save_file(named, tiny / "model.safetensors", {"format": "pt"})
+    return tiny
+
+
+def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(tiny: Path, settings: Settings) -> None:
+    plain = open_checkpoint(str(tiny))
+    opened = open_checkpoint(str(renamed(tiny, "_orig_mod.module.{}")))
+    assert opened.tensors.keys() == plain.tensors.keys()
+    assert (plain.notes, plain.renamed, opened.renamed) == ((), False, True)
+    assert "is read as" in opened.notes[0]
+    recipe = Recipe(precision=Precision.INT4)
+    assert opened.notes[0] in builder.plan(opened, recipe, settings).notes
+    assert choose_reference(opened) == "fp32"
+    with pytest.raises(UsageError, match="transformers would not find the weights"):
+        preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings)
+    with pytest.raises(CheckpointInvalid, match="Olive would not find"):
+        builder.plan(opened, Recipe.model_validate({"precision": "int4", "builder": "olive"}), settings)
+
+
+def test_two_names_of_one_weight_are_refused(tiny: Path) -> None:
+    weights = load_file(tiny / "model.safetensors")
+    twice = weights | {"_orig_mod.model.norm.weight": weights["model.norm.weight"]}
+    save_file(twice, tiny / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointInvalid, match="two tensors are the same weight"):
+        open_checkpoint(str(tiny))
+
+
+def test_an_adapter_that_was_not_merged_is_named(tiny: Path) -> None:
+    weights = load_file(tiny / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.lora_A.weight"] = np.zeros((4, 8), np.float32)
+    save_file(weights, tiny / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointInvalid, match="hold an adapter beside the base") as caught:
+        open_checkpoint(str(tiny))
+    assert "merge_and_unload" in (caught.value.hint or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("builder_name", ["stream", "genai"])
+def test_the_same_model_is_built_whatever_the_names(builder_name: str, tmp_path: Path, settings: Settings) -> None:
+    recipe = Recipe.model_validate({"precision": "fp32", "builder": builder_name})
+    made: list[bytes] = []
+    for form in ("{}", "base_model.model._orig_mod.{}"):
+        folder = renamed(checkpoints.make_checkpoint(tmp_path / f"made{len(made)}"), form)
+        built = builder.build(open_checkpoint(str(folder)), recipe, settings)
+        made.append((built.folder / "model.onnx.data").read_bytes())
+    assert made[0] == made[1]
