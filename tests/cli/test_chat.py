@@ -20,8 +20,10 @@ import pytest
 from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
 from edgeship.engine.api import AnswerSteps, Constraint, Conversation, Message, Prompt, Sampling, Token, Usage
+from edgeship.engine.remote import RemoteChat
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
 from edgeship.package.conversation import with_instructions_in_first_question
+from tests.chat_server import answers_of, models, serving
 from tests.scripted import ScriptedEngine
 
 ANSWERS = {"hello": "Good day.", "who?": "A \N{ROBOT FACE} I am.", "two\nlines": "Both read.", "/etc": "A path."}
@@ -172,6 +174,17 @@ def test_the_oldest_turns_leave_a_full_context() -> None:
     assert "[The context is full: the oldest question and its answer have left the conversation.]" in said
     assert [message["content"] for message in engine.asked[-1]] == ["Go.", "hello", "Good day.", "hello"]
     assert said.count("Good day.") == 3
+
+
+def test_the_oldest_turns_leave_where_a_server_says_that_the_context_is_full() -> None:
+    engine = Spy(context_tokens=100)
+    with serving(answers_of(engine), models("small")) as server:
+        out = io.StringIO()
+        with RemoteChat(server.url, None, None) as remote:
+            lines = io.StringIO("hello\nhello\nhello\nhello\n")
+            assert chat(remote, Sampling(max_tokens=20), stdin=lines, stdout=out) == 0
+    assert "the oldest question and its answer have left the conversation" in out.getvalue()
+    assert out.getvalue().count("Good day.") == 4
 
 
 def test_room_is_kept_for_an_answer_of_the_length_that_is_asked_for() -> None:
@@ -368,6 +381,7 @@ import sys
 from edgeship.cli.chat import chat
 from edgeship.engine.api import Sampling
 from edgeship.package.conversation import with_instructions_in_first_question
+from tests.chat_server import answers_of, models, serving
 from tests.scripted import ScriptedEngine
 slow = ScriptedEngine({"count": "one two three " * 2000, "hello": "Good day."}, context_tokens=10**6, delay_s=0.01)
 sys.exit(chat(slow, Sampling()))

@@ -55,7 +55,7 @@ __all__ = [
 GENERATION_NAME = "generation_config.json"
 # Of a model card or licence; what is looked for stands at the beginning.
 _MOST_OF_A_CARD, _MOST_OF_A_NAME = 1 << 20, 200
-_TO_CONVERT = ("transformers", "sentencepiece", "protobuf", "tiktoken")
+_TO_CONVERT = ("transformers", "sentencepiece", "protobuf")
 _CONVERT = (
     "import sys; from transformers import AutoTokenizer as T; T.from_pretrained(f := sys.argv[1]).save_pretrained(f)"
 )
@@ -75,7 +75,6 @@ class Checkpoint:
     generation, tokenizer, chat_template: what was saved with the adapter counts before the base's.
     template_names: of all templates that lie there; chat_template is None where they leave a choice.
     pickle: the weights are pickle files, which the caller allowed.
-    quantized: the form in which the weights are kept; None for plain ones.
     renamed: tensors have other names in their files than here, so that no other reader finds them.
     notes: what is to be said of how the checkpoint was read.
     """
@@ -107,7 +106,6 @@ class Checkpoint:
     licence: str | None
     adapter: Adapter | None
     pickle: bool
-    quantized: Quantized | None = None
     renamed: bool = False
     notes: tuple[str, ...] = ()
 
@@ -129,6 +127,11 @@ class Checkpoint:
     def search(self) -> Search:
         """How answers are sampled where nobody says otherwise."""
         return genai_config.read_search(json_file.fields_of(self.generation, self.folder / GENERATION_NAME, DAMAGED))
+
+    @property
+    def quantized(self) -> Quantized | None:
+        """The form in which the weights are kept; None for plain ones."""
+        return find_form(self.config, self.tensors)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -223,7 +226,6 @@ def open_checkpoint(
         licence=_find_licence(folder, config),
         adapter=fitted,
         pickle=weights.pickle,
-        quantized=quantized,
         renamed=bool(renaming),
         notes=notes,
     )
@@ -290,11 +292,12 @@ def require_template(checkpoint: Checkpoint) -> str:
 
 def require_unquantized(checkpoint: Checkpoint) -> None:
     """Raises CheckpointInvalid for weights that are quantized already."""
-    if checkpoint.quantized is not None:
+    found = checkpoint.quantized
+    if found is not None:
         raise CheckpointInvalid(
-            f"the checkpoint is quantized already: {checkpoint.quantized.described}",
+            f"the checkpoint is quantized already: {found.form}, as {found.shown_by}",
             where=str(checkpoint.folder / "config.json"),
-            hint=checkpoint.quantized.hint,
+            hint=found.hint,
         )
 
 
@@ -318,7 +321,7 @@ def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
 
 def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
     """All that is known of a checkpoint, as plain values for JSON."""
-    stop, adapter = checkpoint.stop, checkpoint.adapter
+    stop, adapter, quantized = checkpoint.stop, checkpoint.adapter, checkpoint.quantized
 
     def token(number: int | None) -> dict[str, Any] | None:
         return None if number is None else {"id": number, "text": stop.texts.get(number)}
@@ -333,7 +336,7 @@ def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.parameters,
         "parameters_estimated": checkpoint.pickle,
         "dtype": checkpoint.dtype,
-        "quantization": checkpoint.quantized.form if checkpoint.quantized else None,
+        "quantization": quantized.form if quantized else None,
         "weights_bytes": checkpoint.weights_bytes,
         "weight_files": [path.name for path in checkpoint.weight_files],
         "pickle": checkpoint.pickle,

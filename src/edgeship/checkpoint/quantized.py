@@ -10,7 +10,6 @@ from typing import Any
 from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor
 from edgeship.system.fields import shown
 
-_KEY = "quantization_config"
 _BEFORE = "Give the checkpoint as it was before it was quantized."
 _UNDO = {
     "bitsandbytes": "Give the checkpoint as it was before it was loaded in 4 or 8 bits, with the adapter as --adapter "
@@ -50,30 +49,26 @@ _COPY = re.compile(
 class Quantized:
     """A form of quantized weights.
 
-    form: its name, with the bits where they are stated. hint: what to give instead. stated: what config.json says.
+    form: its name, with the bits where they are stated. shown_by: what says so. hint: what to give instead.
     """
 
     form: str
+    shown_by: str
     hint: str
-    stated: object = None
-
-    @property
-    def described(self) -> str:
-        """The form, and what shows it."""
-        return f"{self.form}, as {f'config.json says: {shown(self.stated)}' if self.stated else 'its tensors show'}"
 
 
 def find_form(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> Quantized | None:
     """The form that config.json states, or that the tensors show where it is silent; None for plain weights."""
-    stated, shown = _stated(config), _shown(tensors)
-    if stated is None and shown is None:
-        return None
-    method, bits = stated or (None, None)
-    form = (_NAMES.get(method, method) if method else shown) or "a method that it does not name"
+    stated, seen = _stated(config), _seen(tensors)
+    if stated is None:
+        return None if seen is None else Quantized(seen, "its tensors show", _UNDO.get(seen, _BEFORE))
+    key, method, bits = stated
+    form = (_NAMES.get(method, method) if method else seen) or "a method that it does not name"
     hint = _UNDO.get(form, _BEFORE)
-    if shown is None and tensors and all(tensor.dtype in FLOATS for tensor in tensors.values()):
-        hint = f"Where the weights are plain numbers again, take {_KEY} out of config.json. Else: {hint}"
-    return Quantized(f"{form} with {bits} bits" if bits else form, hint, config.get(_KEY) or config.get("quantization"))
+    if seen is None and tensors and all(tensor.dtype in FLOATS for tensor in tensors.values()):
+        hint = f"Where the weights are plain numbers again, take {key} out of config.json. Else: {hint}"
+    said = f"config.json says: {key} {shown(config[key])}"
+    return Quantized(f"{form} with {bits} bits" if bits else form, said, hint)
 
 
 def plain_copy(hub_id: str) -> str:
@@ -84,20 +79,21 @@ def plain_copy(hub_id: str) -> str:
     return name
 
 
-def _stated(config: Mapping[str, Any]) -> tuple[str | None, object] | None:
-    """Method and bits that config.json states, each None where it does not say; None where it states nothing."""
+def _stated(config: Mapping[str, Any]) -> tuple[str, str | None, object] | None:
+    """The field of config.json that states a form, its method and bits, which may be None; None where none does."""
     mlx = config.get("quantization")
     if isinstance(mlx, Mapping) and "group_size" in mlx:
-        return "MLX", mlx.get("bits")
-    said = config.get(_KEY) or config.get("compression_config")
-    if not isinstance(said, Mapping) or not said:
-        return None
-    method = said.get("quant_method")
-    bits = said.get("bits") or (4 if said.get("load_in_4bit") else 8 if said.get("load_in_8bit") else None)
-    return None if method is None else str(method), bits
+        return "quantization", "MLX", mlx.get("bits")
+    for key in ("quantization_config", "compression_config"):
+        said = config.get(key)
+        if isinstance(said, Mapping) and said:
+            method = said.get("quant_method")
+            bits = said.get("bits") or (4 if said.get("load_in_4bit") else 8 if said.get("load_in_8bit") else None)
+            return key, None if method is None else str(method), bits
+    return None
 
 
-def _shown(tensors: Mapping[str, StoredTensor]) -> str | None:
+def _seen(tensors: Mapping[str, StoredTensor]) -> str | None:
     ends = {name.rpartition(".")[2] for name in tensors}
     found = next((form for form, needed in _ENDS if needed <= ends), None)
     if found is None and any(".quant_state.bitsandbytes__" in name for name in tensors):

@@ -147,17 +147,15 @@ class _Session:
             text += "\n" + self._terminal.read("... ")
         return text.rstrip().removesuffix(BLOCK).strip("\n")
 
-    def _messages(self, *more: Message) -> list[Message]:
+    def _messages(self, question: Message, turns: Sequence[Message] | None = None) -> list[Message]:
         first: list[Message] = [{"role": "system", "content": self._system}] if self._system else []
-        return [*first, *self._turns, *more]
+        return [*first, *(self._turns if turns is None else turns), question]
 
     def _answer(self, text: str) -> None:
         question = {"role": "user", "content": text}
         self._make_room(question)
         try:
-            with _ctrl_c_cancels() as cancel:
-                conversation = Conversation(self._messages(question))
-                answer = ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
+            answer = self._ask(question)
         except ContextFull as error:
             self._terminal.note(f"The context is full: {error.what}. Your message was not sent; /reset starts afresh.")
             return
@@ -172,17 +170,34 @@ class _Session:
         elif answer.finish == "length":
             self._terminal.note(f"The answer was {_cut_where(answer, self._model.context_tokens)}.")
 
+    def _ask(self, question: Message) -> Answer:
+        """The answer; what does not tell how long a prompt is refuses one, and is asked again without the oldest."""
+        while True:
+            try:
+                with _ctrl_c_cancels() as cancel:
+                    conversation = Conversation(self._messages(question))
+                    return ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
+            except ContextFull:
+                if not self._turns:
+                    raise
+                self._forget(1)
+
     def _make_room(self, question: Message) -> None:
         """Lets the oldest questions go, with their answers, until this one can be answered at some length."""
         if not isinstance(self._model, Engine):
             return  # others do not tell how long a prompt is
         context = self._model.context_tokens
         most = context - min(self._sampling.max_tokens or context, context // ANSWER_SHARE)
-        before = len(self._turns)
-        while self._turns and len(self._model.render(Conversation(self._messages(question))).tokens) > most:
-            self._turns = self._turns[2:]
-        if gone := (before - len(self._turns)) // 2:
-            what = "question and its answer have" if gone == 1 else f"{gone} questions and their answers have"
+        kept = self._turns
+        while kept and len(self._model.render(Conversation(self._messages(question, turns=kept))).tokens) > most:
+            kept = kept[2:]
+        self._forget((len(self._turns) - len(kept)) // 2)
+
+    def _forget(self, count: int) -> None:
+        """The oldest questions leave the conversation with their answers, and it is said."""
+        if count:
+            self._turns = self._turns[2 * count :]
+            what = "question and its answer have" if count == 1 else f"{count} questions and their answers have"
             self._terminal.note(f"[The context is full: the oldest {what} left the conversation.]")
 
     def _reset(self, _: str) -> None:
