@@ -270,6 +270,14 @@ def test_the_law_of_files_that_others_made_finds(code: str) -> None:
     assert list(of_raw_reading(ast.parse(code)))
 
 
+@every_module
+def test_what_reaches_a_terminal_passes_one_filter(name: str, tree: ast.Module) -> None:
+    """`show` and `say` of cli/streams.py; what strangers wrote could steer a terminal otherwise."""
+    if room(name) == "cli" and name != "cli.streams":
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"], name
+
+
 # What a package folder says is read in package/ alone, and this is what its files are called there.
 FILES = {"genai_config.json", "inference_model.json", "chat_template.jinja", "edgeship.json"}
 FILES |= {"tokenizer_config.json", "special_tokens_map.json"}

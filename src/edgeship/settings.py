@@ -93,6 +93,14 @@ def resolve(
     )
 
 
+def failures_dir() -> Path:
+    """Where faults of our own are written down; asked where anything may have failed, so no file is read for it."""
+    import platformdirs
+
+    home = os.environ.get(variable("home"))
+    return Path(home or platformdirs.user_state_dir("edgeship")).expanduser().absolute() / "failures"
+
+
 def config_file() -> Path:
     """The config file in force, whether it is there or not."""
     import platformdirs

@@ -229,7 +229,7 @@ def test_a_terminal_gets_prompts_and_no_control_characters() -> None:
     engine = ScriptedEngine({"hello": "\x1b[2Jred\x07\ttab\nline"})
     out = Screen()
     chat(engine, GREEDY, stdin=io.StringIO("hello\n"), stdout=out)
-    assert ">>> [2Jred\ttab\nline\n>>> " in out.getvalue()
+    assert ">>> \\u001b[2Jred\\u0007\ttab\nline\n>>> " in out.getvalue()
 
 
 def test_a_stream_that_cannot_show_a_character_shows_another() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -108,7 +109,24 @@ def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
     log = Path(error["where"])
     assert "ZeroDivisionError" in log.read_text(encoding="utf-8")
     assert __version__ in log.read_text(encoding="utf-8")
-    log.unlink()
+    assert log.is_relative_to(os.environ["EDGESHIP_HOME"])
+    assert "may hold names and values from your files" in error["hint"]
+
+
+def test_a_fault_whose_log_cannot_be_written_is_told_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise ZeroDivisionError("a bug" * 1000)
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("edgeship.doctor.examine", fail)
+    assert main(["doctor"]) == 3
+    said = capsys.readouterr().err
+    assert "Traceback" in said.partition("error[internal]")[0]
+    assert "ZeroDivisionError: " + "a bug" * 1000 in said
+    assert "could not be kept in a file" in said
 
 
 def test_a_fault_of_ours_in_a_child_is_exit_3_and_its_traceback_is_in_the_log(
@@ -120,7 +138,6 @@ def test_a_fault_of_ours_in_a_child_is_exit_3_and_its_traceback_is_in_the_log(
     assert said[0] == "error[internal]: a fault in Edgeship itself: ChildFault: ValueError: a bug"
     log = Path(said[1].removeprefix("  where: "))
     assert 'raise ValueError("a bug")' in log.read_text(encoding="utf-8")
-    log.unlink()
 
 
 def test_memory_that_runs_out_is_no_fault_of_ours(

@@ -69,3 +69,24 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with output.telling(quiet=True) as progress:
         progress("anything", 0.5)
     assert capsys.readouterr().err == ""
+
+
+STEERS = "a\x1b[2Jb\u202ec"
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_what_strangers_wrote_does_not_steer_a_terminal(on_a_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out, err = (Terminal() if on_a_terminal else io.StringIO() for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    output.print_pairs([("licence", STEERS)])
+    output.print_facts({}, STEERS, as_json=False)
+    output.print_table(["name"], [[STEERS]])
+    output.note(STEERS)
+    with output.telling() as progress:
+        progress(STEERS, None)
+    shown = out.getvalue() + err.getvalue()
+    assert (STEERS in shown) is not on_a_terminal
+    assert (r"a\u001b[2Jb\u202ec" in shown) is on_a_terminal
+    assert ("\u202e" in shown) is not on_a_terminal

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeship.system import storage
 from edgeship.system.storage import (
+    TemporaryFolder,
     leftovers,
     new_file,
     new_folder,
@@ -270,3 +275,48 @@ def test_a_scratch_folder_goes_when_the_work_fails(tmp_path: Path) -> None:
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     storage.require_writable(tmp_path / "it", "go elsewhere.")
     assert names(tmp_path / "it") == set()
+
+
+# --- what is temporary, and what is private ----------------------------------------------------------
+
+
+def test_a_temporary_folder_goes_and_what_killed_processes_left_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"it-{GONE}-ab").mkdir()
+    (tmp_path / f"that-{GONE}-ab").mkdir()
+    (tmp_path / f"it-{os.getpid()}-ab").mkdir()
+    (tmp_path / f"it-{GONE}-link").symlink_to(tmp_path / f"that-{GONE}-ab", target_is_directory=True)
+    with TemporaryFolder("it") as folder:
+        left = {f"that-{GONE}-ab", f"it-{os.getpid()}-ab", f"it-{GONE}-link"}
+        assert names(tmp_path) == {Path(folder).name, *left}
+    assert names(tmp_path) == left
+
+
+def test_a_temporary_folder_goes_though_a_library_writes_into_it_when_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = TemporaryFolder("it")
+    gone, late = shutil.rmtree, ["a last line"]
+
+    def slow(path: str, **_: Any) -> None:
+        gone(path)
+        if late:
+            Path(path).mkdir()
+            (Path(path) / "log").write_text(late.pop(), encoding="utf-8")
+
+    monkeypatch.setattr(TemporaryFolder, "_rmtree", staticmethod(slow))
+    folder.cleanup()
+    assert not late
+    assert not Path(folder.name).exists()
+
+
+def test_a_private_file_is_its_users_alone_and_the_newest_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "failures"
+    made = [storage.write_private(folder, str(number), most=3) for number in range(5)]
+    assert [path.exists() for path in made] == [False, False, True, True, True]
+    assert made[-1].read_text(encoding="utf-8") == "4"
+    if os.name == "posix":
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}

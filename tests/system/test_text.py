@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from edgeship.system.text import decode
+from edgeship.system.text import as_shown, decode, harmless
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -21,3 +23,32 @@ def test_a_mark_inside_a_text_is_a_character() -> None:
 def test_what_is_no_text(content: bytes) -> None:
     with pytest.raises(UnicodeDecodeError):
         decode(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", r"\u001b[2J\u001b]0;title\u0007"),
+        ("\x9b31m", r"\u009b31m"),
+        ("ab\x08\x7f\rc", r"ab\u0008\u007f\u000dc"),
+        ("one\r\ntwo\tthree\n", "one\ntwo\tthree\n"),
+        ("a\u202egpj.exe\u202c \u2066x\u2069", r"a\u202egpj.exe\u202c \u2066x\u2069"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_written_out(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def test_text_of_every_language_stays_as_it_is() -> None:
+    for text in ("Grüße, 你好, ok", "שלום \u200f(1)\u200e", "👩\u200d💻 \N{ROBOT FACE}", "e\u0301"):
+        assert harmless(text) == text
+
+
+def test_what_is_no_terminal_gets_text_as_it_is() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert as_shown("\x1b[2J", io.StringIO()) == "\x1b[2J"
+    assert as_shown("\x1b[2J", Terminal()) == r"\u001b[2J"

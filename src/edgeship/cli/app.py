@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeship.cli import build, cache, config, doctor, elsewhere, foundry, inspect, model, olive_config, ship, tune
+from edgeship.cli.streams import show
 from edgeship.system import log
 from edgeship.system.log import Level
 from edgeship.version import __version__
@@ -36,7 +37,7 @@ def _root(
     ] = None,
 ) -> None:
     if version:
-        print(f"edgeship {__version__}")
+        show(f"edgeship {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         context.fail("Missing command.")

@@ -19,6 +19,7 @@ from edgeship.cli.options import (
     grouped,
 )
 from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.cli.streams import show
 from edgeship.errors import PrecisionUnsupported, UsageError
 from edgeship.system.shell import our_command
 
@@ -160,13 +161,13 @@ def _print_plan(plan: Plan, *, as_json: bool) -> int:
         return 0
     rows = [[step.name, "done" if step.done else "to do", step.key[:12], step.detail] for step in plan.steps]
     print_table(["STEP", "STATE", "KEY", "WHAT"], rows)
-    print(
+    show(
         f"predicted: {megabytes(needs.size_bytes)} of model, "
         f"{megabytes(needs.build_peak_memory_bytes)} of memory at the most, "
         f"{megabytes(needs.disk_bytes)} of disk" + (f", about {needs.time_s:.0f} s" if needs.time_s else "")
     )
     for remark in plan.notes:
-        print(f"note: {remark}")
+        show(f"note: {remark}")
     return 0
 
 
@@ -189,6 +190,6 @@ def _print_built(built: Build, made: Package, name: str, output: Path, *, as_jso
         return
     # A package holds no name: where its folder has another, the name is given when it is installed.
     named = () if of_folder(output)[0] == name else ("--name", name)
-    print(f"built {name} ({megabytes(made.manifest.size_bytes)}) in {output}")
-    print(f"install: {our_command('cache', 'add', str(output), *named)}")
-    print(f'try:     {our_command("model", "run", str(output))} "..."')
+    show(f"built {name} ({megabytes(made.manifest.size_bytes)}) in {output}")
+    show(f"install: {our_command('cache', 'add', str(output), *named)}")
+    show(f'try:     {our_command("model", "run", str(output))} "..."')

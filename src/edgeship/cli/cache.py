@@ -12,6 +12,7 @@ from edgeship import settings
 from edgeship.cli.config import tell_if_overridden
 from edgeship.cli.options import CacheDir, Json, Reference
 from edgeship.cli.output import note, print_facts, print_json, print_table
+from edgeship.cli.streams import show
 from edgeship.errors import PackageDamaged
 from edgeship.system.shell import our_command
 
@@ -77,9 +78,9 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         print_table(columns, rows)
     if found and not as_json:
-        print("found beside them, not installed:")
+        show("found beside them, not installed:")
         for path in found:
-            print(f"  {path}\n    {our_command('cache', 'add', str(path))}")
+            show(f"  {path}\n    {our_command('cache', 'add', str(path))}")
     return 0
 
 
@@ -132,7 +133,7 @@ def verify(
         print_json({"packages": [_verified_dict(result) for result in results]})
     else:
         for result in results:
-            print(f"{result.entry.ref}  {_in_words(result)}")
+            show(f"{result.entry.ref}  {_in_words(result)}")
     outcomes = {result.outcome for result in results}
     if "damaged" in outcomes:
         note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from edgeship.cli.failure import explain
 from edgeship.engine.answer import Answer, ask
 from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling, check_sampling
 from edgeship.errors import AnswerCut, ContextFull, EdgeshipError, UsageError
+from edgeship.system.text import as_shown
 
 EXIT_INTERRUPTED = 130
 BLOCK = '"""'
@@ -32,8 +32,6 @@ ANSWER_SHARE = 4
 """Of the context at least this part is kept free for an answer, where the conversation is longer than its question."""
 _SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "repetition_penalty")
 _OLLAMA = {"num_predict": "max_tokens", "repeat_penalty": "repetition_penalty"}
-# What could move a terminal's cursor or change its state; line breaks and tabs stay.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def chat(
@@ -71,7 +69,7 @@ def answer_once(
         out.say(json.dumps(facts | ({"error": cut.to_dict()} if cut else {}), indent=2, ensure_ascii=False))
     out.say("\n")
     if stats:
-        print(_describe(answer, model.context_tokens), file=stderr or sys.stderr)
+        _Terminal(sys.stdin, stderr or sys.stderr).note(_describe(answer, model.context_tokens))
     if cut:
         return explain(cut, as_json=False)
     return EXIT_INTERRUPTED if answer.finish == "cancelled" else 0
@@ -265,7 +263,7 @@ class _Terminal:
 
     def say(self, text: str) -> None:
         """Shows text at once."""
-        text = text if self._bare else _CONTROL.sub("", text)
+        text = as_shown(text, self._stdout)
         encoding = self._stdout.encoding or "utf-8"
         self._stdout.write(text.encode(encoding, "replace").decode(encoding))
         self._stdout.flush()

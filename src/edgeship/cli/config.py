@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeship import settings
+from edgeship.cli import streams
 from edgeship.cli.options import Json
 from edgeship.cli.output import note, print_facts, print_json, print_table
 
@@ -28,7 +29,7 @@ def show(context: typer.Context, as_json: Json = False) -> int:
         print_json({"config_file": str(current.config_file), "settings": values})
         return 0
     print_table(["SETTING", "VALUE", "FROM"], [[key, _shown(value), origin] for key, value, origin in found])
-    print(f"config file: {current.config_file}")
+    streams.show(f"config file: {current.config_file}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edgeship import settings
 from edgeship.cli.options import CacheDir, Json, Memory
 from edgeship.cli.output import print_json, print_table
+from edgeship.cli.streams import show
 from edgeship.errors import ResourceError
 from edgeship.system.shell import as_typed
 
@@ -36,5 +37,5 @@ def report(examination: Examination, *, as_json: bool) -> int:
         print_table(["STATUS", "CHECK", "FOUND"], rows)
         for check in examination.checks:
             if check.hint:
-                print(as_typed(f"{check.name}: {check.hint}"))
+                show(as_typed(f"{check.name}: {check.hint}"))
     return 0 if examination.ok else ResourceError.exit_code

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import platform
-import tempfile
 import traceback
 from pathlib import Path
 
@@ -15,6 +13,11 @@ from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
+_REPORT = (
+    "Please report it with that file. It holds versions and the call stack, and may hold names and values from your "
+    "files: read it before you send it."
+)
+_KEPT_LOGS, _LOG_HALF, _MOST_CHARACTERS = 20, 1 << 17, 1000
 # Windows says EINVAL of a pipe whose reader is gone.
 _READER_GONE = (errno.EPIPE, errno.EINVAL)
 
@@ -41,17 +44,14 @@ def explain(error: Exception, *, as_json: bool) -> int:
             return 2
         command = context.command_path if context else "edgeship"
         return _print(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."), as_json=as_json)
-    log = _write_log(error)
-    return _print(
-        _facts(
-            "internal",
-            3,
-            f"a fault in Edgeship itself: {type(error).__name__}: {error}",
-            where=str(log),
-            hint="Please report it with that file; it names versions and the call stack, none of your data.",
-        ),
-        as_json=as_json,
-    )
+    said = "".join(traceback.format_exception(error))
+    facts = _facts("internal", 3, _shortened(f"a fault in Edgeship itself: {type(error).__name__}: {error}"))
+    try:
+        facts |= {"where": str(_write_log(said)), "hint": _REPORT}
+    except OSError as unwritten:
+        say(said)
+        facts |= {"hint": f"Please report it with what stands above, which could not be kept in a file: {unwritten}."}
+    return _print(facts, as_json=as_json)
 
 
 def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -97,13 +97,14 @@ def _print(facts: dict[str, str | int | None], *, as_json: bool) -> int:
     return int(facts["exit_code"] or 3)
 
 
-def _write_log(error: Exception) -> Path:
-    from edgeship.system.storage import write_file
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 
-    lines = [
-        f"edgeship {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        *traceback.format_exception(error),
-    ]
-    path = Path(tempfile.gettempdir()) / f"edgeship-failure-{os.getpid()}.log"
-    write_file(path, "\n".join(lines))
-    return path
+
+def _write_log(said: str) -> Path:
+    from edgeship.settings import failures_dir
+    from edgeship.system.storage import write_private
+
+    about = f"edgeship {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    kept = said if len(said) <= 2 * _LOG_HALF else f"{said[:_LOG_HALF]}\n...\n{said[-_LOG_HALF:]}"
+    return write_private(failures_dir(), f"{about}\n{kept}", most=_KEPT_LOGS)

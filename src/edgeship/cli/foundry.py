@@ -25,6 +25,7 @@ from edgeship.cli.options import (
     Threads,
 )
 from edgeship.cli.output import note, print_facts, print_json, print_pairs, print_table, telling
+from edgeship.cli.streams import show
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _print_registered(done: Registered, current: settings.Settings, run: str) ->
     from edgeship.system.storage import megabytes
 
     proof = done.proof
-    print(f"{'registered' if done.new else 'registered again'} {done.id} in Foundry Local")
+    show(f"{'registered' if done.new else 'registered again'} {done.id} in Foundry Local")
     copied = f"{megabytes(done.laid.copied_bytes)} copied, {megabytes(done.laid.linked_bytes)} shared with the package"
     answered = f"{proof.usage.completion_tokens} tokens, the first after {1000 * proof.usage.ttft_s:.0f} ms"
     print_pairs(
@@ -269,13 +270,13 @@ def _print_registrations(found: Sequence[Registration]) -> None:
 
 
 def _print_listing(listing: Listing) -> None:
-    print("\nthe foundry command lists:")
+    show("\nthe foundry command lists:")
     if listing.problem:
-        print(f"  nothing: {listing.problem}")
+        show(f"  nothing: {listing.problem}")
     for model in listing.models or ():
-        print(f"  {model}")
+        show(f"  {model}")
     for line in listing.lines:
-        print(f"  {line}")
+        show(f"  {line}")
 
 
 def _registered_dict(done: Registered, current: settings.Settings) -> dict[str, Any]:

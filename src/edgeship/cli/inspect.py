@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeship import settings
 from edgeship.cli.options import CheckpointArgument, CheckpointOptions, Json, Memory, grouped
 from edgeship.cli.output import note, print_json, print_pairs, print_table
+from edgeship.cli.streams import show
 from edgeship.errors import EdgeshipError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def inspect(
     shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
     print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
     if needs:
-        print()
+        show()
         _print_needs(needs)
     return 0
 

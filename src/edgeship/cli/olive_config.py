@@ -9,6 +9,7 @@ import typer
 
 from edgeship.cli.options import Adapter, CheckpointArgument, Json, RecipeName
 from edgeship.cli.output import print_facts
+from edgeship.cli.streams import show
 from edgeship.errors import NotWritable, UsageError
 from edgeship.system.shell import our_command
 
@@ -38,7 +39,7 @@ def olive_config(
     built = f"models/{open_checkpoint(checkpoint, adapter=adapter).name}-{recipe.label}"
     text = olive.render(recipe, checkpoint, adapter, built)
     if output is None:
-        print(text.rstrip("\n"))
+        show(text.rstrip("\n"))
         return 0
     try:
         write_file(output, text)

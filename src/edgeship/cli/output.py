@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from edgeship.cli.streams import say
+from edgeship.cli.streams import say, show
 from edgeship.progress import Progress, silent
 from edgeship.system.shell import as_typed
+from edgeship.system.text import as_shown, harmless
 
 REPEAT_S = 10.0
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    show(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> int:
@@ -27,7 +28,7 @@ def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        print(text)
+        show(text)
     return 0
 
 
@@ -42,7 +43,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in rows)
         table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(as_shown(cell, sys.stdout)) for cell in row))
     console().print(table)
 
 
@@ -50,7 +51,7 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values in two columns on stdout."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        print(f"{name:<{width}}  {value}")
+        show(f"{name:<{width}}  {value}")
 
 
 def console(*, stderr: bool = False) -> Any:
@@ -115,7 +116,7 @@ def _past(message: str) -> str:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(harmless(text))
 
 
 def _lines() -> Progress:

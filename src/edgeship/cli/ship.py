@@ -22,6 +22,7 @@ from edgeship.cli.options import (
     grouped,
 )
 from edgeship.cli.output import print_json, print_table, telling
+from edgeship.cli.streams import show
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -192,23 +193,23 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     report = shipped.report
     table = table_rows(report)
     facts = report.checkpoint
-    print(f"\n{report.name}: {facts.get('architecture')}, {facts.get('parameters'):,} parameters\n")
+    show(f"\n{report.name}: {facts.get('architecture')}, {facts.get('parameters'):,} parameters\n")
     print_table(table.header, table.rows)
-    print()
+    show()
     for reason in report.choice.reasons:
-        print(f"  {reason}")
+        show(f"  {reason}")
     _print_failures(report)
-    print(f"\nreport: {shipped.paths.html}")
+    show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
-        print("nothing was installed: no candidate holds")
+        show("nothing was installed: no candidate holds")
         return
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
-    print(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
-    print(f"> {shipped.question}\n{shipped.answer}\n")
+    show(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
+    show(f"> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
-    print(f'chat:      {run}\nask once:  {run} "..."')
+    show(f'chat:      {run}\nask once:  {run} "..."')
 
 
 def _print_failures(report: Report) -> None:
@@ -219,12 +220,12 @@ def _print_failures(report: Report) -> None:
     if shown is None or shown.measurement.evaluation is None:
         return
     evaluation, passing = shown.measurement.evaluation, fp32_passes(report)
-    print(f"\n{shown.label.upper()} fails {evaluation.cases - evaluation.passed} of {evaluation.cases} cases, such as:")
+    show(f"\n{shown.label.upper()} fails {evaluation.cases - evaluation.passed} of {evaluation.cases} cases, such as:")
     for failure in evaluation.failures[:SHOWN_FAILURES]:
         beside = "" if passing is None else ", which FP32 passes" if failure.id in passing else ", as FP32 does"
-        print(f"  {failure.id}{beside}")
+        show(f"  {failure.id}{beside}")
         for name, text in (("asked", failure.question), ("expected", failure.expected), ("answer", failure.answer)):
-            print(f"    {name:<8}  {_on_one_line(text)}")
+            show(f"    {name:<8}  {_on_one_line(text)}")
 
 
 def _on_one_line(text: str) -> str:

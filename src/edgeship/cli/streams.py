@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from edgeship.errors import UsageError
-from edgeship.system.text import decode
+from edgeship.system.text import as_shown, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,10 +48,15 @@ def prepare() -> None:
         sys.stdout = io.TextIOWrapper(raw, encoding="utf-8", errors="replace")
 
 
+def show(text: str = "") -> None:
+    """A line on stdout."""
+    print(as_shown(text, sys.stdout))
+
+
 def say(text: str) -> None:
     """A line on stderr at once. Where nobody can read it any more, nothing is lost."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(as_shown(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def give_up_output() -> None:

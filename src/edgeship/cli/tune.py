@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeship import settings
 from edgeship.cli.options import CacheDir, Json, PackageArgument
 from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.cli.streams import show
 from edgeship.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _print(tuning: Tuning) -> None:
         ["TOKENS IN A RUN", "MS"],
         [[str(tokens), f"{1000 * run_s:.1f}"] for tokens, run_s in sorted(tuning.step_s.items())],
     )
-    print(summary(tuning))
+    show(summary(tuning))
 
 
 def _row(trial: Trial, tuning: Tuning) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from edgeship.foundry.checks import PROVIDER_WORDS
 from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import DAMAGED, genai_config, template, tokenizer
 from edgeship.system.shell import our_install
+from edgeship.system.storage import TemporaryFolder
 
 
 def examine(app: App, *, cores: int, versions: Versions = installed_version) -> Examination:
@@ -39,7 +39,7 @@ def examine(app: App, *, cores: int, versions: Versions = installed_version) -> 
 def check_opens() -> Check:
     """Whether the library loads and starts, with a catalog of its own."""
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Local(Path(folder)):
+        with TemporaryFolder("edgeship-foundry") as folder, Local(Path(folder)):
             return Check("library", "ok", "loads and starts")
     except EdgeshipError as error:
         return Check("library", "failed", error.what, error.hint)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +45,7 @@ from edgeship.package import DAMAGED, genai_config, inference_model, tokenizer
 from edgeship.package.fidelity import compose
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.system.machine import cores_to_use
+from edgeship.system.storage import TemporaryFolder
 
 if TYPE_CHECKING:
     from edgeship.engine.api import Chat
@@ -299,14 +299,14 @@ class _Shared:
         self._lock = threading.Lock()
         self._versions = itertools.count(1)
         self._local: Local | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._users = 0
 
     def load(self, config: GenaiConfig, threads: int | None) -> tuple[LoadedModel, str | None]:
         """The folder's model, loaded, and what is to be said of it. Raises as Local does."""
         with self._lock:
             if self._local is None or self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="edgeship-foundry-", ignore_cleanup_errors=True)
+                self._folder = TemporaryFolder("edgeship-foundry")
                 self._local = Local(Path(self._folder.name) / "catalog")
             self._users += 1
             version = next(self._versions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from edgeship.errors import DependencyMissing, FoundryFailed, PromptInvalid
 from edgeship.system import telemetry
 from edgeship.system.json_file import Complaint, fields_of, read_optional
 from edgeship.system.shell import our_install
+from edgeship.system.storage import TemporaryFolder
 
 INDEX_NAME = "foundry.local.modelinfo.json"
 """Where a cache folder's catalog of local models is kept."""
@@ -63,7 +63,7 @@ class Local:
     def __init__(self, cache_dir: Path, *, app: str = "edgeship") -> None:
         self.cache_dir = cache_dir
         self._library = _library()
-        self._scratch = tempfile.TemporaryDirectory(prefix="edgeship-foundry-", ignore_cleanup_errors=True)
+        self._scratch = TemporaryFolder("edgeship-foundry")
         configuration = self._library.Configuration(
             app_name=app,
             app_data_dir=self._scratch.name,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
+from edgeship.system.text import as_shown
+
 
 class Level(StrEnum):
     """The least that is shown."""
@@ -42,7 +44,7 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Whatever stderr is by now: a live line of progress puts itself in its place.
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(as_shown(self.format(record), sys.stderr), file=sys.stderr, flush=True)
 
 
 # --- from a child to its parent --------------------------------------------------------------------------------------

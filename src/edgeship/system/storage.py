@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -276,6 +277,52 @@ def is_held(lock: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
+
+
+def write_private(folder: Path, text: str, *, most: int) -> Path:
+    """A new file with this text, which its user alone can read, under a name that nobody can guess or have linked.
+
+    Of the files in the folder, which is made for them, the newest `most` stay. Raises OSError.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = time.time_ns()
+    prefix = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now // 10**9))}-{now % 10**9:09d}-"
+    handle, name = tempfile.mkstemp(".log", prefix, folder)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.write(text)
+    for old in sorted(folder.glob("*.log"))[:-most]:
+        old.unlink(missing_ok=True)
+    return Path(name)
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory[str]):
+    """A folder in the system's temporary one that is gone when it is closed or the process ends.
+
+    What processes that were killed left there under the same prefix goes first.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        _sweep_temporary(prefix)
+        super().__init__(prefix=f"{prefix}-{os.getpid()}-", ignore_cleanup_errors=True)
+
+    def cleanup(self) -> None:
+        """Deletes it. A library may write a last line of its log when it is closed, which puts a file back."""
+        for pause_s in _PAUSES_S:
+            super().cleanup()
+            if not Path(self.name).exists():
+                return
+            time.sleep(pause_s)
+        super().cleanup()
+
+
+def _sweep_temporary(prefix: str) -> None:
+    import psutil
+
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}-*-*"):
+        pid = left.name.removeprefix(f"{prefix}-").partition("-")[0]
+        # Others' folders lie there too, and links that others made; what is not ours cannot be deleted.
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def touch(folder: Path) -> None:
