@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.errors import ContextFull, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
-from edgeship.package.conversation import with_instructions_in_first_question
+from edgeship.package.conversation import text_of, with_instructions_in_first_question
 
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
@@ -42,6 +42,7 @@ class TextCodec:
                 where=str(self._folder),
                 hint="Build it again with `--chat-template FILE`.",
             )
+        self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
         text = template.render(
             self.template,
             self.readable(conversation.messages),
@@ -77,13 +78,16 @@ class TextCodec:
 
     def _encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library
-        if self._context_tokens is not None and len(text) > self._context_tokens * CHARACTERS_A_TOKEN:
+        self._check_length(len(text))
+        return tuple(self._tokenizer.encode(text, special=special))
+
+    def _check_length(self, characters: int) -> None:
+        if self._context_tokens is not None and characters > self._context_tokens * CHARACTERS_A_TOKEN:
             raise ContextFull(
-                f"a text of {len(text)} characters is longer than any {self._context_tokens} tokens, which are all "
+                f"a text of {characters} characters is longer than any {self._context_tokens} tokens, which are all "
                 "that the model takes",
                 hint="Shorten the prompt or the conversation.",
             )
-        return tuple(self._tokenizer.encode(text, special=special))
 
 
 class TokenText:

@@ -17,6 +17,7 @@ from edgeship.package.conversation import (
     with_instructions_in_first_question as with_instructions_in_first_question,
 )
 from edgeship.system import foreign, json_file
+from edgeship.system.border import said_by
 from edgeship.system.fields import Fields
 from edgeship.system.json_file import Complaint
 
@@ -29,6 +30,8 @@ PROCESSOR_FILE = "chat_template.json"
 DEFAULT = "default"
 # The longest that are known take a hundredth of it.
 _MOST_BYTES = 1 << 22
+# The largest in use have a tenth of it.
+_MOST_CHARACTERS = 1 << 18
 HINT = "Mend the template, or give another one with --chat-template FILE."
 
 
@@ -116,15 +119,22 @@ def render(
     if in_parts and not _reads_parts(template, tuple(special_tokens.items())):
         prepared = [message | {"content": text_of(message.get("content"))} for message in prepared]
     try:
-        return compiled.render(messages=prepared, add_generation_prompt=add_generation_prompt, **known)
+        return _shown(compiled, messages=prepared, add_generation_prompt=add_generation_prompt, **known)
     except Exception as error:
         line = _template_line(error)
         place = f" (line {line})" if line else ""
         raise TemplateInvalid(
-            f"the chat template does not render this conversation{place}: {error}",
+            f"the chat template does not render this conversation{place}: {said_by(error)}",
             where="chat template",
             hint=HINT,
         ) from error
+
+
+def _shown(compiled: jinja2.Template, **known: Any) -> str:
+    from edgeship.package import sandbox
+
+    with sandbox.budget():
+        return compiled.render(**known)
 
 
 def _prepared(message: Message) -> dict[str, Any]:
@@ -152,7 +162,7 @@ def _reads_parts(template: str, special_tokens: tuple[tuple[str, str], ...]) -> 
     def shown(content: Any) -> str:
         message = {"role": "user", "content": content}
         known = {"tools": None, "documents": None, **dict(special_tokens)}
-        return _compile(template).render(messages=[message], add_generation_prompt=True, **known)
+        return _shown(_compile(template), messages=[message], add_generation_prompt=True, **known)
 
     try:
         whole, parts = shown(text), shown([{"type": "text", "text": text}])
@@ -176,8 +186,14 @@ def takes_instructions(template: str, special_tokens: tuple[tuple[str, str], ...
 def _compile(template: str) -> jinja2.Template:
     import jinja2
 
+    from edgeship.package import sandbox
+
+    if len(template) > _MOST_CHARACTERS:
+        what = f"the chat template has {len(template)} characters, and {_MOST_CHARACTERS} is the most"
+        raise TemplateInvalid(what, where="chat template", hint=HINT)
     try:
-        return _environment().from_string(template)
+        with sandbox.budget():
+            return _environment().from_string(template)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateInvalid(
             f"the chat template cannot be parsed: line {error.lineno}: {error.message}",
@@ -186,7 +202,7 @@ def _compile(template: str) -> jinja2.Template:
         ) from error
     except Exception as error:  # jinja2 compiles to Python, and constant folding there may fail in any way
         raise TemplateInvalid(
-            f"the chat template cannot be compiled: {error}", where="chat template", hint=HINT
+            f"the chat template cannot be compiled: {said_by(error)}", where="chat template", hint=HINT
         ) from error
 
 
@@ -197,7 +213,8 @@ def _environment() -> jinja2.Environment:
     import jinja2.ext
     import jinja2.nodes
     import jinja2.parser
-    import jinja2.sandbox
+
+    from edgeship.package import sandbox
 
     class Generation(jinja2.ext.Extension):
         """`{% generation %}` marks what the assistant wrote, for training; it renders its body."""
@@ -216,15 +233,16 @@ def _environment() -> jinja2.Environment:
         separators: tuple[str, str] | None = None,
         sort_keys: bool = False,
     ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return sandbox.concat(encoder.iterencode(value))
 
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = sandbox.Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )
-    environment.filters["tojson"] = tojson
+    environment.add_filter("tojson", tojson)
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment
