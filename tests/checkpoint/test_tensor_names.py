@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
+from edgeship.builder.weights import open_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.errors import CheckpointInvalid, UsageError
@@ -60,6 +62,21 @@ def test_usual_names_and_those_of_others_are_left_as_they_are(names: tuple[str, 
 def test_what_is_beside_the_decoder_keeps_its_own_name() -> None:
     names = [*(f"module.{name}" for name in USUAL), "module.vision.patch.weight"]
     assert usual_names(names)[0]["module.vision.patch.weight"] == "vision.patch.weight"
+
+
+@pytest.mark.parametrize(
+    "wrapped", ["_orig_mod.{}", "module.{}", "module._orig_mod.{}", "language_model.{}", "model.language_model.{}"]
+)
+def test_an_adapter_fits_whatever_stood_around_its_base(wrapped: str, tiny: Path, tiny_adapter: Path) -> None:
+    plain = open_weights(open_checkpoint(str(tiny), adapter=tiny_adapter))
+    other = Path(shutil.copytree(tiny_adapter, tiny_adapter.parent / "other"))
+    path = other / "adapter_model.safetensors"
+    inner = {name.removeprefix("base_model.model."): value for name, value in load_file(path).items()}
+    if wrapped.startswith("model.language_model"):
+        inner = {name.removeprefix("model."): value for name, value in inner.items()}
+    save_file({f"base_model.model.{wrapped.format(name)}": value for name, value in inner.items()}, path)
+    found = open_weights(open_checkpoint(str(tiny), adapter=other))
+    assert all(np.array_equal(plain.read(name), found.read(name)) for name in plain.sources)
 
 
 def renamed(tiny: Path, form: str) -> Path:

@@ -13,6 +13,7 @@ from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
+from edgeship.checkpoint.tensor_names import usual_module
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
 from edgeship.system import json_file
 from edgeship.system.fields import Fields, shown
@@ -382,8 +383,9 @@ def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -
 def _parse(name: str) -> tuple[str, re.Match[str] | None]:
     """The kind of a tensor and its name's parts; no match for a name that is of no kind."""
     if name.startswith(_PREFIX):
+        inside = usual_module(name.removeprefix(_PREFIX))
         for kind, pattern in _NAMES.items():
-            match = pattern.fullmatch(name, len(_PREFIX))
+            match = pattern.fullmatch(inside)
             if match:
                 return kind, None if _WRAPPERS.search(match["module"]) else match
     return "", None

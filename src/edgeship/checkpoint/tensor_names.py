@@ -9,11 +9,21 @@ from collections.abc import Iterable
 _MARKS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head"
 _USUAL = "model."
+_AROUND_TEXT = ("model.language_model.", "language_model.model.")
 
 
 def without_marks(name: str) -> str:
     """The name without the parts that stand for a wrapper."""
     return ".".join(part for part in name.split(".") if part not in _MARKS)
+
+
+def usual_module(name: str) -> str:
+    """The name of a module, or of one of its tensors, inside the model that an adapter was trained on."""
+    name = without_marks(name)
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    inner = next((around for around in _AROUND_TEXT if name.startswith(around)), None)
+    return name if inner is None else _USUAL + name.removeprefix(inner)
 
 
 def usual_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -31,7 +41,7 @@ def usual_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
     if all(name == plain for name, plain in found.items()):
         return found, ""
     example = next(name for name, plain in found.items() if name != plain)
-    return found, f"{example} is read as {found[example]}, and the others likewise"
+    return found, f"{example} is read as {found[example]}, and the other tensors in the same way"
 
 
 def _usual(name: str, prefix: str) -> str:
