@@ -17,6 +17,8 @@ from edgeship.measure.reference import of_checkpoint
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.shipping import ReferenceName, Shipment, choose_reference, preflight
+from edgeship.store import packages
+from tests.packages import make_package
 
 
 @pytest.fixture
@@ -107,3 +109,12 @@ def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings)
     )
     preflight(shipment, settings, lambda message, _: told.append(message))
     assert told == ["note: k_quant is asked for, so onnxruntime-genai's builder converts it"]
+
+
+def test_it_is_known_by_how_many_cases_a_package_was_judged(tmp_path: Path, settings: Settings) -> None:
+    package = make_package(tmp_path / "tiny-int4")
+    assert shipping._cases_known(settings.cache_dir, "tiny-int4", package) == 0
+    packages.install(package.folder, settings.cache_dir, measurements={"evaluation": {"cases": 324}})
+    assert shipping._cases_known(settings.cache_dir, "tiny-int4", package) == 324
+    other = make_package(tmp_path / "other", weights=b"other")
+    assert shipping._cases_known(settings.cache_dir, "tiny-int4", other) == 0

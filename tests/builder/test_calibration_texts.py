@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,20 @@ def test_a_line_that_cannot_be_used_is_told_with_its_number(tiny: Path, tmp_path
     with pytest.raises(CalibrationInvalid, match=said) as caught:
         read_sequences(tmp_path / "texts", open_checkpoint(str(tiny)))
     assert str(caught.value.where).endswith(":2")
+
+
+def test_fine_tuning_files_are_calibration_texts(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    question, answer = "Where is my order?", "On its way."
+    same = (
+        json.dumps({"messages": [{"role": "user", "content": question}], "expected": answer}),
+        json.dumps({"instruction": question, "input": "", "output": answer}),
+        json.dumps([{"prompt": question, "completion": answer}], indent=1),
+    )
+    found = []
+    for number, text in enumerate(same):
+        (tmp_path / str(number)).write_text(text, encoding="utf-8")
+        found.append(read_sequences(tmp_path / str(number), checkpoint))
+    assert found[0] == found[1] == found[2]
+    (tmp_path / "plain").write_text("[INST] plain text", encoding="utf-8")
+    assert read_sequences(tmp_path / "plain", checkpoint)

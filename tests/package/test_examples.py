@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.package.examples import unified
+from edgeship.package.examples import array, unified
 
 ASKED = [{"role": "user", "content": "hello"}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "yes"}]
@@ -69,3 +69,12 @@ def test_others_are_left_as_they_are(example: dict[str, Any]) -> None:
 def test_an_answer_that_is_no_text_is_left_for_others_to_refuse(content: object) -> None:
     found = unified({"prompt": ASKED, "completion": [{"role": "assistant", "content": content}]})
     assert found.get("expected") == content
+
+
+@pytest.mark.parametrize("text", ["[INST] plain", "[1, 2]", "[]", "{}", "[" * 100_000, ""])
+def test_other_texts_are_no_array_of_examples(text: str) -> None:
+    assert array(text) is None
+
+
+def test_an_array_of_examples() -> None:
+    assert array(' [{"a": 1}, {}]') == [{"a": 1}, {}]

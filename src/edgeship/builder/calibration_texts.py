@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import CalibrationInvalid
 from edgeship.package import template
-from edgeship.package.examples import unified
+from edgeship.package.examples import array, unified
 from edgeship.system import foreign, json_file
 
 if TYPE_CHECKING:
@@ -85,11 +85,13 @@ def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, bool]]:
         content = foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
         raise CalibrationInvalid(f"the calibration file cannot be read: {error}", where=str(path)) from error
-    if not content.lstrip().startswith("{"):
+    items = array(content)
+    if items is None and not content.lstrip().startswith("{"):
         yield content, True
         return
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
-    for number, line in enumerate(content.split("\n"), 1):
+    lines = content.split("\n") if items is None else map(json.dumps, items)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         entry = _parse(line, f"{path}:{number}")

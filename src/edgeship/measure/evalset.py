@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import from_json
 
 from edgeship.errors import EvalInvalid
-from edgeship.package.examples import unified
+from edgeship.package.examples import array, unified
 from edgeship.system import foreign
 from edgeship.system.text import decode
 
@@ -195,10 +194,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     except UnicodeDecodeError as error:
         number = data[: error.start].count(b"\n") + 1
         raise EvalInvalid(f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text.") from error
+    items = array(text)
+    if items is not None:
+        return ((f"item {number}", json.dumps(item)) for number, item in enumerate(items, 1))
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
-    with suppress(ValueError):
-        if text.lstrip().startswith("[") and isinstance(found := parse_json(text), list):
-            return ((f"item {number}", json.dumps(item)) for number, item in enumerate(found, 1))
     return ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 

@@ -6,9 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeship.package.conversation import text_of
+from edgeship.system import json_file
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 _ANSWERS = ("completion", "output", "response", "answer")
+
+
+def array(text: str) -> list[dict[str, Any]] | None:
+    """The examples of a text that is one JSON array of objects, as Alpaca's files are; None for any other text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json_file.parse(text)
+    except ValueError:
+        return None
+    return found if _is_list_of_objects(found) else None
 
 
 def unified(example: Mapping[str, Any]) -> dict[str, Any]:
