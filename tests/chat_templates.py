@@ -212,3 +212,42 @@ LLAMA32_VISION = (
 
 READ_PARTS = {"gemma3": GEMMA3, "llama3.2-vision": LLAMA32_VISION}
 """Templates that read a content's parts."""
+
+INST = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+
+SMOLLM3 = """
+{%- if messages[0].role == 'system' -%}
+    {%- set system = messages[0].content.replace("/no_think", "").replace("/think", "").rstrip() -%}
+    {{- '<|im_start|>system\\n' + system + '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.role != 'system' -%}
+        {%- set content = message.content if message.content is string else "" -%}
+        {{- '<|im_start|>' + message.role + '\\n' + content | string + '<|im_end|>\\n' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n' -}}
+{%- endif -%}
+"""
+
+TRIMMED = """{% for message in messages %}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}
+{% if add_generation_prompt %}
+<|im_start|>assistant
+{% endif %}
+"""
+
+OTHERWISE = {"smollm3": SMOLLM3, "trimmed": TRIMMED, "qwen3": QWEN3}
+"""What onnxruntime-genai's renderer refuses or renders otherwise: a method, line ends around blocks, `in` for texts."""
+
+UNSAYABLE = (
+    "{% for m in messages %}{{ '<|im_start|>%s\n' % m.role }}{{ '{}<|im_end|>'.format(m.content) }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""What it refuses, and cannot be said otherwise."""

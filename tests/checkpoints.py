@@ -111,6 +111,28 @@ def make_tokenizer(folder: Path, template: str | None = CHATML) -> None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
+def make_sentencepiece_tokenizer(folder: Path, *, bos: str | None = "<s>") -> None:
+    """A SentencePiece tokenizer as transformers 5 saves Llama's: a space is put before the first piece of a text only.
+
+    For a checkpoint with 384 tokens; the ids of <s> and </s> are 1 and 2.
+    """
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    bytewise = [f"<0x{byte:02X}>" for byte in range(256)]
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[*special[:3], *bytewise, *special[3:]])
+    tokenizer.train_from_iterator(["hello world, how are you today? user assistant order"] * 8, trainer)
+    saved = json.loads(tokenizer.to_str())
+    saved["pre_tokenizer"]["split"] = False
+    saved["added_tokens"] = [token for token in saved["added_tokens"] if token["content"] in special]
+    write_json(folder / "tokenizer.json", saved)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "unk_token": "<unk>"}
+    write_json(folder / "tokenizer_config.json", config | ({"bos_token": bos} if bos else {}))
+
+
 def make_checkpoint(
     folder: Path, *, seed: int = 0, template: str | None = CHATML, config: dict[str, Any] | None = None
 ) -> Path:

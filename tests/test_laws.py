@@ -24,6 +24,7 @@ ROOMS = (
     "foundry",
     "targets",
     "measure",
+    "readers",
     "shipping",
     "library",
     "cli",

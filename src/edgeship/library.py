@@ -5,9 +5,9 @@ Settings come from where the command line has them: the environment, the config 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeship import settings, targets
 from edgeship.engine.api import DEFAULT_LIMITS, Limits
@@ -50,25 +50,28 @@ def build(
     *,
     output: str | Path,
     adapter: str | Path | None = None,
+    variables: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Package:
     """Makes the package folder `output` of a checkpoint; a package that lies there is replaced.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. recipe: a recipe, or the name of one.
+    variables: for the chat template, where a conversation brings no others.
     force: begin even where memory or disk look too small.
-    Raises what `open_checkpoint` raises, RecipeInvalid, TemplateMissing, MemoryShort, DiskShort, BuilderFailed,
-    UsageError where `output` is something else than a package.
+    Raises what `open_checkpoint` raises, RecipeInvalid, TemplateMissing, TemplateMismatch, MemoryShort, DiskShort,
+    BuilderFailed, UsageError where `output` is something else than a package.
     """
-    from edgeship import builder
+    from edgeship import builder, readers
     from edgeship.builder import packaging
 
-    opened = _opened(checkpoint, adapter)
+    opened = _opened(checkpoint, adapter, variables)
     packaging.require_free(Path(output))
-    for remark in packaging.require_packable(opened):
+    spelling = readers.spell(opened)
+    for remark in (*packaging.require_packable(opened), *readers.notes(spelling)):
         progress(f"note: {remark}", None)
     built = builder.build(opened, _recipe(recipe), settings.resolve(), progress, force_resources=force)
-    return packaging.write_package(built, opened, Path(output))
+    return readers.write_package(built, opened, Path(output), spelling)
 
 
 def ship(
@@ -79,6 +82,7 @@ def ship(
     name: str | None = None,
     recipes: str | Recipe | Sequence[str | Recipe] | None = None,
     adapter: str | Path | None = None,
+    variables: Mapping[str, Any] | None = None,
     thresholds: Thresholds | None = None,
     reference: Literal["auto"] | ReferenceName = "auto",
     report: str | Path | None = None,
@@ -91,13 +95,14 @@ def ship(
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
     Lines; without one the agreement with the reference decides. name: packages are called NAME-RECIPE.
     recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
+    variables: for the chat template, where a conversation brings no others.
     report: the folder for the report. force: begin even where memory or disk look too small.
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
     from edgeship import shipping
 
     return shipping.ship(
-        _opened(checkpoint, adapter),
+        _opened(checkpoint, adapter, variables),
         settings=settings.resolve(cache_dir=_path(cache_dir)),
         name=name if name is None else check_name(name),
         recipes=_recipes(shipping.CANDIDATES if recipes is None else recipes),
@@ -111,13 +116,16 @@ def ship(
     )
 
 
-def _opened(checkpoint: str | Path | Checkpoint, adapter: str | Path | None) -> Checkpoint:
+def _opened(
+    checkpoint: str | Path | Checkpoint, adapter: str | Path | None, variables: Mapping[str, Any] | None
+) -> Checkpoint:
     from edgeship.checkpoint import open_checkpoint
 
     if isinstance(checkpoint, str | Path):
-        return open_checkpoint(str(checkpoint), adapter=_path(adapter))
-    if adapter is not None:
-        raise UsageError("the checkpoint is open already, and an adapter is given", hint="Open it with its adapter.")
+        return open_checkpoint(str(checkpoint), adapter=_path(adapter), variables=variables or {})
+    for what, given in (("an adapter is", adapter), ("template variables are", variables)):
+        if given is not None:
+            raise UsageError(f"the checkpoint is open already, and {what} given", hint="Give it to `open_checkpoint`.")
     return checkpoint
 
 

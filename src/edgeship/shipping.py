@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeship import builder as builds
+from edgeship import readers
 from edgeship.builder import Build, Plan
 from edgeship.builder import packaging as package
+from edgeship.builder.packaging import Spelling
 from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
@@ -28,7 +30,7 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
-from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, manifest, prompt_parts
+from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
@@ -129,17 +131,19 @@ def ship(
 
 
 def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped:
-    cases, plans = preflight(shipment, settings, progress)
+    cases, plans, spelling = preflight(shipment, settings, progress)
+
+    def make(recipe: Recipe) -> _Made:
+        return _make(shipment, recipe, plans[recipe], spelling, settings, work, progress)
+
     with _work_folder(settings) as work:
-        fp32 = (
-            _make(shipment, _fp32(shipment), plans, settings, work, progress) if shipment.reference == "fp32" else None
-        )
+        fp32 = make(_fp32(shipment)) if shipment.reference == "fp32" else None
         reference = _reference(shipment, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
         fidelity: dict[str, Any] | None = None
         for recipe in shipment.recipes:
             ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
-            made[recipe.label] = ready or _make(shipment, recipe, plans, settings, work, progress)
+            made[recipe.label] = ready or make(recipe)
             # With the first, before time goes into the others: all of them read prompts alike.
             fidelity = fidelity or _check_templates(shipment, made[recipe.label], reference, progress)
         measured = _measure(cases, made, work, settings, progress)
@@ -165,8 +169,11 @@ def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
 
 def preflight(
     shipment: Shipment, settings: Settings, progress: Progress = silent
-) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan]]:
-    """Everything that can be known before the work starts: the evaluation's cases, and how each recipe is built."""
+) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan], Spelling]:
+    """Everything that can be known before the work starts.
+
+    The evaluation's cases, how each recipe is built, and how packages are written for onnxruntime-genai.
+    """
     labels = [recipe.label for recipe in shipment.recipes]
     for label in labels:
         packages.check_name(settings.cache_dir, _package_name(shipment, label))
@@ -179,16 +186,17 @@ def preflight(
     if len(set(labels)) < len(labels):
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     lacking = package.require_packable(shipment.checkpoint)
-    _conversations(shipment.checkpoint)
+    spelling = readers.spell(shipment.checkpoint)
     cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
     cases = require_askable(cases, shipment.checkpoint, progress)
     packages.require_writable(settings.cache_dir)
     plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
-    for remark in dict.fromkeys([*lacking, *(remark for plan in plans.values() for remark in plan.notes)]):
+    of_plans = (remark for plan in plans.values() for remark in plan.notes)
+    for remark in dict.fromkeys([*lacking, *readers.notes(spelling), *of_plans]):
         progress(f"note: {remark}", None)
     if not shipment.force_resources:
         _require_resources(shipment, plans, settings)
-    return cases, plans
+    return cases, plans, spelling
 
 
 def _to_build(shipment: Shipment) -> tuple[Recipe, ...]:
@@ -232,7 +240,7 @@ def _reference(
 ) -> Reference:
     """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
     checkpoint, out = shipment.checkpoint, work / "reference.npz"
-    conversations = [conversation.messages for conversation in _conversations(checkpoint)]
+    conversations = [conversation.messages for conversation in readers.conversations(checkpoint)]
     texts = [ScoredText(case.conversation, case.expected_text) for case in take_evenly(cases, REFERENCE_TEXTS)] or [
         ScoredText(messages, None) for messages in conversations
     ]
@@ -274,58 +282,29 @@ def _tokenizer_folder(checkpoint: Checkpoint, work: Path) -> Path:
 
 
 def _make(
-    shipment: Shipment, recipe: Recipe, plans: Mapping[Recipe, Plan], settings: Settings, work: Path, progress: Progress
+    shipment: Shipment,
+    recipe: Recipe,
+    plan: Plan,
+    spelling: Spelling,
+    settings: Settings,
+    work: Path,
+    progress: Progress,
 ) -> _Made:
     """Builds and packages one recipe in the work folder."""
     built = builds.carry_out(
-        plans[recipe],
+        plan,
         settings,
         _under(f"build {recipe.label}", progress),
         force_resources=True,  # the preflight has looked at all builds together
     )
-    packaged = package.write_package(
-        built,
-        shipment.checkpoint,
-        work / recipe.label,
-    )
+    packaged = package.write_package(built, shipment.checkpoint, work / recipe.label, spelling)
     return _Made(recipe, built, packaged)
 
 
 def _check_templates(shipment: Shipment, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
     progress("template: comparing token ids", None)
-    conversations = _conversations(shipment.checkpoint)
-    return check_templates(made.package, conversations, reference)
-
-
-def check_templates(
-    packaged: Package, conversations: Sequence[fidelity.Sample], reference: Reference
-) -> dict[str, Any]:
-    """The reference's token ids against this package's engine, onnxruntime-genai's tokenizer and any prompt parts.
-
-    Raises TemplateMismatch with the first difference.
-    """
-    from edgeship.engine.decoders.genai import GenaiTokenizer
-    from edgeship.engine.text import TextCodec
-
-    codec, genai = TextCodec(packaged.folder), GenaiTokenizer(genai_config.read(packaged.folder, DAMAGED))
-    parts = inference_model.read_parts(packaged.folder)
-    expected = zip(conversations, reference.conversation_tokens, strict=True)
-    ids = {id(conversation.messages): tokens for conversation, tokens in expected}
-    encoders: dict[str, fidelity.Encoder] = {
-        reference.reader: lambda messages: ids[id(messages)],
-        "edgeship": lambda messages: codec.render(Conversation(messages)).tokens,
-        "onnxruntime-genai": genai.chat,
-    }
-    if parts is not None:
-        encoders[inference_model.FILE_NAME] = lambda messages: genai.encode(prompt_parts.assemble(parts, messages))
-    mismatches = fidelity.check_fidelity(encoders, conversations, lambda tokens: codec.decode(tokens, special=True))
-    fidelity.require_fidelity(mismatches)
-    known = sorted({mismatch.excuse for mismatch in mismatches if mismatch.excuse})
-    return {
-        "conversations": len(conversations),
-        "readers": ", ".join(encoders),
-        "result": "the same token ids" + (f", but for what is known: {'; '.join(known)}" if known else ""),
-    }
+    samples = readers.conversations(shipment.checkpoint)
+    return readers.check_templates(made.package, samples, reference.reader, reference.conversation_tokens)
 
 
 def _measure(
@@ -344,7 +323,18 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
     """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
-    return choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
+    choice = choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
+    if choice.chosen is None or measured[choice.chosen].evaluation is None:
+        return choice
+    return replace(choice, reasons=(*choice.reasons, _as_shipped(made[choice.chosen].package)))
+
+
+def _as_shipped(packaged: Package) -> str:
+    """How a package answers where nobody says otherwise, beside how it was measured."""
+    answers = genai_config.read(packaged.folder, DAMAGED).search.in_words
+    if answers == "greedily":
+        return "as shipped it answers greedily, as it was measured"
+    return f"as shipped it answers {answers}; it was measured greedily, as with --temperature 0"
 
 
 def _install(
@@ -470,10 +460,6 @@ def _work_folder(settings: Settings) -> contextlib.AbstractContextManager[Path]:
     root = settings.home / "work"
     require_writable(root, "set EDGESHIP_HOME to a folder that you may write to.")
     return scratch_folder(root)
-
-
-def _conversations(checkpoint: Checkpoint) -> Sequence[fidelity.Sample]:
-    return fidelity.conversations_for(require_template(checkpoint), checkpoint.special_tokens)
 
 
 def _package_name(shipment: Shipment, label: str) -> str:

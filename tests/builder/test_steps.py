@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import filelock
@@ -16,7 +18,7 @@ import pytest
 
 from edgeship.builder import planning, steps
 from edgeship.builder.planning import Job, Step, Task
-from edgeship.errors import BuilderFailed, CacheBusy, DiskShort, NotWritable
+from edgeship.errors import BuilderFailed, CacheBusy, CheckpointInvalid, DiskShort, NotWritable
 
 SCRIPT = """
 import sys
@@ -34,6 +36,19 @@ def slow(job):
 result = run(Path(sys.argv[1]), [slow], print)
 print((result.folder / "result").read_text(), flush=True)
 """
+
+
+@dataclass
+class Source:
+    """Something that steps read."""
+
+    folder: Path
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    changed: bool = False
+
+    def require_unchanged(self) -> None:
+        if self.changed:
+            raise CheckpointInvalid("it was changed")
 
 
 def writes(text: str, counter: list[str] | None = None) -> Callable[[Job], int]:
@@ -66,7 +81,7 @@ def run(
         del fraction
         say(message)
 
-    return steps.run_all(tasks, planned, builds.parent, builds, tell, wait_s=wait_s)
+    return steps.run_all(tasks, planned, Source(builds.parent), builds, tell, wait_s=wait_s)
 
 
 def leftovers(builds: Path) -> list[Path]:
@@ -97,6 +112,42 @@ def test_each_step_gets_the_result_of_the_one_before(tmp_path: Path) -> None:
     run(tmp_path / "b", [look, look, look])
     planned = chain(tmp_path / "b", [look, look, look])[1]
     assert seen == [tmp_path, planned[0].folder, planned[1].folder]
+
+
+def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path: Path) -> None:
+    source = Source(tmp_path)
+
+    def change(job: Job) -> int:
+        source.changed = True
+        return writes("half and half")(job)
+
+    tasks, planned = chain(tmp_path / "b", [change])
+    with pytest.raises(CheckpointInvalid):
+        steps.run_all(tasks, planned, source, tmp_path / "b")
+    assert not planned[0].folder.exists()
+    assert not leftovers(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("seen", "found"), [([1, 2], ["begun"]), ([1, 3], [])])
+def test_what_a_killed_run_left_is_of_files_that_nobody_wrote_to(
+    tmp_path: Path, seen: list[int], found: list[str]
+) -> None:
+    def begin(job: Job) -> int:
+        (job.folder / "begun").touch()
+        raise KeyboardInterrupt
+
+    def look(job: Job) -> int:
+        left.extend(path.name for path in job.folder.iterdir() if not path.name.startswith("."))
+        return 0
+
+    left: list[str] = []
+    for make, state in ((begin, [1, 2]), (look, seen)):
+        tasks, planned = chain(tmp_path / "b", [make])
+        resumable = [replace(task, resumable=True) for task in tasks]
+        with contextlib.suppress(KeyboardInterrupt):
+            steps.run_all(resumable, planned, Source(tmp_path, {"model.safetensors": state}), tmp_path / "b")
+    assert left == found
+    assert [path.name for path in planned[0].folder.iterdir()] == [*found, "step.json"]
 
 
 def test_a_failure_keeps_earlier_steps_and_is_not_cached(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from edgeship.system.json_file import Complaint
 from tests import checkpoints
 
 COMPLAINT = Complaint(CheckpointInvalid, "Copy it again.")
+HELLO = [{"role": "user", "content": "hello world"}]
 
 
 def test_what_a_checkpoint_is(tiny: Path) -> None:
@@ -126,6 +128,35 @@ def test_one_template_has_one_digest_wherever_it_lies(tiny: Path) -> None:
     beside = open_checkpoint(str(tiny))
     moved = (tiny / "chat_template.jinja").rename(tiny.parent / "given.jinja")
     assert open_checkpoint(str(tiny), chat_template=moved).digest == beside.digest
+
+
+def _written_again(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
+def _written_with_its_old_times(path: Path) -> None:
+    stat = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def _exchanged(path: Path) -> None:
+    (path.parent / "copy").write_bytes(path.read_bytes())
+    (path.parent / "copy").replace(path)
+
+
+@pytest.mark.parametrize("change", [_written_again, _written_with_its_old_times, _exchanged, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "adapter/adapter_model.safetensors"])
+def test_a_file_that_is_written_to_is_noticed_also_where_its_contents_come_back(
+    tiny: Path, tiny_adapter: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    checkpoint = open_checkpoint(str(tiny), adapter=tiny_adapter)
+    (tiny / "training.log").write_text("not part of it")
+    checkpoint.require_unchanged()
+    path = tiny_adapter / Path(name).name if "/" in name else tiny / name
+    change(path)
+    with pytest.raises(CheckpointInvalid, match=f"it was changed while it was read: {name}"):
+        checkpoint.require_unchanged()
 
 
 # --- what is no checkpoint -----------------------------------------------------------------------------------------
@@ -437,6 +468,15 @@ def test_several_templates_of_which_none_is_the_default(tiny: Path) -> None:
         require_template(checkpoint)
     assert "--chat-template rag" in (caught.value.hint or "")
     assert open_checkpoint(str(tiny), chat_template=Path("rag")).chat_template == f"rag {ASKS_FIRST}"
+
+
+def test_variables_of_the_template_become_part_of_it(tiny: Path) -> None:
+    (tiny / "chat_template.jinja").write_text("{{ enable_thinking }}" + ASKS_FIRST, encoding="utf-8")
+    plain, silent = (open_checkpoint(str(tiny), variables=given) for given in ({}, {"enable_thinking": False}))
+    assert render(require_template(silent), HELLO, special_tokens={}).startswith("False")
+    said = render(require_template(silent), HELLO, special_tokens={}, variables={"enable_thinking": "on"})
+    assert said.startswith("on")
+    assert plain.digest != silent.digest
 
 
 def test_special_and_stop_tokens_of_an_adapter_count_before_the_bases(tiny: Path, tiny_adapter: Path) -> None:

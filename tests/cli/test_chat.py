@@ -465,3 +465,19 @@ def test_help_names_every_command() -> None:
 
 def _terminal() -> chat_module._Terminal:
     return chat_module._Terminal(io.StringIO(), io.StringIO())
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_the_templates_variables_go_with_every_question(once: bool) -> None:
+    class Noting(ScriptedEngine):
+        def render(self, conversation: Conversation) -> Prompt:
+            seen.append(dict(conversation.variables))
+            return super().render(conversation)
+
+    seen: list[dict[str, Any]] = []
+    if once:
+        answer_once(Noting(ANSWERS), HELLO, GREEDY, variables={"a": 1}, stdout=io.StringIO())
+    else:
+        chat(Noting(ANSWERS), GREEDY, variables={"a": 1}, stdin=io.StringIO("hello\n"), stdout=io.StringIO())
+    assert seen
+    assert all(variables == {"a": 1} for variables in seen)

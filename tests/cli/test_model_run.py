@@ -102,6 +102,21 @@ def test_what_is_piped_in_follows_the_prompt(
     assert seen == [[{"role": "user", "content": asked}]]
 
 
+def test_template_variables_reach_an_answer_and_a_chat(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def take(*_: object, variables: object, **__: object) -> int:
+        seen.append(variables)
+        return 0
+
+    monkeypatch.setattr("edgeship.cli.chat.answer_once", take)
+    monkeypatch.setattr("edgeship.cli.chat.chat", take)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    options = ["--template-var", "enable_thinking=false", "--template-var", "mood=calm"]
+    assert main(["model", "run", package, "hello", *options]) == 0
+    assert seen == [{"enable_thinking": False, "mood": "calm"}]
+
+
 def test_nothing_to_answer(package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b" \n")))
     assert main(["model", "run", package]) == 2

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from edgeship.cli import main, options
-from edgeship.cli.options import Force, Json, RecipeOptions, grouped
+from edgeship.cli.options import Force, Json, RecipeOptions, grouped, read_variables
 from edgeship.errors import UsageError
 from edgeship.recipe import RECIPES, Recipe
 
@@ -78,3 +78,11 @@ def test_options_that_cannot_be_honoured(
 ) -> None:
     assert main([command, str(tiny), *arguments]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_variables_of_a_template_are_json_or_a_text() -> None:
+    given = ["a=true", 'b="true"', "c=low", "d=", 'e={"f": [1]}', "g=NaN", "h=x=y"]
+    expected = {"a": True, "b": "true", "c": "low", "d": "", "e": {"f": [1]}, "g": "NaN", "h": "x=y"}
+    assert (read_variables(given), read_variables(None)) == (expected, {})
+    with pytest.raises(UsageError, match="'x' has no value"):
+        read_variables(["x"])

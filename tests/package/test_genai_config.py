@@ -165,3 +165,20 @@ def test_what_is_written_for_a_graph_is_read_back() -> None:
     assert found.model_type == "qwen2"
     assert (found.context_tokens, found.vocab_size, found.cache_shape) == (128, 9, (1, 2, 16))
     assert found.cache_names == [(f"past_key_values.0.{kind}", f"present.0.{kind}") for kind in ("key", "value")]
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        (Search(), "greedily"),
+        (Search(do_sample=True, temperature=0.0), "greedily"),
+        (Search(do_sample=True, top_k=1), "greedily"),
+        (
+            Search(do_sample=True, temperature=0.7, top_p=0.8, top_k=20),
+            "by samples (temperature 0.7, top_p 0.8, top_k 20)",
+        ),
+        (Search(do_sample=True, top_p=0.8), "by samples (top_p 0.8)"),
+    ],
+)
+def test_how_a_package_answers_in_words(search: Search, words: str) -> None:
+    assert search.in_words == words

@@ -132,7 +132,7 @@ def carry_out(
         if recipe.builder != "stream":  # which looks at every weight as it reads it
             scan_weights(checkpoint, progress)
     result = steps_on_disk.run_all(
-        planned.tasks, planned.steps, checkpoint.folder, settings.builds_dir, progress, wait_s=wait_s
+        planned.tasks, planned.steps, checkpoint, settings.builds_dir, progress, wait_s=wait_s
     )
     with contextlib.suppress(EdgeshipError, OSError):  # the build is there, whatever becomes of old ones
         garbage.keep_limit(settings.builds_dir, settings.builds_limit_bytes)

@@ -28,7 +28,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:  # noqa: AR
         raise BuilderFailed(
             f"onnxruntime-genai's builder failed: {said}", where=job["log"], hint=LOOK_INTO_LOG
         ) from error
-    onnx_model.require_opens(Path(job["output"]))
+    onnx_model.require_answers(Path(job["output"]))
     return {"peak_memory_bytes": memory.peak_memory_bytes()}
 
 

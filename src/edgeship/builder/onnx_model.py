@@ -64,13 +64,44 @@ def save(model: Any, folder: Path) -> None:
     onnx_ir.save(model, folder / "model.onnx")
 
 
-def require_opens(folder: Path) -> None:
-    """Opens model.onnx without preparing to run it. Raises what ONNX Runtime raises for a graph that it cannot run."""
+def require_answers(folder: Path) -> None:
+    """Runs model.onnx on one token, as it lies: nothing is optimized and weights are not prepared, which takes time.
+
+    Raises BuilderFailed where that gives no numbers, and what ONNX Runtime raises for a graph that it cannot open.
+    """
+    import numpy as np
+
     onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
-    onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    # A node takes place as soon as its result is wanted, so that no two weights are held widened at once.
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    try:
+        [logits] = session.run(["logits"], {value.name: _first_token(value) for value in session.get_inputs()})
+    except Exception as error:  # whatever the library raises
+        raise BuilderFailed(f"the model that was made does not run: {error}", where=str(folder)) from error
+    vocabulary = genai_config.read(folder, Complaint(BuilderFailed, "Build it again.")).vocab_size
+    if logits.shape[-1] != vocabulary:
+        raise BuilderFailed(
+            f"the model that was made tells {logits.shape[-1]} of {vocabulary} tokens", where=str(folder)
+        )
+    if not np.isfinite(logits).all():
+        raise BuilderFailed(
+            "the model that was made answers with NaN or infinity",
+            where=str(folder),
+            hint="Check that the checkpoint itself answers: its training may have gone wrong.",
+        )
+
+
+def _first_token(value: Any) -> Any:
+    """What an input is when the first token of a text is read: one of everything, and nothing before it."""
+    import numpy as np
+
+    kinds = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float16)": np.float16}
+    sizes = [size if isinstance(size, int) else int("past" not in str(size)) for size in value.shape]
+    fill = np.ones if "mask" in value.name else np.zeros
+    return fill(sizes, kinds.get(value.type, np.float32))
 
 
 def _runtime() -> Any:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import model_card
 from edgeship.checkpoint import require_template
+from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.errors import BuilderFailed, UsageError
 from edgeship.package import genai_config, inference_model, template, tokenizer
 from edgeship.package import manifest as manifests
-from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
+from edgeship.package.manifest import GENAI, MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts, derive_parts
+from edgeship.system import json_file
 from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
@@ -39,17 +41,39 @@ _ELSEWHERE = "choose another output folder."
 _BUILD_AGAIN = "Build it again."
 
 
-def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package:
+@dataclass(frozen=True)
+class Spelling:
+    """How a package is written so that onnxruntime-genai reads the prompts that the model was trained with.
+
+    template: the chat template that it gets. strip_apart: tokenizer.json is written `without_strip`.
+    fault: why its prompts are others nevertheless; None where they are the same.
+    """
+
+    template: str
+    strip_apart: bool = False
+    fault: str | None = None
+
+
+def write_package(
+    build: Build,
+    checkpoint: Checkpoint,
+    folder: Path,
+    spelling: Spelling | None = None,
+    prove: Callable[[Package], object] = lambda _: None,
+) -> Package:
     """Makes the package `folder`, whole or not at all; a package that is already there is replaced.
 
+    spelling: how it is written for onnxruntime-genai; by default as the checkpoint has it.
+    prove: looks at the finished package before it takes its place; what it raises keeps it from there.
     The same build and checkpoint make the same bytes, wherever, whenever and on whatever machine.
     Raises TemplateMissing, TemplateInvalid, UsageError where `folder` is something else, BuilderFailed, NotWritable,
     DiskShort.
     """
-    parts = derive_parts(require_template(checkpoint), checkpoint.special_tokens)
+    spelling = spelling or Spelling(require_template(checkpoint))
+    parts = derive_parts(spelling.template, checkpoint.special_tokens)
     folder = require_free(folder)
     with disk_errors(folder, _ELSEWHERE), new_folder(folder) as temporary:
-        files = _bring_model(build, temporary) | _bring_tokenizer(checkpoint, temporary)
+        files = _bring_model(build, temporary) | bring_tokenizer(checkpoint, temporary, spelling)
         config = genai_config.read(build.folder, Complaint(BuilderFailed, _BUILD_AGAIN))
         name = inference_model.content_name(config.model_type, build.recipe.precision.value)
         write_object(temporary / genai_config.FILE_NAME, tune_genai_config(config.document, checkpoint))
@@ -62,10 +86,13 @@ def write_package(build: Build, checkpoint: Checkpoint, folder: Path) -> Package
             recipe=build.recipe.to_key(),
             build={"key": build.key, "builder": build.builder, "tools": dict(build.tools)},
             files=files | _digests(temporary, others),
+            not_for={} if spelling.fault is None else {GENAI: spelling.fault},
         )
         write_file(temporary / CARD, model_card.render_card(name, manifest, parts))
         files = manifest.files | _digests(temporary, [CARD])
         made = manifests.write(temporary, manifest.model_copy(update={"files": dict(sorted(files.items()))}))
+        checkpoint.require_unchanged()
+        prove(made)
     return replace(made, folder=folder)
 
 
@@ -131,11 +158,11 @@ def _search(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def tune_tokenizer_config(config: Mapping[str, Any], template: str) -> dict[str, Any]:
-    """tokenizer_config.json such that onnxruntime-genai reads it and renders the same template as everyone else.
+    """tokenizer_config.json such that onnxruntime-genai reads it and renders the same prompts as everyone else.
 
     Of a template here and one in chat_template.jinja, onnxruntime-genai takes the first and transformers the second,
-    so both are the same. A tokenizer class that it does not know is replaced by the one that means "as tokenizer.json
-    says".
+    so this one may say the same in other words (see `plain_jinja`). A tokenizer class that it does not know is replaced
+    by the one that means "as tokenizer.json says".
     """
     known = _KNOWN_TOKENIZER.fullmatch(str(config.get("tokenizer_class")))
     tokenizer_class = config["tokenizer_class"] if known else "PreTrainedTokenizerFast"
@@ -156,14 +183,23 @@ def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
     return files
 
 
-def _bring_tokenizer(checkpoint: Checkpoint, target: Path) -> dict[str, FileDigest]:
-    """The tokenizer's own files, byte by byte; only its config is written anew (see tune_tokenizer_config)."""
+def bring_tokenizer(checkpoint: Checkpoint, target: Path, spelling: Spelling) -> dict[str, FileDigest]:
+    """The tokenizer's own files, byte by byte but for what the spelling changes; its config is written anew.
+
+    Returns the digests of those that were copied.
+    """
     assert checkpoint.chat_template is not None
     files = {
         path.name: bring(path, target / path.name) for path in checkpoint.tokenizer.own_files if path.name in _COPIED
     }
     config = tokenizer.spelled_out(checkpoint.tokenizer.config, checkpoint.special_tokens)
-    write_object(target / tokenizer.CONFIG_NAME, tune_tokenizer_config(config, checkpoint.chat_template))
+    if spelling.strip_apart:
+        document = tokenizer.without_strip(json_file.read_object(target / tokenizer.FILE_NAME, DAMAGED))
+        assert document is not None, "the spelling was found by the same rule"
+        write_object(target / tokenizer.FILE_NAME, document)
+        del files[tokenizer.FILE_NAME]
+        config[tokenizer.STRIP_KEY] = True
+    write_object(target / tokenizer.CONFIG_NAME, tune_tokenizer_config(config, spelling.template))
     (target / template.FILE_NAME).write_bytes(checkpoint.chat_template.encode())
     generation = dict(checkpoint.generation) or {"eos_token_id": list(checkpoint.stop.eos_ids)}
     write_object(target / "generation_config.json", generation)

@@ -22,6 +22,9 @@ GRAPH_BYTES_PER_LAYER = 6_500
 TOKENIZER_BYTES_PER_ENTRY = 60
 RUNTIME_BYTES = 240_000_000
 
+# ONNX Runtime holds cosines and sines, and while it makes them as much again.
+ROTARY_BYTES_PER_PAIR = 16
+
 # Peak of the builder's process, onnxruntime-genai 0.18 on 100 M and 494 M parameters: PyTorch and the libraries, then
 # so much a parameter. INT4 with zero points takes a path that keeps more.
 BUILDER_BYTES = 440_000_000
@@ -86,8 +89,13 @@ def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
     )
 
 
-def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, layers: int) -> Prediction:
-    """What the streaming builder will need and make."""
+def predict_streaming(
+    checkpoint: Checkpoint, recipe: Recipe, layout: Layout, layers: int, rotated_pairs: int
+) -> Prediction:
+    """What the streaming builder will need and make.
+
+    rotated_pairs: frequencies of the rotary embeddings, whose tables are made for the whole context when a model opens.
+    """
     size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * layers
     # FP16 weights become FP32 when the model is opened.
     weights = 2 * size if recipe.precision is Precision.FP16 else size
@@ -96,7 +104,10 @@ def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, la
         size_bytes=size,
         build_peak_memory_bytes=STREAMING_BYTES + calibrating_bytes,
         disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
-        run_memory_bytes=weights + cache_bytes(checkpoint) + RUNTIME_BYTES,
+        run_memory_bytes=weights
+        + cache_bytes(checkpoint)
+        + ROTARY_BYTES_PER_PAIR * rotated_pairs * checkpoint.context_tokens
+        + RUNTIME_BYTES,
         time_s=STREAMING_S
         + STREAMING_S_PER_PARAMETER[recipe.precision] * checkpoint.parameters / usable_cores()
         + calibrating_s,

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeship.builder import garbage
 from edgeship.builder.garbage import PARTIAL, STEP_NAME
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
-from edgeship.errors import MemoryShort
+from edgeship.errors import BuilderFailed, MemoryShort
 from edgeship.progress import Progress, silent
-from edgeship.system.json_file import write_object
+from edgeship.system import json_file
+from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder, touch
 
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
+_SOURCE_NAME = ".source.json"
 LOCK_WAIT_S = 4 * 3600.0
 _log = logging.getLogger("edgeship.builder")
 
@@ -42,6 +45,23 @@ class StepRecord(BaseModel):
     files: dict[str, FileDigest]
 
 
+class Source(Protocol):
+    """What the first step reads: a checkpoint.
+
+    folder: where it lies. seen: what the system said of its files when they were read to name the steps.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def seen(self) -> Mapping[str, list[int]]: ...
+
+    def require_unchanged(self) -> None:
+        """Raises CheckpointInvalid where its files are no longer as they were seen."""
+        ...
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished step. `record` tells what it cost when it was made, which may be long ago."""
@@ -59,13 +79,13 @@ def looks_done(folder: Path) -> bool:
 def run_all(
     tasks: Sequence[Task],
     steps: Sequence[Step],
-    source: Path,
+    source: Source,
     builds_dir: Path,
     progress: Progress = silent,
     *,
     wait_s: float = LOCK_WAIT_S,
 ) -> Result:
-    """The last step's result. `source`: the checkpoint's folder.
+    """The last step's result.
 
     A step before the latest finished one is not made again, even if it is gone.
     Raises what a task raises, CacheBusy, NotWritable and DiskShort; a failure leaves no result behind.
@@ -81,7 +101,7 @@ def run_all(
     for step in steps[:first]:
         _log.info("step %s, key %s: done before", step.name, step.key)
     for task, step in zip(tasks[first:], steps[first:], strict=True):
-        result = run(task, step, result or source, builds_dir, progress, wait_s=wait_s)
+        result = run(task, step, result, source, builds_dir, progress, wait_s=wait_s)
     assert result is not None, "a build has at least one step"
     return result
 
@@ -101,13 +121,17 @@ def find(step: Step, progress: Progress = silent) -> Result | None:
 def run(
     task: Task,
     step: Step,
-    source: Result | Path,
+    before: Result | None,
+    source: Source,
     builds_dir: Path,
     progress: Progress = silent,
     *,
     wait_s: float = LOCK_WAIT_S,
 ) -> Result:
-    """The step's result, made now unless another process has just made it; `source` is the step before."""
+    """The step's result, made now unless another process has just made it.
+
+    before: the step before; the first stands on the source.
+    """
     lock = builds_dir / "locks" / f"{step.key[:32]}.lock"
     with disk_errors(builds_dir, _ELSEWHERE), locked(lock, wait_s, progress, what=step.name):
         found = find(step)
@@ -116,9 +140,12 @@ def run(
         if step.folder.exists():
             remove_folder(step.folder)  # damaged, and room is needed for the new one
         partial = builds_dir / f"{PARTIAL}{step.folder.name}"
+        if _read_source(partial) != source.seen:
+            shutil.rmtree(partial, ignore_errors=True)  # what lies there may be of what the files held in between
         goes_on = _was_cut_short if task.resumable else None
         with new_folder(step.folder, at=partial, goes_on=goes_on) as temporary:
-            record = _make(task, step, source, temporary, builds_dir, progress)
+            write_object(temporary / _SOURCE_NAME, {"seen": source.seen})
+            record = _make(task, step, before, source, temporary, builds_dir, progress)
         return Result(step.folder, record)
 
 
@@ -127,25 +154,41 @@ def _was_cut_short(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt | MemoryShort)
 
 
+def _read_source(partial: Path) -> Any:
+    """What a killed run noted of the source that it read; None where it noted nothing."""
+    complaint = Complaint(BuilderFailed, "Run the same command again.")
+    try:
+        return json_file.read_optional(partial / _SOURCE_NAME, complaint).get("seen")
+    except BuilderFailed:
+        return None
+
+
 def _make(
-    task: Task, step: Step, source: Result | Path, folder: Path, builds_dir: Path, progress: Progress
+    task: Task,
+    step: Step,
+    before: Result | None,
+    source: Source,
+    folder: Path,
+    builds_dir: Path,
+    progress: Progress,
 ) -> StepRecord:
     log = builds_dir / "logs" / f"{step.key[:32]}.log"
     log.parent.mkdir(exist_ok=True)
     progress(f"{step.name}: {step.detail}", None)
     _log.info("step %s, key %s: begun", step.name, step.key)
     started = time.perf_counter()
-    before = source.record if isinstance(source, Result) else None
-    peak = task.make(Job(folder, source.folder if isinstance(source, Result) else source, log, progress))
+    peak = task.make(Job(folder, before.folder if before else source.folder, log, progress))
+    source.require_unchanged()
+    (folder / _SOURCE_NAME).unlink()
     wall_s = time.perf_counter() - started
     _log.info("step %s, key %s: made in %.1f s, peak memory %d bytes", step.name, step.key, wall_s, peak)
     record = StepRecord(
         name=step.name,
         key=step.key,
         options=dict(task.options),
-        tools=(before.tools if before else {}) | dict(task.tools),
-        wall_s=round(wall_s + (before.wall_s if before else 0.0), 3),
-        peak_memory_bytes=max(peak, before.peak_memory_bytes if before else 0),
+        tools=(before.record.tools if before else {}) | dict(task.tools),
+        wall_s=round(wall_s + (before.record.wall_s if before else 0.0), 3),
+        peak_memory_bytes=max(peak, before.record.peak_memory_bytes if before else 0),
         files={
             path.relative_to(folder).as_posix(): digest_file(path)
             for path in sorted(folder.rglob("*"))

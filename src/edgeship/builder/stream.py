@@ -48,7 +48,9 @@ class StreamBuilder:
                 "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
             )
         architecture, _, layout = design(checkpoint, recipe)
-        return predict.predict_streaming(checkpoint, recipe, layout, architecture.sizes.layers)
+        # Long frequencies are chosen in every step, for the tokens that are there.
+        pairs = sum(len(rope.frequencies) for rope in architecture.ropes if rope.long_frequencies is None)
+        return predict.predict_streaming(checkpoint, recipe, layout, architecture.sizes.layers, pairs)
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """Calibration where the recipe needs it, and the conversion."""

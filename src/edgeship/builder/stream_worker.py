@@ -95,7 +95,7 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     fault = onnx_model.find_fault(folder)
     if fault is not None:
         raise BuilderFailed(f"the conversion left no usable model: {fault}", where=str(folder))
-    onnx_model.require_opens(folder)
+    onnx_model.require_answers(folder)
     return peak
 
 

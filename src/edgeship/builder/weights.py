@@ -115,7 +115,8 @@ class Weights:
 
         Several threads may read at once.
         Raises WeightsDamaged that names the tensor for NaN, infinity or a size beyond 1e5 in what is stored,
-        CheckpointInvalid for a tensor of no plain floats, AdapterInvalid where DoRA would divide by zero.
+        CheckpointInvalid for a tensor of no plain floats, AdapterInvalid where DoRA would divide by zero, or the sum
+        with the adapter is no number.
         """
         source = self.sources[name]
         stop = _row_count(source) if stop is None else stop
@@ -126,6 +127,8 @@ class Weights:
             for index, token in enumerate(source.tokens):
                 if start <= token < stop:
                     values[token - start] = read_rows(source.token_rows, index, index + 1)[0]
+        if source.low_rank is not None or source.added is not None:
+            _require_finite(values, name, source)
         return values
 
     def _factors(self, name: str, low_rank: LowRank, values: Array, start: int, stop: int) -> Array:
@@ -318,6 +321,18 @@ def _summed(source: Source, start: int, stop: int) -> Array:
     if source.added is not None:
         values += read_rows(source.added, start, stop) * source.scale
     return values
+
+
+def _require_finite(values: Array, name: str, source: Source) -> None:
+    """Raises AdapterInvalid for a sum that has become NaN or infinite."""
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        raise AdapterInvalid(
+            f"with the adapter, whose scale is {source.scale:g}, {name} holds NaN or infinity",
+            where=str((source.low_rank.a if source.low_rank else source.stored).path),
+            hint="Check alpha and rank in adapter_config.json, and that the training went well.",
+        )
 
 
 def _read_columns(tensor: StoredTensor, start: int, stop: int) -> Array:

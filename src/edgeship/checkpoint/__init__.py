@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeship.checkpoint import safetensors_file
@@ -33,7 +34,7 @@ from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
-from edgeship.package import genai_config
+from edgeship.package import genai_config, plain_jinja
 from edgeship.package import template as templates
 from edgeship.package import tokenizer as tokenizers
 from edgeship.package.genai_config import Search
@@ -134,6 +135,33 @@ class Checkpoint:
         return find_form(self.config, self.tensors)
 
     @functools.cached_property
+    def seen(self) -> dict[str, list[int]]:
+        """What the system says of each file that decides a build, as it was when the checkpoint was opened.
+
+        Whoever writes into a file or puts another in its place changes that, also where the contents come back.
+        """
+        return self._state()
+
+    def require_unchanged(self) -> None:
+        """Raises CheckpointInvalid where a file has been written to since the checkpoint was opened."""
+        now = self._state()
+        changed = sorted(name for name in {*self.seen, *now} if self.seen.get(name) != now.get(name))
+        if changed:
+            raise CheckpointInvalid(
+                f"it was changed while it was read: {', '.join(changed)}",
+                where=str(self.folder),
+                hint="Run the same command again once nothing writes there.",
+            )
+
+    def _state(self) -> dict[str, list[int]]:
+        state = {}
+        for name, path in self._files.items():
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                state[name] = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, path.lstat().st_ino]
+        return state
+
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the names and contents of everything that decides a build; reads all weights once."""
         from edgeship.system.storage import digest_file
@@ -151,6 +179,7 @@ def open_checkpoint(
     adapter: Path | None = None,
     revision: str | None = None,
     chat_template: Path | None = None,
+    variables: Mapping[str, Any] = MappingProxyType({}),
     allow_pickle: bool = False,
     progress: Progress = silent,
 ) -> Checkpoint:
@@ -158,7 +187,7 @@ def open_checkpoint(
 
     A path that exists wins. Every file is looked at, of the weights the headers alone (see `scan_weights`).
     The chat template is `chat_template`, a file or the name of one of several, else the one beside the adapter, else
-    the base's.
+    the base's. variables: what it is given where a conversation says nothing else; they become part of it.
     Raises CheckpointNotFound, HubFailed, CheckpointInvalid, WeightsDamaged, PickleRefused, AdapterInvalid,
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
@@ -197,8 +226,10 @@ def open_checkpoint(
     tokenizer = _read_tokenizer(folder) if fitted is None else _read_tokenizer_over(folder, fitted)
     found = _find_templates(places)
     template = _read_template(chat_template, found) if chat_template else templates.the_one_meant(found)
+    if template is not None and variables:
+        template = plain_jinja.with_variables(template, variables)
     dtype = weights.dtype(text.text("dtype") or text.text("torch_dtype"))
-    return Checkpoint(
+    checkpoint = Checkpoint(
         source=source,
         revision=place.commit,
         folder=folder,
@@ -229,6 +260,8 @@ def open_checkpoint(
         renamed=bool(renaming),
         notes=notes,
     )
+    _ = checkpoint.seen  # before anything of it is read once more
+    return checkpoint
 
 
 def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: Path) -> tuple[WeightFiles, str]:

@@ -132,6 +132,8 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
             where=where,
             hint="Set tie_word_embeddings to true if the model was trained so, or save it again.",
         )
+    if not tied and "lm_head.weight" in shapes:
+        _expect("lm_head.weight", shapes["lm_head.weight"], shapes[embedding], where, f"{embedding} is")
     prefix = embedding[: -len(next(suffix for suffix in _EMBEDDINGS if embedding.endswith(suffix)))]
     layers, stem = _layers(shapes, prefix)
     _check_count(set(layers), dimensions.layers, extra_layers, stem, where)
@@ -205,10 +207,12 @@ def find_embedding(shapes: Shapes) -> str | None:
     return min(names, key=len, default=None)
 
 
-def _expect(name: str, shape: tuple[int, ...], expected: tuple[int, ...], where: str) -> None:
+def _expect(
+    name: str, shape: tuple[int, ...], expected: tuple[int, ...], where: str, by: str = "config.json makes it"
+) -> None:
     if shape != expected:
         raise CheckpointInvalid(
-            f"tensor {name} is {list(shape)}, but config.json makes it {list(expected)}",
+            f"tensor {name} is {list(shape)}, but {by} {list(expected)}",
             where=where,
             hint=_OTHER_MODEL,
         )

@@ -98,6 +98,7 @@ def build(
 ) -> int:
     """Convert and quantize a checkpoint into a package folder."""
     from edgeship import builder as builds
+    from edgeship import readers
     from edgeship.builder import packaging
     from edgeship.package.names import check_name, of_folder
 
@@ -115,7 +116,8 @@ def build(
     name = check_name(name or (of_folder(output)[0] if output else f"{opened.name}-{file.recipe.label}"))
     output = output or Path("models") / name
     planned = builds.plan(opened, file.recipe, current)
-    planned = replace(planned, notes=(*planned.notes, *lacking))
+    spelling = readers.spell(opened)
+    planned = replace(planned, notes=(*planned.notes, *lacking, *readers.notes(spelling)))
     if plan:
         return _print_plan(planned, as_json=as_json)
     for remark in planned.notes:
@@ -124,7 +126,7 @@ def build(
     with telling(quiet=olive.quiet) as progress:
         built = builds.carry_out(planned, current, progress, force_resources=force)
         progress("package", None)
-        made = packaging.write_package(built, opened, output)
+        made = readers.write_package(built, opened, output, spelling)
     _print_built(built, made, name, output, as_json=as_json)
     return 0
 

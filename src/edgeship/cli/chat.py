@@ -6,9 +6,10 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from edgeship.cli.failure import explain
@@ -39,11 +40,13 @@ def chat(
     sampling: Sampling,
     *,
     system: str | None = None,
+    variables: Mapping[str, Any] = MappingProxyType({}),
     stdin: TextIO | None = None,
     stdout: TextIO | None = None,
 ) -> int:
     """Chats until the user leaves; returns the exit code. Nothing that the user types ends it with an error."""
-    return _Session(model, sampling, system, _Terminal(stdin or sys.stdin, stdout or sys.stdout)).run()
+    terminal = _Terminal(stdin or sys.stdin, stdout or sys.stdout)
+    return _Session(model, sampling, system, terminal, variables).run()
 
 
 def answer_once(
@@ -51,6 +54,7 @@ def answer_once(
     messages: Sequence[Message],
     sampling: Sampling,
     *,
+    variables: Mapping[str, Any] = MappingProxyType({}),
     as_json: bool = False,
     stats: bool = False,
     stdout: TextIO | None = None,
@@ -61,8 +65,9 @@ def answer_once(
     Returns 130 where Ctrl-C cut the answer, and AnswerCut's exit code where it was held to something and is incomplete.
     """
     out = _Terminal(sys.stdin, stdout or sys.stdout)
+    conversation = Conversation(messages, variables=variables)
     with _ctrl_c_cancels() as cancel:
-        answer = ask(model, Conversation(messages), sampling, cancel=cancel, tell=None if as_json else out.say)
+        answer = ask(model, conversation, sampling, cancel=cancel, tell=None if as_json else out.say)
     cut = _cut(answer, sampling, model.context_tokens)
     if as_json:
         facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
@@ -85,11 +90,19 @@ def where_instructions_go(model: Chat, system: str) -> str | None:
 
 
 class _Session:
-    def __init__(self, model: Chat, sampling: Sampling, system: str | None, terminal: _Terminal) -> None:
+    def __init__(
+        self,
+        model: Chat,
+        sampling: Sampling,
+        system: str | None,
+        terminal: _Terminal,
+        variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._model = model
         self._sampling = sampling
         self._terminal = terminal
         self._system = system
+        self._variables = variables
         self._turns: list[Message] = []
         self._last: Answer | None = None
         self._commands: dict[str, Callable[[str], None]] = {
@@ -145,9 +158,10 @@ class _Session:
             text += "\n" + self._terminal.read("... ")
         return text.rstrip().removesuffix(BLOCK).strip("\n")
 
-    def _messages(self, question: Message, turns: Sequence[Message] | None = None) -> list[Message]:
+    def _conversation(self, question: Message, turns: Sequence[Message] | None = None) -> Conversation:
         first: list[Message] = [{"role": "system", "content": self._system}] if self._system else []
-        return [*first, *(self._turns if turns is None else turns), question]
+        turns = self._turns if turns is None else turns
+        return Conversation([*first, *turns, question], variables=self._variables)
 
     def _answer(self, text: str) -> None:
         question = {"role": "user", "content": text}
@@ -173,7 +187,7 @@ class _Session:
         while True:
             try:
                 with _ctrl_c_cancels() as cancel:
-                    conversation = Conversation(self._messages(question))
+                    conversation = self._conversation(question)
                     return ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
             except ContextFull:
                 if not self._turns:
@@ -187,7 +201,7 @@ class _Session:
         context = self._model.context_tokens
         most = context - min(self._sampling.max_tokens or context, context // ANSWER_SHARE)
         kept = self._turns
-        while kept and len(self._model.render(Conversation(self._messages(question, turns=kept))).tokens) > most:
+        while kept and len(self._model.render(self._conversation(question, turns=kept)).tokens) > most:
             kept = kept[2:]
         self._forget((len(self._turns) - len(kept)) // 2)
 

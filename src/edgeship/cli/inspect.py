@@ -33,8 +33,11 @@ def inspect(
     except EdgeshipError as error:  # that it cannot be built is a finding, and no reason not to describe it
         note(f"cannot be built: {error.what}. {error.hint or ''}".rstrip())
         needs = []
+    findings = _findings(opened)
+    for finding in findings:
+        note(f"note: {finding}")
     if as_json:
-        print_json(facts | {"precisions": needs})
+        print_json(facts | {"precisions": needs, "findings": findings})
         return 0
     shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
     print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
@@ -42,6 +45,17 @@ def inspect(
         show()
         _print_needs(needs)
     return 0
+
+
+def _findings(checkpoint: Checkpoint) -> list[str]:
+    """What a package of it will lack, and for whom it will not be."""
+    from edgeship import readers
+    from edgeship.builder import packaging
+
+    try:
+        return [*packaging.require_packable(checkpoint), *readers.notes(readers.spell(checkpoint))]
+    except EdgeshipError as error:
+        return [f"{error.what}. {error.hint or ''}".rstrip()]
 
 
 def _print_needs(needs: list[dict[str, Any]]) -> None:

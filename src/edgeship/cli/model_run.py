@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,8 +25,10 @@ from edgeship.cli.options import (
     Stats,
     System,
     Temperature,
+    TemplateVariables,
     Threads,
     grouped,
+    read_variables,
 )
 from edgeship.cli.output import note
 from edgeship.cli.streams import piped_text
@@ -132,6 +135,7 @@ def run(
     name: RunArgument,
     prompt: Prompt = None,
     system: System = None,
+    template_var: TemplateVariables = None,
     options: AnswerOptions,
     context: Context = None,
     kv_memory: KvMemory = None,
@@ -150,7 +154,16 @@ def run(
     key = _key(api_key_env)
     limits = _limits(context, kv_memory, target)
     return answer(
-        target, prompt, sampling, limits, system=system, stats=stats, as_json=as_json, model=model, api_key=key
+        target,
+        prompt,
+        sampling,
+        limits,
+        system=system,
+        variables=read_variables(template_var),
+        stats=stats,
+        as_json=as_json,
+        model=model,
+        api_key=key,
     )
 
 
@@ -172,6 +185,7 @@ def answer(
     system: str | None,
     stats: bool,
     as_json: bool,
+    variables: Mapping[str, Any] = MappingProxyType({}),
     model: str | None = None,
     api_key: str | None = None,
 ) -> int:
@@ -189,10 +203,10 @@ def answer(
         if system and (remark := chat.where_instructions_go(opened, system)):
             note(f"note: {remark}")
         if prompt is None:
-            return chat.chat(opened, sampling, system=system)
+            return chat.chat(opened, sampling, system=system, variables=variables)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
-        return chat.answer_once(opened, messages, sampling, as_json=as_json, stats=stats)
+        return chat.answer_once(opened, messages, sampling, variables=variables, as_json=as_json, stats=stats)
 
 
 def _without_effect(sampling: Sampling, model: Chat) -> list[str]:

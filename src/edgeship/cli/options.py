@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -58,6 +59,15 @@ Adapter = Annotated[
     Path | None,
     typer.Option(
         "--adapter", "--adapter_path", help="A LoRA adapter to merge: a folder, or a Hub id.", show_default=False
+    ),
+]
+TemplateVariables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template-var",
+        metavar="NAME=VALUE",
+        help="A variable for the chat template, e.g. enable_thinking=false: JSON, else a text. Can be repeated.",
+        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
@@ -131,6 +141,27 @@ def _field_parameters(group: type) -> list[inspect.Parameter]:
     ]
 
 
+def read_variables(given: list[str] | None) -> dict[str, Any]:
+    """What --template-var says: a JSON value, and else a text. Raises UsageError."""
+    variables: dict[str, Any] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--template-var {text!r} has no value", hint="Write NAME=VALUE.")
+        variables[name] = _json_or_text(value)
+    return variables
+
+
+def _json_or_text(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
 @dataclass(frozen=True)
 class CheckpointOptions:
     """How a checkpoint is to be read."""
@@ -142,8 +173,11 @@ class CheckpointOptions:
     ] = None
     chat_template: Annotated[
         Path | None,
-        typer.Option("--chat-template", help="A Jinja file to use as chat template.", show_default=False),
+        typer.Option(
+            "--chat-template", help="A Jinja file to use as chat template, or the name of one.", show_default=False
+        ),
     ] = None
+    template_var: TemplateVariables = None
     allow_pickle: Annotated[
         bool,
         typer.Option("--allow-pickle", help="Read pickle weights, which can run code. Only for sources you trust."),
@@ -158,6 +192,7 @@ class CheckpointOptions:
             adapter=self.adapter,
             revision=self.revision,
             chat_template=self.chat_template,
+            variables=read_variables(self.template_var),
             allow_pickle=self.allow_pickle,
         )
 

@@ -14,7 +14,7 @@ from edgeship.package import template as templates
 from edgeship.package.conversation import Conversation
 from edgeship.package.fidelity import Sample
 from edgeship.package.genai_config import GenaiConfig
-from edgeship.package.manifest import MANIFEST_NAME, Package
+from edgeship.package.manifest import GENAI, MANIFEST_NAME, Package
 from edgeship.package.prompt_parts import NoParts, PromptParts
 from edgeship.package.template import Message
 
@@ -62,6 +62,7 @@ def check(folder: Path, *, name: str | None = None) -> Prepared:
     package = manifests.read(folder) if (folder / MANIFEST_NAME).is_file() else None
     stated, version = package.called if package else names.of_folder(folder)
     name = check_name(name or stated)
+    _require_meant(package)
     config = genai_config.read(folder, DAMAGED)
     if config.provider != "cpu":
         raise NotSupported(
@@ -99,6 +100,17 @@ def require_undamaged(prepared: Prepared) -> None:
     faults = manifests.verify(prepared.package) if prepared.package else []
     if faults:
         raise PackageDamaged("; ".join(faults), where=str(prepared.folder), hint=DAMAGED_HINT)
+
+
+def _require_meant(package: Package | None) -> None:
+    """Raises NotSupported for a package of which onnxruntime-genai, which Foundry Local runs, makes other prompts."""
+    reason = package.manifest.not_for.get(GENAI) if package else None
+    if reason is not None:
+        raise NotSupported(
+            f"Foundry Local would make other prompts of it than the model was trained with: {reason}",
+            where=str(package.folder) if package else None,
+            hint="`edgeship model run` answers with it; for Foundry Local, mend the chat template and build again.",
+        )
 
 
 def _require_model(config: GenaiConfig) -> None:

@@ -13,7 +13,8 @@ Message = Mapping[str, Any]
 """One turn: role, content (a text, or a list of parts {"type": "text", "text": ...}), and with tools also
 tool_calls, tool_call_id and name."""
 
-_RESERVED = ("messages", "tools", "add_generation_prompt")
+RESERVED = ("messages", "tools", "add_generation_prompt")
+"""What a template gets by itself, and no variable may be called."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Conversation:
             _check_function(tool, f"tool {number}")
         _require(isinstance(self.variables, Mapping), "the template's variables are no object")
         for name in self.variables:
-            _require(isinstance(name, str) and name not in _RESERVED, f"no template variable may be called {name!r}")
+            _require(isinstance(name, str) and name not in RESERVED, f"no template variable may be called {name!r}")
 
 
 def text_of(content: Any) -> str:

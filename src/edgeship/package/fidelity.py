@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeship.errors import TemplateInvalid, TemplateMismatch
+from edgeship.package import plain_jinja
 from edgeship.package.prompt_parts import shared_length
 from edgeship.package.template import Message, render
 
@@ -70,6 +71,24 @@ def conversations_for(template: str, special_tokens: Mapping[str, str]) -> tuple
     return tuple(filter(accepted, CONVERSATIONS))
 
 
+def of_template(template: str, special_tokens: Mapping[str, str]) -> tuple[Sample, ...]:
+    """Conversations in which the texts that stand in the template itself are said, since it may look for them."""
+    words = " ".join(plain_jinja.texts(template)) or "?"
+    samples = (
+        _conversation("the template's own texts", words, words, words),
+        _conversation("the template's own texts as system", words, system=words),
+    )
+
+    def accepted(sample: Sample) -> bool:
+        try:
+            render(template, sample.messages, special_tokens=special_tokens)
+        except TemplateInvalid:
+            return False
+        return True
+
+    return tuple(filter(accepted, samples))
+
+
 Encoder = Callable[[Sequence[Message]], Sequence[int]]
 """Gives the token ids of a conversation that waits for an answer. Raises TemplateInvalid where it cannot."""
 
@@ -121,9 +140,14 @@ def compare_tokens(
         index,
         expected[window],
         found[window],
-        decode(expected[window]) if decode else None,
-        decode(found[window]) if decode else None,
+        _text(decode, expected[window]),
+        _text(decode, found[window]),
     )
+
+
+def _text(decode: Callable[[Sequence[int]], str] | None, ids: Sequence[int]) -> str | None:
+    """The text of ids, of which a reader may have invented some: onnxruntime-genai has -1 for what it does not know."""
+    return decode([number for number in ids if number >= 0]) if decode else None
 
 
 def check_fidelity(

@@ -30,6 +30,14 @@ class Search:
     repetition_penalty: float | None = None
     max_length: int | None = None
 
+    @property
+    def in_words(self) -> str:
+        """How an answer is made where nobody says otherwise."""
+        if not self.do_sample or self.temperature == 0 or self.top_k == 1:
+            return "greedily"
+        stated = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        return f"by samples ({', '.join(f'{name} {value}' for name, value in stated.items() if value is not None)})"
+
 
 @dataclass(frozen=True)
 class GenaiConfig:

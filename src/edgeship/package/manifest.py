@@ -15,7 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from edgeship.errors import FormatUnknown, PackageDamaged
 from edgeship.package import genai_config, names
@@ -29,6 +38,8 @@ ANOTHER_TOOL = "another tool"
 """Who made a package that was adopted."""
 _UNUSABLE = Complaint(PackageDamaged, "Take the folder from where it is whole.")
 MANIFEST_NAME = "edgeship.json"
+GENAI = "onnxruntime-genai"
+"""What `not_for` calls it, and Foundry Local with it, which runs it."""
 FORMAT = 2
 
 
@@ -39,6 +50,7 @@ class Manifest(BaseModel):
     adapter: digest, rank, alpha and targets of a LoRA adapter.
     build: key, builder, the tools' versions.
     files: every other file of the folder by its name.
+    not_for: tools that would make other prompts of this package, or none, each with the reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +63,7 @@ class Manifest(BaseModel):
     recipe: dict[str, Any]
     build: dict[str, Any]
     files: dict[str, FileDigest]
+    not_for: dict[str, str] = {}
 
     @field_validator("checkpoint")
     @classmethod
@@ -77,6 +90,12 @@ class Manifest(BaseModel):
         if genai_config.FILE_NAME not in files:
             raise ValueError(f"{genai_config.FILE_NAME} is not listed, so there is no model to run")
         return files
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_new(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Readers of this format before 0.2 know no `not_for`, so it is left out where there is nothing to say."""
+        stated: dict[str, Any] = write(self)
+        return stated if self.not_for else {key: value for key, value in stated.items() if key != "not_for"}
 
     @property
     def size_bytes(self) -> int:

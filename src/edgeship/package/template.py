@@ -23,6 +23,7 @@ from edgeship.system.json_file import Complaint
 
 if TYPE_CHECKING:
     import jinja2
+    import jinja2.nodes
 
 FILE_NAME = "chat_template.jinja"
 OTHERS_FOLDER = "additional_chat_templates"
@@ -169,6 +170,12 @@ def _reads_parts(template: str, special_tokens: tuple[tuple[str, str], ...]) -> 
     except Exception:
         return False
     return text in parts and (parts == whole or text not in whole)
+
+
+def syntax(template: str) -> jinja2.nodes.Template:
+    """The template as Jinja takes it apart. Raises TemplateInvalid."""
+    _compile(template)
+    return _environment().parse(template)
 
 
 @functools.lru_cache(maxsize=32)

@@ -37,6 +37,9 @@ _MOST_BYTES = 1 << 26
 """Of a tokenizer.json; the largest in use have half of that."""
 # How many times as long a text may become by a tokenizer's rules for replacing; those in use leave its length alone.
 _MOST_GROWTH = 64
+STRIP_KEY = "edgeship_strip_first_space"
+"""Stated in the tokenizer_config.json of a package whose tokenizer.json is `without_strip`."""
+_STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,13 @@ class TokenizerFiles:
         return self.ids.get(self.special_tokens.get(role, ""))
 
     def load(self) -> Tokenizer:
-        """The tokenizer itself, see `load`."""
-        return load(self.folder / FILE_NAME, self.complaint)
+        """The tokenizer itself, see `load`, with what the config says of its decoder (see `without_strip`)."""
+        loaded = load(self.folder / FILE_NAME, self.complaint)
+        if STRIP_KEY in self.config:
+            from tokenizers import decoders
+
+            loaded.library.decoder = decoders.Sequence([loaded.library.decoder, decoders.Strip(" ", 1, 0)])
+        return loaded
 
     def copy_to(self, folder: Path) -> None:
         """Puts the tokenizer into one folder, for readers that take a folder."""
@@ -187,6 +195,20 @@ def _growth(rules: Mapping[str, Any]) -> int:
         return 1
     # A regular expression may match a single character, and an empty one stands between all characters.
     return max(1, math.ceil(len(rules["content"]) / max(1, len(rules["pattern"].get("String", "")))))
+
+
+def without_strip(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A tokenizer.json whose decoder leaves the first space in place; None where it does so, or every text needs it.
+
+    onnxruntime-genai takes a decoder that strips the first space for the sign of a tokenizer which puts one before
+    every piece of text, also where the pre-tokenizer puts one before the first piece only.
+    """
+    splitter, decoder = document.get("pre_tokenizer") or {}, document.get("decoder") or {}
+    steps = decoder.get("decoders")
+    if splitter.get("type") != "Metaspace" or splitter.get("prepend_scheme") != "first" or not isinstance(steps, list):
+        return None
+    kept = [step for step in steps if step != _STRIP]
+    return {**document, "decoder": {**decoder, "decoders": kept}} if len(kept) == len(steps) - 1 else None
 
 
 def spelled_out(config: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:

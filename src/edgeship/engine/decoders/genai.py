@@ -121,13 +121,16 @@ class GenaiDecoder:
 
 
 class GenaiTokenizer:
-    """The library's own tokenizer and template, to hold ours against. Raises EngineFailed, DependencyMissing."""
+    """The library's own tokenizer and template, to hold ours against; the model itself is not needed.
+
+    Raises EngineFailed, DependencyMissing.
+    """
 
     def __init__(self, config: GenaiConfig) -> None:
         self._folder = config.folder
         library = _library()
         with _as_engine_failed(config.folder):
-            self._tokenizer = library.Tokenizer(_model(library, config, 1))
+            self._tokenizer = library.Tokenizer(library.Config(str(config.folder)))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's ids of a conversation that waits for an answer."""

@@ -88,9 +88,13 @@ def _head(logits: Any) -> tuple[Any, int]:
     """The node that multiplies by the head, and which of its inputs are the states."""
     node = logits.producer()
     while node is not None and node.op_type in _ELEMENTWISE:
+        for value in node.outputs:
+            value.shape = None  # they were those of other positions
         node = next((value.producer() for value in node.inputs if value is not None and value.producer()), None)
     if node is None or node.op_type not in _HEADS:
         raise NotBatchable(f"its graph makes logits by {node.op_type if node else 'nothing'}, which is not known here")
+    for value in node.outputs:
+        value.shape = None
     return node, 0
 
 
