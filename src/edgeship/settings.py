@@ -154,6 +154,8 @@ def _threads(stated: object) -> int:
 def _folder(stated: object) -> Path:
     if not isinstance(stated, str | Path):
         raise UsageError(f"a folder is a text, not {shown(stated)}")
+    if not str(stated).strip():
+        raise UsageError("a folder is needed, and an empty text names none", hint="Write . for the working folder.")
     return Path(stated).expanduser().absolute()
 
 

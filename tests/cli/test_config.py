@@ -35,6 +35,16 @@ def test_set_and_unset(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Settings: home" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("threads", "-1", "from 1 to"), ("memory_bytes", "-5", "no number of bytes"), ("home", "", "an empty text")],
+)
+def test_what_cannot_be_a_setting(key: str, value: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "set", key, value]) == 2
+    assert said in capsys.readouterr().err
+    assert not settings_module.config_file().exists()
+
+
 def test_it_says_where_the_environment_goes_before_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from edgeship.errors import FormatUnknown, NameInvalid, PackageDamaged
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package, read, verify, write
 from edgeship.package.names import check_name, parse_ref, select
+from edgeship.system.fields import shown
 from edgeship.system.storage import FileDigest, digest_file
 
 ALLOWED = "ABCXYZabcxyz0189._-"
@@ -71,7 +72,7 @@ def test_names(name: str) -> None:
 def test_names_that_could_not_be_a_folder_everywhere(name: str) -> None:
     with pytest.raises(NameInvalid, match="cannot be a package name") as caught:
         check_name(name)
-    assert repr(name) in caught.value.what
+    assert shown(name) in caught.value.what
 
 
 @given(st.text(max_size=30) | st.text(ALLOWED, max_size=30))
@@ -172,6 +173,20 @@ def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
 def test_a_manifest_lists_only_files_inside_its_folder(name: str) -> None:
     with pytest.raises(ValidationError, match="no file inside the package"):
         manifest(files={name: FileDigest(sha256="0" * 64, size_bytes=1)})
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a/Model.onnx", "a/model.onnx"], "one file on Windows and macOS"),
+        (["a\x1b[31mb"], "no name that can be shown"),
+        (["a\u202eb"], "no name that can be shown"),
+    ],
+)
+def test_a_manifest_lists_files_that_every_system_can_have(names: list[str], said: str) -> None:
+    digest = FileDigest(sha256="0" * 64, size_bytes=1)
+    with pytest.raises(ValidationError, match=said):
+        manifest(files=dict.fromkeys(["genai_config.json", *names], digest))
 
 
 @pytest.mark.parametrize("change", [{"name": "a"}, {"version": 1}, {"surprise": 1}, {"files": {"a": {"sha256": "x"}}}])

@@ -643,6 +643,17 @@ def test_what_another_tool_made_is_installed_with_a_manifest(folder: Path, tmp_p
     assert packages.install(made, folder) == (installed, False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there the file would take the disk")
+def test_what_another_tool_made_is_not_digested_where_it_has_no_room(folder: Path, tmp_path: Path) -> None:
+    made = make_package(tmp_path / "theirs").folder
+    (made / MANIFEST_NAME).unlink()
+    with (made / "huge.bin").open("wb") as huge:
+        huge.truncate(1 << 42)
+    with pytest.raises(DiskShort, match="theirs needs"):
+        packages.install(made, folder)
+    assert refs(folder) == []
+
+
 @pytest.mark.parametrize("damage", ["model.onnx", "genai_config.json"])
 def test_what_another_tool_made_and_cannot_run_is_not_installed(damage: str, folder: Path, tmp_path: Path) -> None:
     made = make_package(tmp_path / "theirs").folder

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from edgeship.system import memory
 
@@ -31,3 +32,9 @@ def test_zero_pages_are_zeros_that_can_be_written() -> None:
     assert not array.any()
     array[-1] = 1.0
     assert array.sum() == 1.0
+
+
+def test_more_than_the_system_promises_is_told_as_memory() -> None:
+    for size_bytes in (1 << 60, 1 << 80):
+        with pytest.raises(MemoryError, match="GB are not to be had"):
+            memory.zero_pages(size_bytes)

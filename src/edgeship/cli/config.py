@@ -33,7 +33,7 @@ def show(context: typer.Context, as_json: Json = False) -> int:
     return 0
 
 
-@app.command("set")
+@app.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
     key: Key,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A folder, a number, or an amount like 8GB.")],

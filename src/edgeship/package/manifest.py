@@ -84,9 +84,15 @@ class Manifest(BaseModel):
     @classmethod
     def _files_stay_inside(cls, files: dict[str, FileDigest]) -> dict[str, FileDigest]:
         # A manifest may come from anywhere, and installing copies what it lists.
-        outside = [name for name in files if not foreign.stays_inside(name)]
-        if outside:
-            raise ValueError(f"{shown(outside[0])} is no file inside the package")
+        for name in files:
+            if not foreign.stays_inside(name):
+                raise ValueError(f"{shown(name)} is no file inside the package")
+            if not name.isprintable():
+                raise ValueError(f"{shown(name)} is no name that can be shown")
+        kept: dict[str, str] = {}
+        for name in files:
+            if (other := kept.setdefault(name.lower(), name)) != name:
+                raise ValueError(f"{shown(other)} and {shown(name)} are one file on Windows and macOS")
         if genai_config.FILE_NAME not in files:
             raise ValueError(f"{genai_config.FILE_NAME} is not listed, so there is no model to run")
         return files
@@ -188,6 +194,11 @@ def read(folder: Path) -> Package:
             "the manifest is of a format that a later Edgeship writes", where=str(path), hint="Upgrade Edgeship."
         )
     return Package(folder, manifest, hashlib.sha256(content).hexdigest(), stated)
+
+
+def size_bytes(folder: Path) -> int:
+    """All files of a folder and of those below it."""
+    return sum((folder / name).lstat().st_size for name in _files_below(folder, "", ()))
 
 
 def adopt(folder: Path) -> Package:

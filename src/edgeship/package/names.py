@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgeship.errors import NameInvalid
+from edgeship.system.fields import shown
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _Item = TypeVar("_Item", bound="Versioned")
@@ -28,7 +29,7 @@ def check_name(name: str) -> str:
     """The name, if it can be one (see `is_name`). Raises NameInvalid."""
     if not is_name(name):
         raise NameInvalid(
-            f"{name!r} cannot be a package name",
+            f"{shown(name)} cannot be a package name",
             hint="Use letters, digits, '.', '_' and '-', starting with a letter or digit; no '..', '/' or spaces.",
         )
     return name

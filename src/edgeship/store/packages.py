@@ -302,7 +302,7 @@ def install(
     DiskShort, CacheBusy; then the cache is as it was.
     """
     _require_package(folder)
-    source = manifests.read(folder) if (folder / MANIFEST_NAME).exists() else manifests.adopt(folder)
+    source = _read_source(folder, cache_dir)
     genai_config.read(folder, _UNUSABLE)
     name = _checked_name(name, source)
     require_writable(cache_dir)
@@ -314,13 +314,21 @@ def install(
             return _recorded(latest, measurements, verdict), False
         version = next_version(cache_dir, name)
         if not move:
-            _require_disk(source.manifest, name, cache_dir)
+            _require_disk(source.manifest.size_bytes, name, cache_dir)
         final = cache_dir / name / f"v{version}"
         with _record_withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
             _bring_files(source, temporary, move, progress)
             record.write(final, _first_record(source, name, version, measurements, verdict))
         _log.info("%s:%d is installed in %s", name, version, final)
         return next(_entry(name, version, final)), True
+
+
+def _read_source(folder: Path, cache_dir: Path) -> Package:
+    if (folder / MANIFEST_NAME).exists():
+        return manifests.read(folder)
+    # To be told that there is no room, nobody should wait until all files are digested.
+    _require_disk(manifests.size_bytes(folder), folder.name, cache_dir)
+    return manifests.adopt(folder)
 
 
 def _require_package(folder: Path) -> None:
@@ -444,11 +452,11 @@ def _owned(cache_dir: Path, name: str, progress: Progress, wait_s: float) -> Ite
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _require_disk(manifest: Manifest, name: str, cache_dir: Path) -> None:
+def _require_disk(size_bytes: int, name: str, cache_dir: Path) -> None:
     free = machine.free_disk_bytes(cache_dir)
-    if free < manifest.size_bytes:
+    if free < size_bytes:
         raise DiskShort(
-            f"{name} needs {manifest.size_bytes / 1e6:,.0f} MB of disk and {free / 1e6:,.0f} MB are free",
+            f"{name} needs {size_bytes / 1e6:,.1f} MB of disk and {free / 1e6:,.1f} MB are free",
             where=str(cache_dir),
             hint=f"Free some space (`edgeship cache rm NAME`), or {_ELSEWHERE}",
         )

@@ -31,7 +31,17 @@ def peak_memory_bytes() -> int:
 
 
 def zero_pages(size_bytes: int) -> mmap.mmap:
-    """Zeros whose pages are taken one by one, when they are first written."""
+    """Zeros whose pages are taken one by one, when they are first written.
+
+    Raises MemoryError where the system does not promise so many.
+    """
+    try:
+        return _zero_pages(size_bytes)
+    except (OSError, OverflowError) as error:  # more than the system grants, or than an address can tell
+        raise MemoryError(f"{size_bytes / 1e9:,.1f} GB are not to be had") from error
+
+
+def _zero_pages(size_bytes: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size_bytes)
     pages = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,3 +265,15 @@ def test_a_settled_decoder_answers_as_before(folder: Path) -> None:
     assert greedy(decoder, 0, text(1, 20), 12) == before
     decoder.close()
     assert not decoder.settle()
+
+
+@pytest.mark.parametrize("field", ["num_key_value_heads", "head_size", "vocab_size"])
+def test_a_config_that_says_another_size_than_the_graph_is_refused(ours: Path, field: str, tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(ours, folder)
+    document = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+    part = document["model"] if field in document["model"] else document["model"]["decoder"]
+    part[field] *= 1000
+    (folder / "genai_config.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(EngineFailed, match=f"says {field} .*, and the graph has"):
+        open_decoder(folder)

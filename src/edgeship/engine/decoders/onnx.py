@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class OnnxDecoder:
         self._huge_pages = huge_pages.collapse(huge_pages.added(before, huge_pages.regions()))
         self._names = config.cache_names
         self._check_inputs()
+        self._check_sizes({"num_key_value_heads": heads, "head_size": size, "vocab_size": self.vocab_size})
         # One row more than slots: rows that fill a batch up write there.
         shape = (slots + 1, heads, context_tokens, size)
         self._buffers = [_untouched(shape) for _ in self._names]
@@ -234,6 +235,19 @@ class OnnxDecoder:
                 raise NotBatchable(f"its graph wants {value.name}, which is not known here")
             if value.name.startswith("past") and value.type != "tensor(float)":
                 raise NotBatchable(f"its graph keeps keys and values as {value.type}")
+
+    def _check_sizes(self, stated: Mapping[str, int]) -> None:
+        """What the package says of the graph holds, as far as the graph says it too."""
+        past = next(value for value in self._session.get_inputs() if value.name == self._names[0][0])
+        logits = next(value for value in self._session.get_outputs() if value.name == "logits")
+        found = dict(zip(stated, (past.shape[1], past.shape[3], logits.shape[-1]), strict=True))
+        for name, size in stated.items():
+            if isinstance(found[name], int) and found[name] != size:
+                raise EngineFailed(
+                    f"genai_config.json says {name} {size}, and the graph has {found[name]}",
+                    where=str(self.folder),
+                    hint=DAMAGED.hint,
+                )
 
     def _check_open(self) -> None:
         if self._session is None:
