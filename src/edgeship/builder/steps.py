@@ -17,8 +17,8 @@ from edgeship.builder.garbage import PARTIAL, STEP_NAME
 from edgeship.builder.planning import STEP_FORMAT, Job, Step, Task
 from edgeship.errors import BuilderFailed, MemoryShort
 from edgeship.progress import Progress, silent
-from edgeship.system import json_file
-from edgeship.system.json_file import Complaint, write_object
+from edgeship.system import foreign, json_file
+from edgeship.system.json_file import MOST_BYTES, Complaint, write_object
 from edgeship.system.storage import FileDigest, digest_file, disk_errors, locked, new_folder, remove_folder, touch
 
 _ELSEWHERE = "set EDGESHIP_HOME to another folder; then run the same command again."
@@ -202,7 +202,7 @@ def _make(
 
 def _read_record(folder: Path) -> StepRecord | None:
     try:
-        return StepRecord.model_validate_json((folder / STEP_NAME).read_bytes())
+        return StepRecord.model_validate_json(foreign.read_bytes(folder / STEP_NAME, most_bytes=MOST_BYTES))
     except (OSError, ValidationError):
         return None
 
