@@ -237,6 +237,8 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         ({"architectures": ["GraniteForCausalLM"], "logits_scaling": 0}, "logits_scaling 0, which is not a number abo"),
         ({"hidden_act": ["silu"]}, r"hidden_act \['silu'\], which is not a text"),
         (WINDOW | {"sliding_window": "8"}, "sliding_window '8', which is not a whole number"),
+        ({"sliding_window": "8"}, "sliding_window '8', which is not a whole number"),
+        ({"max_window_layers": -1}, "max_window_layers -1, which is not a whole number of at least 0"),
         (WINDOW | {"sliding_window": 0}, "sliding_window 0, which is not a whole number of at least 1"),
         (WINDOW | {"sliding_window_pattern": 0}, "sliding_window_pattern 0, which is not a whole number"),
         (WINDOW | {"use_sliding_window": "yes"}, "use_sliding_window 'yes', which is not true or false"),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship.builder.packaging import write_package
 from edgeship.errors import CheckpointInvalid
+from edgeship.system.storage import digest_file
 from tests import checkpoints
 from tests.packages import make_package
 
@@ -22,6 +24,8 @@ CHECKPOINT = (
     *("tokenizer.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja", "README.md", "LICENSE"),
     *("model.safetensors", "model.safetensors"),
 )
+MEMORY_BYTES = 1_500_000_000
+"""Of the machine for which is built."""
 PACKAGE = (
     *("edgeship.json", "edgeship.json", "genai_config.json", "genai_config.json", "inference_model.json"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md"),
@@ -159,6 +163,30 @@ def _open_family(folder: Path) -> None:
     read_architecture(open_checkpoint(str(folder)))
 
 
+def _build(folder: Path) -> None:
+    """What a build does, in this process: converts, packs, runs; unless that is predicted to take too much memory."""
+    from edgeship import builder
+    from edgeship.builder import stream_worker
+    from edgeship.checkpoint import open_checkpoint
+    from edgeship.errors import MemoryShort
+    from edgeship.progress import silent
+    from edgeship.recipe import Precision, Recipe
+
+    opened = open_checkpoint(str(folder))
+    recipe, prediction = builder.prediction(opened, Recipe(precision=Precision.INT4, builder="stream"))
+    if max(prediction.run_memory_bytes, prediction.build_peak_memory_bytes) > MEMORY_BYTES:
+        raise MemoryShort("it is predicted to need more")
+    made = folder.parent / "made"
+    made.mkdir()
+    job = {"step": "stream", "checkpoint": str(folder), "allow_pickle": False, "adapter": None, "source": str(folder)}
+    job |= {"chat_template": opened.chat_template, "recipe": recipe.model_dump(mode="json"), "folder": str(made)}
+    stream_worker.work(job, silent)
+    files = {path.name: digest_file(path) for path in made.iterdir()}
+    built = builder.Build(made, recipe, "k" * 64, "stream", {}, files, 1.0, 1)
+    write_package(built, opened, folder.parent / "triage")
+    _run(folder.parent)
+
+
 def _adapter(folder: Path) -> None:
     _checkpoint(folder / "base")
     checkpoints.make_adapter(
@@ -225,7 +253,6 @@ def _read_store(folder: Path) -> None:
 
 def _engine(folder: Path) -> None:
     from edgeship import builder
-    from edgeship.builder.packaging import write_package
     from edgeship.checkpoint import open_checkpoint
     from edgeship.recipe import Precision, Recipe
     from edgeship.settings import Settings
@@ -400,7 +427,6 @@ def _read_catalog(folder: Path) -> None:
 
 def _step(folder: Path) -> None:
     from edgeship.builder.steps import StepRecord
-    from edgeship.system.storage import digest_file
 
     (folder / "s").mkdir()
     (folder / "s" / "model.onnx").write_bytes(b"graph")
@@ -434,6 +460,10 @@ READERS: tuple[Reader, ...] = (
         ("model.safetensors.index.json", "model-00001-of-00002.safetensors"),
         _open,
         ("inspect {}",),
+    ),
+    *(
+        Reader(f"build-{name}", make, ("config.json", "config.json", "generation_config.json"), _build)
+        for name, make in (("qwen2", _checkpoint), ("llama", _FAMILIES["llama"]))
     ),
     *(Reader(name, make, ("config.json",), _open_family, ("inspect {}",)) for name, make in _FAMILIES.items()),
     Reader(

@@ -151,25 +151,24 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
 
 def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
     """Whether each layer has a window."""
-    window = config.values.get("sliding_window") is not None
-    if traits.windows == "never" or (traits.windows == "all layers" and not window):
+    if traits.windows == "never":
         return [False] * layers
+    window = config.count("sliding_window")
     if traits.windows == "all layers":
-        return [True] * layers
+        return [window is not None] * layers
     types = [kind == "sliding_attention" for kind in _layer_types(config)]
-    if not window or not config.flag("use_sliding_window"):
+    pattern, last = config.count("sliding_window_pattern"), config.count("max_window_layers", least=0)
+    if not config.flag("use_sliding_window") or window is None:
         if any(types):
-            off = "use_sliding_window false" if window else "sliding_window null"
+            off = "sliding_window null" if window is None else "use_sliding_window false"
             raise config.refuse(f"has layer_types with sliding_attention, and {off}")
         return [False] * layers
-    pattern, interval = config.count("sliding_window_pattern"), config.count("no_rope_layer_interval")
     if types:
         return types
     if pattern is not None:
         return [(index + 1) % pattern != 0 for index in range(layers)]
-    if interval is not None:
+    if config.count("no_rope_layer_interval") is not None:
         return [not rotates for rotates in _rotates(config, layers)]
-    last = config.count("max_window_layers", least=0)
     return [index >= (layers if last is None else last) for index in range(layers)]
 
 
