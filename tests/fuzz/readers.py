@@ -265,13 +265,13 @@ def _engine(folder: Path) -> None:
         shutil.rmtree(folder / name)
 
 
-def _run(folder: Path) -> None:
+def _run(folder: Path, engine: str = "batched") -> None:
     from edgeship.engine.api import Conversation, Limits, Sampling
     from edgeship.engine.opening import load
 
     limits = Limits(slots=1, context_tokens=64, kv_bytes=1 << 24)
-    with load(folder / "triage", threads=1, engine="batched", limits=limits) as engine:
-        for _ in engine.converse(Conversation([{"role": "user", "content": "hello"}]), Sampling(max_tokens=2)):
+    with load(folder / "triage", threads=1, engine=engine, limits=limits) as opened:
+        for _ in opened.converse(Conversation([{"role": "user", "content": "hello"}]), Sampling(max_tokens=2)):
             pass
 
 
@@ -501,6 +501,12 @@ READERS: tuple[Reader, ...] = (
         tuple(f"triage/{name}" for name in ("genai_config.json", *PACKAGE[2:-1])),
         _run,
         ("model run {}/triage hello --max-tokens 1",),
+    ),
+    Reader(
+        "genai",
+        _engine,
+        tuple(f"triage/{name}" for name in ("genai_config.json", *PACKAGE[2:-1])),
+        lambda folder: _run(folder, "genai"),
     ),
     Reader("eval", _eval, ("eval.jsonl",), _read_eval),
     Reader("calibration", _calibration, ("texts.jsonl",), _read_calibration),

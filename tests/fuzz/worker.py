@@ -111,7 +111,8 @@ def _run(command: str) -> Outcome:
         return "exit 3", f"{command.split()[0]}: {_logged(said)}"
     if "memory ran out" in said:
         return "memory", said
-    if any(not line.isprintable() for text in texts for line in text.replace("\t", " ").splitlines()):
+    shown = [said] if command.startswith("model run") else texts  # an answer is the model's own
+    if any(not line.isprintable() for text in shown for line in text.replace("\t", " ").splitlines()):
         return "message", f"{command}: {said[:300]!a}"
     return ("refused", said.partition("\n")[0]) if code else ("passed", "")
 

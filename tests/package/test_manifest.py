@@ -169,7 +169,7 @@ def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\x", "C:x", "", ".", "a//b", "a\0"])
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\x", "C:x", "", ".", "a//b", "a\0", "n" * 300])
 def test_a_manifest_lists_only_files_inside_its_folder(name: str) -> None:
     with pytest.raises(ValidationError, match="no file inside the package"):
         manifest(files={name: FileDigest(sha256="0" * 64, size_bytes=1)})
@@ -313,13 +313,6 @@ def test_a_manifest_without_a_model_is_damaged(package_folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"files": {}}), encoding="utf-8")
     with pytest.raises(PackageDamaged, match=r"genai_config\.json is not listed"):
         read(package_folder)
-
-
-def test_a_name_that_the_system_refuses_is_a_fault(package_folder: Path) -> None:
-    files = read(package_folder).manifest.files
-    package = write(package_folder, manifest(files=files | {"n" * 300: files["tokenizer.json"]}))
-    (fault,) = verify(package)
-    assert fault.startswith("nnn")
 
 
 def test_a_later_format_is_told_from_damage(tmp_path: Path) -> None:

@@ -6,21 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
 from edgeship.package import genai_config
 from edgeship.package.manifest import MANIFEST_NAME
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 from edgeship.system.fields import shown
 from edgeship.system.json_file import Complaint
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-LONGEST_NAME = 255
-"""Bytes that a file's name may have."""
 _SHARD = re.compile(r".*-(?P<number>[0-9]{1,6})-of-(?P<total>[0-9]{1,6})\.safetensors", re.ASCII)
 _MOST_SHARDS, _MOST_NAMED = 10_000, 5
 _NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
@@ -170,7 +168,7 @@ def _listed(folder: Path, single: str, index: str) -> tuple[tuple[Path, ...], di
         raise WeightsDamaged(f"{index} has no weight_map", where=str(folder / index), hint=_COPY_AGAIN)
     names = sorted(set(weight_map.values()))
     for name in names:
-        if PurePosixPath(name).name != name or "\\" in name or len(name.encode()) > LONGEST_NAME:
+        if "/" in name or not foreign.stays_inside(name):
             raise CheckpointInvalid(
                 f"{index} names {shown(name)}, which is no file of this folder",
                 where=str(folder),

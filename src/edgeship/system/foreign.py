@@ -18,6 +18,8 @@ MOST_BYTES = 1 << 28
 """A larger file is not read as a whole: the largest tokenizers take a tenth of it."""
 # A part of a name that is one on every system: no separator of Windows, no drive.
 _PART = re.compile(r"[^/\\:\0]+")
+LONGEST_NAME = 255
+"""Bytes that the name of a file or folder may have."""
 _KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -86,7 +88,10 @@ def require_readable(path: Path, *, folder: Path | None = None) -> None:
 
 def stays_inside(name: str) -> bool:
     """Whether a file's name, with "/" between its parts, leads to a place in the folder on every system."""
-    return all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/"))
+    return all(
+        _PART.fullmatch(part) and part not in (".", "..") and len(os.fsencode(part)) <= LONGEST_NAME
+        for part in name.split("/")
+    )
 
 
 def _opened(path: str, flags: int) -> int:
