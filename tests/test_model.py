@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import edgeship
-from edgeship.errors import AnswerInvalid, PromptInvalid, UsageError
+from edgeship.errors import AnswerInvalid, ConstraintInvalid, PromptInvalid, UsageError
 from edgeship.model import Asking
 from tests.scripted import ScriptedEngine
 
@@ -103,6 +103,15 @@ def test_an_answer_that_a_stop_text_cuts_is_told_with_what_there_is(model: edges
 def test_regular_expressions_and_grammars(model: edgeship.Model) -> None:
     assert model.ask("hello", regex="(yes|no)").text in ("yes", "no")
     assert model.ask("hello", grammar='start: "maybe"').text == "maybe"
+
+
+def test_a_schema_may_be_read_leniently(model: edgeship.Model) -> None:
+    schema = {"enum": ["yes"], "not": {"const": "no"}}
+    with pytest.raises(ConstraintInvalid, match="not at # cannot be enforced"):
+        model.ask("hello", schema=schema)
+    assert model.ask("hello", schema=schema, schema_lenient=True).parsed == "yes"
+    with pytest.raises(UsageError, match="schema_lenient is 'yes'; it must be True or False"):
+        model.ask("hello", schema=schema, schema_lenient="yes")  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_asked(model: edgeship.Model) -> None:

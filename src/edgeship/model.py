@@ -28,6 +28,7 @@ class Asking(TypedDict, total=False):
     system: instructions, before the conversation. tools, variables: for the chat template.
     schema, regex, grammar: what the answer is held to, one of them. A schema is a dict, a JSON text, or a
     pydantic model or another type that pydantic can describe.
+    schema_lenient: what of the schema cannot be enforced is left out, instead of refusing it.
     sampling: settings that the others are put on top of.
     cancel: ends the answer once it is set. deadline_s: seconds after which the answer is cut.
     """
@@ -36,6 +37,7 @@ class Asking(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     variables: Mapping[str, Any] | None
     schema: Mapping[str, Any] | str | type[Any] | None
+    schema_lenient: bool | None
     regex: str | None
     grammar: str | None
     sampling: Sampling | None
@@ -175,6 +177,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "system": (str, "a text"),
     "tools": ((list, tuple), "a list of functions"),
     "variables": (Mapping, "a dict"),
+    "schema_lenient": (bool, "True or False"),
     "regex": (str, "a text"),
     "grammar": (str, "a text"),
     "sampling": (Sampling, "an edgeship.Sampling"),
@@ -237,7 +240,8 @@ def _constraint(given: Mapping[str, Any], form: Form | None) -> Constraint | Non
     if len(asked) > 1:
         raise UsageError(f"{' and '.join(asked)} exclude each other", hint="Give one of them.")
     if form is not None:
-        return schema_constraint(_schema_text(form))
+        held = schema_constraint(_schema_text(form))
+        return held and replace(held, lenient=given.get("schema_lenient", False))
     if "regex" in given:
         return Constraint("regex", given["regex"])
     return Constraint("lark", given["grammar"]) if "grammar" in given else None

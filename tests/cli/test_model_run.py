@@ -208,6 +208,16 @@ def test_a_key_that_is_not_set(variable: str, shown: bool, capsys: pytest.Captur
 
 
 @pytest.mark.slow
+def test_what_of_a_schema_is_not_enforced_is_refused_or_said(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = json.dumps({"type": "array", "items": {"type": "boolean"}, "maxItems": 1, "uniqueItems": True})
+    asked = ["model", "run", package, "hello", "--schema", "{" + schema[1:]]
+    assert main(asked) == 2
+    assert "uniqueItems at # cannot be enforced" in capsys.readouterr().err
+    assert main([*asked, "--schema-lenient"]) == 0
+    assert "note: not enforced, so check the answer for it: uniqueItems at #" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_an_answer_is_held_to_a_schema(package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +83,12 @@ class AnswerOptions:
         typer.Option("--stop", help="A text that ends the answer, \\n for a line break.", show_default=False),
     ] = None
     schema: Schema = None
+    schema_lenient: Annotated[
+        bool,
+        typer.Option(
+            "--schema-lenient", help="Leave out, and name, what of a schema cannot be enforced, instead of refusing it."
+        ),
+    ] = False
     regex: Annotated[
         str | None,
         typer.Option("--regex", help="A regular expression that answers are held to.", show_default=False),
@@ -123,7 +130,8 @@ class AnswerOptions:
             raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
         if self.schema is not None:
             inline = self.schema.lstrip().startswith("{")
-            return schema_constraint(self.schema if inline else _text(Path(self.schema)))
+            held = schema_constraint(self.schema if inline else _text(Path(self.schema)))
+            return held and replace(held, lenient=self.schema_lenient)
         if self.grammar is not None:
             return Constraint("lark", lark(_text(self.grammar)))
         return None if self.regex is None else Constraint("regex", self.regex)
@@ -200,6 +208,8 @@ def answer(
             note(f"note: {opened.note}")
         if idle := _without_effect(sampling, opened):
             note(f"note: the answer is greedy, so {', '.join(idle)} will do nothing; --temperature 0.7 samples")
+        if lost := _left_out(sampling.constraint):
+            note(f"note: not enforced, so check the answer for it: {lost}")
         if system and (remark := chat.where_instructions_go(opened, system)):
             note(f"note: {remark}")
         if prompt is None:
@@ -215,6 +225,17 @@ def _without_effect(sampling: Sampling, model: Chat) -> list[str]:
         return []
     given = {"--top-k": sampling.top_k, "--top-p": sampling.top_p, "--min-p": sampling.min_p, "--seed": sampling.seed}
     return [option for option, value in given.items() if value is not None]
+
+
+def _left_out(constraint: Constraint | None) -> str:
+    """What of a schema answers are not held to."""
+    from edgeship.engine import json_schema
+
+    if constraint is None or not constraint.lenient or constraint.kind != "json_schema":
+        return ""
+    with suppress(ValueError):  # whoever is asked says what is wrong with it
+        return json_schema.listed(json_schema.read(constraint.text)[1])
+    return ""
 
 
 def _key(variable: str | None) -> str | None:

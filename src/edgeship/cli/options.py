@@ -85,7 +85,11 @@ MaxTokens = Annotated[
 ]
 Schema = Annotated[
     str | None,
-    typer.Option("--schema", help="A JSON schema that answers are held to: a file, or JSON.", show_default=False),
+    typer.Option(
+        "--schema",
+        help="A JSON schema that answers are held to, in its order of properties: a file, or JSON.",
+        show_default=False,
+    ),
 ]
 Context = Annotated[
     int | None,

@@ -37,10 +37,12 @@ class Constraint:
     """What an answer must look like.
 
     text: a JSON schema, a regular expression or a Lark grammar; for "json_object" it is not read.
+    lenient: what of a schema cannot be enforced is left out; otherwise such a schema is refused.
     """
 
     kind: Literal["json_schema", "json_object", "regex", "lark"]
     text: str = ""
+    lenient: bool = False
 
 
 @dataclass(frozen=True)

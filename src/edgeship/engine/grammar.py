@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeship.engine import json_schema
 from edgeship.engine.api import Constraint
 from edgeship.engine.endings import Enders, Ending, vocabulary
-from edgeship.engine.response_format import read_schema
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from edgeship.system import border, foreign
 
@@ -236,11 +236,12 @@ def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
             _check_texts(constraint, constraint.text.splitlines())
             return [str(matcher.grammar_from_lark(constraint.text))]
         schema = '{"type": "object"}' if constraint.kind == "json_object" else _read_schema(constraint)
-        return [str(matcher.grammar_from_json_schema(schema, defaults=layout)) for layout in _layouts()]
+        options = {"lenient": constraint.lenient}
+        return [str(matcher.grammar_from_json_schema(schema, defaults=options | layout)) for layout in _layouts()]
 
 
 def _read_schema(constraint: Constraint) -> str:
-    schema = read_schema(constraint)
+    schema = json_schema.kept(constraint)
     _check_texts(constraint, _texts(schema))
     return json.dumps(schema)
 
@@ -264,7 +265,7 @@ def _check_texts(constraint: Constraint, texts: Iterable[str]) -> None:
 
 
 def _layouts() -> list[dict[str, Any]]:
-    """Options of the library; a schema may set its own in "x-guidance"."""
+    """Options of the library."""
     # Without this, a model that writes \u00fc for ü is led to another character after the backslash.
     options: dict[str, Any] = {"json_allow_general_unicode_escapes": True}
     one_line = [

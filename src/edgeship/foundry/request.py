@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgeship.engine import json_schema
 from edgeship.engine.api import Constraint, Conversation, Message, Sampling
 from edgeship.engine.grammar import JSON_LAYOUTS
-from edgeship.engine.response_format import read_schema
 from edgeship.errors import NotSupported, PromptInvalid
 from edgeship.package.conversation import text_of
 
@@ -82,13 +82,11 @@ def guidance(constraint: Constraint) -> dict[str, str]:
         return {"guidance_type": "regex", "guidance_data": constraint.text}
     if constraint.kind == "lark":
         return {"guidance_type": "lark_grammar", "guidance_data": constraint.text}
-    schema: Any = {"type": "object"} if constraint.kind == "json_object" else read_schema(constraint)
-    if not isinstance(schema, dict):  # true or false, which can hold no options
-        schema = {"allOf": [schema]}
+    schema: dict[str, Any] = {"type": "object"} if constraint.kind == "json_object" else json_schema.kept(constraint)
     rules = {}
     for number, (item, key) in enumerate(JSON_LAYOUTS):
         layout = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-        rules[f"layout_{number}"] = schema | {"x-guidance": layout | schema.get("x-guidance", {})}
+        rules[f"layout_{number}"] = schema | {"x-guidance": layout}
     start = f"start: {' | '.join(rules)}"
     return {
         "guidance_type": "lark_grammar",
