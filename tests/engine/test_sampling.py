@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -144,3 +146,42 @@ def test_log_probabilities(logits: Floats, top: int) -> None:
 
 def test_a_packages_max_length_limits_no_answer() -> None:
     assert defaults_of(Search(max_length=100)).max_tokens is None
+
+
+# --- the same token for the same seed ---------------------------------------------------------------------------------
+
+
+def by_sorting(logits: Floats, settings: Sampling, drawn: float) -> int:
+    """What is to be chosen, in the plainest way: all tokens are put in order, equally likely ones by id."""
+    best = logits.max()
+    near = np.flatnonzero(logits >= best - np.float32(30.0 * (settings.temperature or 1.0)))
+    near = near[np.lexsort((near, -logits[near]))][: settings.top_k or None]
+    shares = np.exp((logits[near].astype(np.float64) - float(best)) / (settings.temperature or 1.0))
+    sums = np.cumsum(shares)
+    kept = (
+        int(np.searchsorted(sums, (settings.top_p or 1.0) * sums[-1])) + 1 if (settings.top_p or 1) < 1 else len(near)
+    )
+    kept = min(kept, int((shares >= (settings.min_p or 0.0) * shares[0]).sum()))
+    return int(near[min(int(np.searchsorted(sums, drawn * sums[kept - 1], side="right")), kept - 1)])
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, int], Any]] = {
+    "usual": lambda chance, size: chance.normal(0, 2.5, size) + 12 * (chance.random(size) < 20 / size),
+    "flat": lambda chance, size: chance.normal(0, 0.01, size),
+    "equal": lambda _, size: np.zeros(size),
+    "ties": lambda chance, size: chance.integers(0, 5, size),
+    "peaked": lambda chance, size: chance.normal(0, 1, size) + 60 * (np.arange(size) == size // 2),
+    "masked": lambda chance, size: np.where(chance.random(size) < 0.01, chance.normal(0, 3, size), -np.inf),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [3, 700, 5_000])
+def test_a_token_is_chosen_as_if_all_were_sorted(shape: str, size: int) -> None:
+    logits = SHAPES[shape](np.random.default_rng(size), size).astype(np.float32)
+    logits[0] = max(logits[0], 0)
+    for temperature, top_k, top_p, min_p in itertools.product((0.7, 2.0), (0, 1, 50, 3_000), (1.0, 0.9), (0.0, 0.05)):
+        wanted = replace(NEUTRAL, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=7)
+        chosen, draws = Sampler(wanted, (), size), np.random.Generator(np.random.PCG64(7))
+        for _ in range(6):
+            assert chosen.choose(logits) == by_sorting(logits, wanted, draws.random())

@@ -8,6 +8,7 @@ sum over candidates, the likeliest first and equally likely ones by id: the same
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,10 @@ Allowed = npt.NDArray[np.bool_]
 # Tokens that lie further below the likeliest, in units of temperature, have less than 1e-8 of the probability in all
 # vocabularies that we know, and need not be sorted.
 _FAR = 30.0
+# Sums are made in two steps, since adding one number after the other to the end takes as long as all the rest.
+_BLOCK = 512
+# To pick some out of many is slower than to sort them all, unless they are a small part.
+_FEW = 8
 
 
 def defaults_of(search: Search) -> Sampling:
@@ -62,6 +67,8 @@ class Sampler:
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
         self._repeated: dict[int, None] = dict.fromkeys(prompt) if sampling.repetition_penalty != 1.0 else {}
         self._said: dict[int, int] = {}
+        # Kept: to take new memory for each token takes longer than to choose one.
+        self._room = np.empty(0, np.float64)
 
     def accept(self, token: int) -> None:
         """Counts a token of the answer."""
@@ -83,10 +90,13 @@ class Sampler:
         temperature = self._sampling.temperature or 0.0
         if temperature == 0.0:
             return best
-        candidates, shares = _candidates(found, temperature, self._sampling)
-        sums = np.cumsum(shares)
-        drawn = self._random.random() * sums[-1]
-        return int(candidates[min(int(np.searchsorted(sums, drawn, side="right")), len(candidates) - 1)])
+        if len(self._room) < len(found):
+            self._room = np.empty(len(found), np.float64)
+        values, shares = _candidates(found, temperature, self._sampling, self._room)
+        place = _place(shares, self._random.random() * shares.sum(), "right")
+        # The logits are sorted, not the tokens: among those that are equally likely, the one of that rank.
+        higher = len(values) - int(np.searchsorted(values[::-1], values[place], side="right"))
+        return _place(found == values[place], place - higher, "right")
 
     def _adjusted(self, logits: Floats) -> Floats:
         settings = self._sampling
@@ -134,30 +144,41 @@ def _check(best: float) -> None:
 
 
 def _candidates(
-    logits: Floats, temperature: float, settings: Sampling
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Tokens that may be drawn, likeliest first, and their probabilities up to a factor."""
-    best = logits.max()
-    near = np.flatnonzero(logits >= best - np.float32(min(_FAR * temperature, 3e38)))
-    values = logits[near]
-    count = settings.top_k or 0
-    if 0 < count < len(near):
-        # All that are as likely as the last one stay for the moment, so that ids decide among them.
-        least = np.partition(values, len(values) - count)[len(values) - count]
-        near, values = near[values >= least], values[values >= least]
-    order = np.lexsort((near, -values))
-    near, values = near[order], values[order]
-    if 0 < count < len(near):
-        near, values = near[:count], values[:count]
-    shares = np.exp((values.astype(np.float64) - float(best)) / temperature)
+    logits: Floats, temperature: float, settings: Sampling, room: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Logits of the tokens that may be drawn, the highest first, and their probabilities up to a factor.
+
+    room: where the probabilities are put, as many as there are tokens.
+    """
+    best = float(logits.max())
+    near = logits >= np.float32(best) - np.float32(min(_FAR * temperature, 3e38))
+    count = int(np.count_nonzero(near))
+    if _FEW * count < len(logits):
+        logits = logits[near]
+    count = min(count, settings.top_k or count)
+    if _FEW * count < len(logits):
+        logits = np.partition(logits, len(logits) - count)[len(logits) - count :]
+    values = np.sort(logits)[: -count - 1 : -1]
+    shares = np.subtract(values, best, out=room[:count], dtype=np.float64)
+    shares /= temperature
+    np.exp(shares, out=shares)
+    kept = len(shares)
     if settings.top_p is not None and settings.top_p < 1.0:
-        sums = np.cumsum(shares)
-        kept = int(np.searchsorted(sums, settings.top_p * sums[-1], side="left")) + 1
-        near, shares = near[:kept], shares[:kept]
+        kept = _place(shares, settings.top_p * shares.sum(), "left") + 1
     if settings.min_p:
-        kept = int((shares >= settings.min_p * shares[0]).sum())
-        near, shares = near[:kept], shares[:kept]
-    return near, shares
+        kept = min(kept, int((shares >= settings.min_p * shares[0]).sum()))
+    return values[:kept], shares[:kept]
+
+
+def _place(shares: npt.NDArray[Any], wanted: float, side: Literal["left", "right"]) -> int:
+    """The first place up to which the shares sum up to what is wanted ("left"), or to more ("right"); else the last."""
+    ends = np.cumsum(np.add.reduceat(shares, np.arange(0, len(shares), _BLOCK), dtype=np.float64))
+    block = min(int(np.searchsorted(ends, wanted, side)), len(ends) - 1)
+    start = block * _BLOCK
+    sums = np.cumsum(shares[start : start + _BLOCK], dtype=np.float64)
+    if block:
+        sums += ends[block - 1]
+    return min(start + int(np.searchsorted(sums, wanted, side)), len(shares) - 1)
 
 
 def _top(logits: Floats, count: int) -> npt.NDArray[np.int64]:
