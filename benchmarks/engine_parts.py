@@ -53,6 +53,23 @@ def single(job: Figures) -> Figures:
     }
 
 
+def sampled(job: Figures) -> Figures:
+    """Decode of one stream with tokens drawn from all of the vocabulary, over that of greedy ones, in turns."""
+    model = _load(job, slots=1)
+    kinds = {"greedy": _greedy(64), "sampled": replace(_greedy(64), temperature=0.7, top_p=0.9, top_k=0)}
+    speeds: dict[str, list[float]] = {name: [] for name in kinds}
+    for seed in range(REPEATS + 1):
+        for name, sampling in kinds.items():
+            usage = collect(model.stream(_prompt(seed, 64), sampling)).usage
+            speeds[name].append(usage.decode_tokens_per_s or 0)
+    return _over_greedy({name: statistics.median(found[1:]) for name, found in speeds.items()})
+
+
+def _over_greedy(speeds: dict[str, float]) -> Figures:
+    figures: Figures = {f"{name}_tokens_per_s": speed for name, speed in speeds.items()}
+    return figures | {"ratio": speeds["sampled"] / speeds["greedy"]}
+
+
 def genai_loop(job: Figures) -> Figures:
     """onnxruntime-genai's own loop with as many threads."""
     import onnxruntime_genai as og
@@ -355,6 +372,7 @@ PARTS: dict[str, Callable[[Figures], Figures]] = {
     part.__name__: part
     for part in (
         single,
+        sampled,
         genai_loop,
         eight,
         genai_eight,

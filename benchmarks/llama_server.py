@@ -7,6 +7,7 @@ import json
 import os
 import random
 import socket
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,6 +30,24 @@ def bench(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     )
     prefill, decode = json.loads(done.stdout)
     return {"prefill_tokens_per_s": prefill["avg_ts"], "decode_tokens_per_s": decode["avg_ts"]}
+
+
+def sampled(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
+    """Decode of one stream with tokens drawn from all of the vocabulary, over that of greedy ones, in turns."""
+    kinds: dict[str, dict[str, float]] = {
+        "greedy": {},
+        "sampled": {"temperature": 0.7, "top_p": 0.9, "top_k": 0, "min_p": 0},
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in kinds}
+    with _server(binaries, gguf, threads, slots=1, context=2048) as port:
+        for seed in range(4):
+            for name, settings in kinds.items():
+                times = [time.perf_counter() for _ in _complete(port, _prompt(seed, 64), 64, cached=False, **settings)]
+                speeds[name].append((len(times) - 1) / (times[-1] - times[0]))
+    found = {name: statistics.median(measured[1:]) for name, measured in speeds.items()}
+    return {f"{name}_tokens_per_s": speed for name, speed in found.items()} | {
+        "ratio": found["sampled"] / found["greedy"]
+    }
 
 
 def eight(binaries: Path, gguf: Path, threads: int) -> Any:
@@ -78,8 +97,8 @@ def _prompt(seed: int, length: int) -> list[int]:
     return random.Random(seed).choices(range(1000, 100_000), k=length)
 
 
-def _complete(port: int, prompt: list[int], new: int, *, cached: bool) -> Iterator[list[int]]:
-    """The tokens of one answer as they come."""
+def _complete(port: int, prompt: list[int], new: int, *, cached: bool, **settings: float) -> Iterator[list[int]]:
+    """The tokens of one answer as they come; the likeliest ones, unless `settings` say otherwise."""
     body = {
         "prompt": prompt,
         "n_predict": new,
@@ -88,7 +107,7 @@ def _complete(port: int, prompt: list[int], new: int, *, cached: bool) -> Iterat
         "stream": True,
         "cache_prompt": cached,
         "return_tokens": True,
-    }
+    } | settings
     connection = http.client.HTTPConnection(HOST, port, timeout=600)
     connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
     try:

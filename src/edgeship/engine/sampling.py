@@ -166,7 +166,7 @@ def _candidates(
     if settings.top_p is not None and settings.top_p < 1.0:
         kept = _place(shares, settings.top_p * shares.sum(), "left") + 1
     if settings.min_p:
-        kept = min(kept, int((shares >= settings.min_p * shares[0]).sum()))
+        kept = min(kept, count - int(np.searchsorted(shares[::-1], settings.min_p * shares[0])))
     return values[:kept], shares[:kept]
 
 
