@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers
 
 from edgeship.engine.api import Constraint
 from edgeship.engine.grammar import Grammars, Matcher
+from edgeship.engine.text import TextCodec
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from tests import checkpoints
 
@@ -423,6 +424,61 @@ def test_a_tokenizer_that_falls_back_to_bytes(tmp_path: Path) -> None:
         forced_count += len(forced)
     assert matcher.complete
     assert forced_count
+
+
+@pytest.fixture(scope="module")
+def llama_2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TextCodec]:
+    """Words begin with U+2581, and the first one of a text is shown without."""
+    folder = tmp_path_factory.mktemp("llama-2")
+    vocab = {"<unk>": 0, "</s>": 1, "\u2581yes": 2, "\u2581no": 3, "yes": 4, "no": 5, "\u2581": 6, '\u2581{"': 7}
+    for piece in 'yesno{}":a1':
+        vocab.setdefault(piece, len(vocab))
+    library = Tokenizer(models.BPE(vocab, [], unk_token="<unk>"))
+    library.add_special_tokens(["</s>"])
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    mark, strip = decoders.Replace("\u2581", " "), decoders.Strip(" ", 1, 0)
+    library.decoder = decoders.Sequence([mark, decoders.ByteFallback(), decoders.Fuse(), strip])
+    library.save(str(folder / "tokenizer.json"))
+    checkpoints.write_json(folder / "tokenizer_config.json", {})
+    return folder / "tokenizer.json", TextCodec(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("constraint", "pieces"),
+    [
+        (Constraint("regex", "(yes|no)"), ["\u2581no"]),
+        (Constraint("regex", "(yes|no)"), ["\u2581yes"]),
+        (Constraint("regex", "(yes|no)"), ["yes"]),
+        (Constraint("regex", "(yes|no)"), ["\u2581", "no"]),
+        (Constraint("lark", 'start: "yes" start?'), ["\u2581yes", "yes"]),
+        (schema({"a": {"type": "integer"}}), ['\u2581{"', "a", '"', ":", "\u2581", "1", "}"]),
+        (schema({"a": {"type": "integer"}}), ["{", '"', "a", '"', ":", "1", "1", "}"]),
+        (ANY, ['\u2581{"', "a", '"', ":", '"', "\u2581", "n", '"', "}"]),
+    ],
+)
+def test_a_first_word_may_carry_the_space_that_is_not_shown(
+    llama_2: tuple[Path, TextCodec], constraint: Constraint, pieces: list[str]
+) -> None:
+    """A model may say under a constraint what it says without one."""
+    path, codec = llama_2
+    vocab = Tokenizer.from_file(str(path)).get_vocab()
+    matcher = Grammars(path, len(vocab), (1,), space_first=codec.drops_first_space).matcher(constraint)
+    tokens = [vocab[piece] for piece in pieces]
+    for token in tokens:
+        assert matcher.allowed(token)[token]
+        matcher.push(token)
+    assert matcher.complete or matcher.allowed()[1]
+    assert codec.decode(tokens) == "".join(pieces).replace("\u2581", " ").removeprefix(" ")
+
+
+@pytest.mark.slow
+def test_one_space_at_most_goes_before_an_answer(llama_2: tuple[Path, TextCodec]) -> None:
+    matcher = Grammars(llama_2[0], 20, (1,), space_first=True).matcher(Constraint("regex", "(yes|no)"))
+    matcher.push(6)
+    assert np.flatnonzero(matcher.allowed()).tolist() == [4, 5, 8, 11]
+    plain = Grammars(llama_2[0], 20, (1,)).matcher(Constraint("regex", "(yes|no)"))
+    assert np.flatnonzero(plain.allowed()).tolist() == [4, 5, 8, 11]
 
 
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}

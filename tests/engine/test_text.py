@@ -74,6 +74,17 @@ def test_text_survives(byte_level: TextCodec, text: str) -> None:
     assert streamed(byte_level, list(byte_level.encode(text).tokens)) == unicodedata.normalize("NFC", text)
 
 
+def test_whether_a_first_space_is_shown(byte_level: TextCodec, byte_fallback: TextCodec, tmp_path: Path) -> None:
+    assert byte_fallback.drops_first_space
+    assert not byte_level.drops_first_space
+    marks = Tokenizer(models.BPE({"\u2581": 0, "a": 1}, []))
+    for scheme, dropped in (("always", True), ("first", True), ("never", False)):
+        marks.decoder = decoders.Metaspace(prepend_scheme=scheme)
+        marks.save(str(tmp_path / "tokenizer.json"))
+        checkpoints.write_json(tmp_path / "tokenizer_config.json", {})
+        assert TextCodec(tmp_path).drops_first_space is dropped
+
+
 def test_a_character_of_several_tokens_comes_whole(byte_level: TextCodec) -> None:
     tokens = byte_level.encode("\N{GRINNING FACE}!").tokens
     stream = byte_level.stream()

@@ -48,7 +48,8 @@ class Grammars:
     """Constraints for one vocabulary; the library is loaded with the first of them.
 
     tokenizer: a tokenizer.json, or the bytes of each token. vocab_size: of the logits; ids that the tokenizer does not
-    have are never allowed. Any thread may ask for a matcher.
+    have are never allowed. space_first: an answer may begin with one space more, which is not shown.
+    Any thread may ask for a matcher.
     """
 
     def __init__(
@@ -57,11 +58,14 @@ class Grammars:
         vocab_size: int,
         end_ids: Collection[int],
         special_ids: Collection[int] = (),
+        *,
+        space_first: bool = False,
     ) -> None:
         self._source = tokenizer
         self._vocab_size = vocab_size
         self._end_ids = sorted(end_ids)
         self._special_ids = list(special_ids)
+        self._space_first = space_first
         self._tokenizer: Any = None
         self._enders: Enders
         self._compiled: OrderedDict[Constraint, list[Any]] = OrderedDict()
@@ -96,7 +100,8 @@ class Grammars:
                     self._enders = Enders(vocabulary(self._tokenizer, self._vocab_size), self._end_ids)
         limits = library.LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         compiled = []
-        for grammar in _grammars(library.LLMatcher, constraint):
+        grammars = _grammars(library.LLMatcher, constraint)
+        for grammar in map(_after_a_space, grammars) if self._space_first else grammars:
             with border.as_ours(lambda said: _invalid(constraint, said)):
                 matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
                 matcher.compute_bitmask()  # the first step is the largest, and shows what is too large
@@ -167,7 +172,7 @@ class Matcher:
         self._ending.push(said)
         if len(self._layouts) > 1:
             going = [layout for layout in self._layouts if layout.try_consume_tokens([token])]
-            self._bytes += len(said)
+            self._bytes += len(said if self._bytes else said.lstrip(b" "))
             if len(going) > 1 and going[-1] is self._rest and self._bytes >= _SETTLED_BYTES:
                 going.pop()
             if going:
@@ -262,6 +267,13 @@ def _texts(schema: Any) -> Iterator[str]:
 def _check_texts(constraint: Constraint, texts: Iterable[str]) -> None:
     if any(len(text) > _MOST_TEXT_CHARACTERS for text in texts):
         raise _invalid(constraint, f"it has a text of more than {_MOST_TEXT_CHARACTERS} characters")
+
+
+def _after_a_space(grammar: str) -> str:
+    """The grammar, before which there may be a space."""
+    parts = json.loads(grammar)["grammars"] if grammar.startswith("{") else [{"lark_grammar": grammar}]
+    answer = {name: value for name, value in parts[0].items() if value is not None} | {"name": "answer"}
+    return json.dumps({"grammars": [{"lark_grammar": 'start: " "? @answer'}, answer]})
 
 
 def _layouts() -> list[dict[str, Any]]:

@@ -239,10 +239,12 @@ def _engine(
     context_cut: str | None = None,
 ) -> ContinuousEngine:
     folder, config = options.folder, options.config
+    codec = TextCodec(folder, decoder.context_tokens)
+    path, space_first = folder / tokenizer.FILE_NAME, codec.drops_first_space
     engine = ContinuousEngine(
         decoder,
-        TextCodec(folder, decoder.context_tokens),
-        Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids),
+        codec,
+        Grammars(path, config.vocab_size, config.end_ids, space_first=space_first),
         defaults=defaults_of(config.search),
         end_ids=config.end_ids,
         cache_bytes=cache_bytes,

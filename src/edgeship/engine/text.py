@@ -13,6 +13,7 @@ from edgeship.package.conversation import text_of, with_instructions_in_first_qu
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
+_SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 class TextCodec:
@@ -71,6 +72,12 @@ class TextCodec:
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text of tokens; special tokens leave none unless `special` asks for theirs."""
         return self._tokenizer.decode(tokens, special=special)
+
+    @property
+    def drops_first_space(self) -> bool:
+        """Whether a space before the first word is not shown: tokenizers by SentencePiece put it there themselves."""
+        mark = self._tokenizer.library.token_to_id(_SPACE_MARK)
+        return mark is not None and self.decode([mark]) == ""
 
     def stream(self) -> TokenText:
         """A new stream of text."""
