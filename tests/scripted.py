@@ -18,6 +18,7 @@ from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
 from edgeship.engine.schedule import StepTimes
+from edgeship.engine.thinking import Marks
 from edgeship.errors import EngineFailed
 from edgeship.package import DAMAGED
 from edgeship.package.conversation import text_of
@@ -49,12 +50,13 @@ class ScriptedEngine(ContinuousEngine):
         limits: Limits = DEFAULT_LIMITS,
         speculation: bool | None = None,
         times: StepTimes | None = None,
+        thought_marks: Marks | None = None,
         **options: Any,
     ) -> None:
         tokens = [bytes([byte]) for byte in range(END)] + [b"<end>", b"<turn>"]
         super().__init__(
             ScriptedDecoder(answers, **options),
-            ByteCodec(),
+            ByteCodec(thought_marks),
             Grammars(tokens, VOCAB_SIZE, (END,), special_ids=(END, TURN)),
             defaults=DEFAULTS,
             end_ids=(END,),
@@ -176,7 +178,10 @@ class ScriptedDecoder:
 
 
 class ByteCodec:
-    """Text as the bytes of UTF-8."""
+    """Text as the bytes of UTF-8. thought_marks: bytes around thoughts."""
+
+    def __init__(self, thought_marks: Marks | None = None) -> None:
+        self.thought_marks = thought_marks
 
     def render(self, conversation: Conversation) -> Prompt:
         """Each message as TURN, role, line break, content; then TURN and the assistant's role."""

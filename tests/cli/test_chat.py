@@ -21,6 +21,7 @@ from edgeship.cli import chat as chat_module
 from edgeship.cli.chat import answer_once, chat
 from edgeship.engine.api import AnswerSteps, Constraint, Conversation, Message, Prompt, Sampling, Token, Usage
 from edgeship.engine.remote import RemoteChat
+from edgeship.engine.thinking import Marks
 from edgeship.errors import EngineFailed, PromptInvalid, TemplateInvalid
 from edgeship.package.conversation import with_instructions_in_first_question
 from tests.chat_server import answers_of, models, serving
@@ -335,6 +336,22 @@ def test_an_interrupted_answer_says_so_by_its_exit_code() -> None:
     out = io.StringIO()
     assert answer_once(Interrupting(after=4), HELLO, GREEDY, stdout=out) == 130
     assert out.getvalue() == "Good\n"
+
+
+def test_what_a_model_thinks_goes_to_a_terminal_and_not_into_what_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = Marks(ord("<"), ord(">"))
+    for err, shown in ((Screen(), "\x1b[2mh\x1b[22m\x1b[2mm\x1b[22m"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", err)
+        out = io.StringIO()
+        engine = ScriptedEngine({"hello": "<hm>\nGood day."}, thought_marks=marks)
+        assert answer_once(engine, HELLO, GREEDY, stdout=out) == 0
+        assert (out.getvalue(), err.getvalue().replace("\x1b[2m\x1b[22m", "")) == ("Good day.\n", shown)
+    out = io.StringIO()
+    answer_once(
+        ScriptedEngine({"hello": "<hm>Good day."}, thought_marks=marks), HELLO, GREEDY, as_json=True, stdout=out
+    )
+    facts = json.loads(out.getvalue())
+    assert (facts["thinking"], facts["answer"]) == ("hm", "Good day.")
 
 
 HELD = Sampling(constraint=Constraint("regex", "[A-Z][a-z. ]+"), max_tokens=4)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edgeship.engine.thinking import Marks
 from edgeship.errors import EvalInvalid
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.evaluate import answer_tokens, evaluate
@@ -67,3 +68,16 @@ def test_a_case_that_does_not_fit_is_named() -> None:
     engine = ScriptedEngine({}, context_tokens=32)
     with pytest.raises(EvalInvalid, match=r"case 'long' cannot be asked: the prompt has \d+ tokens"):
         evaluate(engine, [case("ok", "x"), case("long", "x", messages=[{"role": "user", "content": "x" * 40}])])
+
+
+def test_thoughts_are_neither_cut_nor_judged() -> None:
+    long = "<" + "so " * 400 + ">\n\n"
+    engine = ScriptedEngine({"a": long + "yes", "b": long + '{"c": 1}'}, thought_marks=Marks(ord("<"), ord(">")))
+    cases = [case("a", "<think>\n\n</think>\n\nyes"), case("b", {"c": 1})]
+    found = evaluate(engine, cases)
+    assert (found.passed, [one.answer for one in found.records]) == (2, ["yes", '{"c": 1}'])
+    assert found.completion_tokens > 2 * len(long)
+
+
+def test_thoughts_that_a_chat_does_not_tell_apart_are_not_judged() -> None:
+    assert evaluate(ScriptedEngine({"a": "<think>hm</think>\nyes"}), [case("a", "yes" + " " * 20)]).passed == 1

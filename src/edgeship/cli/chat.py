@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TextIO
 
+from edgeship.cli import streams
 from edgeship.cli.failure import explain
 from edgeship.engine.answer import Answer, ask
 from edgeship.engine.api import Chat, Conversation, Engine, Message, Sampling, check_sampling
@@ -67,10 +68,12 @@ def answer_once(
     out = _Terminal(sys.stdin, stdout or sys.stdout)
     conversation = Conversation(messages, variables=variables)
     with _ctrl_c_cancels() as cancel:
-        answer = ask(model, conversation, sampling, cancel=cancel, tell=None if as_json else out.say)
+        tells = {} if as_json else {"tell": out.say, "tell_thoughts": streams.think}
+        answer = ask(model, conversation, sampling, cancel=cancel, **tells)
     cut = _cut(answer, sampling, model.context_tokens)
     if as_json:
         facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
+        facts |= {"thinking": answer.thinking} if answer.thinking else {}
         out.say(json.dumps(facts | ({"error": cut.to_dict()} if cut else {}), indent=2, ensure_ascii=False))
     out.say("\n")
     if stats:
@@ -188,7 +191,8 @@ class _Session:
             try:
                 with _ctrl_c_cancels() as cancel:
                     conversation = self._conversation(question)
-                    return ask(self._model, conversation, self._sampling, cancel=cancel, tell=self._terminal.say)
+                    tells = {"tell": self._terminal.say, "tell_thoughts": streams.think}
+                    return ask(self._model, conversation, self._sampling, cancel=cancel, **tells)
             except ContextFull:
                 if not self._turns:
                     raise

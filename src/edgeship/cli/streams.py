@@ -10,12 +10,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from edgeship.errors import UsageError
-from edgeship.system.text import as_shown, decode
+from edgeship.system.text import as_shown, decode, harmless
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _SLOW_S = 3.0
+_DIM, _NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
 class OutputLost(Exception):
@@ -57,6 +58,13 @@ def say(text: str) -> None:
     """A line on stderr at once. Where nobody can read it any more, nothing is lost."""
     with contextlib.suppress(OSError):
         print(as_shown(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def think(text: str) -> None:
+    """What a model thinks before it answers, dimmed on stderr; left out where that is no terminal."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            print(f"{_DIM}{harmless(text)}{_NOT_DIM}", end="", file=sys.stderr, flush=True)
 
 
 def give_up_output() -> None:

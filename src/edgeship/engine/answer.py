@@ -65,11 +65,15 @@ def held_length(text: str, stops: Sequence[str]) -> int:
 
 
 class AnswerText:
-    """The text of one answer as its tokens come, up to a stop text."""
+    """The text of one answer as its tokens come, up to a stop text.
+
+    after_thoughts: the white space that comes first only stands between the thoughts and the answer.
+    """
 
     def __init__(self, text: TextStream, stop: Sequence[str]) -> None:
         self._text = text
         self._stops = StopFilter(stop)
+        self.after_thoughts = False
 
     @property
     def stopped(self) -> bool:
@@ -78,7 +82,11 @@ class AnswerText:
 
     def push(self, token: int) -> str:
         """What may be shown now."""
-        return self._stops.push(self._text.push(token))
+        piece = self._text.push(token)
+        if self.after_thoughts:
+            piece = piece.lstrip()
+            self.after_thoughts = not piece
+        return self._stops.push(piece)
 
     def rest(self) -> str:
         """What is left once no token follows."""
@@ -113,16 +121,26 @@ def ask(
     *,
     cancel: threading.Event | None = None,
     tell: Callable[[str], object] | None = None,
+    tell_thoughts: Callable[[str], object] | None = None,
 ) -> Answer:
-    """The whole answer; `tell` gets each piece of its text as it comes. Raises as Chat.converse."""
-    return collect(chat.converse(conversation, sampling, cancel=cancel), tell)
+    """The whole answer; `tell` gets each piece of its text as it comes, and the other one what the model thinks.
+
+    Raises as Chat.converse.
+    """
+    return collect(chat.converse(conversation, sampling, cancel=cancel), tell, tell_thoughts)
 
 
-def collect(steps: Iterable[Token], tell: Callable[[str], object] | None = None) -> Answer:
+def collect(
+    steps: Iterable[Token],
+    tell: Callable[[str], object] | None = None,
+    tell_thoughts: Callable[[str], object] | None = None,
+) -> Answer:
     """The whole answer of its steps, as `converse` and `stream` give them. Raises as they do."""
     made: list[Token] = []
     for step in steps:
         made.append(step)
+        if tell_thoughts and step.thinking:
+            tell_thoughts(step.thinking)
         if tell and step.text:
             tell(step.text)
     last = made[-1]

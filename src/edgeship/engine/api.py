@@ -57,12 +57,14 @@ class Sampling:
     logit_bias: added to logits, by token id.
     seed: the same seed gives the same answer, whatever else runs at the same time.
     max_tokens: new tokens at most; the context may hold fewer.
+    thoughts_count: whether what a model thinks before it answers is part of max_tokens, where that can be told.
     stop: texts that end the answer and are not part of it.
     ignore_eos: go on past the tokens that end an answer, up to max_tokens; for measuring speed.
     logprobs: report each token's log-probability, and those of this many likeliest ones. They are the model's own,
     before temperature, penalties and constraint.
     prompt_logprobs: the same for the prompt's tokens but the first.
-    constraint: the answer is held to it; where max_tokens ends it first, it is incomplete and says "length".
+    constraint: the answer is held to it, after what the model thinks before it; where max_tokens ends it first, it is
+    incomplete and says "length".
     """
 
     temperature: float | None = None
@@ -80,6 +82,7 @@ class Sampling:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     constraint: Constraint | None = None
+    thoughts_count: bool = True
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, with `defaults` where a field is None."""

@@ -37,6 +37,7 @@ from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
 from edgeship.engine.steps import Handle, Steps
+from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 
 _log = logging.getLogger("edgeship.engine")
@@ -48,6 +49,8 @@ class Codec(Protocol):
     def render(self, conversation: Conversation) -> Prompt: ...
     def encode(self, text: str) -> Prompt: ...
     def stream(self) -> TextStream: ...
+    @property
+    def thought_marks(self) -> Marks | None: ...
 
 
 class ContinuousEngine:
@@ -83,6 +86,7 @@ class ContinuousEngine:
         self.context_cut = context_cut
         self.cache = PrefixCache(cache_bytes if decoder.keeps_prefixes else 0)
         self._decoder, self._codec, self._grammars = decoder, codec, grammars
+        self._thought_marks = codec.thought_marks
         self._end_ids = end_ids
         self._most_waiting = waiting
         self._settling = True
@@ -155,6 +159,8 @@ class ContinuousEngine:
             prompt=prompt.tokens,
             sampling=settings,
             limit=min(settings.max_tokens or room, room),
+            room=room,
+            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream()),
             end_ids=() if settings.ignore_eos else self._end_ids,
             sampler=Sampler(settings, prompt.tokens, self.vocab_size),
             text=AnswerText(self._codec.stream(), settings.stop),

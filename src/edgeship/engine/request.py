@@ -17,7 +17,8 @@ from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Matcher
 from edgeship.engine.pacing import PacedSteps
-from edgeship.engine.sampling import Sampler, logprob, logprobs
+from edgeship.engine.sampling import Allowed, Sampler, logprob, logprobs
+from edgeship.engine.thinking import Thoughts
 
 _log = logging.getLogger("edgeship.engine")
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
@@ -167,7 +168,8 @@ class Scoring:
 class Request:
     """One answer in the making. Its steps go into `steps`.
 
-    sampling: complete. limit: new tokens at most. deadline: by time.perf_counter(). drafts: None guesses nothing.
+    sampling: complete. limit: new tokens at most; room: those and the thoughts, where they do not count.
+    deadline: by time.perf_counter(). drafts: None guesses nothing.
     cancel: set by whoever asked; dropped: by whoever was to be given the steps.
     """
 
@@ -184,6 +186,8 @@ class Request:
     cancel: threading.Event | None = None
     dropped: threading.Event = field(default_factory=threading.Event)
     deadline: float | None = None
+    room: int | None = None
+    thoughts: Thoughts = field(default_factory=lambda: Thoughts(None, (), None))
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt)
@@ -223,7 +227,7 @@ class Request:
         self.held = held
         self._cached = held
         self._started_s = time.perf_counter()
-        if self.matcher:
+        if self.matcher and not (self.thoughts.now or self.thoughts.may_begin):
             self._append([], None)
 
     def chunk(self, most: int, *, guess: bool = False) -> Chunk:
@@ -295,7 +299,7 @@ class Request:
         return self.sampling.prompt_logprobs is not None
 
     def _guesses(self) -> list[int]:
-        room = self.limit - self._made - 1
+        room = self._left - 1
         if not self.drafts or self._reading or self.unread != 1 or room < 1:
             return []
         return self.drafts.draft(room)
@@ -307,8 +311,7 @@ class Request:
         self._prompt_logprobs += logprobs(logits[: len(predicted)], predicted, top)
 
     def _choose(self, row: Floats) -> None:
-        allowed = self.matcher.allowed(int(row.argmax())) if self.matcher else None
-        token = self.sampler.choose(row, allowed)
+        token = self.sampler.choose(row, self._allowed(row))
         wanted = self.sampling.logprobs
         found = None if wanted is None else logprob(row, token, wanted)
         if token in self.end_ids:
@@ -316,8 +319,36 @@ class Request:
             return
         self._append([token], found)
 
+    def _allowed(self, row: Floats) -> Allowed | None:
+        """What the constraint lets the next token be; thoughts are free, and lead to an answer."""
+        if not self.matcher:
+            return None
+        if self.thoughts.now:
+            allowed = np.ones(len(row), np.bool_)
+            allowed[[end for end in self.end_ids if end < len(row)]] = False
+            return allowed
+        allowed = self.matcher.allowed(int(row.argmax()))
+        if self.thoughts.begin is not None:
+            allowed[self.thoughts.begin] = True
+        return allowed
+
+    @property
+    def _left(self) -> int:
+        """How many more tokens there may be."""
+        counted = self._made if self.sampling.thoughts_count else self._made - self.thoughts.tokens
+        left = self.limit - counted
+        return left if self.room is None else min(left, self.room - self._made)
+
+    def _think(self, token: int, shown: str, found: Logprob | None) -> None:
+        self.text.after_thoughts = not self.thoughts.now
+        self._emit(token, "", "length" if self._left <= 1 else None, found, shown)
+
     def _append(self, chosen: list[int], found: Logprob | None) -> None:
         """Says a chosen token and those that the constraint forces after it."""
+        for token in chosen:
+            if (thought := self.thoughts.take(token)) is not None:
+                self._think(token, thought, found)
+                return
         tokens, complete = list(chosen), False
         if self.matcher:
             for token in chosen:
@@ -347,13 +378,15 @@ class Request:
         finish: FinishReason | None = None
         if self.text.stopped or last:
             finish = "stop"
-        elif self._made + 1 >= self.limit:
+        elif self._left <= 1:
             finish = "length"
         if finish:
             shown += self.text.rest()
         self._emit(token, shown, finish, found)
 
-    def _emit(self, token: int, shown: str, finish: FinishReason | None, found: Logprob | None) -> None:
+    def _emit(
+        self, token: int, shown: str, finish: FinishReason | None, found: Logprob | None, thought: str = ""
+    ) -> None:
         self.tokens.append(token)
         self._made += 1
         self.sampler.accept(token)
@@ -362,7 +395,8 @@ class Request:
         first = self._first_s is None
         self._first_s = self._first_s or time.perf_counter()
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
-        self._put(Token(token, shown, finish, found, self.usage() if finish else None, prompt_logprobs))
+        usage = self.usage() if finish else None
+        self._put(Token(token, shown, finish, found, usage, prompt_logprobs, thought))
 
     def _finish_without_token(self, finish: FinishReason) -> None:
         if not self.finished:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
+from edgeship.engine.thinking import MARKS, Marks
 from edgeship.errors import ContextFull, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
 from edgeship.package.conversation import text_of, with_instructions_in_first_question
@@ -72,6 +73,15 @@ class TextCodec:
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text of tokens; special tokens leave none unless `special` asks for theirs."""
         return self._tokenizer.decode(tokens, special=special)
+
+    @property
+    def thought_marks(self) -> Marks | None:
+        """The tokens around what the model thinks; None where the tokenizer has none."""
+        for names in MARKS:
+            begin, end = map(self._tokenizer.library.token_to_id, names)
+            if begin is not None and end is not None:
+                return Marks(begin, end)
+        return None
 
     @property
     def drops_first_space(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
+from edgeship.engine.thinking import answer_of
 from edgeship.errors import EvalInvalid
 from edgeship.package.examples import array, unified
 from edgeship.system import foreign
@@ -106,14 +107,15 @@ class EvalCase(BaseModel):
 
 
 def passes(case: EvalCase, answer: str) -> bool:
-    """True where the answer is what the case expects."""
+    """True where the answer is what the case expects; thoughts before either are left aside."""
+    answer = answer_of(answer)
     if case.match == "json":
-        expected = parse_json(case.expected) if isinstance(case.expected, str) else case.expected
+        expected = parse_json(answer_of(case.expected)) if isinstance(case.expected, str) else case.expected
         try:
             return json_equal(expected, parse_json(answer))
         except ValueError:
             return False
-    right = [str(text).strip() for text in case._right_texts]
+    right = [answer_of(str(text)).strip() for text in case._right_texts]
     return any(text in answer for text in right) if case.match == "contains" else answer.strip() in right
 
 

@@ -89,7 +89,7 @@ def evaluate(chat: Chat, cases: Sequence[EvalCase], progress: Progress = silent)
     records, start = [], time.perf_counter()
     for index, case in enumerate(cases):
         progress(f"evaluation, {index} of {len(cases)} cases", index / len(cases))
-        records.append(_answer(chat, case, Sampling(temperature=0.0, max_tokens=max_tokens)))
+        records.append(_answer(chat, case, Sampling(temperature=0.0, max_tokens=max_tokens, thoughts_count=False)))
     return summarise(cases, records, max_tokens, time.perf_counter() - start)
 
 

@@ -1,0 +1,62 @@
+"""What a model thinks before it answers: where that begins and ends, by the marks that models have for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeship.engine.answer import TextStream
+
+# Qwen, DeepSeek, SmolLM and others; Magistral; Cohere.
+MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"))
+# A template may open the thoughts itself, or close them where none are wanted; line breaks follow the mark.
+_LAST_TOKENS = 3
+_LEADING = re.compile("|".join(rf"\s*{re.escape(begin)}.*?{re.escape(end)}\s*" for begin, end in MARKS), re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The tokens around a model's thoughts."""
+
+    begin: int
+    end: int
+
+
+class Thoughts:
+    """The thoughts of one answer. marks: None for models that have none.
+
+    now: the next token belongs to them. may_begin: they may begin with the next token. tokens: of them, marks included.
+    """
+
+    def __init__(self, marks: Marks | None, prompt: Sequence[int], text: TextStream | None) -> None:
+        self._marks, self._text = marks, text
+        last = list(prompt[-_LAST_TOKENS:])
+        ended = marks is None or marks.end in last
+        self.now = marks is not None and not ended and marks.begin in last
+        self.may_begin = not ended and not self.now
+        self.tokens = 0
+
+    @property
+    def begin(self) -> int | None:
+        """The token that would begin them now."""
+        return self._marks.begin if self._marks and self.may_begin else None
+
+    def take(self, token: int) -> str | None:
+        """What a token of the answer adds to the thoughts; None where it is none of theirs."""
+        begins, self.may_begin = token == self.begin, False
+        if not (begins or self.now):
+            return None
+        self.tokens += 1
+        assert self._marks
+        assert self._text
+        self.now = token != self._marks.end
+        if begins:
+            return ""
+        return self._text.push(token) if self.now else self._text.flush()
+
+
+def answer_of(text: str) -> str:
+    """A text without the thoughts with which it begins."""
+    found = _LEADING.match(text)
+    return text[found.end() :] if found else text
