@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 from edgeship import builder
 from edgeship.builder import onnx_model
 from edgeship.checkpoint import open_checkpoint
-from edgeship.errors import BuilderFailed, PrecisionUnsupported, WeightsDamaged
-from edgeship.recipe import Recipe
+from edgeship.errors import BuilderFailed, CheckpointInvalid, PrecisionUnsupported, WeightsDamaged
+from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints
 
@@ -197,10 +198,48 @@ def test_a_folder_whose_data_was_cut_is_no_model(tiny: Path, settings: Settings)
 
 
 @pytest.mark.slow
+def test_a_build_answers_a_token(tiny: Path, settings: Settings) -> None:
+    folder = make(tiny, settings, "int4").folder
+    onnx_model.require_answers(folder)
+    config = json.loads((folder / "genai_config.json").read_bytes())
+    config["model"]["vocab_size"] = 400
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(BuilderFailed, match="tells 384 of 400 tokens"):
+        onnx_model.require_answers(folder)
+
+
+@pytest.mark.slow
+def test_a_build_that_answers_with_nan_is_none(tiny: Path, settings: Settings) -> None:
+    folder = make(tiny, settings, "fp32").folder
+    data = folder / "model.onnx.data"
+    data.write_bytes(b"\xff" * data.stat().st_size)
+    with pytest.raises(BuilderFailed, match="answers with NaN or infinity"):
+        onnx_model.require_answers(folder)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_changes_while_it_is_built_and_is_restored_leaves_no_build(
+    tiny: Path, settings: Settings
+) -> None:
+    weights = (tiny / "model.safetensors").read_bytes()
+    planned = builder.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), settings)
+    other = checkpoints.make_checkpoint(tiny.parent / "other", seed=7)
+    shutil.copyfile(other / "model.safetensors", tiny / "model.safetensors")
+
+    def restore(_: str, fraction: float | None) -> None:
+        if fraction == 1.0:
+            (tiny / "model.safetensors").write_bytes(weights)
+
+    with pytest.raises(CheckpointInvalid, match=r"was changed while it was read: model\.safetensors"):
+        builder.carry_out(planned, settings, restore)
+    assert not planned.steps[-1].folder.exists()
+
+
+@pytest.mark.slow
 def test_after_kill_9_of_a_real_build_the_same_command_works(tiny: Path, settings: Settings) -> None:
     code = (
         "import sys; from edgeship import builder, settings; from edgeship.checkpoint import open_checkpoint\n"
-        "from edgeship.recipe import Recipe; say = lambda message, _: print(message, flush=True)\n"
+        "from edgeship.recipe import Precision, Recipe; say = lambda message, _: print(message, flush=True)\n"
         "made = builder.build(open_checkpoint(sys.argv[1]), Recipe(precision='int4', builder='genai'), "
         "settings.resolve(), say)"
     )

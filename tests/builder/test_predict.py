@@ -14,6 +14,7 @@ from edgeship.errors import DiskShort, MemoryShort
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from edgeship.system.machine import Machine
+from tests import checkpoints
 
 MACHINE = Machine(2, 2, 8_000_000_000, 6_000_000_000, "cpu", "Linux x86_64")
 
@@ -114,3 +115,13 @@ def test_a_build_that_cannot_fit_does_nothing(tiny: Path, settings: Settings) ->
     with pytest.raises(MemoryShort):
         builder.build(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), small)
     assert not settings.builds_dir.exists()
+
+
+def test_memory_to_run_includes_the_tables_of_rotary_angles(tiny: Path) -> None:
+    """They are made for the whole context when a model opens: 0.6 GB more were measured for 4 million positions."""
+    config = checkpoints.qwen2_config()
+    needs = []
+    for positions in (2048, 4_194_304):
+        checkpoints.write_json(tiny / "config.json", config | {"max_position_embeddings": positions})
+        needs.append(builder.prediction(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4))[1])
+    assert needs[1].run_memory_bytes - needs[0].run_memory_bytes == pytest.approx(0.59e9, rel=0.15)

@@ -235,6 +235,17 @@ def test_a_bad_number_is_named_when_it_is_read(tiny: Path, tiny_adapter: Path, o
         read.rows(f"{MODULE}.weight", 9, 10)
 
 
+def test_a_sum_that_is_no_number_is_refused_by_name(tiny: Path, tiny_adapter: Path) -> None:
+    """Each matrix is finite and within bounds; their product is not."""
+    path = tiny_adapter / "adapter_model.safetensors"
+    tensors = {name: np.full_like(array, 1e5) for name, array in load_file(path).items()}
+    save_file(tensors, path)
+    change_config(tiny_adapter, lora_alpha=1e38)
+    opened = weights.open_weights(open_checkpoint(str(tiny), adapter=tiny_adapter))
+    with pytest.raises(AdapterInvalid, match=rf"{MODULE}\.weight holds NaN or infinity"):
+        opened.read(f"{MODULE}.weight")
+
+
 def test_pickles_are_refused(tiny: Path) -> None:
     (tiny / "model.safetensors").rename(tiny / "pytorch_model.bin")
     with pytest.raises(PickleRefused):

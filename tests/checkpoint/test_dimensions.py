@@ -146,6 +146,13 @@ def test_an_output_layer_that_is_neither_tied_nor_stored() -> None:
     check(SHAPES | {"lm_head.weight": (384, 64)}, tied=False)
 
 
+@pytest.mark.parametrize("rows", [380, 400])
+def test_an_output_layer_with_other_rows_than_the_embedding(rows: int) -> None:
+    said = rf"tensor lm_head\.weight is \[{rows}, 64\], but model\.embed_tokens\.weight is \[384, 64\]"
+    with pytest.raises(CheckpointInvalid, match=said):
+        check(SHAPES | {"lm_head.weight": (rows, 64)}, tied=False)
+
+
 def test_buffers_of_old_checkpoints_need_not_be_in_every_layer() -> None:
     check(SHAPES | {"model.layers.0.self_attn.rotary_emb.inv_freq": (8,)})
 

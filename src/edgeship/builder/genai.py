@@ -6,7 +6,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from edgeship.builder import onnx_model, predict, stream
+from edgeship.builder import answer_worker, onnx_model, predict, stream
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_unquantized
@@ -88,7 +88,7 @@ def halve_task() -> Task:
 
     def make(job: Job) -> int:
         onnx_model.halve(job.source, job.folder, job.progress)
-        return 0
+        return answer_worker.require_answers(job.folder)
 
     return Task("halve", "weights stored in FP16", {}, tool_versions("onnx-ir", "numpy"), make)
 

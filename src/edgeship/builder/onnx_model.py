@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeship.errors import BuilderFailed, EdgeshipError, PrecisionUnsupported
 from edgeship.package import genai_config
+from edgeship.package.genai_config import GenaiConfig
 from edgeship.progress import Progress, silent
 from edgeship.system import telemetry
 from edgeship.system.json_file import Complaint
@@ -75,16 +76,16 @@ def require_answers(folder: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
-    # A node takes place as soon as its result is wanted, so that no two weights are held widened at once.
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    config = genai_config.read(folder, Complaint(BuilderFailed, "Build it again."))
     try:
-        [logits] = session.run(["logits"], {value.name: _first_token(value) for value in session.get_inputs()})
+        feeds = {value.name: _first_token(value, config) for value in session.get_inputs()}
+        [logits] = session.run(["logits"], feeds)
     except Exception as error:  # whatever the library raises
         raise BuilderFailed(f"the model that was made does not run: {error}", where=str(folder)) from error
-    vocabulary = genai_config.read(folder, Complaint(BuilderFailed, "Build it again.")).vocab_size
-    if logits.shape[-1] != vocabulary:
+    if logits.shape[-1] != config.vocab_size:
         raise BuilderFailed(
-            f"the model that was made tells {logits.shape[-1]} of {vocabulary} tokens", where=str(folder)
+            f"the model that was made tells {logits.shape[-1]} of {config.vocab_size} tokens", where=str(folder)
         )
     if not np.isfinite(logits).all():
         raise BuilderFailed(
@@ -94,12 +95,16 @@ def require_answers(folder: Path) -> None:
         )
 
 
-def _first_token(value: Any) -> Any:
-    """What an input is when the first token of a text is read: one of everything, and nothing before it."""
+def _first_token(value: Any, config: GenaiConfig) -> Any:
+    """What an input is when the first token of a text is read: one of everything, and no keys and values before it."""
     import numpy as np
 
     kinds = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float16)": np.float16}
-    sizes = [size if isinstance(size, int) else int("past" not in str(size)) for size in value.shape]
+    usual = [1] * len(value.shape)
+    if value.name in [past for past, _ in config.cache_names]:
+        _, heads, head_size = config.cache_shape
+        usual = [1, heads, 0, head_size]
+    sizes = [size if isinstance(size, int) else other for size, other in zip(value.shape, usual, strict=True)]
     fill = np.ones if "mask" in value.name else np.zeros
     return fill(sizes, kinds.get(value.type, np.float32))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -62,3 +65,23 @@ def test_a_derived_graph_carries_no_weights(made: Made) -> None:
     folder = made.built(precision="fp32")
     if made.case.name not in TWO_TABLES:
         assert len(derive(folder / "model.onnx", config_of(folder))) < (folder / "model.onnx").stat().st_size + 4096
+
+
+def test_what_lies_between_head_and_logits_loses_the_shape_of_all_positions(fp32_folder: Path, tmp_path: Path) -> None:
+    """As the graphs of Phi and Gemma 2 have it by onnxruntime-genai's builder: a bias, or a cap on logits."""
+    import onnx_ir
+
+    shutil.copytree(fp32_folder, tmp_path / "package")
+    model = onnx_ir.load(fp32_folder / "model.onnx")
+    [logits] = [value for value in model.graph.outputs if value.name == "logits"]
+    capped = onnx_ir.Value(name="logits", shape=logits.shape, type=logits.type)
+    logits.name = "raw_logits"
+    model.graph.append(onnx_ir.node("Tanh", [logits], outputs=[capped]))
+    model.graph.outputs[list(model.graph.outputs).index(logits)] = capped
+    onnx_ir.save(model, tmp_path / "package" / "model.onnx")
+    decoder = OnnxDecoder(config_of(tmp_path / "package"), threads=1, slots=1, context_tokens=64)
+    plain = OnnxDecoder(config_of(fp32_folder), threads=1, slots=1, context_tokens=64)
+    chunks = [Chunk(0, [5, 6, 7, 8], 0, 2)]
+    [found], [raw] = decoder.step(chunks), plain.step(chunks)
+    assert found.shape == (2, 384)
+    assert np.allclose(found, np.tanh(raw), atol=1e-4)
