@@ -20,12 +20,14 @@ from edgeship.builder.packaging import Spelling
 from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, inspection, require_template
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Conversation, Limits, Message, Sampling
+from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, UsageError
+from edgeship.measure import property_order
 from edgeship.measure.askable import require_askable
 from edgeship.measure.compare import Choice, Thresholds, choose
 from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
+from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
@@ -63,6 +65,7 @@ class Shipment:
     reference: ReferenceName
     eval_file: Path | None = None
     eval_limit: int | None = None
+    constraint: Constraint | None = None
     question: str | None = None
     report_dir: Path | None = None
     force_resources: bool = False
@@ -99,6 +102,7 @@ def ship(
     reference: Literal["auto"] | ReferenceName = "auto",
     eval_file: Path | None = None,
     eval_limit: int | None = None,
+    constraint: Constraint | None = None,
     question: str | None = None,
     report_dir: Path | None = None,
     force_resources: bool = False,
@@ -110,6 +114,7 @@ def ship(
     recipes: the candidates, by default CANDIDATES; FP32 among them is the baseline.
     reference: what agreement is measured with: the checkpoint in transformers, or its FP32 build, which needs no
     PyTorch; "auto" takes the first where it is installed.
+    constraint: what answers to the eval's questions are held to.
     question: what the installed package is asked at the end; the eval's first question by default.
     force_resources: go on although memory or disk look too small.
 
@@ -123,6 +128,7 @@ def ship(
         reference=choose_reference(checkpoint) if reference == "auto" else reference,
         eval_file=eval_file,
         eval_limit=eval_limit,
+        constraint=constraint,
         question=question,
         report_dir=report_dir,
         force_resources=force_resources,
@@ -146,7 +152,7 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             made[recipe.label] = ready or make(recipe)
             # With the first, before time goes into the others: all of them read prompts alike.
             fidelity = fidelity or _check_templates(shipment, made[recipe.label], reference, progress)
-        measured = _measure(cases, made, work, settings, progress)
+        measured = _measure(shipment, cases, made, work, settings, progress)
         choice = _choose(shipment, made, measured)
         report = _report(shipment, made, measured, choice, reference, fidelity, settings)
         shipped = Shipped(report, write_report(_report_folder(shipment, settings), report))
@@ -156,7 +162,7 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
         question = shipment.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
         installed, new = _install(shipment, chosen, measurement, report, settings, progress)
         with _withdrawn_on_failure(installed if new else None, settings):
-            answer = _check(installed, cases, measurement, question, settings, progress)
+            answer = _check(shipment, installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
 
@@ -189,6 +195,8 @@ def preflight(
     spelling = readers.spell(shipment.checkpoint)
     cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
     cases = require_askable(cases, shipment.checkpoint, progress)
+    if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
+        progress(f"note: {remark}", None)
     packages.require_writable(settings.cache_dir)
     plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
     of_plans = (remark for plan in plans.values() for remark in plan.notes)
@@ -308,9 +316,14 @@ def _check_templates(shipment: Shipment, made: _Made, reference: Reference, prog
 
 
 def _measure(
-    cases: Sequence[EvalCase], made: Mapping[str, _Made], work: Path, settings: Settings, progress: Progress
+    shipment: Shipment,
+    cases: Sequence[EvalCase],
+    made: Mapping[str, _Made],
+    work: Path,
+    settings: Settings,
+    progress: Progress,
 ) -> dict[str, Measurement]:
-    job = ProbeOptions(cases=tuple(cases), reference=work / "reference.npz")
+    job = ProbeOptions(cases=tuple(cases), reference=work / "reference.npz", constraint=shipment.constraint)
     return {
         label: probe(
             candidate.package.folder, job, threads=settings.threads, progress=_under(f"measure {label}", progress)
@@ -389,6 +402,7 @@ def _withdrawn_on_failure(new: Entry | None, settings: Settings) -> Iterator[Non
 
 
 def _check(
+    shipment: Shipment,
     installed: Entry,
     cases: Sequence[EvalCase],
     measurement: Measurement,
@@ -400,14 +414,20 @@ def _check(
     progress(f"check {installed.ref}", None)
     with load_chat(installed.folder, threads=settings.threads, limits=Limits(slots=1)) as chat:
         if measurement.evaluation:
-            _require_same_answers(chat, cases, measurement, installed)
+            _require_same_answers(chat, cases, measurement, installed, shipment.constraint)
         messages: list[Message] = [{"role": "user", "content": question}]
         return ask(chat, Conversation(messages), Sampling(temperature=0.0, max_tokens=256)).text
 
 
-def _require_same_answers(chat: Chat, cases: Sequence[EvalCase], measurement: Measurement, installed: Entry) -> None:
+def _require_same_answers(
+    chat: Chat,
+    cases: Sequence[EvalCase],
+    measurement: Measurement,
+    installed: Entry,
+    constraint: Constraint | None,
+) -> None:
     assert measurement.evaluation is not None
-    sampling = Sampling(temperature=0.0, max_tokens=measurement.evaluation.max_tokens)
+    sampling = greedy(measurement.evaluation.max_tokens, constraint)
     for case, record in zip(cases[:RECHECKED_ANSWERS], measurement.evaluation.records, strict=False):
         answer = ask(chat, Conversation(case.conversation), sampling).text
         if answer != record.answer:

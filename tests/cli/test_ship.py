@@ -32,6 +32,11 @@ def test_ship_takes_a_candidate_once(tiny: Path, capsys: pytest.CaptureFixture[s
     assert "twice" in capsys.readouterr().err
 
 
+def test_a_schema_needs_questions(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ship", str(tiny), "--schema", "{}"]) == 2
+    assert "--schema holds the answers to --eval" in capsys.readouterr().err
+
+
 def test_cases_that_fail_are_shown_with_their_question(capsys: pytest.CaptureFixture[str]) -> None:
     ship._print_failures(report(answer="a wrong\nanswer " + "x" * 500))
     said = capsys.readouterr().out

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edgeship.engine.api import Constraint
 from edgeship.engine.thinking import Marks
 from edgeship.errors import EvalInvalid
 from edgeship.measure.evalset import EvalCase
@@ -81,3 +82,11 @@ def test_thoughts_are_neither_cut_nor_judged() -> None:
 
 def test_thoughts_that_a_chat_does_not_tell_apart_are_not_judged() -> None:
     assert evaluate(ScriptedEngine({"a": "<think>hm</think>\nyes"}), [case("a", "yes" + " " * 20)]).passed == 1
+
+
+@pytest.mark.slow
+def test_answers_are_held_to_a_constraint() -> None:
+    held = Constraint("json_schema", '{"enum": ["yes", "no"]}')
+    engine = ScriptedEngine({"a": '"yes" I think'})
+    assert evaluate(engine, [case("a", '"yes"', match="json")], constraint=held).passed == 1
+    assert evaluate(engine, [case("a", '"yes"', match="json")]).passed == 0

@@ -18,11 +18,13 @@ from edgeship.cli.options import (
     Memory,
     RecipeName,
     RecipeOptions,
+    Schema,
     Threads,
     grouped,
 )
 from edgeship.cli.output import print_json, print_table, telling
 from edgeship.cli.streams import show
+from edgeship.errors import UsageError
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def ship(
     checkpoint: CheckpointArgument,
     eval_file: EvalFile = None,
     eval_limit: EvalLimit = None,
+    schema: Schema = None,
     name: Name = None,
     precision: Candidates = None,
     changes: RecipeOptions,
@@ -124,8 +127,11 @@ def ship(
 ) -> int:
     """Build every candidate, measure them, choose one, install it and check it."""
     from edgeship import shipping
+    from edgeship.cli.model_run import AnswerOptions
     from edgeship.package.names import check_name
 
+    if schema is not None and eval_file is None:
+        raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if name is not None:
         check_name(name)
@@ -141,6 +147,7 @@ def ship(
             reference=reference,
             eval_file=eval_file,
             eval_limit=eval_limit,
+            constraint=AnswerOptions(schema=schema).constraint(),
             question=ask,
             report_dir=report,
             force_resources=force,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Conversation, Engine, FinishReason, Sampling
+from edgeship.engine.api import Chat, Constraint, Conversation, Engine, FinishReason, Sampling
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.evalset import EvalCase, passes
 from edgeship.measure.statistics import Interval, wilson
@@ -80,8 +80,10 @@ class EvalResult:
     records: tuple[EvalRecord, ...]
 
 
-def evaluate(chat: Chat, cases: Sequence[EvalCase], progress: Progress = silent) -> EvalResult:
-    """Answers all cases greedily, with the package's own repetition penalty.
+def evaluate(
+    chat: Chat, cases: Sequence[EvalCase], progress: Progress = silent, constraint: Constraint | None = None
+) -> EvalResult:
+    """Answers all cases greedily, with the package's own repetition penalty, held to a constraint where there is one.
 
     Raises EvalInvalid for a case that this model cannot be asked, EngineFailed.
     """
@@ -89,8 +91,13 @@ def evaluate(chat: Chat, cases: Sequence[EvalCase], progress: Progress = silent)
     records, start = [], time.perf_counter()
     for index, case in enumerate(cases):
         progress(f"evaluation, {index} of {len(cases)} cases", index / len(cases))
-        records.append(_answer(chat, case, Sampling(temperature=0.0, max_tokens=max_tokens, thoughts_count=False)))
+        records.append(_answer(chat, case, greedy(max_tokens, constraint)))
     return summarise(cases, records, max_tokens, time.perf_counter() - start)
+
+
+def greedy(max_tokens: int, constraint: Constraint | None) -> Sampling:
+    """How a case is answered."""
+    return Sampling(temperature=0.0, max_tokens=max_tokens, thoughts_count=False, constraint=constraint)
 
 
 def answer_tokens(chat: Chat, cases: Sequence[EvalCase]) -> int:

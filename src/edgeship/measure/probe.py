@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from edgeship.engine.api import Engine, Limits
+from edgeship.engine.api import Constraint, Engine, Limits
 from edgeship.errors import EngineFailed
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ProbeOptions:
     """What to measure.
 
-    cases: to be answered.
+    cases: to be answered. constraint: what their answers are held to.
     reference: logits to be held against, as `edgeship.reference` writes them.
     prompt_tokens, new_tokens, repeats: of the speed test.
     """
@@ -35,6 +35,7 @@ class ProbeOptions:
     new_tokens: int = 64
     repeats: int = 3
     engine: str = "auto"
+    constraint: Constraint | None = None
 
 
 def probe(
@@ -69,7 +70,7 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
     with opening.load(folder, threads=threads, engine=options.engine, limits=Limits(slots=1)) as engine:
         load_s, rss = time.perf_counter() - start, _rss_bytes()
         measured_speed = speed.measure(engine, options.prompt_tokens, options.new_tokens, options.repeats, progress)
-        evaluation = evaluate(engine, options.cases, progress) if options.cases else None
+        evaluation = evaluate(engine, options.cases, progress, options.constraint) if options.cases else None
         peak = memory.peak_memory_bytes()
         fidelity = _fidelity(engine, options.reference, progress) if options.reference else None
     return Measurement(
