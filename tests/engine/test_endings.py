@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeship.engine.api import Constraint
+from edgeship.engine.answer import collect
+from edgeship.engine.api import Constraint, Conversation, Limits, Sampling
 from edgeship.engine.endings import repeats
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.opening import load
 
 END = 256
 # Tokens are bytes, and some that models like.
@@ -219,3 +222,22 @@ def test_nothing_ends_where_the_constraint_wants_more(grammars: Grammars) -> Non
 )
 def test_a_loop_is_one_piece_again_and_again(text: bytes, found: bool) -> None:
     assert repeats(text, 64) is found
+
+
+# --- a model that was trained on another schema -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_answers_to_a_schema_with_a_property_less_end_and_are_right(example: Path) -> None:
+    lines = (Path(__file__).parents[2] / "examples" / "triage" / "eval.jsonl").read_text(encoding="utf-8").splitlines()
+    cases = [json.loads(line) for line in lines[::9]]
+    text = {"type": ["string", "null"]}
+    properties = {"intent": {"type": "string"}, "order": text, "product": text}
+    whole = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    settings, right = Sampling(temperature=0.0, max_tokens=400, constraint=schema(whole)), 0
+    with load(example, limits=Limits(slots=8)) as engine:
+        for case, steps in [(case, engine.converse(Conversation(case["messages"]), settings)) for case in cases]:
+            found = collect(steps)
+            assert found.finish == "stop", found.text
+            right += json.loads(found.text).items() <= json.loads(case["expected"]).items()
+    assert right >= 0.8 * len(cases)
