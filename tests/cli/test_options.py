@@ -86,3 +86,9 @@ def test_variables_of_a_template_are_json_or_a_text() -> None:
     assert (read_variables(given), read_variables(None)) == (expected, {})
     with pytest.raises(UsageError, match="'x' has no value"):
         read_variables(["x"])
+
+
+def test_a_cache_folder_is_no_empty_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "ls", "--cache-dir", ""]) == 2
+    assert "--cache-dir" in capsys.readouterr().err
+    assert main(["cache", "ls", "--cache-dir", "."]) == 0

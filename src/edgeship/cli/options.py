@@ -40,9 +40,24 @@ BuilderName = Literal["auto", "stream", "genai", "olive"]
 FP32_BITS = 32
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+def _folder(text: str) -> Path:
+    """The folder that is named. An empty text, as an unset variable leaves, would be the working folder."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return Path(text)
+
+
 CacheDir = Annotated[
     Path | None,
-    typer.Option("--cache-dir", help="Use this cache folder for this command.", show_default=False),
+    typer.Option(
+        "--cache-dir",
+        parser=_folder,
+        metavar="<path>",
+        help="Use this cache folder for this command.",
+        show_default=False,
+    ),
 ]
 Threads = Annotated[
     int | None,
