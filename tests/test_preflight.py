@@ -118,3 +118,11 @@ def test_it_is_known_by_how_many_cases_a_package_was_judged(tmp_path: Path, sett
     assert shipping._cases_known(settings.cache_dir, "tiny-int4", package) == 324
     other = make_package(tmp_path / "other", weights=b"other")
     assert shipping._cases_known(settings.cache_dir, "tiny-int4", other) == 0
+
+
+def test_a_reports_commands_name_another_cache_than_the_homes_own(settings: Settings, tmp_path: Path) -> None:
+    (_, chat), (_, once) = shipping._commands("tiny-int4", settings)
+    assert chat.endswith("edgeship model run tiny-int4")
+    assert once == f'{chat} "..."'
+    (_, chat), _ = shipping._commands("tiny-int4", replace(settings, cache_dir=tmp_path))
+    assert chat.endswith(f"edgeship model run tiny-int4 --cache-dir {tmp_path}")

@@ -40,6 +40,7 @@ from edgeship.settings import Settings
 from edgeship.store import packages
 from edgeship.store.packages import Entry
 from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
+from edgeship.system.shell import our_command
 from edgeship.system.storage import require_writable, scratch_folder
 from edgeship.version import __version__
 
@@ -449,10 +450,6 @@ def _report(
     settings: Settings,
 ) -> Report:
     first = next(iter(made.values()))
-    chosen = _package_name(shipment, choice.chosen) if choice.chosen else None
-    commands = (
-        (("chat", f"edgeship model run {chosen}"), ("ask once", f'edgeship model run {chosen} "..."')) if chosen else ()
-    )
     return Report(
         created=manifest.now(),
         name=shipment.name,
@@ -466,8 +463,15 @@ def _report(
         choice=choice,
         reference=reference.source,
         template_fidelity=fidelity,
-        commands=commands,
+        commands=_commands(_package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )
+
+
+def _commands(name: str, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """How to go on with an installed package; another cache than the home's own is named."""
+    elsewhere = [] if settings.cache_dir == settings.home / "models" else ["--cache-dir", str(settings.cache_dir)]
+    run = our_command("model", "run", name, *elsewhere)
+    return ("chat", run), ("ask once", f'{run} "..."')
 
 
 def _report_folder(shipment: Shipment, settings: Settings) -> Path:
