@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 from collections.abc import Mapping
@@ -445,3 +446,13 @@ def test_the_working_directory_is_not_replaced(
         write_package(build, checkpoint, Path(output))
     assert Path.cwd() == here
     assert names(here.parent) == {"here"}
+
+
+def test_byte_order_marks_of_a_checkpoints_files_stay_outside(tiny: Path, tmp_path: Path) -> None:
+    plain = write_package(make_build(tmp_path / "build"), open_checkpoint(str(tiny)), tmp_path / "plain")
+    for path in (*tiny.glob("*.json"), *tiny.glob("*.jinja")):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    marked = write_package(make_build(tmp_path / "build"), open_checkpoint(str(tiny)), tmp_path / "marked")
+    # The card names the checkpoint's digest, which is of other bytes.
+    assert {**marked.manifest.files, "README.md": None} == {**plain.manifest.files, "README.md": None}
+    assert verify(marked) == []

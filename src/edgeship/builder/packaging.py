@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import shutil
@@ -183,6 +184,17 @@ def _bring_model(build: Build, target: Path) -> dict[str, FileDigest]:
     return files
 
 
+def _bring_text(source: Path, target: Path) -> FileDigest:
+    """Copies a file of the tokenizer, but for a byte order mark, over which other readers stumble."""
+    digest = bring(source, target)
+    with target.open("rb") as stream:
+        marked = stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    if not marked:
+        return digest
+    write_file(target, target.read_bytes().removeprefix(codecs.BOM_UTF8))
+    return digest_file(target)
+
+
 def bring_tokenizer(checkpoint: Checkpoint, target: Path, spelling: Spelling) -> dict[str, FileDigest]:
     """The tokenizer's own files, byte by byte but for what the spelling changes; its config is written anew.
 
@@ -190,7 +202,9 @@ def bring_tokenizer(checkpoint: Checkpoint, target: Path, spelling: Spelling) ->
     """
     assert checkpoint.chat_template is not None
     files = {
-        path.name: bring(path, target / path.name) for path in checkpoint.tokenizer.own_files if path.name in _COPIED
+        path.name: _bring_text(path, target / path.name)
+        for path in checkpoint.tokenizer.own_files
+        if path.name in _COPIED
     }
     config = tokenizer.spelled_out(checkpoint.tokenizer.config, checkpoint.special_tokens)
     if spelling.strip_apart:

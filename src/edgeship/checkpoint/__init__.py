@@ -28,7 +28,7 @@ from edgeship.checkpoint.dimensions import (
 from edgeship.checkpoint.families import FAMILIES, STREAMED
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.places import adapter_hint, find_adapter, find_checkpoint, package_name
-from edgeship.checkpoint.quantized import Quantized, find_form
+from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import usual_names
@@ -325,12 +325,12 @@ def require_template(checkpoint: Checkpoint) -> str:
 
 def require_unquantized(checkpoint: Checkpoint) -> None:
     """Raises CheckpointInvalid for weights that are quantized already."""
-    found = checkpoint.quantized
+    found, plain = checkpoint.quantized, plain_copy(checkpoint.source)
     if found is not None:
         raise CheckpointInvalid(
             f"the checkpoint is quantized already: {found.form}, as {found.shown_by}",
             where=str(checkpoint.folder / "config.json"),
-            hint=found.hint,
+            hint=found.hint if plain == checkpoint.source else f"{found.hint} Presumably that is {plain}.",
         )
 
 

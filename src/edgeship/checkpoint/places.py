@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.checkpoint.quantized import plain_copy
+from edgeship.checkpoint.weight_files import GGUF
 from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, UsageError
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign, json_file
@@ -46,7 +47,7 @@ def find_checkpoint(
         raise CheckpointInvalid(
             f"{source!r} is a file",
             where=str(path),
-            hint="Give the folder that holds config.json and the weights.",
+            hint=GGUF if path.suffix.lower() == ".gguf" else "Give the folder that holds config.json and the weights.",
         )
     match = _HUB_ID.fullmatch(source)
     if match is None:

@@ -19,6 +19,7 @@ from edgeship.system.json_file import Complaint
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SINGLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+GGUF = "A GGUF file is converted for llama.cpp already. Give the Hugging Face folder it was made from."
 _SHARD = re.compile(r".*-(?P<number>[0-9]{1,6})-of-(?P<total>[0-9]{1,6})\.safetensors", re.ASCII)
 _MOST_SHARDS, _MOST_NAMED = 10_000, 5
 _NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
@@ -146,7 +147,7 @@ def foreign_hint(folder: Path) -> str:
     if weights and "config.json" in names:
         return f"Is {weights[0]} the weights? Then call it {SINGLE}, or save the model with save_pretrained."
     if any(name.endswith(".gguf") for name in names):
-        return "A GGUF file is converted for llama.cpp already. Give the Hugging Face folder it was made from."
+        return GGUF
     if any(name.endswith(".nemo") for name in names):
         return "Export the .nemo file to a Hugging Face folder with NeMo first."
     if any(name.endswith(".onnx") or name in (genai_config.FILE_NAME, MANIFEST_NAME) for name in names):

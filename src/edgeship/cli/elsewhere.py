@@ -11,9 +11,11 @@ from edgeship.errors import UsageError
 
 _SAME: dict[str, Callable[..., int]] = {
     "run": model_run.run,
+    "chat": model_run.run,
     "ls": model.ls,
     "list": model.ls,
     "show": model_info.info,
+    "info": model_info.info,
     "rm": cache.rm,
     "auto-opt": build.build,
 }

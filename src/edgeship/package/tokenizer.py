@@ -5,6 +5,7 @@ The chat template that may stand in one of them is template.py's.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import math
@@ -171,7 +172,7 @@ def load(path: Path, complaint: Complaint) -> Tokenizer:
     from tokenizers import Tokenizer as Library
 
     with border.as_ours(lambda said: complaint.about(path, f"cannot be read: {said}")):
-        library = Library.from_buffer(foreign.read_bytes(path))
+        library = Library.from_buffer(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
         # A file may carry the training's truncation and padding; they would cut or fill texts silently.
         library.no_truncation()
         library.no_padding()
