@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,10 @@ def test_a_form_is_read_from_the_config(config: dict[str, Any], form: str, tiny:
 
 def test_plain_weights_have_no_form(tiny: Path) -> None:
     assert open_checkpoint(str(tiny)).quantized is None
+
+
+def test_of_a_quantized_copy_on_the_hub_the_original_is_presumed(tiny: Path, settings: Settings) -> None:
+    opened = replace(open_checkpoint(str(store(tiny, FORMS["bitsandbytes"]))), source="unsloth/Tiny-bnb-4bit")
+    with pytest.raises(CheckpointInvalid) as caught:
+        builder.plan(opened, Recipe(precision=Precision.INT4), settings)
+    assert (caught.value.hint or "").endswith("Presumably that is unsloth/Tiny.")
