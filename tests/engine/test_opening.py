@@ -14,7 +14,7 @@ from edgeship.engine.answer import collect
 from edgeship.engine.api import DEFAULT_LIMITS, Limits, Prompt, Sampling
 from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, Room, cut_by_memory, deal_out, load, times_of
 from edgeship.engine.tune import Setting, Trial, Tuning
-from edgeship.errors import MemoryShort, NotBatchable
+from edgeship.errors import ContextFull, MemoryShort, NotBatchable
 
 TOKEN = 1000
 MODEL_TOKENS = 32_768
@@ -127,3 +127,14 @@ def test_a_graph_that_cannot_be_batched_is_run_by_genai_which_is_said(fp32_folde
         assert len(answer.tokens) == 4
     finally:
         engine.close()
+
+
+@pytest.mark.slow
+def test_a_short_context_is_told_at_once_and_where_a_prompt_does_not_fit(int4_folder: Path) -> None:
+    with load(int4_folder, limits=Limits(slots=1, kv_bytes=100_000)) as engine:
+        assert engine.note
+        assert engine.note.startswith("memory cut the context from 512 tokens to ")
+        with pytest.raises(ContextFull, match="since memory cut the context from 512 tokens"):
+            engine.stream(Prompt((5,) * 500), Sampling())
+    with load(int4_folder, limits=Limits(slots=1)) as engine:
+        assert engine.note is None

@@ -156,12 +156,10 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         context_tokens=room.context_tokens,
         accuracy_level=tuning.accuracy_level if tuning else None,
     )
-    return _engine(
-        options,
-        decoder,
-        room.cache_bytes,
-        context_cut=cut_by_memory(room, token_bytes, config.context_tokens, options.limits),
-    )
+    cut = cut_by_memory(room, token_bytes, config.context_tokens, options.limits)
+    # A long context that is not the longest is told where a prompt does not fit; a short one at once.
+    note = cut if room.context_tokens < ENOUGH_CONTEXT_TOKENS else None
+    return _engine(options, decoder, room.cache_bytes, note, context_cut=cut)
 
 
 def cut_by_memory(room: Room, token_bytes: int, model_tokens: int, limits: Limits) -> str | None:
