@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import edgeship
 from edgeship import settings as settings_module
+from edgeship.errors import UsageError
 from edgeship.store import packages
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +70,35 @@ def test_importing_edgeship_loads_nothing_of_others() -> None:
 def test_a_module_of_the_same_name_does_not_hide_a_function() -> None:
     code = "import edgeship, edgeship.cli.ship, edgeship.shipping; assert callable(edgeship.ship), edgeship.ship"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("given", [None, 5, ["a"]])
+def test_what_names_nothing_is_refused_by_name(given: Any) -> None:
+    calls: list[tuple[Any, str, dict[str, Any]]] = [
+        (edgeship.load, "target", {}),
+        (edgeship.ship, "checkpoint", {}),
+        (edgeship.build, "checkpoint", {"output": "x"}),
+    ]
+    for call, name, others in calls:
+        with pytest.raises(UsageError, match=f"{name} is ") as caught:
+            call(given, **others)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("given", [5, "", ["a"]])
+def test_what_is_no_path_is_refused_by_name(given: Any, tiny: Path) -> None:
+    calls: list[tuple[Any, str]] = [
+        (edgeship.load, "cache_dir"),
+        *((edgeship.ship, name) for name in ("cache_dir", "eval", "report", "adapter")),
+        (edgeship.build, "output"),
+    ]
+    for call, name in calls:
+        with pytest.raises(UsageError, match=f"{name} is ") as caught:
+            call(tiny, **{name: given})
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "all"])
+def test_an_eval_has_at_least_one_case(limit: Any, tiny: Path) -> None:
+    with pytest.raises(UsageError, match=r"eval_limit is .* at least 1"):
+        edgeship.ship(tiny, eval="cases.jsonl", eval_limit=limit)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint as Checkpoint
     from edgeship.checkpoint import open_checkpoint as open_checkpoint
     from edgeship.engine.answer import Answer as Answer
+    from edgeship.engine.api import Limits as Limits
     from edgeship.engine.api import Message as Message
     from edgeship.engine.api import Sampling as Sampling
     from edgeship.engine.api import Token as Token
@@ -33,6 +34,7 @@ _HOMES = {
     "Answer": "engine.answer",
     "Checkpoint": "checkpoint",
     "EdgeshipError": "errors",
+    "Limits": "engine.api",
     "Message": "engine.api",
     "Model": "model",
     "Package": "package.manifest",

@@ -40,7 +40,11 @@ def load(
     Raises NameInvalid, PackageNotFound, EngineFailed; for Foundry Local also RegistrationNotFound, FoundryFailed,
     DependencyMissing.
     """
-    current = settings.resolve(cache_dir=_path(cache_dir), threads=threads)
+    if not isinstance(target, str | Path):
+        raise UsageError(
+            f"target is {target!r}; it must be a text or a Path", hint="Name a package, a folder or a URL."
+        )
+    current = settings.resolve(cache_dir=_optional_path("cache_dir", cache_dir), threads=threads)
     return Model(targets.resolve(target, current).open(limits=limits, model=model, api_key=api_key))
 
 
@@ -65,13 +69,13 @@ def build(
     from edgeship import builder, readers
     from edgeship.builder import packaging
 
-    opened = _opened(checkpoint, adapter, variables)
-    packaging.require_free(Path(output))
+    opened, folder = _opened(checkpoint, adapter, variables), _path("output", output)
+    packaging.require_free(folder)
     spelling = readers.spell(opened)
     for remark in (*packaging.require_packable(opened), *readers.notes(spelling)):
         progress(f"note: {remark}", None)
     built = builder.build(opened, _recipe(recipe), settings.resolve(), progress, force_resources=force)
-    return readers.write_package(built, opened, Path(output), spelling)
+    return readers.write_package(built, opened, folder, spelling)
 
 
 def ship(
@@ -101,16 +105,20 @@ def ship(
     """
     from edgeship import shipping
 
+    if eval_limit is not None and not (type(eval_limit) is int and eval_limit > 0):
+        raise UsageError(
+            f"eval_limit is {eval_limit!r}; it must be a whole number of at least 1", hint="Leave it out for all cases."
+        )
     return shipping.ship(
         _opened(checkpoint, adapter, variables),
-        settings=settings.resolve(cache_dir=_path(cache_dir)),
+        settings=settings.resolve(cache_dir=_optional_path("cache_dir", cache_dir)),
         name=name if name is None else check_name(name),
         recipes=_recipes(shipping.CANDIDATES if recipes is None else recipes),
         thresholds=thresholds or shipping.DEFAULT_THRESHOLDS,
         reference=reference,
-        eval_file=_path(eval),
+        eval_file=_optional_path("eval", eval),
         eval_limit=eval_limit,
-        report_dir=_path(report),
+        report_dir=_optional_path("report", report),
         force_resources=force,
         progress=progress,
     )
@@ -119,10 +127,13 @@ def ship(
 def _opened(
     checkpoint: str | Path | Checkpoint, adapter: str | Path | None, variables: Mapping[str, Any] | None
 ) -> Checkpoint:
-    from edgeship.checkpoint import open_checkpoint
+    from edgeship.checkpoint import Checkpoint, open_checkpoint
 
     if isinstance(checkpoint, str | Path):
-        return open_checkpoint(str(checkpoint), adapter=_path(adapter), variables=variables or {})
+        return open_checkpoint(str(checkpoint), adapter=_optional_path("adapter", adapter), variables=variables or {})
+    if not isinstance(checkpoint, Checkpoint):
+        refused = f"checkpoint is {checkpoint!r}; it must be a folder, a Hub id or what open_checkpoint gave"
+        raise UsageError(refused, hint="Name a folder, as a text or a Path.")
     for what, given in (("an adapter is", adapter), ("template variables are", variables)):
         if given is not None:
             raise UsageError(f"the checkpoint is open already, and {what} given", hint="Give it to `open_checkpoint`.")
@@ -140,5 +151,11 @@ def _recipe(recipe: str | Recipe) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else named_recipe(recipe, {}, where="recipe")
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _optional_path(name: str, given: str | Path | None) -> Path | None:
+    return None if given is None else _path(name, given)
+
+
+def _path(name: str, given: str | Path) -> Path:
+    if not isinstance(given, str | Path) or not str(given):
+        raise UsageError(f"{name} is {given!r}; it must be a text or a Path", hint=f"Leave {name} out, or name a path.")
+    return Path(given)

@@ -183,8 +183,6 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "sampling": (Sampling, "an edgeship.Sampling"),
     "stop": ((str, list, tuple), "a text or a list of texts"),
     "logit_bias": (Mapping, "a dict"),
-    "cancel": (threading.Event, "a threading.Event"),
-    "deadline_s": ((int, float), "a number of seconds"),
 }
 """What settings must be that engines do not check; engines check the rest of a Sampling's."""
 

@@ -205,10 +205,11 @@ def test_an_answer_cut_by_max_tokens() -> None:
 @pytest.mark.parametrize("error", [EngineFailed("out of luck", hint="Try again."), PromptInvalid("out of luck")])
 def test_an_engine_that_fails_does_not_end_the_chat(error: Exception) -> None:
     class Failing(Spy):
-        def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> AnswerSteps:
-            if len(self.asked) == 1:
+        def converse(self, conversation: Conversation, sampling: Sampling, **more: Any) -> AnswerSteps:
+            if not self.asked:
+                self.render(conversation)
                 raise error
-            return super().stream(prompt, sampling, **more)
+            return super().converse(conversation, sampling, **more)
 
     engine = Failing()
     said = talk(engine, "who?", "hello")
@@ -268,10 +269,10 @@ class Interrupting(Spy):
         super().__init__()
         self.after: int | None = after
 
-    def stream(self, prompt: Prompt, sampling: Sampling, **more: Any) -> Generator[Token, None, None]:
+    def converse(self, conversation: Conversation, sampling: Sampling, **more: Any) -> Generator[Token, None, None]:
         if self.after == 0:
             self._press()
-        for count, token in enumerate(super().stream(prompt, sampling, **more), start=1):
+        for count, token in enumerate(super().converse(conversation, sampling, **more), start=1):
             if count == self.after:
                 self._press()
             yield token

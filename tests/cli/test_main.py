@@ -113,6 +113,20 @@ def test_a_fault_of_ours_is_exit_3_and_leaves_a_log(
     assert "may hold names and values from your files" in error["hint"]
 
 
+def test_a_panic_of_a_library_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Panic(BaseException):
+        """As a library written in Rust raises it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise Panic("it broke")
+
+    monkeypatch.setattr("edgeship.doctor.examine", fail)
+    assert main(["doctor"]) == 3
+    assert "error[internal]: a fault in Edgeship itself: Panic: it broke" in capsys.readouterr().err
+
+
 def test_a_fault_whose_log_cannot_be_written_is_told_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -330,6 +331,29 @@ def test_no_conversation_and_no_text(engine: Engine) -> None:
         engine.render(Conversation([{"role": "user", "content": "\ud800"}]))
 
 
+NO_EVENT: Any = threading.Event
+
+
+@pytest.mark.parametrize(
+    ("ending", "named"),
+    [
+        ({"cancel": 5}, "cancel is 5"),
+        ({"cancel": NO_EVENT}, "cancel is <class"),
+        ({"deadline_s": math.nan}, "deadline_s is nan"),
+        ({"deadline_s": math.inf}, "deadline_s is inf"),
+        ({"deadline_s": -1}, "deadline_s is -1"),
+        ({"deadline_s": "soon"}, "deadline_s is 'soon'"),
+        ({"deadline_s": True}, "deadline_s is True"),
+    ],
+)
+def test_what_could_end_no_answer_is_refused(engine: Engine, ending: dict[str, Any], named: str) -> None:
+    for ask_for in (engine.stream, engine.converse):
+        given: Any = Prompt((5,)) if ask_for == engine.stream else QUESTION
+        with pytest.raises(PromptInvalid, match=named) as caught:
+            ask_for(given, LIVELY, **ending)
+        assert caught.value.hint
+
+
 def test_closed(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
     engine.close()
@@ -385,6 +409,28 @@ def test_unset_settings_come_from_the_defaults() -> None:
     assert Sampling(temperature=0.0, seed=1).over(defaults) == Sampling(
         temperature=0.0, top_p=0.9, max_tokens=100, seed=1
     )
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"slots": 0}, "slots is 0; .* at least 1"),
+        ({"slots": 1.5}, "slots is 1.5"),
+        ({"slots": True}, "slots is True"),
+        ({"context_tokens": "many"}, "context_tokens is 'many'"),
+        ({"kv_bytes": -1}, "kv_bytes is -1; .* at least 0"),
+        ({"waiting": None}, "waiting is None"),
+    ],
+)
+def test_limits_that_are_no_counts(tmp_path: Path, limits: dict[str, Any], named: str) -> None:
+    from edgeship.engine.isolated import IsolatedEngine
+
+    for open_engine in (load, IsolatedEngine):
+        with pytest.raises(UsageError, match=named) as caught:
+            open_engine(tmp_path, limits=Limits(**limits))
+        assert caught.value.hint
+        with pytest.raises(UsageError, match="limits is 5"):
+            open_engine(tmp_path, limits=5)  # type: ignore[arg-type]
 
 
 def test_a_script_that_cannot_be_used(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,3 +172,26 @@ def test_what_a_failed_answer_held_is_not_remembered(engine: Watched, bad: float
     assert collect(engine.stream(prompt, Sampling(max_tokens=1))).usage.cached_tokens == 0
     # Good ones are.
     assert collect(engine.stream(prompt, Sampling(max_tokens=1))).usage.cached_tokens == len(prompt.tokens) - 1
+
+
+@pytest.mark.parametrize("part", ["render", "constraint"])
+@pytest.mark.parametrize("called_back", [False, True])
+def test_what_is_prepared_for_ever_ends_with_its_answer(
+    engine: Watched, part: str, called_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    if part == "render":
+        monkeypatch.setattr(engine._codec, "render", lambda _: never.wait())
+    else:
+        monkeypatch.setattr(engine._grammars, "matcher", lambda _: never.wait())
+    cancelled = threading.Event()
+    cancelled.set()
+    sampling = Sampling(constraint=Constraint("regex", "a+"))
+    for ending, reason in ({"deadline_s": 0.01}, "deadline"), ({"cancel": cancelled}, "cancelled"):
+        told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        on_step = {"on_step": told.put} if called_back else {}
+        steps = engine.converse(QUESTION, sampling, **ending, **on_step)  # type: ignore[arg-type]
+        [last] = [told.get(timeout=60)] if called_back else list(steps)
+        assert (last.id, last.finish) == (None, reason)
+        assert last.usage is not None
+    never.set()

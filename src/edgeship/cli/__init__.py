@@ -33,9 +33,9 @@ def _run(given: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         return failure.interrupted()
-    except streams.OutputLost:
+    except (SystemExit, streams.OutputLost):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
         # Native modules that are interrupted while they start say that they failed.
         if failure.came_from(error, KeyboardInterrupt):
             return failure.interrupted()

@@ -22,7 +22,7 @@ _KEPT_LOGS, _LOG_HALF, _MOST_CHARACTERS = 20, 1 << 17, 1000
 _READER_GONE = (errno.EPIPE, errno.EINVAL)
 
 
-def explain(error: Exception, *, as_json: bool) -> int:
+def explain(error: BaseException, *, as_json: bool) -> int:
     """Prints what happened, where, and what to try; returns the exit code."""
     import typer
     from typer.exceptions import TyperException

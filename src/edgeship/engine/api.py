@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import reprlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_type_hints, runtime_checkable
 
-from edgeship.errors import ContextFull, EngineBusy, PromptInvalid
+from edgeship.errors import ContextFull, EngineBusy, PromptInvalid, UsageError
 from edgeship.package.conversation import Conversation as Conversation
 from edgeship.package.conversation import Message as Message
 
@@ -356,7 +357,36 @@ def check_sampling(sampling: Sampling) -> None:
     }
     for name, (wrong, rule) in faults.items():
         if wrong:
-            raise PromptInvalid(f"{name} is {getattr(sampling, name)!r}; it must be {rule}")
+            raise _setting_invalid(name, getattr(sampling, name), f"; it must be {rule}")
+
+
+def check_ending(cancel: threading.Event | None, deadline_s: float | None) -> None:
+    """Raises PromptInvalid for what could end no answer."""
+    if cancel is not None and not isinstance(cancel, threading.Event):
+        raise _setting_invalid("cancel", cancel, "; it must be a threading.Event")
+    if deadline_s is not None and not (_is_number(deadline_s) and math.isfinite(deadline_s) and deadline_s >= 0):
+        raise _setting_invalid("deadline_s", deadline_s, "; it must be a number of seconds, at least 0")
+
+
+def check_limits(limits: Limits) -> None:
+    """Raises UsageError for limits that are no counts, with the value and what is allowed."""
+    if not isinstance(limits, Limits):
+        raise UsageError(f"limits is {limits!r}; it must be Limits", hint="Write edgeship.Limits(slots=4).")
+    for known in fields(limits):
+        value, least = getattr(limits, known.name), 1 if known.name in ("slots", "context_tokens") else 0
+        if not (value is None and known.default is None) and not (type(value) is int and value >= least):
+            raise UsageError(
+                f"{known.name} is {value!r}; it must be a whole number of at least {least}",
+                hint=f"Leave {known.name} out for what suits this machine.",
+            )
+
+
+def _setting_invalid(name: str, value: object, rule: str) -> PromptInvalid:
+    return PromptInvalid(f"{name} is {reprlib.repr(value)}{rule}", hint=f"Leave {name} out, or give it such a value.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_types(sampling: Sampling) -> None:
@@ -369,7 +399,7 @@ def _check_types(sampling: Sampling) -> None:
         fault = error.errors()[0]
         name = str(fault["loc"][0])
         rule = fault["msg"][0].lower() + fault["msg"][1:]
-        raise PromptInvalid(f"{name} is {given[name]!r}: {rule}") from error
+        raise _setting_invalid(name, given[name], f": {rule}") from error
 
 
 @functools.cache

@@ -5,12 +5,12 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Protocol, Self
 
@@ -23,6 +23,8 @@ from edgeship.engine.api import (
     Prompt,
     Sampling,
     Stats,
+    Token,
+    Usage,
     check_first,
     check_line,
     check_sampling,
@@ -31,14 +33,15 @@ from edgeship.engine.api import (
 from edgeship.engine.decoders import Chunk, Decoder, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
-from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
+from edgeship.engine.pacing import Callbacks, CalledSteps, PacedSteps, ReadSteps
 from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
-from edgeship.engine.steps import Handle, Steps
+from edgeship.engine.steps import Ending, Handle, Steps
 from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
+from edgeship.system import border
 
 _log = logging.getLogger("edgeship.engine")
 
@@ -118,8 +121,7 @@ class ContinuousEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat.converse."""
-        prompt = self.render(conversation)
-        return self.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        return self._begin(lambda: self.render(conversation), sampling, Ending(cancel, deadline_s), on_step)
 
     def stats(self) -> Stats:
         """See Chat.stats."""
@@ -143,39 +145,7 @@ class ContinuousEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Engine.stream."""
-        settings = sampling.over(self.defaults)
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
-        check_sampling(settings)
-        room = self.context_tokens - len(prompt.tokens)
-        dropped = threading.Event()
-
-        def drop() -> None:
-            dropped.set()
-            self._wake()
-
-        steps = ReadSteps() if on_step is None else CalledSteps(self._callbacks, on_step, drop)
-        request = Request(
-            arrival=next(self._arrivals),
-            prompt=prompt.tokens,
-            sampling=settings,
-            limit=min(settings.max_tokens or room, room),
-            room=room,
-            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream()),
-            end_ids=() if settings.ignore_eos else self._end_ids,
-            sampler=Sampler(settings, prompt.tokens, self.vocab_size),
-            text=AnswerText(self._codec.stream(), settings.stop),
-            steps=steps,
-            matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
-            drafts=None if self._speculation is False else self._drafts(prompt.tokens),
-            cancel=cancel,
-            dropped=dropped,
-            deadline=None if deadline_s is None else time.perf_counter() + deadline_s,
-        )
-        self._submit(request)
-        _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, len(prompt.tokens), request.limit)
-        if not isinstance(steps, ReadSteps):
-            return Handle(drop)
-        return Steps(steps.take, drop, lambda given: replace(request.usage(), completion_tokens=given), cancel)
+        return self._begin(lambda: prompt, sampling, Ending(cancel, deadline_s), on_step)
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score."""
@@ -204,6 +174,61 @@ class ContinuousEngine:
         self.close()
 
     # --- the callers' side -------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, asked: Callable[[], Prompt], sampling: Sampling, ending: Ending, on_step: OnStep | None
+    ) -> AnswerSteps:
+        """An answer to the prompt that `asked` makes, or its end where it is cut before it is begun."""
+        settings = sampling.over(self.defaults)
+        check_sampling(settings)
+        dropped = threading.Event()
+
+        def drop() -> None:
+            dropped.set()
+            self._wake()
+
+        def prepare() -> Request:
+            return self._request(asked(), settings, steps, ending, dropped)
+
+        steps = ReadSteps() if on_step is None else CalledSteps(self._callbacks, on_step, drop)
+        usage: Callable[[int], Usage] = ending.usage
+        may_end = ending.cancel is not None or ending.deadline is not None
+        try:
+            # To read a long prompt or constraint takes a while, and one by a stranger may take for ever.
+            request = border.within(math.inf, prepare, given_up=ending.due) if may_end else prepare()
+        except border.TookTooLong:
+            steps.put(Token(None, "", ending.due(), usage=ending.usage()))
+        else:
+            self._submit(request)
+            usage = request.usage_after
+            prompt_tokens = len(request.prompt)
+            _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, prompt_tokens, request.limit)
+        if isinstance(steps, ReadSteps):
+            return Steps(steps.take, drop, usage, ending.cancel)
+        return Handle(drop)
+
+    def _request(
+        self, prompt: Prompt, settings: Sampling, steps: PacedSteps, ending: Ending, dropped: threading.Event
+    ) -> Request:
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
+        room = self.context_tokens - len(prompt.tokens)
+        return Request(
+            arrival=next(self._arrivals),
+            prompt=prompt.tokens,
+            sampling=settings,
+            limit=min(settings.max_tokens or room, room),
+            room=room,
+            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream()),
+            end_ids=() if settings.ignore_eos else self._end_ids,
+            sampler=Sampler(settings, prompt.tokens, self.vocab_size),
+            text=AnswerText(self._codec.stream(), settings.stop),
+            steps=steps,
+            matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
+            drafts=None if self._speculation is False else self._drafts(prompt.tokens),
+            cancel=ending.cancel,
+            dropped=dropped,
+            deadline=ending.deadline,
+        )
 
     def _submit(self, work: Work) -> None:
         with self._work:

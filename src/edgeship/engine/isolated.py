@@ -27,6 +27,7 @@ from edgeship.engine.api import (
     Sampling,
     Stats,
     check_first,
+    check_limits,
     check_sampling,
     check_tokens,
 )
@@ -64,6 +65,7 @@ class IsolatedEngine:
         speculation: bool | None = None,
         home: Path | None = None,
     ) -> None:
+        check_limits(limits)
         self._job = {
             "folder": str(folder.absolute()),
             "engine": engine,

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
 from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
-from edgeship.engine.steps import Handle, Steps
+from edgeship.engine.steps import Ending, Handle, Steps
 from edgeship.engine.wire import read_token
 from edgeship.system import child
 
@@ -29,11 +29,9 @@ class Answer:
         on_step: OnStep | None,
         prompt_tokens: int = 0,
     ) -> None:
-        self.cancel = cancel
+        self._ending = Ending(cancel, deadline_s)
         self.cut_at: float | None = None
         self.told = False
-        self._asked = time.perf_counter()
-        self._deadline = None if deadline_s is None else self._asked + deadline_s
         self._prompt_tokens = prompt_tokens
         self._steps = CalledSteps(callbacks, on_step, self._drop) if on_step else ReadSteps()
         self._lock = threading.RLock()
@@ -59,10 +57,8 @@ class Answer:
 
     def look(self) -> None:
         """Cuts it where that is due."""
-        if self.cancel and self.cancel.is_set():
-            self.cut("cancelled")
-        elif self._deadline is not None and time.perf_counter() >= self._deadline:
-            self.cut("deadline")
+        if why := self._ending.due():
+            self.cut(why)
 
     def cut(self, why: FinishReason) -> None:
         """Ends it here and now, unless it has ended."""
@@ -105,9 +101,10 @@ class Answer:
         """Its steps, or none where they are called back."""
         if isinstance(self._steps, CalledSteps):
             return Handle(self._drop)
-        return Steps(self._steps.take, self._drop, self.usage, self.cancel)
+        return Steps(self._steps.take, self._drop, self.usage, self._ending.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""
         now = time.perf_counter()
-        return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - self._asked, now - self._asked)
+        asked = self._ending.asked_s
+        return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - asked, now - asked)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits, check_limits
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
@@ -107,6 +107,7 @@ def load_chat(
     home: Path | None = None,
 ) -> Chat:
     """The same where conversations are all that is asked: by an engine, or by what is no more than a chat."""
+    check_limits(limits)
     options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder))
     return _choose(options) if engine == AUTO else _opener(engine)(options)
 

@@ -8,7 +8,6 @@ import logging
 import queue
 import re
 import threading
-import time
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,7 +26,7 @@ from edgeship.engine.api import (
     utf8,
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
-from edgeship.engine.steps import Handle, Steps, give
+from edgeship.engine.steps import Ending, Handle, Steps, give
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -302,10 +301,8 @@ class _Answer:
     ) -> None:
         self.body = body
         self.over = self.complete = False
-        asked_s = time.perf_counter()
-        self.chunks = Chunks(asked_s)
-        self._cancel, self._on_step = cancel, on_step
-        self._deadline = None if deadline_s is None else asked_s + deadline_s
+        self._ending, self._on_step = Ending(cancel, deadline_s), on_step
+        self.chunks = Chunks(self._ending.asked_s)
         self._dropped = threading.Event()
         self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
 
@@ -313,7 +310,9 @@ class _Answer:
         """For whoever asked: the steps, or none where they are called back."""
         if self._on_step:
             return Handle(self._dropped.set)
-        return Steps(lambda: child.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._cancel)
+        return Steps(
+            lambda: child.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel
+        )
 
     def put(self, step: Token | Exception) -> None:
         """The next step; after the last one nothing follows."""
@@ -344,11 +343,7 @@ class _Answer:
 
     def look(self) -> bool:
         """Cuts it where that is due; whether it is over."""
-        why: FinishReason | None = None
-        if self._dropped.is_set() or (self._cancel and self._cancel.is_set()):
-            why = "cancelled"
-        elif self._deadline is not None and time.perf_counter() >= self._deadline:
-            why = "deadline"
+        why: FinishReason | None = "cancelled" if self._dropped.is_set() else self._ending.due()
         if why:
             self.put(Token(None, "", why, usage=self.chunks.usage()))
         return self.over

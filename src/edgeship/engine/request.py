@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -412,6 +412,10 @@ class Request:
                 *(usage.completion_tokens, usage.e2e_s, usage.ttft_s),
             )
         self.steps.put(step)
+
+    def usage_after(self, completion_tokens: int) -> Usage:
+        """What the answer has cost where whoever asked took so many of its tokens."""
+        return replace(self.usage(), completion_tokens=completion_tokens)
 
     def usage(self) -> Usage:
         """What the answer has cost so far."""

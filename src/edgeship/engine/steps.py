@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 
-from edgeship.engine.api import OnStep, Token, Usage
+from edgeship.engine.api import FinishReason, OnStep, Token, Usage, check_ending
 
 _log = logging.getLogger("edgeship.engine")
+
+
+class Ending:
+    """When an answer is cut, however far it is: once `cancel` is set, or `deadline_s` seconds from now.
+
+    Raises PromptInvalid for what could end none.
+    """
+
+    def __init__(self, cancel: threading.Event | None, deadline_s: float | None) -> None:
+        check_ending(cancel, deadline_s)
+        self.asked_s = time.perf_counter()
+        self.deadline = None if deadline_s is None else self.asked_s + deadline_s
+        self.cancel = cancel
+
+    def due(self) -> FinishReason | None:
+        """Why it is to end now; None where it is not."""
+        if self.cancel and self.cancel.is_set():
+            return "cancelled"
+        return "deadline" if self.deadline is not None and time.perf_counter() >= self.deadline else None
+
+    def usage(self, completion_tokens: int = 0) -> Usage:
+        """What an answer has cost that is not begun."""
+        waited_s = time.perf_counter() - self.asked_s
+        return Usage(0, completion_tokens, ttft_s=waited_s, e2e_s=waited_s, queue_s=waited_s)
 
 
 class Steps:

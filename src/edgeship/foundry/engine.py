@@ -29,6 +29,7 @@ from edgeship.engine.api import (
     Stats,
     Token,
     Usage,
+    check_ending,
     check_line,
     check_sampling,
     check_tokens,
@@ -104,6 +105,7 @@ class FoundryEngine:
     ) -> AnswerSteps:
         """See Chat.converse; a callback has a thread of its own here. Raises NotSupported for what it would ignore."""
         settings = sampling.over(self.defaults)
+        check_ending(cancel, deadline_s)
         check_sampling(settings)
         check_supported(settings, self.defaults)
         messages, tokens = self._render(conversation)

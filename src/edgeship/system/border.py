@@ -14,6 +14,7 @@ from edgeship.errors import EdgeshipError, memory_ran_out
 PATIENCE_S = 1.0
 """The longest wait of which Ctrl-C has to see the end: on Windows it reaches no thread that waits without a limit."""
 _SAID_CHARACTERS = 300
+_LOOK_S = 0.02
 _STACK_LOCK = threading.Lock()
 Some = TypeVar("Some")
 
@@ -44,11 +45,18 @@ def said_by(error: BaseException) -> str:
     return lines[0][:_SAID_CHARACTERS] if lines else type(error).__name__
 
 
-def within(seconds: float, work: Callable[[], Some], *, stack_bytes: int = 0) -> Some:
+def within(
+    seconds: float,
+    work: Callable[[], Some],
+    *,
+    stack_bytes: int = 0,
+    given_up: Callable[[], object] | None = None,
+) -> Some:
     """What `work` gives or raises, done in a thread of its own. Raises TookTooLong once `seconds` are over.
 
     The thread then goes on, for nothing can end it: `work` must let other threads run, and leave nothing behind.
     stack_bytes: how deep it may call, where the usual stack is too small.
+    given_up: asked every few milliseconds whether to wait no more.
     """
     done: queue.SimpleQueue[tuple[Some | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -66,14 +74,16 @@ def within(seconds: float, work: Callable[[], Some], *, stack_bytes: int = 0) ->
         finally:
             if usual is not None:
                 threading.stack_size(usual)
-    found, error = _wait(done, time.monotonic() + seconds)
+    found, error = _wait(done, time.monotonic() + seconds, given_up)
     if error:
         raise error
     return found  # type: ignore[return-value] # what `work` gave, if only None
 
 
-def _wait(done: queue.SimpleQueue[Some], until: float) -> Some:
+def _wait(done: queue.SimpleQueue[Some], until: float, given_up: Callable[[], object] | None) -> Some:
     while (left_s := until - time.monotonic()) > 0:
         with suppress(queue.Empty):
-            return done.get(timeout=min(left_s, PATIENCE_S))
+            return done.get(timeout=min(left_s, _LOOK_S if given_up else PATIENCE_S))
+        if given_up and given_up():
+            break
     raise TookTooLong
