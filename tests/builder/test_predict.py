@@ -125,3 +125,12 @@ def test_memory_to_run_includes_the_tables_of_rotary_angles(tiny: Path) -> None:
         checkpoints.write_json(tiny / "config.json", config | {"max_position_embeddings": positions})
         needs.append(builder.prediction(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4))[1])
     assert needs[1].run_memory_bytes - needs[0].run_memory_bytes == pytest.approx(0.59e9, rel=0.15)
+
+
+def test_a_context_that_no_memory_holds_is_told_before_anything_is_built(tmp_path: Path, settings: Settings) -> None:
+    config = checkpoints.qwen2_config(max_position_embeddings=2**31 - 1)
+    checkpoint = open_checkpoint(str(checkpoints.make_checkpoint(tmp_path / "wide", config=config)))
+    small = dataclasses.replace(settings, memory_bytes=8 * 10**9)
+    with pytest.raises(MemoryShort, match="the build needs about 275"):
+        builder.build(checkpoint, Recipe(precision=Precision.INT4), small)
+    assert not settings.builds_dir.exists()

@@ -215,7 +215,7 @@ def _read_package(folder: Path) -> None:
 
     package = folder / "triage"
     config = genai_config.read(package, DAMAGED)
-    if "num_key_value_heads" in config.document["model"]["decoder"]:
+    if "num_key_value_heads" in (config.document["model"].get("decoder") or {}):
         _ = config.cache_names
     files = tokenizer.read(package, DAMAGED)
     files.ids, files.load()

@@ -100,14 +100,13 @@ def predict_streaming(
     # FP16 weights become FP32 when the model is opened.
     weights = 2 * size if recipe.precision is Precision.FP16 else size
     calibrating_bytes, calibrating_s = _calibration(checkpoint, recipe)
+    # The builder runs what it made, too.
+    rotary_bytes = ROTARY_BYTES_PER_PAIR * rotated_pairs * checkpoint.context_tokens
     return Prediction(
         size_bytes=size,
-        build_peak_memory_bytes=STREAMING_BYTES + calibrating_bytes,
+        build_peak_memory_bytes=STREAMING_BYTES + calibrating_bytes + rotary_bytes,
         disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
-        run_memory_bytes=weights
-        + cache_bytes(checkpoint)
-        + ROTARY_BYTES_PER_PAIR * rotated_pairs * checkpoint.context_tokens
-        + RUNTIME_BYTES,
+        run_memory_bytes=weights + cache_bytes(checkpoint) + rotary_bytes + RUNTIME_BYTES,
         time_s=STREAMING_S
         + STREAMING_S_PER_PARAMETER[recipe.precision] * checkpoint.parameters / usable_cores()
         + calibrating_s,
