@@ -96,7 +96,8 @@ class Sampler:
         place = _place(shares, self._random.random() * shares.sum(), "right")
         # The logits are sorted, not the tokens: among those that are equally likely, the one of that rank.
         higher = len(values) - int(np.searchsorted(values[::-1], values[place], side="right"))
-        return _place(found == values[place], place - higher, "right")
+        equal = found == values[place]
+        return _place(equal, place - higher, "right") if place > higher else int(equal.argmax())
 
     def _adjusted(self, logits: Floats) -> Floats:
         settings = self._sampling
