@@ -194,12 +194,12 @@ def test_a_folder_whose_data_was_cut_is_no_model(tiny: Path, settings: Settings)
     (folder / "model.onnx").write_bytes(b"not a model")
     assert "model.onnx" in str(onnx_model.find_fault(folder))
     (folder / "genai_config.json").write_text("{}")
-    assert "genai_config.json has no usable model" in str(onnx_model.find_fault(folder))
+    assert "genai_config.json has no model.context_length" in str(onnx_model.find_fault(folder))
 
 
 @pytest.mark.slow
 def test_a_build_answers_a_token(tiny: Path, settings: Settings) -> None:
-    folder = make(tiny, settings, "int4").folder
+    folder = make(tiny, settings, "int4", builder="stream").folder
     onnx_model.require_answers(folder)
     config = json.loads((folder / "genai_config.json").read_bytes())
     config["model"]["vocab_size"] = 400
@@ -209,8 +209,19 @@ def test_a_build_answers_a_token(tiny: Path, settings: Settings) -> None:
 
 
 @pytest.mark.slow
+def test_where_memory_is_short_a_build_is_opened_only(
+    tiny: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tiny, settings, "fp32", builder="stream").folder
+    data = folder / "model.onnx.data"
+    data.write_bytes(b"\xff" * data.stat().st_size)
+    monkeypatch.setattr(onnx_model, "RUN_BYTES", 10**15)
+    onnx_model.require_answers(folder)
+
+
+@pytest.mark.slow
 def test_a_build_that_answers_with_nan_is_none(tiny: Path, settings: Settings) -> None:
-    folder = make(tiny, settings, "fp32").folder
+    folder = make(tiny, settings, "fp32", builder="stream").folder
     data = folder / "model.onnx.data"
     data.write_bytes(b"\xff" * data.stat().st_size)
     with pytest.raises(BuilderFailed, match="answers with NaN or infinity"):

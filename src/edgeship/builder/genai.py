@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.builder import answer_worker, onnx_model, predict, stream
+from edgeship.builder import onnx_model, predict, stream
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_unquantized
@@ -88,9 +89,18 @@ def halve_task() -> Task:
 
     def make(job: Job) -> int:
         onnx_model.halve(job.source, job.folder, job.progress)
-        return answer_worker.require_answers(job.folder)
+        _require_answers(job.folder)
+        return 0
 
     return Task("halve", "weights stored in FP16", {}, tool_versions("onnx-ir", "numpy"), make)
+
+
+def _require_answers(folder: Path) -> None:
+    """Has a finished model answer one token in a child process. Raises BuilderFailed, MemoryShort."""
+    try:
+        child.run("edgeship.builder.genai_worker", {"answers": str(folder)})
+    except child.Died as death:
+        raise death.as_error(BuilderFailed, "the first run of what was built", where=str(folder)) from death
 
 
 def convert(job: Job, precision: str, options: list[str], layers: int) -> int:

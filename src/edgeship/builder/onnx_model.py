@@ -7,6 +7,7 @@ they are small, and rounding them gains nothing.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from edgeship.errors import BuilderFailed, EdgeshipError, PrecisionUnsupported
 from edgeship.package import genai_config
 from edgeship.package.genai_config import GenaiConfig
 from edgeship.progress import Progress, silent
-from edgeship.system import telemetry
+from edgeship.system import machine, telemetry
 from edgeship.system.json_file import Complaint
 
+RUN_BYTES = 300_000_000
+"""What a model's first run takes besides its weights: two times those, four times where FP16 ones are widened."""
 MIN_ELEMENTS = 1024
+_log = logging.getLogger("edgeship.builder")
 _READERS = {"Conv", "Gather", "Gemm", "MatMul", "Transpose"}
 _FP16_MAX = 65504.0
 
@@ -66,26 +70,40 @@ def save(model: Any, folder: Path) -> None:
 
 
 def require_answers(folder: Path) -> None:
-    """Runs model.onnx on one token, as it lies: nothing is optimized and weights are not prepared, which takes time.
+    """Runs model.onnx on one token, without optimizing its graph, which takes time.
 
+    Where memory is short, as when a large model is built on a small machine, it is opened only.
     Raises BuilderFailed where that gives no numbers, and what ONNX Runtime raises for a graph that it cannot open.
     """
-    import numpy as np
-
     onnxruntime = _runtime()
+    widened, packed = _stored(folder)
+    runs = RUN_BYTES + (4 if widened else 2) * (folder / "model.onnx.data").stat().st_size
+    fits = runs < machine.this_machine().memory_available_bytes
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    # Packed weights are multiplied as they are; others are mapped from the file, and need no copy for one token.
+    options.add_session_config_entry("session.disable_prepacking", str(int(not (fits and packed))))
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    if not fits:
+        _log.info("%s was opened and not run: that would take %d bytes of memory", folder, runs)
+        return
     config = genai_config.read(folder, Complaint(BuilderFailed, "Build it again."))
     try:
         feeds = {value.name: _first_token(value, config) for value in session.get_inputs()}
         [logits] = session.run(["logits"], feeds)
     except Exception as error:  # whatever the library raises
         raise BuilderFailed(f"the model that was made does not run: {error}", where=str(folder)) from error
-    if logits.shape[-1] != config.vocab_size:
+    require_numbers(logits, folder)
+
+
+def require_numbers(logits: Any, folder: Path) -> None:
+    """Raises BuilderFailed where an answer is none: NaN, infinity, or not a number for each token."""
+    import numpy as np
+
+    vocabulary = genai_config.read(folder, Complaint(BuilderFailed, "Build it again.")).vocab_size
+    if logits.shape[-1] != vocabulary:
         raise BuilderFailed(
-            f"the model that was made tells {logits.shape[-1]} of {config.vocab_size} tokens", where=str(folder)
+            f"the model that was made tells {logits.shape[-1]} of {vocabulary} tokens", where=str(folder)
         )
     if not np.isfinite(logits).all():
         raise BuilderFailed(
@@ -93,6 +111,16 @@ def require_answers(folder: Path) -> None:
             where=str(folder),
             hint="Check that the checkpoint itself answers: its training may have gone wrong.",
         )
+
+
+def _stored(folder: Path) -> tuple[bool, bool]:
+    """Whether weights are stored in FP16 to be widened, and whether they are packed in blocks."""
+    import onnx_ir
+
+    graph = onnx_ir.load(folder / "model.onnx").graph
+    packed = any(node.op_type == "MatMulNBits" for node in graph)
+    halves = any(value.dtype == onnx_ir.DataType.FLOAT16 for value in graph.initializers.values())
+    return halves and not packed, packed
 
 
 def _first_token(value: Any, config: GenaiConfig) -> Any:

@@ -55,6 +55,7 @@ def _take_positions(graph: Any) -> None:
         if node.inputs[1].const_value.numpy().ndim == 0:
             _keep_axis(graph, node)
         node.replace_input_with(1, wanted)
+        _forget_shapes(node)
     logits = next(value for value in graph.outputs if value.name == "logits")
     if not selections:
         head, index = _head(logits)
@@ -64,8 +65,20 @@ def _take_positions(graph: Any) -> None:
         )
         graph.insert_before(head, gather)
         head.replace_input_with(index, chosen)
+        _forget_shapes(gather)
     vocabulary = logits.shape[-1] if logits.shape is not None else "vocabulary"
     logits.shape = onnx_ir.Shape(["batch", "wanted", vocabulary])
+
+
+def _forget_shapes(node: Any) -> None:
+    """What is made of a node's output has other positions than the graph states."""
+    waiting, seen = [node], {node}
+    while waiting:
+        for value in waiting.pop().outputs:
+            value.shape = None
+            followers = {use.node for use in value.uses()} - seen
+            waiting += followers
+            seen |= followers
 
 
 def _selects_last(node: Any) -> bool:
@@ -88,13 +101,9 @@ def _head(logits: Any) -> tuple[Any, int]:
     """The node that multiplies by the head, and which of its inputs are the states."""
     node = logits.producer()
     while node is not None and node.op_type in _ELEMENTWISE:
-        for value in node.outputs:
-            value.shape = None  # they were those of other positions
         node = next((value.producer() for value in node.inputs if value is not None and value.producer()), None)
     if node is None or node.op_type not in _HEADS:
         raise NotBatchable(f"its graph makes logits by {node.op_type if node else 'nothing'}, which is not known here")
-    for value in node.outputs:
-        value.shape = None
     return node, 0
 
 
