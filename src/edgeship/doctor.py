@@ -155,7 +155,8 @@ def _check_original(versions: Versions) -> Check:
     else:
         missing = ", ".join(package for package, version in found.items() if version is None)
         detail = (
-            f"not installed: {missing} (optional: edgeship[original], to compare with the checkpoint in transformers)"
+            f"not installed: {missing} (optional, to compare with the checkpoint in transformers: "
+            f"{our_install('original')})"
         )
     return Check("packages for the original", "ok", detail)
 
