@@ -6,6 +6,7 @@ the command line returns and its `http_status` what a server answers. Adapters r
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 _MOST_CHARACTERS = 2000
@@ -300,6 +301,10 @@ class DiskShort(ResourceError):
     code = "disk-short"
 
 
+DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What systems say of a full disk, and of a user whose share is full."""
+
+
 class NotWritable(ResourceError):
     """A folder that must be written to cannot be."""
 
@@ -326,6 +331,23 @@ class AnswerCut(EdgeshipError):
 
     # A server has answered: it says so by its finish_reason.
     code, exit_code, http_status = "answer-cut", 8, 200
+
+
+def ran_out(error: BaseException) -> ResourceError | None:
+    """What of this machine ran out, where that is what an error, or what it was raised from, says; None otherwise."""
+    if isinstance(error, ResourceError):
+        return error
+    if isinstance(error, MemoryError):
+        return memory_ran_out(error)
+    known: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in known:
+        if isinstance(found, OSError) and found.errno in DISK_FULL:
+            hint = "Free some space, or set EDGESHIP_HOME to a folder on another disk."
+            return DiskShort("the disk is full", where=found.filename, hint=hint)
+        known.add(id(found))
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def all_errors() -> list[type[EdgeshipError]]:

@@ -646,6 +646,14 @@ def test_ids_with_gaps_are_refused(tmp_path: Path) -> None:
         Grammars(tmp_path / "tokenizer.json", 1100, (2,)).matcher(ANY)
 
 
+def test_a_package_that_is_removed_while_its_engine_runs_still_holds_answers(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(TOKENIZER.read_bytes())
+    grammars = Grammars(path, SIZE, (2,))
+    path.unlink()
+    assert grammars.matcher(ANY).allowed().sum() > 0
+
+
 def test_the_library_is_asked_for_with_the_first_constraint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     grammars = Grammars(Path("nowhere"), 8, (0,))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from edgeship.errors import DiskShort
 from edgeship.system import storage
 from edgeship.system.storage import (
     TemporaryFolder,
@@ -32,6 +33,7 @@ GONE = 999_999_999
 BEGIN = """
 import sys
 from pathlib import Path
+from edgeship.errors import DiskShort
 from edgeship.system import storage
 kind, root = sys.argv[1], Path(sys.argv[2])
 with getattr(storage, kind)(root / "it") as place:
@@ -275,6 +277,19 @@ def test_a_scratch_folder_goes_when_the_work_fails(tmp_path: Path) -> None:
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     storage.require_writable(tmp_path / "it", "go elsewhere.")
     assert names(tmp_path / "it") == set()
+
+
+def test_a_disk_that_is_full_keeps_nothing_of_the_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "before").mkdir()
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for folder in (tmp_path / "a" / "b", tmp_path / "before", tmp_path / "before" / "c"):
+        with pytest.raises(DiskShort):
+            storage.require_writable(folder, "go elsewhere.")
+    assert [path.name for path in tmp_path.rglob("*")] == ["before"]
 
 
 # --- what is temporary, and what is private ----------------------------------------------------------

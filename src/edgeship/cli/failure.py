@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from edgeship.cli.streams import OutputLost, give_up_output, say
-from edgeship.errors import EdgeshipError, NotWritable, UsageError, memory_ran_out
+from edgeship.errors import EdgeshipError, NotWritable, UsageError, ran_out
 from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
@@ -27,8 +27,7 @@ def explain(error: BaseException, *, as_json: bool) -> int:
     import typer
     from typer.exceptions import TyperException
 
-    if isinstance(error, MemoryError):
-        error = memory_ran_out(error)
+    error = ran_out(error) or error
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = UsageError("a name is longer than this system allows", hint="Give a shorter one.")
     if isinstance(error, EdgeshipError):

@@ -7,7 +7,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,12 @@ class Grammars:
         *,
         space_first: bool = False,
     ) -> None:
-        self._source = tokenizer
+        self._where = str(tokenizer) if isinstance(tokenizer, Path) else None
+        self._source: Path | str | Sequence[bytes] = tokenizer
+        if isinstance(tokenizer, Path):
+            # Now, since the package may be removed while the engine runs; who wants a constraint is told of a failure.
+            with suppress(OSError, ValueError):
+                self._source = foreign.read_text(tokenizer)
         self._vocab_size = vocab_size
         self._end_ids = sorted(end_ids)
         self._special_ids = list(special_ids)
@@ -127,7 +132,7 @@ class Grammars:
     def _unusable(self, why: str) -> EngineFailed:
         return EngineFailed(
             f"no answer can be held to a constraint with this tokenizer: {why}",
-            where=str(self._source) if isinstance(self._source, Path) else None,
+            where=self._where,
             hint="Ask without a constraint.",
         )
 

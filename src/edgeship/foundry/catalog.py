@@ -41,8 +41,7 @@ class App:
         return (self.cache_dir / INDEX_NAME).is_file()
 
     def open(self) -> Local:
-        """The catalog. Raises DependencyMissing, FoundryFailed, NotWritable, DiskShort."""
-        require_writable(self.cache_dir, _ELSEWHERE)
+        """The catalog. Raises DependencyMissing, FoundryFailed."""
         return Local(self.cache_dir, app=self.name)
 
 

@@ -55,8 +55,8 @@ def laid_out(
 
     tune: changes genai_config.json. What was at `target` is replaced. Raises NotWritable, DiskShort.
     """
-    require_writable(target.parent, _ELSEWHERE)
     try:
+        require_writable(target.parent, _ELSEWHERE)
         with new_folder(target) as temporary:
             with disk_errors(target, _ELSEWHERE):
                 laid = _bring(prepared, temporary, tune)

@@ -20,11 +20,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
+from edgeship.errors import DISK_FULL, CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 _PIECE_BYTES = 4 * 2**20
 _ASIDE = "-old"
@@ -63,19 +62,28 @@ def disk_errors(folder: Path, hint: str) -> Iterator[None]:
     except EdgeshipError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise DiskShort("the disk is full", where=str(folder), hint=f"Free some space, or {hint}") from error
         what = f"the folder cannot be written: {error}"
         raise NotWritable(what, where=str(folder), hint=hint[0].upper() + hint[1:]) from error
 
 
 def require_writable(folder: Path, hint: str) -> None:
-    """Makes the folder and writes into it once. Raises NotWritable, DiskShort."""
+    """Makes the folder and writes into it once. Raises NotWritable, DiskShort, and then leaves nothing that it made."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     with disk_errors(folder, hint):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = _temporary_beside(folder / "probe")
-        probe.write_bytes(b"1")
-        probe.unlink()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = _temporary_beside(folder / "probe")
+            try:
+                probe.write_bytes(b"1")
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError:
+            for place in made:
+                with suppress(OSError):
+                    place.rmdir()
+            raise
 
 
 @contextmanager

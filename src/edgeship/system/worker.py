@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from edgeship.errors import EdgeshipError, memory_ran_out
+from edgeship.errors import EdgeshipError, ran_out
 from edgeship.progress import Progress
 from edgeship.system import log
 
@@ -68,8 +68,7 @@ class Parent:
 
 def failure(error: BaseException) -> dict[str, Any]:
     """The message that `child.failure_in` reads: an error of ours, or a fault with its traceback."""
-    if isinstance(error, MemoryError):
-        error = memory_ran_out(error)
+    error = ran_out(error) or error
     if isinstance(error, EdgeshipError):
         return {"error": error.to_dict()}
     what = f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.engine.api import Message
-from edgeship.errors import ToolFailed
+from edgeship.errors import DiskShort, ToolFailed
 from edgeship.measure import reference
 from edgeship.measure.reference import do_job, read_texts, text_ids
 from edgeship.progress import silent
+from edgeship.system import worker
+from edgeship.system.child import failure_in
 
 VOCAB = 256
 
@@ -93,6 +96,18 @@ def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
 
     with pytest.raises(MemoryError):
         do_job(Failing(), job(tmp_path / "out.npz", ("hello", "yes")), silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(np.lib.format, "write_array", full)
+    with pytest.raises((OSError, ValueError)) as caught:  # zipfile says what it makes of it
+        do_job(Bytes(), job(tmp_path / "out.npz", ("hello", "yes")), silent)
+    told = failure_in(worker.failure(caught.value))
+    assert isinstance(told, DiskShort)
     assert list(tmp_path.iterdir()) == []
 
 
