@@ -88,7 +88,19 @@ def test_variables_of_a_template_are_json_or_a_text() -> None:
         read_variables(["x"])
 
 
-def test_a_cache_folder_is_no_empty_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cache", "ls", "--cache-dir", ""]) == 2
-    assert "--cache-dir" in capsys.readouterr().err
-    assert main(["cache", "ls", "--cache-dir", "."]) == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ["cache", "ls", "--cache-dir", ""],
+            ["cache", "cd", ""],
+            ["cache", "add", ""],
+            ["inspect", "x", "--adapter", ""],
+        ),
+        *(["build", "x", "--output", ""], ["build", "--config", ""], ["ship", "x", "--eval", ""]),
+        *(["ship", "x", "--report", ""], ["foundry", "ls", "--foundry-cache-dir", ""], ["foundry", "export", "x", ""]),
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "it is empty" in capsys.readouterr().err

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,31 @@ def test_a_move_to_another_disk_is_a_copy(source: Package, folder: Path, monkeyp
     monkeypatch.setattr(Path, "replace", replace)
     packages.install(source.folder, folder, move=True)
     assert outcome(folder, "model-int4") == "ok"
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
+        pytest.skip("there is one disk only")
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        yield Path(place)
+
+
+def test_a_name_may_be_a_link_to_another_disk(source: Package, folder: Path, other_disk: Path) -> None:
+    folder.mkdir()
+    (folder / "model-int4").symlink_to(other_disk, target_is_directory=True)
+    installed, _ = packages.install(source.folder, folder)
+    packages.install(change(source).folder, folder)
+    assert (installed.folder.stat().st_dev, refs(folder)) == (
+        other_disk.stat().st_dev,
+        ["model-int4:1", "model-int4:2"],
+    )
+    assert [each.outcome for each in packages.verify(folder)] == ["ok", "ok"]
+    (other_disk / ".tmp" / "left").mkdir(parents=True)
+    assert packages.sweep(folder) == [(other_disk / ".tmp", 0)]
+    packages.remove(folder, "model-int4")
+    assert list(other_disk.iterdir()) == []
 
 
 def test_files_that_the_manifest_does_not_list_stay_behind(source: Package, folder: Path) -> None:

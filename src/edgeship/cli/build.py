@@ -16,6 +16,7 @@ from edgeship.cli.options import (
     Memory,
     RecipeName,
     RecipeOptions,
+    as_path,
     grouped,
 )
 from edgeship.cli.output import note, print_json, print_table, telling
@@ -39,11 +40,20 @@ Precision = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="A recipe in TOML, or an Olive workflow in JSON or YAML.", show_default=False),
+    typer.Option(
+        "--config", help="A recipe in TOML, or an Olive workflow in JSON or YAML.", show_default=False, parser=as_path
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", "--output_path", help="The package folder to make.", show_default="models/NAME"),
+    typer.Option(
+        "--output",
+        "-o",
+        "--output_path",
+        help="The package folder to make.",
+        show_default="models/NAME",
+        parser=as_path,
+    ),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="The package's name.", show_default="the output folder's")]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the steps and what they need; build nothing.")]

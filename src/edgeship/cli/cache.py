@@ -10,7 +10,7 @@ import typer
 
 from edgeship import settings
 from edgeship.cli.config import tell_if_overridden
-from edgeship.cli.options import CacheDir, Json, Reference
+from edgeship.cli.options import CacheDir, Json, Reference, as_path
 from edgeship.cli.output import note, print_facts, print_json, print_table
 from edgeship.cli.streams import show
 from edgeship.errors import PackageDamaged
@@ -27,15 +27,17 @@ _KINDS = {
     "log": ("log", "logs"),
 }
 
+CacheFolder = Annotated[Path, typer.Argument(metavar="PATH", parser=as_path)]
+
 app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
 
 
 @app.command()
-def cd(path: Path, as_json: Json = False) -> int:
+def cd(folder: CacheFolder, as_json: Json = False) -> int:
     """Use this folder as the cache from now on."""
     from edgeship.store import packages
 
-    found = packages.set_location(settings.resolve(), path)
+    found = packages.set_location(settings.resolve(), folder)
     tell_if_overridden("cache_dir")
     return print_facts({"cache_dir": str(found)}, f"the cache is now {found}", as_json=as_json)
 
@@ -86,7 +88,7 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
 
 @app.command()
 def add(
-    folder: Path,
+    folder: Annotated[Path, typer.Argument(parser=as_path)],
     name: Annotated[
         str | None, typer.Option("--name", help="Install under this name.", show_default="the folder's")
     ] = None,

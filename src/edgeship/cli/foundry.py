@@ -23,6 +23,7 @@ from edgeship.cli.options import (
     System,
     Temperature,
     Threads,
+    as_path,
 )
 from edgeship.cli.output import note, print_facts, print_json, print_pairs, print_table, telling
 from edgeship.cli.streams import show
@@ -45,6 +46,7 @@ FoundryCacheDir = Annotated[
         "--foundry-cache-dir",
         help="Foundry Local's own model cache, where the application sets model_cache_dir.",
         show_default="~/.APP/cache/models",
+        parser=as_path,
     ),
 ]
 RegistrationArgument = Annotated[
@@ -185,7 +187,9 @@ def doctor(app: FoundryApp = None, foundry_cache_dir: FoundryCacheDir = None, as
 @app.command()
 def export(
     name: PackageArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model cache of Foundry Local, or a new folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A model cache of Foundry Local, or a new folder.", parser=as_path)
+    ],
     publisher: Annotated[
         str, typer.Option("--publisher", help="The folder that models of one maker share.")
     ] = "edgeship",

@@ -28,6 +28,7 @@ from edgeship.cli.options import (
     Temperature,
     TemplateVariables,
     Threads,
+    as_path,
     grouped,
     read_variables,
 )
@@ -96,7 +97,10 @@ class AnswerOptions:
     grammar: Annotated[
         Path | None,
         typer.Option(
-            "--grammar", help="A grammar that answers are held to, in Lark's notation or GBNF.", show_default=False
+            "--grammar",
+            help="A grammar that answers are held to, in Lark's notation or GBNF.",
+            show_default=False,
+            parser=as_path,
         ),
     ] = None
     max_tokens: MaxTokens = None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeship.cli.options import Adapter, CheckpointArgument, Json, RecipeName
+from edgeship.cli.options import Adapter, CheckpointArgument, Json, RecipeName, as_path
 from edgeship.cli.output import print_facts
 from edgeship.cli.streams import show
 from edgeship.errors import NotWritable, UsageError
@@ -24,7 +24,7 @@ def olive_config(
     ] = RecipeName.INT4,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write.", show_default="printed"),
+        typer.Option("--output", "-o", help="The file to write.", show_default="printed", parser=as_path),
     ] = None,
     as_json: Json = False,
 ) -> int:

@@ -34,6 +34,13 @@ class RecipeName(StrEnum):
     INT4_BEST = "int4-best"
 
 
+def as_path(text: str) -> Path:
+    """What an option names. No text would mean the working folder, as a variable that is not set would."""
+    if not text:
+        raise typer.BadParameter("it is empty; the working folder is '.'")
+    return Path(text)
+
+
 MethodName = Literal["rtn", "search", "feedback", "k_quant"]
 BuilderName = Literal["auto", "stream", "genai", "olive"]
 
@@ -41,23 +48,9 @@ FP32_BITS = 32
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
-
-def _folder(text: str) -> Path:
-    """The folder that is named. An empty text, as an unset variable leaves, would be the working folder."""
-    if not text:
-        raise typer.BadParameter("it is empty")
-    return Path(text)
-
-
 CacheDir = Annotated[
     Path | None,
-    typer.Option(
-        "--cache-dir",
-        parser=_folder,
-        metavar="<path>",
-        help="Use this cache folder for this command.",
-        show_default=False,
-    ),
+    typer.Option("--cache-dir", help="Use this cache folder for this command.", show_default=False, parser=as_path),
 ]
 Threads = Annotated[
     int | None,
@@ -73,7 +66,11 @@ CheckpointArgument = Annotated[
 Adapter = Annotated[
     Path | None,
     typer.Option(
-        "--adapter", "--adapter_path", help="A LoRA adapter to merge: a folder, or a Hub id.", show_default=False
+        "--adapter",
+        "--adapter_path",
+        help="A LoRA adapter to merge: a folder, or a Hub id.",
+        show_default=False,
+        parser=as_path,
     ),
 ]
 TemplateVariables = Annotated[
@@ -193,7 +190,10 @@ class CheckpointOptions:
     chat_template: Annotated[
         Path | None,
         typer.Option(
-            "--chat-template", help="A Jinja file to use as chat template, or the name of one.", show_default=False
+            "--chat-template",
+            help="A Jinja file to use as chat template, or the name of one.",
+            show_default=False,
+            parser=as_path,
         ),
     ] = None
     template_var: TemplateVariables = None
@@ -251,6 +251,7 @@ class RecipeOptions:
             "--calibrate",
             help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
             show_default=False,
+            parser=as_path,
         ),
     ] = None
     builder: Annotated[

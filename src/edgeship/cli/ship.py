@@ -20,6 +20,7 @@ from edgeship.cli.options import (
     RecipeOptions,
     Schema,
     Threads,
+    as_path,
     grouped,
 )
 from edgeship.cli.output import print_json, print_table, telling
@@ -42,7 +43,7 @@ SHOWN_CHARACTERS = 160
 
 EvalFile = Annotated[
     Path | None,
-    typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False),
+    typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False, parser=as_path),
 ]
 EvalLimit = Annotated[
     int | None, typer.Option("--eval-limit", min=1, help="Ask only N of them, taken evenly.", show_default=False)
@@ -71,7 +72,9 @@ Question = Annotated[
     str | None,
     typer.Option("--ask", help="What to ask the installed model.", show_default="the eval's first question"),
 ]
-ReportFolder = Annotated[Path | None, typer.Option("--report", help="Folder for the report.", show_default=False)]
+ReportFolder = Annotated[
+    Path | None, typer.Option("--report", help="Folder for the report.", show_default=False, parser=as_path)
+]
 
 
 @dataclass(frozen=True)

@@ -314,7 +314,7 @@ def install(
             return _recorded(latest, measurements, verdict), False
         version = next_version(cache_dir, name)
         if not move:
-            _require_disk(source.manifest.size_bytes, name, cache_dir)
+            _require_disk(source.manifest.size_bytes, name, cache_dir / name)
         final = cache_dir / name / f"v{version}"
         with _record_withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
             _bring_files(source, temporary, move, progress)
@@ -418,8 +418,12 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
 def sweep(cache_dir: Path, *, dry_run: bool = False) -> list[tuple[Path, int]]:
     """Deletes what killed installs left in the cache; each folder with its size. dry_run: only says so."""
     found = []
-    for scratch in sorted((cache_dir / ".tmp").glob("*")):
-        with contextlib.suppress(CacheBusy), locked(_lock(cache_dir, scratch.name), 0, silent):
+    places = {scratch.name: scratch for scratch in (cache_dir / ".tmp").glob("*")}
+    places |= {path.name.lower(): scratch for path in cache_dir.glob("*") if (scratch := _scratch(path))}
+    for key, scratch in sorted(places.items()):
+        if not scratch.is_dir():
+            continue
+        with contextlib.suppress(CacheBusy), locked(_lock(cache_dir, key), 0, silent):
             found.append((scratch, size_of(scratch)))
             if not dry_run:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -434,6 +438,11 @@ def set_location(settings: Settings, path: Path) -> Path:
     return folder
 
 
+def _scratch(folder: Path) -> Path | None:
+    """Where to work for a name that is a link: in what it leads to, which may lie on another disk."""
+    return folder.resolve() / ".tmp" if folder.is_symlink() else None
+
+
 def _lock(cache_dir: Path, key: str) -> Path:
     return cache_dir / ".locks" / f"{key}.lock"
 
@@ -442,7 +451,7 @@ def _lock(cache_dir: Path, key: str) -> Path:
 def _owned(cache_dir: Path, name: str, progress: Progress, wait_s: float) -> Iterator[Path]:
     """Holds a name and gives an empty scratch folder for it. What lay there was left by a process that is gone."""
     key = name.lower()  # names that differ in case alone are one folder on some systems
-    scratch = cache_dir / ".tmp" / key
+    scratch = _scratch(cache_dir / name) or cache_dir / ".tmp" / key
     with disk_errors(cache_dir, _ELSEWHERE), locked(_lock(cache_dir, key), wait_s, progress):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
