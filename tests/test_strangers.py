@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeship.engine import opening, tune
-from edgeship.errors import EngineFailed, PackageRefused
+from edgeship.errors import EngineFailed, PackageDamaged, PackageRefused
 from edgeship.foundry import checks
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import Package
@@ -76,3 +76,17 @@ def test_what_the_manifest_does_not_list_is_not_loaded(name: str, tmp_path: Path
     manifests.write(made.folder, made.manifest.model_copy(update={"files": files}))
     with pytest.raises(EngineFailed, match=f"{name} is not in the manifest, so it is not loaded"):
         opening.load_chat(made.folder)
+
+
+def test_a_folder_of_another_tool_is_not_added_with_what_lies_elsewhere(tmp_path: Path) -> None:
+    made = make_package(tmp_path / "model-int4")
+    (made.folder / "edgeship.json").unlink()
+    (made.folder / "inner").mkdir()
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    for target in (tmp_path / "secret", tmp_path):
+        link = made.folder / "inner" / "link"
+        link.symlink_to(target)
+        with pytest.raises(PackageDamaged, match=r"leads out of its folder|no regular file"):
+            packages.install(made.folder, tmp_path / "cache")
+        link.unlink()
+    assert packages.install(made.folder, tmp_path / "cache")[1]

@@ -36,7 +36,7 @@ def key(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("output", ["", "."])
+@pytest.mark.parametrize("output", [".", "./"])
 def test_a_folder_is_no_workflow_file(tiny: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["olive-config", str(tiny), "-o", output]) == 2
     assert "the output is a folder" in capsys.readouterr().err

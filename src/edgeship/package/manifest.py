@@ -206,7 +206,12 @@ def adopt(folder: Path) -> Package:
     config = genai_config.read(folder, _UNUSABLE)
     if not (folder / config.model_file).is_file():
         raise _UNUSABLE.about(folder / config.model_file, "is missing")
-    files = {name: digest_file(folder / name) for name in sorted(_files_below(folder, "", ()))}
+    try:
+        files = {name: digest_file(folder / name, folder) for name in sorted(_files_below(folder, "", ()))}
+    except OSError as error:
+        raise PackageDamaged(
+            f"it holds what cannot be read: {error}", where=str(folder), hint=_UNUSABLE.hint
+        ) from error
     try:
         manifest = Manifest(
             context_tokens=config.context_tokens,
