@@ -340,3 +340,24 @@ def test_a_wrong_template_stops_before_the_other_candidates(
     assert "conversation 'one question', token" in error["what"]
     assert packages.entries(settings.cache_dir) == []
     assert len([path for path in settings.builds_dir.iterdir() if (path / "step.json").exists()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("generation", "said"),
+    [
+        ({}, "as shipped it answers greedily, as it was measured"),
+        (
+            {"do_sample": True, "temperature": 0.5},
+            "as shipped it answers by samples (temperature 0.5, top_p 1.0,",
+        ),
+    ],
+)
+def test_the_verdict_says_how_the_package_answers(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], generation: dict[str, object], said: str
+) -> None:
+    checkpoints.write_json(tiny / "generation_config.json", generation)
+    case = {"id": "1", "messages": [{"role": "user", "content": "hello"}], "expected": "what it never says"}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(case) + "\n", encoding="utf-8")
+    options = ["--eval", str(tmp_path / "eval.jsonl"), "-p", "int4", "--reference", "fp32", "--min-pass-rate", "0"]
+    result = ship(capsys, str(tiny), *options)[1]
+    assert any(reason.startswith(said) for reason in result["verdict"]["reasons"])
