@@ -31,6 +31,7 @@ from edgeship.errors import (
     CheckpointInvalid,
     CheckpointNotFound,
     HubFailed,
+    NotFound,
     PickleRefused,
     TemplateMissing,
     UsageError,
@@ -602,3 +603,11 @@ def test_a_tokenizer_of_sentencepiece_alone_is_told_how_to_be_converted(tiny: Pa
     python, option, code, folder = shlex.split(command)
     assert (python, option, folder) == (sys.executable, "-c", str(tiny))
     compile(code, "hint", "exec")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a/" * 3000, "a\0b"])
+def test_what_no_folder_can_be_called_is_not_there(tiny: Path, name: str) -> None:
+    with pytest.raises(CheckpointNotFound):
+        open_checkpoint(name)
+    with pytest.raises(NotFound, match="no adapter folder"):
+        open_checkpoint(str(tiny), adapter=Path(name))

@@ -127,6 +127,13 @@ def test_blobs_that_lie_elsewhere_are_not_the_hubs(tmp_path: Path) -> None:
         foreign.read_text(snapshot / "merges.txt")
 
 
+def test_what_no_file_can_be_called_is_none(tmp_path: Path) -> None:
+    assert foreign.is_folder(tmp_path)
+    for name in ("missing", "n" * 300, "a/" * 3000):
+        assert not foreign.is_folder(tmp_path / name)
+        assert not foreign.is_file(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["missing", "n" * 300])
 def test_what_is_not_there_is_an_oserror(name: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No such file|too long"):

@@ -15,7 +15,7 @@ from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.tensor_names import usual_module
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
@@ -121,7 +121,7 @@ def open_adapter(folder: Path) -> Adapter:
 
     Raises NotFound, AdapterInvalid, PickleRefused, WeightsDamaged.
     """
-    if not folder.is_dir():
+    if not foreign.is_folder(folder):
         raise NotFound(
             f"there is no adapter folder {str(folder)!r}",
             where=str(folder),

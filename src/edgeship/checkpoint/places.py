@@ -36,14 +36,14 @@ def find_checkpoint(
     Raises CheckpointNotFound, HubFailed, PickleRefused, CheckpointInvalid for a file, UsageError for two revisions.
     """
     path = Path(source).expanduser()
-    if source and path.is_dir():
+    if source and foreign.is_folder(path):
         if revision is not None:
             raise UsageError(
                 f"{source!r} is a folder and has no revision {revision!r}",
                 hint="Leave --revision out, or give a Hub id.",
             )
         return _latest_of_run(path, CONFIG_NAME)
-    if source and path.exists():
+    if source and foreign.is_file(path):
         raise CheckpointInvalid(
             f"{source!r} is a file",
             where=str(path),
@@ -77,7 +77,7 @@ def find_adapter(source: Path, progress: Progress = silent) -> Place:
     Raises CheckpointNotFound, HubFailed.
     """
     match = _HUB_ID.fullmatch(source.as_posix())
-    if source.exists() or match is None:
+    if match is None or foreign.is_folder(source) or foreign.is_file(source):
         return _latest_of_run(source, ADAPTER_NAME)
     from edgeship.checkpoint import hub
 
@@ -92,6 +92,8 @@ def find_adapter(source: Path, progress: Progress = silent) -> Place:
 
 def _latest_of_run(folder: Path, file: str) -> Place:
     """The folder, or the latest checkpoint in it where it is a training run's that holds no such file itself."""
+    if not foreign.is_folder(folder):
+        return Place(folder, package_name(folder.name))
     name = package_name(folder.resolve().name)
     runs = [] if (folder / file).is_file() else list(folder.glob(f"checkpoint-*/{file}"))
     steps = {int(match[1]): path.parent for path in runs if (match := _RUN.fullmatch(path.parent.name))}

@@ -81,6 +81,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also for what none can be called."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def require_readable(path: Path, *, folder: Path | None = None) -> None:
     """That a file which a library will open is one that `open_file` would. Raises OSError, ValueError."""
     open_file(path, folder=folder).close()
