@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -195,3 +197,21 @@ def test_what_is_prepared_for_ever_ends_with_its_answer(
         assert (last.id, last.finish) == (None, reason)
         assert last.usage is not None
     never.set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_is_told_at_once_that_its_model_is_elsewhere(engine: Watched) -> None:
+    prompt = engine.render(QUESTION)
+    child = vars(os)["fork"]()
+    if not child:
+        try:
+            for asked in (lambda: engine.stream(prompt, Sampling()), lambda: engine.score(prompt.tokens)):
+                with pytest.raises(EngineFailed, match="forked"):
+                    asked()
+            engine.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ask(engine, QUESTION, Sampling()).text == ANSWERS["hello"]

@@ -160,3 +160,19 @@ def test_closing_waits_for_what_is_left(callbacks: Callbacks) -> None:
     own = Callbacks("own")
     CalledSteps(own, lambda _: own.close(), never).put(token(0, last=True))
     own.close()
+
+
+def test_a_callback_that_does_not_come_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeship.engine.pacing.CALLBACK_S", 0.01)
+    called, going_on = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        called.set()
+        going_on.wait()
+
+    callbacks = Callbacks("test")
+    CalledSteps(callbacks, hang, going_on.set).put(token(0, last=True))
+    assert called.wait(60)
+    callbacks.close()
+    assert not going_on.is_set()
+    going_on.set()

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -336,9 +336,55 @@ def test_a_server_that_lists_no_models() -> None:
             assert ask(chat, QUESTION, Sampling()).text == "hello"
 
 
-@pytest.mark.parametrize("body", ["<html>", "[]", {"data": [3]}, {"data": None}])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", {"data": [3]}, {"data": None}, {"data": [{"id": ["a"]}]}, DEEP])
 def test_a_list_of_models_that_is_none(body: Any) -> None:
     unreadable = pytest.raises(RemoteFailed, match="list of models cannot be read")
     with serving(hello, lambda handler: handler.say(body)) as server, unreadable:
         RemoteChat(server.url)
     assert "edgeship remote" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_list_of_models_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = threading.Event()
+
+    def drip(handler: Handler) -> None:
+        handler.begin()
+        while not going_on.wait(0.01):
+            with suppress(OSError):
+                handler.raw(b" ")
+
+    monkeypatch.setattr("edgeship.engine.remote.LIST_S", 0.2)
+    with serving(hello, drip) as server:
+        with pytest.raises(RemoteFailed, match="has not listed its models"):
+            RemoteChat(server.url)
+        going_on.set()
+
+
+def test_a_refusal_that_is_deep() -> None:
+    with (
+        serving(lambda handler: handler.say(DEEP, 400)) as server,
+        RemoteChat(server.url, "mine") as chat,
+        pytest.raises(PromptInvalid, match="refuses the request"),
+    ):
+        ask(chat, QUESTION, Sampling())
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "none-such"])
+def test_a_stream_in_letters_that_cannot_be_read(charset: str) -> None:
+    def answer(handler: Handler) -> None:
+        data = b"data: {}\n\n\xff"
+        handler.send_response(200)
+        handler.send_header("Content-Type", f"text/event-stream; charset={charset}")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    with (
+        serving(answer) as server,
+        RemoteChat(server.url, "mine") as chat,
+        pytest.raises(RemoteFailed, match="stream"),
+    ):
+        ask(chat, QUESTION, Sampling())

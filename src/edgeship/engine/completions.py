@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from edgeship.engine.api import Constraint, Conversation, FinishReason, Sampling, Token, ToolCall, Usage
 from edgeship.engine.response_format import read_schema
 from edgeship.errors import NotSupported, RemoteFailed
+from edgeship.system import json_file
 
 END = "[DONE]"
 """What a stream's last event says."""
@@ -106,8 +107,8 @@ class Chunks:
     def push(self, data: str) -> Token | None:
         """The step that a chunk makes, if it makes one. Raises RemoteFailed."""
         try:
-            chunk = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            chunk = json_file.parse(data)
+        except ValueError as error:
             raise RemoteFailed("the server's stream holds what is no JSON", hint=_NO_SUCH_API) from error
         if not isinstance(chunk, dict):
             _refuse("an event that is no object")

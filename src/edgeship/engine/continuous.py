@@ -38,7 +38,7 @@ from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
-from edgeship.engine.steps import Ending, Handle, Steps
+from edgeship.engine.steps import Ending, Handle, Owner, Steps
 from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 from edgeship.system import border
@@ -103,6 +103,7 @@ class ContinuousEngine:
         self._free = list(reversed(range(decoder.slots)))
         self._work = threading.Condition()
         self._closed = self._freed = False
+        self._owner = Owner()
         self._callbacks = Callbacks(f"edgeship {decoder.name} callbacks")
         self._thread = threading.Thread(target=self._loop, name=f"edgeship {decoder.name}", daemon=True)
         self._thread.start()
@@ -151,12 +152,15 @@ class ContinuousEngine:
         """See Engine.score."""
         check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size, cut=self.context_cut)
         check_first(first, tokens)
+        self._owner.require()
         scoring = Scoring(next(self._arrivals), tokens, first)
         self._submit(scoring)
         return scoring.result()
 
     def close(self) -> None:
         """See Chat.close."""
+        if not self._owner.here:
+            return
         with self._work:
             freed, self._freed, self._closed = self._freed, True, True
             self._work.notify()
@@ -179,6 +183,7 @@ class ContinuousEngine:
         self, asked: Callable[[], Prompt], sampling: Sampling, ending: Ending, on_step: OnStep | None
     ) -> AnswerSteps:
         """An answer to the prompt that `asked` makes, or its end where it is cut before it is begun."""
+        self._owner.require()
         settings = sampling.over(self.defaults)
         check_sampling(settings)
         dropped = threading.Event()

@@ -34,6 +34,7 @@ from edgeship.engine.api import (
 from edgeship.engine.decoders import Floats
 from edgeship.engine.isolated_answer import Answer, Message
 from edgeship.engine.pacing import Callbacks
+from edgeship.engine.steps import Owner
 from edgeship.engine.wire import read_sampling
 from edgeship.errors import EngineFailed
 from edgeship.system import child
@@ -76,6 +77,7 @@ class IsolatedEngine:
         }
         self._lock = threading.Lock()
         self._closed = False
+        self._owner = Owner()
         # Whoever is called back may ask the engine: the threads that hear the child and look at the time stay free.
         self._callbacks = Callbacks("edgeship isolated callbacks")
         self._process = _Process(self._job)
@@ -150,6 +152,8 @@ class IsolatedEngine:
 
     def close(self) -> None:
         """See Engine.close. It takes seconds at most, whatever the child does."""
+        if not self._owner.here:
+            return
         with self._lock:
             self._closed = True
         self._process.close()
@@ -179,6 +183,7 @@ class IsolatedEngine:
         return found
 
     def _running(self) -> _Process:
+        self._owner.require()
         with self._lock:
             if self._closed:
                 raise EngineFailed("the engine is closed")

@@ -19,6 +19,8 @@ from edgeship.engine.steps import give
 from edgeship.system import child
 
 Step = Token | Exception
+CALLBACK_S = 5.0
+"""A callback that has not come back after so long is not waited for when its engine is closed."""
 
 
 class PacedSteps(ABC):
@@ -130,12 +132,12 @@ class Callbacks:
             self._changed.notify()
 
     def close(self) -> None:
-        """Waits until all steps were delivered."""
+        """Waits until all steps were delivered, and no longer than a callback may take."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(CALLBACK_S)
 
     def _deliver(self) -> None:
         while due := self._wait():

@@ -26,7 +26,7 @@ from edgeship.engine.api import (
     utf8,
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
-from edgeship.engine.steps import Ending, Handle, Steps, give
+from edgeship.engine.steps import Ending, Handle, Owner, Steps, give
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -36,7 +36,7 @@ from edgeship.errors import (
     RemoteFailed,
     UsageError,
 )
-from edgeship.system import child
+from edgeship.system import child, json_file
 
 if TYPE_CHECKING:
     import httpx2
@@ -47,6 +47,8 @@ _Some = TypeVar("_Some")
 CONNECT_S = 10.0
 SILENT_S = 600.0
 """For so long a server may say nothing: it reads a long prompt, or has others before us."""
+LIST_S = 60.0
+"""For so long a server may list its models."""
 MOST_EVENT_BYTES = 1 << 20
 _MOST_BODY_BYTES = 4 << 20
 # How often answers are looked at that may be cut: cancel and deadline act within so long.
@@ -76,7 +78,7 @@ class RemoteChat:
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, extras: bool = False) -> None:
         self.url, self.defaults = address.read(url), Sampling()
         self._key, self._extras = _checked_key(api_key), extras
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), Owner()
         self._open: set[_Answer] = set()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -101,6 +103,7 @@ class RemoteChat:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat.converse. Raises NotSupported for what an API like OpenAI's has no place for."""
+        self._owner.require()
         check_sampling(sampling)
         body = json.dumps(request(self.model, conversation, sampling, extras=self._extras), ensure_ascii=False)
         answer = _Answer(utf8(body), cancel, deadline_s, on_step)
@@ -117,6 +120,8 @@ class RemoteChat:
 
     def close(self) -> None:
         """See Chat.close."""
+        if not self._owner.here:
+            return
         with self._lock:
             if self._closed:
                 return
@@ -205,7 +210,12 @@ class RemoteChat:
 
     async def _choose(self, model: str | None) -> tuple[str, int | None]:
         """The model that is meant, and how long prompt and answer may be, where the server tells."""
-        listed = await self._models()
+        try:
+            async with asyncio.timeout(LIST_S):
+                listed = await self._models()
+        except TimeoutError as error:
+            what = f"the server has not listed its models within {LIST_S:.0f} s"
+            raise RemoteFailed(what, where=self.url, hint="Ask again.") from error
         if model is None:
             if len(listed) != 1:
                 names = ", ".join(list(listed)[:_LISTED_MODELS]) + (", ..." if len(listed) > _LISTED_MODELS else "")
@@ -223,9 +233,9 @@ class RemoteChat:
             async with self._ask("GET", "models", allowed=_NOT_THERE) as response:
                 if response.status_code in _NOT_THERE:
                     return {}
-                body = json.loads(await _body(response))
-            return {str(entry["id"]): entry for entry in body["data"]}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+                body = json_file.parse(await _body(response))
+            return {_checked_id(entry["id"]): entry for entry in body["data"]}
+        except (ValueError, KeyError, TypeError) as error:
             raise RemoteFailed("the server's list of models cannot be read", where=self.url, hint=_IS_IT_ONE) from error
 
     @asynccontextmanager
@@ -240,7 +250,7 @@ class RemoteChat:
                 if response.status_code not in (httpx2.codes.OK, *allowed):
                     raise self._refusal(response, await _body(response))
                 yield response
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, LookupError) as error:
             raise self._failure(error) from error
 
     def _refusal(self, response: httpx2.Response, body: bytes) -> EdgeshipError:
@@ -275,7 +285,7 @@ class RemoteChat:
             hint = "Start the server, or mend the address."
         elif isinstance(error, httpx2.TimeoutException):
             what = f"the server said nothing for {SILENT_S:.0f} s"
-        elif isinstance(error, httpx2.SSEError):
+        elif isinstance(error, httpx2.SSEError | UnicodeError | LookupError):
             what, hint = f"the server sends no stream of events that can be read: {error}", _IS_IT_ONE
         else:
             what = f"the connection to the server broke: {error or type(error).__name__}"
@@ -285,7 +295,7 @@ class RemoteChat:
         """A server's own message."""
         text = body.decode("utf-8", "replace").strip()
         try:
-            return self._without_key(message_of(json.loads(text)))
+            return self._without_key(message_of(json_file.parse(text)))
         except (ValueError, RecursionError):
             return self._without_key(message_of(text)) or "it does not say why"
 
@@ -359,6 +369,12 @@ def _is_this_machine(url: str) -> bool:
     from urllib.parse import urlsplit
 
     return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _checked_id(model: object) -> str:
+    if not isinstance(model, str):
+        raise TypeError(f"a model is called {model!r}")
+    return model
 
 
 async def _body(response: httpx2.Response) -> bytes:

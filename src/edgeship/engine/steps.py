@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from edgeship.engine.api import FinishReason, OnStep, Token, Usage, check_ending
+from edgeship.errors import EngineFailed
 
 _log = logging.getLogger("edgeship.engine")
+
+
+class Owner:
+    """The process that opened an engine. A fork of it has none of its threads, and would wait for them for ever."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is that process."""
+        return os.getpid() == self._pid
+
+    def require(self) -> None:
+        """Raises EngineFailed in any other process."""
+        if not self.here:
+            raise EngineFailed("the model was opened before this process was forked", hint="Open it in this process.")
 
 
 class Ending:
