@@ -18,7 +18,8 @@ from edgeship.builder import Build, Plan
 from edgeship.builder import packaging as package
 from edgeship.builder.packaging import Spelling
 from edgeship.builder.predict import check_resources
-from edgeship.checkpoint import Checkpoint, inspection, require_template
+from edgeship.checkpoint import Checkpoint, require_template
+from edgeship.checkpoint.inspection import inspection
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat

@@ -18,13 +18,13 @@ from safetensors.numpy import load_file, save_file
 
 from edgeship.checkpoint import (
     Checkpoint,
-    _card_licence,
     hub,
-    inspection,
     open_checkpoint,
     require_template,
     scan_weights,
 )
+from edgeship.checkpoint.inspection import inspection
+from edgeship.checkpoint.licence import card_licence
 from edgeship.errors import (
     AdapterInvalid,
     ArchitectureUnknown,
@@ -385,7 +385,7 @@ def test_a_failed_fetch_says_that_there_is_no_folder_either(
     ],
 )
 def test_the_licence_on_a_model_card(card: str, licence: str | None) -> None:
-    assert _card_licence(card) == licence
+    assert card_licence(card) == licence
 
 
 def test_where_else_a_licence_is_looked_for(tiny: Path) -> None:

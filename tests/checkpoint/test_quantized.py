@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
-from edgeship.checkpoint import inspection, open_checkpoint
+from edgeship.checkpoint import open_checkpoint
+from edgeship.checkpoint.inspection import inspection
 from edgeship.errors import CheckpointInvalid
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings

@@ -146,7 +146,8 @@ _FAMILIES: dict[str, Make] = {
 def _open(folder: Path, adapter: Path | None = None) -> None:
     from edgeship import builder
     from edgeship.builder.packaging import require_packable
-    from edgeship.checkpoint import inspection, open_checkpoint
+    from edgeship.checkpoint import open_checkpoint
+    from edgeship.checkpoint.inspection import inspection
     from edgeship.recipe import Precision, Recipe
 
     opened = open_checkpoint(str(folder), adapter=adapter)

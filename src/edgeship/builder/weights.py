@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from edgeship.checkpoint import GENERATION_NAME, safetensors_file
 from edgeship.checkpoint import adapter as adapters
+from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
 from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_values
+from edgeship.checkpoint.saved import GENERATION_NAME
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
@@ -73,8 +74,11 @@ class LowRank:
 
     def rows(self, start: int, stop: int) -> Array:
         """Rows of the sum."""
-        delta: Array = self.left(start, stop) @ self.right()
-        delta *= self.scale
+        import numpy as np
+
+        with np.errstate(over="ignore"):  # merged weights that are not finite are refused by name
+            delta: Array = self.left(start, stop) @ self.right()
+            delta *= self.scale
         return delta
 
 

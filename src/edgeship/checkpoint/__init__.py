@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +16,7 @@ from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
 from edgeship.checkpoint.contradictions import refuse_contradictions
 from edgeship.checkpoint.dimensions import (
     DAMAGED,
+    Dimensions,
     check_shapes,
     config_fields,
     find_embedding,
@@ -27,40 +26,31 @@ from edgeship.checkpoint.dimensions import (
 )
 from edgeship.checkpoint.families import FAMILIES, STREAMED
 from edgeship.checkpoint.folder import require_readable
+from edgeship.checkpoint.licence import find_licence
 from edgeship.checkpoint.places import adapter_hint, find_adapter, find_checkpoint, package_name
 from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
+from edgeship.checkpoint.saved import GENERATION_NAME, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
-from edgeship.package import genai_config, plain_jinja
+from edgeship.package import genai_config
 from edgeship.package import template as templates
-from edgeship.package import tokenizer as tokenizers
 from edgeship.package.genai_config import Search
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.progress import Progress, silent
-from edgeship.system import foreign, json_file
+from edgeship.system import json_file
 from edgeship.system.fields import Fields
 
 __all__ = [
     "Checkpoint",
     "StopTokens",
-    "inspection",
     "open_checkpoint",
     "require_template",
     "require_unquantized",
     "scan_weights",
 ]
-
-GENERATION_NAME = "generation_config.json"
-# Of a model card or licence; what is looked for stands at the beginning.
-_MOST_OF_A_CARD, _MOST_OF_A_NAME = 1 << 20, 200
-_TO_CONVERT = ("transformers", "sentencepiece", "protobuf")
-_CONVERT = (
-    "import sys; from transformers import AutoTokenizer as T; T.from_pretrained(f := sys.argv[1]).save_pretrained(f)"
-)
-_GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 
 @dataclass(frozen=True)
@@ -195,40 +185,16 @@ def open_checkpoint(
     folder, name, notes = place.folder, place.name, place.notes
     require_readable(folder, DAMAGED)
     config = _read_config(folder)
-    where = str(folder / "config.json")
-    fields = config_fields(config, folder / "config.json")
-    text = text_part(fields)
-    with _architecture_first(config, where):
-        dimensions = read_dimensions(fields)
-    refuse_contradictions(text, where)
-    weights = find_weights(folder, allow_pickle=allow_pickle)
-    quantized = find_form(config, weights.tensors)
-    weights, renaming = _under_usual_names(weights, config, folder)
-    notes = (*notes, renaming) if renaming else notes
-    shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
-    tied = is_tied(fields, weights.tensors)
-    extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
-    if quantized is None:
-        with _architecture_first(config, where):
-            check_shapes(shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
-    vocab_size = dimensions.vocab_size
-    fitted = None
+    model = _read_model(folder, config, allow_pickle=allow_pickle)
+    notes = (*notes, model.renaming) if model.renaming else notes
+    fitted, vocab_size = None, model.dimensions.vocab_size
     if adapter is not None:
         beside = find_adapter(adapter, progress)
         fitted, notes = open_adapter(beside.folder), (*notes, *beside.notes)
         name = package_name(f"{name}-{beside.name}")
-        if not weights.pickle and quantized is None:
-            resized = check_fits(fitted, shapes, tied=tied).get(find_embedding(shapes) or "")
-            vocab_size = resized[0] if resized else vocab_size
-    places = (folder,) if fitted is None else (fitted.folder, folder)
-    generation = _read_generation(places)
-    genai_config.read_search(generation)  # what is wrong is told now, and not after the conversion
-    tokenizer = _read_tokenizer(folder) if fitted is None else _read_tokenizer_over(folder, fitted)
-    found = _find_templates(places)
-    template = _read_template(chat_template, found) if chat_template else templates.the_one_meant(found)
-    if template is not None and variables:
-        template = plain_jinja.with_variables(template, variables)
-    dtype = weights.dtype(text.text("dtype") or text.text("torch_dtype"))
+        vocab_size = model.vocab_size_with(fitted)
+    saved = read_saved(folder, fitted.folder if fitted else None, chat_template, variables)
+    dtype = model.weights.dtype(model.text.text("dtype") or model.text.text("torch_dtype"))
     checkpoint = Checkpoint(
         source=source,
         revision=place.commit,
@@ -237,31 +203,80 @@ def open_checkpoint(
         architecture=config["architectures"][0],
         model_type=config["model_type"],
         config=config,
-        generation=generation.values,
-        parameters=weights.parameters(tied=tied, dtype=dtype),
+        generation=saved.generation.values,
+        parameters=model.weights.parameters(tied=model.tied, dtype=dtype),
         dtype=dtype,
         vocab_size=vocab_size,
-        context_tokens=dimensions.context_tokens,
-        tied_embeddings=tied,
-        hidden_size=dimensions.hidden_size,
-        layers=dimensions.layers,
-        kv_heads=dimensions.kv_heads,
-        head_size=dimensions.head_size,
-        weight_files=weights.files,
-        weights_bytes=weights.size_bytes,
-        tensors=weights.tensors,
-        tokenizer=tokenizer,
-        chat_template=template,
-        template_names=tuple(found),
-        stop=find_stop_tokens(fields, generation, tokenizer, template, vocab_size),
-        licence=_find_licence(folder, config),
+        context_tokens=model.dimensions.context_tokens,
+        tied_embeddings=model.tied,
+        hidden_size=model.dimensions.hidden_size,
+        layers=model.dimensions.layers,
+        kv_heads=model.dimensions.kv_heads,
+        head_size=model.dimensions.head_size,
+        weight_files=model.weights.files,
+        weights_bytes=model.weights.size_bytes,
+        tensors=model.weights.tensors,
+        tokenizer=saved.tokenizer,
+        chat_template=saved.template,
+        template_names=saved.template_names,
+        stop=find_stop_tokens(model.fields, saved.generation, saved.tokenizer, saved.template, vocab_size),
+        licence=find_licence(folder, config),
         adapter=fitted,
-        pickle=weights.pickle,
-        renamed=bool(renaming),
+        pickle=model.weights.pickle,
+        renamed=bool(model.renaming),
         notes=notes,
     )
     _ = checkpoint.seen  # before anything of it is read once more
     return checkpoint
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The model itself: what config.json says of it, and its weights.
+
+    text: the part of `fields` that describes the text model. renaming: what was changed in the tensors' names, "" where
+    nothing was.
+    """
+
+    fields: Fields
+    text: Fields
+    dimensions: Dimensions
+    weights: WeightFiles
+    renaming: str
+    quantized: Quantized | None
+    tied: bool
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors."""
+        return {name: tensor.shape for name, tensor in self.weights.tensors.items()}
+
+    def vocab_size_with(self, adapter: Adapter) -> int:
+        """Rows of the embedding once the adapter is merged. Raises AdapterInvalid where it is of another base."""
+        if self.weights.pickle or self.quantized is not None:
+            return self.dimensions.vocab_size
+        shapes = self.shapes
+        resized = check_fits(adapter, shapes, tied=self.tied).get(find_embedding(shapes) or "")
+        return resized[0] if resized else self.dimensions.vocab_size
+
+
+def _read_model(folder: Path, config: Mapping[str, Any], *, allow_pickle: bool) -> _Model:
+    where = str(folder / "config.json")
+    fields = config_fields(config, folder / "config.json")
+    text = text_part(fields)
+    with _architecture_first(config, where):
+        dimensions = read_dimensions(fields)
+    refuse_contradictions(text, where)
+    stored = find_weights(folder, allow_pickle=allow_pickle)
+    quantized = find_form(config, stored.tensors)
+    weights, renaming = _under_usual_names(stored, config, folder)
+    tied = is_tied(fields, weights.tensors)
+    model = _Model(fields, text, dimensions, weights, renaming, quantized, tied)
+    extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
+    if quantized is None:
+        with _architecture_first(config, where):
+            check_shapes(model.shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
+    return model
 
 
 def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: Path) -> tuple[WeightFiles, str]:
@@ -352,57 +367,6 @@ def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
     progress("checking the weights", 1.0)
 
 
-def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All that is known of a checkpoint, as plain values for JSON."""
-    stop, adapter, quantized = checkpoint.stop, checkpoint.adapter, checkpoint.quantized
-
-    def token(number: int | None) -> dict[str, Any] | None:
-        return None if number is None else {"id": number, "text": stop.texts.get(number)}
-
-    return {
-        "source": checkpoint.source,
-        "revision": checkpoint.revision,
-        "folder": str(checkpoint.folder),
-        "name": checkpoint.name,
-        "architecture": checkpoint.architecture,
-        "model_type": checkpoint.model_type,
-        "parameters": checkpoint.parameters,
-        "parameters_estimated": checkpoint.pickle,
-        "dtype": checkpoint.dtype,
-        "quantization": quantized.form if quantized else None,
-        "weights_bytes": checkpoint.weights_bytes,
-        "weight_files": [path.name for path in checkpoint.weight_files],
-        "pickle": checkpoint.pickle,
-        "layers": checkpoint.layers,
-        "hidden_size": checkpoint.hidden_size,
-        "kv_heads": checkpoint.kv_heads,
-        "head_size": checkpoint.head_size,
-        "tied_embeddings": checkpoint.tied_embeddings,
-        "vocab_size": checkpoint.vocab_size,
-        "context_tokens": checkpoint.context_tokens,
-        "chat_template": checkpoint.chat_template is not None,
-        "bos": token(stop.bos_id),
-        "eos": [token(number) for number in stop.eos_ids],
-        "pad": token(stop.pad_id),
-        "disagreements": list(stop.disagreements),
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-        "adapter": None if adapter is None else _adapter_inspection(adapter),
-    }
-
-
-def _adapter_inspection(adapter: Adapter) -> dict[str, Any]:
-    return {
-        "folder": str(adapter.folder),
-        "base": adapter.base,
-        "rank": adapter.rank,
-        "alpha": adapter.alpha,
-        "targets": list(adapter.targets),
-        "use_rslora": adapter.use_rslora,
-        "use_dora": adapter.use_dora,
-    }
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
@@ -423,96 +387,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
             hint="Take config.json from the model that was fine-tuned.",
         )
     return config
-
-
-def _read_tokenizer(folder: Path) -> TokenizerFiles:
-    _require_tokenizer(folder)
-    return tokenizers.read(folder, DAMAGED)
-
-
-def _require_tokenizer(folder: Path) -> None:
-    if not (folder / tokenizers.FILE_NAME).is_file():
-        slow = (folder / "tokenizer.model").is_file() or (folder / "vocab.json").is_file()
-        convert = (
-            f"Make it with transformers: {shlex.join((sys.executable, '-m', 'pip', 'install', *_TO_CONVERT))}; "
-            f"{shlex.join((sys.executable, '-c', _CONVERT, str(folder)))}"
-        )
-        raise CheckpointInvalid(
-            f"there is no {tokenizers.FILE_NAME}",
-            where=str(folder),
-            hint=convert if slow else "Copy the tokenizer's files from the base model.",
-        )
-
-
-def _read_tokenizer_over(folder: Path, adapter: Adapter) -> TokenizerFiles:
-    """The base's tokenizer as it was trained: what was saved with the adapter counts first."""
-    if not (adapter.folder / tokenizers.FILE_NAME).is_file():
-        _require_tokenizer(folder)
-    return tokenizers.read_over(folder, adapter.folder, DAMAGED)
-
-
-def _read_generation(places: Sequence[Path]) -> Fields:
-    """generation_config.json of the first folder that has one."""
-    files = [path for place in places if (path := place / GENERATION_NAME).is_file()]
-    return json_file.read_fields(files[0], DAMAGED) if files else json_file.fields_of({}, places[0], DAMAGED)
-
-
-def _find_templates(places: Sequence[Path]) -> dict[str, str]:
-    """The chat templates of the first folder that has any."""
-    for place in places:
-        config = json_file.read_optional(place / tokenizers.CONFIG_NAME, DAMAGED)
-        found = templates.find_all(place, config)
-        if found:
-            return found
-    return {}
-
-
-def _read_template(given: Path, found: Mapping[str, str]) -> str:
-    """The template in a file, or the one of this name among those that were found."""
-    if str(given) in found and not given.is_file():
-        return found[str(given)]
-    return templates.read(given, _GIVE_A_TEMPLATE, named=True)
-
-
-def _find_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
-    on_card = _card_licence(_read_text(folder / "README.md"))
-    if on_card is not None:
-        return on_card
-    in_config = config.get("license")
-    if isinstance(in_config, str) and in_config:
-        return in_config
-    texts = (_read_text(path).strip() for path in sorted(folder.glob("LICEN[CS]E*")))
-    return next((text.splitlines()[0][:_MOST_OF_A_NAME].strip() for text in texts if text), None)
-
-
-def _card_licence(card: str) -> str | None:
-    """The licence in a model card's front matter; its name where it is none of the Hub's known ones."""
-    fields: dict[str, str] = {}
-    open_key = ""  # of a list, whose first item counts
-    for line in _front_matter(card):
-        key, colon, value = line.partition(":")
-        if colon and key in ("license", "license_name"):
-            open_key = "" if value.strip() else key
-            fields |= {key: value} if value.strip() else {}
-        elif open_key and line.strip():
-            fields |= {open_key: line.strip()[1:]} if line.strip().startswith("-") else {}
-            open_key = ""
-    stated = {key: value.strip().strip("'\"") for key, value in fields.items()}
-    licence = stated.get("license")
-    return stated.get("license_name", licence) if licence == "other" else licence
-
-
-def _front_matter(card: str) -> list[str]:
-    """The lines between a card's first line and the next one that begin with ---; none where it has no such."""
-    first, *rest = card.replace("\r\n", "\n").split("\n")
-    end = next((number for number, line in enumerate(rest) if line.startswith("---")), None)
-    return rest[:end] if first.rstrip() == "---" and end is not None else []
-
-
-def _read_text(path: Path) -> str:
-    """The beginning of a text that nothing depends on; empty where it cannot be read."""
-    try:
-        with foreign.open_file(path) as stream:
-            return stream.read(_MOST_OF_A_CARD).decode(errors="replace")
-    except OSError:
-        return ""

@@ -24,7 +24,7 @@ def inspect(
     as_json: Json = False,
 ) -> int:
     """Describe a checkpoint, and predict what each precision will need."""
-    from edgeship.checkpoint import inspection
+    from edgeship.checkpoint.inspection import inspection
 
     opened = reading.open(checkpoint)
     facts = inspection(opened)
