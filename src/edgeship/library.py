@@ -68,13 +68,16 @@ def build(
     """
     from edgeship import builder, readers
     from edgeship.builder import packaging
+    from edgeship.store import packages
 
     opened, folder = _opened(checkpoint, adapter, variables), _path("output", output)
+    current = settings.resolve()
     packaging.require_free(folder)
+    packages.require_not_installed(folder, current.cache_dir)
     spelling = readers.spell(opened)
     for remark in (*packaging.require_packable(opened), *readers.notes(spelling)):
         progress(f"note: {remark}", None)
-    built = builder.build(opened, _recipe(recipe), settings.resolve(), progress, force_resources=force)
+    built = builder.build(opened, _recipe(recipe), current, progress, force_resources=force)
     return readers.write_package(built, opened, folder, spelling)
 
 

@@ -250,7 +250,7 @@ def _schema_text(form: Form) -> str:
         return form
     try:
         return json.dumps(form if isinstance(form, Mapping) else form.json_schema())
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"the schema is no JSON: {error}", hint="Write it of dicts, lists, texts and numbers."
         ) from error

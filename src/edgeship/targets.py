@@ -60,7 +60,15 @@ class Target:
             folder, engine = self._registered_folder(), "foundry"
         else:
             folder, engine = self.package_folder(), AUTO
-        return load_chat(folder, engine=engine, threads=self.settings.threads, limits=limits, home=self.settings.home)
+        here = self.settings
+        return load_chat(
+            folder,
+            engine=engine,
+            threads=here.threads,
+            limits=limits,
+            home=here.home,
+            memory_bytes=here.memory_bytes,
+        )
 
     def package_folder(self) -> Path:
         """The folder of a package. Raises PackageNotFound where the target is none, or is not there."""

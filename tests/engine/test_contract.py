@@ -367,16 +367,21 @@ def test_closed(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("sampling", "named"),
     [
-        (Sampling(temperature=-0.1), "temperature is -0.1; it must be a number of at least 0"),
+        (Sampling(temperature=-0.1), "temperature is -0.1; it must be a number from 0 to"),
         (Sampling(temperature=math.nan), "temperature is nan"),
         (Sampling(top_p=1.01), "top_p is 1.01; it must be greater than 0 and at most 1"),
         (Sampling(top_p=math.nan), "top_p is nan"),
-        (Sampling(top_k=-1), "top_k is -1; it must be at least 0"),
-        (Sampling(repetition_penalty=0), "repetition_penalty is 0; it must be a number greater than 0"),
+        (Sampling(top_k=-1), "top_k is -1; it must be from 0 to"),
+        (Sampling(repetition_penalty=0), "repetition_penalty is 0; it must be a number from 0.0001 to"),
         (Sampling(repetition_penalty=math.inf), "repetition_penalty is inf"),
-        (Sampling(max_tokens=0), "max_tokens is 0; it must be at least 1"),
+        (Sampling(max_tokens=0), "max_tokens is 0; it must be from 1 to"),
         (Sampling(stop=("a", "")), "stop is .*; it must be without empty texts"),
-        (Sampling(seed=-1), "seed is -1; it must be at least 0"),
+        (Sampling(repetition_penalty=1e-300), "repetition_penalty is 1e-300; it must be a number from 0.0001 to"),
+        (Sampling(presence_penalty=1e300), "presence_penalty is"),
+        (Sampling(frequency_penalty=-1e300), "frequency_penalty is"),
+        (Sampling(logit_bias={5: 1e300}), "made of numbers from -1e9 to 1e9"),
+        (Sampling(max_tokens=10**400), "max_tokens is 1000.*; it must be from 1 to"),
+        (Sampling(seed=-1), "seed is -1; it must be from 0 to"),
         (Sampling(temperature="hot"), "temperature is 'hot': input should be a valid number"),  # type: ignore[arg-type]
         (Sampling(top_k=1.5), "top_k is 1.5: input should be a valid integer"),  # type: ignore[arg-type]
         (Sampling(max_tokens=True), "max_tokens is True: input should be a valid integer"),

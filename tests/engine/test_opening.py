@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeship.engine.answer import collect
 from edgeship.engine.api import DEFAULT_LIMITS, Limits, Prompt, Sampling
-from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, Room, cut_by_memory, deal_out, load, times_of
+from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS, SLOTS, Room, deal_out, load, times_of, why_cut
 from edgeship.engine.tune import Setting, Trial, Tuning
 from edgeship.errors import ContextFull, MemoryShort, NotBatchable
 
@@ -55,16 +55,17 @@ def test_a_budget_that_is_too_small_is_refused_with_the_numbers() -> None:
 def test_a_context_that_memory_cut_is_told_with_what_would_hold_all() -> None:
     limits = Limits(slots=1, kv_bytes=10**7)
     room = deal_out(limits, TOKEN, MODEL_TOKENS, 0, SLOTS)
-    said = cut_by_memory(room, TOKEN, MODEL_TOKENS, limits) or ""
+    said = why_cut(room, TOKEN, MODEL_TOKENS, limits) or ""
     assert said.startswith("memory cut the context from 32,768 tokens to 7,500")
     found = re.search(r"--kv-memory (\d+)MB", said)
     assert found
     enough = Limits(slots=1, kv_bytes=int(found[1]) * 10**6)
     whole = deal_out(enough, TOKEN, MODEL_TOKENS, 0, SLOTS)
     assert whole.context_tokens == MODEL_TOKENS
-    assert cut_by_memory(whole, TOKEN, MODEL_TOKENS, enough) is None
+    assert why_cut(whole, TOKEN, MODEL_TOKENS, enough) is None
     # What was asked for is not cut.
-    assert cut_by_memory(Room(1, 100, 0), TOKEN, MODEL_TOKENS, Limits(context_tokens=100)) is None
+    asked = why_cut(Room(1, 100, 0), TOKEN, MODEL_TOKENS, Limits(context_tokens=100)) or ""
+    assert "limited so" in asked
 
 
 maybe = st.none() | st.integers(1, 64)

@@ -708,3 +708,12 @@ def test_a_file_of_another_size_is_not_even_copied(source: Package, folder: Path
     os.truncate(source.folder / "tokenizer_config.json", 1 << 40)
     with pytest.raises(PackageDamaged, match=r"tokenizer_config\.json differs from what the manifest says"):
         packages.install(source.folder, folder)
+
+
+def test_what_is_installed_is_no_place_to_build_into(source: Package, folder: Path, tmp_path: Path) -> None:
+    installed, _ = packages.install(source.folder, folder)
+    for place in (installed.folder, folder / "another" / "v7"):
+        with pytest.raises(UsageError, match="never written over"):
+            packages.require_not_installed(place, folder)
+    packages.require_not_installed(folder / "another", folder)
+    packages.require_not_installed(tmp_path / "elsewhere" / "v1", folder)

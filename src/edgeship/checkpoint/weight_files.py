@@ -194,7 +194,7 @@ def _gaps(shards: Sequence[str]) -> str:
     found = [match for name in shards if (match := _SHARD.fullmatch(name))]
     total = max((int(match["total"]) for match in found), default=0)
     absent = sorted(set(range(1, min(total, _MOST_SHARDS) + 1)) - {int(match["number"]) for match in found})
-    return f"; of {total} shards {_some([str(number) for number in absent])} are not there either" if absent else ""
+    return f"; shard number {_some([str(number) for number in absent])} of {total} is missing too" if absent else ""
 
 
 def _merge(folder: Path, files: tuple[Path, ...], weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:

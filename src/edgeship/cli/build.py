@@ -111,6 +111,7 @@ def build(
     from edgeship import readers
     from edgeship.builder import packaging
     from edgeship.package.names import check_name, of_folder
+    from edgeship.store import packages
 
     current = settings.resolve(memory=memory)
     olive.require_cpu()
@@ -133,6 +134,7 @@ def build(
     for remark in planned.notes:
         note(f"note: {remark}")
     packaging.require_free(output)
+    packages.require_not_installed(output, current.cache_dir)
     with telling(quiet=olive.quiet) as progress:
         built = builds.carry_out(planned, current, progress, force_resources=force)
         progress("package", None)

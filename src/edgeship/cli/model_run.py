@@ -262,7 +262,12 @@ def _text(path: Path) -> str:
     try:
         return foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
-        raise ConstraintInvalid(f"it cannot be read: {error}", where=str(path)) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConstraintInvalid(
+            f"the file cannot be read: {reason}",
+            where=str(path),
+            hint="Give a regular file, or a schema itself, which begins with {.",
+        ) from error
 
 
 def _whole_prompt(prompt: str | None) -> str | None:

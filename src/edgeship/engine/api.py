@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 MOST_LOGPROBS = 20
 """Likeliest tokens that can be asked for."""
 
+_LARGE, _LARGEST, _LARGEST_BIAS = 10_000, 2**64 - 1, 1e9
+"""Beyond these a setting means nothing, and 32 bits would not hold what it makes of a logit."""
+_EITHER_SIGN = f"a number from -{_LARGE} to {_LARGE}"
+
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
 
@@ -335,24 +339,24 @@ def check_sampling(sampling: Sampling) -> None:
     """Raises PromptInvalid for a setting of another type or out of its range, with the value and what is allowed."""
     _check_types(sampling)
     faults = {
-        "temperature": (_is_below(sampling.temperature, 0), "a number of at least 0"),
-        "top_p": (
-            sampling.top_p is not None and not 0 < sampling.top_p <= 1,
-            "greater than 0 and at most 1",
-        ),
-        "top_k": (_is_below(sampling.top_k, 0), "at least 0"),
-        "min_p": (sampling.min_p is not None and not 0 <= sampling.min_p <= 1, "from 0 to 1"),
+        "temperature": (_is_outside(sampling.temperature, 0, _LARGE), f"a number from 0 to {_LARGE}"),
+        "top_p": (sampling.top_p == 0 or _is_outside(sampling.top_p, 0, 1), "greater than 0 and at most 1"),
+        "top_k": (_is_outside(sampling.top_k, 0, _LARGEST), f"from 0 to {_LARGEST}"),
+        "min_p": (_is_outside(sampling.min_p, 0, 1), "from 0 to 1"),
         "repetition_penalty": (
-            _is_below(sampling.repetition_penalty, 0) or sampling.repetition_penalty == 0,
-            "a number greater than 0",
+            _is_outside(sampling.repetition_penalty, 1 / _LARGE, _LARGE),
+            f"a number from {1 / _LARGE:g} to {_LARGE}",
         ),
-        "presence_penalty": (_is_no_number(sampling.presence_penalty), "a number"),
-        "frequency_penalty": (_is_no_number(sampling.frequency_penalty), "a number"),
-        "logit_bias": (any(map(_is_no_number, (sampling.logit_bias or {}).values())), "made of numbers"),
-        "logprobs": (not _is_count(sampling.logprobs), f"from 0 to {MOST_LOGPROBS}"),
-        "prompt_logprobs": (not _is_count(sampling.prompt_logprobs), f"from 0 to {MOST_LOGPROBS}"),
-        "max_tokens": (_is_below(sampling.max_tokens, 1), "at least 1"),
-        "seed": (_is_below(sampling.seed, 0), "at least 0"),
+        "presence_penalty": (_is_outside(sampling.presence_penalty, -_LARGE, _LARGE), _EITHER_SIGN),
+        "frequency_penalty": (_is_outside(sampling.frequency_penalty, -_LARGE, _LARGE), _EITHER_SIGN),
+        "logit_bias": (
+            any(_is_outside(bias, -_LARGEST_BIAS, _LARGEST_BIAS) for bias in (sampling.logit_bias or {}).values()),
+            "made of numbers from -1e9 to 1e9",
+        ),
+        "logprobs": (_is_outside(sampling.logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
+        "prompt_logprobs": (_is_outside(sampling.prompt_logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
+        "max_tokens": (_is_outside(sampling.max_tokens, 1, _LARGEST), f"from 1 to {_LARGEST}"),
+        "seed": (_is_outside(sampling.seed, 0, _LARGEST), f"from 0 to {_LARGEST}"),
         "stop": ("" in sampling.stop, "without empty texts"),
     }
     for name, (wrong, rule) in faults.items():
@@ -420,13 +424,6 @@ def utf8(text: str) -> bytes:
         raise PromptInvalid(f"the text is not Unicode: {error}") from error
 
 
-def _is_no_number(value: float | None) -> bool:
-    return value is not None and not math.isfinite(value)
-
-
-def _is_count(value: int | None) -> bool:
-    return value is None or 0 <= value <= MOST_LOGPROBS
-
-
-def _is_below(value: float | None, least: float) -> bool:
-    return value is not None and not (math.isfinite(value) and value >= least)
+def _is_outside(value: float | None, least: float, most: float) -> bool:
+    """Whether a number lies elsewhere; what is not a number lies nowhere."""
+    return value is not None and not least <= value <= most

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits, check_limits
 from edgeship.engine.continuous import ContinuousEngine
@@ -51,6 +51,7 @@ class EngineOptions:
     limits: Limits = DEFAULT_LIMITS
     speculation: bool | None = None
     tuning: Tuning | None = None
+    memory_bytes: int | None = None
 
     @functools.cached_property
     def config(self) -> GenaiConfig:
@@ -78,6 +79,7 @@ def load(
     limits: Limits = DEFAULT_LIMITS,
     speculation: bool | None = None,
     home: Path | None = None,
+    memory_bytes: int | None = None,
 ) -> Engine:
     """The engine for a package folder, with tokens to be seen.
 
@@ -86,11 +88,13 @@ def load(
     name in ENGINES, or MODULE:FUNCTION as stands there for one that is not ours.
     speculation: guess tokens from the text so far: None where it proves faster.
     home: where `edgeship tune` keeps what it measured; None leaves that out.
+    memory_bytes: pretend that the machine has no more memory than this.
 
     Raises UsageError for an unknown engine, NotSupported for one that is no more than a chat, EngineFailed where the
     package cannot be loaded.
     """
-    chat = load_chat(folder, threads=threads, engine=engine, limits=limits, speculation=speculation, home=home)
+    options: dict[str, Any] = {"limits": limits, "speculation": speculation, "home": home, "memory_bytes": memory_bytes}
+    chat = load_chat(folder, threads=threads, engine=engine, **options)
     if isinstance(chat, Engine):
         return chat
     chat.close()
@@ -105,10 +109,11 @@ def load_chat(
     limits: Limits = DEFAULT_LIMITS,
     speculation: bool | None = None,
     home: Path | None = None,
+    memory_bytes: int | None = None,
 ) -> Chat:
     """The same where conversations are all that is asked: by an engine, or by what is no more than a chat."""
     check_limits(limits)
-    options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder))
+    options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder), memory_bytes)
     return _choose(options) if engine == AUTO else _opener(engine)(options)
 
 
@@ -147,7 +152,7 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         options.limits,
         token_bytes,
         config.context_tokens,
-        machine.this_machine().memory_available_bytes,
+        machine.this_machine(options.memory_bytes).memory_available_bytes,
         tuning.slots if tuning else SLOTS,
     )
     decoder = OnnxDecoder(
@@ -157,16 +162,18 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         context_tokens=room.context_tokens,
         accuracy_level=tuning.accuracy_level if tuning else None,
     )
-    cut = cut_by_memory(room, token_bytes, config.context_tokens, options.limits)
+    cut = why_cut(room, token_bytes, config.context_tokens, options.limits)
     # A long context that is not the longest is told where a prompt does not fit; a short one at once.
-    note = cut if room.context_tokens < ENOUGH_CONTEXT_TOKENS else None
+    note = cut if room.context_tokens < ENOUGH_CONTEXT_TOKENS and not options.limits.context_tokens else None
     return _engine(options, decoder, room.cache_bytes, note, context_cut=cut)
 
 
-def cut_by_memory(room: Room, token_bytes: int, model_tokens: int, limits: Limits) -> str | None:
-    """What is to be said of a context that memory has cut; None where it has not."""
-    if room.context_tokens >= model_tokens or limits.context_tokens:
+def why_cut(room: Room, token_bytes: int, model_tokens: int, limits: Limits) -> str | None:
+    """What is to be said of a context that is shorter than the model's own; None where it is not."""
+    if room.context_tokens >= model_tokens:
         return None
+    if limits.context_tokens:
+        return f"it was limited so, and the model itself takes {model_tokens:,}"
     enough_mb = token_bytes * model_tokens * room.slots * CACHE_SHARE // (CACHE_SHARE - 1) // 10**6 + 1
     return (
         f"memory cut the context from {model_tokens:,} tokens to {room.context_tokens:,}: keys and values take "

@@ -128,6 +128,7 @@ def _judge_evaluation(candidate: EvalResult, baseline: EvalResult | None, thresh
     if low:
         reasons.append(f"at least {_percent(thresholds.min_pass_rate)} is asked")
     if baseline is None:
+        reasons.append("FP32 was not measured, so a drop from it is not known")
         return Judgement(not low, tuple(reasons))
     change = pair(candidate, baseline)
     reasons[0] += f", {_beside(change, baseline)}; a drop of {_points(thresholds.max_drop)} points is allowed"

@@ -279,6 +279,17 @@ def check_name(cache_dir: Path, name: str) -> str:
     return name
 
 
+def require_not_installed(folder: Path, cache_dir: Path) -> None:
+    """Raises UsageError for a place of the cache, NAME/v<N>: only an install writes there."""
+    place = folder.absolute()
+    if names.version_of(place.name) is not None and place.parent.parent.resolve() == cache_dir.resolve():
+        raise UsageError(
+            "that is a package's place in the cache, and what is installed is never written over",
+            where=str(folder),
+            hint="Build into another folder; `edgeship cache add FOLDER` then installs it as the next version.",
+        )
+
+
 def install(
     folder: Path,
     cache_dir: Path,

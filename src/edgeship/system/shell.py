@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from importlib import metadata
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -32,7 +33,12 @@ def our_install(extra: str | None = None) -> str:
     """The command that completes this environment, with one of our extras: from the source tree where we are of one."""
     tree = _source_tree()
     what = f"{tree or _NAME}[{extra}]" if extra else f"{tree or _NAME}"
-    return _line(sys.executable, "-m", "pip", "install", *(["--editable"] if tree else []), what)
+    return _line(sys.executable, "-m", "pip", "install", *(_as_pinned(Path(tree)) if tree else []), what)
+
+
+def _as_pinned(tree: Path) -> list[str]:
+    pins = tree / "constraints.txt"
+    return [*(["--constraint", str(pins)] if pins.is_file() else []), "--editable"]
 
 
 def _source_tree() -> str | None:
