@@ -133,3 +133,13 @@ def test_gc_says_what_it_frees_and_leaves_packages(
     assert main(["cache", "gc"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert packages.verify(settings.cache_dir, "support")[0].outcome == "ok"
+
+
+def test_cd_says_what_stays_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "cd", str(tmp_path / "first")]) == 0
+    assert main(["cache", "add", str(make_package(tmp_path / "mine").folder)]) == 0
+    capsys.readouterr()
+    assert main(["cache", "cd", str(tmp_path / "second")]) == 0
+    said = capsys.readouterr().err
+    assert f"1 package is left in {tmp_path / 'first'}" in said
+    assert "back to there" in said

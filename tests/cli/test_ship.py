@@ -9,7 +9,9 @@ import pytest
 from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
+from edgeship.measure.report import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
+from edgeship.shipping import Shipped
 from tests.measure.samples import report
 
 
@@ -44,3 +46,11 @@ def test_cases_that_fail_are_shown_with_their_question(capsys: pytest.CaptureFix
     assert said.count("asked     hello\n    expected  yes\n    answer    a wrong answer xxx") == 3
     assert "case0, as FP32 does" in said
     assert max(map(len, said.splitlines())) < 200
+
+
+def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = report(answer="a wrong answer")
+    ship._print_shipped(Shipped(failed, ReportPaths(Path("a"), Path("b"), Path("c"))), None)
+    said = capsys.readouterr().out
+    assert "nothing was installed" in said
+    assert "--min-pass-rate" in said

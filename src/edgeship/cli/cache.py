@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXIT_DAMAGED = PackageDamaged.exit_code
 EXIT_UNVERIFIED = 1
 _KINDS = {
+    "package": ("package is", "packages are"),
     "step": ("finished build step", "finished build steps"),
     "partial work": ("piece of unfinished work", "pieces of unfinished work"),
     "log": ("log", "logs"),
@@ -37,8 +38,13 @@ def cd(folder: CacheFolder, as_json: Json = False) -> int:
     """Use this folder as the cache from now on."""
     from edgeship.store import packages
 
+    before = settings.resolve().cache_dir
     found = packages.set_location(settings.resolve(), folder)
     tell_if_overridden("cache_dir")
+    left = packages.entries(before) if found != before else []
+    if left:
+        back = our_command("cache", "cd", str(before))
+        note(f"note: {_counted(len(left), 'package')} left in {before}; back to there: {back}")
     return print_facts({"cache_dir": str(found)}, f"the cache is now {found}", as_json=as_json)
 
 

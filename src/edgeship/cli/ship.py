@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 EXIT_NONE_HOLDS = 1
 CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
 """What is measured by default."""
+_AFTER_AN_EVALUATION = (
+    "recipes that keep more (-p int4-best, -p int8), or what you find good enough (--min-pass-rate, --max-drop)."
+)
+_WITHOUT_AN_EVALUATION = (
+    "an evaluation, since how often answers are right says more than how closely texts agree (--eval FILE); recipes "
+    "that keep more (-p int4-best, -p int8); or other limits (--max-kld, --min-top1)."
+)
 SHOWN_FAILURES = 3
 SHOWN_CHARACTERS = 160
 
@@ -212,6 +219,8 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
         show("nothing was installed: no candidate holds")
+        judged = any(candidate.measurement.evaluation for candidate in report.candidates)
+        show(f"try: {_AFTER_AN_EVALUATION if judged else _WITHOUT_AN_EVALUATION}")
         return
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
