@@ -140,7 +140,7 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         ("[]", "line 2: Input should be an object"),
         (line(id=""), "line 2: id: "),
         ({"id": "b", "messages": USER}, "line 2: expected: Field required"),
-        (line(id="b", expected=3), "line 2: expected: must be a text, an object or an array"),
+        (line(id="b", expected=None), "line 2: expected: must be a text, or JSON other than null"),
         (line(id="b", expected=" "), "line 2: expected: must not be empty"),
         (line(id="b", messages=[]), "line 2: messages: the conversation must end with a user turn"),
         (line(id="b", messages=[*USER, {"role": "assistant", "content": "x"}]), "must end with a user turn"),
@@ -186,3 +186,15 @@ def test_spread_is_even_and_steady(count: int, limit: int) -> None:
     gaps = [after - before for before, after in itertools.pairwise(taken)]
     assert not gaps or max(gaps) - min(gaps) <= 1
     assert take_evenly(cases, None) == tuple(cases)
+
+
+@pytest.mark.parametrize(
+    ("expected", "right", "wrong"), [(0, "0", "false"), (True, " true", "1"), (2.5, "2.50", "2,5")]
+)
+def test_numbers_and_truth_are_compared_as_json(expected: object, right: str, wrong: str, tmp_path: Path) -> None:
+    line = {"id": "1", "messages": [{"role": "user", "content": "How many?"}], "expected": expected}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    [case] = read_evalset(tmp_path / "eval.jsonl")
+    assert passes(case, right)
+    assert not passes(case, wrong)
+    assert case.expected_text == json.dumps(expected)

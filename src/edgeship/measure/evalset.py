@@ -36,10 +36,10 @@ class EvalMessage(BaseModel):
 class EvalCase(BaseModel):
     """A conversation and the answer it must get.
 
-    expected: a text, or a JSON object or array that the answer must parse to. With match "exact" or "contains" also a
-    list of texts, each of which is right.
+    expected: a text, or the JSON that the answer must parse to: an object, array, number, true or false. With match
+    "exact" or "contains" also a list of texts, each of which is right.
     match: "exact" compares texts without the white space around them, "contains" looks for the expected text
-    in the answer, "json" compares values. By default "json" for an object or array, "exact" for a text.
+    in the answer, "json" compares values. By default "exact" for a text, "json" for all else.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,13 +47,13 @@ class EvalCase(BaseModel):
     id: str = Field(min_length=1)
     slice: str = Field(default="all", min_length=1)
     messages: tuple[EvalMessage, ...]
-    expected: str | dict[str, Any] | list[Any]
+    expected: str | bool | int | float | dict[str, Any] | list[Any]
     match: Literal["exact", "json", "contains"] = "exact"
 
     @model_validator(mode="before")
     @classmethod
     def _match_follows_expected(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("expected"), dict | list):
+        if isinstance(values, dict) and isinstance(values.get("expected"), dict | list | int | float):
             return {"match": "json"} | values
         return values
 
@@ -67,8 +67,8 @@ class EvalCase(BaseModel):
     @field_validator("expected", mode="before")
     @classmethod
     def _is_text_or_json(cls, expected: Any) -> Any:
-        if not isinstance(expected, str | dict | list):
-            raise ValueError("must be a text, an object or an array")
+        if not isinstance(expected, str | dict | list | int | float):
+            raise ValueError("must be a text, or JSON other than null")
         if isinstance(expected, str) and not expected.strip():
             raise ValueError("must not be empty")
         return expected
