@@ -174,7 +174,6 @@ def test_closing_ends_every_wait(busy: IsolatedEngine) -> None:
 
 @POSIX
 def test_a_stopped_process_is_replaced(engine: IsolatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "STOPPED_S", 0.2)
     monkeypatch.setattr(child, "_POLL_S", 0.05)
     steps = engine.converse(QUESTION, FOR_EVER)
     first = engine.pid

@@ -48,11 +48,24 @@ def test_what_is_no_regular_file_is_refused_at_once(
     monkeypatch.chdir(tmp_path)  # names of sockets are short
     path = Path("odd")
     make(path)
-    for named in (False, True):
+    with pytest.raises(Refused, match="no regular file"):
+        foreign.read_bytes(path)
+    if make is not a_pipe:
         with pytest.raises(Refused, match="no regular file"):
-            foreign.read_bytes(path, named=named)
+            foreign.read_bytes(path, named=True)
     with pytest.raises(Refused, match="no regular file"):
         foreign.require_readable(path)
+
+
+@posix
+def test_a_pipe_that_a_user_names_is_read(tmp_path: Path) -> None:
+    a_pipe(tmp_path / "pipe")
+    assert foreign.read_bytes(tmp_path / "pipe", named=True) == b""  # nobody writes: its end
+    reader, writer = os.pipe()
+    os.write(writer, b"as a shell makes them")
+    os.close(writer)
+    assert foreign.read_text(Path(f"/dev/fd/{reader}"), named=True) == "as a shell makes them"
+    os.close(reader)
 
 
 @posix

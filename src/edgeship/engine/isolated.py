@@ -41,6 +41,8 @@ from edgeship.system import child
 
 OBEY_S = 60.0
 """A child that neither ends an answer that was cut nor says anything else for so long hangs, and is replaced."""
+STOPPED_S = 2.0
+"""A child that somebody stopped is given so long to go on: those who ask have no reason to wait for longer."""
 _log = logging.getLogger("edgeship.engine")
 _WORKER = "edgeship.engine.isolated_worker"
 # How often answers are looked at that may be cut: cancel and deadline act within so long.
@@ -52,7 +54,7 @@ _AGAIN = "Ask again: a new process is started."
 class IsolatedEngine:
     """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
 
-    A child that is stopped from outside is given `child.STOPPED_S` to go on; then it counts as dead.
+    A child that is stopped from outside is given `STOPPED_S` to go on; then it counts as dead.
     Raises whatever loading raises there, and EngineFailed or MemoryShort where the child dies of it.
     """
 
@@ -213,7 +215,7 @@ class _Process:
         self._heard_at = 0.0
         # Why no call is answered any more: each gets an exception of its own.
         self._why: Callable[[], Exception] | None = None
-        self.child = child.start(_WORKER, job, self._said)
+        self.child = child.start(_WORKER, job, self._said, stopped_s=STOPPED_S)
         threading.Thread(target=self._look, name="edgeship isolated", daemon=True).start()
 
     @property

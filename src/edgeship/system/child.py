@@ -26,7 +26,7 @@ from edgeship.progress import Progress, silent
 from edgeship.system import log, telemetry
 
 STOPPED_S = 30.0
-"""A child that somebody stopped (SIGSTOP) and did not let go on is ended after so long."""
+"""A child that somebody stopped (SIGSTOP) and did not let go on is ended after so long, where nothing else is said."""
 PATIENCE_S = 1.0
 """The longest wait of which Ctrl-C has to see the end."""
 _POLL_S = 1.0
@@ -66,7 +66,7 @@ class Died(Exception):
     def how(self) -> str:
         """What happened, to go on after "the process"."""
         if self.stopped:
-            return f"was stopped from outside, and ended as it did not go on within {STOPPED_S:.0f} s"
+            return "was stopped from outside, and ended as it did not go on"
         if self.killed:
             return "was killed, most likely by the system for want of memory"
         return f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
@@ -198,10 +198,11 @@ def start(
     *,
     heard: Callable[[str], object] = lambda _: None,
     environment: Mapping[str, str] | None = None,
+    stopped_s: float | None = None,
 ) -> Child:
     """A child that works on `job` in `module`; see Child."""
     command = [sys.executable, "-m", module]
-    child = Child(command, said, heard, environment_with(environment or {}))
+    child = Child(command, said, heard, environment_with(environment or {}), stopped_s=stopped_s)
     child.send({"job": job, "log_level": log.level()})
     return child
 
@@ -217,6 +218,7 @@ class Child:
     said: gets each message, and at last why no more will come: Died, or what `said` or `heard` raised.
     heard: gets each line that it prints.
     foreign: it sends no messages, and what it writes to stdout is heard like the rest.
+    stopped_s: how long it may stand still once somebody has stopped it; None for STOPPED_S.
     """
 
     def __init__(
@@ -228,8 +230,10 @@ class Child:
         folder: Path | None = None,
         *,
         foreign: bool = False,
+        stopped_s: float | None = None,
     ) -> None:
         self._said, self._heard = said, heard
+        self._stopped_s = STOPPED_S if stopped_s is None else stopped_s
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -322,14 +326,14 @@ class Child:
         while (status := self._wait(_POLL_S)) is None:
             # Counted in steps of ours: a machine that slept, or Ctrl-Z for us both, takes no time.
             stopped_s = stopped_s + _POLL_S if self._is_stopped() else 0.0
-            if stopped_s >= STOPPED_S:
+            if stopped_s >= self._stopped_s:
                 self._process.kill()
         for reader in self._readers:
             reader.join(_DRAIN_S)
         self._outbox.put(None)
         _log.info("process %d ended%s", self.pid, ", as we wanted" if self._abandoned else f" with status {status}")
         try:
-            self._said(self._broken or Died(status, self._lines, stopped=stopped_s >= STOPPED_S))
+            self._said(self._broken or Died(status, self._lines, stopped=stopped_s >= self._stopped_s))
         finally:
             self._over.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from io import BufferedReader
 from pathlib import Path
 
@@ -40,15 +41,17 @@ def open_file(path: Path, *, folder: Path | None = None, named: bool = False) ->
 
     folder: what links must stay in, by default the folder in which `path` lies. Those of the Hugging Face cache may
     lead from a snapshot to the blobs of the same repository.
-    named: a user named this very file, and links may lead anywhere.
+    named: a user named this very file: links may lead anywhere, and a pipe is read, as a shell's <(...) makes one.
     Raises OSError, ValueError for what cannot be a path.
     """
-    _require_regular(path.stat())
+    _require_regular(path.stat(), named)
     stream = open(path, "rb", opener=_opened)  # noqa: SIM115 - closed by who asks
     try:
         # What was opened is looked at again: something else may have taken the place of the file.
         opened = os.fstat(stream.fileno())
-        _require_regular(opened)
+        _require_regular(opened, named)
+        if sys.platform != "win32" and stat.S_ISFIFO(opened.st_mode):
+            os.set_blocking(stream.fileno(), True)  # one without a writer is at its end, and is not waited for
         if not named:
             _require_inside(path, folder or path.parent, opened)
     except BaseException:
@@ -106,8 +109,8 @@ def _opened(path: str, flags: int) -> int:
     return os.open(path, flags | _FLAGS)
 
 
-def _require_regular(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_regular(found: os.stat_result, named: bool) -> None:
+    if not stat.S_ISREG(found.st_mode) and not (named and stat.S_ISFIFO(found.st_mode)):
         kind = next((name for is_kind, name in _KINDS.items() if is_kind(found.st_mode)), "something else")
         raise Refused(f"it is {kind}, and no regular file")
 
