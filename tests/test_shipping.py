@@ -21,7 +21,7 @@ from edgeship.errors import EngineFailed
 from edgeship.measure import evalset
 from edgeship.package import manifest
 from edgeship.settings import Settings
-from edgeship.store import packages
+from edgeship.store import listing, verification
 from edgeship.system.shell import our_install
 from tests import checkpoints
 
@@ -52,7 +52,7 @@ def test_the_example_ships_as_a_merged_checkpoint(settings: Settings, capsys: py
     assert json.loads(result["answer"]).keys() == json.loads(first_expected()).keys()
 
     assert manifest.verify(manifest.read(Path(result["folder"]))) == []
-    record = packages.find(settings.cache_dir, result["package"]).record
+    record = listing.find(settings.cache_dir, result["package"]).record
     assert record is not None
     assert record.verdict == result["verdict"]
     assert record.measurements
@@ -167,7 +167,7 @@ def test_recipes_of_one_precision_ship_side_by_side(
     result = ship(capsys, str(tiny), *(word for name in names for word in ("-p", name)), *LENIENT)[1]
     sizes = {name: result["candidates"][name]["size_bytes"] for name in names}
     assert result["chosen"] == min(sizes, key=lambda name: sizes[name])
-    assert [entry.name for entry in packages.entries(settings.cache_dir)] == [f"tiny-{result['chosen']}"]
+    assert [entry.name for entry in listing.entries(settings.cache_dir)] == [f"tiny-{result['chosen']}"]
     report = json.loads(Path(result["report"]["json"]).read_bytes())
     assert [(found["label"], found["precision"]) for found in report["candidates"]] == [
         (name, name.partition("-")[0]) for name in names
@@ -204,7 +204,7 @@ def test_an_unchanged_ship_installs_nothing_new_and_a_changed_one_does(
     assert (second["package"], second["new"]) == ("tiny-int4:1", False)
     third = ship(capsys, *arguments, "--block-size", "64")[1]
     assert (third["package"], third["new"]) == ("tiny-int4:2", True)
-    assert [entry.ref for entry in packages.entries(settings.cache_dir)] == ["tiny-int4:1", "tiny-int4:2"]
+    assert [entry.ref for entry in listing.entries(settings.cache_dir)] == ["tiny-int4:1", "tiny-int4:2"]
 
 
 def test_when_none_holds_nothing_is_installed_and_there_is_a_report(
@@ -217,7 +217,7 @@ def test_when_none_holds_nothing_is_installed_and_there_is_a_report(
     )
     assert (code, result["holds"], result["package"]) == (1, False, None)
     assert "checkpoint itself" in " ".join(result["verdict"]["reasons"])
-    assert packages.entries(settings.cache_dir) == []
+    assert listing.entries(settings.cache_dir) == []
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
@@ -277,10 +277,10 @@ def test_a_killed_ship_goes_on_where_it_was(
     if sys.platform == "win32":
         pytest.skip("signals as POSIX has them")
     signalled(tiny, step, signal.SIGKILL)
-    assert all(entry.problem is None for entry in packages.entries(settings.cache_dir))
+    assert all(entry.problem is None for entry in listing.entries(settings.cache_dir))
     code, result = ship(capsys, str(tiny), "-p", "fp32", *LENIENT)
     assert (code, result["holds"]) == (0, True)
-    assert all(found.outcome == "ok" for found in packages.verify(settings.cache_dir))
+    assert all(found.outcome == "ok" for found in verification.verify(settings.cache_dir))
     assert list((settings.home / "work").iterdir()) == []
     assert not [path for path in settings.builds_dir.iterdir() if path.name.startswith(".tmp-")]
 
@@ -294,7 +294,7 @@ def test_ctrl_c_ends_a_ship_without_a_trace(step: str, tiny: Path, settings: Set
     assert "Traceback" not in said
     assert "interrupted" in said
     assert out == ""
-    assert packages.entries(settings.cache_dir) == []
+    assert listing.entries(settings.cache_dir) == []
     assert list((settings.home / "work").glob("*")) == []
 
 
@@ -314,7 +314,7 @@ def test_a_package_that_fails_its_check_is_not_left_in_the_cache(
     assert (code, result["error"]["code"]) == (5, "engine-failed")
     code, result = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *LENIENT)
     assert (code, result["error"]["code"]) == (5, "engine-failed")
-    assert [entry.ref for entry in packages.entries(settings.cache_dir)] == ["same-int8:1"]
+    assert [entry.ref for entry in listing.entries(settings.cache_dir)] == ["same-int8:1"]
 
 
 def test_two_ships_of_the_same_name_at_once(tiny: Path, settings: Settings) -> None:
@@ -323,7 +323,7 @@ def test_two_ships_of_the_same_name_at_once(tiny: Path, settings: Settings) -> N
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sorted(json.loads(out)["new"] for out, _ in outputs) == [False, True]
-    assert [entry.ref for entry in packages.entries(settings.cache_dir)] == ["tiny-int4:1"]
+    assert [entry.ref for entry in listing.entries(settings.cache_dir)] == ["tiny-int4:1"]
 
 
 def test_a_wrong_template_stops_before_the_other_candidates(
@@ -338,7 +338,7 @@ def test_a_wrong_template_stops_before_the_other_candidates(
     error = json.loads(capsys.readouterr().out)["error"]
     assert (code, error["code"]) == (6, "template-mismatch")
     assert "conversation 'one question', token" in error["what"]
-    assert packages.entries(settings.cache_dir) == []
+    assert listing.entries(settings.cache_dir) == []
     assert len([path for path in settings.builds_dir.iterdir() if (path / "step.json").exists()]) == 1
 
 

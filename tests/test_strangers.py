@@ -14,7 +14,7 @@ from edgeship.errors import EngineFailed, PackageDamaged, PackageRefused
 from edgeship.foundry import checks
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import Package
-from edgeship.store import packages
+from edgeship.store import packages, verification
 from edgeship.system.storage import digest_file
 from tests.packages import make_package
 
@@ -61,7 +61,7 @@ def test_one_that_was_put_into_the_cache_by_hand_is_damaged(
 ) -> None:
     if not has_manifest:
         (hostile.folder / "edgeship.json").unlink()
-    (verified,) = packages.verify(tmp_path, "model-int4")
+    (verified,) = verification.verify(tmp_path, "model-int4")
     assert (verified.outcome, len(verified.faults)) == ("damaged", 1)
     assert "custom_ops_library 'evil.so', which no package may set" in verified.faults[0]
 

@@ -38,8 +38,8 @@ from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
-from edgeship.store import packages
-from edgeship.store.packages import Entry
+from edgeship.store import listing, packages
+from edgeship.store.listing import Entry
 from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
 from edgeship.system.shell import our_command
 from edgeship.system.storage import require_writable, scratch_folder
@@ -377,7 +377,7 @@ def _install(
 
 def _cases_known(cache_dir: Path, name: str, package: Package) -> int:
     """How many cases the verdict of this very package stands on in the store."""
-    same = (entry for entry in packages.entries(cache_dir) if entry.name == name and entry.record)
+    same = (entry for entry in listing.entries(cache_dir) if entry.name == name and entry.record)
     records = [entry.record for entry in same if entry.package and entry.package.digest == package.digest]
     return max((_cases_in(record.measurements or {}) for record in records if record), default=0)
 

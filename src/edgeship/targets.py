@@ -20,7 +20,7 @@ from edgeship.package import genai_config
 from edgeship.package.kinds import what_else
 from edgeship.package.names import parse_ref
 from edgeship.settings import Settings
-from edgeship.store import packages
+from edgeship.store import listing
 
 Kind = Literal["package", "folder", "foundry", "url"]
 
@@ -85,7 +85,7 @@ class Target:
 
     def _installed_folder(self) -> Path:
         try:
-            return packages.find(self.settings.cache_dir, self.name).folder
+            return listing.find(self.settings.cache_dir, self.name).folder
         except PackageNotFound as error:
             hint = f"{error.hint or ''}{_address_hint(self.name)}"
             if other := what_else(Path(self.name)):

@@ -11,7 +11,7 @@ import pytest
 from edgeship.cli import main
 from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.settings import Settings
-from edgeship.store import packages
+from edgeship.store import listing, packages, verification
 from tests.packages import make_package
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_was_named_and_cannot_be_verified_is_no_success(
     code, found = as_json(capsys, "cache", "verify", "theirs:1")
     assert code == 1
     (result,) = found["packages"]
-    assert (result["outcome"], result["faults"], result["note"]) == ("unverified", [], packages.FOREIGN)
+    assert (result["outcome"], result["faults"], result["note"]) == ("unverified", [], listing.FOREIGN)
 
 
 def test_verify_says_that_a_package_is_from_before_names_left(
@@ -132,7 +132,7 @@ def test_gc_says_what_it_frees_and_leaves_packages(
     assert not (settings.builds_dir / "0a").exists()
     assert main(["cache", "gc"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
-    assert packages.verify(settings.cache_dir, "support")[0].outcome == "ok"
+    assert verification.verify(settings.cache_dir, "support")[0].outcome == "ok"
 
 
 def test_cd_says_what_stays_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

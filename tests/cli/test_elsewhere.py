@@ -8,7 +8,7 @@ import pytest
 
 from edgeship.cli import main
 from edgeship.settings import Settings
-from edgeship.store import packages
+from edgeship.store import listing, packages
 from tests.packages import make_package
 
 
@@ -33,7 +33,7 @@ def test_showing(words: list[str], installed: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("words", [["rm"], ["model", "rm"], ["cache", "remove"]])
 def test_removing(words: list[str], installed: str, settings: Settings) -> None:
     assert main([*words, installed]) == 0
-    assert packages.entries(settings.cache_dir) == []
+    assert listing.entries(settings.cache_dir) == []
 
 
 def test_run_and_auto_opt_are_the_commands_here(capsys: pytest.CaptureFixture[str]) -> None:

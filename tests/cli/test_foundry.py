@@ -11,7 +11,7 @@ import pytest
 from edgeship.cli import main
 from edgeship.package import manifest
 from edgeship.settings import Settings
-from edgeship.store import packages
+from edgeship.store import listing, packages
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -112,7 +112,7 @@ def test_exporting_leaves_the_folders_of_the_older_cache(
     done = as_json(capsys, "foundry", "export", "triage", str(tmp_path / "out"), "--publisher", "me")
     folder = tmp_path / "out" / "me" / "triage-1" / "v1"
     assert Path(done["folder"]) == folder
-    original = packages.find(installed.cache_dir, "triage").folder
+    original = listing.find(installed.cache_dir, "triage").folder
     written = {"edgeship.json", "genai_config.json", "inference_model.json"}
     for path in original.iterdir():
         assert ((folder / path.name).read_bytes() == path.read_bytes()) == (path.name not in written)

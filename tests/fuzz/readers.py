@@ -247,9 +247,9 @@ def _store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> None:
-    from edgeship.store import packages
+    from edgeship.store import verification
 
-    packages.verify(folder / "cache", None)
+    verification.verify(folder / "cache", None)
 
 
 def _engine(folder: Path) -> None:

@@ -28,8 +28,8 @@ from edgeship.errors import (
 from edgeship.package import manifest
 from edgeship.package.manifest import MANIFEST_NAME, Package, read, verify
 from edgeship.settings import Settings, read_config, resolve
-from edgeship.store import packages
-from edgeship.store.packages import Verified
+from edgeship.store import listing, packages, verification
+from edgeship.store.verification import Verified
 from edgeship.system import machine, storage
 from tests.packages import make_package
 
@@ -37,7 +37,7 @@ from tests.packages import make_package
 INSTALL = """
 import sys
 from pathlib import Path
-from edgeship.store import packages
+from edgeship.store import packages, listing, verification
 def tell(message, fraction):
     if fraction == 1.0:
         print("finishing", flush=True)
@@ -72,12 +72,12 @@ def flip(path: Path) -> None:
 
 
 def outcome(folder: Path, ref: str) -> str:
-    (result,) = packages.verify(folder, ref)
+    (result,) = verification.verify(folder, ref)
     return result.outcome
 
 
 def refs(folder: Path) -> list[str]:
-    return [entry.ref for entry in packages.entries(folder)]
+    return [entry.ref for entry in listing.entries(folder)]
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -88,9 +88,9 @@ def unfinished(folder: Path) -> list[Path]:
 
 
 def test_a_cache_that_is_not_there_is_empty(folder: Path) -> None:
-    assert packages.entries(folder) == []
-    assert packages.verify(folder) == []
-    assert packages.next_version(folder, "x") == 1
+    assert listing.entries(folder) == []
+    assert verification.verify(folder) == []
+    assert listing.next_version(folder, "x") == 1
     assert not folder.exists()
 
 
@@ -100,7 +100,7 @@ def test_packages_are_listed_by_name_and_version(source: Package, folder: Path) 
     changed = change(source)
     packages.install(changed.folder, folder, name="a")
     assert refs(folder) == ["a:1", "a:2", "b:1"]
-    entry = packages.entries(folder)[1]
+    entry = listing.entries(folder)[1]
     assert (entry.folder, entry.problem) == (folder / "a" / "v2", None)
     assert entry.record is not None
     assert (entry.record.name, entry.record.version) == ("a", 2)
@@ -110,14 +110,14 @@ def test_packages_are_listed_by_name_and_version(source: Package, folder: Path) 
 def test_versions_sort_as_numbers(source: Package, folder: Path) -> None:
     for version in (2, 10, 9):
         shutil.copytree(source.folder, folder / "m" / f"v{version}")
-    assert [entry.version for entry in packages.entries(folder)] == [2, 9, 10]
-    assert packages.find(folder, "m").version == 10
-    assert packages.next_version(folder, "m") == 11
+    assert [entry.version for entry in listing.entries(folder)] == [2, 9, 10]
+    assert listing.find(folder, "m").version == 10
+    assert listing.next_version(folder, "m") == 11
 
 
 def test_a_plain_package_folder_is_found_by_its_name(source: Package, folder: Path) -> None:
     shutil.copytree(source.folder, folder / "your-finetuned-model-int4")
-    entry = packages.find(folder, "your-finetuned-model-int4")
+    entry = listing.find(folder, "your-finetuned-model-int4")
     assert (entry.version, entry.problem) == (1, None)
     assert entry.manifest == source.manifest
     assert entry.record is not None
@@ -127,8 +127,8 @@ def test_a_plain_package_folder_is_found_by_its_name(source: Package, folder: Pa
 def test_folders_of_other_tools_are_found(folder: Path) -> None:
     (folder / "theirs").mkdir(parents=True)
     (folder / "theirs" / "genai_config.json").write_text("{}", encoding="utf-8")
-    entry = packages.find(folder, "theirs")
-    assert (entry.version, entry.package, entry.problem) == (1, None, packages.FOREIGN)
+    entry = listing.find(folder, "theirs")
+    assert (entry.version, entry.package, entry.problem) == (1, None, listing.FOREIGN)
 
 
 def test_what_is_no_package_is_not_listed(source: Package, folder: Path) -> None:
@@ -144,21 +144,21 @@ def test_what_is_no_package_is_not_listed(source: Package, folder: Path) -> None
 def test_a_package_with_a_damaged_manifest_is_listed_with_its_problem(source: Package, folder: Path) -> None:
     packages.install(source.folder, folder)
     (folder / "model-int4" / "v1" / MANIFEST_NAME).write_text("{", encoding="utf-8")
-    entry = packages.find(folder, "model-int4")
+    entry = listing.find(folder, "model-int4")
     assert entry.problem is not None
     assert "manifest cannot be read" in entry.problem
-    assert packages.verify(folder) == [Verified(entry, "damaged", (entry.problem,))]
+    assert verification.verify(folder) == [Verified(entry, "damaged", (entry.problem,))]
 
 
 def test_an_empty_version_is_listed_with_its_problem(folder: Path) -> None:
     (folder / "m" / "v1").mkdir(parents=True)
-    assert packages.find(folder, "m").problem == "no manifest and no genai_config.json: not a package"
+    assert listing.find(folder, "m").problem == "no manifest and no genai_config.json: not a package"
 
 
 def test_a_name_that_is_nearly_right_is_offered(source: Package, folder: Path) -> None:
     packages.install(source.folder, folder)
     with pytest.raises(PackageNotFound, match="model-in4") as caught:
-        packages.find(folder, "model-in4")
+        listing.find(folder, "model-in4")
     assert "model-int4?" in str(caught.value.hint)
     assert caught.value.where == str(folder)
 
@@ -166,13 +166,13 @@ def test_a_name_that_is_nearly_right_is_offered(source: Package, folder: Path) -
 def test_a_version_that_is_not_there_is_told_from_a_name(source: Package, folder: Path) -> None:
     packages.install(source.folder, folder)
     with pytest.raises(PackageNotFound) as caught:
-        packages.find(folder, "model-int4:7")
+        listing.find(folder, "model-int4:7")
     assert str(caught.value.hint).startswith("There is model-int4:1. ")
 
 
 @pytest.mark.parametrize("ref", ["../up", "a b", "", "a:x"])
 def test_a_reference_that_is_none(ref: str, folder: Path) -> None:
-    for action in (packages.find, packages.remove):
+    for action in (listing.find, packages.remove):
         with pytest.raises(NameInvalid):
             action(folder, ref)
 
@@ -190,7 +190,7 @@ def test_an_install_is_a_whole_package_of_the_next_version(source: Package, fold
     installed, new = packages.install(source.folder, folder, name="given")
     assert new
     assert installed.folder == folder / "given" / "v1"
-    assert (installed.ref, packages.find(folder, "given")) == ("given:1", installed)
+    assert (installed.ref, listing.find(folder, "given")) == ("given:1", installed)
     assert read(installed.folder) == installed.package
     assert outcome(folder, "given") == "ok"
     assert not unfinished(folder)
@@ -269,7 +269,7 @@ def test_a_name_may_be_a_link_to_another_disk(source: Package, folder: Path, oth
         other_disk.stat().st_dev,
         ["model-int4:1", "model-int4:2"],
     )
-    assert [each.outcome for each in packages.verify(folder)] == ["ok", "ok"]
+    assert [each.outcome for each in verification.verify(folder)] == ["ok", "ok"]
     (other_disk / ".tmp" / "left").mkdir(parents=True)
     assert packages.sweep(folder) == [(other_disk / ".tmp", 0)]
     packages.remove(folder, "model-int4")
@@ -404,7 +404,7 @@ def test_a_file_where_the_cache_should_be(source: Package, folder: Path) -> None
         with pytest.raises(NotWritable) as caught:
             action()
         assert "cache cd" in str(caught.value.hint)
-    assert packages.entries(folder) == []
+    assert listing.entries(folder) == []
     assert folder.read_text(encoding="utf-8") == "in the way"
 
 
@@ -527,12 +527,12 @@ def test_verify_names_the_file_that_was_altered(source: Package, folder: Path) -
     packages.install(source.folder, folder, name="good")
     bad, _ = packages.install(source.folder, folder, name="bad")
     flip(bad.folder / "model.onnx.data")
-    found = packages.verify(folder)
+    found = verification.verify(folder)
     assert [(each.entry.ref, each.outcome) for each in found] == [("bad:1", "damaged"), ("good:1", "ok")]
-    (result,) = packages.verify(folder, "bad:1")
+    (result,) = verification.verify(folder, "bad:1")
     assert result.faults[0].startswith("model.onnx.data was altered")
     with pytest.raises(PackageNotFound):
-        packages.verify(folder, "missing")
+        verification.verify(folder, "missing")
 
 
 def test_a_folder_that_cannot_be_verified_is_neither_ok_nor_damaged(source: Package, folder: Path) -> None:
@@ -541,22 +541,22 @@ def test_a_folder_that_cannot_be_verified_is_neither_ok_nor_damaged(source: Pack
     path.write_text(json.dumps({"format": 3}), encoding="utf-8")
     (folder / "theirs").mkdir()
     (folder / "theirs" / "genai_config.json").write_text("{}", encoding="utf-8")
-    found = packages.verify(folder)
+    found = verification.verify(folder)
     assert [(each.outcome, each.faults) for each in found] == [("unverified", ()), ("unverified", ())]
-    assert [each.note for each in found] == [packages.LATER, packages.FOREIGN]
+    assert [each.note for each in found] == [listing.LATER, listing.FOREIGN]
 
 
 def test_a_file_that_came_later_is_named(source: Package, folder: Path) -> None:
     installed, _ = packages.install(source.folder, folder)
     (installed.folder / "adapter.onnx").write_bytes(b"x")
-    (result,) = packages.verify(folder)
+    (result,) = verification.verify(folder)
     assert (result.outcome, result.faults) == ("damaged", ("adapter.onnx is not in the manifest",))
 
 
 def test_versions_in_a_packages_own_folder_are_no_files_of_it(source: Package, folder: Path) -> None:
     shutil.copytree(source.folder, folder / "model-int4")
     packages.install(change(source).folder, folder)
-    assert [(each.entry.ref, each.outcome) for each in packages.verify(folder)] == [
+    assert [(each.entry.ref, each.outcome) for each in verification.verify(folder)] == [
         ("model-int4:1", "ok"),
         ("model-int4:2", "ok"),
     ]
@@ -578,11 +578,11 @@ def test_a_package_that_another_process_removes_meanwhile_is_not_there(
         return found
 
     monkeypatch.setattr(manifest, "read", removed_after)
-    assert packages.verify(folder) == []
+    assert verification.verify(folder) == []
     monkeypatch.undo()
     packages.install(source.folder, folder)
     monkeypatch.setattr(manifest, "read", removed_before)
-    assert packages.entries(folder) == []
+    assert listing.entries(folder) == []
 
 
 def test_a_listed_file_that_the_system_refuses_is_damage(source: Package, folder: Path) -> None:
@@ -598,10 +598,10 @@ def test_a_manifest_that_is_lost_or_exchanged_is_damage(source: Package, folder:
     make_other = make_package(tmp_path / "other", weights=b"other")
     storage.remove_folder(installed.folder)
     shutil.copytree(make_other.folder, installed.folder)
-    (exchanged,) = packages.verify(folder)
+    (exchanged,) = verification.verify(folder)
     assert (exchanged.outcome, exchanged.faults[0]) == ("damaged", "its manifest is not the one that was installed")
     (installed.folder / MANIFEST_NAME).unlink()
-    (lost,) = packages.verify(folder)
+    (lost,) = verification.verify(folder)
     assert (lost.outcome, lost.faults) == ("damaged", ("its manifest is missing",))
     assert refs(folder) == ["model-int4:1"]
 
@@ -666,7 +666,7 @@ def test_what_another_tool_made_is_installed_with_a_manifest(folder: Path, tmp_p
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
     assert installed.manifest
     assert installed.manifest.build == {"builder": "another tool"}
-    assert [result.outcome for result in packages.verify(folder)] == ["ok"]
+    assert [result.outcome for result in verification.verify(folder)] == ["ok"]
     assert packages.install(made, folder) == (installed, False)
 
 
@@ -699,8 +699,8 @@ def test_folders_that_can_run_are_found_below_the_folder_of_a_name(folder: Path,
     made = make_package(tmp_path / "theirs").folder
     shutil.copytree(made, folder / "qwen" / "onnx")
     (folder / "qwen" / "empty").mkdir()
-    assert packages.found_below(folder) == [folder / "qwen" / "onnx"]
-    assert packages.at(folder / "qwen" / "onnx").name == "qwen"
+    assert listing.found_below(folder) == [folder / "qwen" / "onnx"]
+    assert listing.at(folder / "qwen" / "onnx").name == "qwen"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the file would take the disk")

@@ -11,8 +11,8 @@ import pytest
 from edgeship.errors import NotWritable
 from edgeship.package import manifest
 from edgeship.package.manifest import MANIFEST_NAME, Package
-from edgeship.store import packages
-from edgeship.store.packages import Entry
+from edgeship.store import listing, packages, verification
+from edgeship.store.listing import Entry
 from edgeship.system import storage
 from tests.packages import make_package
 
@@ -41,7 +41,7 @@ def path_of(entry: Entry) -> Path:
 def test_what_was_measured_is_kept_beside_the_package(source: Package, folder: Path) -> None:
     before = manifest.now()
     installed = install(source, folder, measurements=MEASURED, verdict=VERDICT)
-    found = packages.find(folder, "model-int4")
+    found = listing.find(folder, "model-int4")
     assert found == installed
     assert found.record is not None
     assert (found.record.measurements, found.record.verdict) == (MEASURED, VERDICT)
@@ -55,23 +55,23 @@ def test_the_same_package_measured_anew_is_recorded_anew(source: Package, folder
     first = install(source, folder, measurements=MEASURED, verdict=VERDICT)
     again, new = packages.install(source.folder, folder, verdict={"holds": False})
     assert (again.ref, new) == (first.ref, False)
-    found = packages.find(folder, "model-int4")
+    found = listing.find(folder, "model-int4")
     assert found == again
     assert found.record is not None
     assert (found.record.measurements, found.record.verdict) == (MEASURED, {"holds": False})
     install(source, folder)  # nothing was measured: nothing changes
-    assert packages.find(folder, "model-int4") == again
+    assert listing.find(folder, "model-int4") == again
 
 
 def test_a_lost_record_costs_what_was_measured_and_nothing_else(source: Package, folder: Path) -> None:
     installed = install(source, folder, measurements=MEASURED)
     path_of(installed).unlink()
-    found = packages.find(folder, "model-int4")
+    found = listing.find(folder, "model-int4")
     assert (found.ref, found.problem, found.note) == ("model-int4:1", None, "its record is lost")
     assert found.record is not None
     assert (found.record.installed, found.record.measurements) == (None, None)
     assert packages.install(source.folder, folder, measurements=MEASURED)[1] is False
-    again = packages.find(folder, "model-int4").record
+    again = listing.find(folder, "model-int4").record
     assert again is not None
     assert again.measurements == MEASURED
 
@@ -87,9 +87,9 @@ def test_a_lost_record_costs_what_was_measured_and_nothing_else(source: Package,
 def test_a_damaged_record_is_ignored_and_said(source: Package, folder: Path, content: str) -> None:
     installed = install(source, folder, measurements=MEASURED)
     path_of(installed).write_text(content, encoding="utf-8")
-    found = packages.find(folder, "model-int4")
+    found = listing.find(folder, "model-int4")
     assert (found.ref, found.note) == ("model-int4:1", "its record cannot be read and is ignored")
-    (result,) = packages.verify(folder)
+    (result,) = verification.verify(folder)
     assert (result.outcome, result.note) == ("ok", found.note)
 
 
@@ -97,8 +97,8 @@ def test_a_record_of_another_package_is_ignored_and_said(source: Package, folder
     install(source, folder, measurements=MEASURED, verdict=VERDICT)
     other = make_package(tmp_path / "other", weights=b"o" * 100)
     second = install(other, folder, name="model-int4")
-    path_of(second).write_bytes(path_of(packages.find(folder, "model-int4:1")).read_bytes())
-    found = packages.find(folder, "model-int4:2")
+    path_of(second).write_bytes(path_of(listing.find(folder, "model-int4:1")).read_bytes())
+    found = listing.find(folder, "model-int4:2")
     assert found.note == "its record is of another package and is ignored"
     assert found.record is not None
     assert (found.record.version, found.record.verdict) == (2, None)
@@ -114,9 +114,9 @@ def test_a_record_without_a_package_is_nothing(source: Package, folder: Path) ->
     """As a kill in the middle of an install can leave it."""
     installed = install(source, folder, measurements=MEASURED)
     storage.remove_folder(installed.folder)
-    assert packages.entries(folder) == []
+    assert listing.entries(folder) == []
     assert install(source, folder).ref == "model-int4:1"
-    record = packages.find(folder, "model-int4").record
+    record = listing.find(folder, "model-int4").record
     assert record is not None
     assert record.measurements is None
 
@@ -139,7 +139,7 @@ def test_a_file_beside_a_plain_package_folder_is_somebody_elses(source: Package,
     folder.mkdir()
     source.folder.rename(folder / "model-int4")
     (folder / "model-int4.json").write_text("mine", encoding="utf-8")
-    entry = packages.find(folder, "model-int4")
+    entry = listing.find(folder, "model-int4")
     assert (entry.version, entry.note) == (1, None)
     packages.remove(folder, "model-int4")
     assert (folder / "model-int4.json").read_text(encoding="utf-8") == "mine"
@@ -167,12 +167,12 @@ def old(source: Package) -> Path:
 def test_an_old_package_in_the_cache_tells_what_its_manifest_states(old: Path, folder: Path) -> None:
     (folder / "support-int4").mkdir(parents=True)
     old.rename(folder / "support-int4" / "v3")
-    entry = packages.find(folder, "support-int4")
+    entry = listing.find(folder, "support-int4")
     assert (entry.ref, entry.problem) == ("support-int4:3", None)
     assert entry.record is not None
     assert entry.record.installed == "2026-11-22T10:00:00Z"
     assert (entry.record.measurements, entry.record.verdict) == (MEASURED, VERDICT)
-    (result,) = packages.verify(folder)
+    (result,) = verification.verify(folder)
     assert result.outcome == "ok"
     assert "made before names left the package" in str(result.note)
 
@@ -186,4 +186,4 @@ def test_an_old_package_is_installed_by_its_name_and_byte_for_byte(old: Path, fo
     assert (installed.record.measurements, installed.record.verdict) == (MEASURED, VERDICT)
     assert packages.install(old, folder)[1] is False
     renamed, _ = packages.install(old, folder, name="other")
-    assert packages.find(folder, "other") == renamed
+    assert listing.find(folder, "other") == renamed

@@ -17,7 +17,8 @@ from edgeship.errors import PackageDamaged
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
-    from edgeship.store.packages import Entry, Verified
+    from edgeship.store.listing import Entry
+    from edgeship.store.verification import Verified
 
 EXIT_DAMAGED = PackageDamaged.exit_code
 EXIT_UNVERIFIED = 1
@@ -36,12 +37,12 @@ app = typer.Typer(no_args_is_help=True, help="The folder where packages live.")
 @app.command()
 def cd(folder: CacheFolder, as_json: Json = False) -> int:
     """Use this folder as the cache from now on."""
-    from edgeship.store import packages
+    from edgeship.store import listing, packages
 
     before = settings.resolve().cache_dir
     found = packages.set_location(settings.resolve(), folder)
     tell_if_overridden("cache_dir")
-    left = packages.entries(before) if found != before else []
+    left = listing.entries(before) if found != before else []
     if left:
         back = our_command("cache", "cd", str(before))
         note(f"note: {_counted(len(left), 'package')} left in {before}; back to there: {back}")
@@ -59,11 +60,11 @@ def location(cache_dir: CacheDir = None, as_json: Json = False) -> int:
 @app.command()
 def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
     """List the packages in the cache."""
-    from edgeship.store import packages
+    from edgeship.store import listing
     from edgeship.system.storage import megabytes
 
     folder = settings.resolve(cache_dir=cache_dir).cache_dir
-    entries, found = packages.entries(folder), packages.found_below(folder)
+    entries, found = listing.entries(folder), listing.found_below(folder)
     if as_json:
         facts = {"cache_dir": str(folder), "packages": [entry_dict(entry) for entry in entries]}
         print_json(facts | {"found": list(map(str, found))})
@@ -134,9 +135,9 @@ def verify(
 
     Exit 6 where one is damaged, 1 where the one that is named has no manifest to be compared with.
     """
-    from edgeship.store import packages
+    from edgeship.store import verification
 
-    results = packages.verify(settings.resolve(cache_dir=cache_dir).cache_dir, name)
+    results = verification.verify(settings.resolve(cache_dir=cache_dir).cache_dir, name)
     if as_json:
         print_json({"packages": [_verified_dict(result) for result in results]})
     else:

@@ -15,7 +15,7 @@ from edgeship.system.shell import our_command
 if TYPE_CHECKING:
     from edgeship.package.genai_config import GenaiConfig
     from edgeship.package.manifest import Manifest
-    from edgeship.store.packages import Entry
+    from edgeship.store.listing import Entry
     from edgeship.store.record import Record
 
 Pairs = list[tuple[str, str]]
@@ -24,14 +24,14 @@ Pairs = list[tuple[str, str]]
 def info(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = False) -> int:
     """Describe a package: what it is made of, how it is prompted and sampled, how it measured."""
     from edgeship import targets
-    from edgeship.store import packages
+    from edgeship.store import listing
 
     current = settings.resolve(cache_dir=cache_dir)
     target = targets.resolve(name, current)
     if target.kind == "package":
-        entry = packages.find(current.cache_dir, target.name)
+        entry = listing.find(current.cache_dir, target.name)
     else:
-        entry = packages.at(target.package_folder())
+        entry = listing.at(target.package_folder())
     answering = _answering(entry)
     if as_json:
         print_json(_as_dict(entry) | answering)

@@ -49,11 +49,11 @@ def untuned(current: settings.Settings) -> list[str]:
     """Packages in the cache, as name:version, for which nothing was measured on this machine."""
     from edgeship.engine.tune import remembered
     from edgeship.package import genai_config
-    from edgeship.store import packages
+    from edgeship.store import listing
 
     return [
         entry.ref
-        for entry in packages.entries(current.cache_dir)
+        for entry in listing.entries(current.cache_dir)
         if (entry.folder / genai_config.FILE_NAME).is_file() and remembered(current.home, entry.folder) is None
     ]
 
