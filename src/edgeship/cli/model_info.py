@@ -25,6 +25,7 @@ def info(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = Fals
     """Describe a package: what it is made of, how it is prompted and sampled, how it measured."""
     from edgeship import targets
     from edgeship.store import listing
+    from edgeship.system.storage import megabytes
 
     current = settings.resolve(cache_dir=cache_dir)
     target = targets.resolve(name, current)
@@ -36,7 +37,7 @@ def info(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = Fals
     if as_json:
         print_json(_as_dict(entry) | answering)
         return 0
-    pairs = [("package", entry.ref), ("folder", str(entry.folder)), ("size", _megabytes(entry.size_bytes))]
+    pairs = [("package", entry.ref), ("folder", str(entry.folder)), ("size", megabytes(entry.size_bytes))]
     if entry.problem or entry.note:
         pairs.append(("note", str(entry.problem or entry.note)))
     if entry.package:
@@ -147,9 +148,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key.replace('_', ' ')} {_in_words(item)}" for key, item in value.items())
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _megabytes(size_bytes: int) -> str:
-    from edgeship.system.storage import megabytes
-
-    return megabytes(size_bytes)

@@ -37,7 +37,7 @@ from edgeship.engine.pacing import Callbacks
 from edgeship.engine.steps import Owner
 from edgeship.engine.wire import read_sampling
 from edgeship.errors import EngineFailed
-from edgeship.system import child
+from edgeship.system import border, child
 
 OBEY_S = 60.0
 """A child that neither ends an answer that was cut nor says anything else for so long hangs, and is replaced."""
@@ -179,7 +179,7 @@ class IsolatedEngine:
     def _ask(self, kind: str, **fields: Any) -> Message:
         inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
         self._running().call(kind, fields, _Call(inbox.put))
-        found = child.take(inbox)
+        found = border.take(inbox)
         if isinstance(found, Exception):
             raise found
         return found
@@ -225,7 +225,7 @@ class _Process:
 
     def loaded(self) -> Message:
         """Waits until the package is loaded; what the child then says of it. Raises what loading raises."""
-        hello = child.take(self._hello)
+        hello = border.take(self._hello)
         if isinstance(hello, Exception):
             self.child.end()
             raise hello

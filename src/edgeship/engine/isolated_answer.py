@@ -10,7 +10,7 @@ from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
 from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
 from edgeship.engine.steps import Ending, Handle, Steps
 from edgeship.engine.wire import read_token
-from edgeship.system import child
+from edgeship.system import border
 
 Message = dict[str, Any]
 
@@ -92,7 +92,7 @@ class Answer:
 
     def wait_until_begun(self) -> None:
         """Waits until the child accepts it, or it is cut. Raises what the child refuses it with."""
-        while not self._begun.wait(child.PATIENCE_S):
+        while not self._begun.wait(border.PATIENCE_S):
             pass
         if self._refused:
             raise self._refused

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from edgeship.engine.api import OnStep, Token
 from edgeship.engine.steps import give
-from edgeship.system import child
+from edgeship.system import border
 
 Step = Token | Exception
 CALLBACK_S = 5.0
@@ -57,7 +57,7 @@ class ReadSteps(PacedSteps):
 
     def take(self) -> Step:
         """The next step, once it is there and due."""
-        due_s, step = child.take(self._steps)
+        due_s, step = border.take(self._steps)
         left_s = due_s - time.perf_counter()
         if left_s > 0:
             self._over.wait(left_s)

@@ -36,7 +36,7 @@ from edgeship.errors import (
     RemoteFailed,
     UsageError,
 )
-from edgeship.system import child, json_file
+from edgeship.system import border, json_file
 
 if TYPE_CHECKING:
     import httpx2
@@ -321,7 +321,7 @@ class _Answer:
         if self._on_step:
             return Handle(self._dropped.set)
         return Steps(
-            lambda: child.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel
+            lambda: border.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel
         )
 
     def put(self, step: Token | Exception) -> None:

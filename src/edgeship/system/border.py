@@ -1,7 +1,8 @@
-"""The border to libraries that work on what strangers bring: they may fail in any way, and may not end."""
+"""The border to what may fail in any way and may not end: libraries that work on what strangers bring, and threads."""
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -74,16 +75,20 @@ def within(
         finally:
             if usual is not None:
                 threading.stack_size(usual)
-    found, error = _wait(done, time.monotonic() + seconds, given_up)
+    found, error = take(done, time.monotonic() + seconds, given_up)
     if error:
         raise error
     return found  # type: ignore[return-value] # what `work` gave, if only None
 
 
-def _wait(done: queue.SimpleQueue[Some], until: float, given_up: Callable[[], object] | None) -> Some:
+def take(inbox: queue.SimpleQueue[Some], until: float = math.inf, given_up: Callable[[], object] | None = None) -> Some:
+    """The next thing that another thread puts there, waited for so that Ctrl-C arrives.
+
+    until: by time.monotonic(). given_up: see `within`. Raises TookTooLong.
+    """
     while (left_s := until - time.monotonic()) > 0:
         with suppress(queue.Empty):
-            return done.get(timeout=min(left_s, _LOOK_S if given_up else PATIENCE_S))
+            return inbox.get(timeout=min(left_s, _LOOK_S if given_up else PATIENCE_S))
         if given_up and given_up():
             break
     raise TookTooLong

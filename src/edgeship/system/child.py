@@ -19,16 +19,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from edgeship.errors import LESS_MEMORY, EdgeshipError, MemoryShort, all_errors
 from edgeship.progress import Progress, silent
-from edgeship.system import log, telemetry
+from edgeship.system import border, log, telemetry
 
 STOPPED_S = 30.0
 """A child that somebody stopped (SIGSTOP) and did not let go on is ended after so long, where nothing else is said."""
-PATIENCE_S = 1.0
-"""The longest wait of which Ctrl-C has to see the end."""
 _POLL_S = 1.0
 # What a process printed is read to the end after its own, unless one that it left behind holds its pipes.
 _DRAIN_S = 5.0
@@ -46,7 +44,6 @@ _ENVIRONMENT = {
 _BAR = re.compile(r"\d+(it|%|/\d+)|it/s")
 
 _log = logging.getLogger("edgeship.system")
-Some = TypeVar("Some")
 
 
 class Died(Exception):
@@ -175,17 +172,10 @@ def follow(
 
 
 def _next(inbox: queue.SimpleQueue[dict[str, Any] | BaseException]) -> dict[str, Any]:
-    message = take(inbox)
+    message = border.take(inbox)
     if isinstance(message, BaseException):
         raise message
     return message
-
-
-def take(inbox: queue.SimpleQueue[Some]) -> Some:
-    """The next thing, waited for so that Ctrl-C arrives: on Windows it reaches no thread that waits without a limit."""
-    while True:
-        with suppress(queue.Empty):
-            return inbox.get(timeout=PATIENCE_S)
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
