@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,54 @@ def test_blobs_that_lie_elsewhere_are_not_the_hubs(tmp_path: Path) -> None:
     (snapshot / "merges.txt").symlink_to("../../blobs/passwd")
     with pytest.raises(Refused, match="leads out"):
         foreign.read_text(snapshot / "merges.txt")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"XDG_CACHE_HOME": "/caches"},
+        {"HF_HOME": "~/faces", "XDG_CACHE_HOME": "/caches"},
+        {"HUGGINGFACE_HUB_CACHE": "/older", "HF_HOME": "/faces"},
+        {"HF_HUB_CACHE": "/$HOW/newer", "HUGGINGFACE_HUB_CACHE": "/older", "HOW": "any"},
+    ],
+)
+def test_the_hubs_cache_is_where_its_library_says(monkeypatch: pytest.MonkeyPatch, stated: dict[str, str]) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in stated.items():
+        monkeypatch.setenv(name, value)
+    says = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    asked = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert foreign.hub_cache() == Path(asked.stdout.strip())
+
+
+def test_links_into_the_users_own_hub_cache_are_followed_to_models_alone(tmp_path: Path) -> None:
+    blobs = foreign.hub_cache() / "models--a--b" / "blobs"
+    digest = "0123456789abcdef" * 4
+    elsewhere = [
+        foreign.hub_cache() / "datasets--a--b" / "blobs" / digest,
+        foreign.hub_cache() / "models--a--b" / "refs" / digest,
+        blobs / "notes.txt",
+        blobs / "inner" / digest,
+        tmp_path / "models--a--b" / "blobs" / digest,
+        foreign.hub_cache().parent / "token",
+    ]
+    for path in (blobs / digest, *elsewhere):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text", encoding="utf-8")
+    folder = tmp_path / "local"
+    folder.mkdir()
+    (folder / "good").symlink_to(blobs / digest)
+    assert foreign.read_text(folder / "good") == "text"
+    for number, path in enumerate(elsewhere):
+        (folder / str(number)).symlink_to(path)
+        with pytest.raises(Refused, match="leads out"):
+            foreign.read_text(folder / str(number))
+    (blobs / ("f" * 40)).symlink_to(foreign.hub_cache().parent / "token")
+    (folder / "through").symlink_to(blobs / ("f" * 40))
+    with pytest.raises(Refused, match=r"leads out .*token"):
+        foreign.read_text(folder / "through")
 
 
 def test_what_no_file_can_be_called_is_none(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ MOST_BYTES = 1 << 28
 """A larger file is not read as a whole: the largest tokenizers take a tenth of it."""
 # A part of a name that is one on every system: no separator of Windows, no drive.
 _PART = re.compile(r"[^/\\:\0]+")
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 LONGEST_NAME = 255
 """Bytes that the name of a file or folder may have."""
 _KINDS = {
@@ -39,8 +40,8 @@ class Refused(OSError):
 def open_file(path: Path, *, folder: Path | None = None, named: bool = False) -> BufferedReader:
     """A regular file, open for reading.
 
-    folder: what links must stay in, by default the folder in which `path` lies. Those of the Hugging Face cache may
-    lead from a snapshot to the blobs of the same repository.
+    folder: what links must stay in, by default the folder in which `path` lies. They may also lead to blobs of the
+    Hugging Face cache: from a snapshot to those of its repository, and from anywhere to those of models in `hub_cache`.
     named: a user named this very file: links may lead anywhere, and a pipe is read, as a shell's <(...) makes one.
     Raises OSError, ValueError for what cannot be a path.
     """
@@ -105,6 +106,13 @@ def stays_inside(name: str) -> bool:
     )
 
 
+def hub_cache() -> Path:
+    """Where this user's models from the Hugging Face Hub lie, by the rules of huggingface_hub."""
+    stated = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.path.expandvars(stated or Path(home, "hub"))).expanduser()
+
+
 def _opened(path: str, flags: int) -> int:
     return os.open(path, flags | _FLAGS)
 
@@ -117,7 +125,7 @@ def _require_regular(found: os.stat_result, named: bool) -> None:
 
 def _require_inside(path: Path, folder: Path, opened: os.stat_result) -> None:
     root, real = folder.resolve(), path.resolve()
-    if not real.is_relative_to(root) and real.parent not in _hub_blobs(root):
+    if not real.is_relative_to(root) and real.parent not in _hub_blobs(root) and not _is_downloaded(real):
         raise Refused(f"it is a link that leads out of its folder, to {real}; copy the file itself there")
     if not os.path.samestat(opened, real.lstat()):
         raise Refused("it was exchanged while it was opened")
@@ -126,3 +134,18 @@ def _require_inside(path: Path, folder: Path, opened: os.stat_result) -> None:
 def _hub_blobs(root: Path) -> list[Path]:
     """Where a snapshot of the Hugging Face cache, REPOSITORY/snapshots/COMMIT, has its files: REPOSITORY/blobs."""
     return [place.parent / "blobs" for place in root.parents if place.name == "snapshots"]
+
+
+def _is_downloaded(real: Path) -> bool:
+    """Whether a file is a blob of a model in the user's own cache.
+
+    Downloads into a folder (`--local-dir`) were links to such for years. A stranger's link could name no other file
+    there than one of a model that the user has downloaded, and only by a digest of its content.
+    """
+    blobs = real.parent
+    return (
+        _BLOB.fullmatch(real.name) is not None
+        and blobs.name == "blobs"
+        and blobs.parent.name.startswith("models--")
+        and blobs.parent.parent == hub_cache().resolve()
+    )
