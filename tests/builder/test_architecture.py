@@ -219,6 +219,7 @@ def test_ropes_are_those_of_transformers(name: str) -> None:
 WINDOW = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
 SLIDING = {"layer_types": ["full_attention", "sliding_attention"]}
 LLAMA3 = {key: value for key, value in ROPES["llama 3.2"].items() if key != "low_freq_factor"}
+GRANITE = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
 LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
 
 
@@ -233,8 +234,8 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         ({"rope_scaling": "linear"}, "rope_scaling 'linear', which is not an object"),
         ({"rms_norm_eps": "1e-6"}, "rms_norm_eps '1e-6', which is not a number above 0"),
         ({"rms_norm_eps": math.nan}, "rms_norm_eps nan, which is not a number above 0"),
-        ({"architectures": ["GraniteForCausalLM"], "attention_multiplier": math.nan}, "attention_multiplier nan"),
-        ({"architectures": ["GraniteForCausalLM"], "logits_scaling": 0}, "logits_scaling 0, which is not a number abo"),
+        (GRANITE | {"attention_multiplier": math.nan}, "attention_multiplier nan"),
+        (GRANITE | {"logits_scaling": 0}, "logits_scaling 0, which is not a number abo"),
         ({"hidden_act": ["silu"]}, r"hidden_act \['silu'\], which is not a text"),
         (WINDOW | {"sliding_window": "8"}, "sliding_window '8', which is not a whole number"),
         ({"sliding_window": "8"}, "sliding_window '8', which is not a whole number"),
@@ -242,7 +243,7 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         (WINDOW | {"sliding_window": 0}, "sliding_window 0, which is not a whole number of at least 1"),
         (WINDOW | {"sliding_window_pattern": 0}, "sliding_window_pattern 0, which is not a whole number"),
         (WINDOW | {"use_sliding_window": "yes"}, "use_sliding_window 'yes', which is not true or false"),
-        (WINDOW | {"layer_types": ["full", "full_attention"]}, r"layer_types\[0\] 'full', which is not one of"),
+        ({"layer_types": ["full", "full_attention"]}, r"layer_types\[0\] 'full', which is not one of"),
         (
             WINDOW | SLIDING | {"use_sliding_window": False},
             "layer_types with sliding_attention, and use_sliding_window",

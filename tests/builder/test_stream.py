@@ -200,7 +200,9 @@ def test_calibration_texts_that_cannot_be_used(
 
 
 def test_another_architecture_goes_to_genai_and_says_so(tiny: Path, settings: Settings) -> None:
-    checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(architectures=["GemmaForCausalLM"]))
+    checkpoints.write_json(
+        tiny / "config.json", checkpoints.qwen2_config(architectures=["GemmaForCausalLM"], model_type="gemma")
+    )
     planned = build.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), settings)
     assert [step.name for step in planned.steps] == ["convert"]
     assert "GemmaForCausalLM" in planned.notes[0]

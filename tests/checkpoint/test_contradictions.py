@@ -11,6 +11,7 @@ from edgeship.errors import CheckpointInvalid
 from tests import checkpoints
 
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+FULL, SLIDING = "full_attention", "sliding_attention"
 DEFAULT = {"rope_type": "default", "rope_theta": 10_000.0}
 
 
@@ -59,6 +60,20 @@ def test_yarn_as_model_cards_tell_it_beside_what_transformers_5_wrote(tmp_path: 
             "rope_scaling.rope_type 'yarn' and rope_scaling.typ",
         ),
         ({"torch_dtype": "bfloat16"}, "dtype 'float32' and torch_dtype 'bfloat16'"),
+        ({"model_type": "qwen3"}, "architectures 'Qwen2ForCausalLM' and model_type 'qwen3'"),
+        ({"model_type": "unheard-of"}, "architectures 'Qwen2ForCausalLM' and model_type 'unheard-of'"),
+        (
+            {"layer_types": [FULL, SLIDING], "sliding_window_pattern": 2},
+            "layer_types[0] 'full_attention' and sliding_window_pattern 2, which makes it 'sliding_attention'",
+        ),
+        (
+            {"layer_types": [FULL, FULL], "max_window_layers": 1, "use_sliding_window": True, "sliding_window": 8},
+            "layer_types[1] 'full_attention' and max_window_layers 1, which makes it 'sliding_attention'",
+        ),
+        (
+            {"no_rope_layers": [1, 1], "no_rope_layer_interval": 2},
+            "no_rope_layers[1] 1 and no_rope_layer_interval 2, which makes it 0",
+        ),
     ],
 )
 def test_what_is_said_twice_and_otherwise_is_refused_with_both(
@@ -73,6 +88,7 @@ def test_what_is_said_twice_and_otherwise_is_refused_with_both(
 @pytest.mark.parametrize(
     "changes",
     [
+        {"text_config": checkpoints.qwen2_config(), "model_type": "of-a-wrapper"},
         {"rope_scaling": YARN, "rope_parameters": YARN | DEFAULT | {"rope_type": "yarn"}},
         {"rope_scaling": None, "rope_parameters": DEFAULT},
         {"rope_scaling": {}, "rope_parameters": DEFAULT},
@@ -80,6 +96,13 @@ def test_what_is_said_twice_and_otherwise_is_refused_with_both(
         {"rope_scaling": {"type": "su"}, "rope_parameters": {"rope_type": "longrope"}},
         {"rope_scaling": YARN | {"rope_type": "yarn"}},
         {"torch_dtype": "float32"},
+        {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
+        {"layer_types": [SLIDING, FULL], "sliding_window_pattern": 2, "sliding_window": 8},
+        {"layer_types": [FULL, FULL], "sliding_window_pattern": 2, "sliding_window": None},
+        {"layer_types": [FULL, FULL], "max_window_layers": 1, "use_sliding_window": False, "sliding_window": 8},
+        {"layer_types": [FULL, SLIDING], "max_window_layers": 1, "use_sliding_window": True},
+        {"no_rope_layers": [1, 0], "no_rope_layer_interval": 2},
+        {"sliding_window_pattern": 2},
         {"rope_parameters": {"full_attention": DEFAULT, "sliding_attention": {"rope_theta": 1e6}}},
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.rope import Rope, make_rope
-from edgeship.checkpoint.contradictions import rope_part, rope_type
+from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type
 from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions
 from edgeship.checkpoint.families import FAMILIES, STREAMED, Traits
 from edgeship.errors import ArchitectureUnknown
@@ -26,7 +26,6 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-LAYER_TYPES = ("full_attention", "sliding_attention")
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 
 

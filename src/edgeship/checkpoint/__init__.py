@@ -27,10 +27,10 @@ from edgeship.checkpoint.dimensions import (
 from edgeship.checkpoint.families import FAMILIES, STREAMED
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.licence import find_licence
-from edgeship.checkpoint.places import adapter_hint, find_adapter, find_checkpoint, package_name
+from edgeship.checkpoint.places import Place, adapter_hint, find_adapter, find_checkpoint, package_name
 from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
-from edgeship.checkpoint.saved import GENERATION_NAME, read_saved
+from edgeship.checkpoint.saved import GENERATION_NAME, Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
@@ -182,27 +182,30 @@ def open_checkpoint(
     TemplateInvalid where `chat_template` cannot be read, UsageError where two revisions are given.
     """
     place = find_checkpoint(source, revision, allow_pickle=allow_pickle, progress=progress)
-    folder, name, notes = place.folder, place.name, place.notes
-    require_readable(folder, DAMAGED)
-    config = _read_config(folder)
-    model = _read_model(folder, config, allow_pickle=allow_pickle)
-    notes = (*notes, model.renaming) if model.renaming else notes
-    fitted, vocab_size = None, model.dimensions.vocab_size
+    require_readable(place.folder, DAMAGED)
+    model = _read_model(place.folder, allow_pickle=allow_pickle)
+    fitted = None
     if adapter is not None:
         beside = find_adapter(adapter, progress)
-        fitted, notes = open_adapter(beside.folder), (*notes, *beside.notes)
-        name = package_name(f"{name}-{beside.name}")
-        vocab_size = model.vocab_size_with(fitted)
-    saved = read_saved(folder, fitted.folder if fitted else None, chat_template, variables)
+        fitted = open_adapter(beside.folder)
+        place = replace(place, name=package_name(f"{place.name}-{beside.name}"), notes=(*place.notes, *beside.notes))
+    saved = read_saved(place.folder, fitted.folder if fitted else None, chat_template, variables)
+    checkpoint = _put_together(source, place, model, fitted, saved)
+    _ = checkpoint.seen  # before anything of it is read once more
+    return checkpoint
+
+
+def _put_together(source: str, place: Place, model: _Model, adapter: Adapter | None, saved: Saved) -> Checkpoint:
+    vocab_size = model.dimensions.vocab_size if adapter is None else model.vocab_size_with(adapter)
     dtype = model.weights.dtype(model.text.text("dtype") or model.text.text("torch_dtype"))
-    checkpoint = Checkpoint(
+    return Checkpoint(
         source=source,
         revision=place.commit,
-        folder=folder,
-        name=name,
-        architecture=config["architectures"][0],
-        model_type=config["model_type"],
-        config=config,
+        folder=place.folder,
+        name=place.name,
+        architecture=model.config["architectures"][0],
+        model_type=model.config["model_type"],
+        config=model.config,
         generation=saved.generation.values,
         parameters=model.weights.parameters(tied=model.tied, dtype=dtype),
         dtype=dtype,
@@ -220,24 +223,23 @@ def open_checkpoint(
         chat_template=saved.template,
         template_names=saved.template_names,
         stop=find_stop_tokens(model.fields, saved.generation, saved.tokenizer, saved.template, vocab_size),
-        licence=find_licence(folder, config),
-        adapter=fitted,
+        licence=find_licence(place.folder, model.config),
+        adapter=adapter,
         pickle=model.weights.pickle,
         renamed=bool(model.renaming),
-        notes=notes,
+        notes=(*place.notes, *((model.renaming,) if model.renaming else ())),
     )
-    _ = checkpoint.seen  # before anything of it is read once more
-    return checkpoint
 
 
 @dataclass(frozen=True)
 class _Model:
     """The model itself: what config.json says of it, and its weights.
 
-    text: the part of `fields` that describes the text model. renaming: what was changed in the tensors' names, "" where
-    nothing was.
+    fields: of config.json. text: the part of them that describes the text model.
+    renaming: what was changed in the tensors' names, "" where nothing was.
     """
 
+    config: Mapping[str, Any]
     fields: Fields
     text: Fields
     dimensions: Dimensions
@@ -260,18 +262,19 @@ class _Model:
         return resized[0] if resized else self.dimensions.vocab_size
 
 
-def _read_model(folder: Path, config: Mapping[str, Any], *, allow_pickle: bool) -> _Model:
+def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:
+    config = _read_config(folder)
     where = str(folder / "config.json")
     fields = config_fields(config, folder / "config.json")
     text = text_part(fields)
     with _architecture_first(config, where):
         dimensions = read_dimensions(fields)
-    refuse_contradictions(text, where)
+        refuse_contradictions(fields, where)
     stored = find_weights(folder, allow_pickle=allow_pickle)
     quantized = find_form(config, stored.tensors)
     weights, renaming = _under_usual_names(stored, config, folder)
     tied = is_tied(fields, weights.tensors)
-    model = _Model(fields, text, dimensions, weights, renaming, quantized, tied)
+    model = _Model(config, fields, text, dimensions, weights, renaming, quantized, tied)
     extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
     if quantized is None:
         with _architecture_first(config, where):

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edgeship.checkpoint.dimensions import text_part
+from edgeship.checkpoint.families import FAMILIES
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import Fields, shown
 
+LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_TYPES = {"su": "longrope"}
 """Older names of types of rotary positions."""
 _ALSO_INSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
 
-def refuse_contradictions(text: Fields, where: str) -> None:
-    """Looks at the part of config.json that describes the language model. Raises CheckpointInvalid with both values."""
-    dtypes = [text.text(key) for key in ("dtype", "torch_dtype")]
-    if None not in dtypes and dtypes[0] != dtypes[1]:
-        raise _contradiction(
-            f"dtype {shown(dtypes[0])} and torch_dtype {shown(dtypes[1])}",
-            where,
-            "Take torch_dtype out, the older name.",
-        )
-    for rope in rope_parts(text):
-        rope_type(rope)
-    for key in _ALSO_INSIDE:
-        stated = text.number(key)
-        for rope in rope_parts(text):
-            inside = rope.number(key)
-            if None not in (stated, inside) and inside != stated:
-                raise _contradiction(
-                    f"{text.name}{key} {stated:g} and {rope.name}{key} {inside:g}",
-                    where,
-                    f"Write the one that the model was trained with into {rope.name}{key}, and take the other out.",
-                )
-    scaling, parameters = text.part("rope_scaling"), rope_part(text, "full_attention")
-    if scaling.values and parameters.values:
-        _compare(text, scaling, parameters, where)
+def refuse_contradictions(config: Fields, where: str) -> None:
+    """Raises CheckpointInvalid with both values."""
+    text = text_part(config)
+    _compare_family(config, text, where)
+    _compare_dtypes(text, where)
+    _compare_ropes(text, where)
+    for key, rule, meant in _layers_by_rule(text):
+        _compare_layers(text, key, rule, meant, where)
 
 
 def rope_parts(text: Fields) -> Iterator[Fields]:
@@ -62,7 +49,48 @@ def rope_type(rope: Fields) -> str:
     return named[0] if named else "default"
 
 
-def _compare(text: Fields, scaling: Fields, parameters: Fields, where: str) -> None:
+def _compare_family(config: Fields, text: Fields, where: str) -> None:
+    """Some tools go by the architecture, as we do, and others, as transformers, by the type of model."""
+    architecture = config.texts("architectures")[0]
+    family = FAMILIES.get(architecture)
+    stated = [name for part in (config, text) if (name := part.text("model_type")) is not None]
+    if family is not None and family.model_type not in stated:
+        raise _contradiction(
+            f"architectures {shown(architecture)} and model_type {shown(stated[0])}",
+            where,
+            f"Take both from the model that was fine-tuned: {architecture} has the model_type {family.model_type!r}.",
+        )
+
+
+def _compare_dtypes(text: Fields, where: str) -> None:
+    dtypes = [text.text(key) for key in ("dtype", "torch_dtype")]
+    if None not in dtypes and dtypes[0] != dtypes[1]:
+        raise _contradiction(
+            f"dtype {shown(dtypes[0])} and torch_dtype {shown(dtypes[1])}",
+            where,
+            "Take torch_dtype out, the older name.",
+        )
+
+
+def _compare_ropes(text: Fields, where: str) -> None:
+    for rope in rope_parts(text):
+        rope_type(rope)
+    for key in _ALSO_INSIDE:
+        stated = text.number(key)
+        for rope in rope_parts(text):
+            inside = rope.number(key)
+            if None not in (stated, inside) and inside != stated:
+                raise _contradiction(
+                    f"{text.name}{key} {stated:g} and {rope.name}{key} {inside:g}",
+                    where,
+                    f"Write the one that the model was trained with into {rope.name}{key}, and take the other out.",
+                )
+    scaling, parameters = text.part("rope_scaling"), rope_part(text, "full_attention")
+    if scaling.values and parameters.values:
+        _compare_rope_objects(text, scaling, parameters, where)
+
+
+def _compare_rope_objects(text: Fields, scaling: Fields, parameters: Fields, where: str) -> None:
     """Of two objects that say how positions are rotated, the second is what transformers 5 reads."""
     older, newer = _normal(scaling), _normal(parameters)
     key = next((key for key in older if key in newer and older[key] != newer[key]), None)
@@ -80,6 +108,35 @@ def _compare(text: Fields, scaling: Fields, parameters: Fields, where: str) -> N
 def _normal(rope: Fields) -> dict[str, Any]:
     plain = {key: value for key, value in rope.values.items() if key != "type" and value is not None}
     return plain | {"rope_type": rope_type(rope)}
+
+
+def _layers_by_rule(text: Fields) -> Iterator[tuple[str, str, list[object]]]:
+    """Lists with an entry for each layer of which other fields give the rule: list, rule, and the rule's entries.
+
+    A rule for windows says nothing where they are switched off.
+    """
+    kinds, flags = len(text.texts("layer_types")), len(text.items("no_rope_layers"))
+    windows = "sliding_window" not in text.values or text.values["sliding_window"] is not None
+    pattern, first = text.count("sliding_window_pattern"), text.count("max_window_layers", least=0)
+    if windows and pattern is not None:
+        yield "layer_types", "sliding_window_pattern", [LAYER_TYPES[(at + 1) % pattern != 0] for at in range(kinds)]
+    if windows and first is not None and text.flag("use_sliding_window"):
+        yield "layer_types", "max_window_layers", [LAYER_TYPES[at >= first] for at in range(kinds)]
+    interval = text.count("no_rope_layer_interval")
+    if interval is not None:
+        yield "no_rope_layers", "no_rope_layer_interval", [int((at + 1) % interval != 0) for at in range(flags)]
+
+
+def _compare_layers(text: Fields, key: str, rule: str, meant: Sequence[object], where: str) -> None:
+    stated = text.items(key)
+    place = next((at for at, pair in enumerate(zip(stated, meant, strict=True)) if pair[0] != pair[1]), None)
+    if place is not None:
+        by_rule = f"{text.name}{rule} {shown(text.values[rule])}, which makes it {shown(meant[place])}"
+        raise _contradiction(
+            f"{text.name}{key}[{place}] {shown(stated[place])} and {by_rule}",
+            where,
+            f"Take {rule} out if the model was trained as the list says, and {key} if not.",
+        )
 
 
 def _contradiction(what: str, where: str, hint: str) -> CheckpointInvalid:
