@@ -417,22 +417,28 @@ def test_unset_settings_come_from_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "named"),
+    ("settings", "named"),
     [
-        ({"slots": 0}, "slots is 0; .* at least 1"),
-        ({"slots": 1.5}, "slots is 1.5"),
-        ({"slots": True}, "slots is True"),
-        ({"context_tokens": "many"}, "context_tokens is 'many'"),
-        ({"kv_bytes": -1}, "kv_bytes is -1; .* at least 0"),
-        ({"waiting": None}, "waiting is None"),
+        ({"limits": Limits(slots=0)}, "slots is 0; .* from 1 to 1024"),
+        ({"limits": Limits(slots=10**9)}, "slots is 1000000000; .* from 1 to 1024"),
+        ({"limits": Limits(slots=1.5)}, "slots is 1.5"),  # type: ignore[arg-type]
+        ({"limits": Limits(slots=True)}, "slots is True"),
+        ({"limits": Limits(context_tokens="many")}, "context_tokens is 'many'"),  # type: ignore[arg-type]
+        ({"limits": Limits(context_tokens=2**31)}, "context_tokens is 2147483648"),
+        ({"limits": Limits(kv_bytes=-1)}, "kv_bytes is -1; .* from 0 to"),
+        ({"limits": Limits(waiting=None)}, "waiting is None"),  # type: ignore[arg-type]
+        ({"threads": 10**9}, "threads is 1000000000; .* from 1 to 1024"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": "2"}, "threads is '2'"),
+        ({"speculation": "yes"}, "speculation is 'yes'; it must be True or False"),
     ],
 )
-def test_limits_that_are_no_counts(tmp_path: Path, limits: dict[str, Any], named: str) -> None:
+def test_settings_that_no_engine_can_have(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
     from edgeship.engine.isolated import IsolatedEngine
 
     for open_engine in (load, IsolatedEngine):
         with pytest.raises(UsageError, match=named) as caught:
-            open_engine(tmp_path, limits=Limits(**limits))
+            open_engine(tmp_path, **settings)
         assert caught.value.hint
         with pytest.raises(UsageError, match="limits is 5"):
             open_engine(tmp_path, limits=5)  # type: ignore[arg-type]

@@ -646,6 +646,18 @@ def test_ids_with_gaps_are_refused(tmp_path: Path) -> None:
         Grammars(tmp_path / "tokenizer.json", 1100, (2,)).matcher(ANY)
 
 
+def test_a_vocabulary_that_could_not_be_read_once_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Any:
+        raise Panic("it broke")
+
+    grammars = Grammars(TOKENIZER, SIZE, (2,))
+    monkeypatch.setattr("edgeship.engine.grammar.vocabulary", fail)
+    with pytest.raises(EngineFailed, match="it broke"):
+        grammars.matcher(ANY)
+    monkeypatch.undo()
+    assert grammars.matcher(ANY).allowed().sum() > 0
+
+
 def test_a_package_that_is_removed_while_its_engine_runs_still_holds_answers(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(TOKENIZER.read_bytes())

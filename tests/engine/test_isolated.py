@@ -16,7 +16,7 @@ import pytest
 
 from edgeship.engine import isolated
 from edgeship.engine.answer import ask, collect
-from edgeship.engine.api import Conversation, Limits, Sampling, Token
+from edgeship.engine.api import Conversation, EngineFault, Limits, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EngineFailed, MemoryShort, PromptInvalid
 from edgeship.system import child
@@ -81,6 +81,21 @@ def test_a_process_that_dies_while_it_loads(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("edgeship.engine.isolated._WORKER", "deadly")
     with pytest.raises(EngineFailed, match="the engine's process ended with status 7"):
         IsolatedEngine(tmp_path, engine=scripted.ENGINE)
+
+
+def test_ctrl_c_while_it_loads_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_script(tmp_path, {})
+    started: list[child.Child] = []
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    start = child.start
+    monkeypatch.setattr(child, "start", lambda *given, **how: started.append(start(*given, **how)) or started[0])
+    monkeypatch.setattr(isolated.border, "take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        IsolatedEngine(tmp_path, engine=scripted.ENGINE)
+    assert not psutil.pid_exists(started[0].pid)
 
 
 def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
@@ -202,9 +217,9 @@ def test_a_process_that_does_not_obey_is_replaced(tmp_path: Path, monkeypatch: p
 
 
 def test_a_fault_of_ours_answers_its_own_call(engine: IsolatedEngine) -> None:
-    with pytest.raises(child.ChildFault, match="AttributeError") as caught:
+    with pytest.raises(EngineFault, match="AttributeError") as caught:
         engine.encode(3)  # type: ignore[arg-type]
-    assert "Traceback" in caught.value.__notes__[0]
+    assert "Traceback" in caught.value.__cause__.__notes__[0]  # type: ignore[union-attr]
     assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
 
 

@@ -110,6 +110,7 @@ NOT_KEPT = [
     ("multipleOf", {"type": "number", "multipleOf": 1e-20}),
     ("multipleOf", {"type": "number", "multipleOf": 0.07}),
     ("multipleOf", {"type": "integer", "multipleOf": 10**12}),
+    ("multipleOf", {"type": "integer", "multipleOf": 10**400}),
     ("maximum", {"type": "integer", "maximum": 2**53 + 1}),
     ("minimum", {"type": "integer", "minimum": -(2**63)}),
     ("exclusiveMaximum", {"type": "integer", "exclusiveMaximum": 2**64}),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_type_hints, 
 from edgeship.errors import ContextFull, EngineBusy, PromptInvalid, UsageError
 from edgeship.package.conversation import Conversation as Conversation
 from edgeship.package.conversation import Message as Message
+from edgeship.settings import MOST_THREADS
+from edgeship.system.fields import LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,16 @@ MOST_LOGPROBS = 20
 _LARGE, _LARGEST, _LARGEST_BIAS = 10_000, 2**64 - 1, 1e9
 """Beyond these a setting means nothing, and 32 bits would not hold what it makes of a logit."""
 _EITHER_SIGN = f"a number from -{_LARGE} to {_LARGE}"
+_MOST_SLOTS, _MOST_BYTES = 1024, 2**63 - 1
+_COUNTS = {
+    "threads": (1, MOST_THREADS),
+    "slots": (1, _MOST_SLOTS),
+    "context_tokens": (1, LARGEST),
+    "kv_bytes": (0, _MOST_BYTES),
+    "waiting": (0, LARGEST),
+    "memory_bytes": (1, _MOST_BYTES),
+}
+"""What the counts among an engine's settings may be: far beyond what any machine has."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
@@ -372,16 +384,25 @@ def check_ending(cancel: threading.Event | None, deadline_s: float | None) -> No
         raise _setting_invalid("deadline_s", deadline_s, "; it must be a number of seconds, at least 0")
 
 
-def check_limits(limits: Limits) -> None:
-    """Raises UsageError for limits that are no counts, with the value and what is allowed."""
+def check_settings(*, limits: Limits, **others: object) -> None:
+    """Raises UsageError for a setting of an engine that it cannot have, with the value and what is allowed.
+
+    others: any of threads, memory_bytes and speculation.
+    """
     if not isinstance(limits, Limits):
         raise UsageError(f"limits is {limits!r}; it must be Limits", hint="Write edgeship.Limits(slots=4).")
-    for known in fields(limits):
-        value, least = getattr(limits, known.name), 1 if known.name in ("slots", "context_tokens") else 0
-        if not (value is None and known.default is None) and not (type(value) is int and value >= least):
+    for name, value in {**vars(limits), **others}.items():
+        if value is None and name != "waiting":
+            continue
+        if name == "speculation":
+            fits, rule = isinstance(value, bool), "True or False"
+        else:
+            least, most = _COUNTS[name]
+            fits, rule = type(value) is int and least <= value <= most, f"a whole number from {least} to {most}"
+        if not fits:
             raise UsageError(
-                f"{known.name} is {value!r}; it must be a whole number of at least {least}",
-                hint=f"Leave {known.name} out for what suits this machine.",
+                f"{name} is {reprlib.repr(value)}; it must be {rule}",
+                hint=f"Leave {name} out for what suits this machine.",
             )
 
 

@@ -100,9 +100,10 @@ class Grammars:
         library = _library()
         with self._load_lock:
             if self._tokenizer is None:
-                self._tokenizer = self._load(library)
+                tokenizer = self._load(library)
                 with border.as_ours(self._unusable):
-                    self._enders = Enders(vocabulary(self._tokenizer, self._vocab_size), self._end_ids)
+                    self._enders = Enders(vocabulary(tokenizer, self._vocab_size), self._end_ids)
+                self._tokenizer = tokenizer
         limits = library.LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         compiled = []
         grammars = _grammars(library.LLMatcher, constraint)

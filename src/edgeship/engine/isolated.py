@@ -21,14 +21,15 @@ from edgeship.engine.api import (
     DEFAULT_LIMITS,
     AnswerSteps,
     Conversation,
+    EngineFault,
     Limits,
     OnStep,
     Prompt,
     Sampling,
     Stats,
     check_first,
-    check_limits,
     check_sampling,
+    check_settings,
     check_tokens,
 )
 from edgeship.engine.decoders import Floats
@@ -68,7 +69,7 @@ class IsolatedEngine:
         speculation: bool | None = None,
         home: Path | None = None,
     ) -> None:
-        check_limits(limits)
+        check_settings(limits=limits, threads=threads, speculation=speculation)
         self._job = {
             "folder": str(folder.absolute()),
             "engine": engine,
@@ -225,10 +226,13 @@ class _Process:
 
     def loaded(self) -> Message:
         """Waits until the package is loaded; what the child then says of it. Raises what loading raises."""
-        hello = border.take(self._hello)
-        if isinstance(hello, Exception):
+        try:
+            hello = border.take(self._hello)
+            if isinstance(hello, Exception):
+                raise hello
+        except BaseException:  # Ctrl-C too: nobody would have the engine that it loads
             self.child.end()
-            raise hello
+            raise
         return hello
 
     def call(self, kind: str, fields: Message, call: _Call) -> None:
@@ -257,13 +261,13 @@ class _Process:
             self._lose(lambda: _death(error))
             return
         self._heard_at = time.perf_counter()
-        number, failure = message.pop("id"), child.failure_in(message)
+        number, failure = message.pop("id"), _failure_in(message)
         with self._lock:
             call = self._calls.get(number) if _goes_on(message) else self._calls.pop(number, None)
         if call:
             call.take(failure or message)
         if failure and number == 0:
-            self._lose(lambda: child.failure_in(message) or failure)
+            self._lose(lambda: _failure_in(message) or failure)
 
     def _look(self) -> None:
         """Cuts answers in time, tells the child so, and ends a child that does not obey."""
@@ -309,6 +313,16 @@ def _death(error: BaseException) -> Exception:
         failed.__cause__ = error
         return failed
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _failure_in(message: Message) -> Exception | None:
+    """What a message says went wrong in the child; a fault is told as by every engine."""
+    failure = child.failure_in(message)
+    if not isinstance(failure, child.ChildFault):
+        return failure
+    fault = EngineFault(str(failure))
+    fault.__cause__ = failure
+    return fault
 
 
 def _goes_on(message: Message) -> bool:

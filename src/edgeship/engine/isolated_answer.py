@@ -92,8 +92,7 @@ class Answer:
 
     def wait_until_begun(self) -> None:
         """Waits until the child accepts it, or it is cut. Raises what the child refuses it with."""
-        while not self._begun.wait(border.PATIENCE_S):
-            pass
+        border.wait(self._begun)
         if self._refused:
             raise self._refused
 

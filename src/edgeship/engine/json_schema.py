@@ -7,7 +7,6 @@ whoever asks allows it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -126,7 +125,7 @@ def _is_beyond(schema: dict[str, Any], name: str) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if name == "multipleOf":
-        return not math.isfinite(value) or _coefficient(value) > _MOST_MULTIPLE
+        return not abs(value) <= _MOST_MULTIPLE or _coefficient(value) > _MOST_MULTIPLE  # also of what is no number
     # The library cuts bounds off at this one, which happens to be it.
     return not (_is_exact(value) or (value, name, schema.get("type")) == (_INT64_MOST, "maximum", "integer"))
 

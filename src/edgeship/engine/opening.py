@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits, check_limits
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Engine, Limits, check_settings
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
@@ -112,7 +112,7 @@ def load_chat(
     memory_bytes: int | None = None,
 ) -> Chat:
     """The same where conversations are all that is asked: by an engine, or by what is no more than a chat."""
-    check_limits(limits)
+    check_settings(limits=limits, threads=threads, speculation=speculation, memory_bytes=memory_bytes)
     options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder), memory_bytes)
     return _choose(options) if engine == AUTO else _opener(engine)(options)
 

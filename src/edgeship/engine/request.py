@@ -19,6 +19,7 @@ from edgeship.engine.grammar import Matcher
 from edgeship.engine.pacing import PacedSteps
 from edgeship.engine.sampling import Allowed, Sampler, logprob, logprobs
 from edgeship.engine.thinking import Thoughts
+from edgeship.system import border
 
 _log = logging.getLogger("edgeship.engine")
 # Logits of a text's every token are large: 64 rows of 150,000 are 38 MB.
@@ -158,7 +159,7 @@ class Scoring:
 
     def result(self) -> Floats:
         """Waits for the logits; raises what the work failed with."""
-        self._done.wait()
+        border.wait(self._done)
         if self._error:
             raise self._error
         return np.concatenate(self._rows)

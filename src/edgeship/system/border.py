@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from edgeship.errors import EdgeshipError, memory_ran_out
 
-PATIENCE_S = 1.0
-"""The longest wait of which Ctrl-C has to see the end: on Windows it reaches no thread that waits without a limit."""
+# The longest wait of which Ctrl-C has to see the end: on Windows it reaches no thread that waits without a limit.
+_PATIENCE_S = 1.0
 _SAID_CHARACTERS = 300
 _LOOK_S = 0.02
 _STACK_LOCK = threading.Lock()
@@ -88,7 +88,13 @@ def take(inbox: queue.SimpleQueue[Some], until: float = math.inf, given_up: Call
     """
     while (left_s := until - time.monotonic()) > 0:
         with suppress(queue.Empty):
-            return inbox.get(timeout=min(left_s, _LOOK_S if given_up else PATIENCE_S))
+            return inbox.get(timeout=min(left_s, _LOOK_S if given_up else _PATIENCE_S))
         if given_up and given_up():
             break
     raise TookTooLong
+
+
+def wait(event: threading.Event) -> None:
+    """Waits until another thread sets an event, so that Ctrl-C arrives."""
+    while not event.wait(_PATIENCE_S):
+        pass
