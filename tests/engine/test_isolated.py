@@ -19,7 +19,7 @@ from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Conversation, EngineFault, Limits, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EngineFailed, MemoryShort, PromptInvalid
-from edgeship.system import child
+from edgeship.system import border, child
 from tests import scripted
 from tests.scripted import write_script
 
@@ -85,17 +85,16 @@ def test_a_process_that_dies_while_it_loads(tmp_path: Path, monkeypatch: pytest.
 
 def test_ctrl_c_while_it_loads_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_script(tmp_path, {})
-    started: list[child.Child] = []
+    before = set(psutil.Process().children())
 
     def interrupted(*_: object) -> None:
+        assert set(psutil.Process().children()) - before
         raise KeyboardInterrupt
 
-    start = child.start
-    monkeypatch.setattr(child, "start", lambda *given, **how: started.append(start(*given, **how)) or started[0])
-    monkeypatch.setattr(isolated.border, "take", interrupted)
+    monkeypatch.setattr(border, "take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         IsolatedEngine(tmp_path, engine=scripted.ENGINE)
-    assert not psutil.pid_exists(started[0].pid)
+    assert not set(psutil.Process().children()) - before
 
 
 def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:

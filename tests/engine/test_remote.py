@@ -232,7 +232,13 @@ def test_an_answer_ends_though_no_byte_comes(how: str, said: bool) -> None:
 
 def test_a_chat_may_be_closed_by_a_callback() -> None:
     given: list[Token | Exception] = []
-    with talking(hello) as (chat, _):
+
+    def endless(handler: Handler) -> None:
+        handler.begin()
+        handler.event(HELLO)
+        handler.wait_until_the_client_is_gone()
+
+    with talking(endless) as (chat, _):
 
         def close(step: Token | Exception) -> None:
             given.append(step)
@@ -241,6 +247,23 @@ def test_a_chat_may_be_closed_by_a_callback() -> None:
         chat.converse(QUESTION, Sampling(), on_step=close)
         until(lambda: len(given) == 2)
         assert isinstance(given[1], EngineFailed)
+
+
+def test_a_callback_that_does_not_come_back_holds_up_no_other_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeship.engine.pacing.CALLBACK_S", 0.01)
+    called, going_on = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        called.set()
+        going_on.wait()
+
+    with talking(hello) as (chat, _):
+        chat.converse(QUESTION, Sampling(), on_step=hang)
+        assert called.wait(60)
+        assert ask(chat, QUESTION, Sampling()).text == "hello"
+        chat.close()
+        assert not going_on.is_set()
+    going_on.set()
 
 
 # --- connections -----------------------------------------------------------------------------------------------------

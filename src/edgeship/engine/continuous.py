@@ -33,12 +33,12 @@ from edgeship.engine.api import (
 from edgeship.engine.decoders import Chunk, Decoder, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
-from edgeship.engine.pacing import Callbacks, CalledSteps, PacedSteps, ReadSteps
+from edgeship.engine.pacing import Callbacks, PacedSteps
 from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
-from edgeship.engine.steps import Ending, Handle, Owner, Steps
+from edgeship.engine.steps import Ending, Owner
 from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 from edgeship.system import border
@@ -195,7 +195,7 @@ class ContinuousEngine:
         def prepare() -> Request:
             return self._request(asked(), settings, steps, ending, dropped)
 
-        steps = ReadSteps() if on_step is None else CalledSteps(self._callbacks, on_step, drop)
+        steps = self._callbacks.steps(on_step, drop)
         usage: Callable[[int], Usage] = ending.usage
         may_end = ending.cancel is not None or ending.deadline is not None
         try:
@@ -208,9 +208,7 @@ class ContinuousEngine:
             usage = request.usage_after
             prompt_tokens = len(request.prompt)
             _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, prompt_tokens, request.limit)
-        if isinstance(steps, ReadSteps):
-            return Steps(steps.take, drop, usage, ending.cancel)
-        return Handle(drop)
+        return steps.given(drop, usage, ending.cancel)
 
     def _request(
         self, prompt: Prompt, settings: Sampling, steps: PacedSteps, ending: Ending, dropped: threading.Event

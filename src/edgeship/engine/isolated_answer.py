@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
-from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
-from edgeship.engine.steps import Ending, Handle, Steps
+from edgeship.engine.pacing import Callbacks
+from edgeship.engine.steps import Ending
 from edgeship.engine.wire import read_token
 from edgeship.system import border
 
@@ -33,7 +33,7 @@ class Answer:
         self.cut_at: float | None = None
         self.told = False
         self._prompt_tokens = prompt_tokens
-        self._steps = CalledSteps(callbacks, on_step, self._drop) if on_step else ReadSteps()
+        self._steps = callbacks.steps(on_step, self._drop)
         self._lock = threading.RLock()
         self._begun = threading.Event()
         self._refused: Exception | None = None
@@ -98,9 +98,7 @@ class Answer:
 
     def steps(self) -> AnswerSteps:
         """Its steps, or none where they are called back."""
-        if isinstance(self._steps, CalledSteps):
-            return Handle(self._drop)
-        return Steps(self._steps.take, self._drop, self.usage, self._ending.cancel)
+        return self._steps.given(self._drop, self.usage, self._ending.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edgeship.engine.api import OnStep, Token
-from edgeship.engine.steps import give
+from edgeship.engine.api import AnswerSteps, OnStep, Token, Usage
+from edgeship.engine.steps import Handle, Steps, give
 from edgeship.system import border
 
 Step = Token | Exception
@@ -44,6 +44,13 @@ class PacedSteps(ABC):
         return max(0.0, self._due_s - time.perf_counter())
 
     @abstractmethod
+    def given(
+        self, drop: Callable[[], object], usage: Callable[[int], Usage], cancel: threading.Event | None
+    ) -> AnswerSteps:
+        """What whoever asked is given; see Steps."""
+        ...
+
+    @abstractmethod
     def _add(self, due_s: float, step: Step) -> None: ...
 
 
@@ -63,6 +70,12 @@ class ReadSteps(PacedSteps):
             self._over.wait(left_s)
         return step
 
+    def given(
+        self, drop: Callable[[], object], usage: Callable[[int], Usage], cancel: threading.Event | None
+    ) -> AnswerSteps:
+        """See PacedSteps."""
+        return Steps(self.take, drop, usage, cancel)
+
     def empty(self) -> bool:
         """Whether nothing is on its way."""
         return self._steps.empty()
@@ -81,6 +94,15 @@ class CalledSteps(PacedSteps):
         self._callbacks, self._on_step, self._failed = callbacks, on_step, failed
         self._steps: deque[tuple[float, Step]] = deque()
         self._broken = False
+
+    def given(
+        self,
+        drop: Callable[[], object],
+        usage: Callable[[int], Usage],  # noqa: ARG002 - the last step tells it
+        cancel: threading.Event | None,  # noqa: ARG002 - whoever makes the steps looks at it
+    ) -> AnswerSteps:
+        """See PacedSteps: the callback has the steps."""
+        return Handle(drop)
 
     @property
     def next_due_s(self) -> float:
@@ -119,6 +141,13 @@ class Callbacks:
         self._waiting: dict[CalledSteps, None] = {}  # those that have steps left, by who came first
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    def steps(self, on_step: OnStep | None, drop: Callable[[], object]) -> PacedSteps:
+        """The steps of one answer, for `on_step`, or to be read where there is none.
+
+        drop: is called where the callback raises.
+        """
+        return ReadSteps() if on_step is None else CalledSteps(self, on_step, drop)
 
     @contextmanager
     def changing(self, steps: CalledSteps) -> Iterator[None]:

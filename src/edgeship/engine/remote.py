@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import logging
 import queue
@@ -26,7 +27,8 @@ from edgeship.engine.api import (
     utf8,
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
-from edgeship.engine.steps import Ending, Handle, Owner, Steps, give
+from edgeship.engine.pacing import Callbacks
+from edgeship.engine.steps import Ending, Owner
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -81,6 +83,8 @@ class RemoteChat:
         self._lock, self._owner = threading.Lock(), Owner()
         self._open: set[_Answer] = set()
         self._closed = False
+        # Whoever is called back may take their time: the thread that talks to the server goes on.
+        self._callbacks = Callbacks("edgeship remote callbacks")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="edgeship remote", daemon=True)
         self._thread.start()
@@ -106,12 +110,12 @@ class RemoteChat:
         self._owner.require()
         check_sampling(sampling)
         body = json.dumps(request(self.model, conversation, sampling, extras=self._extras), ensure_ascii=False)
-        answer = _Answer(utf8(body), cancel, deadline_s, on_step)
+        answer = _Answer(utf8(body), self._callbacks, cancel, deadline_s, on_step)
         with self._lock:
             if self._closed:
                 raise EngineFailed("the chat is closed")
             self._open.add(answer)
-        asyncio.run_coroutine_threadsafe(self._make(answer), self._loop)
+            asyncio.run_coroutine_threadsafe(self._make(answer), self._loop)
         return answer.steps()
 
     def stats(self) -> Stats:
@@ -126,11 +130,9 @@ class RemoteChat:
             if self._closed:
                 return
             self._closed = True
-        if threading.current_thread() is self._thread:  # a callback closes us
-            self._end_answers()
         asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
+        self._callbacks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +149,9 @@ class RemoteChat:
             self._loop.close()
 
     def _wait_for(self, work: Coroutine[Any, Any, _Some]) -> _Some:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        done: queue.SimpleQueue[concurrent.futures.Future[_Some]] = queue.SimpleQueue()
+        asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(done.put)
+        return border.take(done).result()
 
     async def _connect(self) -> httpx2.AsyncClient:
         import httpx2
@@ -160,12 +164,9 @@ class RemoteChat:
             trust_env=not _is_this_machine(self.url),
         )
 
-    def _end_answers(self) -> None:
+    async def _disconnect(self) -> None:
         for answer in self._open.copy():
             answer.put(EngineFailed("the chat is closed"))
-
-    async def _disconnect(self) -> None:
-        self._end_answers()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -307,30 +308,29 @@ class _Answer:
     """One answer in the making. For the thread that makes it, but for `steps`."""
 
     def __init__(
-        self, body: bytes, cancel: threading.Event | None, deadline_s: float | None, on_step: OnStep | None
+        self,
+        body: bytes,
+        callbacks: Callbacks,
+        cancel: threading.Event | None,
+        deadline_s: float | None,
+        on_step: OnStep | None,
     ) -> None:
         self.body = body
         self.over = self.complete = False
-        self._ending, self._on_step = Ending(cancel, deadline_s), on_step
+        self._ending = Ending(cancel, deadline_s)
         self.chunks = Chunks(self._ending.asked_s)
         self._dropped = threading.Event()
-        self._steps: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+        self._steps = callbacks.steps(on_step, self._dropped.set)
 
     def steps(self) -> AnswerSteps:
         """For whoever asked: the steps, or none where they are called back."""
-        if self._on_step:
-            return Handle(self._dropped.set)
-        return Steps(
-            lambda: border.take(self._steps), self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel
-        )
+        return self._steps.given(self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel)
 
     def put(self, step: Token | Exception) -> None:
         """The next step; after the last one nothing follows."""
-        if self.over:
-            return
-        self.over = isinstance(step, Exception) or step.finish is not None
-        if not give(step, self._on_step or self._steps.put):
-            self.over = True
+        if not self.over:
+            self.over = isinstance(step, Exception) or step.finish is not None
+            self._steps.put(step)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
