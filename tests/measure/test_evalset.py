@@ -136,7 +136,8 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ("{", "line 2: Invalid JSON"),
+        ("{", "line 2: Invalid JSON: column 1: EOF while parsing an object"),
+        ('{"id": "b", "id": "c"}', "line 2: Invalid JSON: 'id' is there twice, as 'b' and as 'c'"),
         ("[]", "line 2: Input should be an object"),
         (line(id=""), "line 2: id: "),
         ({"id": "b", "messages": USER}, "line 2: expected: Field required"),
@@ -164,7 +165,7 @@ def test_bad_lines_are_named(tmp_path: Path, bad: object, said: str) -> None:
 
 def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
     what = fault(write(tmp_path, *["{"] * 9))
-    assert what.count("line ") - what.count("at line ") == 5
+    assert what.count("line ") == 5
     assert what.endswith("; and 4 more")
 
 

@@ -24,23 +24,26 @@ def require_askable(
     ):
         progress("note: this model has no system role, so instructions go before the first question", None)
         cases = [_without_system(case) for case in cases]
-    tokenizer = checkpoint.tokenizer.load()
+    _require_short(cases, checkpoint)
+    return tuple(cases)
+
+
+def _require_short(cases: Sequence[EvalCase], checkpoint: Checkpoint) -> None:
+    tokenizer, limit = checkpoint.tokenizer.load(), checkpoint.context_tokens
     long = []
     for case in cases:
-        text = _rendered(case, chat_template, checkpoint) + case.expected_text
+        text = _rendered(case, checkpoint) + case.expected_text
         # There are never more tokens than bytes, so most texts need no counting.
-        if len(text.encode()) >= checkpoint.context_tokens:
-            count = len(tokenizer.encode(text, special=False))
-            if count >= checkpoint.context_tokens:
-                long.append(f"{case.id!r} has {count:,}")
+        count = len(text.encode())
+        if count >= limit and (count := len(tokenizer.encode(text, special=False))) >= limit:
+            long.append(f"{case.id!r} has {count:,}")
     if long:
         more = f"; and {len(long) - LISTED_FAULTS} more" if len(long) > LISTED_FAULTS else ""
         raise EvalInvalid(
-            f"{len(long)} of {len(cases)} cases are longer than the context of {checkpoint.context_tokens:,} tokens, "
-            f"question and answer together: {', '.join(long[:LISTED_FAULTS])}{more}",
+            f"{len(long)} of {len(cases)} cases are longer than the context of {limit:,} tokens, question and answer "
+            f"together: {', '.join(long[:LISTED_FAULTS])}{more}",
             hint="Shorten them, or leave them out.",
         )
-    return tuple(cases)
 
 
 def _without_system(case: EvalCase) -> EvalCase:
@@ -48,7 +51,8 @@ def _without_system(case: EvalCase) -> EvalCase:
     return case.model_copy(update={"messages": tuple(EvalMessage.model_validate(dict(each)) for each in messages)})
 
 
-def _rendered(case: EvalCase, chat_template: str, checkpoint: Checkpoint) -> str:
+def _rendered(case: EvalCase, checkpoint: Checkpoint) -> str:
+    chat_template = require_template(checkpoint)
     try:
         return template.render(chat_template, case.conversation, special_tokens=checkpoint.special_tokens)
     except TemplateInvalid as error:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import from_json
 
 from edgeship.engine.thinking import answer_of
 from edgeship.errors import EvalInvalid
 from edgeship.package.examples import array, unified
-from edgeship.system import foreign
+from edgeship.system import foreign, json_file
 from edgeship.system.text import decode
 
 LISTED_FAULTS = 5
@@ -164,7 +163,7 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
 
 
 def _case(line: str, place: str) -> EvalCase:
-    values = from_json(line)
+    values = json_file.parse(line)
     if not isinstance(values, dict):
         return EvalCase.model_validate_json(line)
     example = unified(values)
@@ -205,7 +204,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _explain(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
-        return f"Invalid JSON: {error}"
+        return f"Invalid JSON: {str(error).removeprefix('line 1, ')}"  # all of it is one line
     return ", ".join(_explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False))
 
 
