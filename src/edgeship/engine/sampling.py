@@ -7,8 +7,10 @@ sum over candidates, the likeliest first and equally likely ones by id: the same
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any, Literal
+from math import log
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,17 @@ Allowed = npt.NDArray[np.bool_]
 # Tokens that lie further below the likeliest, in units of temperature, have less than 1e-8 of the probability in all
 # vocabularies that we know, and need not be sorted.
 _FAR = 30.0
-# Sums are made in two steps, since adding one number after the other to the end takes as long as all the rest.
+# Below this, 1 / temperature can be no number; at it, nothing but the likeliest is drawn.
+_COLDEST = 1e-30
+# Sums are kept of blocks, and the shares of one block are worked out again where they are asked for: to write down all
+# shares, and to add them one after the other, takes longer than to work them out.
 _BLOCK = 512
+# So many are worked out at a time, in memory that is near the processor. A multiple of the block.
+_AT_ONCE = 64 * _BLOCK
 # To pick some out of many is slower than to sort them all, unless they are a small part.
 _FEW = 8
+# One of so many is looked at to see whether they are a small part.
+_SAMPLE = 16
 
 
 def defaults_of(search: Search) -> Sampling:
@@ -68,7 +77,7 @@ class Sampler:
         self._repeated: dict[int, None] = dict.fromkeys(prompt) if sampling.repetition_penalty != 1.0 else {}
         self._said: dict[int, int] = {}
         # Kept: to take new memory for each token takes longer than to choose one.
-        self._room = np.empty(0, np.float64)
+        self._room = np.empty(0, np.float32)
 
     def accept(self, token: int) -> None:
         """Counts a token of the answer."""
@@ -86,18 +95,20 @@ class Sampler:
         if allowed is not None:
             found = np.where(allowed, found, np.float32(-np.inf))
         best = int(found.argmax())
-        _check(float(found[best]))
+        highest = float(found[best])
+        _check(highest)
         temperature = self._sampling.temperature or 0.0
         if temperature == 0.0:
             return best
         if len(self._room) < len(found):
-            self._room = np.empty(len(found), np.float64)
-        values, shares = _candidates(found, temperature, self._sampling, self._room)
-        place = _place(shares, self._random.random() * shares.sum(), "right")
+            self._room = np.empty(len(found), np.float32)
+        candidates = _Candidates(_descending(found, highest, temperature, self._sampling, self._room), temperature)
+        kept = _kept(candidates, self._sampling)
+        place = min(candidates.place(self._random.random() * candidates.sum(kept), "right"), kept - 1)
         # The logits are sorted, not the tokens: among those that are equally likely, the one of that rank.
-        higher = len(values) - int(np.searchsorted(values[::-1], values[place], side="right"))
-        equal = found == values[place]
-        return _place(equal, place - higher, "right") if place > higher else int(equal.argmax())
+        value, higher = candidates.equals(place)
+        equal = found == value
+        return int(np.flatnonzero(equal)[place - higher]) if place > higher else int(equal.argmax())
 
     def _adjusted(self, logits: Floats) -> Floats:
         settings = self._sampling
@@ -144,42 +155,79 @@ def _check(best: float) -> None:
         raise EngineFailed("no token is allowed here", hint="Look at logit_bias and at the constraint.")
 
 
-def _candidates(
-    logits: Floats, temperature: float, settings: Sampling, room: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Logits of the tokens that may be drawn, the highest first, and their probabilities up to a factor.
+def _descending(
+    logits: Floats, highest: float, temperature: float, settings: Sampling, room: npt.NDArray[np.float32]
+) -> Floats:
+    """The logits of the tokens that may be drawn, with their signs turned, so that the likeliest come first.
 
-    room: where the probabilities are put, as many as there are tokens.
+    room: where they may be put, as many as there are tokens.
     """
-    best = float(logits.max())
-    near = logits >= np.float32(best) - np.float32(min(_FAR * temperature, 3e38))
-    count = int(np.count_nonzero(near))
-    if _FEW * count < len(logits):
-        logits = logits[near]
-    count = min(count, settings.top_k or count)
+    least = np.float32(highest) - np.float32(min(_FAR * temperature, 3e38))
+    some = logits[::_SAMPLE]
+    if _FEW * int(np.count_nonzero(some >= least)) < len(some):
+        logits = logits[logits >= least]
+    count = min(len(logits), settings.top_k or len(logits))
     if _FEW * count < len(logits):
         logits = np.partition(logits, len(logits) - count)[len(logits) - count :]
-    values = np.sort(logits)[: -count - 1 : -1]
-    shares = np.subtract(values, best, out=room[:count], dtype=np.float64)
-    shares /= temperature
-    np.exp(shares, out=shares)
-    kept = len(shares)
+    turned = np.negative(logits, out=room[: len(logits)])
+    turned.sort()
+    return turned[: min(count, int(np.searchsorted(turned, -least, side="right")))]
+
+
+class _Candidates:
+    """Tokens that may be drawn, the likeliest first, and their shares: probabilities, where the likeliest has 1.
+
+    turned: their logits with the signs turned, in ascending order.
+    """
+
+    def __init__(self, turned: Floats, temperature: float) -> None:
+        self._turned = turned
+        self._heat = 1 / max(temperature, _COLDEST)
+        starts = range(0, len(turned), _AT_ONCE)
+        blocks = [np.add.reduceat(shares, np.arange(0, len(shares), _BLOCK)) for shares in map(self._shares, starts)]
+        self._ends = np.cumsum(np.concatenate(blocks))
+
+    def __len__(self) -> int:
+        return len(self._turned)
+
+    def _shares(self, start: int, count: int = _AT_ONCE) -> npt.NDArray[np.float64]:
+        found = self._turned[start : start + count].astype(np.float64)
+        found -= float(self._turned[0])
+        found *= -self._heat
+        return np.exp(found, out=found)
+
+    def _sums(self, block: int) -> npt.NDArray[np.float64]:
+        """The sums of all shares up to each one of a block."""
+        sums = np.cumsum(self._shares(block * _BLOCK, _BLOCK))
+        return sums + self._ends[block - 1] if block else sums
+
+    def sum(self, count: int) -> float:
+        """The sum of the first `count` shares."""
+        block, last = divmod(count - 1, _BLOCK)
+        return float(self._sums(block)[last])
+
+    def place(self, wanted: float, side: Literal["left", "right"]) -> int:
+        """The first place up to which the shares sum up to what is wanted ("left"), or to more; else the last."""
+        block = min(int(np.searchsorted(self._ends, wanted, side)), len(self._ends) - 1)
+        return min(block * _BLOCK + int(np.searchsorted(self._sums(block), wanted, side)), len(self) - 1)
+
+    def least(self, share: float) -> int:
+        """How many have at least this share."""
+        return bisect_right(self._turned, float(self._turned[0]) - log(share) / self._heat, key=float)
+
+    def equals(self, place: int) -> tuple[float, int]:
+        """The logit of one place, and how many have a higher one."""
+        return -float(self._turned[place]), int(np.searchsorted(self._turned, self._turned[place]))
+
+
+def _kept(candidates: _Candidates, settings: Sampling) -> int:
+    """How many of the candidates may be drawn by top_p and min_p."""
+    kept = len(candidates)
     if settings.top_p is not None and settings.top_p < 1.0:
-        kept = _place(shares, settings.top_p * shares.sum(), "left") + 1
+        kept = candidates.place(settings.top_p * candidates.sum(kept), "left") + 1
     if settings.min_p:
-        kept = min(kept, count - int(np.searchsorted(shares[::-1], settings.min_p * shares[0])))
-    return values[:kept], shares[:kept]
-
-
-def _place(shares: npt.NDArray[Any], wanted: float, side: Literal["left", "right"]) -> int:
-    """The first place up to which the shares sum up to what is wanted ("left"), or to more ("right"); else the last."""
-    ends = np.cumsum(np.add.reduceat(shares, np.arange(0, len(shares), _BLOCK), dtype=np.float64))
-    block = min(int(np.searchsorted(ends, wanted, side)), len(ends) - 1)
-    start = block * _BLOCK
-    sums = np.cumsum(shares[start : start + _BLOCK], dtype=np.float64)
-    if block:
-        sums += ends[block - 1]
-    return min(start + int(np.searchsorted(sums, wanted, side)), len(shares) - 1)
+        kept = min(kept, candidates.least(settings.min_p))
+    return kept
 
 
 def _top(logits: Floats, count: int) -> npt.NDArray[np.int64]:
