@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,18 +45,39 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("EDGESHIP_THREADS", "many", "threads"),
-        ("EDGESHIP_THREADS", "0", "threads"),
-        ("EDGESHIP_THREADS", "1.5", "threads"),
-        ("EDGESHIP_THREADS", "20000", "threads must be a whole number from 1 to 1024, not '20000'"),
-        ("EDGESHIP_THREADS", "9" * 5000, "threads must be a whole number"),
-        ("EDGESHIP_MEMORY_BYTES", "lots", "lots"),
+        ("EDGESHIP_THREADS", "many", "'many'; it must be a whole number from 1 to 1024"),
+        ("EDGESHIP_THREADS", "0", "'0'; it must be a whole number"),
+        ("EDGESHIP_THREADS", "1.5", "'1.5'; it must be a whole number"),
+        ("EDGESHIP_THREADS", "20000", "'20000'; it must be a whole number"),
+        ("EDGESHIP_THREADS", "9" * 5000, "; it must be a whole number"),
+        ("EDGESHIP_MEMORY_BYTES", "lots", "'lots'; it must be a number of bytes, like 8GB"),
+        ("EDGESHIP_BUILDS_LIMIT", "-1", "'-1'; it must be a number of bytes, like 8GB"),
+        ("EDGESHIP_FOUNDRY_APP", "a b", "'a b'; it must be letters, digits"),
+        ("EDGESHIP_HOME", "~nobody-here/x", "'~nobody-here/x'; it must be the path of a folder"),
+        ("EDGESHIP_CACHE_DIR", " ", "' '; it must be the path of a folder"),
+        ("EDGESHIP_FOUNDRY_CACHE_DIR", "~nobody-here", "it must be the path of a folder"),
+        ("EDGESHIP_CONFIG", "~nobody-here/x", "it must be the path of a file"),
     ],
 )
-def test_a_bad_value_is_named(key: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_value_is_told_with_its_variable(
+    key: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key == "EDGESHIP_HOME":
+        monkeypatch.delenv("EDGESHIP_CONFIG")
     monkeypatch.setenv(key, value)
-    with pytest.raises(UsageError, match=named):
+    with pytest.raises(UsageError, match=f"^{key} is ") as caught:
         resolve()
+    assert named in caught.value.what
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [({"threads": 0}, "--threads is 0"), ({"memory": "1XB"}, "--memory is '1XB'"), ({"foundry_app": ".."}, "--app")],
+)
+def test_a_bad_value_is_told_with_its_option(flag: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        resolve(**flag)
 
 
 @pytest.mark.parametrize(
@@ -70,25 +92,25 @@ def test_a_bad_value_is_named(key: str, value: str, named: str, monkeypatch: pyt
     ],
 )
 def test_amounts_of_memory(text: str, value: int) -> None:
-    assert parse_bytes(text) == value
+    assert parse_bytes(text, "it") == value
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "0", "0.4", "8 T B", "8GBB", "inf", "nan", "1e300", "8 i", "9e18GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(UsageError, match="no number of bytes"):
-        parse_bytes(text)
+    with pytest.raises(UsageError, match="^--kv-memory is .*; it must be a number of bytes"):
+        parse_bytes(text, "--kv-memory")
 
 
 @given(st.integers(1, 10**9), st.sampled_from(["", "kb", "MB", "GiB", "KiB", "g", " mib"]))
 def test_whole_amounts_are_exact(number: int, unit: str) -> None:
-    factor = parse_bytes(f"1{unit}")
-    assert parse_bytes(f"{number}{unit}") == number * factor
+    factor = parse_bytes(f"1{unit}", "it")
+    assert parse_bytes(f"{number}{unit}", "it") == number * factor
 
 
 @given(st.text(max_size=12))
 def test_any_text_is_an_amount_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
-        assert parse_bytes(text) > 0
+        assert parse_bytes(text, "it") > 0
 
 
 def test_writing_a_key_keeps_the_others(settings: Settings, tmp_path: Path) -> None:
@@ -180,10 +202,11 @@ def test_what_is_no_setting_is_not_written(key: str, value: str, settings: Setti
     [
         ("threads = " + "[" * 5000, "its values nest too deeply"),
         ("threads = " + "9" * 5000, "Exceeds the limit"),
-        ("threads = [1]", r"threads must be a whole number from 1 to 1024, not \[1\]"),
-        ("threads = true", "threads must be a whole number"),
-        ("cache_dir = 5", "a folder is a text, not 5"),
-        ("memory_bytes = []", "is no number of bytes"),
+        ("threads = [1]", r"threads in the config file is \[1\]; it must be a whole number from 1 to 1024"),
+        ("threads = true", "threads in the config file is True; it must be a whole number"),
+        ("cache_dir = 5", "cache_dir in the config file is 5; it must be the path of a folder"),
+        ("memory_bytes = []", r"memory_bytes in the config file is \[\]; it must be a number of bytes"),
+        ('cache_dir = "a\\u0000b"', "cache_dir in the config file is .*; it must be the path of a folder"),
         (f"{'x' * 5000} = 1", r"unknown keys: 'x+\.\.\.x+'"),
         ("a" * 70_000, "it is larger than 64 KiB"),
         (".".join("a" * 30_000) + " = 1", "unknown keys: 'a'"),

@@ -21,6 +21,7 @@ FOUNDRY_APP = "edgeship"
 MOST_THREADS = 1024
 """More than this a system may not even grant."""
 BUILDS_LIMIT_BYTES = 20 * 10**9
+_CONFIG = "EDGESHIP_CONFIG"
 _APP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -76,8 +77,14 @@ def resolve(
     config = read_config(file)
 
     def value(key: str, flag: object, default: Any) -> Any:
-        stated = flag if flag is not None else os.environ.get(variable(key)) or config.get(key)
-        return default if stated is None else _READERS[key](stated)
+        if flag is not None:
+            return _read(_KINDS[key], flag, _OPTIONS[key])
+        if stated := os.environ.get(variable(key)):
+            return _read(_KINDS[key], stated, variable(key))
+        if config.get(key) is not None:
+            mend = f"Change it with `edgeship config set {key} VALUE`, or `edgeship config unset {key}`."
+            return _read(_KINDS[key], config[key], f"{key} in the config file", where=str(file), hint=mend)
+        return default
 
     home = value("home", None, Path(platformdirs.user_data_dir("edgeship")))
     app = value("foundry_app", foundry_app, FOUNDRY_APP)
@@ -105,9 +112,11 @@ def config_file() -> Path:
     """The config file in force, whether it is there or not."""
     import platformdirs
 
-    named, home = os.environ.get("EDGESHIP_CONFIG"), os.environ.get(variable("home"))
-    folder = home or platformdirs.user_config_dir("edgeship")
-    return _folder(named or Path(folder) / "config.toml")
+    if named := os.environ.get(_CONFIG):
+        return _read(_Kind(_path, "the path of a file"), named, _CONFIG)
+    home = os.environ.get(variable("home"))
+    folder = _read(_FOLDER, home, variable("home")) if home else Path(platformdirs.user_config_dir("edgeship"))
+    return folder / "config.toml"
 
 
 def variable(key: str) -> str:
@@ -132,59 +141,87 @@ def _foundry_cache_dir(app: str) -> Path:
     return Path.home() / f".{app}" / "cache" / "models"
 
 
-def _app_name(text: str) -> str:
-    if not _APP.fullmatch(text) or ".." in text:
+def parse_bytes(text: str, source: str) -> int:
+    """'8GB', '512 MiB' or '1000' in bytes. source: what gave it. Raises UsageError, which names that."""
+    return int(_read(_AMOUNT, text, source))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of value: what reads it, with a ValueError for what it cannot be, and what it must be in words."""
+
+    read: Callable[[object], Any]
+    rule: str
+
+
+def _read(kind: _Kind, stated: object, source: str, *, where: str | None = None, hint: str | None = None) -> Any:
+    """The value that `source` states: an option, a variable or a key. Raises UsageError."""
+    try:
+        return kind.read(stated)
+    except ValueError as error:
         raise UsageError(
-            f"{shown(text)} is no name of a Foundry Local application",
-            hint="Use letters, digits, '.', '_' and '-', as in the app_name that the application gives the SDK.",
-        )
+            f"{source} is {shown(stated)}; it must be {kind.rule}",
+            where=where,
+            hint=hint or "Give it such a value, or leave it out.",
+        ) from error
+
+
+def _app_name(stated: object) -> str:
+    text = str(stated)
+    if not _APP.fullmatch(text) or ".." in text:
+        raise ValueError(text)
     return text
 
 
 def _threads(stated: object) -> int:
-    try:
-        number = int(str(stated))
-    except ValueError:
-        number = 0
+    number = int(str(stated))
     if not 1 <= number <= MOST_THREADS:
-        raise UsageError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(stated)}")
+        raise ValueError(number)
     return number
 
 
-def _folder(stated: object) -> Path:
-    if not isinstance(stated, str | Path):
-        raise UsageError(f"a folder is a text, not {shown(stated)}")
-    if not str(stated).strip():
-        raise UsageError("a folder is needed, and an empty text names none", hint="Write . for the working folder.")
-    return Path(stated).expanduser().absolute()
+def _path(stated: object) -> Path:
+    if not isinstance(stated, str | Path) or not str(stated).strip() or "\0" in str(stated):
+        raise ValueError(stated)
+    try:
+        return Path(stated).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(stated) from error
 
 
-def parse_bytes(text: str) -> int:
-    """'8GB', '512 MiB' or '1000' in bytes. Raises UsageError."""
-    stripped = text.strip().lower().removesuffix("b")
+def _bytes(stated: object) -> int:
+    stripped = str(stated).strip().lower().removesuffix("b")
     digits = stripped.rstrip("kmgi ")
     unit = stripped[len(digits) :].strip()
     try:
         value = int(float(digits) * _UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
-        value = 0
+    except (LookupError, OverflowError) as error:
+        raise ValueError(stated) from error
     if not 0 < value < 2**63:
-        raise UsageError(f"{shown(text)} is no number of bytes", hint="Write it like 8GB, 512MiB or 8000000000.")
+        raise ValueError(stated)
     return value
 
 
-_READERS: dict[str, Callable[[object], Any]] = {
-    "home": _folder,
-    "cache_dir": _folder,
-    "threads": _threads,
-    "memory_bytes": lambda stated: parse_bytes(str(stated)),
-    "builds_limit": lambda stated: parse_bytes(str(stated)),
-    "foundry_app": lambda stated: _app_name(str(stated)),
-    "foundry_cache_dir": _folder,
+_FOLDER = _Kind(_path, "the path of a folder; . is the working folder")
+_AMOUNT = _Kind(_bytes, "a number of bytes, like 8GB, 512MiB or 8000000000")
+_KINDS = {
+    "home": _FOLDER,
+    "cache_dir": _FOLDER,
+    "threads": _Kind(_threads, f"a whole number from 1 to {MOST_THREADS}"),
+    "memory_bytes": _AMOUNT,
+    "builds_limit": _AMOUNT,
+    "foundry_app": _Kind(_app_name, "letters, digits, '.', '_' and '-', as the app_name that an application gives"),
+    "foundry_cache_dir": _FOLDER,
 }
-"""How the value of each setting is read; each raises UsageError."""
-CONFIG_KEYS = tuple(_READERS)
+CONFIG_KEYS = tuple(_KINDS)
 _FIELDS = {"builds_limit": "builds_limit_bytes"}
+_OPTIONS = {
+    "cache_dir": "--cache-dir",
+    "threads": "--threads",
+    "memory_bytes": "--memory",
+    "foundry_app": "--app",
+    "foundry_cache_dir": "--foundry-cache-dir",
+}
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -218,7 +255,7 @@ def write_config(path: Path, key: str, value: str | None) -> None:
 
     if key not in CONFIG_KEYS:
         raise UsageError(f"there is no setting {key!r}", hint=f"Settings: {', '.join(CONFIG_KEYS)}.")
-    read = None if value is None else _READERS[key](value)
+    read = None if value is None else _read(_KINDS[key], value, key)
     read_config(path)  # one that cannot be read is not written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

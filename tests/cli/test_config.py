@@ -37,7 +37,7 @@ def test_set_and_unset(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
-    [("threads", "-1", "from 1 to"), ("memory_bytes", "-5", "no number of bytes"), ("home", "", "an empty text")],
+    [("threads", "-1", "from 1 to"), ("memory_bytes", "-5", "a number of bytes"), ("home", "", "path of a folder")],
 )
 def test_what_cannot_be_a_setting(key: str, value: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "set", key, value]) == 2

@@ -165,6 +165,14 @@ def test_context_and_memory_reach_the_engine(package: str, monkeypatch: pytest.M
     assert main(["model", "run", "http://localhost:1", "hello", "--context", "100"]) == 2
 
 
+def test_a_context_that_the_model_does_not_have_is_told(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    has = ScriptedEngine({}).context_tokens
+    assert main(["model", "run", package, "hello", "--context", str(has)]) == 0
+    assert "--context" not in capsys.readouterr().err
+    assert main(["model", "run", package, "hello", "--context", str(has + 1)]) == 0
+    assert f"takes {has:,} tokens, and no --context makes that more" in capsys.readouterr().err
+
+
 def test_what_is_no_package_is_told_as_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.gguf").touch()
     assert main(["model", "run", str(tmp_path / "model.gguf"), "hello"]) == 4

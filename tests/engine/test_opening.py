@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_a_budget_that_is_too_small_is_refused_with_the_numbers() -> None:
         deal_out(Limits(kv_bytes=10_000), TOKEN, MODEL_TOKENS, 10**12, SLOTS)
     with pytest.raises(MemoryShort, match="are there for 4 slots"):
         deal_out(Limits(slots=4), TOKEN, MODEL_TOKENS, 1000, SLOTS)
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(8, 2048, 1000), Limits(kv_bytes=1000), Limits(slots=4, kv_bytes=1), Limits(None, 4000, 10**6)]
+)
+def test_what_is_too_little_memory_is_told_with_what_would_be_enough(limits: Limits) -> None:
+    with pytest.raises(MemoryShort) as caught:
+        deal_out(limits, TOKEN, MODEL_TOKENS, 10**12, SLOTS)
+    found = re.search(r"--kv-memory (\d+)MB", caught.value.hint or "")
+    assert found
+    deal_out(replace(limits, kv_bytes=int(found[1]) * 10**6), TOKEN, MODEL_TOKENS, 10**12, SLOTS)
 
 
 def test_a_context_that_memory_cut_is_told_with_what_would_hold_all() -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from edgeship.errors import UsageError
 from edgeship.system import huge_pages
 from edgeship.system.huge_pages import PAGE_BYTES, added
 from edgeship.system.memory import zero_pages
@@ -53,6 +54,12 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert huge_pages.regions()
     monkeypatch.setenv(huge_pages.VARIABLE, "0")
     assert huge_pages.regions() == []
+
+
+def test_a_value_that_says_neither_yes_nor_no_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(huge_pages.VARIABLE, "off")
+    with pytest.raises(UsageError, match=f"{huge_pages.VARIABLE} is 'off'; it must be 0 or 1"):
+        huge_pages.regions()
 
 
 def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:

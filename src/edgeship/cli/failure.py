@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import platform
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeship.cli.streams import OutputLost, give_up_output, say
-from edgeship.errors import EdgeshipError, NotWritable, UsageError, ran_out
+from edgeship.errors import EdgeshipError, NotWritable, UsageError, in_words, ran_out
 from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
@@ -82,18 +84,14 @@ def _facts(
     return {"code": code, "exit_code": exit_code, "what": what, "where": where, "hint": hint}
 
 
-def _print(facts: dict[str, str | int | None], *, as_json: bool) -> int:
+def _print(facts: Mapping[str, Any], *, as_json: bool) -> int:
     facts = {key: as_typed(value) if isinstance(value, str) else value for key, value in facts.items()}
     if as_json:
         from edgeship.cli.output import print_json
 
         print_json({"error": facts})
-    say(f"error[{facts['code']}]: {facts['what']}")
-    if facts["where"]:
-        say(f"  where: {facts['where']}")
-    if facts["hint"]:
-        say(f"  try:   {facts['hint']}")
-    return int(facts["exit_code"] or 3)
+    say(f"error[{facts['code']}]: {in_words(facts['what'], facts['where'], facts['hint'])}")
+    return int(facts["exit_code"])
 
 
 def _shortened(text: str) -> str:

@@ -184,7 +184,7 @@ def _limits(context: int | None, kv_memory: str | None, target: Target) -> Limit
 
     if target.kind == "url" and (context or kv_memory):
         raise UsageError("a server decides on its context and memory", hint="Leave --context and --kv-memory out.")
-    kv_bytes = None if kv_memory is None else settings.parse_bytes(kv_memory)
+    kv_bytes = None if kv_memory is None else settings.parse_bytes(kv_memory, "--kv-memory")
     return Limits(slots=1, context_tokens=context, kv_bytes=kv_bytes)
 
 
@@ -210,6 +210,8 @@ def answer(
     with target.open(limits=limits, model=model, api_key=api_key) as opened:
         if opened.note:
             note(f"note: {opened.note}")
+        if limits.context_tokens and (opened.context_tokens or limits.context_tokens) < limits.context_tokens:
+            note(f"note: the model takes {opened.context_tokens:,} tokens, and no --context makes that more")
         if idle := _without_effect(sampling, opened):
             note(f"note: the answer is greedy, so {', '.join(idle)} will do nothing; --temperature 0.7 samples")
         if lost := _left_out(sampling.constraint):

@@ -61,8 +61,7 @@ def kept(constraint: Constraint) -> dict[str, Any]:
     if left_out and not constraint.lenient:
         raise ConstraintInvalid(
             f"the json schema cannot be kept: {listed(left_out)} cannot be enforced",
-            hint="Leave that out of the schema and check the answers for it. --schema-lenient (in Python, "
-            "schema_lenient=True) leaves it out for you.",
+            hint="Leave that out of the schema and check the answers for it. --schema-lenient leaves it out for you.",
         )
     return schema
 

@@ -211,19 +211,24 @@ def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_byte
         if need > budget:
             raise MemoryShort(
                 f"{limits.slots} slots of {context} tokens take {need} bytes, and {budget} are allowed",
-                hint="Allow more bytes, or take fewer slots or shorter ones.",
+                hint=_more_for(need),
             )
         return Room(limits.slots, context, budget - need)
     for_slots = budget - budget // CACHE_SHARE
     enough = min(limits.context_tokens or ENOUGH_CONTEXT_TOKENS, model_tokens)
     slots = limits.slots or max(1, min(slots, for_slots // (enough * token_bytes)))
     context = min(limits.context_tokens or model_tokens, model_tokens, for_slots // (slots * token_bytes))
-    if context < min(limits.context_tokens or _LEAST_CONTEXT_TOKENS, model_tokens):
+    least = min(limits.context_tokens or _LEAST_CONTEXT_TOKENS, model_tokens)
+    if context < least:
         raise MemoryShort(
             f"keys and values take {token_bytes} bytes a token, and {for_slots} bytes are there for {slots} slots",
-            hint="Free memory, allow more bytes, or take fewer slots or shorter ones.",
+            hint=_more_for(-(-slots * least * token_bytes * CACHE_SHARE // (CACHE_SHARE - 1))),
         )
     return Room(slots, context, budget - slots * context * token_bytes)
+
+
+def _more_for(need_bytes: int) -> str:
+    return f"--kv-memory {need_bytes // 10**6 + 1}MB has room for that; a shorter --context and fewer slots need less."
 
 
 def times_of(tuning: Tuning) -> StepTimes:

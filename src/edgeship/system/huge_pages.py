@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeship.errors import UsageError
+from edgeship.system.fields import shown
+
 VARIABLE = "EDGESHIP_HUGE_PAGES"
 PAGE_BYTES = 1 << 21
 _MADV_COLLAPSE = 25  # from the kernel's mman.h; Python's mmap knows no name for it
@@ -18,14 +21,24 @@ Regions = list[tuple[int, int]]
 
 
 def regions() -> Regions:
-    """The memory that is this process's alone and has no file behind it; none where huge pages are not to be had."""
-    if sys.platform != "linux" or os.environ.get(VARIABLE) == "0":
+    """The memory that is this process's alone and has no file behind it; none where huge pages are not to be had.
+
+    Raises UsageError for a VARIABLE that says neither yes nor no.
+    """
+    if not _wanted() or sys.platform != "linux":
         return []
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     return [(int(first, 16), int(end, 16)) for first, end in _OWN.findall(maps)]
+
+
+def _wanted() -> bool:
+    stated = os.environ.get(VARIABLE) or "1"
+    if stated not in ("0", "1"):
+        raise UsageError(f"{VARIABLE} is {shown(stated)}; it must be 0 or 1", hint="Give it such a value, or unset it.")
+    return stated == "1"
 
 
 def added(before: Regions, after: Regions) -> Regions:
