@@ -97,7 +97,7 @@ def test_amounts_of_memory(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "0", "0.4", "8 T B", "8GBB", "inf", "nan", "1e300", "8 i", "9e18GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(UsageError, match="^--kv-memory is .*; it must be a number of bytes"):
+    with pytest.raises(UsageError, match=r"^--kv-memory is .*; it must be a number of bytes"):
         parse_bytes(text, "--kv-memory")
 
 
