@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
-from edgeship.cli import main
+from edgeship.cli import elsewhere, main
+from edgeship.cli.app import app
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
+from edgeship.version import __version__
 from tests.packages import make_package
 
 
@@ -42,12 +47,44 @@ def test_run_and_auto_opt_are_the_commands_here(capsys: pytest.CaptureFixture[st
     assert "nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["ps", "pull llama3", "serve --port 1", "create -f Modelfile", "model download x"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("ps", "pull llama3", "serve --port 1", "create -f Modelfile", "model download x", "cache install x"),
+        *("install x", "eval x --tasks y", "bench", "login", "search llama", "convert --help", "foundry pull x"),
+        *("foundry install x", "config list", "cp a b", "prune -f", "model unload x", "foundry service status"),
+        *("register x", "model build x", "cache tune x", "config doctor", "foundry verify x", "model cd x"),
+    ],
+)
 def test_others_point_to_what_to_type(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     said = capsys.readouterr().err
     assert "there is no command" in said
-    assert "edgeship " in said
+    assert "edgeship " in said or "hf auth login" in said
+
+
+def test_every_pointer_leads_to_a_command_that_there_is() -> None:
+    root: Any = typer.main.get_command(app)
+    hints = {**elsewhere._POINTERS, **elsewhere._OF_CONFIG, **elsewhere._OF_FOUNDRY}.values()
+    typed = [found for hint in hints for found in re.findall(r"`edgeship ([^`]+)`", hint)]
+    assert typed
+    for command in typed:
+        found = root
+        for word in (word for word in command.split() if word.islower() and word not in ("--log-level", "info")):
+            if word.startswith("--"):
+                assert any(word in option.opts for option in found.params), command
+            elif hasattr(found, "commands"):
+                found = found.commands[word]
+                assert not found.hidden, command
+
+
+def test_help_and_version_are_words_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    assert "model" in capsys.readouterr().out
+    assert main(["help", "cache", "rm"]) == 0
+    assert "Remove a package" in capsys.readouterr().out
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"edgeship {__version__}\n"
 
 
 def test_none_of_them_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

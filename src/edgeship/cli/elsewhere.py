@@ -1,52 +1,118 @@
-"""The words of Ollama, Foundry Local and Olive: those with a command here work, the others point to what to type."""
+"""The words of Ollama, llama.cpp, Foundry Local, Olive and others: some work here, the rest point to what to type."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
-from edgeship.cli import build, cache, model, model_info, model_run
+from edgeship.cli import build, cache, foundry, model, model_info, model_run
 from edgeship.errors import UsageError
 
-_SAME: dict[str, Callable[..., int]] = {
-    "run": model_run.run,
-    "chat": model_run.run,
-    "ls": model.ls,
-    "list": model.ls,
-    "show": model_info.info,
-    "info": model_info.info,
-    "rm": cache.rm,
-    "auto-opt": build.build,
+Command = Callable[..., Any]
+
+_ON_PACKAGES: Mapping[str, Command] = {
+    **dict.fromkeys(("ls", "list", "models", "images"), model.ls),
+    **dict.fromkeys(("show", "info", "describe", "inspect"), model_info.info),
+    **dict.fromkeys(("run", "chat"), model_run.run),
+    **dict.fromkeys(("rm", "rmi", "remove", "delete"), cache.rm),
+    "verify": cache.verify,
 }
-_POINTERS = {
-    "pull": "`edgeship ship ORG/NAME` fetches a checkpoint from the Hub, builds it, measures it and installs it.",
+_IN_FOUNDRY: Mapping[str, Command] = {
+    "list": foundry.ls,
+    "chat": foundry.run,
+    **dict.fromkeys(("rm", "remove", "delete"), foundry.unregister),
+}
+_FROM_THE_HUB = "`edgeship ship ORG/NAME` fetches a checkpoint from the Hub, builds it, measures it and installs it."
+_INSTALL = f"`edgeship cache add FOLDER` installs a package. {_FROM_THE_HUB}"
+_ASK = '`edgeship model run NAME` chats with a model, and `edgeship model run NAME "PROMPT"` asks it once.'
+_LOADED = "A model is loaded by the command that runs it and by nothing else; `edgeship model ls` lists what is there."
+_SERVE = (
+    "There is no server of ours yet; `edgeship foundry register NAME` makes a package a model of Foundry Local, which "
+    "can serve it."
+)
+_CONVERT = "`edgeship build CHECKPOINT --precision int4` converts and quantizes."
+_MEASURE = (
+    "`edgeship ship CHECKPOINT --eval FILE` measures quality, speed and memory of every candidate; "
+    "`edgeship model info NAME` shows what was measured."
+)
+_ACCOUNT = "Edgeship has no accounts. For models on the Hub that want one: `hf auth login`, or the variable HF_TOKEN."
+_FIND = "There is no search: see https://huggingface.co/models, and `edgeship inspect ORG/NAME` for what one needs."
+_COPY = "A package is a folder: copy it, and install it elsewhere with `edgeship cache add FOLDER`."
+_TRAIN = "Edgeship takes what is fine-tuned already: `edgeship ship BASE --adapter FOLDER`."
+_SETTINGS = "`edgeship config` shows the settings, and `edgeship config set KEY VALUE` changes one."
+_POINTERS: Mapping[str, str] = {
+    **dict.fromkeys(("pull", "download", "fetch", "get"), _FROM_THE_HUB),
+    **dict.fromkeys(("install", "add", "import"), _INSTALL),
     "create": "`edgeship build CHECKPOINT` makes a package, and `edgeship cache add FOLDER` installs it.",
-    "ps": "A model is loaded by the command that runs it and by nothing else; `edgeship model ls` lists what is there.",
+    **dict.fromkeys(("ask", "generate", "complete", "prompt", "exec", "cli", "completion"), _ASK),
+    **dict.fromkeys(("ps", "load", "unload", "start"), _LOADED),
     "stop": "A model ends with the command that runs it.",
-    "serve": "`edgeship foundry register NAME` makes a package a model of Foundry Local, which can serve it.",
-    "push": "A package is a folder: copy it, and install it elsewhere with `edgeship cache add FOLDER`.",
-    "convert": "`edgeship build CHECKPOINT` converts and quantizes.",
-    "quantize": "`edgeship build CHECKPOINT --precision int4` converts and quantizes.",
-    "optimize": "`edgeship build CHECKPOINT --precision int4` converts and quantizes.",
+    **dict.fromkeys(("serve", "server", "api", "service", "ui", "web"), _SERVE),
+    **dict.fromkeys(("convert", "quantize", "optimize", "quant"), _CONVERT),
     "capture-onnx-graph": "`edgeship build CHECKPOINT --precision fp32` converts.",
-    "finetune": "Edgeship takes what is fine-tuned already: `edgeship ship BASE --adapter FOLDER`.",
+    **dict.fromkeys(("eval", "evaluate", "measure", "perplexity", "test", "compare", "report"), _MEASURE),
+    **dict.fromkeys(
+        ("bench", "benchmark", "profile"), f"`edgeship tune NAME` finds what is fastest on this machine. {_MEASURE}"
+    ),
+    **dict.fromkeys(("login", "logout", "signin", "signout", "auth", "whoami"), _ACCOUNT),
+    "search": _FIND,
+    **dict.fromkeys(("push", "upload", "export", "save", "package", "publish"), _COPY),
+    **dict.fromkeys(
+        ("cp", "copy", "tag", "rename", "mv"),
+        "`edgeship cache add FOLDER --name NEW` installs a package under another name.",
+    ),
+    **dict.fromkeys(("train", "finetune", "fine-tune", "lora"), _TRAIN),
+    **dict.fromkeys(("merge", "fuse"), "`edgeship ship BASE --adapter FOLDER` merges a LoRA adapter into its base."),
+    **dict.fromkeys(("settings", "env", "set"), _SETTINGS),
+    **dict.fromkeys(
+        ("prune", "clean", "gc"),
+        "`edgeship cache gc` removes what builds keep, and `edgeship cache rm NAME` a package.",
+    ),
+    **dict.fromkeys(
+        ("check", "status", "system", "setup", "init"), "`edgeship doctor` says what this machine can build and run."
+    ),
+    **dict.fromkeys(("logs", "log"), "`edgeship --log-level info model run NAME` logs what is done to stderr."),
+    **dict.fromkeys(("update", "upgrade"), "`pip install --upgrade edgeship` brings the newest version."),
+    **dict.fromkeys(
+        ("embed", "embeddings", "embedding", "rerank"),
+        "Edgeship runs models that write texts; there is no command for vectors yet.",
+    ),
 }
+_OF_CONFIG: Mapping[str, str] = dict.fromkeys(("ls", "list", "show", "get", "edit"), _SETTINGS)
+_OF_FOUNDRY: Mapping[str, str] = dict.fromkeys(
+    ("add", "install", "import", "load"), "`edgeship foundry register NAME` registers a package."
+)
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def add_to(app: typer.Typer, models: typer.Typer, packages: typer.Typer) -> None:
-    """Adds the words to the program and to its groups `model` and `cache`, without listing them."""
-    for word, command in _SAME.items():
-        app.command(word, hidden=True)(command)
-    for word, hint in _POINTERS.items():
-        app.command(word, hidden=True, context_settings=_ANY_WORDS)(_pointer(word, hint))
-    models.command("list", hidden=True)(model.ls)
-    models.command("show", hidden=True)(model_info.info)
-    models.command("rm", hidden=True)(cache.rm)
-    models.command("download", hidden=True, context_settings=_ANY_WORDS)(_pointer("model download", _POINTERS["pull"]))
-    packages.command("list", hidden=True)(cache.ls)
-    packages.command("remove", hidden=True)(cache.rm)
+def add_to(
+    root: typer.Typer, models: typer.Typer, packages: typer.Typer, catalog: typer.Typer, config: typer.Typer
+) -> None:
+    """Adds the words to the program and to its groups, without listing them; a word that is there already stays."""
+    groups = {"foundry ": catalog, "config ": config, "cache ": packages, "model ": models, "": root}
+    ours = {word: f"It is `edgeship {path}{word}`." for path, group in groups.items() for word in _words_of(group)}
+    pointers = ours | _POINTERS
+    _add(root, {**_ON_PACKAGES, "auto-opt": build.build, "help": _help, "version": _version}, pointers)
+    _add(models, _ON_PACKAGES, pointers)
+    _add(packages, _ON_PACKAGES, pointers)
+    _add(catalog, _IN_FOUNDRY, pointers | _OF_FOUNDRY)
+    _add(config, {}, ours | _OF_CONFIG)
+
+
+def _words_of(group: typer.Typer) -> set[str]:
+    return {one.name or one.callback.__name__ for one in group.registered_commands if one.callback}
+
+
+def _add(group: typer.Typer, commands: Mapping[str, Command], pointers: Mapping[str, str]) -> None:
+    known = _words_of(group)
+    for word in commands.keys() - known:
+        group.command(word, hidden=True)(commands[word])
+    for word in pointers.keys() - known - commands.keys():
+        # Also `pull --help` is told what to type.
+        add = group.command(word, hidden=True, context_settings=_ANY_WORDS, add_help_option=False)
+        add(_pointer(word, pointers[word]))
 
 
 def _pointer(word: str, hint: str) -> Callable[[], None]:
@@ -54,3 +120,17 @@ def _pointer(word: str, hint: str) -> Callable[[], None]:
         raise UsageError(f"there is no command {word!r}", hint=hint)
 
     return point
+
+
+def _help(words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]")] = None) -> int:
+    """Show what a command does."""
+    from edgeship.cli import main
+
+    return main([*(words or []), "--help"])
+
+
+def _version() -> int:
+    """Print the version."""
+    from edgeship.cli import main
+
+    return main(["--version"])
