@@ -73,7 +73,7 @@ def test_what_no_name_can_be(text: str, settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (".", "genai_config.json is missing"),
+        (".", "it holds packages: triage"),
         ("./empty", "genai_config.json is missing"),
         ("./nowhere", "there is no such folder"),
         ("..", "genai_config.json is missing"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from edgeship.package import genai_config
 from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.system.shell import our_command
+
+_ADAPTER, _CHECKPOINT = "adapter_config.json", "config.json"
+_LISTED = 5
 
 
 def what_else(path: Path) -> tuple[str, str] | None:
@@ -28,14 +32,17 @@ def _file(path: Path) -> tuple[str, str]:
 
 
 def _folder(folder: Path) -> tuple[str, str] | None:
+    return _model_of_another_kind(folder) or _with_packages(folder) or _report(folder) or _training_run(folder)
+
+
+def _model_of_another_kind(folder: Path) -> tuple[str, str] | None:
     def holds(pattern: str) -> bool:
         return any(folder.glob(pattern))
 
-    if holds("adapter_config.json"):
-        hint = f"Give its base, too: `{our_command('ship', 'BASE', '--adapter', str(folder))}`."
-        return "it is an adapter", hint
-    if holds("config.json") and not holds("*.gguf"):
-        return "it is a checkpoint", f"Make a package of it: `{our_command('build', str(folder))}`."
+    if holds(_ADAPTER):
+        return "it is an adapter", _ship_adapter(folder)
+    if holds(_CHECKPOINT) and not holds("*.gguf"):
+        return "it is a checkpoint", _build(folder)
     if holds("*.gguf"):
         return _GGUF
     if holds(MANIFEST_NAME):
@@ -46,6 +53,50 @@ def _folder(folder: Path) -> tuple[str, str] | None:
             f"Make a package of the checkpoint that it came from: `{our_command('build', 'CHECKPOINT')}`.",
         )
     return None
+
+
+def _with_packages(folder: Path) -> tuple[str, str] | None:
+    """A folder of packages, a package's in the cache with its versions, a cache, or a home with one."""
+    if found := sorted(folder.glob(f"*/{genai_config.FILE_NAME}"), key=_in_order):
+        return _several(found, f"Name one of them: `{our_command('model', 'run', str(found[-1].parent))}`.")
+    for cache in (folder, folder / "models"):
+        if found := sorted(cache.glob(f"*/v*/{genai_config.FILE_NAME}"), key=_in_order):
+            run = our_command("model", "run", found[-1].parent.parent.name, "--cache-dir", str(cache))
+            return _several([version.parent for version in found], f"Name one of them: `{run}`.")
+    return None
+
+
+def _in_order(path: Path) -> tuple[int, str]:
+    return len(str(path)), str(path)  # v10 is after v9
+
+
+def _several(found: Sequence[Path], hint: str) -> tuple[str, str]:
+    names = list(dict.fromkeys(path.parent.name for path in found))
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"it holds packages: {', '.join(names[:_LISTED])}{more}", hint
+
+
+def _report(folder: Path) -> tuple[str, str] | None:
+    if not (folder / "report.json").is_file() or not (folder / "report.html").is_file():
+        return None
+    listed = f"`{our_command('model', 'ls')}` lists what was installed; report.html there tells what was measured."
+    return f"it is a report of {our_command('ship')}", listed
+
+
+def _training_run(folder: Path) -> tuple[str, str] | None:
+    if any(folder.glob(f"checkpoint-*/{_ADAPTER}")):
+        return "it is a training run with adapters", _ship_adapter(folder)
+    if any(folder.glob(f"checkpoint-*/{_CHECKPOINT}")):
+        return "it is a training run", _build(folder)
+    return None
+
+
+def _ship_adapter(folder: Path) -> str:
+    return f"Give its base, too: `{our_command('ship', 'BASE', '--adapter', str(folder))}`."
+
+
+def _build(folder: Path) -> str:
+    return f"Make a package of it: `{our_command('build', str(folder))}`."
 
 
 _GGUF = (
