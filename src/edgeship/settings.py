@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from edgeship.errors import NotWritable, UsageError
 from edgeship.system import foreign, toml_file
 from edgeship.system.fields import shown
+
+Value = TypeVar("Value")
 
 FOUNDRY_APP = "edgeship"
 MOST_THREADS = 1024
@@ -143,18 +145,20 @@ def _foundry_cache_dir(app: str) -> Path:
 
 def parse_bytes(text: str, source: str) -> int:
     """'8GB', '512 MiB' or '1000' in bytes. source: what gave it. Raises UsageError, which names that."""
-    return int(_read(_AMOUNT, text, source))
+    return _read(_AMOUNT, text, source)
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Kind(Generic[Value]):
     """A kind of value: what reads it, with a ValueError for what it cannot be, and what it must be in words."""
 
-    read: Callable[[object], Any]
+    read: Callable[[object], Value]
     rule: str
 
 
-def _read(kind: _Kind, stated: object, source: str, *, where: str | None = None, hint: str | None = None) -> Any:
+def _read(
+    kind: _Kind[Value], stated: object, source: str, *, where: str | None = None, hint: str | None = None
+) -> Value:
     """The value that `source` states: an option, a variable or a key. Raises UsageError."""
     try:
         return kind.read(stated)
@@ -204,7 +208,7 @@ def _bytes(stated: object) -> int:
 
 _FOLDER = _Kind(_path, "the path of a folder; . is the working folder")
 _AMOUNT = _Kind(_bytes, "a number of bytes, like 8GB, 512MiB or 8000000000")
-_KINDS = {
+_KINDS: dict[str, _Kind[Any]] = {
     "home": _FOLDER,
     "cache_dir": _FOLDER,
     "threads": _Kind(_threads, f"a whole number from 1 to {MOST_THREADS}"),

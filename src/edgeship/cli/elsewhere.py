@@ -93,12 +93,12 @@ def add_to(
     """Adds the words to the program and to its groups, without listing them; a word that is there already stays."""
     groups = {"foundry ": catalog, "config ": config, "cache ": packages, "model ": models, "": root}
     ours = {word: f"It is `edgeship {path}{word}`." for path, group in groups.items() for word in _words_of(group)}
-    pointers = ours | _POINTERS
+    pointers = {**ours, **_POINTERS}
     _add(root, {**_ON_PACKAGES, "auto-opt": build.build, "help": _help, "version": _version}, pointers)
     _add(models, _ON_PACKAGES, pointers)
     _add(packages, _ON_PACKAGES, pointers)
-    _add(catalog, _IN_FOUNDRY, pointers | _OF_FOUNDRY)
-    _add(config, {}, ours | _OF_CONFIG)
+    _add(catalog, _IN_FOUNDRY, {**pointers, **_OF_FOUNDRY})
+    _add(config, {}, {**ours, **_OF_CONFIG})
 
 
 def _words_of(group: typer.Typer) -> set[str]:
