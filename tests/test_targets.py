@@ -76,7 +76,7 @@ def test_what_no_name_can_be(text: str, settings: Settings) -> None:
         (".", "it holds packages: triage"),
         ("./empty", "genai_config.json is missing"),
         ("./nowhere", "there is no such folder"),
-        ("..", "genai_config.json is missing"),
+        ("..", "no package lies there"),
         (Path("nowhere"), "there is no such folder"),
         ("triage/genai_config.json", "it is a file"),
         ("C:\\models\\x", "there is no such folder"),
