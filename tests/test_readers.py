@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from edgeship import builder as builds
 from edgeship import readers
 from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.engine import genai_reader
 from edgeship.engine.text import TextCodec
-from edgeship.errors import NotSupported, TemplateMismatch
+from edgeship.errors import NotSupported, TemplateInvalid, TemplateMismatch
 from edgeship.foundry import checks
 from edgeship.package import fidelity
 from edgeship.package import manifest as manifests
@@ -99,6 +101,31 @@ def test_a_package_that_onnxruntime_genai_makes_other_prompts_of(
 def test_a_package_for_everyone_says_nothing_of_it(tiny: Path, settings: Settings, tmp_path: Path) -> None:
     made = packaged(open_checkpoint(str(tiny)), settings, tmp_path / "out")
     assert "not_for" not in json.loads((made.folder / "edgeship.json").read_text(encoding="utf-8"))
+
+
+# onnxruntime-genai finds no text in a text by `in`: it goes where our renderer does not.
+FOR_GENAI_ALONE = "{% if 'a' in 'abc' %}{% else %}BODY{% endif %}" + checkpoints.CHATML
+ENDLESS = FOR_GENAI_ALONE.replace(
+    "BODY",
+    "{% for a in range(100000) %}{% for b in range(100000) %}{% set x = 1 %}{% endfor %}{% endfor %}",
+)
+HUGE = FOR_GENAI_ALONE.replace(
+    "BODY",
+    "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+)
+
+
+def test_a_template_that_never_ends_for_onnxruntime_genai_alone(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(genai_reader, "READ_S", 3.0)
+    with pytest.raises(TemplateInvalid, match="has not made a prompt with the tokenizer and the chat template within"):
+        readers.spell(opened(tiny, ENDLESS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of memory that holds")
+def test_a_template_that_fills_memory_for_onnxruntime_genai_alone(tiny: Path) -> None:
+    spelling = readers.spell(opened(tiny, HUGE))
+    assert spelling.fault is None
+    assert spelling.template != HUGE
 
 
 def test_an_id_that_no_token_has_is_shown() -> None:

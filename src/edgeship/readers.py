@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import Build, packaging
 from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.dimensions import DAMAGED as CHECKPOINT_DAMAGED
 from edgeship.engine.api import Conversation
-from edgeship.errors import EngineFailed, TemplateMismatch
-from edgeship.package import DAMAGED, fidelity, genai_config, inference_model, plain_jinja, prompt_parts, tokenizer
+from edgeship.errors import EngineFailed, TemplateInvalid, TemplateMismatch
+from edgeship.package import fidelity, genai_config, inference_model, plain_jinja, prompt_parts, tokenizer
 from edgeship.package.fidelity import Encoder, Sample
 from edgeship.package.manifest import GENAI, Package
-from edgeship.package.template import Message, render
+from edgeship.package.template import HINT, Message, render
 from edgeship.system import json_file
+from edgeship.system.border import TookTooLong
 from edgeship.system.json_file import write_object
+
+if TYPE_CHECKING:
+    from edgeship.engine.genai_reader import GenaiReader
 
 CHECKPOINT = "the checkpoint"
 """The reader that the others are held against where no reference was run."""
@@ -41,13 +46,13 @@ def spell(checkpoint: Checkpoint) -> Spelling:
     searched = fidelity.of_template(template, checkpoint.special_tokens)
     encode = _encoder(checkpoint)
     best: Spelling | None = None
-    for spelling in _spellings(checkpoint, template):
-        faults = [_fault(checkpoint, spelling, encode, samples) for samples in (usual, searched)]
-        if faults == [None, None]:
-            return spelling
-        found = replace(spelling, fault=faults[0])
-        if best is None or (best.fault is not None and found.fault is None):
-            best = found
+    with _genai_reader() as genai:
+        for spelling in _spellings(checkpoint, template):
+            fault = _fault(checkpoint, spelling, encode, usual, genai)
+            if fault is None and _fault(checkpoint, spelling, encode, searched, genai) is None:
+                return spelling
+            if best is None or (best.fault is not None and fault is None):
+                best = replace(spelling, fault=fault)
     assert best is not None
     return best
 
@@ -86,12 +91,13 @@ def check_templates(
 
     codec = TextCodec(packaged.folder)
     ids = {id(sample.messages): found for sample, found in zip(samples, tokens, strict=True)}
-    encoders: dict[str, Encoder] = {
-        reader: lambda messages: ids[id(messages)],
-        "edgeship": lambda messages: codec.render(Conversation(messages)).tokens,
-        **_others(packaged),
-    }
-    mismatches = fidelity.check_fidelity(encoders, samples, lambda numbers: codec.decode(numbers, special=True))
+    with _others(packaged) as others:
+        encoders: dict[str, Encoder] = {
+            reader: lambda messages: ids[id(messages)],
+            "edgeship": lambda messages: codec.render(Conversation(messages)).tokens,
+            **others,
+        }
+        mismatches = fidelity.check_fidelity(encoders, samples, lambda numbers: codec.decode(numbers, special=True))
     fidelity.require_fidelity(mismatches)
     known = sorted({mismatch.excuse for mismatch in mismatches if mismatch.excuse})
     known += [f"{name} makes other prompts: {reason}" for name, reason in packaged.manifest.not_for.items()]
@@ -102,20 +108,35 @@ def check_templates(
     }
 
 
-def _others(packaged: Package) -> dict[str, Encoder]:
+@contextmanager
+def _others(packaged: Package) -> Iterator[dict[str, Encoder]]:
     """Readers that are not ours."""
-    from edgeship.engine.decoders.genai import GenaiTokenizer
-
     if GENAI in packaged.manifest.not_for:
-        return {}
-    genai = GenaiTokenizer(genai_config.read(packaged.folder, DAMAGED))
+        yield {}
+        return
     parts = inference_model.read_parts(packaged.folder)
-    if parts is None:
-        return {GENAI: genai.chat}
-    return {
-        GENAI: genai.chat,
-        inference_model.FILE_NAME: lambda messages: genai.encode(prompt_parts.assemble(parts, messages)),
-    }
+    with _genai_reader() as genai:
+        genai.open(packaged.folder)
+        others: dict[str, Encoder] = {GENAI: genai.chat}
+        if parts is not None:
+            others[inference_model.FILE_NAME] = lambda messages: genai.encode(prompt_parts.assemble(parts, messages))
+        yield others
+
+
+@contextmanager
+def _genai_reader() -> Iterator[GenaiReader]:
+    """onnxruntime-genai's tokenizer. Raises TemplateInvalid where it does not come to an end."""
+    from edgeship.engine.genai_reader import READ_S, GenaiReader
+
+    try:
+        with GenaiReader() as reader:
+            yield reader
+    except TookTooLong as error:
+        raise TemplateInvalid(
+            f"{GENAI} has not made a prompt with the tokenizer and the chat template within {READ_S:.0f} s",
+            where="chat template",
+            hint=HINT,
+        ) from error
 
 
 def _spellings(checkpoint: Checkpoint, template: str) -> Iterator[Spelling]:
@@ -142,16 +163,16 @@ def _encoder(checkpoint: Checkpoint) -> Encoder:
     return encode
 
 
-def _fault(checkpoint: Checkpoint, spelling: Spelling, encode: Encoder, samples: Sequence[Sample]) -> str | None:
+def _fault(
+    checkpoint: Checkpoint, spelling: Spelling, encode: Encoder, samples: Sequence[Sample], genai: GenaiReader
+) -> str | None:
     """The first difference that onnxruntime-genai makes, or why it makes nothing; None where all is the same."""
-    from edgeship.engine.decoders.genai import GenaiTokenizer
-
     with tempfile.TemporaryDirectory(prefix="edgeship-") as name:
         folder = Path(name)
         packaging.bring_tokenizer(checkpoint, folder, spelling)
         write_object(folder / genai_config.FILE_NAME, _shape(checkpoint))
         try:
-            genai = GenaiTokenizer(genai_config.read(folder, DAMAGED))
+            genai.open(folder)
             encoders: Mapping[str, Encoder] = {CHECKPOINT: encode, GENAI: genai.chat}
             own = checkpoint.tokenizer.load()
             mismatches = fidelity.check_fidelity(encoders, samples, lambda ids: own.decode(ids, special=True))

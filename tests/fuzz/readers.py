@@ -157,6 +157,13 @@ def _open(folder: Path, adapter: Path | None = None) -> None:
         builder.prediction(opened, Recipe(precision=precision))
 
 
+def _spell(folder: Path) -> None:
+    from edgeship import readers
+    from edgeship.checkpoint import open_checkpoint
+
+    readers.spell(open_checkpoint(str(folder)))
+
+
 def _open_family(folder: Path) -> None:
     from edgeship.builder.architecture import read_architecture
     from edgeship.checkpoint import open_checkpoint
@@ -454,6 +461,12 @@ READERS: tuple[Reader, ...] = (
         CHECKPOINT,
         _open,
         ("inspect {}", "inspect {} --json", "build {} --plan", "olive-config {}"),
+    ),
+    Reader(
+        "prompts",
+        _checkpoint,
+        ("tokenizer.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.jinja"),
+        _spell,
     ),
     Reader(
         "shards",

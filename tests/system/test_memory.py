@@ -38,3 +38,18 @@ def test_more_than_the_system_promises_is_told_as_memory() -> None:
     for size_bytes in (1 << 60, 1 << 80):
         with pytest.raises(MemoryError, match="GB are not to be had"):
             memory.zero_pages(size_bytes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of memory that holds")
+def test_a_process_gets_no_more_memory_than_it_may() -> None:
+    script = """
+from edgeship.system import memory
+for most in (1 << 40, 1 << 26):
+    memory.limit_growth(most)
+    try:
+        print(len(bytes(1 << 28)))
+    except MemoryError:
+        print("no more")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == [str(1 << 28), "no more", ""]

@@ -1,4 +1,4 @@
-"""The memory of this process: the most that it has held, and zeros that take no memory before they are written.
+"""The memory of this process: the most that it has held, or may hold; and zeros that take none until they are written.
 
 Only the standard library at the top: the script that runs in Olive's environment reads this file too.
 """
@@ -28,6 +28,17 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def limit_growth(size_bytes: int) -> None:
+    """Lets this process take so much more memory than now, and no more; only on Linux, where such a limit holds."""
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + size_bytes
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
 
 
 def zero_pages(size_bytes: int) -> mmap.mmap:
