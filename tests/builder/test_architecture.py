@@ -232,6 +232,11 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         ({"rope_scaling": {"type": "linear"}}, r"has no rope_scaling\.factor, which must be a number above 0"),
         ({"rope_scaling": {"type": "linear", "factor": "4"}}, r"rope_scaling\.factor '4', which is not a number"),
         ({"rope_scaling": "linear"}, "rope_scaling 'linear', which is not an object"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5, which is not 1"),
+        (
+            {"rope_parameters": {"partial_rotary_factor": 0.5}},
+            r"rope_parameters\.partial_rotary_factor 0.5, which is n",
+        ),
         ({"rms_norm_eps": "1e-6"}, "rms_norm_eps '1e-6', which is not a number above 0"),
         ({"rms_norm_eps": math.nan}, "rms_norm_eps nan, which is not a number above 0"),
         (GRANITE | {"attention_multiplier": math.nan}, "attention_multiplier nan"),

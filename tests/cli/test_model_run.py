@@ -191,8 +191,9 @@ def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConstraintInvalid, match="cannot be read"):
         AnswerOptions(schema=str(tmp_path / "nowhere.json")).constraint()
     (tmp_path / "bytes").write_bytes(b"\xff\xfea")
-    with pytest.raises(ConstraintInvalid, match="cannot be read"):
+    with pytest.raises(ConstraintInvalid, match="cannot be read") as caught:
         AnswerOptions(grammar=tmp_path / "bytes").constraint()
+    assert caught.value.hint == "Give a regular file with the grammar in it."
 
 
 def test_a_server_is_asked_by_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

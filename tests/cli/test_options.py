@@ -86,6 +86,8 @@ def test_variables_of_a_template_are_json_or_a_text() -> None:
     assert (read_variables(given), read_variables(None)) == (expected, {})
     with pytest.raises(UsageError, match="'x' has no value"):
         read_variables(["x"])
+    with pytest.raises(UsageError, match="says 'x' twice"):
+        read_variables(["x=1", "y=1", "x=2"])
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def test_what_is_no_conversation_is_named_with_its_place(messages: Any, named: s
         ({"tools": [{"function": {}}]}, "tool 1: function.name is no text"),
         ({"variables": 3}, "variables are no object"),
         ({"variables": {"messages": []}}, "no template variable may be called 'messages'"),
+        ({"variables": {"": 1}}, "no template variable may be called ''"),
+        ({"variables": {"a b": 1}}, "no template variable may be called 'a b'"),
     ],
 )
 def test_tools_and_variables_are_looked_at_too(more: dict[str, Any], named: str) -> None:

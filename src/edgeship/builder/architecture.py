@@ -202,6 +202,9 @@ def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimension
         if config.values.get(name) is not None:
             parameters[name] = config.values[name]
     merged = Fields(parameters, config.refuse, "rope_scaling." if scaling and not stated.values else stated.name)
+    part = merged.values.get("partial_rotary_factor")
+    if part not in (None, 1) and not traits.partly_rotated:
+        raise merged.wrong("partial_rotary_factor", part, "1: models of this family rotate whole heads")
     # Early Phi-3 called it by other names.
     if traits.fused and rope_type(merged) == "yarn":
         return replace(merged, values={**parameters, "rope_type": "longrope", "type": None})

@@ -26,6 +26,7 @@ class Traits:
     scaled_embedding: multiplied by the square root of the model's width.
     query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
     capped_attention: attn_logit_softcapping has effect; Gemma 3's configs may state it, and its code leaves it out.
+    partly_rotated: partial_rotary_factor has effect.
     local_theta: layers with a window rotate by frequencies of their own, with this base.
     defaults: what transformers assumes where config.json is silent.
     """
@@ -39,6 +40,7 @@ class Traits:
     scaled_embedding: bool = False
     query_scalar: bool = False
     capped_attention: bool = False
+    partly_rotated: bool = False
     local_theta: float | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,7 +88,7 @@ FAMILIES: Mapping[str, Family] = {
     "Phi3ForCausalLM": Family(
         "Phi-3 and Phi-4-mini",
         "phi3",
-        traits=Traits("phi3", fused=True, windows="all layers", defaults={"rms_norm_eps": 1e-5}),
+        traits=Traits("phi3", fused=True, windows="all layers", partly_rotated=True, defaults={"rms_norm_eps": 1e-5}),
     ),
     "Gemma2ForCausalLM": Family(
         "Gemma 2",

@@ -134,10 +134,14 @@ class AnswerOptions:
             raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
         if self.schema is not None:
             inline = self.schema.lstrip().startswith("{")
-            held = schema_constraint(self.schema if inline else _text(Path(self.schema)))
+            held = schema_constraint(
+                self.schema
+                if inline
+                else _text(Path(self.schema), "Give a regular file, or a schema itself, which begins with {.")
+            )
             return held and replace(held, lenient=self.schema_lenient)
         if self.grammar is not None:
-            return Constraint("lark", lark(_text(self.grammar)))
+            return Constraint("lark", lark(_text(self.grammar, "Give a regular file with the grammar in it.")))
         return None if self.regex is None else Constraint("regex", self.regex)
 
 
@@ -260,16 +264,12 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([ntr\\])", lambda found: _ESCAPES[found[1]], text)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, hint: str) -> str:
     try:
         return foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConstraintInvalid(
-            f"the file cannot be read: {reason}",
-            where=str(path),
-            hint="Give a regular file, or a schema itself, which begins with {.",
-        ) from error
+        raise ConstraintInvalid(f"the file cannot be read: {reason}", where=str(path), hint=hint) from error
 
 
 def _whole_prompt(prompt: str | None) -> str | None:

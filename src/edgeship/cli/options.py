@@ -164,6 +164,8 @@ def read_variables(given: list[str] | None) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--template-var {text!r} has no value", hint="Write NAME=VALUE.")
+        if name in variables:
+            raise UsageError(f"--template-var says {name!r} twice", hint="Give one of them.")
         variables[name] = _json_or_text(value)
     return variables
 

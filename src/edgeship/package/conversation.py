@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ tool_calls, tool_call_id and name."""
 
 RESERVED = ("messages", "tools", "add_generation_prompt")
 """What a template gets by itself, and no variable may be called."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,16 @@ class Conversation:
             _check_function(tool, f"tool {number}")
         _require(isinstance(self.variables, Mapping), "the template's variables are no object")
         for name in self.variables:
-            _require(isinstance(name, str) and name not in RESERVED, f"no template variable may be called {name!r}")
+            require_variable(name)
+
+
+def require_variable(name: Any) -> None:
+    """Raises PromptInvalid for what no template variable can be called."""
+    if not (isinstance(name, str) and _NAME.fullmatch(name)) or name in RESERVED:
+        raise PromptInvalid(
+            f"no template variable may be called {name!r}",
+            hint=f"A name has letters, digits and '_', and is none of {', '.join(RESERVED)}.",
+        )
 
 
 def text_of(content: Any) -> str:

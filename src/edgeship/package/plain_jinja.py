@@ -8,13 +8,12 @@ with texts as constants and what is lacking said in other words. What comes out 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeship.errors import UsageError
 from edgeship.package import template as templates
-from edgeship.package.conversation import RESERVED
+from edgeship.package.conversation import require_variable
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -36,12 +35,11 @@ def rewrite(template: str) -> str | None:
 def with_variables(template: str, variables: Mapping[str, Any]) -> str:
     """The template with these variables where a conversation brings no others, for readers that can be given none.
 
-    Raises UsageError for a name that is none, and for a value that JSON does not have.
+    Raises UsageError for a name that is none (PromptInvalid), and for a value that JSON does not have.
     """
     assigned = []
     for name, value in variables.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in RESERVED:
-            raise UsageError(f"no template variable may be called {name!r}", hint="Write NAME=VALUE.")
+        require_variable(name)
         assigned.append(f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}")
     # The line end goes with the block before it, and the template's first line stays at the beginning of a line.
     return "".join(assigned) + "\n" + template if assigned else template
