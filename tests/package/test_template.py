@@ -22,7 +22,7 @@ from edgeship.package.fidelity import (
     require_fidelity,
 )
 from edgeship.package.prompt_parts import NoParts, PromptParts, assemble, derive_parts
-from edgeship.package.template import HINT, Message, find, read, render
+from edgeship.package.template import HINT, Message, find, read, render, takes_instructions
 from tests import chat_templates
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML, write_json
@@ -290,6 +290,29 @@ def test_conversations_with_a_system_turn_are_left_out_where_it_is_refused() -> 
     gemma, chatml = FAMILIES["gemma"], FAMILIES["qwen2.5"]
     assert not any(conversation.has_system for conversation in conversations_for(gemma.template, gemma.tokens))
     assert conversations_for(chatml.template, chatml.tokens) == CONVERSATIONS
+
+
+ALPACA = (
+    "{% for m in messages %}{% if m.role == 'user' %}### Instruction:\n{{ m.content }}\n\n"
+    "{% elif m.role == 'assistant' %}### Response:\n{{ m.content }}\n\n{% endif %}{% endfor %}### Response:\n"
+)
+
+
+def test_conversations_with_a_system_turn_are_left_out_where_no_prompt_would_show_it() -> None:
+    assert not any(conversation.has_system for conversation in conversations_for(ALPACA, {}))
+
+
+@pytest.mark.parametrize(
+    ("template", "taken"),
+    [
+        (ALPACA, False),
+        ("{{ messages[-1].content }}", False),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", True),
+        ("{% for m in messages %}{{ m | tojson }}{% endfor %}", True),
+    ],
+)
+def test_a_system_role_is_what_changes_the_prompt(template: str, taken: bool) -> None:
+    assert takes_instructions(template, ()) is taken
 
 
 def test_a_template_that_refuses_everything_is_no_reason_to_test_nothing() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from edgeship.errors import TemplateInvalid, TemplateMismatch
 from edgeship.package import plain_jinja
 from edgeship.package.prompt_parts import shared_length
-from edgeship.package.template import Message, render
+from edgeship.package.template import Message, render, takes_instructions
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,15 @@ CONVERSATIONS = (
 
 
 def conversations_for(template: str, special_tokens: Mapping[str, str]) -> tuple[Sample, ...]:
-    """CONVERSATIONS, but those with a system turn where the template refuses one. Raises TemplateInvalid."""
+    """CONVERSATIONS, but those with a system turn where the template refuses one or leaves it out.
+
+    Nobody gives such a template a system turn: instructions go into the first question. Raises TemplateInvalid.
+    """
+    takes_system = takes_instructions(template, tuple(special_tokens.items()))
 
     def accepted(conversation: Sample) -> bool:
+        if conversation.has_system and not takes_system:
+            return False
         try:
             render(template, conversation.messages, special_tokens=special_tokens)
         except TemplateInvalid:

@@ -181,10 +181,14 @@ def syntax(template: str) -> jinja2.nodes.Template:
 @functools.lru_cache(maxsize=32)
 def takes_instructions(template: str, special_tokens: tuple[tuple[str, str], ...]) -> bool:
     """Whether a template shows what a system message says; some refuse one (Gemma's), others leave it out."""
-    text = "edgeship"
-    messages = [{"role": "system", "content": text}, {"role": "user", "content": "?"}]
+
+    def rendered(text: str) -> str:
+        messages = [{"role": "system", "content": text}, {"role": "user", "content": "?"}]
+        return render(template, messages, special_tokens=dict(special_tokens))
+
     try:
-        return text in render(template, messages, special_tokens=dict(special_tokens))
+        # Not by looking for the text, which a template may change: into capitals, or with escapes.
+        return rendered("edgeship") != rendered("another")
     except TemplateInvalid:
         return False
 
