@@ -156,6 +156,10 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         (line(id="b", match="exact", expected=["x", 3]), "needs a text as expected, or a list of texts"),
         ({"id": "b", "prompt": "x"}, "line 2: expected: Field required"),
         (line(), "line 2: id 'a' is already on line 1"),
+        ({"question": "a", "answer": "b", "choices": ["b", "c"]}, "line 2: choices: this field is not read"),
+        ({"messages": [*USER, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}, "messages.1.tool_calls: "),
+        ('{"question": "a", "answer": NaN}', "line 2: expected: must be a finite number"),
+        ('{"question": "a", "answer": 1e999}', "line 2: expected: must be a finite number"),
         ('{"id": "b", "messages": [{"role": "user", "content": "\\ud800"}], "expected": "x"}', "line 2: Invalid JSON"),
     ],
 )

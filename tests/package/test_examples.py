@@ -44,6 +44,54 @@ def test_what_else_is_said_is_kept() -> None:
     assert found["messages"] == [system, {"role": "user", "content": "Translate.\n\nja"}]
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+SHAREGPT = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]
+
+
+@pytest.mark.parametrize(
+    ("example", "asked"),
+    [
+        ({"system": "Be brief.", "conversations": SHAREGPT}, [SYSTEM, *ASKED]),
+        ({"system": "Be brief.", "messages": ANSWERED}, [SYSTEM, *ASKED]),
+        ({"system": "Be brief.", "messages": [SYSTEM, *ANSWERED]}, [SYSTEM, *ASKED]),
+        ({"system": " ", "messages": ANSWERED, "tools": "[]"}, ASKED),
+        ({"instruction": "hello", "output": "yes", "history": [["hello", "yes"]]}, [*ANSWERED, *ASKED]),
+        (
+            {"instruction": "Say it.", "context": "hello", "response": "yes"},
+            [{"role": "user", "content": "Say it.\n\nhello"}],
+        ),
+        ({"prompt": ASKED, "completion": [ANSWERED[1], *ANSWERED]}, [*ANSWERED, *ASKED]),
+    ],
+    ids=str,
+)
+def test_all_that_the_model_was_told_is_asked(example: dict[str, Any], asked: list[dict[str, str]]) -> None:
+    assert unified(example) == {"messages": asked, "expected": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ({"messages": ANSWERED, "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": ANSWERED, "images": ["a.png"]}, "images"),
+        ({"messages": ANSWERED, "system": ["Be brief."]}, "system"),
+        ({"messages": [SYSTEM, *ANSWERED], "system": "Be long."}, "system"),
+        ({"question": "hello", "answer": "yes", "context": "It is late."}, "context"),
+        ({"question": "hello", "answer": 1, "choices": ["no", "yes"]}, "choices"),
+        ({"instruction": "hello", "output": "yes", "history": "hello"}, "history"),
+    ],
+    ids=str,
+)
+def test_what_is_not_asked_stays_for_others_to_refuse(more: dict[str, Any], left: str) -> None:
+    assert unified(more)[left] == more[left]
+
+
+def test_calls_and_images_in_turns_stay_for_others_to_refuse() -> None:
+    answer = {"role": "assistant", "content": "yes", "tool_calls": [{}]}
+    assert unified({"messages": [*ASKED, answer]})["messages"][-1] == answer
+    seen = [{"type": "text", "text": "hello"}, {"type": "image", "image": "a.png", "text": ""}]
+    assert unified({"messages": [{"role": "user", "content": seen}, ANSWERED[1]]})["messages"][0]["content"] == seen
+
+
 def test_earlier_turns_stay() -> None:
     assert unified({"messages": [*ANSWERED, *ANSWERED]})["messages"] == [*ANSWERED, *ASKED]
 

@@ -249,6 +249,8 @@ def test_an_assistant_part_may_differ_from_the_opening_of_an_answer() -> None:
         "{% for m in messages %}<{{ m.role }}{{ loop.index }}>{{ m.content }}{% endfor %}",
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ m.content }}{% endfor %}",
         "<{{ messages | length }}>{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m | tojson }}{% endfor %}",
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | e }}{% endfor %}",
     ],
 )
 def test_turns_that_do_not_stand_in_line_have_no_parts(template: str) -> None:

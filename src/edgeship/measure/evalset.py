@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -16,6 +17,7 @@ from edgeship.system import foreign, json_file
 from edgeship.system.text import decode
 
 LISTED_FAULTS = 5
+_NO_FIELD = "this field is not read"
 _FORMAT = (
     'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], "expected": "..."}; '
     '"id", "slice" and "match" are optional. Fine-tuning files are read too: "messages" that end with the assistant, '
@@ -70,6 +72,8 @@ class EvalCase(BaseModel):
             raise ValueError("must be a text, or JSON other than null")
         if isinstance(expected, str) and not expected.strip():
             raise ValueError("must not be empty")
+        if isinstance(expected, float) and not math.isfinite(expected):
+            raise ValueError("must be a finite number")
         return expected
 
     @model_validator(mode="after")
@@ -205,7 +209,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _explain(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return f"Invalid JSON: {str(error).removeprefix('line 1, ')}"  # all of it is one line
-    return ", ".join(_explain_one(str(fault["msg"]), fault["loc"]) for fault in error.errors(include_input=False))
+    return ", ".join(
+        _explain_one(_NO_FIELD if fault["type"] == "extra_forbidden" else str(fault["msg"]), fault["loc"])
+        for fault in error.errors(include_input=False)
+    )
 
 
 def _explain_one(message: str, location: tuple[int | str, ...]) -> str:

@@ -9,7 +9,10 @@ from edgeship.package.conversation import text_of
 from edgeship.system import json_file
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_CONVERSATIONS = ("messages", "conversations", "prompt")
 _ANSWERS = ("completion", "output", "response", "answer")
+_TOLD_BESIDE = ("tools", "functions", "images", "videos", "audios")
+_TOLD_WITH_QUESTION = ("passage", "documents", "choices", "options")
 
 
 def array(text: str) -> list[dict[str, Any]] | None:
@@ -27,47 +30,77 @@ def unified(example: Mapping[str, Any]) -> dict[str, Any]:
     """The example as `messages` that wait for an answer, and the answer as `expected`.
 
     Read are `messages` that end with the assistant, ShareGPT's `conversations`, `prompt` and `completion`, Alpaca's
-    `instruction`, `input` and `output`, `question` and `answer`; and where several answers are right, lists of texts as
-    `answers` or `ideal`. What is in our shape already, or in none of these, is left as it is.
+    `instruction`, `input` (or Dolly's `context`), `history` and `output`, `question` and `answer`, with any `system`;
+    and where several answers are right, lists of texts as `answers` or `ideal`. What is in our shape already, or in
+    none of these, is left as it is; so are fields that belong to the prompt, such as `tools`, for others to refuse.
     """
     turns = _turns(example)
     if "expected" in example or turns is None:
         return dict(example)
-    kept = {key: example[key] for key in ("id", "slice", "match") if key in example}
+    kept = {key: example[key] for key in ("id", "slice", "match") if key in example} | _unread(example, turns)
     answers = example.get("answers", example.get("ideal"))
     if answers is None:
         answers = next((example[name] for name in _ANSWERS if name in example), None)
-    if isinstance(answers, list) and answers and all(isinstance(answer, Mapping) for answer in answers):
-        answers = _turn(answers[-1])["content"]  # messages too, as TRL has them
-    if answers is None and turns and turns[-1].get("role") == "assistant":
-        turns, answers = turns[:-1], turns[-1].get("content")
+    if _is_list_of_objects(answers):  # messages too, as TRL has them
+        turns, answers = [*turns, *map(_turn, answers)], None
+    if answers is None and turns[-1].keys() == {"role", "content"} and turns[-1]["role"] == "assistant":
+        turns, answers = turns[:-1], turns[-1]["content"]
     if isinstance(answers, list):
         kept = {"match": "exact", **kept}
     return kept | {"messages": turns} | ({} if answers is None else {"expected": answers})
 
 
 def _turns(example: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    for name in ("messages", "conversations", "prompt"):
+    system = example.get("system")
+    first = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
+    for name in _CONVERSATIONS:
         if _is_list_of_objects(example.get(name)):
-            return [_turn(turn) for turn in example[name]]
+            turns = [_turn(turn) for turn in example[name]]
+            return turns if any(turn["role"] == "system" for turn in turns) else [*first, *turns]
     if isinstance(example.get("instruction"), str):
-        parts = [example["instruction"], example.get("input")]
+        parts = [example["instruction"], example.get("input"), example.get("context")]
         texts = ["\n\n".join(part for part in parts if isinstance(part, str) and part.strip())]
     else:
         texts = [example[name] for name in ("prompt", "question", "input") if isinstance(example.get(name), str)]
     if not texts:
         return None
-    system = example.get("system")
-    first = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
-    return [*first, {"role": "user", "content": texts[0]}]
+    return [*first, *_earlier(example), {"role": "user", "content": texts[0]}]
+
+
+def _earlier(example: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Alpaca's `history`, which is pairs of a question and its answer."""
+    pairs = example.get("history")
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
+    ):
+        return []
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+
+
+def _unread(example: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the model was told in training and `turns` do not say: it must not go without a word."""
+    names = list(_TOLD_BESIDE)
+    if example.get("system") != turns[0]["content"]:
+        names.append("system")
+    if not any(_is_list_of_objects(example.get(name)) for name in _CONVERSATIONS):
+        names += _TOLD_WITH_QUESTION
+        names += [] if "instruction" in example else ["context"]
+        names += [] if _earlier(example) else ["history"]
+    return {name: example[name] for name in names if str(example.get(name) or "").strip() not in ("", "[]")}
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of OpenAI's or ShareGPT's with its role and its text; marks of trainers, such as a weight, go."""
+    """A message of OpenAI's or ShareGPT's: role, text and calls; marks of trainers, such as a weight, go."""
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if _is_list_of_objects(content) and all(isinstance(part.get("text"), str) for part in content):
+    if _is_list_of_objects(content) and all(map(_is_text_part, content)):
         content = text_of(content)
-    return {"role": _ROLES.get(str(role), role), "content": content}
+    calls = {name: turn[name] for name in ("tool_calls", "function_call") if turn.get(name)}
+    return {"role": _ROLES.get(str(role), role), "content": content, **calls}
+
+
+def _is_text_part(part: Mapping[str, Any]) -> bool:
+    return part.get("type", "text") == "text" and isinstance(part.get("text"), str)
 
 
 def _is_list_of_objects(value: Any) -> bool:

@@ -34,6 +34,10 @@ class NoParts:
     why: str
 
 
+_ESCAPABLE = "a\n\"<b>\" & 'c'"
+"""A text that a template may write otherwise: as JSON, or with escapes of XML."""
+
+
 def derive_parts(template: str, special_tokens: Mapping[str, str]) -> PromptParts | NoParts:
     """The parts of a template, found by rendering conversations and cutting out the text around each turn.
 
@@ -149,7 +153,7 @@ def _system_part(rendered: Callable[..., str], said: Sequence[str], user_prefix:
 
 def _check_parts(parts: PromptParts, rendered: Callable[..., str], said: Sequence[str]) -> None:
     """Raises _NotLinear where the parts do not give back what they were cut from, or more turns."""
-    turns = [("user", said[0]), ("assistant", said[1]), ("user", said[2]), ("assistant", "a"), ("user", "b")]
+    turns = [("user", said[0]), ("assistant", said[1]), ("user", said[2]), ("assistant", _ESCAPABLE), ("user", "b")]
     conversations = [turns[:1], turns[:3], turns]
     if parts.system is not None:
         conversations += [[("system", said[3]), *conversation] for conversation in conversations]
