@@ -260,7 +260,7 @@ def _parse(form: Form, text: str) -> Any:
     return json.loads(text) if isinstance(form, str | Mapping) else form.validate_json(text)
 
 
-class _Ending(threading.Event):
+class _Cancel(threading.Event):
     """Set once whoever asked is gone, and where the event that they gave is set."""
 
     def __init__(self, given: threading.Event | None) -> None:
@@ -281,10 +281,10 @@ async def _steps(chat: Chat, asked: _Asked) -> AsyncGenerator[Token, None]:
             loop.call_soon_threadsafe(steps.put_nowait, step)
 
     # A task may be cancelled while its answer is being begun, before there is anything to close.
-    ending = _Ending(asked.cancel)
+    cancel = _Cancel(asked.cancel)
     try:
         # To render and encode a long prompt takes a while, in which the loop is to go on.
-        handle = await asyncio.to_thread(replace(asked, cancel=ending).begin, chat, hand_over)
+        handle = await asyncio.to_thread(replace(asked, cancel=cancel).begin, chat, hand_over)
         with closing(handle):
             while True:
                 step = await steps.get()
@@ -294,4 +294,4 @@ async def _steps(chat: Chat, asked: _Asked) -> AsyncGenerator[Token, None]:
                 if step.finish:
                     return
     finally:
-        ending.set()
+        cancel.set()

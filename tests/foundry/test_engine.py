@@ -194,6 +194,35 @@ def test_more_requests_than_may_wait_are_refused(int4_folder: Path) -> None:
         assert len(answers) >= 2
 
 
+def test_what_is_prepared_for_ever_ends_with_its_answer(engine: FoundryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(engine._codec, "render", lambda _: never.wait())
+    cancelled = threading.Event()
+    cancelled.set()
+    for ending, reason in ({"deadline_s": 0.01}, "deadline"), ({"cancel": cancelled}, "cancelled"):
+        [last] = engine.converse(QUESTION, LIVELY, **ending)
+        assert last.finish == reason
+    monkeypatch.undo()
+    never.set()
+    assert ask(engine, QUESTION, LIVELY).text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_is_told_at_once_that_its_model_is_elsewhere(engine: FoundryEngine) -> None:
+    child = vars(os)["fork"]()
+    if not child:
+        try:
+            with pytest.raises(EngineFailed, match="forked"):
+                engine.converse(QUESTION, LIVELY)
+            engine.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ask(engine, QUESTION, LIVELY).text
+
+
 def test_closing_while_answers_are_made_ends_them(int4_folder: Path) -> None:
     engine = FoundryEngine(int4_folder)
     endless = replace(LIVELY, max_tokens=400, constraint=Constraint("regex", "[a-z]{5000}"))

@@ -376,8 +376,8 @@ def check_sampling(sampling: Sampling) -> None:
             raise _setting_invalid(name, getattr(sampling, name), f"; it must be {rule}")
 
 
-def check_ending(cancel: threading.Event | None, deadline_s: float | None) -> None:
-    """Raises PromptInvalid for what could end no answer."""
+def check_cut(cancel: threading.Event | None, deadline_s: float | None) -> None:
+    """Raises PromptInvalid for what could cut no answer."""
     if cancel is not None and not isinstance(cancel, threading.Event):
         raise _setting_invalid("cancel", cancel, "; it must be a threading.Event")
     if deadline_s is not None and not (_is_number(deadline_s) and math.isfinite(deadline_s) and deadline_s >= 0):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -38,7 +37,7 @@ from edgeship.engine.prefix_cache import PrefixCache
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
-from edgeship.engine.steps import Ending, Owner
+from edgeship.engine.steps import Cut, Owner
 from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 from edgeship.system import border
@@ -122,7 +121,7 @@ class ContinuousEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat.converse."""
-        return self._begin(lambda: self.render(conversation), sampling, Ending(cancel, deadline_s), on_step)
+        return self._begin(lambda: self.render(conversation), sampling, Cut(cancel, deadline_s), on_step)
 
     def stats(self) -> Stats:
         """See Chat.stats."""
@@ -146,7 +145,7 @@ class ContinuousEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Engine.stream."""
-        return self._begin(lambda: prompt, sampling, Ending(cancel, deadline_s), on_step)
+        return self._begin(lambda: prompt, sampling, Cut(cancel, deadline_s), on_step)
 
     def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
         """See Engine.score."""
@@ -179,9 +178,7 @@ class ContinuousEngine:
 
     # --- the callers' side -------------------------------------------------------------------------------------------
 
-    def _begin(
-        self, asked: Callable[[], Prompt], sampling: Sampling, ending: Ending, on_step: OnStep | None
-    ) -> AnswerSteps:
+    def _begin(self, asked: Callable[[], Prompt], sampling: Sampling, cut: Cut, on_step: OnStep | None) -> AnswerSteps:
         """An answer to the prompt that `asked` makes, or its end where it is cut before it is begun."""
         self._owner.require()
         settings = sampling.over(self.defaults)
@@ -192,26 +189,21 @@ class ContinuousEngine:
             dropped.set()
             self._wake()
 
-        def prepare() -> Request:
-            return self._request(asked(), settings, steps, ending, dropped)
-
         steps = self._callbacks.steps(on_step, drop)
-        usage: Callable[[int], Usage] = ending.usage
-        may_end = ending.cancel is not None or ending.deadline is not None
+        usage: Callable[[int], Usage] = cut.usage
         try:
-            # To read a long prompt or constraint takes a while, and one by a stranger may take for ever.
-            request = border.within(math.inf, prepare, given_up=ending.due) if may_end else prepare()
+            request = cut.within(lambda: self._request(asked(), settings, steps, cut, dropped))
         except border.TookTooLong:
-            steps.put(Token(None, "", ending.due(), usage=ending.usage()))
+            steps.put(Token(None, "", cut.due(), usage=cut.usage()))
         else:
             self._submit(request)
             usage = request.usage_after
             prompt_tokens = len(request.prompt)
             _log.info("answer %d: %d prompt tokens, at most %d more", request.arrival, prompt_tokens, request.limit)
-        return steps.given(drop, usage, ending.cancel)
+        return steps.given(drop, usage, cut.cancel)
 
     def _request(
-        self, prompt: Prompt, settings: Sampling, steps: PacedSteps, ending: Ending, dropped: threading.Event
+        self, prompt: Prompt, settings: Sampling, steps: PacedSteps, cut: Cut, dropped: threading.Event
     ) -> Request:
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
         room = self.context_tokens - len(prompt.tokens)
@@ -228,9 +220,9 @@ class ContinuousEngine:
             steps=steps,
             matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
             drafts=None if self._speculation is False else self._drafts(prompt.tokens),
-            cancel=ending.cancel,
+            cancel=cut.cancel,
             dropped=dropped,
-            deadline=ending.deadline,
+            deadline=cut.deadline,
         )
 
     def _submit(self, work: Work) -> None:

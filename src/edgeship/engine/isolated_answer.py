@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
 from edgeship.engine.pacing import Callbacks
-from edgeship.engine.steps import Ending
+from edgeship.engine.steps import Cut
 from edgeship.engine.wire import read_token
 from edgeship.system import border
 
@@ -29,7 +29,7 @@ class Answer:
         on_step: OnStep | None,
         prompt_tokens: int = 0,
     ) -> None:
-        self._ending = Ending(cancel, deadline_s)
+        self._cut = Cut(cancel, deadline_s)
         self.cut_at: float | None = None
         self.told = False
         self._prompt_tokens = prompt_tokens
@@ -57,7 +57,7 @@ class Answer:
 
     def look(self) -> None:
         """Cuts it where that is due."""
-        if why := self._ending.due():
+        if why := self._cut.due():
             self.cut(why)
 
     def cut(self, why: FinishReason) -> None:
@@ -98,10 +98,10 @@ class Answer:
 
     def steps(self) -> AnswerSteps:
         """Its steps, or none where they are called back."""
-        return self._steps.given(self._drop, self.usage, self._ending.cancel)
+        return self._steps.given(self._drop, self.usage, self._cut.cancel)
 
     def usage(self, completion_tokens: int) -> Usage:
         """What it has cost by now, as far as it can be told from here."""
         now = time.perf_counter()
-        asked = self._ending.asked_s
+        asked = self._cut.asked_s
         return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - asked, now - asked)

@@ -28,7 +28,7 @@ from edgeship.engine.api import (
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
 from edgeship.engine.pacing import Callbacks
-from edgeship.engine.steps import Ending, Owner
+from edgeship.engine.steps import Cut, Owner
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -178,7 +178,7 @@ class RemoteChat:
 
     async def _make(self, answer: _Answer) -> None:
         reading = asyncio.ensure_future(self._read(answer))
-        with answer.ending():
+        with answer.making():
             await self._follow(answer, reading)
 
     async def _follow(self, answer: _Answer, reading: asyncio.Future[None]) -> None:
@@ -317,14 +317,14 @@ class _Answer:
     ) -> None:
         self.body = body
         self.over = self.complete = False
-        self._ending = Ending(cancel, deadline_s)
-        self.chunks = Chunks(self._ending.asked_s)
+        self._cut = Cut(cancel, deadline_s)
+        self.chunks = Chunks(self._cut.asked_s)
         self._dropped = threading.Event()
         self._steps = callbacks.steps(on_step, self._dropped.set)
 
     def steps(self) -> AnswerSteps:
         """For whoever asked: the steps, or none where they are called back."""
-        return self._steps.given(self._dropped.set, lambda _: self.chunks.usage(), self._ending.cancel)
+        return self._steps.given(self._dropped.set, lambda _: self.chunks.usage(), self._cut.cancel)
 
     def put(self, step: Token | Exception) -> None:
         """The next step; after the last one nothing follows."""
@@ -333,7 +333,7 @@ class _Answer:
             self._steps.put(step)
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
+    def making(self) -> Iterator[None]:
         """Around all of its making: whatever that raises is the answer's last step, unless it had one."""
         try:
             yield
@@ -353,7 +353,7 @@ class _Answer:
 
     def look(self) -> bool:
         """Cuts it where that is due; whether it is over."""
-        why: FinishReason | None = "cancelled" if self._dropped.is_set() else self._ending.due()
+        why: FinishReason | None = "cancelled" if self._dropped.is_set() else self._cut.due()
         if why:
             self.put(Token(None, "", why, usage=self.chunks.usage()))
         return self.over

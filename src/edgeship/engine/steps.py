@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from edgeship.engine.api import FinishReason, OnStep, Token, Usage, check_ending
+from edgeship.engine.api import FinishReason, OnStep, Token, Usage, check_cut
 from edgeship.errors import EngineFailed
+from edgeship.system import border
 
+Some = TypeVar("Some")
 _log = logging.getLogger("edgeship.engine")
 
 
@@ -31,14 +35,14 @@ class Owner:
             raise EngineFailed("the model was opened before this process was forked", hint="Open it in this process.")
 
 
-class Ending:
+class Cut:
     """When an answer is cut, however far it is: once `cancel` is set, or `deadline_s` seconds from now.
 
-    Raises PromptInvalid for what could end none.
+    Raises PromptInvalid for what could cut none.
     """
 
     def __init__(self, cancel: threading.Event | None, deadline_s: float | None) -> None:
-        check_ending(cancel, deadline_s)
+        check_cut(cancel, deadline_s)
         self.asked_s = time.perf_counter()
         self.deadline = None if deadline_s is None else self.asked_s + deadline_s
         self.cancel = cancel
@@ -48,6 +52,12 @@ class Ending:
         if self.cancel and self.cancel.is_set():
             return "cancelled"
         return "deadline" if self.deadline is not None and time.perf_counter() >= self.deadline else None
+
+    def within(self, work: Callable[[], Some]) -> Some:
+        """What `work` gives, see border.within. Raises TookTooLong where the answer is cut before that."""
+        # To read a long prompt or constraint takes a while, and one by a stranger may take for ever.
+        may_come = self.cancel is not None or self.deadline is not None
+        return border.within(math.inf, work, given_up=self.due) if may_come else work()
 
     def usage(self, completion_tokens: int = 0) -> Usage:
         """What an answer has cost that is not begun."""

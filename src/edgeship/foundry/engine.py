@@ -29,14 +29,13 @@ from edgeship.engine.api import (
     Stats,
     Token,
     Usage,
-    check_ending,
     check_line,
     check_sampling,
     check_tokens,
 )
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
-from edgeship.engine.steps import call_back
+from edgeship.engine.steps import Cut, Owner, call_back
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineFailed, TemplateMismatch
 from edgeship.foundry import layout
@@ -45,6 +44,7 @@ from edgeship.foundry.sdk import LoadedModel, Local, Outcome
 from edgeship.package import DAMAGED, genai_config, inference_model, tokenizer
 from edgeship.package.fidelity import compose
 from edgeship.package.genai_config import GenaiConfig
+from edgeship.system import border
 from edgeship.system.machine import cores_to_use
 from edgeship.system.storage import TemporaryFolder
 
@@ -85,7 +85,9 @@ class FoundryEngine:
         self._model, self.note = _shared.load(config, threads)
         _log.info("opened %s in Foundry Local: %d slots of %d tokens", folder, self._slots, self.context_tokens)
         self._line: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), Owner()
+        # A prompt whose answer was cut may still be counted: the model stays until that is done.
+        self._counting = threading.Lock()
         self._open: set[_Answer] = set()
         self._closed = False
         self._workers = [
@@ -104,25 +106,35 @@ class FoundryEngine:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat.converse; a callback has a thread of its own here. Raises NotSupported for what it would ignore."""
-        settings = sampling.over(self.defaults)
-        check_ending(cancel, deadline_s)
+        self._owner.require()
+        settings, cut = sampling.over(self.defaults), Cut(cancel, deadline_s)
         check_sampling(settings)
         check_supported(settings, self.defaults)
+        try:
+            answer = cut.within(lambda: self._prepare(conversation, settings))
+        except border.TookTooLong:
+            answer = _Answer((), {}, 0)  # its only step says why
+        else:
+            self._submit(answer)
+        dropped = threading.Event()
+        steps = _Steps(answer, settings.stop, dropped, cut)
+        return call_back(steps, on_step, dropped.set) if on_step else steps
+
+    def _prepare(self, conversation: Conversation, settings: Sampling) -> _Answer:
         messages, tokens = self._render(conversation)
         check_tokens(tokens, limit=self.context_tokens - 1, vocab_size=self._vocab_size)
         options = search_options(settings, self.context_tokens - len(tokens))
-        if sampling.constraint is not None:
-            self._grammars.matcher(sampling.constraint)  # raises for one that cannot be read
-            options |= guidance(sampling.constraint)
-        answer = _Answer(messages, options, len(tokens))
+        if settings.constraint is not None:
+            self._grammars.matcher(settings.constraint)  # raises for one that cannot be read
+            options |= guidance(settings.constraint)
+        return _Answer(messages, options, len(tokens))
+
+    def _submit(self, answer: _Answer) -> None:
         with self._lock:
             self._check_open()
             check_line(self._line.qsize(), self._waiting)
             self._open.add(answer)
             self._line.put(answer)
-        dropped = threading.Event()
-        steps = _Steps(answer, settings.stop, (dropped, cancel) if cancel else (dropped,), deadline_s)
-        return call_back(steps, on_step, dropped.set) if on_step else steps
 
     def check(self, conversation: Conversation) -> None:
         """Raises TemplateMismatch where Foundry Local makes another number of tokens of it than the package."""
@@ -133,12 +145,13 @@ class FoundryEngine:
         conversation = replace(conversation, messages=self._codec.readable(conversation.messages))
         prompt = self._codec.render(conversation)
         messages = plain_messages(conversation)
-        self._check_open()
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
         for change in (str, str.strip, compose, lambda text: compose(text.strip())):
             changed = tuple({**message, "content": change(message["content"])} for message in messages)
             if all(message["content"] for message in changed):
-                found = self._model.prompt_tokens(changed)
+                with self._counting:
+                    self._check_open()
+                    found = self._model.prompt_tokens(changed)
                 if found == len(prompt.tokens):
                     return changed, prompt.tokens
         raise TemplateMismatch(
@@ -156,6 +169,8 @@ class FoundryEngine:
 
     def close(self) -> None:
         """See Chat.close. Waits until Foundry Local lets go of what it reads."""
+        if not self._owner.here:
+            return
         with self._lock:
             if self._closed:
                 return
@@ -167,7 +182,8 @@ class FoundryEngine:
             self._line.put(None)
         for worker in self._workers:
             worker.join()
-        _shared.unload(self._model)
+        with self._counting:
+            _shared.unload(self._model)
 
     def __enter__(self) -> Self:
         return self
@@ -227,11 +243,8 @@ class _Answer:
 class _Steps:
     """The steps of one answer. Whoever drops it has no use for the rest."""
 
-    def __init__(
-        self, answer: _Answer, stop: Sequence[str], cancels: Sequence[threading.Event], deadline_s: float | None
-    ) -> None:
-        self._answer, self._stops, self._cancels = answer, StopFilter(stop), cancels
-        self._deadline = answer.asked + deadline_s if deadline_s is not None else None
+    def __init__(self, answer: _Answer, stop: Sequence[str], dropped: threading.Event, cut: Cut) -> None:
+        self._answer, self._stops, self._dropped, self._cut = answer, StopFilter(stop), dropped, cut
         self._pieces = 0
         self._first = self._last = 0.0
         self._done = False
@@ -241,9 +254,9 @@ class _Steps:
 
     def __next__(self) -> Token:
         while not self._done:
-            cut = self._why_cut()
-            if cut:
-                return self._end("", cut)
+            why: FinishReason | None = "cancelled" if self._dropped.is_set() else self._cut.due()
+            if why:
+                return self._end("", why)
             try:
                 event = self._answer.events.get(timeout=_LOOK_S)
             except queue.Empty:
@@ -266,13 +279,6 @@ class _Steps:
         self._answer.gone.set()
 
     __del__ = close
-
-    def _why_cut(self) -> FinishReason | None:
-        if any(cancel.is_set() for cancel in self._cancels):
-            return "cancelled"
-        if self._deadline is not None and time.perf_counter() >= self._deadline:
-            return "deadline"
-        return None
 
     def _take(self, said: _Said) -> str:
         self._pieces += 1
