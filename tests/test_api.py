@@ -98,6 +98,31 @@ def test_what_is_no_path_is_refused_by_name(given: Any, tiny: Path) -> None:
         assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"name": 5}, "name is 5; it must be a text"),
+        ({"recipes": 5}, "recipe is 5; it must be a Recipe"),
+        ({"recipes": ["int4", None]}, "recipe is None"),
+        ({"thresholds": "strict"}, "thresholds is 'strict'"),
+        ({"reference": "torch"}, "reference is 'torch'; it must be one of auto, transformers, fp32"),
+        ({"reference": ["fp32"]}, "reference is \\['fp32'\\]"),
+    ],
+)
+def test_what_no_ship_can_have_is_refused_before_anything_is_built(
+    settings: dict[str, Any], named: str, tiny: Path
+) -> None:
+    with pytest.raises(UsageError, match=named) as caught:
+        edgeship.ship(tiny, **settings)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["api_key", "model", "limits"])
+def test_what_no_server_can_be_asked_with_is_refused_before_it_is_asked(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is 5"):
+        edgeship.load("http://127.0.0.1:9/v1", **{name: 5})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "all"])
 def test_an_eval_has_at_least_one_case(limit: Any, tiny: Path) -> None:
     with pytest.raises(UsageError, match=r"eval_limit is .* at least 1"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from edgeship import settings, targets
 from edgeship.engine.api import DEFAULT_LIMITS, Limits
@@ -16,6 +16,7 @@ from edgeship.model import Model
 from edgeship.package.names import check_name
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe, named_recipe
+from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -41,9 +42,10 @@ def load(
     DependencyMissing.
     """
     if not isinstance(target, str | Path):
-        raise UsageError(
-            f"target is {target!r}; it must be a text or a Path", hint="Name a package, a folder or a URL."
-        )
+        raise _unfit("target", target, "a text or a Path", "Name a package, a folder or a URL.")
+    for name, given in (("model", model), ("api_key", api_key)):
+        if not isinstance(given, str | None):
+            raise _unfit(name, given, "a text", f"Leave {name} out, or write a text.")
     current = settings.resolve(cache_dir=_optional_path("cache_dir", cache_dir), threads=threads)
     return Model(targets.resolve(target, current).open(limits=limits, model=model, api_key=api_key))
 
@@ -107,17 +109,22 @@ def ship(
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
     from edgeship import shipping
+    from edgeship.measure.compare import Thresholds
 
+    limits = thresholds or shipping.DEFAULT_THRESHOLDS
+    references = ("auto", *get_args(shipping.ReferenceName))
     if eval_limit is not None and not (type(eval_limit) is int and eval_limit > 0):
-        raise UsageError(
-            f"eval_limit is {eval_limit!r}; it must be a whole number of at least 1", hint="Leave it out for all cases."
-        )
+        raise _unfit("eval_limit", eval_limit, "a whole number of at least 1", "Leave it out for all cases.")
+    if not isinstance(limits, Thresholds):
+        raise _unfit("thresholds", limits, "edgeship.Thresholds", "Leave them out for the usual ones.")
+    if reference not in references:
+        raise _unfit("reference", reference, f"one of {', '.join(references)}", "Leave it out for the best there is.")
     return shipping.ship(
         _opened(checkpoint, adapter, variables),
         settings=settings.resolve(cache_dir=_optional_path("cache_dir", cache_dir)),
-        name=name if name is None else check_name(name),
+        name=name if name is None else _name(name),
         recipes=_recipes(shipping.CANDIDATES if recipes is None else recipes),
-        thresholds=thresholds or shipping.DEFAULT_THRESHOLDS,
+        thresholds=limits,
         reference=reference,
         eval_file=_optional_path("eval", eval),
         eval_limit=eval_limit,
@@ -135,8 +142,7 @@ def _opened(
     if isinstance(checkpoint, str | Path):
         return open_checkpoint(str(checkpoint), adapter=_optional_path("adapter", adapter), variables=variables or {})
     if not isinstance(checkpoint, Checkpoint):
-        refused = f"checkpoint is {checkpoint!r}; it must be a folder, a Hub id or what open_checkpoint gave"
-        raise UsageError(refused, hint="Name a folder, as a text or a Path.")
+        raise _unfit("checkpoint", checkpoint, "a folder, a Hub id or what open_checkpoint gave", "Name a folder.")
     for what, given in (("an adapter is", adapter), ("template variables are", variables)):
         if given is not None:
             raise UsageError(f"the checkpoint is open already, and {what} given", hint="Give it to `open_checkpoint`.")
@@ -144,14 +150,22 @@ def _opened(
 
 
 def _recipes(given: str | Recipe | Sequence[str | Recipe]) -> tuple[Recipe, ...]:
-    several = (given,) if isinstance(given, str | Recipe) else tuple(given)
+    several = given if isinstance(given, list | tuple) else (given,)
     if not several:
         raise UsageError("there is no candidate to ship", hint="Name at least one recipe, or leave `recipes` out.")
     return tuple(map(_recipe, several))
 
 
 def _recipe(recipe: str | Recipe) -> Recipe:
+    if not isinstance(recipe, str | Recipe):
+        raise _unfit("recipe", recipe, "a Recipe, or the name of one", 'Write "int4".')
     return recipe if isinstance(recipe, Recipe) else named_recipe(recipe, {}, where="recipe")
+
+
+def _name(given: str) -> str:
+    if not isinstance(given, str):
+        raise _unfit("name", given, "a text", "Leave it out for the checkpoint's.")
+    return check_name(given)
 
 
 def _optional_path(name: str, given: str | Path | None) -> Path | None:
@@ -160,5 +174,9 @@ def _optional_path(name: str, given: str | Path | None) -> Path | None:
 
 def _path(name: str, given: str | Path) -> Path:
     if not isinstance(given, str | Path) or not str(given):
-        raise UsageError(f"{name} is {given!r}; it must be a text or a Path", hint=f"Leave {name} out, or name a path.")
+        raise _unfit(name, given, "a text or a Path", f"Leave {name} out, or name a path.")
     return Path(given)
+
+
+def _unfit(name: str, given: object, wanted: str, hint: str) -> UsageError:
+    return UsageError(f"{name} is {shown(given)}; it must be {wanted}", hint=hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeship.engine import address
-from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, check_settings
 from edgeship.engine.opening import AUTO, load_chat
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import PackageNotFound, UsageError
@@ -52,6 +52,7 @@ class Target:
         Raises PackageNotFound, UsageError, and what `engine.opening.load_chat` raises; for Foundry Local also
         RegistrationNotFound, FoundryFailed, DependencyMissing; for a URL RemoteFailed.
         """
+        check_settings(limits=limits)
         if self.kind != "url" and (model is not None or api_key is not None):
             raise UsageError("only a server has a choice of models, and a key", where=self.name, hint="Leave them out.")
         if self.kind == "url":

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeship.errors import UsageError
 from edgeship.measure.compare import Thresholds, choose, figures_of_kld, judge, pair
 from edgeship.measure.measurement import Measurement
 from tests.measure.samples import evaluation, fidelity, measurement
@@ -19,6 +22,23 @@ def passing(passed: int, cases: int = 100, *, size: int = 1000) -> Measurement:
 
 def agreeing(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Measurement:
     return measurement(fidelity=fidelity(mean_kld_nats, top1_agreement))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_drop", math.nan),
+        ("max_drop", -0.1),
+        ("min_pass_rate", 80),
+        ("min_pass_rate", True),
+        ("min_top1_agreement", "0.9"),
+        ("max_mean_kld_nats", math.nan),
+    ],
+)
+def test_what_can_be_no_threshold_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{name} is .*; it must be a number") as caught:
+        Thresholds(**{name: value})
+    assert caught.value.hint
 
 
 def test_the_smallest_that_holds_is_chosen_whatever_the_order() -> None:

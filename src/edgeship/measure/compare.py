@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeship.errors import UsageError
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.statistics import PairedChange, paired_change
+from edgeship.system.fields import shown
 
 _ROUNDING = 1e-9
 
@@ -26,6 +29,16 @@ class Thresholds:
     min_pass_rate: float = 0.80
     max_mean_kld_nats: float = 0.1
     min_top1_agreement: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what could be no threshold: it would show after hours of building."""
+        for name, value in vars(self).items():
+            most = math.inf if name == "max_mean_kld_nats" else 1.0
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                rule = "of at least 0" if most == math.inf else "from 0 to 1"
+                raise UsageError(
+                    f"{name} is {shown(value)}; it must be a number {rule}", hint="Leave it out, or mend it."
+                )
 
 
 @dataclass(frozen=True)
