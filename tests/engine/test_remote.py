@@ -166,7 +166,7 @@ def test_nothing_is_sent_elsewhere() -> None:
         server.answers["/v1/chat/completions"] = lambda handler: handler.say("", 307, Location=f"{place}?key={KEY}")
         with (
             RemoteChat(server.url, api_key=KEY) as chat,
-            pytest.raises(RemoteFailed, match=f"sends requests on to {place}$"),
+            pytest.raises(RemoteFailed, match=f"(?m)sends requests on to {place}$"),
         ):
             ask(chat, QUESTION, Sampling())
         assert other.asked == []
@@ -345,7 +345,7 @@ def test_how_long_its_context_is(facts: dict[str, Any], tokens: int | None) -> N
 
 def test_of_several_models_one_must_be_named() -> None:
     with serving(hello, models(*(f"m{number}" for number in range(12)))) as server:
-        with pytest.raises(UsageError, match=r"has 12 models: m0, m1, .*m9, \.\.\.$"):
+        with pytest.raises(UsageError, match=r"(?m)has 12 models: m0, m1, .*m9, \.\.\.$"):
             RemoteChat(server.url)
         with RemoteChat(server.url, "m3") as chat:
             assert chat.model == "m3"
