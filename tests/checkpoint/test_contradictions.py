@@ -12,6 +12,8 @@ from tests import checkpoints
 
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 FULL, SLIDING = "full_attention", "sliding_attention"
+GEMMA = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text"}
+SMOLLM = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
 DEFAULT = {"rope_type": "default", "rope_theta": 10_000.0}
 
 
@@ -63,7 +65,7 @@ def test_yarn_as_model_cards_tell_it_beside_what_transformers_5_wrote(tmp_path: 
         ({"model_type": "qwen3"}, "architectures 'Qwen2ForCausalLM' and model_type 'qwen3'"),
         ({"model_type": "unheard-of"}, "architectures 'Qwen2ForCausalLM' and model_type 'unheard-of'"),
         (
-            {"layer_types": [FULL, SLIDING], "sliding_window_pattern": 2},
+            GEMMA | {"layer_types": [FULL, SLIDING], "sliding_window_pattern": 2},
             "layer_types[0] 'full_attention' and sliding_window_pattern 2, which makes it 'sliding_attention'",
         ),
         (
@@ -71,7 +73,7 @@ def test_yarn_as_model_cards_tell_it_beside_what_transformers_5_wrote(tmp_path: 
             "layer_types[1] 'full_attention' and max_window_layers 1, which makes it 'sliding_attention'",
         ),
         (
-            {"no_rope_layers": [1, 1], "no_rope_layer_interval": 2},
+            SMOLLM | {"no_rope_layers": [1, 1], "no_rope_layer_interval": 2},
             "no_rope_layers[1] 1 and no_rope_layer_interval 2, which makes it 0",
         ),
     ],
@@ -97,12 +99,13 @@ def test_what_is_said_twice_and_otherwise_is_refused_with_both(
         {"rope_scaling": YARN | {"rope_type": "yarn"}},
         {"torch_dtype": "float32"},
         {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
-        {"layer_types": [SLIDING, FULL], "sliding_window_pattern": 2, "sliding_window": 8},
-        {"layer_types": [FULL, FULL], "sliding_window_pattern": 2, "sliding_window": None},
+        GEMMA | {"layer_types": [SLIDING, FULL], "sliding_window_pattern": 2, "sliding_window": 8},
+        GEMMA | {"layer_types": [FULL, FULL], "sliding_window_pattern": 2, "sliding_window": None},
+        GEMMA | {"layer_types": [FULL, SLIDING], "max_window_layers": 2, "use_sliding_window": True},
         {"layer_types": [FULL, FULL], "max_window_layers": 1, "use_sliding_window": False, "sliding_window": 8},
         {"layer_types": [FULL, SLIDING], "max_window_layers": 1, "use_sliding_window": True},
-        {"no_rope_layers": [1, 0], "no_rope_layer_interval": 2},
-        {"sliding_window_pattern": 2},
+        SMOLLM | {"no_rope_layers": [1, 0], "no_rope_layer_interval": 2},
+        GEMMA | {"sliding_window_pattern": 2},
         {"rope_parameters": {"full_attention": DEFAULT, "sliding_attention": {"rope_theta": 1e6}}},
     ],
 )

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeship.builder.packaging import write_package
+from edgeship.checkpoint.families import FAMILIES, Traits
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.storage import digest_file
 from tests import checkpoints
@@ -85,13 +88,40 @@ def _sharded(folder: Path) -> None:
 
 
 def _family(architecture: str, **config: Any) -> Make:
-    return lambda folder: _checkpoint(folder, architectures=[architecture], **config)
+    def make(folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        family = FAMILIES[architecture]
+        _checkpoint(folder, architectures=[architecture], model_type=family.model_type, **config)
+        assert family.traits is not None
+        save_file(_weights(family.traits), folder / "model.safetensors", metadata={"format": "pt"})
+
+    return make
+
+
+def _weights(traits: Traits) -> dict[str, np.ndarray]:
+    """Random weights with the tensors of a family."""
+    weights = {name: tensor for name, tensor in checkpoints.qwen2_weights().items() if not name.endswith(".bias")}
+    for layer in [f"model.layers.{number}." for number in range(checkpoints.LAYERS)]:
+        if traits.head_norm == "head":
+            for name in ("q_norm", "k_norm"):
+                weights[f"{layer}self_attn.{name}.weight"] = np.ones(checkpoints.HEAD_SIZE, np.float32)
+        if traits.norms == "around":
+            for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+                weights[f"{layer}{name}.weight"] = np.ones(checkpoints.HIDDEN, np.float32)
+        if traits.fused:
+            for whole, parts in (
+                ("self_attn.qkv_proj", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                ("mlp.gate_up_proj", ("mlp.gate_proj", "mlp.up_proj")),
+            ):
+                rows = [weights.pop(f"{layer}{part}.weight") for part in parts]
+                weights[f"{layer}{whole}.weight"] = np.concatenate(rows)
+    return weights
 
 
 _FAMILIES: dict[str, Make] = {
     "gemma": _family(
         "Gemma3ForCausalLM",
-        model_type="gemma3_text",
         use_sliding_window=True,
         sliding_window=64,
         sliding_window_pattern=2,
@@ -102,9 +132,19 @@ _FAMILIES: dict[str, Make] = {
         rope_scaling={"rope_type": "linear", "factor": 8.0},
         rope_parameters=None,
     ),
+    "gemma2": _family(
+        "Gemma2ForCausalLM",
+        use_sliding_window=True,
+        sliding_window=64,
+        layer_types=["sliding_attention", "full_attention"],
+        query_pre_attn_scalar=16,
+        attn_logit_softcapping=50.0,
+        final_logit_softcapping=30.0,
+    ),
+    "mistral": _family("MistralForCausalLM", sliding_window=64, layer_types=None),
+    "qwen3": _family("Qwen3ForCausalLM", use_sliding_window=True, sliding_window=64, max_window_layers=2),
     "granite": _family(
         "GraniteForCausalLM",
-        model_type="granite",
         attention_multiplier=0.0625,
         embedding_multiplier=12.0,
         residual_multiplier=0.22,
@@ -119,10 +159,9 @@ _FAMILIES: dict[str, Make] = {
             "attention_factor": 1.1,
         },
     ),
-    "smollm": _family("SmolLM3ForCausalLM", model_type="smollm3", no_rope_layers=[1, 0], no_rope_layer_interval=2),
+    "smollm": _family("SmolLM3ForCausalLM", no_rope_layers=[1, 0], no_rope_layer_interval=2),
     "phi": _family(
         "Phi3ForCausalLM",
-        model_type="phi3",
         original_max_position_embeddings=128,
         sliding_window=64,
         rope_scaling={"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
@@ -130,7 +169,6 @@ _FAMILIES: dict[str, Make] = {
     ),
     "llama": _family(
         "LlamaForCausalLM",
-        model_type="llama",
         rope_parameters=None,
         rope_scaling={
             "rope_type": "llama3",
@@ -192,7 +230,7 @@ def _build(folder: Path) -> None:
     files = {path.name: digest_file(path) for path in made.iterdir()}
     built = builder.Build(made, recipe, "k" * 64, "stream", {}, files, 1.0, 1)
     write_package(built, opened, folder.parent / "triage")
-    _run(folder.parent)
+    _run(folder.parent, "auto")
 
 
 def _adapter(folder: Path) -> None:
@@ -477,7 +515,7 @@ READERS: tuple[Reader, ...] = (
     ),
     *(
         Reader(f"build-{name}", make, ("config.json", "config.json", "generation_config.json"), _build)
-        for name, make in (("qwen2", _checkpoint), ("llama", _FAMILIES["llama"]))
+        for name, make in {"qwen2": _checkpoint, **_FAMILIES}.items()
     ),
     *(Reader(name, make, ("config.json",), _open_family, ("inspect {}",)) for name, make in _FAMILIES.items()),
     Reader(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeship.checkpoint.dimensions import text_part
-from edgeship.checkpoint.families import FAMILIES
+from edgeship.checkpoint.families import FAMILIES, Family
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import Fields, shown
 
@@ -19,12 +19,15 @@ _ALSO_INSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_em
 
 def refuse_contradictions(config: Fields, where: str) -> None:
     """Raises CheckpointInvalid with both values."""
-    text = text_part(config)
-    _compare_family(config, text, where)
+    text, family = text_part(config), FAMILIES.get(config.texts("architectures")[0])
+    if family is not None:
+        _compare_family(config, text, family, where)
     _compare_dtypes(text, where)
     _compare_ropes(text, where)
     for key, rule, meant in _layers_by_rule(text):
-        _compare_layers(text, key, rule, meant, where)
+        # A family whose layers go by a rule has a default for it; others do not look at the field.
+        if family is not None and family.traits is not None and rule in family.traits.defaults:
+            _compare_layers(text, key, rule, meant, where)
 
 
 def rope_parts(text: Fields) -> Iterator[Fields]:
@@ -49,12 +52,11 @@ def rope_type(rope: Fields) -> str:
     return named[0] if named else "default"
 
 
-def _compare_family(config: Fields, text: Fields, where: str) -> None:
+def _compare_family(config: Fields, text: Fields, family: Family, where: str) -> None:
     """Some tools go by the architecture, as we do, and others, as transformers, by the type of model."""
     architecture = config.texts("architectures")[0]
-    family = FAMILIES.get(architecture)
     stated = [name for part in (config, text) if (name := part.text("model_type")) is not None]
-    if family is not None and family.model_type not in stated:
+    if family.model_type not in stated:
         raise _contradiction(
             f"architectures {shown(architecture)} and model_type {shown(stated[0])}",
             where,
