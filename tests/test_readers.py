@@ -142,6 +142,16 @@ def test_an_id_that_no_token_has_is_shown() -> None:
     assert (found.found, found.found_text) == ((0, -1), "hello")
 
 
+def test_an_added_token_past_the_vocabulary_is_a_finding(tiny: Path) -> None:
+    document = json.loads((tiny / "tokenizer.json").read_text(encoding="utf-8"))
+    document["added_tokens"].append(document["added_tokens"][-1] | {"id": 500, "content": "<end_of_turn>"})
+    checkpoints.write_json(tiny / "tokenizer.json", document)
+    fault = readers.spell(open_checkpoint(str(tiny))).fault
+    assert fault is not None
+    assert "conversation 'special tokens in text'" in fault
+    assert "onnxruntime-genai has [" in fault
+
+
 @pytest.mark.slow
 def test_a_package_that_makes_other_prompts_than_its_checkpoint_does_not_take_its_place(
     tiny: Path, settings: Settings, tmp_path: Path
