@@ -54,6 +54,25 @@ def test_formats_that_are_not_known_say_something_to_people_only(grammars: Gramm
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_formats_end(grammars: Grammars) -> None:
+    schema = {"type": "string", "format": "date-time"}
+    assert takes(held(grammars, schema), '"2026-11-26T10:20:30.123456789+00:00"')
+    assert not takes(held(grammars, schema), f'"2026-11-26T10:20:30.{"1" * 15}Z"')
+    assert takes(held(grammars, {"type": "string", "format": "email"}), '"a@b.example"')
+    assert not takes(held(grammars, {"type": "string", "format": "email"}), f'"{"a" * 260}@b.example"')
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [({}, 24), ({"maxLength": 9}, 9), ({"maxLength": 99}, 24), ({"minLength": 50}, None), ({"maxLength": "9"}, "9")],
+    ids=str,
+)
+def test_a_format_has_a_longest_length(given: dict[str, Any], most: object) -> None:
+    schema, left_out = read({"type": "string", "format": "time", **given})
+    assert (schema.get("maxLength"), left_out) == (most, [])
+
+
 @pytest.mark.parametrize("name", sorted(json_schema.FORMATS))
 def test_formats_that_are_known_are_enforced(grammars: Grammars, name: str) -> None:
     assert not takes(held(grammars, {"type": "string", "format": name}), '"any thing"')

@@ -18,6 +18,8 @@ from edgeship.system import json_file
 
 # The formats that are enforced; any other says something to people only.
 FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"))
+# Some would go on for ever: with fractions of a second, or until an @ comes. None that is meant is longer than this.
+_LONGEST = {"date-time": 35, "time": 24, "duration": 32, "email": 254, "uri": 1024}
 # The library reads bounds as floating-point numbers, and writes no patterns for those with more than 18 digits.
 _EXACT, _MOST = 1 << 53, 10**18
 _INT64_MOST = (1 << 63) - 1
@@ -101,6 +103,7 @@ def _take_out(schema: dict[str, Any]) -> Iterator[str]:
     unknown = "format" in schema and isinstance(schema["format"], str) and schema["format"] not in FORMATS
     if unknown:
         del schema["format"]
+    _bound(schema)
     meant = [name for name, means_nothing in _NOT_ENFORCED.items() if _is_meant(schema, name, means_nothing)]
     for name in _NOT_ENFORCED:
         schema.pop(name, None)
@@ -108,6 +111,16 @@ def _take_out(schema: dict[str, Any]) -> Iterator[str]:
     for name in inexact:
         del schema[name]
     yield from (*meant, *inexact)
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """Gives a text of a format its longest length, where the schema states no shorter one."""
+    form = schema.get("format")
+    longest = _LONGEST.get(form) if isinstance(form, str) else None
+    lengths = [schema[name] for name in ("minLength", "maxLength") if name in schema]
+    # What is no length, the library refuses by name.
+    if longest and all(isinstance(length, int) for length in lengths) and schema.get("minLength", 0) <= longest:
+        schema["maxLength"] = min(longest, schema.get("maxLength", longest))
 
 
 def _is_meant(schema: dict[str, Any], name: str, means_nothing: Callable[[Any, dict[str, Any]], bool]) -> bool:
