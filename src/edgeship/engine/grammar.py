@@ -103,7 +103,7 @@ class Grammars:
                 tokenizer = self._load(library)
                 with border.as_ours(self._unusable):
                     self._enders = Enders(vocabulary(tokenizer, self._vocab_size), self._end_ids)
-                self._tokenizer = tokenizer
+                self._tokenizer, self._source = tokenizer, ""  # tens of megabytes, of no more use
         limits = library.LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         compiled = []
         grammars = _grammars(library.LLMatcher, constraint)

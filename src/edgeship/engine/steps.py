@@ -46,12 +46,16 @@ class Cut:
         self.asked_s = time.perf_counter()
         self.deadline = None if deadline_s is None else self.asked_s + deadline_s
         self.cancel = cancel
+        self._why: FinishReason | None = None
 
     def due(self) -> FinishReason | None:
-        """Why it is to end now; None where it is not."""
-        if self.cancel and self.cancel.is_set():
-            return "cancelled"
-        return "deadline" if self.deadline is not None and time.perf_counter() >= self.deadline else None
+        """Why it is to end now; None where it is not. What was due once stays so, though its event is cleared."""
+        if self._why is None:
+            if self.cancel and self.cancel.is_set():
+                self._why = "cancelled"
+            elif self.deadline is not None and time.perf_counter() >= self.deadline:
+                self._why = "deadline"
+        return self._why
 
     def within(self, work: Callable[[], Some]) -> Some:
         """What `work` gives, see border.within. Raises TookTooLong where the answer is cut before that."""
