@@ -123,6 +123,13 @@ def test_what_no_server_can_be_asked_with_is_refused_before_it_is_asked(name: st
         edgeship.load("http://127.0.0.1:9/v1", **{name: 5})  # type: ignore[arg-type]
 
 
+def test_a_schema_holds_the_answers_to_an_eval(tiny: Path) -> None:
+    with pytest.raises(UsageError, match="--schema is schema=, --eval is eval="):
+        edgeship.ship(tiny, schema={"type": "object"})
+    with pytest.raises(UsageError, match="which describes no answer"):
+        edgeship.ship(tiny, eval="cases.jsonl", schema=print)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "all"])
 def test_an_eval_has_at_least_one_case(limit: Any, tiny: Path) -> None:
     with pytest.raises(UsageError, match=r"eval_limit is .* at least 1"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import edgeship
 from edgeship import shipping
 from edgeship.builder import stream
 from edgeship.cli import main
@@ -361,3 +362,16 @@ def test_the_verdict_says_how_the_package_answers(
     options = ["--eval", str(tmp_path / "eval.jsonl"), "-p", "int4", "--reference", "fp32", "--min-pass-rate", "0"]
     result = ship(capsys, str(tiny), *options)[1]
     assert any(reason.startswith(said) for reason in result["verdict"]["reasons"])
+
+
+@pytest.mark.slow
+def test_a_ship_under_a_schema_says_so_also_from_python(tiny: Path, tmp_path: Path) -> None:
+    case = {"id": "1", "messages": [{"role": "user", "content": "hello"}], "expected": {"a": True}}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(case) + "\n", encoding="utf-8")
+    schema = {"type": "object", "properties": {"a": {"const": True}}, "required": ["a"], "additionalProperties": False}
+    shipped = edgeship.ship(
+        tiny, eval=tmp_path / "eval.jsonl", schema=schema, recipes="int4", reference="fp32", report=tmp_path / "report"
+    )
+    assert shipped.package is not None
+    assert "held to a JSON schema, as --schema does" in shipped.report.choice.reasons[-1]
+    assert json.loads(shipped.paths.json.read_text(encoding="utf-8"))["constraint"]["text"] == json.dumps(schema)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from edgeship import settings, targets
 from edgeship.engine.api import DEFAULT_LIMITS, Limits
 from edgeship.errors import UsageError
-from edgeship.model import Model
+from edgeship.model import Model, held_to
 from edgeship.package.names import check_name
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe, named_recipe
@@ -88,6 +88,7 @@ def ship(
     *,
     eval: str | Path | None = None,  # noqa: A002 - what the command line calls it too
     eval_limit: int | None = None,
+    schema: Mapping[str, Any] | str | type[Any] | None = None,
     name: str | None = None,
     recipes: str | Recipe | Sequence[str | Recipe] | None = None,
     adapter: str | Path | None = None,
@@ -102,7 +103,8 @@ def ship(
     """Builds every candidate, measures them, installs the smallest that holds and checks it.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
-    Lines; without one the agreement with the reference decides. name: packages are called NAME-RECIPE.
+    Lines; without one the agreement with the reference decides. schema: what answers to them are held to, as
+    `Model.ask` takes it. name: packages are called NAME-RECIPE.
     recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
     variables: for the chat template, where a conversation brings no others.
     report: the folder for the report. force: begin even where memory or disk look too small.
@@ -128,6 +130,7 @@ def ship(
         reference=reference,
         eval_file=_optional_path("eval", eval),
         eval_limit=eval_limit,
+        constraint=None if schema is None else held_to(schema),
         report_dir=_optional_path("report", report),
         force_resources=force,
         progress=progress,

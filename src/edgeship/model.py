@@ -59,6 +59,11 @@ class Asking(TypedDict, total=False):
     deadline_s: float | None
 
 
+def held_to(schema: Mapping[str, Any] | str | type[Any]) -> Constraint | None:
+    """A schema, as questions take it, as what answers are held to. Raises UsageError for what describes no answer."""
+    return schema_constraint(_schema_text(_form(schema)))
+
+
 class Model:
     """A model that was opened; `edgeship.load` makes it. Any number of threads and tasks may ask it at the same time.
 
@@ -162,8 +167,7 @@ def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
         _check(name, value)
     messages: list[Message] = [{"role": "system", "content": given["system"]}] if "system" in given else []
     messages += [{"role": "user", "content": question}] if isinstance(question, str) else _messages(question)
-    schema: Any = given.get("schema")
-    form = schema if schema is None or isinstance(schema, str | Mapping) else _described(schema)
+    form = _form(given["schema"]) if "schema" in given else None
     return _Asked(
         Conversation(tuple(messages), tuple(given.get("tools", ())), given.get("variables", {})),
         _sampling(given, form),
@@ -203,6 +207,10 @@ def _messages(question: object) -> list[Message]:
             hint='A message is {"role": "user", "content": "..."}.',
         )
     return list(question)
+
+
+def _form(schema: Any) -> Form:
+    return schema if isinstance(schema, str | Mapping) else _described(schema)
 
 
 def _described(schema: Any) -> TypeAdapter[Any]:

@@ -32,7 +32,7 @@ from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
-from edgeship.measure.report import Candidate, Report, ReportPaths, write_report
+from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
@@ -182,6 +182,8 @@ def preflight(
 
     The evaluation's cases, how each recipe is built, and how packages are written for onnxruntime-genai.
     """
+    if shipment.constraint is not None and shipment.eval_file is None:
+        raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
     labels = [recipe.label for recipe in shipment.recipes]
     for label in labels:
         packages.check_name(settings.cache_dir, _package_name(shipment, label))
@@ -341,15 +343,20 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
     choice = choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
     if choice.chosen is None or measured[choice.chosen].evaluation is None:
         return choice
-    return replace(choice, reasons=(*choice.reasons, _as_shipped(made[choice.chosen].package)))
+    return replace(choice, reasons=(*choice.reasons, _as_shipped(made[choice.chosen].package, shipment.constraint)))
 
 
-def _as_shipped(packaged: Package) -> str:
+def _as_shipped(packaged: Package, constraint: Constraint | None) -> str:
     """How a package answers where nobody says otherwise, beside how it was measured."""
     answers = genai_config.read(packaged.folder, DAMAGED).search.in_words
+    held = (
+        f"; its answers were held to {HELD_TO[constraint.kind]}, as --schema does, and are free without"
+        if constraint
+        else ""
+    )
     if answers == "greedily":
-        return "as shipped it answers greedily, as it was measured"
-    return f"as shipped it answers {answers}; it was measured greedily, as with --temperature 0"
+        return f"as shipped it answers greedily, as it was measured{held}"
+    return f"as shipped it answers {answers}; it was measured greedily, as with --temperature 0{held}"
 
 
 def _install(
@@ -463,6 +470,7 @@ def _report(
         ),
         choice=choice,
         reference=reference.source,
+        constraint=shipment.constraint,
         template_fidelity=fidelity,
         commands=_commands(_package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )

@@ -86,7 +86,7 @@ def test_an_adapter_is_fetched_from_the_hub(tiny: Path, tiny_adapter: Path) -> N
     ],
 )
 def test_an_adapter_by_itself_is_told_which_base_to_give(base: str, plain: str, tmp_path: Path) -> None:
-    for stated, told in ((base, f"presumably {plain}"), (plain, f"Give its base first: {plain} --adapter")):
+    for stated, told in ((base, f"presumably {plain}"), (plain, f"ship {plain} --adapter {tmp_path / 'lora'}`")):
         adapter = checkpoints.make_adapter(tmp_path / "lora", base_model_name_or_path=stated)
         with pytest.raises(CheckpointInvalid) as caught:
             open_checkpoint(str(adapter))

@@ -90,6 +90,7 @@ def test_only_what_is_asked_for(folder: Path) -> None:
     assert found.fidelity is None
     assert found.evaluation is None
     assert found.threads >= 1
+    assert 0 <= found.busy <= 1
     assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 

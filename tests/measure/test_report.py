@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeship.engine.api import Constraint
 from edgeship.errors import NotWritable
 from edgeship.measure.charts import BAR_WIDTH, charts
 from edgeship.measure.compare import choose
@@ -15,6 +16,7 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.report import (
     Candidate,
     Report,
+    busy,
     failing,
     fp32_passes,
     render_html,
@@ -280,3 +282,21 @@ def test_recipes_of_one_precision_stand_side_by_side() -> None:
     (size, *_) = charts([("int4-balanced", measurement())], None)
     assert size.label_width > 100
     assert "INT4-B" in Page(render_html(made)).text
+
+
+def test_what_answers_were_held_to_is_in_every_form() -> None:
+    held = replace(report(), constraint=Constraint("json_schema", '{"type": "object"}'))
+    for text in (render_markdown(held), render_html(held)):
+        assert "held to a JSON schema" in text
+    assert held.to_dict()["constraint"]["text"] == '{"type": "object"}'
+    assert "held to" not in render_markdown(report())
+
+
+def test_figures_that_were_taken_beside_other_programs_are_told() -> None:
+    quiet = report()
+    assert busy(quiet) is None
+    first = quiet.candidates[0]
+    loud = replace(first, measurement=replace(first.measurement, busy=0.4))
+    found = replace(quiet, candidates=(loud, *quiet.candidates[1:]))
+    for text in (busy(found) or "", render_markdown(found), render_html(found)):
+        assert "ther programs used much of the cores while these were measured: fp32 (40%);" in text

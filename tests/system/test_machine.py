@@ -34,3 +34,23 @@ def test_usable_cores_are_cut_by_a_quota(monkeypatch: pytest.MonkeyPatch) -> Non
     for quota, cores in ((None, 4), (1.5, 2), (0.1, 1), (16.0, 4)):
         monkeypatch.setattr(machine, "_cgroup_cpu_quota", lambda quota=quota: quota)
         assert machine.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("free", "own", "usable", "share"),
+    [(10.0, 10.0, 2, 0.0), (5.0, 10.0, 2, 0.25), (0.0, 0.0, 2, 1.0), (30.0, 5.0, 2, 0.0)],
+)
+def test_what_others_use_is_what_is_neither_free_nor_our_own(
+    free: float, own: float, usable: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([(100.0, 7.0, 3.0), (110.0, 7.0 + free, 3.0 + own)])
+    monkeypatch.setattr(machine, "_seconds", lambda: next(moments))
+    monkeypatch.setattr(machine, "usable_cores", lambda: usable)
+    assert machine.OthersWork().share() == share
+
+
+def test_time_is_counted_on_the_cores_that_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "granted_cores", lambda: [0])
+    alone = machine._seconds()[1]
+    monkeypatch.undo()
+    assert 0 < alone <= machine._seconds()[1]

@@ -12,6 +12,7 @@ from edgeship.checkpoint.weight_files import GGUF
 from edgeship.errors import CheckpointInvalid, CheckpointNotFound, HubFailed, NameInvalid, UsageError
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign, json_file
+from edgeship.system.shell import our_command
 
 CONFIG_NAME, ADAPTER_NAME = "config.json", "adapter_config.json"
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
@@ -121,13 +122,18 @@ def adapter_hint(folder: Path) -> str | None:
         return None
     base = json_file.read_fields(path, DAMAGED).text("base_model_name_or_path")
     if not base:
-        return f"This is a LoRA adapter. Give its base and add --adapter {folder}"
+        return f"This is a LoRA adapter. Give its base first: {_with_adapter('BASE', folder)}"
     places = (Path.cwd(), *folder.absolute().parents)
     found = next((place / base for place in places if foreign.is_file(place / base / CONFIG_NAME)), None)
     plain = plain_copy(base)
     if found is None and plain != base:
         return (
             f"This is a LoRA adapter, trained on the quantized {base}. Give that base as it was before, "
-            f"presumably {plain}: {plain} --adapter {folder}"
+            f"presumably {plain}: {_with_adapter(plain, folder)}"
         )
-    return f"This is a LoRA adapter. Give its base first: {found or base} --adapter {folder}"
+    return f"This is a LoRA adapter. Give its base first: {_with_adapter(str(found or base), folder)}"
+
+
+def _with_adapter(base: str, folder: Path) -> str:
+    shipped = our_command("ship", base, "--adapter", str(folder))
+    return f"`{shipped}`; inspect and build take them alike."

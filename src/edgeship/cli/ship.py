@@ -23,9 +23,8 @@ from edgeship.cli.options import (
     as_path,
     grouped,
 )
-from edgeship.cli.output import print_json, print_table, telling
+from edgeship.cli.output import note, print_json, print_table, telling
 from edgeship.cli.streams import show
-from edgeship.errors import UsageError
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -140,8 +139,6 @@ def ship(
     from edgeship.cli.model_run import AnswerOptions
     from edgeship.package.names import check_name
 
-    if schema is not None and eval_file is None:
-        raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if name is not None:
         check_name(name)
@@ -205,7 +202,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
-    from edgeship.measure.report import table_rows
+    from edgeship.measure.report import busy, table_rows
 
     report = shipped.report
     table = table_rows(report)
@@ -215,6 +212,8 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show()
     for reason in report.choice.reasons:
         show(f"  {reason}")
+    if said := busy(report):
+        note(f"note: {said}")
     _print_failures(report)
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def tune(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = False) -> int:
     """Measure what is fastest on this machine for a package, and use it from now on."""
     from edgeship import targets
-    from edgeship.engine.tune import BUSY, measure, remember
+    from edgeship.engine.tune import measure, remember
+    from edgeship.system.machine import BUSY
 
     current = settings.resolve(cache_dir=cache_dir)
     target = targets.resolve(name, current)

@@ -32,7 +32,6 @@ GROWTH = 1.05
 """More answers at once must bring so many times the tokens a second."""
 EXACT = 1
 """The accuracy level that multiplies in float32, more exactly than any other."""
-BUSY = 0.25
 """Above this part of the cores in use by others, trials of settings say little."""
 _MARGIN = 1.03  # by which another setting must beat the default: less is chance
 _CLOSE = 1.15  # settings within this of the best are measured again
@@ -77,8 +76,8 @@ class Tuning:
     slots: answers at once; more bring hardly more tokens a second.
     step_s: tokens in a run of one sequence -> seconds. batch_s: sequences -> seconds of a step of one token each.
     trials: every setting that was measured, the default first.
-    busy: the part of the cores (0 to 1) that other programs used meanwhile. Above BUSY the default setting stays: what
-    is fastest beside other programs need not be so without them.
+    busy: the part of the cores (0 to 1) that other programs used meanwhile. Above machine.BUSY the default setting
+    stays: what is fastest beside other programs need not be so without them.
     """
 
     threads: int
@@ -130,7 +129,7 @@ def measure(
         raise _nothing_to_tune(folder, error.what) from error
     trials = session.trials()
     busy = session.busy()
-    best = choose(trials) if busy <= BUSY else trials[0]
+    best = choose(trials) if busy <= machine.BUSY else trials[0]
     steps = session.steps(best.setting)
     return Tuning(
         threads=best.setting.threads,

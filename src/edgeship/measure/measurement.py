@@ -36,6 +36,7 @@ class Measurement:
     load_s: to a model that can answer, in a fresh process, the import of the libraries included.
     peak_memory_bytes: of a process of its own that loaded the package, ran the speed test and answered the
     evaluation. The fidelity check comes after: its tables of logits are ours, not the model's.
+    busy: the part of the cores (0 to 1) that other processes used while speed and evaluation were measured.
     fidelity, evaluation: None where they were not asked for.
     """
 
@@ -48,6 +49,7 @@ class Measurement:
     speed: Speed
     fidelity: Fidelity | None = None
     evaluation: EvalResult | None = None
+    busy: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""

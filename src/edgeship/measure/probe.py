@@ -62,16 +62,17 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
     from edgeship.engine import opening
     from edgeship.measure import speed
     from edgeship.measure.evaluate import evaluate
-    from edgeship.system.machine import cores_to_use
+    from edgeship.system.machine import OthersWork, cores_to_use
 
     sizes = _sizes(folder)
     progress("loading", None)
+    others = OthersWork()
     start = time.perf_counter()
     with opening.load(folder, threads=threads, engine=options.engine, limits=Limits(slots=1)) as engine:
         load_s, rss = time.perf_counter() - start, _rss_bytes()
         measured_speed = speed.measure(engine, options.prompt_tokens, options.new_tokens, options.repeats, progress)
         evaluation = evaluate(engine, options.cases, progress, options.constraint) if options.cases else None
-        peak = memory.peak_memory_bytes()
+        peak, busy = memory.peak_memory_bytes(), others.share()
         fidelity = _fidelity(engine, options.reference, progress) if options.reference else None
     return Measurement(
         threads=cores_to_use(threads),
@@ -83,6 +84,7 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
         speed=measured_speed,
         fidelity=fidelity,
         evaluation=evaluation,
+        busy=busy,
     )
 
 

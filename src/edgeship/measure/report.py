@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship.engine.api import Constraint
 from edgeship.errors import NotWritable
 from edgeship.measure.compare import Choice, baseline_fault, figures_of_kld
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
+from edgeship.system.machine import BUSY
 from edgeship.system.storage import megabytes, write_file
 
 SCHEMA_VERSION = 1
@@ -55,6 +57,15 @@ METHODS = (
 )
 
 
+HELD_TO = {
+    "json_schema": "a JSON schema",
+    "json_object": "JSON objects",
+    "regex": "a regular expression",
+    "lark": "a grammar",
+}
+"""Constraints by their kinds, in words."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One package that was measured: how it was built and what came out. label: the recipe's."""
@@ -71,6 +82,7 @@ class Report:
 
     checkpoint, machine, tools: plain facts, as the modules that know them state them.
     reference: what agreement was measured with, None where it was not.
+    constraint: what answers to the evaluation were held to, None where they were free.
     template_fidelity: the outcome of the template check, None where it was not made.
     commands: (what for, command) to go on with.
     """
@@ -83,6 +95,7 @@ class Report:
     candidates: tuple[Candidate, ...]
     choice: Choice
     reference: str | None = None
+    constraint: Constraint | None = None
     template_fidelity: dict[str, Any] | None = None
     commands: tuple[tuple[str, str], ...] = ()
     schema_version: int = SCHEMA_VERSION
@@ -250,11 +263,29 @@ def _markdown(text: str) -> str:
 
 
 def methods(report: Report) -> tuple[tuple[str, str], ...]:
-    """METHODS, and what the reference was."""
-    if report.reference is None:
-        return METHODS
-    text = f"What agreement is measured with: {report.reference}, on the same texts."
-    return (*METHODS, ("Reference", text))
+    """METHODS, and what held for this report alone."""
+    found = list(METHODS)
+    if report.reference is not None:
+        found.append(("Reference", f"What agreement is measured with: {report.reference}, on the same texts."))
+    if report.constraint is not None:
+        held = HELD_TO[report.constraint.kind]
+        found.append(("Constraint", f"Answers to the evaluation were held to {held}, which report.json holds."))
+    if said := busy(report):
+        found.append(("Other programs", f"{said[0].upper()}{said[1:]}."))
+    return tuple(found)
+
+
+def busy(report: Report) -> str | None:
+    """What is to be said of figures that were taken while other programs worked; None where they hardly did."""
+    beside = [
+        f"{found.label} ({found.measurement.busy:.0%})" for found in report.by_size if found.measurement.busy > BUSY
+    ]
+    if not beside:
+        return None
+    return (
+        f"other programs used much of the cores while these were measured: {', '.join(beside)}; their speed and "
+        "latency say little of this machine, so measure again when those are done"
+    )
 
 
 def headline(report: Report) -> str:

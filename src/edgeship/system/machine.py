@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1024**3
+BUSY = 0.25
+"""Where others use more of the cores meanwhile, how fast something is says little of this machine."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,29 @@ def granted_cores() -> list[int]:
 def cores_to_use(asked: int | None) -> int:
     """The cores asked for; by default all that this process may use."""
     return asked or usable_cores()
+
+
+class OthersWork:
+    """What other processes use of the cores that this one may use, from now on."""
+
+    def __init__(self) -> None:
+        self._begun = _seconds()
+
+    def share(self) -> float:
+        """The part of the cores, from 0 to 1, on average."""
+        wall, free, own = (now - then for now, then in zip(_seconds(), self._begun, strict=True))
+        # A quota grants fewer cores than there are, and any that are free.
+        return max(0.0, 1 - (free + own) / (wall * usable_cores())) if wall > 0 else 0.0
+
+
+def _seconds() -> tuple[float, float, float]:
+    """Of a clock, free on the cores that are granted to this process, and used by it."""
+    import psutil
+
+    cores = psutil.cpu_times(percpu=True)
+    granted = (cores[core] for core in granted_cores() if core < len(cores))
+    free = sum(core.idle + getattr(core, "iowait", 0.0) for core in granted)
+    return time.perf_counter(), free, time.process_time()
 
 
 def free_disk_bytes(folder: Path) -> int:
