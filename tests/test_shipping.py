@@ -20,6 +20,7 @@ from edgeship.builder import stream
 from edgeship.cli import main
 from edgeship.errors import EngineFailed
 from edgeship.measure import evalset
+from edgeship.measure.compare import Thresholds
 from edgeship.package import manifest
 from edgeship.settings import Settings
 from edgeship.store import listing, verification
@@ -369,9 +370,8 @@ def test_a_ship_under_a_schema_says_so_also_from_python(tiny: Path, tmp_path: Pa
     case = {"id": "1", "messages": [{"role": "user", "content": "hello"}], "expected": {"a": True}}
     (tmp_path / "eval.jsonl").write_text(json.dumps(case) + "\n", encoding="utf-8")
     schema = {"type": "object", "properties": {"a": {"const": True}}, "required": ["a"], "additionalProperties": False}
-    shipped = edgeship.ship(
-        tiny, eval=tmp_path / "eval.jsonl", schema=schema, recipes="int4", reference="fp32", report=tmp_path / "report"
-    )
+    how: dict[str, Any] = {"recipes": "int4", "reference": "fp32", "thresholds": Thresholds(min_pass_rate=0)}
+    shipped = edgeship.ship(tiny, eval=tmp_path / "eval.jsonl", schema=schema, report=tmp_path / "report", **how)
     assert shipped.package is not None
     assert "held to a JSON schema, as --schema does" in shipped.report.choice.reasons[-1]
     assert json.loads(shipped.paths.json.read_text(encoding="utf-8"))["constraint"]["text"] == json.dumps(schema)

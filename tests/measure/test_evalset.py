@@ -167,6 +167,40 @@ def test_bad_lines_are_named(tmp_path: Path, bad: object, said: str) -> None:
     assert said in fault(write(tmp_path, line(), bad))
 
 
+@pytest.mark.parametrize("name", ["cases.csv", "cases.TSV", "cases.parquet", "cases.xlsx"])
+def test_a_table_is_told_how_to_become_json_lines(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"question,answer\nhello,yes\n\xff")
+    with pytest.raises(EvalInvalid, match="is a table") as caught:
+        read_evalset(tmp_path / name)
+    assert f"({name!r}).to_json('cases.jsonl', orient='records', lines=True)" in (caught.value.hint or "")
+
+
+def test_a_packed_file_and_preferences_are_told_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "cases.jsonl.gz").write_bytes(b"\x1f\x8b")
+    assert "packed" in fault(tmp_path / "cases.jsonl.gz")
+    path = write(tmp_path, {"prompt": "hello", "chosen": "yes", "rejected": "no"})
+    with pytest.raises(EvalInvalid, match="expected") as caught:
+        read_evalset(path)
+    assert "These are preferences" in (caught.value.hint or "")
+
+
+def test_every_form_that_the_hint_names_is_read(tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_text("{}", encoding="utf-8")
+    with pytest.raises(EvalInvalid) as caught:
+        read_evalset(tmp_path / "none.jsonl")
+    turns = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]
+    forms: list[dict[str, Any]] = [
+        {"messages": [*USER, {"role": "assistant", "content": "yes"}]},
+        {"conversations": turns},
+        {"prompt": "hello", "completion": "yes"},
+        {"instruction": "hello", "input": "", "output": "yes"},
+        {"question": "hello", "answer": "yes"},
+    ]
+    found = read_evalset(write(tmp_path, *forms))
+    assert [(case.question, case.expected) for case in found] == [("hello", "yes")] * len(forms)
+    assert all(f'"{name}"' in (caught.value.hint or "") for form in forms for name in form)
+
+
 def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
     what = fault(write(tmp_path, *["{"] * 9))
     assert what.count("line ") == 5

@@ -21,8 +21,21 @@ _NO_FIELD = "this field is not read"
 _FORMAT = (
     'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], "expected": "..."}; '
     '"id", "slice" and "match" are optional. Fine-tuning files are read too: "messages" that end with the assistant, '
-    '"prompt" and "completion", "instruction", "input" and "output".'
+    'ShareGPT\'s "conversations", "prompt" and "completion", "instruction", "input" and "output", "question" and '
+    '"answer".'
 )
+_PREFERENCE = (
+    'These are preferences, and "chosen" is one answer of many: where a question has one right answer, give that as '
+    f'"expected", beside "messages" or "prompt". {_FORMAT}'
+)
+_TABLES = {
+    ".csv": "read_csv",
+    ".tsv": "read_table",
+    ".parquet": "read_parquet",
+    ".xlsx": "read_excel",
+    ".xls": "read_excel",
+}
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 class EvalMessage(BaseModel):
@@ -147,12 +160,14 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
     """
     cases: list[EvalCase] = []
     faults: list[str] = []
+    hint = _FORMAT
     first_places: dict[str, str] = {}
     for place, line in _lines(path):
         try:
             case = _case(line, place)
         except ValueError as error:  # pydantic's is one too
             faults.append(f"{place}: {_explain(error)}")
+            hint = _PREFERENCE if '"chosen"' in line and '"rejected"' in line else hint
             continue
         first = first_places.setdefault(case.id, place)
         if first != place:
@@ -160,7 +175,7 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
         cases.append(case)
     if faults:
         more = f"; and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
-        _refuse(path, "; ".join(faults[:LISTED_FAULTS]) + more)
+        _refuse(path, "; ".join(faults[:LISTED_FAULTS]) + more, hint)
     if not cases:
         _refuse(path, "the file holds no cases")
     return tuple(cases)
@@ -184,8 +199,25 @@ def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase,
     return tuple(cases[index * len(cases) // limit] for index in range(limit))
 
 
+def _require_lines(path: Path) -> None:
+    """That a file is not named as one of another kind. Raises EvalInvalid with what makes it one of ours."""
+    suffix = path.suffix.lower()
+    if suffix in _PACKED:
+        raise EvalInvalid("the evaluation file is packed", where=str(path), hint="Unpack it first.")
+    if suffix in _TABLES:
+        made = (
+            f"pandas.{_TABLES[suffix]}({path.name!r}).to_json({path.stem + '.jsonl'!r}, orient='records', lines=True)"
+        )
+        raise EvalInvalid(
+            "the evaluation file is a table, and JSON Lines are read",
+            where=str(path),
+            hint=f"Call its columns question and answer, and write it so, in Python: {made}",
+        )
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each example as JSON, with where it stands."""
+    _require_lines(path)
     try:
         data = foreign.read_bytes(path, named=True)
     except OSError as error:
@@ -220,8 +252,8 @@ def _explain_one(message: str, location: tuple[int | str, ...]) -> str:
     return f"{'.'.join(map(str, location))}: {message}" if location else message
 
 
-def _refuse(path: Path, what: str) -> NoReturn:
-    raise EvalInvalid(what, where=str(path), hint=_FORMAT)
+def _refuse(path: Path, what: str, hint: str = _FORMAT) -> NoReturn:
+    raise EvalInvalid(what, where=str(path), hint=hint)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
