@@ -172,7 +172,10 @@ def test_a_table_is_told_how_to_become_json_lines(name: str, tmp_path: Path) -> 
     (tmp_path / name).write_bytes(b"question,answer\nhello,yes\n\xff")
     with pytest.raises(EvalInvalid, match="is a table") as caught:
         read_evalset(tmp_path / name)
-    assert f"({name!r}).to_json('cases.jsonl', orient='records', lines=True)" in (caught.value.hint or "")
+    table, lines = str(tmp_path / name), str(tmp_path / "cases.jsonl")
+    assert f"({table!r}).to_json({lines!r}, orient='records', lines=True)" in (caught.value.hint or "")
+    with pytest.raises(EvalInvalid, match="cannot be read"):
+        read_evalset(tmp_path / f"none{name}")
 
 
 def test_a_packed_file_and_preferences_are_told_as_what_they_are(tmp_path: Path) -> None:

@@ -205,19 +205,17 @@ def _require_lines(path: Path) -> None:
     if suffix in _PACKED:
         raise EvalInvalid("the evaluation file is packed", where=str(path), hint="Unpack it first.")
     if suffix in _TABLES:
-        made = (
-            f"pandas.{_TABLES[suffix]}({path.name!r}).to_json({path.stem + '.jsonl'!r}, orient='records', lines=True)"
-        )
+        read, lines = f"pandas.{_TABLES[suffix]}({str(path)!r})", str(path.with_suffix(".jsonl"))
         raise EvalInvalid(
             "the evaluation file is a table, and JSON Lines are read",
             where=str(path),
-            hint=f"Call its columns question and answer, and write it so, in Python: {made}",
+            hint="Call its columns question and answer, and write it so, in Python: "
+            f"{read}.to_json({lines!r}, orient='records', lines=True)",
         )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each example as JSON, with where it stands."""
-    _require_lines(path)
     try:
         data = foreign.read_bytes(path, named=True)
     except OSError as error:
@@ -226,6 +224,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             where=str(path),
             hint="Check the path given to --eval.",
         ) from error
+    _require_lines(path)
     try:
         text = decode(data)
     except UnicodeDecodeError as error:
