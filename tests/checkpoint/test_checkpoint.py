@@ -200,7 +200,7 @@ def test_an_adapter_instead_of_a_checkpoint_says_what_to_type(
     tiny.rename(nested / "tiny")
     assert f"{nested / 'tiny'} --adapter {tiny_adapter}" in hint()
     shutil.rmtree(nested / "tiny")
-    assert f"first: tiny --adapter {tiny_adapter}" in hint()
+    assert f"ship tiny --adapter {tiny_adapter}`" in hint()
 
 
 @pytest.mark.parametrize("key", ["architectures", "model_type", "hidden_size"])
