@@ -214,11 +214,23 @@ def test_ropes_are_those_of_transformers(name: str) -> None:
         np.testing.assert_allclose(found.long_frequencies, frequencies.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("other", [{"sliding_window_pattern": 2}, {"no_rope_layers": [0, 0]}])
+def test_a_family_does_not_go_by_the_rules_of_others(tmp_path: Path, other: dict[str, Any]) -> None:
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    layers = []
+    for name, changes in (("plain", window), ("other", window | other)):
+        folder = checkpoints.make_checkpoint(tmp_path / name, config=checkpoints.qwen2_config(**changes))
+        layers.append(read_architecture(open_checkpoint(str(folder))).layers)
+    assert layers[0] == layers[1]
+    assert [layer.window for layer in layers[0]] == [None, 8]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 WINDOW = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
 SLIDING = {"layer_types": ["full_attention", "sliding_attention"]}
 LLAMA3 = {key: value for key, value in ROPES["llama 3.2"].items() if key != "low_freq_factor"}
+SMOLLM = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
 GRANITE = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
 LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
 
@@ -254,7 +266,10 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
             "layer_types with sliding_attention, and use_sliding_window",
         ),
         (WINDOW | SLIDING | {"sliding_window": None}, "layer_types with sliding_attention, and sliding_window null"),
-        ({"no_rope_layers": [1], "no_rope_layer_interval": 2}, r"no_rope_layers \[1\], which is not a list of 2 numb"),
+        (
+            SMOLLM | {"no_rope_layers": [1], "no_rope_layer_interval": 2},
+            r"no_rope_layers \[1\], which is not a list of 2 numb",
+        ),
         ({"rope_parameters": LLAMA3, "rope_theta": None}, "low_freq_factor"),
         ({"rope_parameters": LONGROPE, "rope_theta": None}, "short_factor"),
         ({"hidden_act": "relu"}, "hidden_act.*relu"),

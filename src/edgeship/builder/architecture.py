@@ -26,6 +26,12 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+# Which layers have a window or positions; a family that goes by such a rule has a default for it.
+_RULES = {
+    "sliding_window_pattern": ("sliding_window_pattern",),
+    "max_window_layers": ("max_window_layers",),
+    "no_rope_layer_interval": ("no_rope_layer_interval", "no_rope_layers"),
+}
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 
 
@@ -74,7 +80,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
             hint=f"Known: {', '.join(STREAMED)}.",
         )
     traits = family.traits
-    config = config_fields({**traits.defaults, **_stated(checkpoint.config)}, path)
+    config = config_fields({**traits.defaults, **_stated(checkpoint.config, traits)}, path)
     # An adapter may have brought more rows for the vocabulary than config.json says.
     sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
     ropes, layers = _positions(traits, config, sizes)
@@ -97,9 +103,14 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     )
 
 
-def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json says. A null is silence, but for what it switches off."""
-    return {key: value for key, value in config.items() if value is not None or key in _SWITCHED_OFF_BY_NULL}
+def _stated(config: Mapping[str, Any], traits: Traits) -> dict[str, Any]:
+    """What config.json says. A null is silence, but for what it switches off; so are the rules of other families."""
+    of_others = {field for rule, fields in _RULES.items() if rule not in traits.defaults for field in fields}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in of_others and (value is not None or key in _SWITCHED_OFF_BY_NULL)
+    }
 
 
 def _activation(config: Fields) -> str:
