@@ -354,7 +354,7 @@ def test_an_object_is_complete_with_its_last_bracket(grammars: Grammars, text: s
 @pytest.mark.parametrize("before", ["", "{", '{"a": "'])
 def test_what_was_not_allowed_fails(grammars: Grammars, before: str) -> None:
     matcher = pushed(grammars.matcher(PAIR), before)
-    with pytest.raises(EngineFailed, match="cannot be followed") as failure:
+    with pytest.raises(EngineFailed, match="does not allow token 256") as failure:
         matcher.push(END)
     assert "<state>" not in str(failure.value)
 
@@ -486,6 +486,8 @@ _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------
 
+_MANY = json.dumps({"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(1000)}})
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -501,6 +503,13 @@ _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
         ("json_schema", '{"type": "strin"}', "Invalid type: strin"),
         ("json_schema", '{"not": {}}', "json schema cannot be kept: not at # cannot be enforced"),
         ("json_schema", '{"enum": []}', "Unsatisfiable"),
+        ("json_schema", '{"$ref": "#"}', "a reference or a rule in it leads only to itself"),
+        ("json_schema", '{"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#"}}}', "only to itself"),
+        ("json_schema", '{"items": {"$ref": "#"}, "type": "array", "minItems": 1}', "without an end"),
+        ("json_schema", _MANY, "name fewer optional properties"),
+        ("json_schema", f'{{"items": {_MANY}, "type": "array"}}', "name fewer optional properties"),
+        ("json_schema", f'{{"properties": {{"a": {_MANY}}}, "required": ["a"]}}', "name fewer optional properties"),
+        ("lark", "start: a\na: start", "a reference or a rule in it leads only to itself"),
         ("json_schema", '{"$ref": "https://example.com/schema"}', "https://example.com/schema"),
         ("json_schema", '{"type": "string", "pattern": "(?=a)"}', "pattern at # cannot be enforced"),
         ("regex", "[", "regex cannot be used: .*\n.*\n.*\n.*unclosed character class"),
@@ -515,6 +524,14 @@ def test_constraints_that_cannot_be_held(grammars: Grammars, kind: Any, text: st
         grammars.matcher(Constraint(kind, text))
     assert failure.value.hint
     grammars.matcher(ANY)
+
+
+@pytest.mark.slow
+def test_what_shows_in_mid_answer_is_the_constraints_fault_too(grammars: Grammars) -> None:
+    matcher = grammars.matcher(Constraint("json_schema", f'{{"properties": {{"a": {_MANY}, "b": true}}}}'))
+    with pytest.raises(ConstraintInvalid, match="name fewer optional properties") as failure:
+        pushed(matcher, '{"a": {"p')
+    assert failure.value.hint
 
 
 _DEEP = """
@@ -596,8 +613,9 @@ def test_a_panic_is_the_constraints_fault(grammars: Grammars, monkeypatch: pytes
     matcher = grammars.matcher(Constraint("regex", "ab"))
     monkeypatch.setattr(matcher, "_layouts", [Broken()])
     for ask in (matcher.allowed, matcher.forced, lambda: matcher.push(97)):
-        with pytest.raises(EngineFailed, match="it broke") as failure:
+        with pytest.raises(ConstraintInvalid, match="it broke") as failure:
             ask()
+        assert failure.value.hint
         assert isinstance(failure.value.__cause__, Panic)
 
 

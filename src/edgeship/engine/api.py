@@ -256,7 +256,8 @@ class Chat(Protocol):
         must not wait; a last one always comes. The iterator then gives nothing, and only closing it, not dropping it,
         ends the answer. So does what `on_step` raises.
         Raises PromptInvalid, ConstraintInvalid, NotSupported, EngineBusy, TemplateMissing and TemplateInvalid at once
-        (a server's with the first step), and EngineFailed at any step; EngineFault is a fault of our own.
+        (a server's with the first step), and EngineFailed at any step, ConstraintInvalid too where a constraint
+        turns out too complex; EngineFault is a fault of our own.
         """
         ...
 

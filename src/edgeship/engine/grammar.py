@@ -40,6 +40,15 @@ _STACK_BYTES = 1 << 28
 _COMPILE_S = 30.0
 # How much work a single step may be, in the library's units: the engine's thread does nothing else for 0.3 s at most.
 _STEP_FUEL = 100_000
+# Where a large object is begun, at once or in a list, the library may find that more may follow than it keeps.
+_OPENINGS = ("", "{", "[{")
+# What the library says without words, or in words for its own authors.
+_IN_WORDS = {
+    "NoExtensionBias": "nothing fits it, since a reference or a rule in it leads only to itself",
+    "Current row has": "too much may follow in one place: name fewer optional properties or alternatives there, "
+    "or require some of them",
+    "Too many items": "it is too much work, or leads back to itself without an end",
+}
 # With every added token the library reads all those before it again: 3 s for so many, in which no other thread runs.
 _MOST_ADDED_TOKENS = 1 << 15
 
@@ -110,11 +119,19 @@ class Grammars:
         for grammar in map(_after_a_space, grammars) if self._space_first else grammars:
             with border.as_ours(lambda said: _invalid(constraint, said)):
                 matcher = library.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
-                matcher.compute_bitmask()  # the first step is the largest, and shows what is too large
-            if matcher.is_error():
-                raise _invalid(constraint, _reason(matcher))
+                begun = [self._begin(matcher.deep_copy(), opening) for opening in _OPENINGS]
+            for layout in begun:
+                if layout.is_error():
+                    raise _invalid(constraint, _reason(layout))
             compiled.append(matcher)
         return compiled
+
+    def _begin(self, layout: Any, opening: str) -> Any:
+        """An answer that begins so, where one may, and goes on to its first choice: steps that are large show there."""
+        layout.try_consume_tokens(self._tokenizer.tokenize_str(opening))
+        layout.try_consume_tokens(layout.compute_ff_tokens())
+        layout.compute_bitmask()
+        return layout
 
     def _load(self, library: Any) -> Any:
         with border.as_ours(self._unusable):
@@ -159,7 +176,7 @@ class Matcher:
         """bool [vocab_size]: what the next token may be. End tokens are among them where the answer may end.
 
         likeliest: the token that the model would say; see Ending.
-        Raises EngineFailed where the constraint turns out too complex.
+        Raises ConstraintInvalid where the constraint turns out too complex.
         """
         with _following():
             masks = [np.frombuffer(layout.compute_bitmask(), np.uint8) for layout in self._layouts]
@@ -170,7 +187,7 @@ class Matcher:
         return self._ending.narrow(allowed, likeliest)
 
     def push(self, token: int) -> None:
-        """The answer goes on. Raises EngineFailed for a token that was not allowed."""
+        """The answer goes on. Raises EngineFailed for a token that was not allowed, ConstraintInvalid as `allowed`."""
         with _following():
             self._push(token, self._tokenizer.decode_bytes([token]))
 
@@ -184,9 +201,13 @@ class Matcher:
             if going:
                 self._layouts = going
                 return
-        # Takes an end token after the end, and says what is wrong with any other.
-        self._layouts[0].consume_token(token)
-        _check(self._layouts[0])
+        layout = self._layouts[0]
+        if not layout.try_consume_tokens([token]):
+            _check(layout)
+            # Takes an end token after the end, and says what is wrong with any other.
+            layout.consume_token(token)
+            if layout.is_error():
+                raise EngineFailed(f"the constraint does not allow token {token}: {_reason(layout)}")
 
     def forced(self) -> list[int]:
         """Tokens about which there is no choice now, as the tokenizer itself would make them."""
@@ -296,8 +317,10 @@ def _following() -> AbstractContextManager[None]:
     return border.as_ours(_cannot_follow)
 
 
-def _cannot_follow(why: str) -> EngineFailed:
-    return EngineFailed(f"the constraint cannot be followed any further: {why}")
+def _cannot_follow(why: str) -> ConstraintInvalid:
+    return ConstraintInvalid(
+        f"the constraint cannot be followed any further: {why}", hint="Make it simpler, or ask without a constraint."
+    )
 
 
 def _check(layout: Any) -> None:
@@ -307,7 +330,8 @@ def _check(layout: Any) -> None:
 
 def _reason(layout: Any) -> str:
     """The library's message without the state of its parser."""
-    return str(layout.get_error()).split("\n<state>")[0].strip()
+    said = str(layout.get_error()).split("\n<state>")[0].strip()
+    return next((words for sign, words in _IN_WORDS.items() if sign in said), said)
 
 
 def _common(lists: list[list[int]]) -> list[int]:
