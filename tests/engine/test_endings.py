@@ -94,6 +94,17 @@ def test_numbers_end(grammars: Grammars, value: Any, start: bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("above", "below"), [(5, 5.0000001), (9, 9.5), (-5.0000001, -5), (-1, 0), (0, 1)])
+def test_a_number_beside_its_bound_ends_and_is_beside_it(grammars: Grammars, above: float, below: float) -> None:
+    value = {"type": "number", "exclusiveMinimum": above, "exclusiveMaximum": below}
+    near = [above, below] if below > 0 else [below, above]
+    start = b'{"a": ' + f"{near[0]:.7f}".rstrip("0").encode()
+    said = answer(grammars, one(value), after(start, always(ALWAYS_0, token(b"000"), ord("3"))))
+    assert above < json.loads(said)["a"] < below
+    assert len(said) < 60
+
+
+@pytest.mark.slow
 def test_digits_that_a_schema_asks_for_are_written(grammars: Grammars) -> None:
     least = 10**17
     said = answer(grammars, one({"type": "integer", "minimum": least}), after(b'{"a": ', always(ALWAYS_0)))

@@ -19,6 +19,8 @@ Allowed = npt.NDArray[np.bool_]
 
 # No number that a program reads has more digits.
 _MOST_DIGITS = 32
+# So many digits tell a number with a fraction apart from those beside it: a further zero changes nothing.
+_TELLING_DIGITS = 14
 # A text is in a loop once one piece fills so many bytes and stands there so many times: a line of dashes is no loop.
 # Who was in a loop will be again, so each time half the bytes are enough.
 _LOOP_BYTES, _LEAST_LOOP_BYTES, _LOOP_TIMES = 512, 64, 8
@@ -62,6 +64,8 @@ class Enders:
             Place.NUMBER: plain | ~np.isin(first, list(_NUMBER)),
         }
 
+        self.no_zeros: Allowed = first != ord("0")
+
     def at(self, place: Place) -> Allowed:
         """bool [tokens]."""
         return self._by_place[place]
@@ -96,7 +100,16 @@ class Ending:
             left = allowed & self._enders.at(place)
             if left.any():
                 return left
-        return allowed
+        return self._without_zeros(allowed) if self._is_fraction_of_zeros() else allowed
+
+    def _is_fraction_of_zeros(self) -> bool:
+        return self._place is Place.NUMBER and b"." in self._text and self._digits() >= _TELLING_DIGITS
+
+    def _without_zeros(self, allowed: Allowed) -> Allowed:
+        """A number that may not end yet is one that must be more or less than its digits say: a zero never ends it."""
+        may_end = (allowed & self._enders.at(Place.NUMBER)).any()
+        left = allowed & self._enders.no_zeros
+        return allowed if may_end or not left.any() else left
 
     def _to_end(self, allowed: Allowed, likeliest: int | None) -> Iterator[Place]:
         refused = None if likeliest is None or allowed[likeliest] else likeliest
@@ -109,10 +122,13 @@ class Ending:
 
     def _is_text_loop(self) -> bool:
         if self._place is Place.NUMBER:
-            return sum(byte in _DIGITS for byte in self._text) >= _MOST_DIGITS
+            return self._digits() >= _MOST_DIGITS
         if self._place is Place.BETWEEN:
             return False
         return repeats(bytes(self._text[-_KEPT_BYTES:]), max(_LEAST_LOOP_BYTES, _LOOP_BYTES >> self._loops))
+
+    def _digits(self) -> int:
+        return sum(byte in _DIGITS for byte in self._text)
 
     def _is_items_loop(self) -> bool:
         return len(self._open) > _MOST_DEPTH or any(items.loop for items in self._open)
