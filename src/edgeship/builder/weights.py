@@ -19,8 +19,8 @@ from edgeship.checkpoint import adapter as adapters
 from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
+from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_values
-from edgeship.checkpoint.saved import GENERATION_NAME
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file

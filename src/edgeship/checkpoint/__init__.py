@@ -26,11 +26,12 @@ from edgeship.checkpoint.dimensions import (
 )
 from edgeship.checkpoint.families import FAMILIES, STREAMED
 from edgeship.checkpoint.folder import require_readable
+from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.licence import find_licence
 from edgeship.checkpoint.places import Place, adapter_hint, find_adapter, find_checkpoint, package_name
 from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
-from edgeship.checkpoint.saved import GENERATION_NAME, Saved, read_saved
+from edgeship.checkpoint.saved import Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
@@ -227,7 +228,7 @@ def _put_together(source: str, place: Place, model: _Model, adapter: Adapter | N
         adapter=adapter,
         pickle=model.weights.pickle,
         renamed=bool(model.renaming),
-        notes=(*place.notes, *((model.renaming,) if model.renaming else ())),
+        notes=(*place.notes, *((model.renaming,) if model.renaming else ()), *saved.notes),
     )
 
 

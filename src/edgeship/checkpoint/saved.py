@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship.checkpoint import generation as generations
 from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.errors import CheckpointInvalid
-from edgeship.package import genai_config, plain_jinja
+from edgeship.package import plain_jinja
 from edgeship.package import template as templates
 from edgeship.package import tokenizer as tokenizers
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.system import json_file
 from edgeship.system.fields import Fields
 
-GENERATION_NAME = "generation_config.json"
 _TO_CONVERT = ("transformers", "sentencepiece", "protobuf")
 _CONVERT = (
     "import sys; from transformers import AutoTokenizer as T; T.from_pretrained(f := sys.argv[1]).save_pretrained(f)"
@@ -31,12 +31,16 @@ _GIVE_A_TEMPLATE = "Give a Jinja file in UTF-8."
 
 @dataclass(frozen=True)
 class Saved:
-    """template: None where there is none. template_names: of all that were found."""
+    """template: None where there is none. template_names: of all that were found.
+
+    notes: what is to be said of it.
+    """
 
     tokenizer: TokenizerFiles
     generation: Fields
     template: str | None
     template_names: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def read_saved(folder: Path, adapter: Path | None, given: Path | None, variables: Mapping[str, Any]) -> Saved:
@@ -46,14 +50,13 @@ def read_saved(folder: Path, adapter: Path | None, given: Path | None, variables
     Raises CheckpointInvalid, TemplateInvalid.
     """
     places = (folder,) if adapter is None else (adapter, folder)
-    generation = _read_generation(places)
-    genai_config.read_search(generation)  # what is wrong is told now, and not after the conversion
+    generation = generations.read(places)
     tokenizer = _read_tokenizer(folder) if adapter is None else _read_tokenizer_over(folder, adapter)
     found = _find_templates(places)
     template = _read_template(given, found) if given else templates.the_one_meant(found)
     if template is not None and variables:
         template = plain_jinja.with_variables(template, variables)
-    return Saved(tokenizer, generation, template, tuple(found))
+    return Saved(tokenizer, generation, template, tuple(found), tuple(generations.notes(generation)))
 
 
 def _read_tokenizer(folder: Path) -> TokenizerFiles:
@@ -80,12 +83,6 @@ def _read_tokenizer_over(folder: Path, adapter: Path) -> TokenizerFiles:
     if not (adapter / tokenizers.FILE_NAME).is_file():
         _require_tokenizer(folder)
     return tokenizers.read_over(folder, adapter, DAMAGED)
-
-
-def _read_generation(places: Sequence[Path]) -> Fields:
-    """generation_config.json of the first folder that has one."""
-    files = [path for place in places if (path := place / GENERATION_NAME).is_file()]
-    return json_file.read_fields(files[0], DAMAGED) if files else json_file.fields_of({}, places[0], DAMAGED)
 
 
 def _find_templates(places: Sequence[Path]) -> dict[str, str]:
