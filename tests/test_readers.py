@@ -17,7 +17,7 @@ from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.engine import genai_reader
 from edgeship.engine.text import TextCodec
-from edgeship.errors import NotSupported, TemplateInvalid, TemplateMismatch
+from edgeship.errors import CheckpointInvalid, NotSupported, TemplateInvalid, TemplateMismatch
 from edgeship.foundry import checks
 from edgeship.package import fidelity
 from edgeship.package import manifest as manifests
@@ -40,6 +40,13 @@ def opened(tiny: Path, template: str | None = None, **config: Any) -> Checkpoint
 def packaged(checkpoint: Checkpoint, settings: Settings, folder: Path) -> Package:
     built = builds.build(checkpoint, Recipe(precision=Precision.INT4), settings)
     return readers.write_package(built, checkpoint, folder, readers.spell(checkpoint))
+
+
+@pytest.mark.parametrize("context", [1, 8])
+def test_a_context_that_no_prompt_leaves_room_in_is_refused(tiny: Path, context: int) -> None:
+    checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(max_position_embeddings=context))
+    with pytest.raises(CheckpointInvalid, match=f"context of {context} leaves no room for an answer"):
+        readers.spell(opened(tiny))
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in chat_templates.OTHERWISE])

@@ -14,7 +14,7 @@ from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.dimensions import DAMAGED as CHECKPOINT_DAMAGED
 from edgeship.engine.api import Conversation
-from edgeship.errors import EngineFailed, TemplateInvalid, TemplateMismatch
+from edgeship.errors import CheckpointInvalid, EngineFailed, TemplateInvalid, TemplateMismatch
 from edgeship.package import fidelity, genai_config, inference_model, plain_jinja, prompt_parts, tokenizer
 from edgeship.package.fidelity import Encoder, Sample
 from edgeship.package.manifest import GENAI, Package
@@ -41,10 +41,10 @@ def spell(checkpoint: Checkpoint) -> Spelling:
     That it cannot is a finding: the spelling's fault. No weights are read.
     Raises TemplateMissing, TemplateInvalid, CheckpointInvalid, DependencyMissing.
     """
-    template = require_template(checkpoint)
+    template, encode = require_template(checkpoint), _encoder(checkpoint)
     usual = conversations(checkpoint)
+    _require_room(checkpoint, min(len(encode(sample.messages)) for sample in usual))
     searched = fidelity.of_template(template, checkpoint.special_tokens)
-    encode = _encoder(checkpoint)
     best: Spelling | None = None
     with _genai_reader() as genai:
         for spelling in _spellings(checkpoint, template):
@@ -55,6 +55,16 @@ def spell(checkpoint: Checkpoint) -> Spelling:
                 best = replace(spelling, fault=fault)
     assert best is not None
     return best
+
+
+def _require_room(checkpoint: Checkpoint, shortest: int) -> None:
+    if shortest >= checkpoint.context_tokens:
+        raise CheckpointInvalid(
+            f"the shortest of prompts has {shortest} tokens, and the model's context of {checkpoint.context_tokens} "
+            "leaves no room for an answer",
+            where=str(checkpoint.folder / "config.json"),
+            hint="Set max_position_embeddings to the length that the model was trained with.",
+        )
 
 
 def notes(spelling: Spelling) -> tuple[str, ...]:

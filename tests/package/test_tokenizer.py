@@ -218,6 +218,21 @@ def test_a_pattern_that_cannot_be_read(folder: Path, pattern: str) -> None:
         with_parts(folder, pre_tokenizer=splitting(pattern))
 
 
+def test_dropout_is_refused_with_what_to_do(folder: Path) -> None:
+    stated = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for dropout in (None, 0.0, 0.1):
+        write_json(folder / "tokenizer.json", stated | {"model": stated["model"] | {"dropout": dropout}})
+        found = tokenizer.read(folder, COMPLAINT)
+        if not dropout:
+            assert found.ids
+            continue
+        with pytest.raises(
+            CheckpointInvalid, match=r"tokenizer\.json has model\.dropout 0\.1, which .* random"
+        ) as failure:
+            _ = found.ids
+        assert failure.value.hint == "It is for training only: set it to null."
+
+
 def test_a_config_that_states_the_special_tokens_itself() -> None:
     said = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": True, "model_max_length": 9}
     assert spelled_out(said, {"bos_token": "<s>", "eos_token": "</s>"}) == said

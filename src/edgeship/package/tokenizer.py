@@ -247,6 +247,7 @@ def _text(token: object) -> str | None:
 
 def _read_ids(path: Path, wanted: tuple[str, ...], complaint: Complaint) -> dict[str, int]:
     tokenizer = json_file.fields_of(json_file.read_object(path, complaint, most_bytes=_MOST_BYTES), path, complaint)
+    _refuse_dropout(tokenizer.part("model"), path, complaint)
     added = tokenizer.parts("added_tokens")
     ids = {token.required_text("content"): token.required_count("id", least=0) for token in added}
     missing = [text for text in wanted if text not in ids]
@@ -254,6 +255,16 @@ def _read_ids(path: Path, wanted: tuple[str, ...], complaint: Complaint) -> dict
         return ids | _listed_ids(tokenizer.part("model").items("vocab"), missing)
     vocabulary = tokenizer.part("model").part("vocab")
     return ids | {text: number for text in missing if (number := vocabulary.count(text, least=0)) is not None}
+
+
+def _refuse_dropout(model: Fields, path: Path, complaint: Complaint) -> None:
+    dropout = model.number("dropout")
+    if dropout:
+        raise complaint.error(
+            f"{path.name} has {model.name}dropout {dropout:g}, which makes the tokens of a text random",
+            where=str(path),
+            hint="It is for training only: set it to null.",
+        )
 
 
 def _listed_ids(pieces: Sequence[Any], wanted: Collection[str]) -> dict[str, int]:
