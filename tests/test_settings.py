@@ -71,6 +71,18 @@ def test_a_bad_value_is_told_with_its_variable(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("below", ["", "inside", "n" * 300])
+@pytest.mark.parametrize("key", ["EDGESHIP_HOME", "EDGESHIP_CACHE_DIR", "EDGESHIP_FOUNDRY_CACHE_DIR"])
+def test_where_no_folder_can_be_is_told_with_its_variable(
+    key: str, below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    stated = str(tmp_path / below if len(below) > 100 else tmp_path / "file" / below)
+    monkeypatch.setenv(key, stated)
+    with pytest.raises(UsageError, match=f"^{key} is .*; it must be the path of a folder"):
+        resolve()
+
+
 @pytest.mark.parametrize(
     ("flag", "named"),
     [({"threads": 0}, "--threads is 0"), ({"memory": "1XB"}, "--memory is '1XB'"), ({"foundry_app": ".."}, "--app")],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,7 +165,7 @@ def _read(
         return kind.read(stated)
     except ValueError as error:
         raise UsageError(
-            f"{source} is {shown(stated)}; it must be {kind.rule}",
+            f"{source} is {shown(str(stated) if isinstance(stated, Path) else stated)}; it must be {kind.rule}",
             where=where,
             hint=hint or "Give it such a value, or leave it out.",
         ) from error
@@ -193,6 +194,19 @@ def _path(stated: object) -> Path:
         raise ValueError(stated) from error
 
 
+def _folder(stated: object) -> Path:
+    """A path where a folder is, or may come to be."""
+    path = _path(stated)
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise ValueError(stated)
+    except (FileNotFoundError, PermissionError):
+        return path  # to be made, or what is wrong is told when it is used
+    except OSError as error:  # a file on the way, a name too long
+        raise ValueError(f"{stated}: {error}") from error
+    return path
+
+
 def _bytes(stated: object) -> int:
     stripped = str(stated).strip().lower().removesuffix("b")
     digits = stripped.rstrip("kmgi ")
@@ -206,7 +220,7 @@ def _bytes(stated: object) -> int:
     return value
 
 
-_FOLDER = _Kind(_path, "the path of a folder; . is the working folder")
+_FOLDER = _Kind(_folder, "the path of a folder; . is the working folder")
 _AMOUNT = _Kind(_bytes, "a number of bytes, like 8GB, 512MiB or 8000000000")
 _KINDS: dict[str, _Kind[Any]] = {
     "home": _FOLDER,
