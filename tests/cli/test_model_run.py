@@ -124,7 +124,8 @@ def test_nothing_to_answer(package: str, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_constraints_as_people_have_them(tmp_path: Path) -> None:
-    assert AnswerOptions(schema=' {"type": "object"}').constraint() == Constraint("json_schema", ' {"type": "object"}')
+    for schema in (' {"type": "object"}', "true", " false"):
+        assert AnswerOptions(schema=schema).constraint() == Constraint("json_schema", schema)
     gbnf = tmp_path / "yes.gbnf"
     gbnf.write_text('root ::= "yes" | "no"\n', encoding="utf-8")
     made = AnswerOptions(grammar=gbnf).constraint()

@@ -61,6 +61,7 @@ SHAREGPT = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}
             [{"role": "user", "content": "Say it.\n\nhello"}],
         ),
         ({"prompt": ASKED, "completion": [ANSWERED[1], *ANSWERED]}, [*ANSWERED, *ASKED]),
+        ({"messages": ANSWERED, "prompt": " hello", "instruction": "", "input": "hell"}, ASKED),
     ],
     ids=str,
 )
@@ -75,6 +76,10 @@ def test_all_that_the_model_was_told_is_asked(example: dict[str, Any], asked: li
         ({"messages": ANSWERED, "images": ["a.png"]}, "images"),
         ({"messages": ANSWERED, "system": ["Be brief."]}, "system"),
         ({"messages": [SYSTEM, *ANSWERED], "system": "Be long."}, "system"),
+        ({"messages": ANSWERED, "instruction": "Translate."}, "instruction"),
+        ({"conversations": SHAREGPT, "input": "late"}, "input"),
+        ({"messages": ANSWERED, "question": "why"}, "question"),
+        ({"question": "hello", "answer": "yes", "input": "late"}, "input"),
         ({"question": "hello", "answer": "yes", "context": "It is late."}, "context"),
         ({"question": "hello", "answer": 1, "choices": ["no", "yes"]}, "choices"),
         ({"instruction": "hello", "output": "yes", "history": "hello"}, "history"),

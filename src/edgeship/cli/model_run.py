@@ -133,7 +133,7 @@ class AnswerOptions:
         if sum(given is not None for given in (self.schema, self.regex, self.grammar)) > 1:
             raise UsageError("--schema, --regex and --grammar exclude each other", hint="Give one of them.")
         if self.schema is not None:
-            inline = self.schema.lstrip().startswith("{")
+            inline = self.schema.lstrip().startswith("{") or self.schema.strip() in ("true", "false")
             held = schema_constraint(
                 self.schema
                 if inline

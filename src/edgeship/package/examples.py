@@ -11,6 +11,7 @@ from edgeship.system import json_file
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 _CONVERSATIONS = ("messages", "conversations", "prompt")
 _ANSWERS = ("completion", "output", "response", "answer")
+_QUESTIONS = ("instruction", "prompt", "question", "input")
 _TOLD_BESIDE = ("tools", "functions", "images", "videos", "audios")
 _TOLD_WITH_QUESTION = ("passage", "documents", "choices", "options")
 
@@ -61,7 +62,7 @@ def _turns(example: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         parts = [example["instruction"], example.get("input"), example.get("context")]
         texts = ["\n\n".join(part for part in parts if isinstance(part, str) and part.strip())]
     else:
-        texts = [example[name] for name in ("prompt", "question", "input") if isinstance(example.get(name), str)]
+        texts = [example[name] for name in _QUESTIONS if isinstance(example.get(name), str)]
     if not texts:
         return None
     return [*first, *_earlier(example), {"role": "user", "content": texts[0]}]
@@ -80,7 +81,9 @@ def _earlier(example: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _unread(example: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the model was told in training and `turns` do not say: it must not go without a word."""
-    names = list(_TOLD_BESIDE)
+    said = [str(turn["content"]) for turn in turns]
+    asked = [name for name in _QUESTIONS if isinstance(example.get(name), str)]
+    names = [*_TOLD_BESIDE, *(name for name in asked if not any(example[name].strip() in text for text in said))]
     if example.get("system") != turns[0]["content"]:
         names.append("system")
     if not any(_is_list_of_objects(example.get(name)) for name in _CONVERSATIONS):
