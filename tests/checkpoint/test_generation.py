@@ -45,7 +45,13 @@ def test_what_changes_only_what_is_sampled_is_told_where_answers_are(tmp_path: P
 
 
 def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
-    plain = {"num_beams": 1, "no_repeat_ngram_size": 0, "suppress_tokens": None, "bad_words_ids": [], "min_p": 0.0}
+    plain: dict[str, Any] = {
+        "num_beams": 1,
+        "no_repeat_ngram_size": 0,
+        "suppress_tokens": None,
+        "bad_words_ids": [],
+        "min_p": 0.0,
+    }
     more = {"guidance_scale": 1.0, "typical_p": 1.0, "do_sample": True, "top_k": 20, "transformers_version": "5"}
     assert notes(tmp_path, plain | more) == []
 
