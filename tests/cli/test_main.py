@@ -133,8 +133,8 @@ def test_a_fault_whose_log_cannot_be_written_is_told_whole(
     def fail(*_: object, **__: object) -> int:
         raise ZeroDivisionError("a bug" * 1000)
 
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path / "file"))
+    (tmp_path / "failures").touch()
+    monkeypatch.setenv("EDGESHIP_HOME", str(tmp_path))
     monkeypatch.setattr("edgeship.doctor.examine", fail)
     assert main(["doctor"]) == 3
     said = capsys.readouterr().err
