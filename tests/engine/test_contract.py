@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,7 @@ def test_no_conversation_and_no_text(engine: Engine) -> None:
 
 
 NO_EVENT: Any = threading.Event
+NO_FLOAT: Any = Decimal("0.5")
 
 
 @pytest.mark.parametrize(
@@ -344,6 +346,8 @@ NO_EVENT: Any = threading.Event
         ({"deadline_s": -1}, "deadline_s is -1"),
         ({"deadline_s": "soon"}, "deadline_s is 'soon'"),
         ({"deadline_s": True}, "deadline_s is True"),
+        ({"deadline_s": -(10**400)}, "deadline_s is -1000"),
+        ({"deadline_s": 10**400}, "deadline_s is 1000"),
     ],
 )
 def test_what_could_end_no_answer_is_refused(engine: Engine, ending: dict[str, Any], named: str) -> None:
@@ -369,6 +373,8 @@ def test_closed(engine: Engine) -> None:
     [
         (Sampling(temperature=-0.1), "temperature is -0.1; it must be a number from 0 to"),
         (Sampling(temperature=math.nan), "temperature is nan"),
+        (Sampling(temperature=NO_FLOAT), r"temperature is Decimal\('0.5'\); it must be a number from 0 to"),
+        (Sampling(logit_bias={1: NO_FLOAT}), r"logit_bias is \{1: Decimal\('0.5'\)\}; it must be made of numbers"),
         (Sampling(top_p=1.01), "top_p is 1.01; it must be greater than 0 and at most 1"),
         (Sampling(top_p=math.nan), "top_p is nan"),
         (Sampling(top_k=-1), "top_k is -1; it must be from 0 to"),

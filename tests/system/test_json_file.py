@@ -40,6 +40,11 @@ def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
         json_file.read_object(path, COMPLAINT)
 
 
+def test_half_a_character_in_a_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        json_file.parse('{"a": "\ud800"}')
+
+
 def test_a_missing_file_is_empty_only_where_it_is_optional(tmp_path: Path) -> None:
     assert json_file.read_optional(tmp_path / "none.json", COMPLAINT) == {}
     with pytest.raises(CheckpointInvalid, match=r"none\.json cannot be read"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import reprlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -381,8 +380,8 @@ def check_cut(cancel: threading.Event | None, deadline_s: float | None) -> None:
     """Raises PromptInvalid for what could cut no answer."""
     if cancel is not None and not isinstance(cancel, threading.Event):
         raise _setting_invalid("cancel", cancel, "; it must be a threading.Event")
-    if deadline_s is not None and not (_is_number(deadline_s) and math.isfinite(deadline_s) and deadline_s >= 0):
-        raise _setting_invalid("deadline_s", deadline_s, "; it must be a number of seconds, at least 0")
+    if deadline_s is not None and not (_is_number(deadline_s) and 0 <= deadline_s <= _LARGEST):
+        raise _setting_invalid("deadline_s", deadline_s, f"; it must be a number of seconds from 0 to {_LARGEST}")
 
 
 def check_settings(*, limits: Limits, **others: object) -> None:
@@ -447,5 +446,5 @@ def utf8(text: str) -> bytes:
 
 
 def _is_outside(value: float | None, least: float, most: float) -> bool:
-    """Whether a number lies elsewhere; what is not a number lies nowhere."""
-    return value is not None and not least <= value <= most
+    """Whether a number lies elsewhere; what is not a number lies nowhere, nor do a decimal, a fraction, an array's."""
+    return value is not None and not (_is_number(value) and least <= value <= most)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edgeship.errors import RecipeInvalid
 from edgeship.system import foreign
 from edgeship.system.fields import shown
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
+
+
+def _no_truth(value: Any) -> Any:
+    """A value that is no True or False, which Python would take for 1 and 0. Raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
 
 
 class Precision(StrEnum):
@@ -60,7 +67,7 @@ class Recipe(BaseModel):
     method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
     bits: float | None = Field(default=None, gt=4, le=9, strict=True)
     calibration: Path | None = None
-    accuracy_level: Literal[1, 4] = 4
+    accuracy_level: Annotated[Literal[1, 4], BeforeValidator(_no_truth)] = 4
     builder: str = "auto"
     provider: Literal["CPUExecutionProvider"] = "CPUExecutionProvider"
 

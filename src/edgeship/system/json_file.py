@@ -42,7 +42,7 @@ def parse(content: str | bytes) -> Any:
     """
     text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
     try:
-        from_json(text)  # bounds depth and refuses half characters, and does not see that a key is there twice
+        from_json(text.encode())  # bounds depth and refuses half characters, and does not see that a key is there twice
     except ValueError as fault:
         raise ValueError(_PLACE.sub(r"line \2, column \3: \1", str(fault))) from fault
     return json.loads(text, object_pairs_hook=_without_repeats)

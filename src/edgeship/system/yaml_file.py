@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeship.system import foreign
+from edgeship.system.fields import shown
 
-MOST_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from yaml import Node
+
+MOST_BYTES = 1 << 16
 """A larger file is not read: a workflow takes a page."""
+_DEEPEST = 100
 
 
 def read_as_json(path: Path) -> str:
@@ -21,14 +27,47 @@ def read_as_json(path: Path) -> str:
 
     text = foreign.read_text(path, named=True, most_bytes=MOST_BYTES)
     try:
-        reference = next((token for token in yaml.scan(text) if isinstance(token, yaml.AliasToken)), None)
-        if reference is not None:
-            raise ValueError(f"line {reference.start_mark.line + 1} refers to another part, which is not read")
-        return json.dumps(yaml.safe_load(text), ensure_ascii=False, allow_nan=False)
+        _require_plain(text)
+        loader = yaml.SafeLoader(text)
+        document = loader.get_single_node()
+        _require_no_repeats(document)
+        return json.dumps(loader.construct_document(document) if document else None, allow_nan=False)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-    except (TypeError, RecursionError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # what the library makes of a value that is not what its tag says
         raise ValueError(f"it holds what JSON cannot: {error}") from error
+
+
+def _require_plain(text: str) -> None:
+    """Raises ValueError for references and for depth, before either is followed."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {line} refers to another part, which is not read")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"line {line}: its values nest too deeply")
+
+
+def _require_no_repeats(node: Node | None) -> None:
+    """Raises ValueError for a key that is there twice: the library would take the last."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: {shown(key.value)} is there twice")
+            seen.add((key.tag, str(key.value)))
+            _require_no_repeats(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _require_no_repeats(value)
