@@ -25,6 +25,7 @@ ROOMS = (
     "targets",
     "measure",
     "readers",
+    "preflight",
     "shipping",
     "library",
     "cli",

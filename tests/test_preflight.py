@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from edgeship import builder as builds
-from edgeship import shipping
+from edgeship import preflight, shipping
 from edgeship.builder import Plan, Prediction
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import NameInvalid, UsageError
 from edgeship.measure.compare import Thresholds
 from edgeship.measure.reference import of_checkpoint
+from edgeship.preflight import ReferenceName, Shipment, choose_reference
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
-from edgeship.shipping import ReferenceName, Shipment, choose_reference, preflight
 from edgeship.store import packages
 from tests.packages import make_package
 
@@ -54,13 +54,13 @@ def test_what_is_left_open_is_decided_once(tiny: Path, settings: Settings, monke
 
 
 def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(shipment: Shipment) -> None:
-    assert shipping._to_build(shipment) == shipment.recipes
+    assert preflight.to_build(shipment) == shipment.recipes
     without = replace(shipment, reference="fp32")
-    assert [recipe.label for recipe in shipping._to_build(without)] == ["fp32", "int8", "int4", "int4-best"]
+    assert [recipe.label for recipe in preflight.to_build(without)] == ["fp32", "int8", "int4", "int4-best"]
     own = Recipe(precision=Precision.FP32, builder="genai")
     asked = replace(without, recipes=(*shipment.recipes, own))
-    assert shipping._to_build(asked) == asked.recipes
-    assert shipping._fp32(asked) == own
+    assert preflight.to_build(asked) == asked.recipes
+    assert preflight.fp32_of(asked) == own
 
 
 @pytest.mark.parametrize(("reference", "bytes_needed"), [("transformers", 600_519_552), ("fp32", 32_000)])
@@ -81,22 +81,22 @@ def test_the_reference_needs_memory_too(
 
     found: list[Prediction] = []
     monkeypatch.setattr(builds, "plan", plan)
-    monkeypatch.setattr(shipping, "check_resources", lambda need, *_: found.append(need))
+    monkeypatch.setattr(preflight, "check_resources", lambda need, *_: found.append(need))
     shipment = replace(shipment, reference=reference)
-    preflight(shipment, settings)
+    preflight.preflight(shipment, settings)
     (need,) = found
     assert need.build_peak_memory_bytes == bytes_needed
     assert need.disk_bytes == 7 * (3 + (reference == "fp32"))
-    preflight(replace(shipment, force_resources=True), settings)
+    preflight.preflight(replace(shipment, force_resources=True), settings)
     assert len(found) == 1
 
 
 def test_candidates_have_names_of_their_own(shipment: Shipment, settings: Settings) -> None:
     shipment = replace(shipment, reference="fp32")
     with pytest.raises(UsageError, match="twice"):
-        preflight(replace(shipment, recipes=(shipment.recipes[0],) * 2), settings)
+        preflight.preflight(replace(shipment, recipes=(shipment.recipes[0],) * 2), settings)
     with pytest.raises(NameInvalid):
-        preflight(replace(shipment, name=".."), settings)
+        preflight.preflight(replace(shipment, name=".."), settings)
 
 
 def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings) -> None:
@@ -107,7 +107,7 @@ def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings)
     shipment = replace(
         shipment, reference="transformers", recipes=(*recipes, recipes[0].model_copy(update={"name": "again"}))
     )
-    preflight(shipment, settings, lambda message, _: told.append(message))
+    preflight.preflight(shipment, settings, lambda message, _: told.append(message))
     assert told == ["note: k_quant is asked for, so onnxruntime-genai's builder converts it"]
 
 

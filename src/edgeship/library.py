@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
     from edgeship.measure.compare import Thresholds
     from edgeship.package.manifest import Package
-    from edgeship.shipping import ReferenceName, Shipped
+    from edgeship.preflight import ReferenceName
+    from edgeship.shipping import Shipped
 
 
 def load(
@@ -110,11 +111,11 @@ def ship(
     report: the folder for the report. force: begin even where memory or disk look too small.
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
-    from edgeship import shipping
+    from edgeship import preflight, shipping
     from edgeship.measure.compare import Thresholds
 
     limits = thresholds or shipping.DEFAULT_THRESHOLDS
-    references = ("auto", *get_args(shipping.ReferenceName))
+    references = ("auto", *get_args(preflight.ReferenceName))
     if eval_limit is not None and not (type(eval_limit) is int and eval_limit > 0):
         raise _unfit("eval_limit", eval_limit, "a whole number of at least 1", "Leave it out for all cases.")
     if not isinstance(limits, Thresholds):

@@ -17,17 +17,14 @@ from edgeship import readers
 from edgeship.builder import Build, Plan
 from edgeship.builder import packaging as package
 from edgeship.builder.packaging import Spelling
-from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.inspection import inspection
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
-from edgeship.errors import EngineFailed, PackageNotFound, UsageError
-from edgeship.measure import property_order
-from edgeship.measure.askable import require_askable
+from edgeship.errors import EngineFailed, PackageNotFound
 from edgeship.measure.compare import Choice, Thresholds, choose
-from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
+from edgeship.measure.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
@@ -35,12 +32,13 @@ from edgeship.measure.reference import Reference, ScoredText, of_build, of_check
 from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
+from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
 from edgeship.store.listing import Entry
-from edgeship.system.machine import cores_to_use, free_disk_bytes, this_machine
+from edgeship.system.machine import cores_to_use, this_machine
 from edgeship.system.shell import our_command
 from edgeship.system.storage import require_writable, scratch_folder
 from edgeship.version import __version__
@@ -52,25 +50,6 @@ RECHECKED_ANSWERS = 5
 CANDIDATES = ("fp32", "fp16", "int8", "int4")
 """The recipes that are measured where none are given."""
 DEFAULT_THRESHOLDS = Thresholds()
-
-ReferenceName = Literal["transformers", "fp32"]
-
-
-@dataclass(frozen=True)
-class Shipment:
-    """What is to be shipped, and when it is good enough; see `ship`."""
-
-    checkpoint: Checkpoint
-    name: str
-    recipes: tuple[Recipe, ...]
-    thresholds: Thresholds
-    reference: ReferenceName
-    eval_file: Path | None = None
-    eval_limit: int | None = None
-    constraint: Constraint | None = None
-    question: str | None = None
-    report_dir: Path | None = None
-    force_resources: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +124,7 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
         return _make(shipment, recipe, plans[recipe], spelling, settings, work, progress)
 
     with _work_folder(settings) as work:
-        fp32 = make(_fp32(shipment)) if shipment.reference == "fp32" else None
+        fp32 = make(fp32_of(shipment)) if shipment.reference == "fp32" else None
         reference = _reference(shipment, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
         fidelity: dict[str, Any] | None = None
@@ -166,80 +145,6 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
         with _withdrawn_on_failure(installed if new else None, settings):
             answer = _check(shipment, installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
-
-
-def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
-    """What agreement is measured with: the original where it can run here."""
-    if checkpoint.renamed:
-        return "fp32"  # transformers would begin with random numbers
-    return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
-
-
-def preflight(
-    shipment: Shipment, settings: Settings, progress: Progress = silent
-) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan], Spelling]:
-    """Everything that can be known before the work starts.
-
-    The evaluation's cases, how each recipe is built, and how packages are written for onnxruntime-genai.
-    """
-    if shipment.constraint is not None and shipment.eval_file is None:
-        raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
-    labels = [recipe.label for recipe in shipment.recipes]
-    for label in labels:
-        packages.check_name(settings.cache_dir, _package_name(shipment, label))
-    if shipment.reference == "transformers" and shipment.checkpoint.renamed:
-        raise UsageError(
-            "transformers would not find the weights of this checkpoint, whose names are not as it saves them",
-            where=str(shipment.checkpoint.folder),
-            hint="Take the FP32 build for the reference: leave it out, or --reference fp32.",
-        )
-    if len(set(labels)) < len(labels):
-        raise UsageError("a candidate is named twice", hint="Name each of them once.")
-    lacking = package.require_packable(shipment.checkpoint)
-    spelling = readers.spell(shipment.checkpoint)
-    cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
-    cases = require_askable(cases, shipment.checkpoint, progress)
-    if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
-        progress(f"note: {remark}", None)
-    packages.require_writable(settings.cache_dir)
-    plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in _to_build(shipment)}
-    of_plans = (remark for plan in plans.values() for remark in plan.notes)
-    for remark in dict.fromkeys([*lacking, *readers.notes(spelling), *of_plans]):
-        progress(f"note: {remark}", None)
-    if not shipment.force_resources:
-        _require_resources(shipment, plans, settings)
-    return cases, plans, spelling
-
-
-def _to_build(shipment: Shipment) -> tuple[Recipe, ...]:
-    """The candidates, and before them the FP32 build where it is the reference only."""
-    fp32 = _fp32(shipment)
-    return shipment.recipes if shipment.reference != "fp32" or fp32 in shipment.recipes else (fp32, *shipment.recipes)
-
-
-def _fp32(shipment: Shipment) -> Recipe:
-    """The recipe of the FP32 build: the candidate's, where one is asked for."""
-    asked = (recipe for recipe in shipment.recipes if recipe.precision is Precision.FP32)
-    return next(asked, None) or named_recipe("fp32", {}, where="the reference")
-
-
-def _require_resources(shipment: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
-    """The largest need of all builds and of the reference, and the disk of all builds together."""
-    predictions = [plan.prediction for plan in plans.values()]
-    if shipment.reference == "fp32":
-        reference_bytes = plans[_fp32(shipment)].prediction.run_memory_bytes
-    else:
-        reference_bytes = of_checkpoint.predicted_memory_bytes(shipment.checkpoint.parameters)
-    need = replace(
-        predictions[0],
-        size_bytes=sum(prediction.size_bytes for prediction in predictions),
-        build_peak_memory_bytes=max(
-            reference_bytes, *(prediction.build_peak_memory_bytes for prediction in predictions)
-        ),
-        disk_bytes=sum(prediction.disk_bytes for prediction in predictions),
-        run_memory_bytes=max(prediction.run_memory_bytes for prediction in predictions),
-    )
-    check_resources(need, this_machine(settings.memory_bytes), free_disk_bytes(settings.home))
 
 
 def _reference(
@@ -367,7 +272,7 @@ def _install(
     settings: Settings,
     progress: Progress,
 ) -> tuple[Entry, bool]:
-    name = _package_name(shipment, candidate.recipe.label)
+    name = package_name(shipment, candidate.recipe.label)
     progress(f"install {name}", None)
     known, asked = _cases_known(settings.cache_dir, name, candidate.package), _cases_in(measurement.summary())
     if known > asked:
@@ -472,7 +377,7 @@ def _report(
         reference=reference.source,
         constraint=shipment.constraint,
         template_fidelity=fidelity,
-        commands=_commands(_package_name(shipment, choice.chosen), settings) if choice.chosen else (),
+        commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )
 
 
@@ -493,10 +398,6 @@ def _work_folder(settings: Settings) -> contextlib.AbstractContextManager[Path]:
     root = settings.home / "work"
     require_writable(root, "set EDGESHIP_HOME to a folder that you may write to.")
     return scratch_folder(root)
-
-
-def _package_name(shipment: Shipment, label: str) -> str:
-    return f"{shipment.name}-{label}"
 
 
 def _under(stage: str, progress: Progress) -> Progress:

@@ -15,9 +15,9 @@ from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.errors import CheckpointInvalid, UsageError
 from edgeship.measure.compare import Thresholds
+from edgeship.preflight import Shipment, choose_reference, preflight
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
-from edgeship.shipping import Shipment, choose_reference, preflight
 from tests import checkpoints
 
 USUAL = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight", "lm_head.weight")

@@ -102,7 +102,7 @@ class ThresholdOptions:
     ] = 0.9
 
     def thresholds(self) -> Thresholds:
-        """The same as `shipping.Order` takes them."""
+        """Of all of them."""
         from edgeship.measure.compare import Thresholds
 
         return Thresholds(

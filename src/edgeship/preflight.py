@@ -1,0 +1,125 @@
+"""What is to be shipped, and all that can be refused before the work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from edgeship import builder as builds
+from edgeship import readers
+from edgeship.builder import Plan, packaging
+from edgeship.builder.packaging import Spelling
+from edgeship.builder.predict import check_resources
+from edgeship.checkpoint import Checkpoint
+from edgeship.engine.api import Constraint
+from edgeship.errors import UsageError
+from edgeship.measure import property_order
+from edgeship.measure.askable import require_askable
+from edgeship.measure.compare import Thresholds
+from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
+from edgeship.measure.reference import of_checkpoint
+from edgeship.progress import Progress, silent
+from edgeship.recipe import Precision, Recipe, named_recipe
+from edgeship.settings import Settings
+from edgeship.store import packages
+from edgeship.system.machine import free_disk_bytes, this_machine
+
+ReferenceName = Literal["transformers", "fp32"]
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What is to be shipped, and when it is good enough; see `shipping.ship`."""
+
+    checkpoint: Checkpoint
+    name: str
+    recipes: tuple[Recipe, ...]
+    thresholds: Thresholds
+    reference: ReferenceName
+    eval_file: Path | None = None
+    eval_limit: int | None = None
+    constraint: Constraint | None = None
+    question: str | None = None
+    report_dir: Path | None = None
+    force_resources: bool = False
+
+
+def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
+    """What agreement is measured with: the original where it can run here."""
+    if checkpoint.renamed:
+        return "fp32"  # transformers would begin with random numbers
+    return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
+
+
+def preflight(
+    shipment: Shipment, settings: Settings, progress: Progress = silent
+) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan], Spelling]:
+    """Everything that can be known before the work starts.
+
+    The evaluation's cases, how each recipe is built, and how packages are written for onnxruntime-genai.
+    """
+    if shipment.constraint is not None and shipment.eval_file is None:
+        raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
+    labels = [recipe.label for recipe in shipment.recipes]
+    for label in labels:
+        packages.check_name(settings.cache_dir, package_name(shipment, label))
+    if shipment.reference == "transformers" and shipment.checkpoint.renamed:
+        raise UsageError(
+            "transformers would not find the weights of this checkpoint, whose names are not as it saves them",
+            where=str(shipment.checkpoint.folder),
+            hint="Take the FP32 build for the reference: leave it out, or --reference fp32.",
+        )
+    if len(set(labels)) < len(labels):
+        raise UsageError("a candidate is named twice", hint="Name each of them once.")
+    lacking = packaging.require_packable(shipment.checkpoint)
+    spelling = readers.spell(shipment.checkpoint)
+    cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
+    cases = require_askable(cases, shipment.checkpoint, progress)
+    if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
+        progress(f"note: {remark}", None)
+    packages.require_writable(settings.cache_dir)
+    plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in to_build(shipment)}
+    of_plans = (remark for plan in plans.values() for remark in plan.notes)
+    for remark in dict.fromkeys([*lacking, *readers.notes(spelling), *of_plans]):
+        progress(f"note: {remark}", None)
+    if not shipment.force_resources:
+        _require_resources(shipment, plans, settings)
+    return cases, plans, spelling
+
+
+def to_build(shipment: Shipment) -> tuple[Recipe, ...]:
+    """The candidates, and before them the FP32 build where it is the reference only."""
+    fp32 = fp32_of(shipment)
+    return shipment.recipes if shipment.reference != "fp32" or fp32 in shipment.recipes else (fp32, *shipment.recipes)
+
+
+def fp32_of(shipment: Shipment) -> Recipe:
+    """The recipe of the FP32 build: the candidate's, where one is asked for."""
+    asked = (recipe for recipe in shipment.recipes if recipe.precision is Precision.FP32)
+    return next(asked, None) or named_recipe("fp32", {}, where="the reference")
+
+
+def _require_resources(shipment: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
+    """The largest need of all builds and of the reference, and the disk of all builds together."""
+    predictions = [plan.prediction for plan in plans.values()]
+    if shipment.reference == "fp32":
+        reference_bytes = plans[fp32_of(shipment)].prediction.run_memory_bytes
+    else:
+        reference_bytes = of_checkpoint.predicted_memory_bytes(shipment.checkpoint.parameters)
+    need = replace(
+        predictions[0],
+        size_bytes=sum(prediction.size_bytes for prediction in predictions),
+        build_peak_memory_bytes=max(
+            reference_bytes, *(prediction.build_peak_memory_bytes for prediction in predictions)
+        ),
+        disk_bytes=sum(prediction.disk_bytes for prediction in predictions),
+        run_memory_bytes=max(prediction.run_memory_bytes for prediction in predictions),
+    )
+    check_resources(need, this_machine(settings.memory_bytes), free_disk_bytes(settings.home))
+
+
+def package_name(shipment: Shipment, label: str) -> str:
+    """What the package of a candidate is called."""
+    return f"{shipment.name}-{label}"
