@@ -197,7 +197,7 @@ def test_a_cache_below_a_file_is_found_before_the_work(
 def test_too_little_disk_is_found_before_the_work(
     tiny: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgeship.shipping.free_disk_bytes", lambda _: 1000)
+    monkeypatch.setattr("edgeship.preflight.free_disk_bytes", lambda _: 1000)
     assert main(["ship", str(tiny)]) == 7
     assert "error[disk-short]" in capsys.readouterr().err
     assert files_under(own_home) == set()
