@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import edgeship
-from edgeship import shipping
+from edgeship import preflight
 from edgeship.builder import stream
 from edgeship.cli import main
 from edgeship.errors import EngineFailed
@@ -86,7 +86,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return file_digest(file, digest)
 
     monkeypatch.setattr(stream, "design", designing)
-    monkeypatch.setattr(shipping, "read_evalset", reading)
+    monkeypatch.setattr(preflight, "read_evalset", reading)
     monkeypatch.setattr(hashlib, "file_digest", digesting)
     return counts
 
