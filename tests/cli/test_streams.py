@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edgeship.cli.streams import piped_text
+from edgeship.cli.streams import MOST_PIPED_BYTES, piped_text
 from edgeship.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes and /dev/full as Linux has them")
@@ -79,4 +79,10 @@ def test_what_is_piped_in(content: bytes, text: str, monkeypatch: pytest.MonkeyP
 def test_what_is_piped_in_and_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     with pytest.raises(UsageError, match="not UTF-8"):
+        piped_text()
+
+
+def test_a_pipe_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(MOST_PIPED_BYTES + 1))))
+    with pytest.raises(UsageError, match="more than 64 MiB are piped in"):
         piped_text()

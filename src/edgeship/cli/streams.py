@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _SLOW_S = 3.0
+MOST_PIPED_BYTES = 1 << 26
+"""No more is taken from a pipe, which may never end; no model reads that much."""
 _DIM, _NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
@@ -73,7 +75,10 @@ def give_up_output() -> None:
 
 
 def piped_text() -> str:
-    """What is piped in, without the line break at its end; empty where nothing is. Raises UsageError for no text."""
+    """What is piped in, without the line break at its end; empty where nothing is.
+
+    Raises UsageError for no text, and for more than any model reads.
+    """
     if sys.stdin.isatty():
         return ""
     waiting = threading.Timer(_SLOW_S, say, [f"reading stdin up to its end; `<{os.devnull}` leaves it out"])
@@ -81,7 +86,10 @@ def piped_text() -> str:
     waiting.start()
     try:
         # Bytes and not text: the platform's encoding need not be UTF-8.
-        return decode(sys.stdin.buffer.read()).rstrip("\r\n")
+        content = sys.stdin.buffer.read(MOST_PIPED_BYTES + 1)
+        if len(content) > MOST_PIPED_BYTES:
+            raise UsageError(f"more than {MOST_PIPED_BYTES >> 20} MiB are piped in", hint="Pipe in a shorter text.")
+        return decode(content).rstrip("\r\n")
     except OSError:  # closed, or open for writing only
         return ""
     except UnicodeDecodeError as error:
