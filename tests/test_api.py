@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 import edgeship
 from edgeship import settings as settings_module
-from edgeship.errors import UsageError
+from edgeship.errors import CheckpointNotFound, UsageError
 from edgeship.store import packages
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +86,7 @@ def test_what_names_nothing_is_refused_by_name(given: Any) -> None:
         assert caught.value.hint
 
 
-@pytest.mark.parametrize("given", [5, "", ["a"]])
+@pytest.mark.parametrize("given", [5, "", " ", ["a"], "a\0b", Path("a\0b"), "~nobody-here/x"])
 def test_what_is_no_path_is_refused_by_name(given: Any, tiny: Path) -> None:
     calls: list[tuple[Any, str]] = [
         (edgeship.load, "cache_dir"),
@@ -96,6 +97,20 @@ def test_what_is_no_path_is_refused_by_name(given: Any, tiny: Path) -> None:
         with pytest.raises(UsageError, match=f"{name} is ") as caught:
             call(tiny, **{name: given})
         assert caught.value.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are any 16 bits on Windows")
+def test_a_path_that_the_file_system_cannot_say_is_refused_by_name(tiny: Path) -> None:
+    for name in ("cache_dir", "eval", "report", "adapter"):
+        with pytest.raises(UsageError, match=f"{name} is .*no file can be called that"):
+            edgeship.ship(tiny, **{name: "\ud800"})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="output is"):
+        edgeship.build(tiny, output="\ud800")
+
+
+def test_a_checkpoint_in_the_home_of_nobody_is_not_there() -> None:
+    with pytest.raises(CheckpointNotFound, match="there is no such user"):
+        edgeship.open_checkpoint("~nobody-here/x")
 
 
 @pytest.mark.parametrize(

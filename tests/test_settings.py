@@ -218,6 +218,7 @@ def test_what_is_no_setting_is_not_written(key: str, value: str, settings: Setti
         ("threads = true", "threads in the config file is True; it must be a whole number"),
         ("cache_dir = 5", "cache_dir in the config file is 5; it must be the path of a folder"),
         ("memory_bytes = []", r"memory_bytes in the config file is \[\]; it must be a number of bytes"),
+        ('cache_dir = "~nobody-here/x"', "cache_dir in the config file is .*; it must be the path of a folder"),
         ('cache_dir = "a\\u0000b"', "cache_dir in the config file is .*; it must be the path of a folder"),
         (f"{'x' * 5000} = 1", r"unknown keys: 'x+\.\.\.x+'"),
         ("a" * 70_000, "it is larger than 64 KiB"),

@@ -16,6 +16,7 @@ from edgeship.model import Model, held_to
 from edgeship.package.names import check_name
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe, named_recipe
+from edgeship.system import foreign
 from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
@@ -177,9 +178,11 @@ def _optional_path(name: str, given: str | Path | None) -> Path | None:
 
 
 def _path(name: str, given: str | Path) -> Path:
-    if not isinstance(given, str | Path) or not str(given):
-        raise _unfit(name, given, "a text or a Path", f"Leave {name} out, or name a path.")
-    return Path(given)
+    try:
+        return foreign.named_path(given)
+    except ValueError as error:
+        wanted = f"the path of a file or a folder, and {error}"
+        raise _unfit(name, given, wanted, f"Leave {name} out, or name a path.") from error
 
 
 def _unfit(name: str, given: object, wanted: str, hint: str) -> UsageError:

@@ -186,12 +186,7 @@ def _threads(stated: object) -> int:
 
 
 def _path(stated: object) -> Path:
-    if not isinstance(stated, str | Path) or not str(stated).strip() or "\0" in str(stated):
-        raise ValueError(stated)
-    try:
-        return Path(stated).expanduser().absolute()
-    except RuntimeError as error:  # there is no such user
-        raise ValueError(stated) from error
+    return foreign.named_path(stated).absolute()
 
 
 def _folder(stated: object) -> Path:

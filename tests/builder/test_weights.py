@@ -242,7 +242,16 @@ def test_a_sum_that_is_no_number_is_refused_by_name(tiny: Path, tiny_adapter: Pa
     save_file(tensors, path)
     change_config(tiny_adapter, lora_alpha=1e38)
     opened = weights.open_weights(open_checkpoint(str(tiny), adapter=tiny_adapter))
-    with pytest.raises(AdapterInvalid, match=rf"{MODULE}\.weight holds NaN or infinity"):
+    with pytest.raises(AdapterInvalid, match=rf"{MODULE}\.weight holds inf in size: no trained weight") as caught:
+        opened.read(f"{MODULE}.weight")
+    assert caught.value.where == str(path)
+    assert "alpha" in (caught.value.hint or "")
+
+
+def test_a_sum_that_no_trained_weight_can_be_is_refused_by_name(tiny: Path, tiny_adapter: Path) -> None:
+    change_config(tiny_adapter, lora_alpha=1e30)
+    opened = weights.open_weights(open_checkpoint(str(tiny), adapter=tiny_adapter))
+    with pytest.raises(AdapterInvalid, match=rf"whose scale is 2.5e\+29, {MODULE}\.weight holds [0-9.]+e\+28 in size"):
         opened.read(f"{MODULE}.weight")
 
 
@@ -290,7 +299,8 @@ def test_biases_are_replaced_and_added_to(tiny: Path, tiny_adapter: Path) -> Non
 
 def test_an_embedding_takes_the_transpose(tiny: Path, tiny_adapter: Path) -> None:
     a, b = random(4, VOCAB), random(HIDDEN, 4)
-    extend(tiny_adapter, {"model.embed_tokens.lora_embedding_A": a, "model.embed_tokens.lora_embedding_B": b})
+    embedding = {"model.embed_tokens.lora_embedding_A": a, "model.embed_tokens.lora_embedding_B": b}
+    extend(tiny_adapter, embedding, target_modules=["q_proj", "down_proj", "embed_tokens"])
     read = opened(untie(tiny), tiny_adapter)
     base = load_file(tiny / "model.safetensors")
     np.testing.assert_allclose(read.rows(EMBEDDING, 30, 50), (base[EMBEDDING] + 2 * (b @ a).T)[30:50], atol=1e-6)
@@ -309,7 +319,7 @@ def test_an_embeddings_dora_scales_its_columns(tiny: Path, tiny_adapter: Path) -
         },
         path,
     )
-    change_config(tiny_adapter, use_dora=True)
+    change_config(tiny_adapter, use_dora=True, target_modules=["embed_tokens"])
     read = opened(untie(tiny), tiny_adapter)
     parts = [read.rows(EMBEDDING, start, start + 96) for start in range(0, VOCAB, 96)]
     np.testing.assert_allclose(np.linalg.norm(np.concatenate(parts), axis=0), lengths, rtol=1e-5)
@@ -368,6 +378,7 @@ def test_lora_on_both_tied_layers(tiny: Path, tiny_adapter: Path) -> None:
     a, b = random(4, VOCAB), random(HIDDEN, 4)
     embedding = {"model.embed_tokens.lora_embedding_A": a, "model.embed_tokens.lora_embedding_B": b}
     head = {"lm_head.lora_A.weight": b.T.copy(), "lm_head.lora_B.weight": a.T.copy()}
+    change_config(tiny_adapter, target_modules=["q_proj", "down_proj", "embed_tokens", "lm_head"])
     assert not opened(tiny, extend(tiny_adapter, embedding)).tied
     assert opened(tiny, extend(tiny_adapter, head)).tied
     a[2, 2] += 1

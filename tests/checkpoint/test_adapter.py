@@ -178,6 +178,10 @@ def test_transposed_weights_and_embeddings_are_compared_the_other_way_round(tmp_
         },
         folder / WEIGHTS_NAME,
     )
+    checkpoints.write_json(
+        folder / "adapter_config.json",
+        {"peft_type": "LORA", "r": 4, "fan_in_fan_out": True, "target_modules": ["embed_tokens"]},
+    )
     adapter = open_adapter(folder)
     assert adapter.targets == ("embed_tokens",)
     check_fits(adapter, BASE)

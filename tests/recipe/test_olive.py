@@ -220,10 +220,54 @@ def test_quantization_of_fp16_is_noted_as_unused() -> None:
         ("output_dir", 5, "output_dir"),
         ("packaging_config", {}, "packaging_config"),
         ("systems", [], "systems: must be an object"),
+        ("output_dir", "a\0b", "output_dir: must be a path"),
+        ("input_model.adapter_path", "a\0b", "input_model.adapter_path: must be a path"),
+        ("pass_flows", 0, "pass_flows"),
+        ("search_strategy", 0, "search_strategy"),
+        *(
+            (path, value, f"{path}: must be an object")
+            for path in (
+                "passes.builder.extra_options",
+                "passes.builder.quantization_config",
+                "input_model.load_kwargs",
+                "input_model.load_kwargs.extra_args",
+            )
+            for value in (0, False, "", [])
+        ),
     ],
 )
 def test_what_would_change_the_result_is_refused_by_its_path(path: str, value: Any, named: str) -> None:
     assert named in refused(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("engine.passes", {"b": {"type": "ModelBuilder", "precision": "fp32"}}, "engine.passes says {"),
+        ("engine.output_dir", "other", 'engine.output_dir says "other", but output_dir says "models/out"'),
+        (
+            "input_model.config",
+            {"model_path": "other"},
+            'input_model.config.model_path says "other", but input_model.m',
+        ),
+        ("passes.builder.config", {"precision": "fp32"}, 'passes.builder.config.precision says "fp32", but passes.b'),
+        ("input_model.load_kwargs", {"revision": "a", "extra_args": {"revision": "b"}}, 'revision says "a"'),
+    ],
+)
+def test_what_says_something_else_in_two_places_is_refused_with_both(path: str, value: Any, said: str) -> None:
+    assert said in refused(changed(path, value)).replace(":", "", 1)
+
+
+def test_what_says_the_same_in_two_places_is_honoured() -> None:
+    assert read(changed("engine.output_dir", "models/out")).output == Path("models/out")
+    assert read(changed("engine.passes", TUTORIAL["passes"])).recipe == read(TUTORIAL).recipe
+
+
+def test_a_home_is_spelled_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert read(changed("output_dir", "~/out")).output == tmp_path / "out"
+    assert "there is no such user" in refused(changed("output_dir", "~nobody-here/out"))
 
 
 def test_all_faults_are_listed_at_once() -> None:
@@ -259,7 +303,7 @@ EXPRESSIBLE = st.builds(
     accuracy_level=st.sampled_from([1, 4]),
     method=st.sampled_from([None, "rtn", "k_quant"]),
 ) | st.just(Recipe(precision=Precision.FP32))
-PLACES = st.text(min_size=1, max_size=20)
+PLACES = st.text("abüß字 ./\\", min_size=1, max_size=20).filter(lambda text: str(Path(text)).strip())
 
 
 @given(EXPRESSIBLE, PLACES, PLACES | st.none(), PLACES)

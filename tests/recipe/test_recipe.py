@@ -148,6 +148,9 @@ def test_yaml_that_cannot_be_honoured_is_named(tmp_path: Path, text: str, named:
         ('precision = "int4"\nblock_size = "x"', "block_size"),
         ('precision = "int4"\ncheckpoint = 5', "checkpoint"),
         ('precision = "int4"\nadapter = [1]', "adapter"),
+        ('precision = "int4"\noutput = "a\\u0000b"', "output: .*no file can be called that"),
+        ('precision = "int4"\nadapter = ""', "adapter: .*no file can be called that"),
+        ('precision = "int4"\ncalibration = " "', "calibration: .*no file can be called that"),
         ('precision = "int4"\nsymmetric = "yes"', r"symmetric: .* \(got 'yes'\)"),
         ('precision = "int4"\nbits = "5.5"', r"bits: .* \(got '5.5'\)"),
         ('precision = "int4"\nbits = nan', "bits"),
@@ -174,7 +177,17 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
         assert caught.value.where == str(path)
 
 
-def test_calibration_texts_that_no_file_can_be_are_named() -> None:
-    recipe = Recipe(precision=Precision.INT4, calibration=Path("a\0b"))
+def test_calibration_texts_that_are_not_there_are_named(tmp_path: Path) -> None:
+    recipe = Recipe(precision=Precision.INT4, calibration=tmp_path / "none")
     with pytest.raises(RecipeInvalid, match="the calibration texts cannot be read"):
         recipe.to_key()
+
+
+def test_a_file_may_name_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    text = 'adapter = "~/lora"\noutput = "~/out"\nprecision = "int4"\ncalibration = "~/texts"\n'
+    found = read_recipe_file(write(tmp_path, text))
+    assert (found.adapter, found.output, found.recipe.calibration) == tuple(
+        tmp_path / name for name in ("lora", "out", "texts")
+    )

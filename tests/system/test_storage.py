@@ -242,6 +242,14 @@ def test_what_a_running_process_makes_is_none(tmp_path: Path) -> None:
     assert names(tmp_path) == {"it", "that"}
 
 
+def test_what_a_killed_process_of_our_number_left_goes(tmp_path: Path) -> None:
+    """A container gives the same number to each."""
+    (tmp_path / f".it.tmp-{os.getpid()}-ab").mkdir()
+    with new_folder(tmp_path / "it"):
+        pass
+    assert names(tmp_path) == {"it"}
+
+
 def test_leftovers_of_other_names_stay(tmp_path: Path) -> None:
     for name in (f".it.tmp-{GONE}-ab", f".it2.tmp-{GONE}-ab", f".[i]t.tmp-{GONE}-ab", ".it.tmp-x"):
         (tmp_path / name).mkdir()
@@ -301,10 +309,11 @@ def test_a_temporary_folder_goes_and_what_killed_processes_left_with_it(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / f"it-{GONE}-ab").mkdir()
     (tmp_path / f"that-{GONE}-ab").mkdir()
-    (tmp_path / f"it-{os.getpid()}-ab").mkdir()
+    (tmp_path / f"it-{os.getppid()}-ab").mkdir()
+    (tmp_path / f"it-{os.getpid()}-ab").mkdir()  # of an earlier process that had our number
     (tmp_path / f"it-{GONE}-link").symlink_to(tmp_path / f"that-{GONE}-ab", target_is_directory=True)
     with TemporaryFolder("it") as folder:
-        left = {f"that-{GONE}-ab", f"it-{os.getpid()}-ab", f"it-{GONE}-link"}
+        left = {f"that-{GONE}-ab", f"it-{os.getppid()}-ab", f"it-{GONE}-link"}
         assert names(tmp_path) == {Path(folder).name, *left}
     assert names(tmp_path) == left
 

@@ -108,8 +108,8 @@ def require_numbers(logits: Any, folder: Path) -> None:
     if not np.isfinite(logits).all():
         raise BuilderFailed(
             "the model that was made answers with NaN or infinity",
-            where=str(folder),
-            hint="Check that the checkpoint itself answers: its training may have gone wrong.",
+            hint="Check that the checkpoint itself answers, with its adapter if it has one: the training may have gone "
+            "wrong, or the adapter's lora_alpha be too large.",
         )
 
 

@@ -20,7 +20,7 @@ from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
-from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_rows, same_values
+from edgeship.checkpoint.safetensors_file import FLOATS, LARGEST_WEIGHT, StoredTensor, read_rows, same_values
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
@@ -120,7 +120,7 @@ class Weights:
         Several threads may read at once.
         Raises WeightsDamaged that names the tensor for NaN, infinity or a size beyond 1e5 in what is stored,
         CheckpointInvalid for a tensor of no plain floats, AdapterInvalid where DoRA would divide by zero, or the sum
-        with the adapter is no number.
+        with the adapter is as bad.
         """
         source = self.sources[name]
         stop = _row_count(source) if stop is None else stop
@@ -132,7 +132,7 @@ class Weights:
                 if start <= token < stop:
                     values[token - start] = read_rows(source.token_rows, index, index + 1)[0]
         if source.low_rank is not None or source.added is not None:
-            _require_finite(values, name, source)
+            _require_plausible(values, name, source)
         return values
 
     def _factors(self, name: str, low_rank: LowRank, values: Array, start: int, stop: int) -> Array:
@@ -327,13 +327,15 @@ def _summed(source: Source, start: int, stop: int) -> Array:
     return values
 
 
-def _require_finite(values: Array, name: str, source: Source) -> None:
-    """Raises AdapterInvalid for a sum that has become NaN or infinite."""
+def _require_plausible(values: Array, name: str, source: Source) -> None:
+    """Raises AdapterInvalid for a sum that what is stored could not be: NaN, infinity or a size beyond 1e5."""
     import numpy as np
 
-    if not np.isfinite(values).all():
+    largest = max(float(np.max(values, initial=0)), -float(np.min(values, initial=0)))
+    if not largest <= LARGEST_WEIGHT:
         raise AdapterInvalid(
-            f"with the adapter, whose scale is {source.scale:g}, {name} holds NaN or infinity",
+            f"with the adapter, whose scale is {source.scale:g}, {name} holds {largest:g} in size: "
+            "no trained weight looks like that",
             where=str((source.low_rank.a if source.low_rank else source.stored).path),
             hint="Check alpha and rank in adapter_config.json, and that the training went well.",
         )

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeship.checkpoint import safetensors_file
-from edgeship.checkpoint.adapter import Adapter, check_fits, open_adapter
+from edgeship.checkpoint.adapter import Adapter, check_fits, find_changes, open_adapter
+from edgeship.checkpoint.adapter_modules import find_gaps
 from edgeship.checkpoint.contradictions import refuse_contradictions
 from edgeship.checkpoint.dimensions import (
     DAMAGED,
@@ -228,7 +229,7 @@ def _put_together(source: str, place: Place, model: _Model, adapter: Adapter | N
         adapter=adapter,
         pickle=model.weights.pickle,
         renamed=bool(model.renaming),
-        notes=(*place.notes, *((model.renaming,) if model.renaming else ()), *saved.notes),
+        notes=(*place.notes, *((model.renaming,) if model.renaming else ()), *model.gaps_of(adapter), *saved.notes),
     )
 
 
@@ -261,6 +262,12 @@ class _Model:
         shapes = self.shapes
         resized = check_fits(adapter, shapes, tied=self.tied).get(find_embedding(shapes) or "")
         return resized[0] if resized else self.dimensions.vocab_size
+
+    def gaps_of(self, adapter: Adapter | None) -> list[str]:
+        """What an adapter's config speaks of and the adapter lacks, in words."""
+        if adapter is None or self.weights.pickle or self.quantized is not None:
+            return []
+        return find_gaps(adapter, find_changes(adapter), self.shapes)
 
 
 def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.adapter_modules import Matches, bounded_match, read_bias, read_named
 from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
@@ -40,7 +41,6 @@ _MOST_PATTERNS = 10_000
 _WRAPPERS = re.compile(r"lora_|base_layer|token_adapter|original_module|modules_to_save")
 
 Shape = tuple[int, ...]
-Matches = Callable[[str], bool]
 _Number = TypeVar("_Number", int, float)
 
 
@@ -50,6 +50,7 @@ class Adapter:
 
     base: what adapter_config.json names as its base.
     targets: last parts of the modules that the tensors really change, e.g. "q_proj".
+    named: whether the config names a module; None where that cannot be told. bias: which biases were trained.
     rank_pattern, alpha_pattern: ranks and alphas of modules by the end of their names, the first that matches counts.
     saved: last parts of the modules that are in it as a whole. tokens: rows of the embedding that were trained, or
     those of each module by the end of its name.
@@ -61,6 +62,8 @@ class Adapter:
     alpha: float
     base: str | None
     targets: tuple[str, ...]
+    named: Matches | None
+    bias: str
     use_rslora: bool
     use_dora: bool
     lora_bias: bool
@@ -144,12 +147,14 @@ def open_adapter(folder: Path) -> Adapter:
     require_readable(folder, complaint)
     config = json_file.read_fields(folder / CONFIG_NAME, complaint)
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
+    named = read_named(config)
     rank_pattern = [(matches, ranks.required_count(key)) for matches, ranks, key in _patterns(config, "rank_pattern")]
     stored = _read_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in stored.items()}
     pairs = find_pairs(shapes, where=str(folder / WEIGHTS_NAME))
     if not pairs:
         raise AdapterInvalid("the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=_TRAIN_AGAIN)
+    _check_named(pairs, named, str(folder / WEIGHTS_NAME))
     _check_ranks(pairs, shapes, None if rank_pattern else rank, str(folder / WEIGHTS_NAME))
     _check_changes_something(pairs, stored, str(folder / WEIGHTS_NAME))
     return Adapter(
@@ -158,6 +163,8 @@ def open_adapter(folder: Path) -> Adapter:
         alpha=alpha,
         base=config.text("base_model_name_or_path") or None,
         targets=tuple(sorted({pair.module.rpartition(".")[2] for pair in pairs})),
+        named=named,
+        bias=read_bias(config),
         use_rslora=bool(config.flag("use_rslora")),
         use_dora=bool(config.flag("use_dora")),
         lora_bias=bool(config.flag("lora_bias")),
@@ -175,19 +182,15 @@ def open_adapter(folder: Path) -> Adapter:
 
 def _patterns(config: Fields, key: str) -> Iterator[tuple[Matches, Fields, str]]:
     """What each regular expression of a field matches, with the object and the key that hold its value."""
-    from pydantic_core import SchemaError, SchemaValidator, core_schema
-
     part = config.part(key)
     if len(part.values) > _MOST_PATTERNS:
         found = f"{len(part.values)} regular expressions"
         raise config.refuse(f"has {key} with {found}, and at most {_MOST_PATTERNS} are read")
     for pattern in part.values:
-        try:
-            # Its engine takes time in proportion to a name, whatever the expression; Python's may never end.
-            schema = core_schema.str_schema(pattern=rf"^(.*\.)?({pattern})$")
-            yield SchemaValidator(schema).isinstance_python, part, pattern
-        except SchemaError as error:
-            raise config.wrong(key, pattern, "a regular expression that can be matched in a bounded time") from error
+        matches = bounded_match(rf"(.*\.)?({pattern})")
+        if matches is None:
+            raise config.wrong(key, pattern, "a regular expression that can be matched in a bounded time")
+        yield matches, part, pattern
 
 
 def _read_tokens(config: Fields) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -425,6 +428,15 @@ def _read_tensors(folder: Path) -> dict[str, StoredTensor]:
         where=str(folder),
         hint="Give the folder that peft's save_pretrained wrote.",
     )
+
+
+def _check_named(pairs: tuple[LoraPair, ...], named: Matches | None, where: str) -> None:
+    """Whether the config names each module that has a pair, as the adapter calls it or as the base does."""
+    for pair in pairs:
+        wrapped = pair.a.removeprefix(_PREFIX).rpartition(".lora_")[0]
+        if named and not named(wrapped) and not named(pair.module):
+            what = f"{CONFIG_NAME} does not name {pair.module} (target_modules, exclude_modules, layers_to_transform)"
+            raise AdapterInvalid(f"it holds {pair.a}, but {what}", where=where, hint=_SAME_RUN)
 
 
 def _check_ranks(pairs: tuple[LoraPair, ...], shapes: Mapping[str, Shape], rank: int | None, where: str) -> None:

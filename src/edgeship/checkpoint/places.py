@@ -36,15 +36,20 @@ def find_checkpoint(
 
     Raises CheckpointNotFound, HubFailed, PickleRefused, CheckpointInvalid for a file, UsageError for two revisions.
     """
-    path = Path(source).expanduser()
-    if source and foreign.is_folder(path):
+    try:
+        path = foreign.named_path(source)
+    except ValueError as error:
+        raise CheckpointNotFound(
+            f"there is no folder {source!r}: {error}", hint="Give a folder, or a Hub id like org/name."
+        ) from error
+    if foreign.is_folder(path):
         if revision is not None:
             raise UsageError(
                 f"{source!r} is a folder and has no revision {revision!r}",
                 hint="Leave --revision out, or give a Hub id.",
             )
         return _latest_of_run(path, CONFIG_NAME)
-    if source and foreign.is_file(path):
+    if foreign.is_file(path):
         raise CheckpointInvalid(
             f"{source!r} is a file",
             where=str(path),

@@ -47,7 +47,8 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 """The types that are plain numbers."""
 _CHUNK = 1 << 22
 _IN_CACHE = 1 << 16
-_LIMIT = 1e5
+LARGEST_WEIGHT = 1e5
+"""What is stored is damaged, or of a training that went wrong, where it is larger in size."""
 
 
 @dataclass(frozen=True)
@@ -246,10 +247,10 @@ def _first_absurd(dtype: str, flat: npt.NDArray[np.unsignedinteger[Any]]) -> int
 
     # Without the sign, a float's bits grow with its size, and infinity and NaN come last: one comparison does.
     limit, mask = {
-        "BF16": (int(np.float32(_LIMIT).view(np.uint32)) >> 16, 0x7FFF),
+        "BF16": (int(np.float32(LARGEST_WEIGHT).view(np.uint32)) >> 16, 0x7FFF),
         "F16": (0x7BFF, 0x7FFF),
-        "F32": (int(np.float32(_LIMIT).view(np.uint32)), 0x7FFF_FFFF),
-        "F64": (int(np.float64(_LIMIT).view(np.uint64)), 0x7FFF_FFFF_FFFF_FFFF),
+        "F32": (int(np.float32(LARGEST_WEIGHT).view(np.uint32)), 0x7FFF_FFFF),
+        "F64": (int(np.float64(LARGEST_WEIGHT).view(np.uint64)), 0x7FFF_FFFF_FFFF_FFFF),
     }[dtype]
     for start in range(0, flat.size, _IN_CACHE):
         sizes = flat[start : start + _IN_CACHE] & flat.dtype.type(mask)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from edgeship.errors import UsageError
+from edgeship.system import foreign
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -38,7 +39,10 @@ def as_path(text: str) -> Path:
     """What an option names. No text would mean the working folder, as a variable that is not set would."""
     if not text:
         raise typer.BadParameter("it is empty; the working folder is '.'")
-    return Path(text)
+    try:
+        return foreign.named_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 MethodName = Literal["rtn", "search", "feedback", "k_quant"]

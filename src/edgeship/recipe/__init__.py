@@ -23,6 +23,10 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+NamedPath = Annotated[Path, BeforeValidator(foreign.named_path)]
+"""A path as a user names it."""
+
+
 class Precision(StrEnum):
     """How weights are stored."""
 
@@ -66,7 +70,7 @@ class Recipe(BaseModel):
     symmetric: bool = Field(default=True, strict=True)
     method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
     bits: float | None = Field(default=None, gt=4, le=9, strict=True)
-    calibration: Path | None = None
+    calibration: NamedPath | None = None
     accuracy_level: Annotated[Literal[1, 4], BeforeValidator(_no_truth)] = 4
     builder: str = "auto"
     provider: Literal["CPUExecutionProvider"] = "CPUExecutionProvider"
@@ -109,8 +113,8 @@ class RecipeFile(BaseModel):
 
     recipe: Recipe
     checkpoint: str | None = None
-    adapter: Path | None = None
-    output: Path | None = None
+    adapter: NamedPath | None = None
+    output: NamedPath | None = None
     notes: tuple[str, ...] = Field(default=())
 
 

@@ -8,7 +8,7 @@ the same recipe, and Olive 0.13 runs it as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from edgeship.errors import PrecisionUnsupported, RecipeInvalid
 from edgeship.recipe import Precision, Recipe, RecipeFile
-from edgeship.system import json_file
+from edgeship.system import foreign, json_file
 
 CPU = "CPUExecutionProvider"
 _SHOWN = 60
@@ -219,8 +219,7 @@ def parse(text: str, *, where: str) -> RecipeFile:
     workflow = _load(text, where)
     found = _Findings()
     engine = found.mapping(workflow.pop("engine", {}), "engine")
-    fields = {key: (key, value) for key, value in workflow.items()}
-    fields |= {key: (f"engine.{key}", value) for key, value in engine.items()}
+    fields = _joined(_placed(workflow, ""), _placed(engine, "engine."), found)
     model = _read_model(fields.pop("input_model", None), found)
     _read_systems(fields, _read_passes(fields, found), found)
     if "quantization_config" in fields:
@@ -259,14 +258,27 @@ def _load(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _flat(value: dict[str, Any], path: str, found: _Findings) -> Iterator[tuple[str, str, Any]]:
+def _placed(fields: dict[str, Any], prefix: str) -> dict[str, tuple[str, Any]]:
+    """Fields by name, each with its path."""
+    return {name: (f"{prefix}{name}", value) for name, value in fields.items()}
+
+
+def _joined(
+    fields: dict[str, tuple[str, Any]], older: dict[str, tuple[str, Any]], found: _Findings
+) -> dict[str, tuple[str, Any]]:
+    """Fields from the two places that Olive's forms have for them; one that says something else in each is refused."""
+    for name, (other_path, other) in older.items():
+        path, value = fields.get(name, (other_path, other))
+        if value != other:
+            found.refuse(other_path, f"says {_show(other)}, but {path} says {_show(value)}")
+    return fields | older
+
+
+def _flat(value: dict[str, Any], path: str, found: _Findings) -> list[tuple[str, str, Any]]:
     """Fields as (name, path, value), with those under "config" lifted to where Olive's newer form has them."""
-    for key, inner in value.items():
-        if key == "config":
-            nested = found.mapping(inner, f"{path}.config")
-            yield from ((name, f"{path}.config.{name}", content) for name, content in nested.items())
-        else:
-            yield key, f"{path}.{key}", inner
+    newer = _placed({name: inner for name, inner in value.items() if name != "config"}, f"{path}.")
+    older = _placed(found.mapping(value.get("config", {}), f"{path}.config"), f"{path}.config.")
+    return [(name, where, inner) for name, (where, inner) in _joined(newer, older, found).items()]
 
 
 def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, str]:
@@ -277,12 +289,8 @@ def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, st
     loading: tuple[str, Any] = ("", {})
     for name, path, value in _flat(found.mapping(entry[1], entry[0]), entry[0], found):
         if name in ("model_path", "adapter_path"):
-            if value is None:
-                continue
-            if isinstance(value, str) and value:
-                model[name] = value
-            else:
-                found.refuse(path, f"must be a folder or a Hub id, not {_show(value)}")
+            if (named := _read_path((path, value), found)) is not None:
+                model[name] = value if name == "model_path" else str(named)
         elif name == "type":
             if str(value).lower() != "hfmodel":
                 found.refuse(path, f"only HfModel can be built, not {_show(value)}")
@@ -290,7 +298,7 @@ def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, st
             if value not in _TASKS:
                 found.refuse(path, f"only text-generation can be built, not {_show(value)}")
         elif name == "load_kwargs":
-            loading = (path, value or {})
+            loading = (path, {} if value is None else value)
         elif name in _LOADING:
             _read_loading({name: value}, entry[0], found)
         elif name in _MODEL_NOTED:
@@ -305,12 +313,16 @@ def _read_model(entry: tuple[str, Any] | None, found: _Findings) -> dict[str, st
 
 def _read_loading(options: dict[str, Any], path: str, found: _Findings) -> str | None:
     """The revision, where load_kwargs pins one."""
-    revision = None
+    revision = options["revision"] if isinstance(options.get("revision"), str) else None
     for name, value in options.items():
         if name == "extra_args":
-            revision = _read_loading(found.mapping(value or {}, f"{path}.{name}"), f"{path}.{name}", found) or revision
+            within = f"{path}.{name}"
+            inner = _read_loading(found.mapping({} if value is None else value, within), within, found)
+            if revision and inner and inner != revision:
+                found.refuse(f"{within}.revision", f"says {_show(inner)}, but {path}.revision says {_show(revision)}")
+            revision = revision or inner
         elif name == "revision" and isinstance(value, str):
-            revision = value
+            continue
         elif name in _LOADING_NOTED:
             found.note(f"{path}.{name}", _LOADING_NOTED[name])
         elif value is not None and not _among(value, _LOADING_AS_DONE.get(name, ())):
@@ -409,7 +421,7 @@ def _read_builder(step: dict[str, Any], path: str, found: _Findings) -> None:
         if name == "precision":
             found.honour("precision", value.lower() if isinstance(value, str) else value, where)
         elif name in ("quantization_config", "extra_options"):
-            _read_quantization(found.mapping(value or {}, where), where, found)
+            _read_quantization(found.mapping({} if value is None else value, where), where, found)
         elif name == "search":
             if value:
                 found.note(where, "settings of a running model are chosen when it is packaged")
@@ -440,9 +452,10 @@ def _read_quantization(options: Mapping[str, Any], path: str, found: _Findings) 
 def _read_path(entry: tuple[str, Any] | None, found: _Findings) -> Path | None:
     if entry is None or entry[1] is None:
         return None
-    if isinstance(entry[1], str) and entry[1]:
-        return Path(entry[1])
-    found.refuse(entry[0], f"must be a path, not {_show(entry[1])}")
+    try:
+        return foreign.named_path(entry[1])
+    except ValueError as error:
+        found.refuse(entry[0], f"must be a path, not {_show(entry[1])}: {error}")
     return None
 
 
@@ -451,10 +464,10 @@ def _read_rest(fields: dict[str, tuple[str, Any]], found: _Findings) -> None:
         if name in _NOTED:
             found.note(path, _NOTED[name])
         elif name == "search_strategy":
-            if value:
+            if not _among(value, (None, False, {})):
                 found.refuse(path, "there is nothing to search: one recipe makes one model")
         elif name == "pass_flows":
-            if value:
+            if not _among(value, (None, [])):
                 found.refuse(path, "passes run in the order in which they are written")
         else:
             found.refuse(path, "is not known here")

@@ -77,6 +77,20 @@ def read_text(path: Path, *, folder: Path | None = None, named: bool = False, mo
     return decode(read_bytes(path, folder=folder, named=named, most_bytes=most_bytes))
 
 
+def named_path(stated: object) -> Path:
+    """The path that a user names, with ~ and ~USER spelled out. Raises ValueError for what no file can be called."""
+    text = str(stated)
+    if not isinstance(stated, str | Path) or not text or not str(Path(text)).strip() or "\0" in text:
+        raise ValueError("no file can be called that")
+    try:
+        os.fsencode(text)
+        return Path(text).expanduser()
+    except UnicodeEncodeError as error:
+        raise ValueError("no file can be called that") from error
+    except RuntimeError as error:
+        raise ValueError("there is no such user; a path may begin with ./~ too") from error
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a file; False also for what no file can be called."""
     try:

@@ -29,6 +29,8 @@ _PIECE_BYTES = 4 * 2**20
 _ASIDE = "-old"
 # Windows' "access denied" and "used by another process"; how long to wait before each further try, 3 s in all.
 _IN_USE = {5, 32}
+# What tells this process from a killed one that had its number, as the only process of a container always has.
+_THIS_PROCESS = secrets.token_hex(4)
 _PAUSES_S = (0.01, 0.04, 0.15, 0.5, 0.8, 1.5)
 
 
@@ -231,15 +233,25 @@ def remove_leftovers(path: Path) -> None:
 
 def leftovers(folder: Path, name: str = "*") -> list[Path]:
     """The unfinished files and folders of processes that are gone; of `name`, or all that lie in `folder`."""
+    pattern = "*" if name == "*" else glob.escape(name)
+    return [
+        path for path in sorted(folder.glob(f".{pattern}.tmp-*")) if _is_of_the_dead(path.name.rpartition(".tmp-")[2])
+    ]
+
+
+def _is_of_the_dead(label: str) -> bool:
+    """Whether a name with the label that `_label` gives is of a process that is gone."""
     import psutil
 
-    pattern = "*" if name == "*" else glob.escape(name)
-    found = []
-    for path in sorted(folder.glob(f".{pattern}.tmp-*")):
-        pid = path.name.rpartition(".tmp-")[2].partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            found.append(path)
-    return found
+    number, _, rest = label.partition("-")
+    if number == str(os.getpid()):
+        return not rest.startswith(_THIS_PROCESS)
+    return number.isdecimal() and not psutil.pid_exists(int(number))
+
+
+def _label() -> str:
+    """A new one: the process's number, what tells it from earlier ones of that number, and what no other label has."""
+    return f"{os.getpid()}-{_THIS_PROCESS}{secrets.token_hex(4)}"
 
 
 @contextmanager
@@ -311,7 +323,7 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
 
     def __init__(self, prefix: str) -> None:
         _sweep_temporary(prefix)
-        super().__init__(prefix=f"{prefix}-{os.getpid()}-", ignore_cleanup_errors=True)
+        super().__init__(prefix=f"{prefix}-{_label()}-", ignore_cleanup_errors=True)
 
     def cleanup(self) -> None:
         """Deletes it. A library may write a last line of its log when it is closed, which puts a file back."""
@@ -324,12 +336,9 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
 
 
 def _sweep_temporary(prefix: str) -> None:
-    import psutil
-
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}-*-*"):
-        pid = left.name.removeprefix(f"{prefix}-").partition("-")[0]
         # Others' folders lie there too, and links that others made; what is not ours cannot be deleted.
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and not left.is_symlink():
+        if _is_of_the_dead(left.name.removeprefix(f"{prefix}-")) and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -350,7 +359,7 @@ def size_of(folder: Path) -> int:
 
 def _temporary_beside(path: Path) -> Path:
     """Where to make what is to be put in the place of `path`: on the same disk, hidden, this process's."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.tmp-{_label()}")
 
 
 def _reach_the_disk(path: Path) -> None:
