@@ -88,6 +88,12 @@ def test_what_peft_would_not_take_is_refused(tmp_path: Path, config: dict[str, A
         open_adapter(folder)
 
 
+def test_a_tied_output_layer_is_named_with_the_embedding() -> None:
+    assert named({"target_modules": ["embed_tokens"], "ensure_weight_tying": True})("lm_head")
+    assert not named({"target_modules": ["q_proj"], "ensure_weight_tying": True})("lm_head")
+    assert not named({"target_modules": ["embed_tokens"]})("lm_head")
+
+
 @pytest.mark.parametrize(
     "config",
     [{}, {"target_modules": "all-linear"}, {"target_modules": "(?!.*vision).*q_proj"}, {"target_modules": "(a+)+["}],

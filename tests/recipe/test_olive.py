@@ -39,6 +39,9 @@ TUTORIAL: dict[str, Any] = {
 }
 
 
+NO_OBJECTS: list[Any] = [0, False, "", []]
+
+
 def read(workflow: Any) -> RecipeFile:
     return parse(json.dumps(workflow), where="olive.json")
 
@@ -232,7 +235,7 @@ def test_quantization_of_fp16_is_noted_as_unused() -> None:
                 "input_model.load_kwargs",
                 "input_model.load_kwargs.extra_args",
             )
-            for value in (0, False, "", [])
+            for value in NO_OBJECTS
         ),
     ],
 )

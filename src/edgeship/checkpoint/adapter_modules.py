@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Matches = Callable[[str], bool]
 _PLAIN = re.compile(r"[\w.]+")
+_EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"
 _BIASES = ("none", "all", "lora_only")
 
 
@@ -50,9 +51,14 @@ def read_named(config: Fields) -> Matches | None:
         return None
     # A module that is named in full is one whatever its layer, as lm_head has none.
     whole = () if isinstance(targets, str) else targets
-    return lambda name: (
-        not unwanted(name) and wanted(name) and (not layers or name in whole or _layer_of(name, patterns) in layers)
-    )
+
+    def named(module: str) -> bool:
+        in_layers = not layers or module in whole or _layer_of(module, patterns) in layers
+        return wanted(module) and not unwanted(module) and in_layers
+
+    # The output layer that the embedding is tied to gets what the embedding gets.
+    tied = bool(config.flag("ensure_weight_tying")) and named(_EMBEDDING)
+    return lambda module: named(module) or (tied and module == _HEAD)
 
 
 def _one_or_more(config: Fields, key: str) -> str | list[str] | None:
