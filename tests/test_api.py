@@ -17,6 +17,7 @@ import edgeship
 from edgeship import settings as settings_module
 from edgeship.errors import CheckpointNotFound, UsageError
 from edgeship.store import packages
+from tests import checkpoints
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "python.md"
@@ -149,3 +150,20 @@ def test_a_schema_holds_the_answers_to_an_eval(tiny: Path) -> None:
 def test_an_eval_has_at_least_one_case(limit: Any, tiny: Path) -> None:
     with pytest.raises(UsageError, match=r"eval_limit is .* at least 1"):
         edgeship.ship(tiny, eval="cases.jsonl", eval_limit=limit)
+
+
+def test_a_build_says_what_is_to_be_known_before_it_begins(tiny: Path, tmp_path: Path) -> None:
+    adapter = checkpoints.make_adapter(tmp_path / "adapter", bias="all")
+    said: list[str] = []
+
+    class Begun(Exception):
+        pass
+
+    def hear(what: str, _: float | None) -> None:
+        if not what.startswith("note: "):
+            raise Begun
+        said.append(what)
+
+    with pytest.raises(Begun):
+        edgeship.build(tiny, output=tmp_path / "out", adapter=adapter, progress=hear)
+    assert "note: bias in adapter_config.json asks for" in said[0]

@@ -79,9 +79,11 @@ def build(
     packaging.require_free(folder)
     packages.require_not_installed(folder, current.cache_dir)
     spelling = readers.spell(opened)
-    for remark in (*packaging.require_packable(opened), *readers.notes(spelling)):
+    lacking = packaging.require_packable(opened)
+    planned = builder.plan(opened, _recipe(recipe), current)
+    for remark in (*planned.notes, *lacking, *readers.notes(spelling)):
         progress(f"note: {remark}", None)
-    built = builder.build(opened, _recipe(recipe), current, progress, force_resources=force)
+    built = builder.carry_out(planned, current, progress, force_resources=force)
     return readers.write_package(built, opened, folder, spelling)
 
 
