@@ -222,9 +222,8 @@ def parse(text: str, *, where: str) -> RecipeFile:
     fields = _joined(_placed(workflow, ""), _placed(engine, "engine."), found)
     model = _read_model(fields.pop("input_model", None), found)
     _read_systems(fields, _read_passes(fields, found), found)
-    if "quantization_config" in fields:
-        path, value = fields.pop("quantization_config")
-        _read_quantization(found.mapping(value, path), path, found)
+    path, value = fields.pop("quantization_config", ("", {}))
+    _read_quantization(found.mapping(value, path), path, found)
     output = _read_path(fields.pop("output_dir", None), found)
     _read_rest(fields, found)
     recipe = _make_recipe(found)
