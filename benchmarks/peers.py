@@ -118,7 +118,7 @@ class LlamaCpp:
 @cache
 def llama_cpp() -> LlamaCpp:
     """llama.cpp, found or made."""
-    source = _llama_cpp_source()
+    source = llama_cpp_source()
     given = os.environ.get("LLAMA_CPP_BIN")
     binaries = Path(given) if given else PEERS / "llama.cpp" / "bin"
     if not all((binaries / name).exists() for name in _BINARIES):
@@ -138,7 +138,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def _llama_cpp_source() -> Path:
+def llama_cpp_source() -> Path:
+    """The folder of its repository."""
     folder = PEERS / LLAMA_CPP_SOURCE.replace("-", "_").replace("==", "-")
     source = folder / "vendor" / "llama.cpp"
     if not (source / "convert_hf_to_gguf.py").exists():
