@@ -1,13 +1,14 @@
-"""The texts that a user calibrates with, as token ids."""
+"""The texts to calibrate with, a user's or the built-in ones, as token ids."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.errors import CalibrationInvalid
+from edgeship.errors import CalibrationInvalid, TemplateInvalid
 from edgeship.package import template
 from edgeship.package.examples import array, unified
 from edgeship.system import foreign, json_file
@@ -15,21 +16,17 @@ from edgeship.system import foreign, json_file
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
+_Text = tuple[str, bool]
+"""And whether the tokenizer puts its special tokens around it; a template has written them already."""
+
 MAX_TOKENS = 256
 """Tokens of one sequence; a longer text becomes several."""
 BUDGET_TOKENS = 16_384
 """Tokens in all; what follows is not read."""
-_SENTENCES = (
-    "Our order of 12 valves (ref. 4711-B) arrived on Tuesday, but two of them leak. What should we do now?",
-    "Please send photos of both valves and the delivery note. We will replace them within three working days.",
-    "Summarise: the press stopped at 14:05 because the oil was too hot; after cooling down it ran again at 14:40.",
-    'The press stood still for 35 minutes because of hot oil. {"start": "14:05", "end": "14:40", "cause": "oil"}',
-    "Write a function that returns the mean of a list of numbers, and explain it in one sentence.",
-    "def mean(values):\n    return sum(values) / len(values)\n\nIt divides the sum of the values by their number.",
-    "Wie ändere ich das Passwort? Et comment puis-je supprimer mon compte ?",
-    "Unter Einstellungen, Konto, Passwort. Le compte se supprime au même endroit, sous « Fermer le compte ».",
-)
-"""Questions and answers in turns."""
+BUILT_IN = Path(__file__).with_name("calibration_texts.jsonl")
+"""A conversation or a text a line, in such an order that the first part of the file is a fair sample of it."""
+QUESTIONS = Path(__file__).with_name("calibration_questions.jsonl")
+"""A conversation a line that waits for an answer."""
 _FORMATS = (
     'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
     "any other file is plain text."
@@ -41,34 +38,37 @@ def read_sequences(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
 
     Raises CalibrationInvalid naming the line, TemplateInvalid.
     """
-    encode = _encoder(checkpoint)
-    sequences: list[list[int]] = []
-    left = BUDGET_TOKENS
-    for text, special in _texts(path, checkpoint):
-        tokens = encode(text, special)[:left]
-        left -= len(tokens)
-        sequences += [tokens[start : start + MAX_TOKENS] for start in range(0, len(tokens), MAX_TOKENS)]
-        if left <= 0:
-            break
-    sequences = [tokens for tokens in sequences if len(tokens) > 1]
+    sequences = _sequences(_texts(path, checkpoint), checkpoint)
     if not sequences:
         raise CalibrationInvalid("the calibration file holds no text", where=str(path), hint=_FORMATS)
     return sequences
 
 
 def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
-    """A few conversations in the checkpoint's own template, for measurements that need some text but no certain one."""
+    """As `read_sequences`, of the built-in texts.
+
+    Their conversations are plain text where the checkpoint has no chat template, or one that refuses them.
+    """
+    return _sequences(_built_in(BUILT_IN, checkpoint), checkpoint)
+
+
+def default_prompts(checkpoint: Checkpoint) -> list[list[int]]:
+    """The token ids of the built-in questions, each as it is asked, for the checkpoint to give its own answers to."""
     encode = _encoder(checkpoint)
-    if checkpoint.chat_template is None:
-        return [encode(text, True) for text in _SENTENCES]
-    found = []
-    for question, answer in zip(_SENTENCES[::2], _SENTENCES[1::2], strict=True):
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        text = template.render(
-            checkpoint.chat_template, turns, special_tokens=checkpoint.special_tokens, add_generation_prompt=False
-        )
-        found.append(encode(text, False))
-    return found
+    return [encode(text, special) for text, special in _built_in(QUESTIONS, checkpoint)]
+
+
+def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint) -> list[list[int]]:
+    encode = _encoder(checkpoint)
+    sequences: list[list[int]] = []
+    left = BUDGET_TOKENS
+    for text, special in texts:
+        tokens = encode(text, special)[:left]
+        left -= len(tokens)
+        sequences += [tokens[start : start + MAX_TOKENS] for start in range(0, len(tokens), MAX_TOKENS)]
+        if left <= 0:
+            break
+    return [tokens for tokens in sequences if len(tokens) > 1]
 
 
 def _encoder(checkpoint: Checkpoint) -> Any:
@@ -79,8 +79,21 @@ def _encoder(checkpoint: Checkpoint) -> Any:
     ]
 
 
-def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, bool]]:
-    """Each text, and whether the tokenizer puts its special tokens around it; a template has written them already."""
+def _built_in(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
+    for line in foreign.read_text(path, named=True).splitlines():
+        entry = json.loads(line)
+        yield (entry["text"], True) if "text" in entry else _conversation(entry["messages"], checkpoint)
+
+
+def _conversation(messages: Sequence[template.Message], checkpoint: Checkpoint) -> _Text:
+    if checkpoint.chat_template is not None:
+        with contextlib.suppress(TemplateInvalid):  # as those of models for one task do
+            return _in_template(messages, checkpoint.chat_template, checkpoint), False
+    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
+    return "\n\n".join(turns if _is_answered(messages) else [*turns, "Assistant:"]), True
+
+
+def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
     try:
         content = foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
@@ -127,9 +140,18 @@ def _rendered(entry: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> s
     if expected is not None:
         answer = expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
         fields = [*fields, {"role": "assistant", "content": answer}]
+    return _in_template(fields, require_template(checkpoint), checkpoint)
+
+
+def _in_template(messages: Sequence[template.Message], chat_template: str, checkpoint: Checkpoint) -> str:
+    special_tokens = checkpoint.special_tokens
     return template.render(
-        require_template(checkpoint),
-        fields,
-        special_tokens=checkpoint.special_tokens,
-        add_generation_prompt=False,
+        chat_template,
+        template.readable(chat_template, messages, special_tokens),
+        special_tokens=special_tokens,
+        add_generation_prompt=not _is_answered(messages),
     )
+
+
+def _is_answered(messages: Sequence[template.Message]) -> bool:
+    return bool(messages[-1]["role"] == "assistant")

@@ -9,7 +9,7 @@ from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.engine.thinking import MARKS, Marks
 from edgeship.errors import ContextFull, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
-from edgeship.package.conversation import text_of, with_instructions_in_first_question
+from edgeship.package.conversation import text_of
 
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
@@ -56,11 +56,9 @@ class TextCodec:
 
     def readable(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages as the template takes them: without a system role where it has none."""
-        told = any(message["role"] == "system" for message in messages)
-        if not told or self.template is None:
+        if self.template is None:
             return messages
-        takes = template.takes_instructions(self.template, tuple(self.special_tokens.items()))
-        return messages if takes else with_instructions_in_first_question(messages)
+        return template.readable(self.template, messages, self.special_tokens)
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""

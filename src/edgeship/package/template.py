@@ -193,6 +193,14 @@ def takes_instructions(template: str, special_tokens: tuple[tuple[str, str], ...
         return False
 
 
+def readable(template: str, messages: Sequence[Message], special_tokens: Mapping[str, str]) -> Sequence[Message]:
+    """The messages as the template takes them: without a system role where it has none."""
+    told = any(message["role"] == "system" for message in messages)
+    if not told or takes_instructions(template, tuple(special_tokens.items())):
+        return messages
+    return with_instructions_in_first_question(messages)
+
+
 @functools.lru_cache(maxsize=32)
 def _compile(template: str) -> jinja2.Template:
     import jinja2
