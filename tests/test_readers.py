@@ -57,6 +57,12 @@ def test_a_template_that_onnxruntime_genai_renders_stays_as_it_is(tiny: Path, fa
     assert readers.notes(spelling) == ()
 
 
+def test_a_tokenizer_may_be_as_large_as_gemmas(tiny: Path) -> None:
+    with (tiny / "tokenizer.json").open("a", encoding="utf-8") as stream:
+        stream.write(33_000_000 * " ")
+    assert readers.spell(opened(tiny)).fault is None
+
+
 @pytest.mark.parametrize("name", chat_templates.OTHERWISE)
 def test_a_template_that_it_renders_otherwise_is_given_to_it_in_other_words(tiny: Path, name: str) -> None:
     template = chat_templates.OTHERWISE[name]

@@ -19,7 +19,6 @@ from edgeship.package import fidelity, genai_config, inference_model, plain_jinj
 from edgeship.package.fidelity import Encoder, Sample
 from edgeship.package.manifest import GENAI, Package
 from edgeship.package.template import HINT, Message, render
-from edgeship.system import json_file
 from edgeship.system.border import TookTooLong
 from edgeship.system.json_file import write_object
 
@@ -151,7 +150,7 @@ def _genai_reader() -> Iterator[GenaiReader]:
 
 def _spellings(checkpoint: Checkpoint, template: str) -> Iterator[Spelling]:
     """What is tried, the checkpoint's own words first."""
-    document = json_file.read_object(checkpoint.tokenizer.folder / tokenizer.FILE_NAME, CHECKPOINT_DAMAGED)
+    document = tokenizer.read_document(checkpoint.tokenizer.folder / tokenizer.FILE_NAME, CHECKPOINT_DAMAGED)
     may_strip_apart = tokenizer.without_strip(document) is not None
     for words in (template, plain_jinja.rewrite(template)):
         if words is None:

@@ -19,7 +19,6 @@ from edgeship.package import genai_config, inference_model, template, tokenizer
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import GENAI, MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts, derive_parts
-from edgeship.system import json_file
 from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
@@ -208,7 +207,7 @@ def bring_tokenizer(checkpoint: Checkpoint, target: Path, spelling: Spelling) ->
     }
     config = tokenizer.spelled_out(checkpoint.tokenizer.config, checkpoint.special_tokens)
     if spelling.strip_apart:
-        document = tokenizer.without_strip(json_file.read_object(target / tokenizer.FILE_NAME, DAMAGED))
+        document = tokenizer.without_strip(tokenizer.read_document(target / tokenizer.FILE_NAME, DAMAGED))
         assert document is not None, "the spelling was found by the same rule"
         write_object(target / tokenizer.FILE_NAME, document)
         del files[tokenizer.FILE_NAME]

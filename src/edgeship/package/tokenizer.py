@@ -105,6 +105,11 @@ def read(folder: Path, complaint: Complaint) -> TokenizerFiles:
     return TokenizerFiles(folder, config, tokens, complaint)
 
 
+def read_document(path: Path, complaint: Complaint) -> dict[str, Any]:
+    """What a tokenizer.json says, which may be larger than other documents. Raises the complaint's error."""
+    return json_file.read_object(path, complaint, most_bytes=_MOST_BYTES)
+
+
 def read_over(folder: Path, over: Path, complaint: Complaint) -> TokenizerFiles:
     """The tokenizer of a base in `folder` as it is after training, which left files in the adapter's folder `over`.
 
@@ -246,7 +251,7 @@ def _text(token: object) -> str | None:
 
 
 def _read_ids(path: Path, wanted: tuple[str, ...], complaint: Complaint) -> dict[str, int]:
-    tokenizer = json_file.fields_of(json_file.read_object(path, complaint, most_bytes=_MOST_BYTES), path, complaint)
+    tokenizer = json_file.fields_of(read_document(path, complaint), path, complaint)
     _refuse_dropout(tokenizer.part("model"), path, complaint)
     added = tokenizer.parts("added_tokens")
     ids = {token.required_text("content"): token.required_count("id", least=0) for token in added}
