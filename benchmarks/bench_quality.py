@@ -44,6 +44,12 @@ GENAI = {"genai int4": 32}
 """onnxruntime-genai's INT4, by the size of its blocks."""
 LLAMA_CPP = ("Q4_0", "Q4_K_M", "Q4_K_M imatrix", "Q8_0")
 
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+"""For a model that was never taught to chat: what it is calibrated with looks like a text."""
+
 Row = dict[str, Any]
 
 
@@ -69,6 +75,10 @@ class Model:
         with (self.checkpoint / "model.safetensors").open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+    def has_template(self) -> bool:
+        stated = json.loads((self.checkpoint / "tokenizer_config.json").read_text("utf-8"))
+        return "chat_template" in stated
 
 
 MODELS = {
@@ -152,6 +162,10 @@ def recipe_row(held: Ruler, calibration: Path, recipe: str) -> Row:
     out = held.folder / "build"
     shutil.rmtree(out, ignore_errors=True)
     words = [str(calibration) if word == "TEXTS" else word for word in ("--precision", *recipe.split())]
+    if not held.model.has_template():
+        template = held.folder / "plain.jinja"
+        template.write_text(PLAIN_TEMPLATE, "utf-8")
+        words += ["--chat-template", str(template)]
     command = peers.edgeship_build(held.model.checkpoint, out / "model", *words, home=out / "home")
     cost = measured.measure(command.words, command.environment)
     row = held.of_folder(out / "model") | {"build_s": cost.wall_s, "build_peak_bytes": cost.peak_bytes}

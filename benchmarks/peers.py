@@ -42,6 +42,22 @@ TextModel.get_vocab_base_pre = lambda *_: "gpt-2"
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+# onnxruntime-genai's builder 0.18 reads the rotary angles of Gemma 3 as transformers 4 told them.
+_GENAI = """
+import runpy, sys
+import onnxruntime_genai.models
+sys.path.insert(0, onnxruntime_genai.models.__path__[0])
+from builders.gemma import Gemma3Model
+made = Gemma3Model.__init__
+def make(self, config, *more):
+    theta = {kind: angles["rope_theta"] for kind, angles in config.rope_parameters.items()}
+    config.rope_theta, config.rope_local_base_freq = theta["full_attention"], theta["sliding_attention"]
+    made(self, config, *more)
+Gemma3Model.__init__ = make
+Gemma3Model.make_rope_init = lambda self, config: None
+runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+"""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -66,7 +82,7 @@ def has_olive() -> bool:
 
 def genai_build(checkpoint: Path, folder: Path, precision: str, **options: object) -> Command:
     """onnxruntime-genai's builder; `options` are its extra options."""
-    words = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint), "-o", str(folder)]
+    words = [sys.executable, "-c", _GENAI, "-i", str(checkpoint), "-o", str(folder)]
     words += ["-p", precision, "-e", "cpu", "-c", str(folder.with_name(f"{folder.name}.cache"))]
     words += ["--extra_options", *(f"{name}={str(value).lower()}" for name, value in options.items())]
     return Command((*words, "hf_token=false"), {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})

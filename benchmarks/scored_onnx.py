@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from reference_logits import CONTEXT, SCORED, Floats, Tokens
 
-from edgeship.builder.onnx_model import Runner
+from edgeship.errors import EngineFailed
+from edgeship.package import genai_config
+from edgeship.system.json_file import Complaint
 from edgeship.system.storage import scratch_folder
 
 THREADS = 2
@@ -39,11 +41,20 @@ class Scored:
     """A model that tells the logits of a window's scored positions."""
 
     def __init__(self, folder: Path) -> None:
-        self._runner = Runner(folder, THREADS)
+        onnxruntime: Any = importlib.import_module("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        config = genai_config.read(folder, Complaint(EngineFailed, "Build it again."))
+        _, heads, size = config.cache_shape
+        self._past = {name: np.zeros((1, heads, 0, size), np.float32) for name, _ in config.cache_names}
 
     def logits(self, window: Tokens) -> Floats:
         """Of one window of token ids [CONTEXT]: float32 [scored positions, vocabulary]."""
-        [found] = self._runner.run(window.tolist(), ["logits"])
+        ids = window[None].astype(np.int64)
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), **self._past}
+        [found] = self._session.run(["logits"], feeds)
         rows = found[0] if found.shape[1] == len(SCORED) else found[0, SCORED.start : SCORED.stop]
         return np.asarray(rows, np.float32)
 
@@ -78,6 +89,7 @@ def _write_scored(folder: Path, copy: Path, accuracy_level: int | None) -> None:
             if reader.op_type == "Unsqueeze":  # it gives the one position its axis, which several have already
                 ir.convenience.replace_all_uses_with(reader.outputs[0], node.outputs[0])
     for node in model.graph:
+        node.attributes.pop("sliding_window_cache", None)  # a buffer that only onnxruntime-genai brings
         if accuracy_level is not None and node.op_type == "MatMulNBits":
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", accuracy_level)
     for name, value in list(model.graph.initializers.items()):
@@ -94,6 +106,7 @@ def _write_scored(folder: Path, copy: Path, accuracy_level: int | None) -> None:
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value.base_dir = str(copy)
     ir.save(model, copy / "model.onnx")
+    shutil.copy2(folder / genai_config.FILE_NAME, copy)
 
 
 def _takes_last(node: Any) -> bool:
