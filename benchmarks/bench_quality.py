@@ -35,6 +35,7 @@ from peers import WORK
 from reference_logits import CONTEXT, Reference
 
 from edgeship.builder import calibration_texts
+from edgeship.checkpoint import open_checkpoint
 from edgeship.measure.fidelity import summarise
 
 TEXTS = Path(__file__).parent / "texts"
@@ -45,10 +46,10 @@ GENAI = {"genai int4": 32}
 LLAMA_CPP = ("Q4_0", "Q4_K_M", "Q4_K_M imatrix", "Q8_0")
 
 PLAIN_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}"
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""For a model that was never taught to chat: what it is calibrated with looks like a text."""
+"""For a model that was never taught to chat: its conversations are plain text."""
 
 Row = dict[str, Any]
 
@@ -76,9 +77,13 @@ class Model:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
-    def has_template(self) -> bool:
-        stated = json.loads((self.checkpoint / "tokenizer_config.json").read_text("utf-8"))
-        return "chat_template" in stated
+    def template(self, folder: Path) -> Path | None:
+        """Written into `folder`, where the checkpoint has none."""
+        if "chat_template" in json.loads((self.checkpoint / "tokenizer_config.json").read_text("utf-8")):
+            return None
+        path = folder / "plain.jinja"
+        path.write_text(PLAIN_TEMPLATE, "utf-8")
+        return path
 
 
 MODELS = {
@@ -162,9 +167,8 @@ def recipe_row(held: Ruler, calibration: Path, recipe: str) -> Row:
     out = held.folder / "build"
     shutil.rmtree(out, ignore_errors=True)
     words = [str(calibration) if word == "TEXTS" else word for word in ("--precision", *recipe.split())]
-    if not held.model.has_template():
-        template = held.folder / "plain.jinja"
-        template.write_text(PLAIN_TEMPLATE, "utf-8")
+    template = held.model.template(held.folder)
+    if template is not None:
         words += ["--chat-template", str(template)]
     command = peers.edgeship_build(held.model.checkpoint, out / "model", *words, home=out / "home")
     cost = measured.measure(command.words, command.environment)
@@ -192,7 +196,7 @@ def llama_cpp_row(held: Ruler, calibration: Path, kind: str) -> Row:
     gguf = held.folder / f"{kind.replace(' ', '-')}.gguf"
     if guided:
         matrix = held.folder / "imatrix.gguf"
-        command = tools.importance_matrix(original, calibration, matrix)
+        command = tools.importance_matrix(original, calibration_text(held, calibration), matrix)
         measured.measure(command.words, command.environment)
         command = tools.quantize(original, gguf, name, "--imatrix", str(matrix))
     else:
@@ -201,10 +205,14 @@ def llama_cpp_row(held: Ruler, calibration: Path, kind: str) -> Row:
     return held.of_gguf(gguf)
 
 
-def builtin_calibration(folder: Path) -> Path:
-    """The texts that Edgeship calibrates with of itself, as a file."""
-    path = folder / "calibration.txt"
-    path.write_text("\n\n".join(calibration_texts._SENTENCES), "utf-8")
+def calibration_text(held: Ruler, calibration: Path) -> Path:
+    """What we calibrate with, as llama.cpp takes it: one text, with the template's tokens in their spelling."""
+    template = held.model.template(held.folder)
+    checkpoint = open_checkpoint(str(held.model.checkpoint), chat_template=template)
+    library = checkpoint.tokenizer.load().library
+    sequences = calibration_texts.read_sequences(calibration, checkpoint)
+    path = held.folder / "calibration.txt"
+    path.write_text("".join(library.decode(tokens, skip_special_tokens=False) for tokens in sequences), "utf-8")
     return path
 
 
@@ -253,15 +261,14 @@ def tell(line: str) -> None:
 
 def main() -> int:
     asked = _arguments()
-    calibration = asked.calibration or builtin_calibration(WORK)
     found: dict[str, dict[str, Row]] = {}
     for name in asked.models:
         held = ruler(MODELS[name], asked.kinds, asked.texts, asked.windows)
         level = asked.accuracy_level
         rows = {str(folder): partial(held.of_folder, folder, level) for folder in asked.folders}
-        rows |= {recipe: partial(recipe_row, held, calibration, recipe) for recipe in asked.recipes}
+        rows |= {recipe: partial(recipe_row, held, asked.calibration, recipe) for recipe in asked.recipes}
         rows |= {peer: partial(genai_row, held, GENAI[peer]) for peer in asked.peers if peer in GENAI}
-        rows |= {peer: partial(llama_cpp_row, held, calibration, peer) for peer in asked.peers if peer in LLAMA_CPP}
+        rows |= {peer: partial(llama_cpp_row, held, asked.calibration, peer) for peer in asked.peers if peer in LLAMA_CPP}
         found[name] = {row: attempt(f"{name} {row}", make) for row, make in rows.items()}
     print("\n\n".join(table(MODELS[name], rows, asked.kinds) for name, rows in found.items()))
     if asked.json:
@@ -280,7 +287,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accuracy-level", type=int, choices=(1, 4), help="of --folders, instead of their own")
     parser.add_argument("--windows", type=int, default=10, help=f"of {CONTEXT} tokens, of each kind")
     parser.add_argument("--texts", type=Path, default=TEXTS, help="a folder with KIND.txt")
-    parser.add_argument("--calibration", type=Path, help="texts to calibrate with, instead of Edgeship's own")
+    builtin = calibration_texts.BUILT_IN
+    parser.add_argument("--calibration", type=Path, default=builtin, help="texts, instead of Edgeship's own")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
