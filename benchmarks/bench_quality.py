@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from reference_logits import CONTEXT, Reference
 from edgeship.builder import calibration_texts
 from edgeship.checkpoint import open_checkpoint
 from edgeship.measure.fidelity import summarise
+from edgeship.system.storage import scratch_folder
 
 TEXTS = Path(__file__).parent / "texts"
 KINDS = ("prose", "code", "dialogue", "chinese")
@@ -164,17 +164,14 @@ def _reference(model: Model, folder: Path, text: Path, count: int) -> Path:
 
 def recipe_row(held: Ruler, calibration: Path, recipe: str) -> Row:
     """Built anew in an empty home, as the code may have changed."""
-    out = held.folder / "build"
-    shutil.rmtree(out, ignore_errors=True)
     words = [str(calibration) if word == "TEXTS" else word for word in ("--precision", *recipe.split())]
     template = held.model.template(held.folder)
     if template is not None:
         words += ["--chat-template", str(template)]
-    command = peers.edgeship_build(held.model.checkpoint, out / "model", *words, home=out / "home")
-    cost = measured.measure(command.words, command.environment)
-    row = held.of_folder(out / "model") | {"build_s": cost.wall_s, "build_peak_bytes": cost.peak_bytes}
-    shutil.rmtree(out)
-    return row
+    with scratch_folder(held.folder) as out:
+        command = peers.edgeship_build(held.model.checkpoint, out / "model", *words, home=out / "home")
+        cost = measured.measure(command.words, command.environment)
+        return held.of_folder(out / "model") | {"build_s": cost.wall_s, "build_peak_bytes": cost.peak_bytes}
 
 
 def genai_row(held: Ruler, block_size: int) -> Row:
@@ -268,7 +265,9 @@ def main() -> int:
         rows = {str(folder): partial(held.of_folder, folder, level) for folder in asked.folders}
         rows |= {recipe: partial(recipe_row, held, asked.calibration, recipe) for recipe in asked.recipes}
         rows |= {peer: partial(genai_row, held, GENAI[peer]) for peer in asked.peers if peer in GENAI}
-        rows |= {peer: partial(llama_cpp_row, held, asked.calibration, peer) for peer in asked.peers if peer in LLAMA_CPP}
+        rows |= {
+            peer: partial(llama_cpp_row, held, asked.calibration, peer) for peer in asked.peers if peer in LLAMA_CPP
+        }
         found[name] = {row: attempt(f"{name} {row}", make) for row, make in rows.items()}
     print("\n\n".join(table(MODELS[name], rows, asked.kinds) for name, rows in found.items()))
     if asked.json:

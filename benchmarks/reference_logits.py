@@ -76,7 +76,7 @@ def windows(tokenizer_file: Path, text: str, count: int) -> Tokens:
 
 
 def write(path: Path, tokens: Tokens, logits: Iterable[Floats]) -> None:
-    """The file for windows, and for each of them the logits of its scored positions, float32 [positions, vocabulary]."""
+    """The file for windows. logits: of each one's scored positions, float32 [positions, vocabulary]."""
     count, context = tokens.shape
     with new_file(path) as temporary, temporary.open("wb") as stream:
         for at, window in enumerate(logits):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reference_logits import CONTEXT, SCORED, Floats, Tokens
+from reference_logits import SCORED, Floats, Tokens
 
 from edgeship.errors import EngineFailed
 from edgeship.package import genai_config
@@ -51,7 +51,7 @@ class Scored:
         self._past = {name: np.zeros((1, heads, 0, size), np.float32) for name, _ in config.cache_names}
 
     def logits(self, window: Tokens) -> Floats:
-        """Of one window of token ids [CONTEXT]: float32 [scored positions, vocabulary]."""
+        """Of one window of token ids: float32 [scored positions, vocabulary]."""
         ids = window[None].astype(np.int64)
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), **self._past}
         [found] = self._session.run(["logits"], feeds)
