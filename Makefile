@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-engine bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-foundry clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-ship: setup-dev ## an installed package against onnxruntime-genai as it co
 
 bench-build: setup-dev ## the builder against llama.cpp, onnxruntime-genai and Olive
 	@$(BIN)/python benchmarks/bench_build.py $(ARGS)
+
+bench-quality: setup-dev ## recipes on real models, beside llama.cpp and onnxruntime-genai, by what they say
+	@$(BIN)/python benchmarks/bench_quality.py $(ARGS)
 
 bench-engine: setup-dev ## the engine against llama.cpp and onnxruntime-genai
 	@$(BIN)/python benchmarks/bench_engine.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Our builder beside its peers: time, memory, size, speed of what comes out, and fidelity.
+"""Our builder beside its peers: time, memory, size, and the speed of what comes out; its quality: bench_quality.py.
 
 Every build is a process of its own on the same checkpoint, in turns; with several rounds the median counts. Sections:
 
@@ -7,7 +7,6 @@ size      our packages of each precision against four bytes a weight
 fp16      decode speed of our FP16 against our FP32, in onnxruntime-genai
 int4      prefill and decode of our INT4 against onnxruntime-genai's best build with the same blocks, same settings
 large     our peak memory and time at 3 B and 7 B; with --large llama.cpp's too
-fidelity  see bench_fidelity.py
 
 The last line printed is one JSON object with the figures; `targets` judges them. The exit status is 1 where something
 failed that should run, not where a target is missed.
@@ -28,7 +27,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import bench_fidelity
 import bench_ship
 import measured
 import peers
@@ -46,9 +44,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "int8": ("--precision", "int8"),
     **{f"int4_block_{size}": ("--precision", "int4", "--block-size", str(size)) for size in BLOCKS},
 }
-
-# Blocks of 128 are not judged by fidelity: rounding pads the example's rows of 192 to 256, and spends bits on nothing.
-JUDGED = ("int4 block 32", "int4 block 32 calibrated", "int4-balanced", "int4-best", "int4-best calibrated")
+EXAMPLE = Path(__file__).parent.parent / "examples" / "triage" / "checkpoint"
 
 
 @cache
@@ -137,8 +133,7 @@ def olive_home() -> Path:
     """A home with Olive's environment in it: a build of the small example makes it, or finds it made."""
     home, out = peers.PEERS / "olive-home", peers.PEERS / "olive-example"
     shutil.rmtree(home / "builds", ignore_errors=True)
-    example = bench_fidelity.EXAMPLE / "checkpoint"
-    command = peers.edgeship_build(example, out, "--precision", "int4", "--builder", "olive", home=home)
+    command = peers.edgeship_build(EXAMPLE, out, "--precision", "int4", "--builder", "olive", home=home)
     try:
         measured.measure(command.words, command.environment)
     finally:
@@ -265,14 +260,6 @@ def targets(figures: Figures) -> list[Figures]:
     for block in BLOCKS:
         for kind in ("prefill", "decode"):
             judge(f"INT4 {kind} to genai's, block {block}", f"int4/block_{block}/{kind}_ratio", 1.0, least=True)
-    for name in (f"edgeship {recipe}" for recipe in JUDGED):
-        judge(f"KLD to rounding's at equal bits, {name}", f"fidelity/at_equal_bits/{name}/ratio", 0.667)
-    rows = "fidelity/rows/"
-    judge(
-        "KLD to Q4_K_M's at its bits",
-        f"{rows}edgeship int4 at the bits of Q4_K_M/mean_kld_nats",
-        at(figures, f"{rows}llama.cpp Q4_K_M/mean_kld_nats"),
-    )
     return found
 
 
@@ -304,7 +291,6 @@ def main() -> int:
         "time": time_section,
         "fp16": fp16_section,
         "int4": int4_section,
-        "fidelity": lambda _: bench_fidelity.compare(WORK / "fidelity"),
         "large": large_section,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
