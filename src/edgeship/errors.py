@@ -56,6 +56,7 @@ IN_PYTHON = {
     "--builder": "Recipe(builder=...)",
     "--cache-dir": "cache_dir=",
     "--calibrate": "Recipe(calibration=...)",
+    "--no-calibrate": "Recipe(calibrate=False)",
     "--chat-template": "chat_template= of open_checkpoint",
     "--context": "Limits(context_tokens=...)",
     "--eval": "eval=",

@@ -162,7 +162,7 @@ def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tup
         raise RecipeInvalid(
             f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
         )
-    best = "feedback" if recipe.calibration is not None else "search"
+    best = "feedback" if recipe.calibrated else "search"
     method = recipe.method or (best if recipe.builder == "stream" else "rtn")
     return recipe.model_copy(update={"method": method}), notes
 

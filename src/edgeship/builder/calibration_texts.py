@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,11 @@ _FORMATS = (
     'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
     "any other file is plain text."
 )
+
+
+def built_in_digest() -> str:
+    """SHA-256 of the built-in texts."""
+    return hashlib.sha256(BUILT_IN.read_bytes()).hexdigest()
 
 
 def read_sequences(path: Path, checkpoint: Checkpoint) -> list[list[int]]:

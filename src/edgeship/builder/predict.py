@@ -118,9 +118,9 @@ def _calibration(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, float]:
     needed, time_s = 0.0, 0.0
     if not recipe.precision.quantized:
         return 0, 0.0
-    if recipe.calibration is not None:
+    if recipe.calibrated:
         needed, time_s = OBSERVED_BYTES_PER_PARAMETER * checkpoint.parameters, OBSERVED_S_PER_PARAMETER
-    if recipe.calibration is not None and recipe.method in (None, "feedback"):
+    if recipe.calibrated and recipe.method in (None, "feedback"):
         widths = [tensor.shape[-1] for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]
         widest = max((width for width in widths if width <= WIDEST_GRAM), default=0)
         needed += GRAM_BYTES + GRAM_BYTES_PER_PAIR * widest**2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeship.builder import predict
+from edgeship.builder import calibration_texts, predict
 from edgeship.builder.allocation import allocate
 from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Layout, lay_out, list_weights
@@ -43,10 +43,6 @@ class StreamBuilder:
                 "k_quant is a method of onnxruntime-genai's builder",
                 hint="Leave --method out, or add --builder genai.",
             )
-        if recipe.method == "feedback" and recipe.calibration is None:
-            raise PrecisionUnsupported(
-                "the method feedback needs texts to calibrate with", hint="Add --calibrate FILE."
-            )
         architecture, _, layout = design(checkpoint, recipe)
         # Long frequencies are chosen in every step, for the tokens that are there.
         pairs = sum(len(rope.frequencies) for rope in architecture.ropes if rope.long_frequencies is None)
@@ -66,13 +62,15 @@ def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, res
     def make(job: Job) -> int:
         return work(name, checkpoint, recipe, job)
 
-    options = {"format": FORMAT, "recipe": recipe.to_key()}
+    options: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_key()}
+    if needs_calibration(recipe) and recipe.calibration is None:
+        options["texts"] = calibration_texts.built_in_digest()
     return Task(name, detail, options, tool_versions(*TOOLS), make, resumable)
 
 
 def needs_calibration(recipe: Recipe) -> bool:
     """True for recipes whose weights are not stored by the weights alone."""
-    return recipe.precision.quantized and (recipe.bits is not None or recipe.calibration is not None)
+    return recipe.calibrated or (recipe.precision.quantized and recipe.bits is not None)
 
 
 def require_plain_weights(checkpoint: Checkpoint) -> None:

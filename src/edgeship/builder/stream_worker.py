@@ -66,17 +66,22 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     scratch.mkdir()
     observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
     importance, sensitivities = {}, {}
-    if recipe.calibration is not None:
-        sequences = read_sequences(recipe.calibration, checkpoint)
+    sequences = _sequences(checkpoint, recipe)
+    if recipe.calibrated:
         importance = observer.energies(sequences, progress)
-    else:
-        sequences = default_sequences(checkpoint)
     if recipe.bits is not None:
         sensitivities = observer.sensitivities(recipe, importance, sequences, progress)
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
     np.savez(folder / IMPORTANCE, **arrays)
     write_object(folder / SENSITIVITIES, sensitivities)
+
+
+def _sequences(checkpoint: Checkpoint, recipe: Recipe) -> list[list[int]]:
+    """The texts that the recipe names, or the built-in ones."""
+    return (
+        default_sequences(checkpoint) if recipe.calibration is None else read_sequences(recipe.calibration, checkpoint)
+    )
 
 
 def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> int:
@@ -161,14 +166,14 @@ def _guidance(
     progress: Progress,
 ) -> Iterator[data_file.Guidance]:
     """What the recipe's method is led by."""
-    if recipe.method != "feedback" or recipe.calibration is None:
+    if recipe.method != "feedback" or not recipe.calibrated:
         yield importance
         return
     scratch = folder / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
-    yield Feedback(observer, read_sequences(recipe.calibration, checkpoint), importance, progress)
+    yield Feedback(observer, _sequences(checkpoint, recipe), importance, progress)
     shutil.rmtree(scratch)
 
 

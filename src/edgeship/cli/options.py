@@ -256,10 +256,13 @@ class RecipeOptions:
         typer.Option(
             "--calibrate",
             help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
-            show_default=False,
+            show_default="built-in texts for INT4",
             parser=as_path,
         ),
     ] = None
+    no_calibrate: Annotated[
+        bool, typer.Option("--no-calibrate", help="Round INT4's weights by themselves, without running the model.")
+    ] = False
     builder: Annotated[
         BuilderName | None,
         typer.Option(
@@ -273,11 +276,14 @@ class RecipeOptions:
         """The fields of a Recipe that were given. Raises UsageError where two of them contradict each other."""
         if self.bits is not None and self.budget is not None:
             raise UsageError("--bits and --budget are both given", hint="A budget of 0.15 is 4.8 bits: give one.")
+        if self.no_calibrate and self.calibrate is not None:
+            raise UsageError("--calibrate and --no-calibrate are both given", hint="Give one of them.")
         given = {
             "block_size": self.block_size,
             "symmetric": False if self.asymmetric else None,
             "method": self.method,
             "bits": FP32_BITS * self.budget if self.budget is not None else self.bits,
+            "calibrate": False if self.no_calibrate else None,
             "calibration": self.calibrate,
             "builder": self.builder,
         }

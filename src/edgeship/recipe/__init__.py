@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edgeship.errors import RecipeInvalid
 from edgeship.system import foreign
@@ -53,11 +53,12 @@ class Recipe(BaseModel):
     block_size: weights that share a scale, along the input dimension; INT8 and INT4 only.
     symmetric: no zero points.
     method: how a block is rounded: "rtn" to nearest; "search" with the scale that leaves the least error; "feedback"
-    (with calibration) lets later weights make up for the error of earlier ones; "k_quant" is the search of
-    onnxruntime-genai's builder. None: the builder's default.
+    lets later weights make up for the error of earlier ones, as texts show it; "k_quant" is the search of
+    onnxruntime-genai's builder. None: "feedback" where it is calibrated, else the builder's default.
     bits: INT4 only: the bits a weight to spend on average, scales included; the matrices that suffer most from 4 bits
     get 8 until that is spent. None: 4 bits for all.
-    calibration: texts whose activations say which errors matter; JSON Lines as an eval has them, or plain text.
+    calibrate: INT4 only: read texts whose activations say which errors matter, where no other method is asked for.
+    calibration: these texts, JSON Lines as an eval has them, or plain text; also for INT8. None: built-in ones.
     accuracy_level: 4 multiplies in int8 (fast on CPUs), 1 in fp32.
     builder: who converts; "auto" is the streaming builder where it knows the architecture, else onnxruntime-genai's.
     """
@@ -70,10 +71,24 @@ class Recipe(BaseModel):
     symmetric: bool = Field(default=True, strict=True)
     method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
     bits: float | None = Field(default=None, gt=4, le=9, strict=True)
+    calibrate: bool = Field(default=True, strict=True)
     calibration: NamedPath | None = None
     accuracy_level: Annotated[Literal[1, 4], BeforeValidator(_no_truth)] = 4
     builder: str = "auto"
     provider: Literal["CPUExecutionProvider"] = "CPUExecutionProvider"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recipe:
+        if not self.calibrate and (self.calibration is not None or self.method == "feedback"):
+            raise ValueError("calibrate is false, and texts or the method feedback are asked for")
+        return self
+
+    @property
+    def calibrated(self) -> bool:
+        """True where texts are read."""
+        by_default = self.calibrate and self.precision is Precision.INT4 and self.method is None
+        asked = self.calibration is not None or self.method == "feedback"
+        return self.precision.quantized and (asked or by_default)
 
     @property
     def label(self) -> str:
@@ -82,7 +97,7 @@ class Recipe(BaseModel):
 
     def to_key(self) -> dict[str, Any]:
         """The part that decides the result: what a precision does not use is left out, so equal builds share a key."""
-        unused = {"name", "calibration"} | ({"bits"} if self.bits is None else set())
+        unused = {"name", "calibrate", "calibration"} | ({"bits"} if self.bits is None else set())
         if not self.precision.quantized:
             unused |= {"block_size", "symmetric", "method", "accuracy_level", "bits"}
         key = self.model_dump(mode="json", exclude=unused)
