@@ -108,6 +108,6 @@ def test_no_builds_are_no_garbage(tmp_path: Path) -> None:
 def test_a_build_keeps_the_limit_and_itself(builds: Path, tiny: Path, settings: Settings) -> None:
     builds.rename(settings.builds_dir)
     tight = replace(settings, builds_limit_bytes=1)
-    made = builder.build(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), tight)
+    made = builder.build(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT8), tight)
     assert left(settings.builds_dir) == {made.folder.name}
     assert steps.looks_done(made.folder)
