@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeship.builder import data_file
+from edgeship.builder.feedback import error_factors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Matrix, Part, Vector, lay_out
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.builder.weights import Weights
@@ -164,3 +165,28 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     second = Pretended(tensors())
     assert written(tmp_path, second) == whole
     assert second.names.count("m0") < 5
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_parts_of_the_width_hand_on_errors_by_themselves(tmp_path: Path, symmetric: bool) -> None:
+    rng, scheme = np.random.default_rng(3), Scheme(4, 16, symmetric)
+    inputs = rng.standard_normal((200, 1)) + rng.standard_normal((200, WIDTH))
+    parts = [slice(0, 32), slice(32, WIDTH)]
+    guide = [error_factors((inputs[:, part].T @ inputs[:, part]).astype(np.float32)) for part in parts]
+    placed = lay_out([Matrix("m", (Part("m0", 0, ROWS),), WIDTH)], {"m": scheme})
+    path = tmp_path / "model.onnx.data"
+    data_file.write(placed, Pretended(tensors()), path, guidance={"m": guide})
+    data_file.finish(placed, path)
+    data = path.read_bytes()
+    found = [np.frombuffer(data, blob.dtype, blob.nbytes // np.dtype(blob.dtype).itemsize, blob.offset)
+             .reshape(blob.shape) for blob in placed.weights["m"].blobs]  # fmt: skip
+    for start in range(0, ROWS, 5):
+        rows = tensors()["m0"][start : start + 5]
+        made = [
+            quantize_with_feedback(rows[:, part], factors, scheme) for part, factors in zip(parts, guide, strict=True)
+        ]
+        expected = [[each.packed, each.scales, each.zero_points] for each in made]
+        for blob, first, second in zip(found, *expected, strict=False):
+            assert first is not None
+            assert second is not None
+            assert np.array_equal(blob[start : start + 5], np.concatenate([first, second], axis=1))

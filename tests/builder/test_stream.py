@@ -279,27 +279,35 @@ from edgeship.builder import data_file
 from edgeship import builder as build
 from edgeship.checkpoint import open_checkpoint
 from edgeship.recipe import Recipe
-build.build(open_checkpoint(sys.argv[1]), Recipe(precision="int4"), settings.resolve())
+recipe = Recipe(precision="int4", method=sys.argv[2])
+build.build(open_checkpoint(sys.argv[1]), recipe, settings.resolve())
 """
 
 
 @pytest.mark.slow
-def test_a_killed_build_goes_on_and_comes_out_the_same(tmp_path: Path, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("method", "begun"),
+    [("search", "journal-*.jsonl"), ("feedback", ".scratch/states-0.npy"), ("feedback", ".scratch/states-1.npy")],
+)
+def test_a_killed_build_goes_on_and_comes_out_the_same(
+    tmp_path: Path, settings: Settings, method: str, begun: str
+) -> None:
     config = checkpoints.qwen2_config(vocab_size=40_000, num_hidden_layers=2)
     folder = checkpoints.make_checkpoint(tmp_path / "large", config=config)
     weights = checkpoints.qwen2_weights()
     rng = np.random.default_rng(0)
     weights["model.embed_tokens.weight"] = rng.standard_normal((40_000, checkpoints.HIDDEN)).astype(np.float32)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    expected = (make(folder, settings, "int4").folder / "model.onnx.data").read_bytes()
+    expected = (make(folder, settings, "int4", method=method).folder / "model.onnx.data").read_bytes()
     environment = os.environ | {"EDGESHIP_HOME": str(tmp_path / "other")}
     builds = tmp_path / "other" / "builds"
-    running = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=environment)
-    until(lambda: bool(list(builds.glob(".tmp-*/journal-*.jsonl"))))
+    command = [sys.executable, "-c", KILLED, str(folder), method]
+    running = subprocess.Popen(command, env=environment)
+    until(lambda: bool(list(builds.glob(f".tmp-*/{begun}"))))
     running.kill()
     running.wait()
     assert list(builds.glob(".tmp-*")) or list(builds.glob("*/step.json"))
-    subprocess.run([sys.executable, "-c", KILLED, str(folder)], env=environment, check=True)
+    subprocess.run(command, env=environment, check=True)
     assert not list(builds.glob(".tmp-*"))
     assert next(builds.glob("*/model.onnx.data")).read_bytes() == expected
 

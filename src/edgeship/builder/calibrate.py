@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edgeship.builder import data_file, graph, onnx_model
 from edgeship.builder.allocation import scheme
 from edgeship.builder.feedback import ErrorFactors, error_factors
-from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights
-from edgeship.builder.predict import GRAM_BYTES, WIDEST_GRAM
+from edgeship.builder.layout import Layout, Matrix, Storage, Vector, lay_out, list_weights
+from edgeship.builder.products import add_gram, mirror
+from edgeship.builder.walk import Walk
 from edgeship.progress import Progress, silent
-from edgeship.recipe import Precision, Recipe
+from edgeship.recipe import BLOCK_SIZES, Precision, Recipe
 from edgeship.system.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ SENSITIVITY_TOKENS = (64, 1024)
 """But so many positions at least, and at most."""
 GRAM_TOKENS = 8192
 """Positions over which it is measured how a matrix's inputs move together."""
+WIDEST_GRAM = 6144
+"""Inputs: of wider matrices it is measured in parts, since memory grows with the square."""
 
 
 class Observer:
@@ -45,42 +48,6 @@ class Observer:
         self._architecture, self._weights, self._folder = architecture, weights, folder
         self._listed = list_weights(architecture, weights.shapes, where)
         self.matrices = [weight for weight in self._listed if isinstance(weight, Matrix)]
-        # The embedding of a tied model is the output layer too; of others it only looks up.
-        self.multiplied = [matrix for matrix in self.matrices if matrix.name != EMBEDDING or architecture.tied]
-        self._fine: Layout | None = None
-
-    def energies(self, sequences: Sequence[Sequence[int]], progress: Progress = silent) -> dict[str, Floats]:
-        """The mean square of every input of every matrix that multiplies, float32 [width], by the matrix's name."""
-        names = [matrix.name for matrix in self.multiplied]
-        return self._observe(names, "energy", sequences, progress)
-
-    def grams(
-        self, names: Sequence[str], sequences: Sequence[Sequence[int]], progress: Progress = silent
-    ) -> dict[str, Floats]:
-        """The mean of x'x over a matrix's inputs x, float32 [width, width], by the matrix's name."""
-        return self._observe(names, "gram", sequences, progress)
-
-    def _observe(
-        self,
-        names: Sequence[str],
-        kind: Literal["energy", "gram"],
-        sequences: Sequence[Sequence[int]],
-        progress: Progress,
-    ) -> dict[str, Floats]:
-        import numpy as np
-
-        if self._fine is None:
-            storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
-            self._fine = self._write(self._listed, storage, None, progress)
-        runner = self._open(self._fine, dict.fromkeys(names, kind))
-        outputs = [f"observed.{name}" for name in names]
-        sums = [np.zeros(1, dtype=np.float32) for _ in names]
-        for done, tokens in enumerate(sequences):
-            progress("calibrate: reading the texts", done / len(sequences))
-            for index, seen in enumerate(runner.run(tokens, outputs)):
-                sums[index] = sums[index] + seen
-        count = np.float32(sum(len(tokens) for tokens in sequences))
-        return {name: total / count for name, total in zip(names, sums, strict=True)}
 
     def sensitivities(
         self,
@@ -96,13 +63,12 @@ class Observer:
         storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
         storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
         weighted = {graph.coarse(name): weights for name, weights in importance.items()}
-        self._fine = None  # the file is written anew
         both = self._write([*self._listed, *twins], storage, weighted, progress)
-        runner = self._open(both, {self.multiplied[0].name: "energy"})
+        runner = self._open(both)
         switches = np.zeros(len(self.matrices), dtype=bool)
         least, most = SENSITIVITY_TOKENS
         wanted = SENSITIVITY_LOGITS // self._architecture.sizes.vocab_size
-        texts = _cut(sequences, min(most, max(least, wanted)))
+        texts = cut_texts(sequences, min(most, max(least, wanted)))
 
         def read() -> Floats:
             return np.concatenate([runner.run(tokens, ["logits"], coarse=switches)[0][0] for tokens in texts])
@@ -133,58 +99,82 @@ class Observer:
         data_file.finish(layout, path)
         return layout
 
-    def _open(self, layout: Layout, observed: Mapping[str, Literal["energy", "gram"]]) -> onnx_model.Runner:
-        onnx_model.save(graph.author(self._architecture, layout, accuracy_level=4, observed=observed), self._folder)
+    def _open(self, layout: Layout) -> onnx_model.Runner:
+        onnx_model.save(graph.author(self._architecture, layout, accuracy_level=4), self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
 
 
 class Feedback:
     """Guidance for rounding with error feedback: how each matrix's errors are best handed on.
 
-    Measured when it is first asked for, for as many matrices as fit into GRAM_BYTES, and dropped for the next ones.
-    `fallback` serves the matrices that are too wide, and those that only look up.
+    Measured of a layer's matrices when the first of them is asked for, and dropped for the next layer's.
     """
 
-    def __init__(
-        self,
-        observer: Observer,
-        sequences: Sequence[Sequence[int]],
-        fallback: data_file.Guidance,
-        progress: Progress = silent,
-    ) -> None:
-        self._observer, self._fallback, self._progress = observer, fallback, progress
-        self._sequences = _cut(sequences, GRAM_TOKENS)
-        self._names = {
-            matrix.name: matrix.width
-            for matrix in observer.multiplied
-            if matrix.width <= WIDEST_GRAM and not _shares_inputs(matrix.name)
-        }
-        self._grams: dict[str, Floats] = {}
-        self._factors: dict[str, ErrorFactors] = {}
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._layers = {matrix.name: layer for layer in range(walk.layers) for matrix in walk.matrices(layer)}
+        self._grams: dict[str, list[Floats]] = {}
+        self._factors: dict[str, list[ErrorFactors]] = {}
 
-    def get(self, name: str, /) -> Floats | ErrorFactors | None:
-        """By the matrix's name."""
+    def get(self, name: str, /) -> list[ErrorFactors] | None:
+        """By the matrix's name: of every part of its width (`gram_parts`). None for a matrix that only looks up."""
         source = _shares_inputs(name) or name
-        if source not in self._names:
-            return self._fallback.get(name)
+        if source not in self._layers:
+            return None
         if source not in self._factors:
+            self._factors.clear()
             if source not in self._grams:
-                self._grams = self._observer.grams(self._group(source), self._sequences, self._progress)
+                self._grams.clear()
+                self._grams = grams(self._walk, self._layers[source])
             # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
-            self._factors = {source: error_factors(self._grams[source])}
+            self._factors = {source: [error_factors(gram) for gram in self._grams[source]]}
         return self._factors[source]
 
-    def _group(self, first: str) -> list[str]:
-        """`first` and the matrices after it, as many as fit."""
-        names = list(self._names)
-        group: list[str] = []
-        left = GRAM_BYTES
-        for name in names[names.index(first) :]:
-            left -= 4 * self._names[name] ** 2
-            if group and left < 0:
-                break
-            group.append(name)
-        return group
+
+def grams(walk: Walk, layer: int) -> dict[str, list[Floats]]:
+    """The mean of x'x over the inputs x of a layer's matrices, a part of their width after the other, by their names.
+
+    Matrices that read the same inputs share the first one's.
+    """
+    import numpy as np
+
+    widths = {matrix.name: matrix.width for matrix in walk.matrices(layer) if not _shares_inputs(matrix.name)}
+    found = {
+        name: [np.zeros((part.stop - part.start,) * 2, np.float32) for part in gram_parts(width)]
+        for name, width in widths.items()
+    }
+
+    def see(name: str, inputs: Floats) -> None:
+        for part, gram in zip(gram_parts(inputs.shape[1]), found.get(name, ()), strict=False):
+            add_gram(gram, inputs[:, part])
+
+    walk.read(layer, see)
+    for gram in (gram for parts in found.values() for gram in parts):
+        mirror(gram)
+        gram /= np.float32(walk.positions)
+    return found
+
+
+def energies(walk: Walk) -> dict[str, Floats]:
+    """The mean square of every input of every matrix that multiplies, float32 [width], by the matrix's name."""
+    import numpy as np
+
+    found: dict[str, Floats] = {}
+
+    def see(name: str, inputs: Floats) -> None:
+        found[name] = found.get(name, np.float32(0)) + np.square(inputs).sum(axis=0)
+
+    for layer in range(walk.layers):
+        walk.read(layer, see)
+    return {name: total / np.float32(walk.positions) for name, total in found.items()}
+
+
+def gram_parts(width: int) -> list[slice]:
+    """Columns that hand on errors among themselves: all, or as few parts of about one size as are narrow enough."""
+    count = -(-width // WIDEST_GRAM)
+    # Whole blocks of every size, an even number: so many zero points fill whole bytes.
+    step = width if count == 1 else -(-width // (2 * max(BLOCK_SIZES) * count)) * 2 * max(BLOCK_SIZES)
+    return [slice(start, min(start + step, width)) for start in range(0, width, step)]
 
 
 def _shares_inputs(name: str) -> str | None:
@@ -192,7 +182,7 @@ def _shares_inputs(name: str) -> str | None:
     return f"{name.removesuffix('.up')}.gate" if name.endswith(".up") else None
 
 
-def _cut(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
+def cut_texts(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
     """The first tokens of evenly spread texts, as many as the budget holds."""
     short = [tokens[: max(2, budget // 4)] for tokens in sequences]
     longest = max(len(tokens) for tokens in short)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Placed, Vector
-from edgeship.builder.quantize import Scheme, quantize
+from edgeship.builder.quantize import Blocks, Scheme, quantize
 from edgeship.errors import PrecisionUnsupported
 from edgeship.system import foreign, json_file
 
@@ -38,17 +38,13 @@ _FP16_MAX = 65504.0
 class Guidance(Protocol):
     """What is known of the errors that matter in a matrix.
 
-    Of each of its inputs by itself, float32 [width], or of all together; None where nothing is.
+    Of each of its inputs by itself, float32 [width], or of parts of them together, which make up the width, each but
+    the last an even number of blocks; None where nothing is.
     """
 
-    def get(self, name: str, /) -> npt.NDArray[np.float32] | ErrorFactors | None:
+    def get(self, name: str, /) -> npt.NDArray[np.float32] | Sequence[ErrorFactors] | None:
         """By the matrix's name. Asked in the layout's order."""
         ...
-
-
-CHUNK_ELEMENTS = 1 << 20
-_READ_BYTES = 1 << 22
-_FP16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
@@ -136,10 +132,10 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
         return [rows + np.float32(weight.added)]
     if isinstance(storage, Scheme):
         guide = None if guidance is None else guidance.get(weight.name)
-        if isinstance(guide, ErrorFactors):
-            blocks = quantize_with_feedback(rows, guide, storage)
-        else:
+        if guide is None or isinstance(guide, np.ndarray):
             blocks = quantize(rows, storage, guide)
+        else:
+            blocks = _in_parts(rows, guide, storage)
         return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
     if storage == "float32":
         return [rows]
@@ -150,6 +146,23 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
             hint="Build fp32, int8 or int4 instead.",
         )
     return [rows.astype(np.float16)]
+
+
+def _in_parts(rows: Array, guide: Sequence[ErrorFactors], scheme: Scheme) -> Blocks:
+    """Each part of the columns with its own error feedback."""
+    import numpy as np
+
+    stops = np.cumsum([len(factors.importance) for factors in guide])
+    parts = [
+        quantize_with_feedback(part, factors, scheme)
+        for part, factors in zip(np.split(rows, stops[:-1], axis=1), guide, strict=True)
+    ]
+    zero_points = [part.zero_points for part in parts if part.zero_points is not None]
+    return Blocks(
+        np.concatenate([part.packed for part in parts], axis=1),
+        np.concatenate([part.scales for part in parts], axis=1),
+        np.concatenate(zero_points, axis=1) if zero_points else None,
+    )
 
 
 def _read_journals(path: Path) -> dict[str, list[int]]:

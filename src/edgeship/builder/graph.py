@@ -8,8 +8,8 @@ attention is computed for the last position alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.layout import EMBEDDING, HEAD, Blob, Layout, Matrix, Placed
 from edgeship.builder.quantize import Scheme
@@ -27,23 +27,23 @@ OPSET, MICROSOFT, MICROSOFT_OPSET = 21, "com.microsoft", 1
 IR_VERSION = 10
 
 
-def author(
-    architecture: Architecture,
-    layout: Layout,
-    *,
-    accuracy_level: int,
-    observed: Mapping[str, Literal["energy", "gram"]] | None = None,
-) -> Model:
+def author(architecture: Architecture, layout: Layout, *, accuracy_level: int) -> Model:
     """The graph over a data file that is laid out so. accuracy_level: 4 multiplies in int8, 1 in float32.
 
-    observed: matrices whose inputs x, [positions, width], are to be told of in outputs called "observed.NAME": "energy"
-    is the sum of squares of each input, float32 [width], "gram" is x'x, float32 [width, width]. Such a graph computes
-    every position, and its logits are [b, s, vocabulary].
-
     Where the layout holds a matrix twice, the second time under `coarse(name)`, the graph has one more input "coarse",
-    bool [matrices that are there twice, in the layout's order]: those that are true use the second.
+    bool [matrices that are there twice, in the layout's order]: those that are true use the second. Such a graph
+    computes every position, and its logits are [b, s, vocabulary].
     """
-    return _Author(architecture, layout, accuracy_level, observed or {}).model()
+    return _Author(architecture, layout, accuracy_level).model()
+
+
+def author_layer(architecture: Architecture, layout: Layout, index: int, observed: Sequence[str]) -> Model:
+    """One layer alone, of weights as plain numbers: "states" float32 [b, s, d] and "attention_mask" to "states_after".
+
+    observed: matrices whose inputs are outputs too, float32 [b, s, width] called "observed.NAME". The output layer's,
+    under the name that its matrix has in the layout of the whole, are those of the last layer's graph.
+    """
+    return _Author(architecture, layout, 1, observed).layer(index)
 
 
 def coarse(name: str) -> str:
@@ -55,11 +55,7 @@ class _Author:
     """Collects nodes and initializers. Every method adds to the graph and returns the value that it made."""
 
     def __init__(
-        self,
-        architecture: Architecture,
-        layout: Layout,
-        accuracy_level: int,
-        observed: Mapping[str, Literal["energy", "gram"]],
+        self, architecture: Architecture, layout: Layout, accuracy_level: int, observed: Sequence[str] = ()
     ) -> None:
         self._architecture, self._layout, self._accuracy_level = architecture, layout, accuracy_level
         self._to_observe = observed
@@ -70,8 +66,6 @@ class _Author:
         self._wide: dict[str, Value] = {}
 
     def model(self) -> Model:
-        import onnx_ir
-
         architecture, sizes = self._architecture, self._architecture.sizes
         tokens = self._input("input_ids", "INT64", ["batch", "sequence"])
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
@@ -83,7 +77,7 @@ class _Author:
         self._caches = [self._rotary(rope, index) for index, rope in enumerate(architecture.ropes)]
 
         residual, branch = self._embed(tokens), None
-        for index, layer in enumerate(architecture.layers):
+        for index in range(sizes.layers):
             past = [
                 self._input(
                     f"past_key_values.{index}.{kind}", "FLOAT", ["batch", sizes.kv_heads, "past", sizes.head_size]
@@ -91,21 +85,36 @@ class _Author:
                 for kind in ("key", "value")
             ]
             inputs += past
-            residual, normed = self._add_norm(residual, branch, f"layers.{index}.attention_norm")
-            mixed, present = self._attention(normed, index, layer, past)
-            outputs += present
-            if index == sizes.layers - 1 and not self._to_observe:
-                residual, mixed = self._last(residual), self._last(mixed)
-            branch = self._added(self._linear(mixed, f"layers.{index}.output"), f"layers.{index}.attention_post_norm")
-            residual, normed = self._add_norm(residual, branch, f"layers.{index}.mlp_norm")
-            branch = self._added(self._mlp(normed, index), f"layers.{index}.mlp_post_norm")
+            only_last = index == sizes.layers - 1 and not self._coarse
+            residual, branch, present = self._layer(residual, branch, index, past, only_last=only_last)
+            outputs += self._cached(present, index)
         _, normed = self._add_norm(residual, branch, "norm")
         logits = self._logits(normed)
         logits.name = "logits"
-        self._typed(logits, "FLOAT", ["batch", "sequence" if self._to_observe else 1, sizes.vocab_size])
+        self._typed(logits, "FLOAT", ["batch", "sequence" if self._coarse else 1, sizes.vocab_size])
+        return self._made(inputs, [logits, *outputs])
+
+    def layer(self, index: int) -> Model:
+        architecture, sizes = self._architecture, self._architecture.sizes
+        shape = ["batch", "sequence", sizes.hidden_size]
+        states = self._input("states", "FLOAT", shape)
+        mask = self._input("attention_mask", "INT64", ["batch", "total"])
+        self._count(mask)
+        self._caches = [self._rotary(rope, number) for number, rope in enumerate(architecture.ropes)]
+        residual, branch, _ = self._layer(states, None, index, [None, None])
+        after, normed = self._add_norm(residual, branch, "norm")
+        output = EMBEDDING if architecture.tied else HEAD
+        if output in self._to_observe:
+            self._observe(normed, output)
+        after.name = "states_after"
+        return self._made([states, mask], [self._typed(after, "FLOAT", shape), *self._observed])
+
+    def _made(self, inputs: list[Value], outputs: list[Value]) -> Model:
+        import onnx_ir
+
         graph = onnx_ir.Graph(
             inputs,
-            [logits, *outputs, *self._observed],
+            outputs,
             nodes=self._nodes,
             initializers=list(self._initializers.values()),
             opset_imports={"": OPSET, MICROSOFT: MICROSOFT_OPSET},
@@ -122,6 +131,27 @@ class _Author:
         longest = self._op("Gather", [self._op("Shape", [mask]), self._integers(1)])
         self._total = self._cast(longest, "INT32")
         self._total_wide = longest
+
+    def _layer(
+        self, residual: Value, branch: Value | None, index: int, past: list[Value], *, only_last: bool = False
+    ) -> tuple[Value, Value, list[Value]]:
+        """The residual, what is to be added to it, and the keys and values of all tokens."""
+        layer, name = self._architecture.layers[index], f"layers.{index}"
+        residual, normed = self._add_norm(residual, branch, f"{name}.attention_norm")
+        mixed, present = self._attention(normed, index, layer, past)
+        if only_last:
+            residual, mixed = self._last(residual), self._last(mixed)
+        branch = self._added(self._linear(mixed, f"{name}.output"), f"{name}.attention_post_norm")
+        residual, normed = self._add_norm(residual, branch, f"{name}.mlp_norm")
+        return residual, self._added(self._mlp(normed, index), f"{name}.mlp_post_norm"), present
+
+    def _cached(self, present: list[Value], index: int) -> list[Value]:
+        """Keys and values of a layer as outputs."""
+        sizes = self._architecture.sizes
+        for kind, made in zip(("key", "value"), present, strict=True):
+            made.name = f"present.{index}.{kind}"
+            self._typed(made, "FLOAT", ["batch", sizes.kv_heads, "total", sizes.head_size])
+        return present
 
     def _embed(self, tokens: Value) -> Value:
         """int64 [b, s] -> float32 [b, s, d]."""
@@ -180,9 +210,6 @@ class _Author:
             do_rotary=int(layer.rope is not None),
             rotary_interleaved=0,
         )
-        for kind, made in zip(("key", "value"), present, strict=True):
-            made.name = f"present.{index}.{kind}"
-            self._typed(made, "FLOAT", ["batch", sizes.kv_heads, "total", sizes.head_size])
         return mixed, present
 
     def _head_norm(self, values: Value, name: str) -> Value:
@@ -232,14 +259,9 @@ class _Author:
         return [self._times(self._op(wave, [angles]), rope.scale) for wave in ("Cos", "Sin")]
 
     def _observe(self, values: Value, name: str) -> None:
-        kind, width = self._to_observe[name], getattr(self._layout.weights[name].weight, "width", 0)
-        if kind == "energy":
-            seen = self._op("ReduceSumSquare", [values, self._integers([0, 1])], keepdims=0)
-        else:
-            rows = self._op("Reshape", [values, self._integers([-1, width])])
-            seen = self._op("MatMul", [self._op("Transpose", [rows], perm=[1, 0]), rows])
+        seen = self._op("Identity", [values])
         seen.name = f"observed.{name}"
-        self._observed.append(self._typed(seen, "FLOAT", [width] if kind == "energy" else [width, width]))
+        self._observed.append(self._typed(seen, "FLOAT", ["batch", "sequence", None]))
 
     # --- layers of one operator --------------------------------------------------------------------------------------
 
@@ -384,12 +406,12 @@ class _Author:
             )
         return self._initializers[name]
 
-    def _input(self, name: str, kind: str, shape: list[int | str]) -> Value:
+    def _input(self, name: str, kind: str, shape: Sequence[int | str | None]) -> Value:
         import onnx_ir
 
         return self._typed(onnx_ir.Value(name=name), kind, shape)
 
-    def _typed(self, value: Value, kind: str, shape: list[int | str]) -> Value:
+    def _typed(self, value: Value, kind: str, shape: Sequence[int | str | None]) -> Value:
         import onnx_ir
 
         value.shape = onnx_ir.Shape(shape)

@@ -102,11 +102,13 @@ class Layout:
 def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
     """The weights of a decoder's graph, first layer to last, made of the tensors of `shapes`.
 
+    An embedding that is the output layer too stands where that would: what it multiplies is known last.
     Raises CheckpointInvalid for a tensor that is missing, or that is there and would not be used.
     """
     found = _Finder(architecture, shapes, where)
     prefix, traits = "model.", architecture.traits
-    found.matrix(EMBEDDING, f"{prefix}embed_tokens")
+    if not architecture.tied:
+        found.matrix(EMBEDDING, f"{prefix}embed_tokens")
     for index in range(architecture.sizes.layers):
         source, name = f"{prefix}layers.{index}.", f"layers.{index}."
         if traits.norms != "after":
@@ -132,7 +134,9 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
         if traits.norms != "before":
             found.norm(f"{name}mlp_post_norm", f"{source}post_feedforward_layernorm")
     found.norm("norm", f"{prefix}norm")
-    if not architecture.tied:
+    if architecture.tied:
+        found.matrix(EMBEDDING, f"{prefix}embed_tokens")
+    else:
         found.linear(HEAD, "lm_head")
     found.require_all_used()
     return tuple(found.weights)

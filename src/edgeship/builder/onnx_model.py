@@ -166,9 +166,11 @@ class Runner:
         import numpy as np
 
         ids = np.asarray([tokens], dtype=np.int64)
-        found: list[Any] = self._session.run(
-            list(outputs), {"input_ids": ids, "attention_mask": np.ones_like(ids), **self._past, **inputs}
-        )
+        return self.feed(outputs, input_ids=ids, attention_mask=np.ones_like(ids), **self._past, **inputs)
+
+    def feed(self, outputs: Sequence[str], **inputs: Any) -> list[Any]:
+        """The named outputs for these inputs."""
+        found: list[Any] = self._session.run(list(outputs), inputs)
         return found
 
 

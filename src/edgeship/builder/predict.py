@@ -45,9 +45,7 @@ STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precisi
 OBSERVED_BYTES_PER_PARAMETER, COMPARED_BYTES_PER_PARAMETER = 2.0, 2.8
 OBSERVED_S_PER_PARAMETER, COMPARED_S_PER_PARAMETER, FEEDBACK_S_PER_PARAMETER = 100e-9, 200e-9, 600e-9
 GRAM_BYTES = 2**29
-"""What is measured at a time of how a matrix's inputs move together."""
 WIDEST_GRAM = 6144
-"""Inputs: of wider matrices it is not measured, since that takes GRAM_BYTES_PER_PAIR for each pair of inputs."""
 GRAM_BYTES_PER_PAIR = 40
 
 

@@ -66,6 +66,10 @@ class Meter:
         self._before: float | None = None
         self._started = self._told = time.monotonic()
 
+    def note(self, message: str) -> None:
+        """Something else that is being done, while what is written stays as it is."""
+        self._progress(message, sum(self._fractions.values()))
+
     def tell(self, share: int, fraction: float) -> None:
         """What part of the file a share has written."""
         self._fractions[share] = fraction

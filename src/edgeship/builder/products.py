@@ -40,6 +40,25 @@ def subtract_product(target: Array, left: Array, right: Array) -> None:
     in_tiles(len(target), subtract)
 
 
+def add_gram(target: Array, inputs: Array) -> None:
+    """target += inputs.T @ inputs, but above the diagonal's tiles: `mirror` copies what is below it."""
+
+    def add(rows: slice) -> None:
+        target[rows, : rows.stop] += inputs[:, rows].T @ inputs[:, : rows.stop]
+
+    in_tiles(len(target), add)
+
+
+def mirror(target: Array) -> None:
+    """Makes a matrix symmetric by the half below its diagonal."""
+
+    def copy(rows: slice) -> None:
+        for row in range(rows.start, rows.stop):
+            target[:row, row] = target[row, :row]
+
+    in_tiles(len(target), copy)
+
+
 def in_tiles(count: int, work: Callable[[slice], object]) -> None:
     """Does the work for all rows, a tile at a time; no two tiles may write to the same place."""
     tiles = [slice(start, min(start + TILE, count)) for start in range(0, count, TILE)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
-FORMAT = 1
+FORMAT = 2
 """Raised when this builder makes something else of the same recipe."""
 TOOLS = ("numpy", "onnx-ir", "onnxruntime")
 
@@ -51,7 +51,7 @@ class StreamBuilder:
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """Calibration where the recipe needs it, and the conversion."""
         tasks = []
-        if needs_calibration(recipe):
+        if measures_first(recipe):
             tasks.append(_task("calibrate", "what the weights' errors cost", checkpoint, recipe))
         blocks = f", blocks of {recipe.block_size}" if recipe.precision.quantized else ""
         detail = f"to ONNX in {recipe.precision.value.upper()}{blocks}"
@@ -71,6 +71,11 @@ def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, res
 def needs_calibration(recipe: Recipe) -> bool:
     """True for recipes whose weights are not stored by the weights alone."""
     return recipe.calibrated or (recipe.precision.quantized and recipe.bits is not None)
+
+
+def measures_first(recipe: Recipe) -> bool:
+    """True where calibration is a step of its own; error feedback takes what it needs from the texts as it goes."""
+    return needs_calibration(recipe) and (recipe.bits is not None or recipe.method != "feedback")
 
 
 def require_plain_weights(checkpoint: Checkpoint) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import data_file, graph, onnx_model, stream
-from edgeship.builder.calibrate import Feedback, Observer
+from edgeship.builder.calibrate import GRAM_TOKENS, Feedback, Observer, cut_texts, energies
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
+from edgeship.builder.walk import Walk
 from edgeship.builder.weights import merge
 from edgeship.errors import BuilderFailed
 from edgeship.package import genai_config
@@ -26,12 +25,13 @@ from edgeship.system.storage import disk_errors
 
 if TYPE_CHECKING:
     from edgeship.builder.architecture import Architecture
-    from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
 PARAMETERS_PER_SHARE = 50_000_000
 """A process more takes half a second to start."""
 SENSITIVITIES, IMPORTANCE = "sensitivities.json", "importance.npz"
+SCRATCH = ".scratch"
+"""Beside what is made: where a walk keeps what it needs."""
 
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -62,14 +62,15 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     import numpy as np
 
     architecture, weights, _ = stream.design(checkpoint, recipe)
-    scratch = folder / ".scratch"
+    where, scratch = str(checkpoint.folder), folder / SCRATCH
     scratch.mkdir()
-    observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
     importance, sensitivities = {}, {}
     sequences = _sequences(checkpoint, recipe)
     if recipe.calibrated:
-        importance = observer.energies(sequences, progress)
+        walk = Walk(architecture, weights, where, sequences, scratch, lambda message: progress(message, None))
+        importance = energies(walk)
     if recipe.bits is not None:
+        observer = Observer(architecture, weights, where, scratch)
         sensitivities = observer.sensitivities(recipe, importance, sequences, progress)
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
@@ -92,10 +93,17 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     folder = Path(job["folder"])
     importance, sensitivities = _read_calibration(Path(job["source"]), recipe)
     architecture, weights, layout = stream.design(checkpoint, recipe, sensitivities)
-    helpers = Helpers(job, _shares(recipe, checkpoint), Meter(layout.size_bytes, progress))
-    with _guidance(architecture, weights, checkpoint, recipe, importance, folder, progress) as guidance:
-        path = folder / graph.DATA_NAME
-        data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
+    meter = Meter(layout.size_bytes, progress)
+    helpers = Helpers(job, _shares(recipe, checkpoint), meter)
+    scratch = folder / SCRATCH
+    guidance: data_file.Guidance = importance
+    if recipe.method == "feedback" and recipe.calibrated:
+        scratch.mkdir(exist_ok=True)
+        texts = cut_texts(_sequences(checkpoint, recipe), GRAM_TOKENS)
+        guidance = Feedback(Walk(architecture, weights, str(checkpoint.folder), texts, scratch, meter.note))
+    path = folder / graph.DATA_NAME
+    data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
+    shutil.rmtree(scratch, ignore_errors=True)
     peak = helpers.join()
     data_file.finish(layout, path)
     onnx_model.save(graph.author(architecture, layout, accuracy_level=recipe.accuracy_level), folder)
@@ -147,34 +155,12 @@ def _read_calibration(folder: Path, recipe: Recipe) -> tuple[dict[str, Any], dic
     """What `calibrate` left in `folder`, if the recipe has that step."""
     import numpy as np
 
-    if not stream.needs_calibration(recipe):
+    if not stream.measures_first(recipe):
         return {}, {}
 
     with np.load(folder / IMPORTANCE, allow_pickle=False) as arrays:
         importance = {name: arrays[name] for name in arrays.files}
     return importance, json.loads((folder / SENSITIVITIES).read_bytes())
-
-
-@contextlib.contextmanager
-def _guidance(
-    architecture: Architecture,
-    weights: Weights,
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    importance: dict[str, Any],
-    folder: Path,
-    progress: Progress,
-) -> Iterator[data_file.Guidance]:
-    """What the recipe's method is led by."""
-    if recipe.method != "feedback" or not recipe.calibrated:
-        yield importance
-        return
-    scratch = folder / ".scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    observer = Observer(architecture, weights, str(checkpoint.folder), scratch)
-    yield Feedback(observer, _sequences(checkpoint, recipe), importance, progress)
-    shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

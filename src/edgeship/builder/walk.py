@@ -1,0 +1,156 @@
+"""A checkpoint that reads texts layer by layer: memory is that of one layer, whatever the model's size.
+
+What goes from layer to layer, the hidden states of every position, is kept in memory, and on disk as it was before the
+layer in hand: a killed walk goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeship.builder import data_file, graph, onnx_model
+from edgeship.builder.layout import EMBEDDING, HEAD, Matrix, Vector, lay_out, list_weights
+from edgeship.errors import CheckpointInvalid
+from edgeship.system.machine import usable_cores
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgeship.builder.architecture import Architecture
+    from edgeship.builder.weights import Weights
+
+    Floats = npt.NDArray[np.float32]
+
+See = Callable[[str, "Floats"], object]
+"""Gets a matrix's name and inputs, [positions, width], a text at a time; they are overwritten afterwards."""
+_STATES = "states-{}.npy"
+
+
+class Walk:
+    """Texts on their way through a checkpoint's layers, computed in float32.
+
+    folder: for the walk alone; the caller removes it when nothing more is asked. tell: gets what is being done.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        where: str,
+        sequences: Sequence[Sequence[int]],
+        folder: Path,
+        tell: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._architecture, self._weights, self._where = architecture, weights, where
+        self._sequences, self._folder, self._tell = sequences, folder, tell
+        self._listed = list_weights(architecture, weights.shapes, where)
+        self.layers = architecture.sizes.layers
+        self.positions = sum(map(len, sequences))
+        self._states: Floats | None = None
+        self._at = 0
+
+    def matrices(self, layer: int) -> list[Matrix]:
+        """Those whose inputs are seen when `layer` is read; the output layer's are when the last one is."""
+        output = {EMBEDDING if self._architecture.tied else HEAD} if layer == self.layers - 1 else set[str]()
+        return [
+            weight
+            for weight in self._listed
+            if isinstance(weight, Matrix) and (weight.name in output or _is_in(weight, layer))
+        ]
+
+    def read(self, layer: int, see: See | None = None) -> None:
+        """Reads all texts with this layer, and with those before it if it must.
+
+        Raises CheckpointInvalid where that gives no numbers.
+        """
+        import numpy as np
+
+        states = self._arrive(layer)
+        names = [] if see is None else [matrix.name for matrix in self.matrices(layer)]
+        runner = self._open(layer, names)
+        outputs = ["states_after", *(f"observed.{name}" for name in names)]
+        for number, (start, stop) in enumerate(self._spans(), 1):
+            self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
+            mask = np.ones((1, stop - start), np.int64)
+            after, *inputs = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask)
+            states[start:stop] = after[0]
+            for name, values in zip(names, inputs, strict=True):
+                assert see is not None
+                see(name, values[0])
+        if not np.isfinite(states).all():
+            raise CheckpointInvalid(
+                f"layer {layer} answers the calibration texts with NaN or infinity",
+                where=self._where,
+                hint="Check that the checkpoint itself answers: its training may have gone wrong.",
+            )
+        self._at = layer + 1
+
+    def _arrive(self, layer: int) -> Floats:
+        """The hidden states before this layer, in memory and on disk."""
+        import numpy as np
+
+        if self._states is None or self._at > layer:
+            self._at, self._states = self._stored(layer) or (0, self._embedded())
+        while self._at < layer:
+            self.read(self._at)
+        path = self._folder / _STATES.format(layer)
+        if not path.exists():
+            unfinished = path.with_suffix(".tmp")
+            with unfinished.open("wb") as stream:
+                np.save(stream, self._states)
+            unfinished.replace(path)
+            for other in set(self._folder.glob(_STATES.format("*"))) - {path}:
+                other.unlink()
+        return self._states
+
+    def _stored(self, layer: int) -> tuple[int, Floats] | None:
+        """What an earlier walk left before this layer or one before it, and which."""
+        import numpy as np
+
+        for at in range(layer, -1, -1):
+            with suppress(OSError, ValueError, EOFError):
+                states = np.load(self._folder / _STATES.format(at))
+                if states.shape == (self.positions, self._architecture.sizes.hidden_size):
+                    return at, states
+        return None
+
+    def _embedded(self) -> Floats:
+        """The embeddings of all tokens, [positions, d]; of the matrix no more than a chunk is in memory."""
+        import numpy as np
+
+        [part] = next(weight.parts for weight in self._listed if weight.name == EMBEDDING)
+        width = self._architecture.sizes.hidden_size
+        tokens = np.concatenate([np.asarray(sequence, np.int64) for sequence in self._sequences])
+        found = np.zeros((len(tokens), width), np.float32)
+        step = max(1, data_file.CHUNK_ELEMENTS // width)
+        for start in range(part.start, part.stop, step):
+            here = np.flatnonzero((tokens >= start) & (tokens < start + step))
+            if len(here):
+                rows = self._weights.rows(part.tensor, start, min(start + step, part.stop))
+                found[here] = rows[tokens[here] - start]
+        found *= np.float32(self._architecture.embedding_scale)
+        return found
+
+    def _open(self, layer: int, observed: Sequence[str]) -> onnx_model.Runner:
+        last = layer == self.layers - 1
+        listed = [weight for weight in self._listed if _is_in(weight, layer) or (last and weight.name == "norm")]
+        layout = lay_out(listed, {weight.name: "float32" for weight in listed if isinstance(weight, Matrix)})
+        path = self._folder / graph.DATA_NAME
+        data_file.write(layout, self._weights, path)
+        data_file.finish(layout, path)
+        onnx_model.save(graph.author_layer(self._architecture, layout, layer, observed), self._folder)
+        return onnx_model.Runner(self._folder, threads=usable_cores())
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Where each text's positions lie."""
+        ends = list(accumulate(map(len, self._sequences)))
+        return zip([0, *ends], ends, strict=False)
+
+
+def _is_in(weight: Matrix | Vector, layer: int) -> bool:
+    return weight.name.startswith(f"layers.{layer}.")

@@ -1,0 +1,117 @@
+"""Reading layer by layer: what is seen is what the whole graph sees, and a killed walk goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from edgeship import builder
+from edgeship.builder import onnx_model, walk
+from edgeship.builder.stream import design
+from edgeship.builder.walk import Walk
+from edgeship.checkpoint import open_checkpoint
+from edgeship.errors import CheckpointInvalid
+from edgeship.recipe import Precision, Recipe
+from edgeship.settings import Settings
+from tests import checkpoints
+
+TEXTS = [list(range(5, 45)), [7, 7, 300, 9], list(range(90, 107))]
+LAYERS = checkpoints.qwen2_config()["num_hidden_layers"]
+Floats = npt.NDArray[np.float32]
+
+
+def start(checkpoint: Path, folder: Path, tell: Callable[[str], object] = lambda _: None) -> Walk:
+    folder.mkdir(exist_ok=True)
+    opened = open_checkpoint(str(checkpoint))
+    architecture, weights, _ = design(opened, Recipe(precision=Precision.FP32))
+    return Walk(architecture, weights, str(checkpoint), TEXTS, folder, tell)
+
+
+def seen(reader: Walk, layer: int) -> dict[str, Floats]:
+    found: dict[str, list[Floats]] = {}
+    reader.read(layer, lambda name, inputs: found.setdefault(name, []).append(np.array(inputs)))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def of_whole_graph(folder: Path, tokens: list[int]) -> dict[str, Floats]:
+    """What the matrices of an FP32 model read, [positions, width]; the last layer ends with the last position alone."""
+    model = onnx_ir.load(folder / "model.onnx")
+    readers = [node for node in model.graph if node.op_type == "FusedMatMul"]
+    inputs = {str(node.inputs[1].name): node.inputs[0] for node in readers if node.inputs[1] is not None}
+    for value in {id(value): value for value in inputs.values() if value is not None}.values():
+        value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+        model.graph.outputs.append(value)
+    onnx_ir.save(model, folder / "model.onnx")
+    runner = onnx_model.Runner(folder, 2)
+    names = {name: str(value.name) for name, value in inputs.items() if value is not None}
+    return {name: runner.run(tokens, [output])[0][0] for name, output in names.items()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_matrix_reads_what_it_reads_in_the_whole_graph(tmp_path: Path, settings: Settings, tied: bool) -> None:
+    config, tensors = checkpoints.qwen2_config(tie_word_embeddings=tied), checkpoints.qwen2_weights()
+    folder = checkpoints.make_checkpoint(tmp_path / "checkpoint", config=config)
+    if not tied:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"][::-1].copy()
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    built = builder.build(open_checkpoint(str(folder)), Recipe(precision=Precision.FP32), settings)
+    reader = start(folder, tmp_path / "walk")
+    found = {name: inputs for layer in range(LAYERS) for name, inputs in seen(reader, layer).items()}
+    begin = 0
+    wholes = [of_whole_graph(built.folder, tokens) for tokens in TEXTS]
+    assert found.keys() == wholes[0].keys()
+    for tokens, whole in zip(TEXTS, wholes, strict=True):
+        for name, expected in whole.items():
+            part = found[name][begin : begin + len(tokens)][-len(expected) :]
+            assert np.allclose(part, expected, rtol=1e-4, atol=1e-5), name
+        begin += len(tokens)
+
+
+def test_a_killed_walk_goes_on_with_the_layer_in_hand(tiny: Path, tmp_path: Path) -> None:
+    first = start(tiny, tmp_path / "walk")
+    seen(first, 0)
+    expected = seen(first, 1)
+    told: list[str] = []
+    found = seen(start(tiny, tmp_path / "walk", told.append), 1)
+    assert_same(found, expected)
+    assert {message.split(",")[0] for message in told} == {f"calibrate: layer 2 of {LAYERS}"}
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"\x93NUMPY"), lambda path: path.unlink()])
+def test_a_walk_whose_states_are_lost_begins_again(tiny: Path, tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    first = start(tiny, tmp_path / "walk")
+    expected = seen(first, 1)
+    damage(tmp_path / "walk" / "states-1.npy")
+    assert_same(seen(start(tiny, tmp_path / "walk"), 1), expected)
+    assert_same(seen(first, 1), expected)
+
+
+def test_the_same_is_seen_on_however_many_cores(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(walk, "usable_cores", lambda cores=cores: cores)
+        found.append(seen(start(tiny, tmp_path / f"walk-{cores}"), LAYERS - 1))
+    assert_same(*found)
+
+
+def test_a_layer_that_gives_no_numbers_is_named(tiny: Path, tmp_path: Path) -> None:
+    granite = {"architectures": ["GraniteForCausalLM"], "model_type": "granite", "residual_multiplier": 3e38}
+    checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(**granite))
+    weights = load_file(tiny / "model.safetensors")
+    weights["model.layers.0.self_attn.o_proj.weight"] *= 1000
+    save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointInvalid, match="layer 0 answers the calibration texts with NaN"):
+        start(tiny, tmp_path / "walk").read(1)
+
+
+def assert_same(found: dict[str, Floats], expected: dict[str, Floats]) -> None:
+    assert found.keys() == expected.keys()
+    for name, inputs in found.items():
+        assert np.array_equal(inputs, expected[name]), name
