@@ -95,13 +95,36 @@ def test_rows_may_come_in_parts() -> None:
     assert (np.concatenate(parts) == whole).mean() > 0.9
 
 
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(4, 16, False)])
+def test_blocks_with_the_largest_inputs_come_first_wherever_they_lie(scheme: Scheme) -> None:
+    rows, inputs = weights(16, 200), correlated(500, 200)
+    columns = np.concatenate((np.arange(192).reshape(-1, 32)[::-1].ravel(), np.arange(192, 200)))
+    made = quantize_with_feedback(rows, error_factors(inputs.T @ inputs), scheme)
+    moved = quantize_with_feedback(rows[:, columns], error_factors(inputs[:, columns].T @ inputs[:, columns]), scheme)
+    restored = dequantize(made, scheme, 200)[:, columns]
+    assert (restored == dequantize(moved, scheme, 200)).mean() > 0.9
+
+
+def test_one_large_input_leaves_the_others_their_feedback() -> None:
+    rows, scheme, inputs = weights(48, 256), SCHEMES[0], correlated(1000, 256)
+    inputs[:, 7] = 0
+    gram = inputs.T @ inputs
+    gram[7, 7] = 1e5 * np.trace(gram)
+    made = quantize_with_feedback(rows, error_factors(gram), scheme)
+    plain = quantize(rows, scheme, np.diagonal(gram))
+    assert output_error(rows, made, scheme, inputs) < 0.75 * output_error(rows, plain, scheme, inputs)
+
+
+@pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("width", [1, 100, 300])
-def test_the_factor_is_that_of_the_inverse(width: int) -> None:
+def test_the_factor_is_that_of_the_inverse(width: int, size: int) -> None:
     inputs = correlated(2 * width + 8, max(width, 8))[:, :width].astype(np.float64)
     gram = inputs.T @ inputs
-    damped = gram + 0.05 * np.diagonal(gram).mean() * np.eye(width)
-    made = error_factors(gram.astype(np.float32), 0.05)
+    damped = gram + 0.05 * np.median(np.diagonal(gram)) * np.eye(width)
+    made = error_factors(gram.astype(np.float32), 0.05).for_blocks(size)
     assert not np.tril(made.factor, -1).any()
+    assert sorted(made.order) == list(range(width))
     factor = made.factor.astype(np.float64)
-    assert np.abs(factor.T @ factor @ damped - np.eye(width)).max() < 1e-3
+    product = factor.T @ factor @ damped[np.ix_(made.order, made.order)]
+    assert np.abs(product - np.eye(width)).max() < 1e-3
     assert made.importance == pytest.approx(1 / np.square(np.diagonal(factor)), rel=1e-5)

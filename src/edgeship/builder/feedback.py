@@ -7,7 +7,7 @@ its error times row j of the upper Cholesky factor of (X^T X)^-1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.products import in_tiles, product, subtract_product
@@ -30,30 +30,49 @@ _WHOLE = 128
 class ErrorFactors:
     """How errors are handed on, for every matrix that reads the same inputs.
 
-    factor: [width, width], the upper Cholesky factor of the inverse of the damped Gram matrix. importance: [width], the
-    cost of a unit of squared error in a column when the columns after it have made up for what they can.
+    gram: [width, width], the damped Gram matrix of the inputs.
     """
 
+    gram: Floats
+    _made: dict[int, Ordered] = field(default_factory=dict)
+
+    def for_blocks(self, size: int) -> Ordered:
+        """Made when it is first asked for, in time of order width^3 and with four matrices of memory."""
+        if size not in self._made:
+            self._made.clear()  # one is large, and hardly anybody needs two
+            self._made[size] = _ordered(self.gram, size)
+        return self._made[size]
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """The factor for columns in a certain order.
+
+    order: [width], the columns as they are rounded, in whole blocks; the one that is not whole is the last.
+    factor: [width, width], the upper Cholesky factor of the inverse of the Gram matrix, in that order. importance:
+    [width], the cost of a unit of squared error in a column when the columns after it have made up for what they can.
+    """
+
+    order: npt.NDArray[np.intp]
     factor: Floats
     importance: Floats
 
 
-def error_factors(gram: Floats, damping: float = 0.01) -> ErrorFactors:
-    """The part that is the same for all rows and schemes. Takes time of order width^3 and four matrices of memory.
+def error_factors(gram: Floats, damping: float = 0.3) -> ErrorFactors:
+    """The part that is the same for all rows and schemes.
 
     gram: [width, width], X^T X of the layer's calibration inputs X. damping: what is added to its diagonal, as a share
-    of the diagonal's mean, above 0. It keeps weights of inputs that calibration never saw: those are rounded by
-    themselves.
+    of the diagonal's median, above 0. It keeps weights of inputs that calibration never saw, and what is only by chance
+    so in the calibration texts counts for less. The mean would be no measure: an input or two can be a thousand times
+    as large as the others.
     """
     import numpy as np
 
-    # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
-    damped = np.array(gram[::-1, ::-1], np.float64)
+    damped = gram.astype(np.float32)
     diagonal = np.einsum("ii->i", damped)  # a view: what is added to it is added to the matrix
-    diagonal += damping * (float(diagonal.mean()) or 1.0)
-    _factorize(damped)
-    factor = np.ascontiguousarray(_inverse_of_lower(damped.astype(np.float32))[::-1, ::-1])
-    return ErrorFactors(factor, np.diagonal(factor) ** np.float32(-2))
+    alive = diagonal[diagonal > 0]
+    diagonal += np.float32(damping) * (np.median(alive) if len(alive) else np.float32(1))
+    return ErrorFactors(damped)
 
 
 def quantize_with_feedback(rows: Floats, factors: ErrorFactors, scheme: Scheme) -> Blocks:
@@ -62,9 +81,10 @@ def quantize_with_feedback(rows: Floats, factors: ErrorFactors, scheme: Scheme) 
 
     width, size = rows.shape[1], scheme.block_size
     blocks = scheme.blocks(width)
+    ordered = factors.for_blocks(size)
     # Transposed, a column lies together in memory. What is padding stays zero and gets no share of any error.
     columns = np.zeros((blocks * size, len(rows)), np.float32)
-    columns[:width] = rows.T
+    columns[:width] = rows.T[ordered.order]
     integers = np.empty(columns.shape, np.uint8)
     scales, zeros = (np.empty((blocks, len(rows)), kind) for kind in (np.dtype(np.float16), np.dtype(np.uint8)))
     step = max(_GROUP, size)
@@ -73,21 +93,41 @@ def quantize_with_feedback(rows: Floats, factors: ErrorFactors, scheme: Scheme) 
         errors = np.empty((stop - start, len(rows)), np.float32)
         for begin in range(start, stop, size):
             index, end = begin // size, min(begin + size, width)
-            scales[index], zeros[index] = _choose(columns[begin:end], scheme, factors.importance[begin:end])
+            scales[index], zeros[index] = _choose(columns[begin:end], scheme, ordered.importance[begin:end])
             scale, zero = scales[index].astype(np.float32), zeros[index].astype(np.float32)
             for column in range(begin, end):
                 error, integers[column] = _round(columns[column], scale, zero, scheme.bits)
-                error /= factors.factor[column, column]
+                error /= ordered.factor[column, column]
                 errors[column - start] = error
-                columns[column + 1 : end] -= factors.factor[column, column + 1 : end, None] * error
+                columns[column + 1 : end] -= ordered.factor[column, column + 1 : end, None] * error
             integers[end : begin + size] = zeros[index]
             subtract_product(
-                columns[end:stop], factors.factor[begin:end, end:stop].T, errors[begin - start : end - start]
+                columns[end:stop], ordered.factor[begin:end, end:stop].T, errors[begin - start : end - start]
             )
-        subtract_product(columns[stop:width], factors.factor[start:stop, stop:].T, errors)
-    packed = pack(integers.T.reshape(len(rows), blocks, size), scheme.bits)
-    zero_points = None if scheme.symmetric else pack(np.ascontiguousarray(zeros.T), scheme.bits)
-    return Blocks(packed, np.ascontiguousarray(scales.T), zero_points)
+        subtract_product(columns[stop:width], ordered.factor[start:stop, stop:].T, errors)
+    place = np.argsort(ordered.order[::size])  # of each block among those as they were rounded
+    packed = pack(integers.reshape(blocks, size, -1)[place].transpose(2, 0, 1), scheme.bits)
+    zero_points = None if scheme.symmetric else pack(np.ascontiguousarray(zeros[place].T), scheme.bits)
+    return Blocks(packed, np.ascontiguousarray(scales[place].T), zero_points)
+
+
+def _ordered(gram: Floats, size: int) -> Ordered:
+    """Blocks with the largest inputs first: there are many columns left then to make up for their errors.
+
+    Columns of a block stay together, for its scale is chosen when all that comes before it is rounded.
+    """
+    import numpy as np
+
+    whole = len(gram) // size * size
+    largest = np.diagonal(gram)[:whole].reshape(-1, size).max(axis=1)
+    blocks = np.argsort(-largest, kind="stable")
+    order = np.concatenate(((blocks[:, None] * size + np.arange(size)).ravel(), np.arange(whole, len(gram))))
+    # Backwards in both directions, the lower factor of the matrix is the upper factor of its inverse, inverted.
+    backwards = order[::-1]
+    ordered = gram[np.ix_(backwards, backwards)].astype(np.float64)
+    _factorize(ordered)
+    factor = np.ascontiguousarray(_inverse_of_lower(ordered.astype(np.float32))[::-1, ::-1])
+    return Ordered(order, factor, np.diagonal(factor) ** np.float32(-2))
 
 
 def _choose(
