@@ -47,7 +47,7 @@ def test_the_command_line_knows_every_recipe_and_method() -> None:
 
 
 def test_options_become_fields_of_a_recipe() -> None:
-    options = RecipeOptions(32, True, "search", 4.5, None, Path("texts.jsonl"), "stream")
+    options = RecipeOptions(32, True, "search", 4.5, calibrate=Path("texts.jsonl"), builder="stream")
     assert options.changes() == {
         "block_size": 32,
         "symmetric": False,
@@ -60,6 +60,7 @@ def test_options_become_fields_of_a_recipe() -> None:
     assert RecipeOptions(budget=0.15).changes() == {"bits": pytest.approx(4.8)}
     with pytest.raises(UsageError, match="--bits and --budget"):
         RecipeOptions(bits=5.0, budget=0.2).changes()
+    assert RecipeOptions(no_calibrate=True).changes() == {"calibrate": False}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,8 @@ def test_options_become_fields_of_a_recipe() -> None:
         (["--precision", "int3"], "int3"),
         (["--builder", "magic"], "magic"),
         (["--calibrate", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--calibrate", __file__, "--no-calibrate"], "--calibrate and --no-calibrate"),
+        (["--no-calibrate", "--method", "feedback"], "calibrate is false"),
     ],
 )
 @pytest.mark.parametrize("command", ["build", "ship"])

@@ -152,7 +152,7 @@ def _in_parts(rows: Array, guide: Sequence[ErrorFactors], scheme: Scheme) -> Blo
     """Each part of the columns with its own error feedback."""
     import numpy as np
 
-    stops = np.cumsum([len(factors.importance) for factors in guide])
+    stops = np.cumsum([len(factors.gram) for factors in guide])
     parts = [
         quantize_with_feedback(part, factors, scheme)
         for part, factors in zip(np.split(rows, stops[:-1], axis=1), guide, strict=True)
