@@ -48,13 +48,12 @@ def test_outputs_are_nearer_than_with_search_alone(scheme: Scheme, width: int) -
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_inputs_that_have_nothing_in_common_change_nothing(scheme: Scheme) -> None:
-    rows = weights(16, 200)
-    made = quantize_with_feedback(rows, error_factors(np.eye(200, dtype=np.float32)), scheme)
+def test_inputs_that_have_nothing_in_common_change_next_to_nothing(scheme: Scheme) -> None:
+    rows, inputs = weights(16, 200), np.eye(200, dtype=np.float32)
+    made = quantize_with_feedback(rows, error_factors(inputs), scheme)
     plain = quantize(rows, scheme, np.ones(200, np.float32))
-    assert np.array_equal(made.packed, plain.packed)
-    assert np.array_equal(made.scales, plain.scales)
-    assert scheme.symmetric or np.array_equal(np.asarray(made.zero_points), np.asarray(plain.zero_points))
+    ratio = output_error(rows, made, scheme, inputs) / output_error(rows, plain, scheme, inputs)
+    assert 0.9 < ratio < 1, "scales are better by a little, for they are fitted once more"
 
 
 @pytest.mark.parametrize("alive", [0, 100, 159])
@@ -65,6 +64,24 @@ def test_inputs_that_are_always_zero_are_rounded_by_themselves(alive: int) -> No
     assert np.isfinite(restored).all()
     lost = np.square(restored - rows)[:, alive:].sum() / np.square(rows[:, alive:]).sum()
     assert lost < 0.03, "weights of dead inputs are still those weights"
+
+
+def test_scales_and_integers_are_chosen_again_when_all_others_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, scheme, inputs = weights(48, 200), SCHEMES[1], correlated(1000, 200)
+    factors = error_factors(inputs.T @ inputs, 0.01)
+    made = output_error(rows, quantize_with_feedback(rows, factors, scheme), scheme, inputs)
+    monkeypatch.setattr(feedback, "_refine", lambda *_: None)
+    once = output_error(rows, quantize_with_feedback(rows, factors, scheme), scheme, inputs)
+    assert made < 0.95 * once
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e30])
+def test_only_the_shape_of_the_inputs_matters(size: float) -> None:
+    rows, scheme, inputs = weights(16, 128), SCHEMES[1], correlated(1000, 128)
+    gram = inputs.T @ inputs / np.float32(1e5)
+    made = quantize_with_feedback(rows, error_factors(gram), scheme)
+    scaled = quantize_with_feedback(rows, error_factors(gram * np.float32(size)), scheme)
+    assert (dequantize(made, scheme, 128) == dequantize(scaled, scheme, 128)).mean() > 0.9
 
 
 def test_fewer_inputs_than_columns_are_enough() -> None:
@@ -95,14 +112,13 @@ def test_rows_may_come_in_parts() -> None:
     assert (np.concatenate(parts) == whole).mean() > 0.9
 
 
-@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(4, 16, False)])
-def test_blocks_with_the_largest_inputs_come_first_wherever_they_lie(scheme: Scheme) -> None:
-    rows, inputs = weights(16, 200), correlated(500, 200)
-    columns = np.concatenate((np.arange(192).reshape(-1, 32)[::-1].ravel(), np.arange(192, 200)))
-    made = quantize_with_feedback(rows, error_factors(inputs.T @ inputs), scheme)
-    moved = quantize_with_feedback(rows[:, columns], error_factors(inputs[:, columns].T @ inputs[:, columns]), scheme)
-    restored = dequantize(made, scheme, 200)[:, columns]
-    assert (restored == dequantize(moved, scheme, 200)).mean() > 0.9
+def test_blocks_with_the_largest_inputs_come_first() -> None:
+    diagonal = np.ones(200, np.float32)
+    diagonal[[70, 195]] = 5, 9
+    diagonal[130:140] = 3
+    order = error_factors(np.diag(diagonal)).for_blocks(32).order
+    assert [*order[::32]] == [64, 128, 0, 32, 96, 160, 192], "what is not a whole block is the last"
+    assert np.array_equal(order[:32], np.arange(64, 96))
 
 
 def test_one_large_input_leaves_the_others_their_feedback() -> None:
@@ -120,7 +136,7 @@ def test_one_large_input_leaves_the_others_their_feedback() -> None:
 def test_the_factor_is_that_of_the_inverse(width: int, size: int) -> None:
     inputs = correlated(2 * width + 8, max(width, 8))[:, :width].astype(np.float64)
     gram = inputs.T @ inputs
-    damped = gram + 0.05 * np.median(np.diagonal(gram)) * np.eye(width)
+    damped = gram / np.median(np.diagonal(gram)) + 0.05 * np.eye(width)
     made = error_factors(gram.astype(np.float32), 0.05).for_blocks(size)
     assert not np.tril(made.factor, -1).any()
     assert sorted(made.order) == list(range(width))

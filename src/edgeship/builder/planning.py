@@ -20,7 +20,7 @@ from edgeship.system.shell import our_install
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
-STEP_FORMAT = 2
+STEP_FORMAT = 3
 """Raised when this code makes something else from the same options."""
 
 
