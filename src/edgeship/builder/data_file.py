@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 JOURNALS = "journal-*.jsonl"
-CHUNK_ELEMENTS = 1 << 20
+CHUNK_ELEMENTS = 1 << 21
 _READ_BYTES = 1 << 22
 _FP16_MAX = 65504.0
 
