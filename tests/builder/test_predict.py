@@ -9,6 +9,8 @@ import pytest
 
 from edgeship import builder
 from edgeship.builder import predict
+from edgeship.builder.layout import Layout, Matrix, Part, lay_out
+from edgeship.builder.quantize import Scheme
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import DiskShort, MemoryShort
 from edgeship.recipe import Precision, Recipe
@@ -115,6 +117,39 @@ def test_a_build_that_cannot_fit_does_nothing(tiny: Path, settings: Settings) ->
     with pytest.raises(MemoryShort):
         builder.build(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), small)
     assert not settings.builds_dir.exists()
+
+
+def seven_billion(layers: int) -> Layout:
+    """Layers of width 4096 with eight heads of keys and values, and an MLP of 14,336."""
+    shapes = {"qkv": (6144, 4096), "output": (4096, 4096), "gate": (14_336, 4096), "up": (14_336, 4096)}
+    matrices = [
+        Matrix(f"layers.{index}.{name}", (Part(name, 0, rows),), width)
+        for index in range(layers)
+        for name, (rows, width) in (shapes | {"down": (4096, 14_336)}).items()
+    ]
+    return lay_out(matrices, dict.fromkeys((matrix.name for matrix in matrices), Scheme(4, 32, symmetric=True)))
+
+
+def predicted(tiny: Path, recipe: Recipe, layers: int) -> predict.Prediction:
+    wide = dataclasses.replace(open_checkpoint(str(tiny)), hidden_size=4096)
+    return predict.predict_streaming(wide, recipe, seven_billion(layers), layers, 0)
+
+
+def test_memory_to_calibrate_seven_billion_is_that_measured_on_two_layers(tiny: Path) -> None:
+    recipe = Recipe(precision=Precision.INT4)
+    found = predicted(tiny, recipe, 2)
+    assert found.build_peak_memory_bytes == pytest.approx(1.91e9, rel=0.15)
+    whole = predicted(tiny, recipe, 32)
+    assert whole.build_peak_memory_bytes == found.build_peak_memory_bytes
+    assert whole.time_s == pytest.approx(16 * found.time_s, rel=0.1)
+
+
+def test_what_is_not_calibrated_takes_neither_its_memory_nor_its_time(tiny: Path) -> None:
+    found, plain = (predicted(tiny, Recipe(precision=Precision.INT4, calibrate=flag), 2) for flag in (True, False))
+    searched = predicted(tiny, Recipe(precision=Precision.INT4, method="search", calibration=tiny), 2)
+    assert plain.build_peak_memory_bytes < 3e8 < searched.build_peak_memory_bytes < found.build_peak_memory_bytes
+    assert plain.time_s < searched.time_s < found.time_s
+    assert plain.disk_bytes < searched.disk_bytes
 
 
 def test_memory_to_run_includes_the_tables_of_rotary_angles(tiny: Path) -> None:

@@ -1,7 +1,7 @@
 """What a checkpoint does when it reads texts: which inputs of its matrices are large, and which matrices bear 4 bits.
 
-The texts go through an INT8 build of the same checkpoint: close enough to the original, and small enough for the
-machine that the result is for.
+Inputs are looked at layer by layer (walk.py). What a matrix costs at 4 bits is seen in the answers of an INT8 build of
+the whole: close enough to the original, and small enough for the machine that the result is for.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class _Author:
 
     def layer(self, index: int) -> Model:
         architecture, sizes = self._architecture, self._architecture.sizes
-        shape: list[int | str] = ["batch", "sequence", sizes.hidden_size]
+        shape: Sequence[int | str | None] = ["batch", "sequence", sizes.hidden_size]
         states = self._input("states", "FLOAT", shape)
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
         self._count(mask)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeship.builder.calibrate import GRAM_TOKENS, gram_parts
+from edgeship.builder.calibration_texts import BUDGET_TOKENS
 from edgeship.builder.genai_options import has_zero_points, shares_embedding
+from edgeship.builder.layout import Matrix
 from edgeship.errors import DiskShort, MemoryShort
 from edgeship.recipe import Precision, Recipe
 from edgeship.system.machine import Machine, usable_cores
@@ -41,12 +45,14 @@ BUILDER_S, BUILDER_S_PER_PARAMETER = 10.0, 80e-9
 STREAMING_S = 3.0
 STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precision.INT8: 12e-9, Precision.INT4: 14e-9}
 
-# Calibration runs an INT8 build, and for a budget of bits an INT4 one beside it; ONNX Runtime copies what it packs.
-OBSERVED_BYTES_PER_PARAMETER, COMPARED_BYTES_PER_PARAMETER = 2.0, 2.8
-OBSERVED_S_PER_PARAMETER, COMPARED_S_PER_PARAMETER, FEEDBACK_S_PER_PARAMETER = 100e-9, 200e-9, 600e-9
-GRAM_BYTES = 2**29
-WIDEST_GRAM = 6144
-GRAM_BYTES_PER_PAIR = 40
+# Calibration opens one layer at a time in FP32, which ONNX Runtime copies to pack it. The factor of a Gram matrix takes
+# so much for each of its elements. Time is that of all cores together: for a parameter and a token that go through a
+# layer, and for a parameter that is rounded with feedback, by each of the inputs whose errors are handed on.
+LAYER_BYTES_PER_PARAMETER = 5.0
+FACTOR_BYTES_PER_ELEMENT = 36
+OBSERVED_S_PER_TOKEN, FEEDBACK_S, FEEDBACK_S_PER_INPUT = 25e-12, 150e-9, 0.05e-9
+# For a budget of bits an INT8 build is run, and an INT4 one beside it.
+COMPARED_BYTES_PER_PARAMETER, COMPARED_S_PER_PARAMETER = 2.8, 200e-9
 
 
 @dataclass(frozen=True)
@@ -97,36 +103,61 @@ def predict_streaming(
     size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * layers
     # FP16 weights become FP32 when the model is opened.
     weights = 2 * size if recipe.precision is Precision.FP16 else size
-    calibrating_bytes, calibrating_s = _calibration(checkpoint, recipe)
+    calibration = _calibration(checkpoint, recipe, layout)
     # The builder runs what it made, too.
     rotary_bytes = ROTARY_BYTES_PER_PAIR * rotated_pairs * checkpoint.context_tokens
     return Prediction(
         size_bytes=size,
-        build_peak_memory_bytes=STREAMING_BYTES + calibrating_bytes + rotary_bytes,
-        disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size,
+        build_peak_memory_bytes=STREAMING_BYTES + int(calibration.memory_bytes) + rotary_bytes,
+        disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size + int(calibration.disk_bytes),
         run_memory_bytes=weights + cache_bytes(checkpoint) + rotary_bytes + RUNTIME_BYTES,
         time_s=STREAMING_S
         + STREAMING_S_PER_PARAMETER[recipe.precision] * checkpoint.parameters / usable_cores()
-        + calibrating_s,
+        + calibration.time_s,
     )
 
 
-def _calibration(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, float]:
-    """Memory in bytes and time in seconds that running the model takes, where the recipe asks for it."""
-    needed, time_s = 0.0, 0.0
-    if not recipe.precision.quantized:
-        return 0, 0.0
+@dataclass(frozen=True)
+class _Calibration:
+    """What running the model to calibrate takes, beside the build itself."""
+
+    memory_bytes: float = 0.0
+    disk_bytes: float = 0.0
+    time_s: float = 0.0
+
+
+def _calibration(checkpoint: Checkpoint, recipe: Recipe, layout: Layout) -> _Calibration:
+    found = _Calibration()
     if recipe.calibrated:
-        needed, time_s = OBSERVED_BYTES_PER_PARAMETER * checkpoint.parameters, OBSERVED_S_PER_PARAMETER
-    if recipe.calibrated and recipe.method in (None, "feedback"):
-        widths = [tensor.shape[-1] for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]
-        widest = max((width for width in widths if width <= WIDEST_GRAM), default=0)
-        needed += GRAM_BYTES + GRAM_BYTES_PER_PAIR * widest**2
-        time_s += FEEDBACK_S_PER_PARAMETER
+        layers: dict[str, list[Matrix]] = {}
+        for name, placed in layout.weights.items():
+            if isinstance(placed.weight, Matrix) and name.startswith("layers."):
+                layers.setdefault(name.split(".")[1], []).append(placed.weight)
+        found = max((_walk(checkpoint, recipe, layer) for layer in layers.values()), key=lambda cost: cost.memory_bytes)
+        found = replace(found, time_s=found.time_s * len(layers))
     if recipe.bits is not None:
-        needed = max(needed, COMPARED_BYTES_PER_PARAMETER * checkpoint.parameters)
-        time_s += COMPARED_S_PER_PARAMETER
-    return int(needed), time_s * checkpoint.parameters
+        compared = COMPARED_BYTES_PER_PARAMETER * checkpoint.parameters
+        time_s = found.time_s + COMPARED_S_PER_PARAMETER * checkpoint.parameters
+        found = replace(found, memory_bytes=max(found.memory_bytes, compared), time_s=time_s)
+    return found
+
+
+def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix]) -> _Calibration:
+    """Of one layer's matrices."""
+    parameters = sum(matrix.rows * matrix.width for matrix in layer)
+    feeds_back = recipe.method in (None, "feedback")
+    tokens = GRAM_TOKENS if feeds_back else BUDGET_TOKENS
+    states = 4 * tokens * checkpoint.hidden_size
+    opened, time_s = LAYER_BYTES_PER_PARAMETER * parameters, OBSERVED_S_PER_TOKEN * tokens * parameters
+    if not feeds_back:
+        return _Calibration(states + opened, 2 * states + 4 * parameters, time_s / usable_cores())
+    parts = {matrix.name: [len(range(part.start, part.stop)) for part in gram_parts(matrix.width)] for matrix in layer}
+    grams = sum(4 * width**2 for widths in parts.values() for width in widths)
+    factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
+    time_s += sum(
+        matrix.rows * matrix.width * (FEEDBACK_S + FEEDBACK_S_PER_INPUT * max(parts[matrix.name])) for matrix in layer
+    )
+    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, time_s / usable_cores())
 
 
 def builder_bytes_per_parameter(recipe: Recipe) -> float:
