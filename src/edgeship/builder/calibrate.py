@@ -126,8 +126,8 @@ class Feedback:
             if source not in self._grams:
                 self._grams.clear()
                 self._grams = grams(self._walk, self._layers[source])
-            # One at a time: the rows of a matrix come together, and its neighbours' are cheap to make again.
-            self._factors = {source: [error_factors(gram) for gram in self._grams[source]]}
+            # One at a time, since the rows of a matrix come together.
+            self._factors = {source: [error_factors(gram) for gram in self._grams.pop(source)]}
         return self._factors[source]
 
 

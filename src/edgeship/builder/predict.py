@@ -50,7 +50,7 @@ STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precisi
 # layer, and for a parameter that is rounded with feedback, by each of the inputs whose errors are handed on.
 LAYER_BYTES_PER_PARAMETER = 5.0
 FACTOR_BYTES_PER_ELEMENT = 36
-OBSERVED_S_PER_TOKEN, FEEDBACK_S, FEEDBACK_S_PER_INPUT = 25e-12, 150e-9, 0.05e-9
+OBSERVED_S_PER_TOKEN, FEEDBACK_S, FEEDBACK_S_PER_INPUT = 20e-12, 100e-9, 0.025e-9
 # For a budget of bits an INT8 build is run, and an INT4 one beside it.
 COMPARED_BYTES_PER_PARAMETER, COMPARED_S_PER_PARAMETER = 2.8, 200e-9
 
