@@ -45,6 +45,12 @@ GENAI = {"genai int4": 32}
 """onnxruntime-genai's INT4, by the size of its blocks."""
 LLAMA_CPP = ("Q4_0", "Q4_K_M", "Q4_K_M imatrix", "Q8_0")
 
+TARGETS = (
+    ("int4", "Q4_K_M", 0.8, None),
+    ("int4-small", "Q4_0", 0.5, 4.6),
+    ("int8", "Q8_0", 1.0, None),
+)
+"""A recipe, a type of llama.cpp's, the most of its KLD that is allowed; bits a weight, where not those of that type."""
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
@@ -256,32 +262,57 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def targets(rows: Mapping[str, Row]) -> list[str]:
+    """What was promised of recipes beside llama.cpp's types, each with whether it is met; only what was measured."""
+    found = []
+    for recipe, peer, factor, bits in TARGETS:
+        if "kld_nats" not in rows.get(recipe, {}) or "kld_nats" not in rows.get(peer, {}):
+            continue
+        ratio = rows[recipe]["kld_nats"] / rows[peer]["kld_nats"]
+        most = bits or rows[peer]["bits_per_weight"]
+        met = ratio <= factor and rows[recipe]["bits_per_weight"] <= most
+        found.append(
+            f"{'met   ' if met else 'MISSED'} {recipe}: {ratio:.2f} of {peer}'s KLD, at most {factor}; "
+            f"{rows[recipe]['bits_per_weight']:.2f} bits a weight, at most {most:.2f}"
+        )
+    return found
+
+
 def main() -> int:
     asked = _arguments()
     found: dict[str, dict[str, Row]] = {}
     for name in asked.models:
         held = ruler(MODELS[name], asked.kinds, asked.texts, asked.windows)
-        level = asked.accuracy_level
-        rows = {str(folder): partial(held.of_folder, folder, level) for folder in asked.folders}
-        rows |= {recipe: partial(recipe_row, held, asked.calibration, recipe) for recipe in asked.recipes}
-        rows |= {peer: partial(genai_row, held, GENAI[peer]) for peer in asked.peers if peer in GENAI}
-        rows |= {
-            peer: partial(llama_cpp_row, held, asked.calibration, peer) for peer in asked.peers if peer in LLAMA_CPP
-        }
-        found[name] = {row: attempt(f"{name} {row}", make) for row, make in rows.items()}
+        found[name] = {row: attempt(f"{name} {row}", make) for row, make in _ways(held, asked).items()}
+        tell("\n".join(targets(found[name])))
     print("\n\n".join(table(MODELS[name], rows, asked.kinds) for name, rows in found.items()))
     if asked.json:
         asked.json.write_text(json.dumps({"windows": asked.windows, "models": found}, indent=2), "utf-8")
     return int(any("error" in row for rows in found.values() for row in rows.values()))
 
 
+def _ways(held: Ruler, asked: argparse.Namespace) -> Mapping[str, Callable[[], Row]]:
+    """How each row of the table is made."""
+    ways = {str(folder): partial(held.of_folder, folder, asked.accuracy_level) for folder in asked.folders}
+    ways |= {recipe: partial(recipe_row, held, asked.calibration, recipe) for recipe in asked.recipes}
+    for peer in asked.peers:
+        ways[peer] = (
+            partial(genai_row, held, GENAI[peer])
+            if peer in GENAI
+            else partial(llama_cpp_row, held, asked.calibration, peer)
+        )
+    return ways
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    listed = partial(parser.add_argument, type=_listed)
-    listed("--models", default=list(MODELS))
-    listed("--kinds", default=list(KINDS))
-    listed("--recipes", default=list(RECIPES), help="separated by commas; 'none' for none")
-    listed("--peers", default=[*GENAI, *LLAMA_CPP])
+    for name, of in (("models", MODELS), ("kinds", KINDS), ("peers", (*GENAI, *LLAMA_CPP))):
+        parser.add_argument(
+            f"--{name}", type=partial(_listed, of), default=list(of), help=f"of {', '.join(of)}; or none"
+        )
+    parser.add_argument(
+        "--recipes", type=partial(_listed, ()), default=list(RECIPES), help="with commas between; or none"
+    )
     parser.add_argument("--folders", type=Path, nargs="*", default=[], help="onnxruntime-genai folders of the model")
     parser.add_argument("--accuracy-level", type=int, choices=(1, 4), help="of --folders, instead of their own")
     parser.add_argument("--windows", type=int, default=10, help=f"of {CONTEXT} tokens, of each kind")
@@ -292,8 +323,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _listed(words: str) -> list[str]:
-    return [] if words == "none" else [word.strip() for word in words.split(",")]
+def _listed(known: Iterable[str], words: str) -> list[str]:
+    listed = [] if words == "none" else [word.strip() for word in words.split(",")]
+    if unknown := [word for word in listed if known and word not in known]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
+    return listed
 
 
 if __name__ == "__main__":
