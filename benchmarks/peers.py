@@ -121,7 +121,7 @@ class LlamaCpp:
     def importance_matrix(self, gguf: Path, text: Path, output: Path) -> Command:
         """What a text says of the model's inputs, for `--imatrix`."""
         words = [str(self.binaries / "llama-imatrix"), "-m", str(gguf), "-f", str(text), "-o", str(output)]
-        return Command((*words, "-c", "512", "--parse-special"), {})
+        return Command((*words, "-c", "512", "--parse-special", "--no-ppl"), {})
 
     def divergence(self, gguf: Path, base: Path, context: int) -> Command:
         """KL divergence from the log-probabilities in `base`, which holds the tokens too."""

@@ -44,6 +44,7 @@ class Scored:
         onnxruntime: Any = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nor slow down who else works here
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         config = genai_config.read(folder, Complaint(EngineFailed, "Build it again."))
