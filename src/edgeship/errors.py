@@ -63,6 +63,7 @@ IN_PYTHON = {
     "--force": "force=True",
     "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",
     "--kv-memory": "Limits(kv_bytes=...)",
+    "--min-p": "min_p=",
     "--memory": "EDGESHIP_MEMORY_BYTES",
     "--method": "Recipe(method=...)",
     "--name": "name=",
@@ -71,6 +72,7 @@ IN_PYTHON = {
     "--revision": "revision= of open_checkpoint",
     "--schema": "schema=",
     "--schema-lenient": "schema_lenient=True",
+    "--stop": "stop=",
     "--temperature": "temperature=",
     "--threads": "threads=",
 }
