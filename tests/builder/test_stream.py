@@ -117,7 +117,7 @@ def test_the_words_of_the_default_need_not_be_written(tiny: Path, settings: Sett
     checkpoint = open_checkpoint(str(tiny))
     keys = {
         build.plan(checkpoint, Recipe.model_validate({"precision": "int4", **fields}), settings).steps[-1].key
-        for fields in ({}, {"method": "search"}, {"builder": "stream"}, {"name": "int4-small"})
+        for fields in ({}, {"method": "feedback"}, {"builder": "stream"}, {"name": "int4-small"})
     }
     assert len(keys) == 1
 
@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_no_half_build(tiny: Path, settings: Settings, monkey
         "chat_template": None,
         "source": str(tiny),
     }
-    job |= {"recipe": {"precision": "int4"}, "folder": str(settings.home)}
+    job |= {"recipe": {"precision": "int8"}, "folder": str(settings.home)}
     with pytest.raises(DiskShort):
         stream_worker.work(job, silent)
 

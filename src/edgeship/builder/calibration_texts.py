@@ -36,7 +36,7 @@ _FORMATS = (
 
 def built_in_digest() -> str:
     """SHA-256 of the built-in texts."""
-    return hashlib.sha256(BUILT_IN.read_bytes()).hexdigest()
+    return hashlib.sha256(foreign.read_bytes(BUILT_IN)).hexdigest()
 
 
 def read_sequences(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
