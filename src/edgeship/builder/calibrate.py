@@ -35,8 +35,6 @@ SENSITIVITY_LOGITS = 8_000_000
 """Logits that are computed to see what one matrix costs: the larger the vocabulary, the fewer positions."""
 SENSITIVITY_TOKENS = (64, 1024)
 """But so many positions at least, and at most."""
-GRAM_TOKENS = 8192
-"""Positions over which it is measured how a matrix's inputs move together."""
 WIDEST_GRAM = 6144
 """Inputs: of wider matrices it is measured in parts, since memory grows with the square."""
 
@@ -68,7 +66,7 @@ class Observer:
         switches = np.zeros(len(self.matrices), dtype=bool)
         least, most = SENSITIVITY_TOKENS
         wanted = SENSITIVITY_LOGITS // self._architecture.sizes.vocab_size
-        texts = cut_texts(sequences, min(most, max(least, wanted)))
+        texts = _cut(sequences, min(most, max(least, wanted)))
 
         def read() -> Floats:
             return np.concatenate([runner.run(tokens, ["logits"], coarse=switches)[0][0] for tokens in texts])
@@ -182,7 +180,7 @@ def _shares_inputs(name: str) -> str | None:
     return f"{name.removesuffix('.up')}.gate" if name.endswith(".up") else None
 
 
-def cut_texts(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
+def _cut(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
     """The first tokens of evenly spread texts, as many as the budget holds."""
     short = [tokens[: max(2, budget // 4)] for tokens in sequences]
     longest = max(len(tokens) for tokens in short)

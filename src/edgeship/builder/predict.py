@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgeship.builder.calibrate import GRAM_TOKENS, gram_parts
+from edgeship.builder.calibrate import gram_parts
 from edgeship.builder.calibration_texts import BUDGET_TOKENS
 from edgeship.builder.genai_options import has_zero_points, shares_embedding
 from edgeship.builder.layout import Matrix
@@ -146,9 +146,8 @@ def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix]) -> _C
     """Of one layer's matrices."""
     parameters = sum(matrix.rows * matrix.width for matrix in layer)
     feeds_back = recipe.method in (None, "feedback")
-    tokens = GRAM_TOKENS if feeds_back else BUDGET_TOKENS
-    states = 4 * tokens * checkpoint.hidden_size
-    opened, time_s = LAYER_BYTES_PER_PARAMETER * parameters, OBSERVED_S_PER_TOKEN * tokens * parameters
+    states = 4 * BUDGET_TOKENS * checkpoint.hidden_size
+    opened, time_s = LAYER_BYTES_PER_PARAMETER * parameters, OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters
     if not feeds_back:
         return _Calibration(states + opened, 2 * states + 4 * parameters, time_s / usable_cores())
     parts = {matrix.name: [len(range(part.start, part.stop)) for part in gram_parts(matrix.width)] for matrix in layer}

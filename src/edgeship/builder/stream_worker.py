@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import data_file, graph, onnx_model, stream
-from edgeship.builder.calibrate import GRAM_TOKENS, Feedback, Observer, cut_texts, energies
+from edgeship.builder.calibrate import Feedback, Observer, energies
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
 from edgeship.builder.walk import Walk
@@ -99,7 +99,7 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     guidance: data_file.Guidance = importance
     if recipe.method == "feedback" and recipe.calibrated:
         scratch.mkdir(exist_ok=True)
-        texts = cut_texts(_sequences(checkpoint, recipe), GRAM_TOKENS)
+        texts = _sequences(checkpoint, recipe)
         guidance = Feedback(Walk(architecture, weights, str(checkpoint.folder), texts, scratch, meter.note))
     path = folder / graph.DATA_NAME
     data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
