@@ -2,7 +2,8 @@
 
 The idea is GPTQ's (Frantar et al., 2022). What counts is the error of a layer's output on calibration inputs X,
 |X (W - W')^T|^2, and that depends on X^T X alone. After column j is rounded, the best change of the columns after it is
-its error times row j of the upper Cholesky factor of (X^T X)^-1.
+its error times row j of the upper Cholesky factor of (X^T X)^-1. When all are rounded, each block's scale and integers
+are chosen once more.
 """
 
 from __future__ import annotations

@@ -46,11 +46,11 @@ STREAMING_S = 3.0
 STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precision.INT8: 12e-9, Precision.INT4: 14e-9}
 
 # Calibration opens one layer at a time in FP32, which ONNX Runtime copies to pack it. The factor of a Gram matrix takes
-# so much for each of its elements. Time is that of all cores together: for a parameter and a token that go through a
-# layer, and for a parameter that is rounded with feedback, by each of the inputs whose errors are handed on.
+# so much for each of its elements. Time is that of all cores together for a parameter and a token that go through a
+# layer, and mostly of one for a parameter that is rounded with feedback, by each input whose errors are handed on.
 LAYER_BYTES_PER_PARAMETER = 5.0
 FACTOR_BYTES_PER_ELEMENT = 36
-OBSERVED_S_PER_TOKEN, FEEDBACK_S, FEEDBACK_S_PER_INPUT = 20e-12, 100e-9, 0.025e-9
+OBSERVED_S_PER_TOKEN, FEEDBACK_S_PER_INPUT = 20e-12, 0.16e-9
 # For a budget of bits an INT8 build is run, and an INT4 one beside it.
 COMPARED_BYTES_PER_PARAMETER, COMPARED_S_PER_PARAMETER = 2.8, 200e-9
 
@@ -147,16 +147,15 @@ def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix]) -> _C
     parameters = sum(matrix.rows * matrix.width for matrix in layer)
     feeds_back = recipe.method in (None, "feedback")
     states = 4 * BUDGET_TOKENS * checkpoint.hidden_size
-    opened, time_s = LAYER_BYTES_PER_PARAMETER * parameters, OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters
+    opened = LAYER_BYTES_PER_PARAMETER * parameters
+    time_s = OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters / usable_cores()
     if not feeds_back:
-        return _Calibration(states + opened, 2 * states + 4 * parameters, time_s / usable_cores())
+        return _Calibration(states + opened, 2 * states + 4 * parameters, time_s)
     parts = {matrix.name: [len(range(part.start, part.stop)) for part in gram_parts(matrix.width)] for matrix in layer}
     grams = sum(4 * width**2 for widths in parts.values() for width in widths)
     factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
-    time_s += sum(
-        matrix.rows * matrix.width * (FEEDBACK_S + FEEDBACK_S_PER_INPUT * max(parts[matrix.name])) for matrix in layer
-    )
-    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, time_s / usable_cores())
+    time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in layer)
+    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, time_s)
 
 
 def builder_bytes_per_parameter(recipe: Recipe) -> float:
