@@ -131,7 +131,7 @@ def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
     [
         {"precision": "fp16"},
         {"precision": "int8", "block_size": 32, "accuracy_level": 1},
-        {"precision": "int4", "block_size": 32, "symmetric": False, "accuracy_level": 1},
+        {"precision": "int4", "method": "search", "block_size": 32, "symmetric": False, "accuracy_level": 1},
     ],
     ids=lambda recipe: recipe["precision"],
 )
