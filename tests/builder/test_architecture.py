@@ -146,7 +146,7 @@ def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dic
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "recipe", [{"precision": "int8"}, {"precision": "int4"}], ids=lambda recipe: recipe["precision"]
+    "recipe", [{"precision": "int8"}, {"precision": "int4", "method": "search"}], ids=lambda recipe: recipe["precision"]
 )
 def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, Any]) -> None:
     decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
