@@ -40,7 +40,7 @@ from edgeship.system.storage import scratch_folder
 
 TEXTS = Path(__file__).parent / "texts"
 KINDS = ("prose", "code", "dialogue", "chinese")
-RECIPES = ("int4", "int4-balanced", "int4-best", "int4-best --bits 5.35 --calibrate TEXTS", "int8")
+RECIPES = ("int4", "int4 --no-calibrate", "int4-balanced", "int4-balanced --asymmetric", "int4-best", "int8")
 GENAI = {"genai int4": 32}
 """onnxruntime-genai's INT4, by the size of its blocks."""
 LLAMA_CPP = ("Q4_0", "Q4_K_M", "Q4_K_M imatrix", "Q8_0")
