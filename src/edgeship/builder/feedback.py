@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.products import in_tiles, product, subtract_product
-from edgeship.builder.quantize import Blocks, Scheme, pack, quantize, unpack
+from edgeship.builder.quantize import Blocks, Scheme, as_stored, pack, quantize, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _GROUP = 128
 """Columns whose errors reach all later columns together, in one matrix product."""
-_LARGEST_SCALE = 65504.0
 _WHOLE = 128
 """A triangle of this size is inverted as it is."""
 
@@ -163,8 +162,7 @@ def _refitted(levels: Floats, scales: Halves, pull: Floats, gram: Floats) -> Hal
 
     steepness = np.einsum("kn,kn->n", levels, gram @ levels)
     slope = np.einsum("kn,kn->n", levels, pull)
-    moved = scales + np.divide(slope, steepness, out=np.zeros_like(slope), where=steepness > 0)
-    return np.asarray(np.clip(moved, -_LARGEST_SCALE, _LARGEST_SCALE), dtype=np.float16)
+    return as_stored(scales + np.divide(slope, steepness, out=np.zeros_like(slope), where=steepness > 0))
 
 
 def _ordered(gram: Floats, size: int) -> Ordered:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeship.builder.layout import EMBEDDING, HEAD, Blob, Layout, Matrix, Placed
+from edgeship.builder.layout import EMBEDDING, Blob, Layout, Matrix, Placed, output_name
 from edgeship.builder.quantize import Scheme
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _Author:
         self._caches = [self._rotary(rope, number) for number, rope in enumerate(architecture.ropes)]
         residual, branch, _ = self._layer(states, None, index, [None, None])
         after, normed = self._add_norm(residual, branch, "norm")
-        output = EMBEDDING if architecture.tied else HEAD
+        output = output_name(architecture)
         if output in self._to_observe:
             self._observe(normed, output)
         after.name = "states_after"
@@ -231,7 +231,7 @@ class _Author:
         return self._op("Gelu", [gate], approximate=approximate)
 
     def _logits(self, normed: Value) -> Value:
-        logits = self._linear(normed, EMBEDDING if self._architecture.tied else HEAD)
+        logits = self._linear(normed, output_name(self._architecture))
         logits = self._times(logits, self._architecture.logit_scale)
         cap = self._architecture.logit_softcap
         if cap:

@@ -99,6 +99,11 @@ class Layout:
         return iter(self.weights.values())
 
 
+def output_name(architecture: Architecture) -> str:
+    """What the matrix of the output layer is called: the embedding, where one matrix is both."""
+    return EMBEDDING if architecture.tied else HEAD
+
+
 def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
     """The weights of a decoder's graph, first layer to last, made of the tensors of `shapes`.
 

@@ -151,7 +151,7 @@ def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix]) -> _C
     time_s = OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters / usable_cores()
     if not feeds_back:
         return _Calibration(states + opened, 2 * states + 4 * parameters, time_s)
-    parts = {matrix.name: [len(range(part.start, part.stop)) for part in gram_parts(matrix.width)] for matrix in layer}
+    parts = {matrix.name: [part.stop - part.start for part in gram_parts(matrix.width)] for matrix in layer}
     grams = sum(4 * width**2 for widths in parts.values() for width in widths)
     factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
     time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in layer)

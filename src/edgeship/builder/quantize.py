@@ -100,6 +100,13 @@ def quantize(rows: Floats, scheme: Scheme, importance: Floats | None = None) -> 
     return Blocks(packed, scales, None if zeros is None else pack(zeros, scheme.bits))
 
 
+def as_stored(scales: Floats) -> npt.NDArray[np.float16]:
+    """Scales as the operators read them; those that are too large for that are the largest there is."""
+    import numpy as np
+
+    return np.clip(scales, -65504, 65504).astype(np.float16)
+
+
 def dequantize(blocks: Blocks, scheme: Scheme, width: int) -> Floats:
     """What the operators compute with: float32 [rows, width]."""
     import numpy as np
@@ -263,7 +270,7 @@ class _Bench:
         """What is left of a scale that is stored."""
         import numpy as np
 
-        return np.clip(scale, -65504, 65504).astype(np.float16).astype(np.float32)
+        return as_stored(scale).astype(np.float32)
 
 
 def _rows_in_chunk(scheme: Scheme, width: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship.builder import data_file, graph, onnx_model
-from edgeship.builder.layout import EMBEDDING, HEAD, Matrix, Vector, lay_out, list_weights
+from edgeship.builder.layout import EMBEDDING, Matrix, Vector, lay_out, list_weights, output_name
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
 
@@ -56,7 +56,7 @@ class Walk:
 
     def matrices(self, layer: int) -> list[Matrix]:
         """Those whose inputs are seen when `layer` is read; the output layer's are when the last one is."""
-        output = {EMBEDDING if self._architecture.tied else HEAD} if layer == self.layers - 1 else set[str]()
+        output = {output_name(self._architecture)} if layer == self.layers - 1 else set[str]()
         return [
             weight
             for weight in self._listed

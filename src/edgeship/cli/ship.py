@@ -102,7 +102,7 @@ class ThresholdOptions:
     ] = 0.9
 
     def thresholds(self) -> Thresholds:
-        """Of all of them."""
+        """The same limits as `shipping.ship` takes them."""
         from edgeship.measure.compare import Thresholds
 
         return Thresholds(

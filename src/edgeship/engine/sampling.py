@@ -177,12 +177,12 @@ def _descending(
 class _Candidates:
     """Tokens that may be drawn, the likeliest first, and their shares: probabilities, where the likeliest has 1.
 
-    turned: their logits with the signs turned, in ascending order.
+    turned: their logits with the signs turned, in ascending order. `_coldness` is 1 / temperature.
     """
 
     def __init__(self, turned: Floats, temperature: float) -> None:
         self._turned = turned
-        self._heat = 1 / max(temperature, _COLDEST)
+        self._coldness = 1 / max(temperature, _COLDEST)
         starts = range(0, len(turned), _AT_ONCE)
         blocks = [np.add.reduceat(shares, np.arange(0, len(shares), _BLOCK)) for shares in map(self._shares, starts)]
         self._ends = np.cumsum(np.concatenate(blocks))
@@ -193,7 +193,7 @@ class _Candidates:
     def _shares(self, start: int, count: int = _AT_ONCE) -> npt.NDArray[np.float64]:
         found = self._turned[start : start + count].astype(np.float64)
         found -= float(self._turned[0])
-        found *= -self._heat
+        found *= -self._coldness
         return np.exp(found, out=found)
 
     def _sums(self, block: int) -> npt.NDArray[np.float64]:
@@ -213,7 +213,7 @@ class _Candidates:
 
     def least(self, share: float) -> int:
         """How many have at least this share."""
-        return bisect_right(self._turned, float(self._turned[0]) - log(share) / self._heat, key=float)
+        return bisect_right(self._turned, float(self._turned[0]) - log(share) / self._coldness, key=float)
 
     def equals(self, place: int) -> tuple[float, int]:
         """The logit of one place, and how many have a higher one."""
