@@ -1,105 +1,22 @@
-"""What a checkpoint does when it reads texts: which inputs of its matrices are large, and which matrices bear 4 bits.
-
-Inputs are looked at layer by layer (walk.py). What a matrix costs at 4 bits is seen in the answers of an INT8 build of
-the whole: close enough to the original, and small enough for the machine that the result is for.
-"""
+"""What a checkpoint does when it reads texts: which inputs of its matrices are large, and how they go together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.builder import data_file, graph, onnx_model
-from edgeship.builder.allocation import scheme
 from edgeship.builder.feedback import ErrorFactors, error_factors
-from edgeship.builder.layout import Layout, Matrix, Storage, Vector, lay_out, list_weights
 from edgeship.builder.products import add_gram, mirror
 from edgeship.builder.walk import Walk
-from edgeship.progress import Progress, silent
-from edgeship.recipe import BLOCK_SIZES, Precision, Recipe
-from edgeship.system.machine import usable_cores
+from edgeship.recipe import BLOCK_SIZES
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgeship.builder.architecture import Architecture
-    from edgeship.builder.weights import Weights
-
     Floats = npt.NDArray[np.float32]
 
-_FINE = Recipe(precision=Precision.INT8, block_size=32, method="rtn")
-SENSITIVITY_LOGITS = 8_000_000
-"""Logits that are computed to see what one matrix costs: the larger the vocabulary, the fewer positions."""
-SENSITIVITY_TOKENS = (64, 1024)
-"""But so many positions at least, and at most."""
 WIDEST_GRAM = 6144
 """Inputs: of wider matrices it is measured in parts, since memory grows with the square."""
-
-
-class Observer:
-    """A checkpoint whose behaviour is looked at; its builds lie in `folder`, which the caller removes."""
-
-    def __init__(self, architecture: Architecture, weights: Weights, where: str, folder: Path) -> None:
-        self._architecture, self._weights, self._folder = architecture, weights, folder
-        self._listed = list_weights(architecture, weights.shapes, where)
-        self.matrices = [weight for weight in self._listed if isinstance(weight, Matrix)]
-
-    def sensitivities(
-        self,
-        recipe: Recipe,
-        importance: Mapping[str, Floats],
-        sequences: Sequence[Sequence[int]],
-        progress: Progress = silent,
-    ) -> dict[str, float]:
-        """The mean KLD, in nats, that each matrix alone causes when it has 4 bits while all others have 8."""
-        import numpy as np
-
-        twins = [replace(matrix, name=graph.coarse(matrix.name)) for matrix in self.matrices]
-        storage: dict[str, Storage] = {matrix.name: scheme(matrix, _FINE, 8) for matrix in self.matrices}
-        storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
-        weighted = {graph.coarse(name): weights for name, weights in importance.items()}
-        both = self._write([*self._listed, *twins], storage, weighted, progress)
-        runner = self._open(both)
-        switches = np.zeros(len(self.matrices), dtype=bool)
-        least, most = SENSITIVITY_TOKENS
-        wanted = SENSITIVITY_LOGITS // self._architecture.sizes.vocab_size
-        texts = _cut(sequences, min(most, max(least, wanted)))
-
-        def read() -> Floats:
-            return np.concatenate([runner.run(tokens, ["logits"], coarse=switches)[0][0] for tokens in texts])
-
-        fine = _log_softmax(read())
-        found = {}
-        for index, matrix in enumerate(self.matrices):
-            progress(f"calibrate: trying {matrix.name} at 4 bits", index / len(self.matrices))
-            switches[:] = False
-            switches[index] = True
-            found[matrix.name] = _mean_kld(fine, _log_softmax(read()))
-        return found
-
-    def _write(
-        self,
-        listed: Sequence[Matrix | Vector],
-        storage: Mapping[str, Storage],
-        importance: Mapping[str, Floats] | None,
-        progress: Progress,
-    ) -> Layout:
-        layout, path = lay_out(listed, storage), self._folder / graph.DATA_NAME
-        path.unlink(missing_ok=True)
-
-        def tell(written: int) -> None:
-            progress("calibrate: preparing", written / layout.size_bytes)
-
-        data_file.write(layout, self._weights, path, guidance=importance, tell=tell)
-        data_file.finish(layout, path)
-        return layout
-
-    def _open(self, layout: Layout) -> onnx_model.Runner:
-        onnx_model.save(graph.author(self._architecture, layout, accuracy_level=4), self._folder)
-        return onnx_model.Runner(self._folder, threads=usable_cores())
 
 
 class Feedback:
@@ -178,24 +95,3 @@ def gram_parts(width: int) -> list[slice]:
 def _shares_inputs(name: str) -> str | None:
     """The matrix before it that reads the same inputs."""
     return f"{name.removesuffix('.up')}.gate" if name.endswith(".up") else None
-
-
-def _cut(sequences: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
-    """The first tokens of evenly spread texts, as many as the budget holds."""
-    short = [tokens[: max(2, budget // 4)] for tokens in sequences]
-    longest = max(len(tokens) for tokens in short)
-    wanted = max(1, budget // longest)
-    return short[:: -(-len(short) // wanted)]
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    import numpy as np
-
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), dtype=np.float32)
-
-
-def _mean_kld(fine: Floats, low: Floats) -> float:
-    import numpy as np
-
-    return max(0.0, float((np.exp(fine) * (fine - low)).sum(axis=-1).mean()))

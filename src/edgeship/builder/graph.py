@@ -28,22 +28,27 @@ IR_VERSION = 10
 
 
 def author(architecture: Architecture, layout: Layout, *, accuracy_level: int) -> Model:
-    """The graph over a data file that is laid out so. accuracy_level: 4 multiplies in int8, 1 in float32.
-
-    Where the layout holds a matrix twice, the second time under `coarse(name)`, the graph has one more input "coarse",
-    bool [matrices that are there twice, in the layout's order]: those that are true use the second. Such a graph
-    computes every position, and its logits are [b, s, vocabulary].
-    """
+    """The graph over a data file that is laid out so. accuracy_level: 4 multiplies in int8, 1 in float32."""
     return _Author(architecture, layout, accuracy_level).model()
 
 
-def author_layer(architecture: Architecture, layout: Layout, index: int, observed: Sequence[str]) -> Model:
-    """One layer alone, of weights as plain numbers: "states" float32 [b, s, d] and "attention_mask" to "states_after".
+def author_layer(
+    architecture: Architecture, layout: Layout, index: int, observed: Sequence[str] = (), *, switched: bool = False
+) -> Model:
+    """One layer alone, in float32: "states" float32 [b, s, d] and "attention_mask" to "states_after".
 
     observed: matrices whose inputs are outputs too, float32 [b, s, width] called "observed.NAME". The output layer's,
     under the name that its matrix has in the layout of the whole, are those of the last layer's graph.
+
+    switched: for a layout that holds matrices twice, the second time under `coarse(name)`. There is one more input
+    "coarse", bool [matrices that are there twice, in the layout's order]: those that are true use the second.
     """
-    return _Author(architecture, layout, 1, observed).layer(index)
+    return _Author(architecture, layout, 1, observed, switched=switched).layer(index)
+
+
+def author_output(architecture: Architecture, layout: Layout) -> Model:
+    """The last norm and the output layer, which the layout holds twice: "states" and "coarse" to "logits" [b, s, v]."""
+    return _Author(architecture, layout, 4, switched=True).output()
 
 
 def coarse(name: str) -> str:
@@ -55,12 +60,19 @@ class _Author:
     """Collects nodes and initializers. Every method adds to the graph and returns the value that it made."""
 
     def __init__(
-        self, architecture: Architecture, layout: Layout, accuracy_level: int, observed: Sequence[str] = ()
+        self,
+        architecture: Architecture,
+        layout: Layout,
+        accuracy_level: int,
+        observed: Sequence[str] = (),
+        *,
+        switched: bool = False,
     ) -> None:
         self._architecture, self._layout, self._accuracy_level = architecture, layout, accuracy_level
         self._to_observe = observed
         self._observed: list[Value] = []
-        self._coarse = [name for name in layout.weights if coarse(name) in layout.weights]
+        self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
+        self._switches = self._input("coarse", "BOOL", [len(self._coarse)])
         self._nodes: list[Any] = []
         self._initializers: dict[str, Value] = {}
         self._wide: dict[str, Value] = {}
@@ -70,9 +82,6 @@ class _Author:
         tokens = self._input("input_ids", "INT64", ["batch", "sequence"])
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
         inputs, outputs = [tokens, mask], []
-        if self._coarse:
-            self._switches = self._input("coarse", "BOOL", [len(self._coarse)])
-            inputs.append(self._switches)
         self._count(mask)
         self._caches = [self._rotary(rope, index) for index, rope in enumerate(architecture.ropes)]
 
@@ -85,13 +94,13 @@ class _Author:
                 for kind in ("key", "value")
             ]
             inputs += past
-            only_last = index == sizes.layers - 1 and not self._coarse
+            only_last = index == sizes.layers - 1
             residual, branch, present = self._layer(residual, branch, index, past, only_last=only_last)
             outputs += self._cached(present, index)
         _, normed = self._add_norm(residual, branch, "norm")
         logits = self._logits(normed)
         logits.name = "logits"
-        self._typed(logits, "FLOAT", ["batch", "sequence" if self._coarse else 1, sizes.vocab_size])
+        self._typed(logits, "FLOAT", ["batch", 1, sizes.vocab_size])
         return self._made(inputs, [logits, *outputs])
 
     def layer(self, index: int) -> Model:
@@ -107,7 +116,20 @@ class _Author:
         if output in self._to_observe:
             self._observe(normed, output)
         after.name = "states_after"
-        return self._made([states, mask], [self._typed(after, "FLOAT", shape), *self._observed])
+        return self._made([states, mask, *self._switch()], [self._typed(after, "FLOAT", shape), *self._observed])
+
+    def output(self) -> Model:
+        sizes = self._architecture.sizes
+        states = self._input("states", "FLOAT", ["batch", "sequence", sizes.hidden_size])
+        logits = self._logits(self._norm(states, "norm"))
+        logits.name = "logits"
+        return self._made(
+            [states, *self._switch()], [self._typed(logits, "FLOAT", ["batch", "sequence", sizes.vocab_size])]
+        )
+
+    def _switch(self) -> list[Value]:
+        """The input that says which matrices are used with fewer bits, if there is a choice."""
+        return [self._switches] if self._coarse else []
 
     def _made(self, inputs: list[Value], outputs: list[Value]) -> Model:
         import onnx_ir
@@ -160,9 +182,6 @@ class _Author:
             found = self._gather_blocks(placed, tokens)
         else:
             found = self._op("Gather", [self._plain(placed), tokens])
-        if EMBEDDING in self._coarse:
-            low = self._gather_blocks(self._layout.weights[coarse(EMBEDDING)], tokens)
-            found = self._switched(EMBEDDING, low, found)
         return self._times(found, self._architecture.embedding_scale)
 
     def _gather_blocks(self, placed: Placed, tokens: Value) -> Value:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeship.builder.calibrate import gram_parts
 from edgeship.builder.calibration_texts import BUDGET_TOKENS
 from edgeship.builder.genai_options import has_zero_points, shares_embedding
 from edgeship.builder.layout import Matrix
+from edgeship.builder.sensitivities import tokens_wanted
 from edgeship.errors import DiskShort, MemoryShort
 from edgeship.recipe import Precision, Recipe
 from edgeship.system.machine import Machine, usable_cores
@@ -51,8 +52,9 @@ STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precisi
 LAYER_BYTES_PER_PARAMETER = 5.0
 FACTOR_BYTES_PER_ELEMENT = 36
 OBSERVED_S_PER_TOKEN, FEEDBACK_S_PER_INPUT = 20e-12, 0.16e-9
-# For a budget of bits an INT8 build is run, and an INT4 one beside it.
-COMPARED_BYTES_PER_PARAMETER, COMPARED_S_PER_PARAMETER = 2.8, 200e-9
+# For a budget of bits the output layer is opened with 8 bits and with 4, which ONNX Runtime copies; then there are
+# logits, and what is computed of them.
+COMPARED_BYTES_PER_PARAMETER, COMPARED_BYTES_PER_LOGIT = 3.5, 24
 
 
 @dataclass(frozen=True)
@@ -127,35 +129,53 @@ class _Calibration:
 
 
 def _calibration(checkpoint: Checkpoint, recipe: Recipe, layout: Layout) -> _Calibration:
-    found = _Calibration()
+    layers: dict[str, list[Matrix]] = {}
+    for name, placed in layout.weights.items():
+        if isinstance(placed.weight, Matrix) and name.startswith("layers."):
+            layers.setdefault(name.split(".")[1], []).append(placed.weight)
+    largest = max(layers.values(), key=_count)
+    costs = [_Calibration()]
     if recipe.calibrated:
-        layers: dict[str, list[Matrix]] = {}
-        for name, placed in layout.weights.items():
-            if isinstance(placed.weight, Matrix) and name.startswith("layers."):
-                layers.setdefault(name.split(".")[1], []).append(placed.weight)
-        found = max((_walk(checkpoint, recipe, layer) for layer in layers.values()), key=lambda cost: cost.memory_bytes)
-        found = replace(found, time_s=found.time_s * len(layers))
+        costs.append(_walk(checkpoint, recipe, largest, len(layers)))
     if recipe.bits is not None:
-        compared = COMPARED_BYTES_PER_PARAMETER * checkpoint.parameters
-        time_s = found.time_s + COMPARED_S_PER_PARAMETER * checkpoint.parameters
-        found = replace(found, memory_bytes=max(found.memory_bytes, compared), time_s=time_s)
-    return found
+        costs.append(_comparison(checkpoint, largest, len(layers)))
+    return _Calibration(
+        max(cost.memory_bytes for cost in costs),
+        max(cost.disk_bytes for cost in costs),
+        sum(cost.time_s for cost in costs),
+    )
 
 
-def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix]) -> _Calibration:
-    """Of one layer's matrices."""
-    parameters = sum(matrix.rows * matrix.width for matrix in layer)
+def _comparison(checkpoint: Checkpoint, layer: Sequence[Matrix], layers: int) -> _Calibration:
+    """To try every matrix at 4 bits: each has a way of its own from its layer on, through half of all on average."""
+    tokens, parameters = tokens_wanted(checkpoint.vocab_size), _count(layer)
+    ways = 2 + len(layer) * layers
+    states = 4 * ways * tokens * checkpoint.hidden_size
+    output = COMPARED_BYTES_PER_PARAMETER * checkpoint.vocab_size * checkpoint.hidden_size
+    output += COMPARED_BYTES_PER_LOGIT * tokens * checkpoint.vocab_size
+    time_s = OBSERVED_S_PER_TOKEN * tokens * parameters * layers * (ways / 2 + 2 * len(layer)) / usable_cores()
+    return _Calibration(states + max(LAYER_BYTES_PER_PARAMETER * parameters, output), 5 * parameters, time_s)
+
+
+def _count(matrices: Sequence[Matrix]) -> int:
+    """Their elements."""
+    return sum(matrix.rows * matrix.width for matrix in matrices)
+
+
+def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix], layers: int) -> _Calibration:
+    """To see the inputs of all matrices, and to round with feedback."""
+    parameters = _count(layer)
     feeds_back = recipe.method in (None, "feedback")
     states = 4 * BUDGET_TOKENS * checkpoint.hidden_size
     opened = LAYER_BYTES_PER_PARAMETER * parameters
     time_s = OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters / usable_cores()
     if not feeds_back:
-        return _Calibration(states + opened, 2 * states + 4 * parameters, time_s)
+        return _Calibration(states + opened, 2 * states + 4 * parameters, layers * time_s)
     parts = {matrix.name: [part.stop - part.start for part in gram_parts(matrix.width)] for matrix in layer}
     grams = sum(4 * width**2 for widths in parts.values() for width in widths)
     factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
     time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in layer)
-    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, time_s)
+    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, layers * time_s)
 
 
 def builder_bytes_per_parameter(recipe: Recipe) -> float:

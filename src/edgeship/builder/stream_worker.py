@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import data_file, graph, onnx_model, stream
-from edgeship.builder.calibrate import Feedback, Observer, energies
+from edgeship.builder.calibrate import Feedback, energies
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
+from edgeship.builder.sensitivities import cut_texts, measure_sensitivities, tokens_wanted
 from edgeship.builder.walk import Walk
 from edgeship.builder.weights import merge
 from edgeship.errors import BuilderFailed
@@ -70,8 +71,9 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
         walk = Walk(architecture, weights, where, sequences, scratch, lambda message: progress(message, None))
         importance = energies(walk)
     if recipe.bits is not None:
-        observer = Observer(architecture, weights, where, scratch)
-        sensitivities = observer.sensitivities(recipe, importance, sequences, progress)
+        few = cut_texts(sequences, tokens_wanted(architecture.sizes.vocab_size))
+        walk = Walk(architecture, weights, where, few, scratch)
+        sensitivities = measure_sensitivities(walk, recipe, importance, progress)
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
     np.savez(folder / IMPORTANCE, **arrays)

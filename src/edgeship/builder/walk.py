@@ -6,14 +6,14 @@ layer in hand: a killed walk goes on there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship.builder import data_file, graph, onnx_model
-from edgeship.builder.layout import EMBEDDING, Matrix, Vector, lay_out, list_weights, output_name
+from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights, output_name
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
 
@@ -46,22 +46,29 @@ class Walk:
         folder: Path,
         tell: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._architecture, self._weights, self._where = architecture, weights, where
+        self.architecture, self._weights, self._where = architecture, weights, where
         self._sequences, self._folder, self._tell = sequences, folder, tell
-        self._listed = list_weights(architecture, weights.shapes, where)
+        self.weights = list_weights(architecture, weights.shapes, where)
         self.layers = architecture.sizes.layers
         self.positions = sum(map(len, sequences))
         self._states: Floats | None = None
         self._at = 0
 
+    def of_layer(self, layer: int) -> list[Matrix | Vector]:
+        """The weights of one layer."""
+        return [weight for weight in self.weights if weight.name.startswith(f"layers.{layer}.")]
+
+    @property
+    def output(self) -> list[Matrix | Vector]:
+        """The weights of the last norm and of the output layer."""
+        output = output_name(self.architecture)
+        names = ("norm", output, f"{output}.bias")
+        return [weight for weight in self.weights if weight.name in names]
+
     def matrices(self, layer: int) -> list[Matrix]:
         """Those whose inputs are seen when `layer` is read; the output layer's are when the last one is."""
-        output = {output_name(self._architecture)} if layer == self.layers - 1 else set[str]()
-        return [
-            weight
-            for weight in self._listed
-            if isinstance(weight, Matrix) and (weight.name in output or _is_in(weight, layer))
-        ]
+        listed = self.of_layer(layer) + (self.output if layer == self.layers - 1 else [])
+        return [weight for weight in listed if isinstance(weight, Matrix)]
 
     def read(self, layer: int, see: See | None = None) -> None:
         """Reads all texts with this layer, and with those before it if it must.
@@ -74,7 +81,7 @@ class Walk:
         names = [] if see is None else [matrix.name for matrix in self.matrices(layer)]
         runner = self._open(layer, names)
         outputs = ["states_after", *(f"observed.{name}" for name in names)]
-        for number, (start, stop) in enumerate(self._spans(), 1):
+        for number, (start, stop) in enumerate(self.spans(), 1):
             self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
             mask = np.ones((1, stop - start), np.int64)
             after, *inputs = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask)
@@ -95,7 +102,7 @@ class Walk:
         import numpy as np
 
         if self._states is None or self._at > layer:
-            self._at, self._states = self._stored(layer) or (0, self._embedded())
+            self._at, self._states = self._stored(layer) or (0, self.embedded())
         while self._at < layer:
             self.read(self._at)
         path = self._folder / _STATES.format(layer)
@@ -115,16 +122,19 @@ class Walk:
         for at in range(layer, -1, -1):
             with suppress(OSError, ValueError, EOFError):
                 states = np.load(self._folder / _STATES.format(at))
-                if states.shape == (self.positions, self._architecture.sizes.hidden_size):
+                if states.shape == (self.positions, self.architecture.sizes.hidden_size):
                     return at, states
         return None
 
-    def _embedded(self) -> Floats:
-        """The embeddings of all tokens, [positions, d]; of the matrix no more than a chunk is in memory."""
+    def embedded(self, change: Callable[[Floats], Floats] = lambda rows: rows) -> Floats:
+        """The embeddings of all tokens, [positions, d]; of the matrix no more than a chunk is in memory.
+
+        change: what becomes of its rows first, [n, d].
+        """
         import numpy as np
 
-        [part] = next(weight.parts for weight in self._listed if weight.name == EMBEDDING)
-        width = self._architecture.sizes.hidden_size
+        [part] = next(weight.parts for weight in self.weights if weight.name == EMBEDDING)
+        width = self.architecture.sizes.hidden_size
         tokens = np.concatenate([np.asarray(sequence, np.int64) for sequence in self._sequences])
         found = np.zeros((len(tokens), width), np.float32)
         step = max(1, data_file.CHUNK_ELEMENTS // width)
@@ -132,25 +142,34 @@ class Walk:
             here = np.flatnonzero((tokens >= start) & (tokens < start + step))
             if len(here):
                 rows = self._weights.rows(part.tensor, start, min(start + step, part.stop))
-                found[here] = rows[tokens[here] - start]
-        found *= np.float32(self._architecture.embedding_scale)
+                found[here] = change(rows[tokens[here] - start])
+        found *= np.float32(self.architecture.embedding_scale)
         return found
 
-    def _open(self, layer: int, observed: Sequence[str]) -> onnx_model.Runner:
-        last = layer == self.layers - 1
-        listed = [weight for weight in self._listed if _is_in(weight, layer) or (last and weight.name == "norm")]
-        layout = lay_out(listed, {weight.name: "float32" for weight in listed if isinstance(weight, Matrix)})
-        path = self._folder / graph.DATA_NAME
-        data_file.write(layout, self._weights, path)
+    def write(
+        self,
+        weights: Sequence[Matrix | Vector],
+        storage: Mapping[str, Storage],
+        guidance: data_file.Guidance | None = None,
+    ) -> Layout:
+        """The layout of a data file in the walk's folder, which `open` opens with a graph."""
+        layout, path = lay_out(weights, storage), self._folder / graph.DATA_NAME
+        data_file.write(layout, self._weights, path, guidance=guidance)
         data_file.finish(layout, path)
-        onnx_model.save(graph.author_layer(self._architecture, layout, layer, observed), self._folder)
+        return layout
+
+    def open(self, model: graph.Model) -> onnx_model.Runner:
+        """A graph over the data file that was written last. Close what was opened before by forgetting it."""
+        onnx_model.save(model, self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
 
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        """Where each text's positions lie."""
+    def _open(self, layer: int, observed: Sequence[str]) -> onnx_model.Runner:
+        norm = [weight for weight in self.output if isinstance(weight, Vector)] if layer == self.layers - 1 else []
+        weights = self.of_layer(layer) + norm
+        layout = self.write(weights, {weight.name: "float32" for weight in weights if isinstance(weight, Matrix)})
+        return self.open(graph.author_layer(self.architecture, layout, layer, observed))
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Where each text's positions begin and end."""
         ends = list(accumulate(map(len, self._sequences)))
         return zip([0, *ends], ends, strict=False)
-
-
-def _is_in(weight: Matrix | Vector, layer: int) -> bool:
-    return weight.name.startswith(f"layers.{layer}.")
