@@ -23,7 +23,7 @@ from tests.packages import make_package
 
 @pytest.fixture
 def shipment(tiny: Path) -> Shipment:
-    recipes = tuple(named_recipe(name, {}, where="test") for name in ("int8", "int4", "int4-best"))
+    recipes = tuple(named_recipe(name, {}, where="test") for name in ("int8", "int4-fast", "int4"))
     return Shipment(open_checkpoint(str(tiny)), "tiny", recipes, Thresholds(), "transformers")
 
 
@@ -56,7 +56,7 @@ def test_what_is_left_open_is_decided_once(tiny: Path, settings: Settings, monke
 def test_the_fp32_build_is_made_first_where_it_is_the_reference_only(shipment: Shipment) -> None:
     assert preflight.to_build(shipment) == shipment.recipes
     without = replace(shipment, reference="fp32")
-    assert [recipe.label for recipe in preflight.to_build(without)] == ["fp32", "int8", "int4", "int4-best"]
+    assert [recipe.label for recipe in preflight.to_build(without)] == ["fp32", "int8", "int4-fast", "int4"]
     own = Recipe(precision=Precision.FP32, builder="genai")
     asked = replace(without, recipes=(*shipment.recipes, own))
     assert preflight.to_build(asked) == asked.recipes

@@ -165,7 +165,7 @@ def test_both_references_say_the_same(tiny: Path, capsys: pytest.CaptureFixture[
 def test_recipes_of_one_precision_ship_side_by_side(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("fp32", "int4-small", "int4-balanced", "int4-best")
+    names = ("fp32", "int4-fast", "int4-small", "int4")
     result = ship(capsys, str(tiny), *(word for name in names for word in ("-p", name)), *LENIENT)[1]
     sizes = {name: result["candidates"][name]["size_bytes"] for name in names}
     assert result["chosen"] == min(sizes, key=lambda name: sizes[name])

@@ -16,7 +16,7 @@ from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.checkpoint.families import BY_GENAI
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid, MemoryShort, PrecisionUnsupported
 from edgeship.progress import silent
-from edgeship.recipe import Recipe
+from edgeship.recipe import Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.system import child
 from tests import checkpoints
@@ -69,6 +69,17 @@ def test_k_quant_with_odd_blocks_is_refused_with_sizes_that_work(checkpoint: Che
     with pytest.raises(PrecisionUnsupported, match=r"\.weight has rows of (64|96), which make an odd") as caught:
         builder.plan(checkpoint, recipe, settings)
     assert "16" in str(caught.value.hint)
+
+
+def test_a_budget_of_bits_is_refused_and_that_of_a_recipe_left_out_with_a_note(
+    checkpoint: Checkpoint, settings: Settings
+) -> None:
+    asked = Recipe.model_validate({"precision": "int4", "bits": 5.0, "builder": "genai"})
+    with pytest.raises(PrecisionUnsupported, match="all matrices 4 bits"):
+        builder.plan(checkpoint, asked, settings)
+    planned = builder.plan(checkpoint, named_recipe("int4", {"builder": "genai"}, where="test"), settings)
+    assert not planned.recipe.budgeted
+    assert any("all matrices get 4 bits alike" in note for note in planned.notes)
 
 
 def test_an_unknown_architecture_is_refused_before_any_work(tiny: Path, settings: Settings) -> None:

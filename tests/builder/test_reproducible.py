@@ -60,14 +60,12 @@ def assert_the_same(tmp_path: Path, names: dict[str, str], *options: str) -> Non
         assert trace.encode() not in everything
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8", "int4", "int4-best"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8", "int4", "int4-fast"])
 def test_a_build_is_the_same_everywhere(recipe: str, tmp_path: Path) -> None:
     assert_the_same(tmp_path, {"checkpoint": "the-checkpoint"}, "--precision", recipe)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "method"), [("int8", "feedback"), ("int4-best", "feedback"), ("int4-balanced", "search")]
-)
+@pytest.mark.parametrize(("recipe", "method"), [("int8", "feedback"), ("int4", "feedback"), ("int4-fast", "search")])
 def test_a_calibrated_build_is_the_same_on_fewer_cores(recipe: str, method: str, tmp_path: Path) -> None:
     names = {"checkpoint": "the-checkpoint", "eval.jsonl": "texts.jsonl"}
     assert_the_same(tmp_path, names, "--precision", recipe, "--method", method)

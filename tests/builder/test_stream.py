@@ -117,7 +117,7 @@ def test_the_words_of_the_default_need_not_be_written(tiny: Path, settings: Sett
     checkpoint = open_checkpoint(str(tiny))
     keys = {
         build.plan(checkpoint, Recipe.model_validate({"precision": "int4", **fields}), settings).steps[-1].key
-        for fields in ({}, {"method": "feedback"}, {"builder": "stream"}, {"name": "int4-small"})
+        for fields in ({}, {"method": "feedback"}, {"builder": "stream"}, {"name": "int4-fast"})
     }
     assert len(keys) == 1
 

@@ -24,7 +24,7 @@ def test_a_candidate_takes_the_options_that_mean_something_to_it() -> None:
     found = {name: ship._candidate(name, options) for name in RECIPES}
     assert found["fp16"] == Recipe(name="fp16", precision="fp16", builder="genai")  # type: ignore[arg-type]
     assert (found["int8"].block_size, found["int8"].bits, found["int8"].calibration) == (32, None, Path("texts"))
-    assert (found["int4"].bits, found["int4-best"].bits) == (5.0, 5.0)
+    assert (found["int4"].bits, found["int4-small"].bits) == (5.0, 5.0)
     assert [recipe.label for recipe in found.values()] == list(RECIPES)
     assert {recipe.builder for recipe in found.values()} == {"genai"}
 

@@ -49,13 +49,13 @@ def test_the_smallest_that_holds_is_chosen_whatever_the_order() -> None:
 
 
 def test_measured_size_decides_and_not_the_name() -> None:
-    several = {"int4-best": passing(97, size=30), "int4": passing(97, size=20), "int8": passing(97, size=10)}
+    several = {"int4-small": passing(97, size=30), "int4": passing(97, size=20), "int8": passing(97, size=10)}
     found = choose(several, passing(97))
-    assert (found.chosen, list(found.judgements)) == ("int8", ["int8", "int4", "int4-best"])
+    assert (found.chosen, list(found.judgements)) == ("int8", ["int8", "int4", "int4-small"])
     assert found.verdict()["chosen"] == "int8"
     falling = choose(several | {"int8": passing(80, size=10), "int4": passing(90, size=20)}, passing(97))
-    assert falling.chosen == "int4-best"
-    assert falling.reasons[-1].startswith("INT4-BEST holds: ")
+    assert falling.chosen == "int4-small"
+    assert falling.reasons[-1].startswith("INT4-SMALL holds: ")
 
 
 def test_the_next_is_taken_where_the_smallest_drops_too_far() -> None:

@@ -279,7 +279,7 @@ def test_recipes_of_one_precision_stand_side_by_side() -> None:
     made = replace(made, candidates=(*several, fp32))
     assert [row[0] for row in table_rows(made).rows] == ["fp32", "int4-b", "int4-a"]
     # A long label moves the bars to the right, and none of it out of the picture.
-    (size, *_) = charts([("int4-balanced", measurement())], None)
+    (size, *_) = charts([("int4-a-long-name", measurement())], None)
     assert size.label_width > 100
     assert "INT4-B" in Page(render_html(made)).text
 

@@ -162,6 +162,9 @@ def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tup
         raise RecipeInvalid(
             f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
         )
+    if recipe.builder != "stream" and recipe.tolerance is not None:
+        recipe = recipe.model_copy(update={"bits": None, "tolerance": None})
+        notes += ("all matrices get 4 bits alike, since only the streaming builder finds those that need more",)
     best = "feedback" if recipe.calibrated else "search"
     method = recipe.method or (best if recipe.builder == "stream" else "rtn")
     return recipe.model_copy(update={"method": method}), notes

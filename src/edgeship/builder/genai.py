@@ -12,7 +12,7 @@ from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_unquantized
 from edgeship.checkpoint.families import BY_GENAI
-from edgeship.errors import ArchitectureUnknown, BuilderFailed
+from edgeship.errors import ArchitectureUnknown, BuilderFailed, PrecisionUnsupported
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe
 from edgeship.system import child
@@ -42,6 +42,12 @@ class GenaiBuilder:
                 hint=f"Known: {', '.join(BY_GENAI)}.",
             )
         require_unquantized(checkpoint)
+        if recipe.budgeted:
+            raise PrecisionUnsupported(
+                "onnxruntime-genai's builder gives all matrices 4 bits",
+                where=str(checkpoint.folder),
+                hint="Leave --bits out, or take the recipe int4-fast.",
+            )
         check_blocks(checkpoint, recipe)
         return predict.predict(checkpoint, recipe)
 

@@ -137,7 +137,7 @@ def _calibration(checkpoint: Checkpoint, recipe: Recipe, layout: Layout) -> _Cal
     costs = [_Calibration()]
     if recipe.calibrated:
         costs.append(_walk(checkpoint, recipe, largest, len(layers)))
-    if recipe.bits is not None:
+    if recipe.budgeted:
         costs.append(_comparison(checkpoint, largest, len(layers)))
     return _Calibration(
         max(cost.memory_bytes for cost in costs),

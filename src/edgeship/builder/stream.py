@@ -70,12 +70,12 @@ def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, res
 
 def needs_calibration(recipe: Recipe) -> bool:
     """True for recipes whose weights are not stored by the weights alone."""
-    return recipe.calibrated or (recipe.precision.quantized and recipe.bits is not None)
+    return recipe.calibrated or recipe.budgeted
 
 
 def measures_first(recipe: Recipe) -> bool:
     """True where calibration is a step of its own; error feedback takes what it needs from the texts as it goes."""
-    return needs_calibration(recipe) and (recipe.bits is not None or recipe.method != "feedback")
+    return recipe.budgeted or (recipe.calibrated and recipe.method != "feedback")
 
 
 def require_plain_weights(checkpoint: Checkpoint) -> None:

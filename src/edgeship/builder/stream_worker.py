@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +68,16 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     scratch.mkdir()
     importance, sensitivities = {}, {}
     sequences = _sequences(checkpoint, recipe)
+    few = cut_texts(sequences, tokens_wanted(architecture.sizes.vocab_size))
+
+    def walk(texts: Sequence[Sequence[int]]) -> Walk:
+        return Walk(architecture, weights, where, texts, scratch, lambda message: progress(message, None))
+
     if recipe.calibrated:
-        walk = Walk(architecture, weights, where, sequences, scratch, lambda message: progress(message, None))
-        importance = energies(walk)
-    if recipe.bits is not None:
-        few = cut_texts(sequences, tokens_wanted(architecture.sizes.vocab_size))
-        walk = Walk(architecture, weights, where, few, scratch)
-        sensitivities = measure_sensitivities(walk, recipe, importance, progress)
+        # Error feedback looks at all texts by itself, later.
+        importance = energies(walk(few if recipe.method == "feedback" else sequences))
+    if recipe.budgeted:
+        sensitivities = measure_sensitivities(walk(few), recipe, importance, progress)
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
     np.savez(folder / IMPORTANCE, **arrays)

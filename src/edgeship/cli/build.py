@@ -176,7 +176,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> int:
     rows = [[step.name, "done" if step.done else "to do", step.key[:12], step.detail] for step in plan.steps]
     print_table(["STEP", "STATE", "KEY", "WHAT"], rows)
     show(
-        f"predicted: {megabytes(needs.size_bytes)} of model, "
+        f"predicted: {'at most ' if plan.recipe.budgeted else ''}{megabytes(needs.size_bytes)} of model, "
         f"{megabytes(needs.build_peak_memory_bytes)} of memory at the most, "
         f"{megabytes(needs.disk_bytes)} of disk" + (f", about {needs.time_s:.0f} s" if needs.time_s else "")
     )

@@ -21,7 +21,7 @@ def olive_config(
     adapter: Adapter = None,
     precision: Annotated[
         RecipeName, typer.Option("--precision", "-p", help=f"A recipe: {', '.join(RecipeName)}.")
-    ] = RecipeName.INT4,
+    ] = RecipeName.INT4_FAST,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file to write.", show_default="printed", parser=as_path),

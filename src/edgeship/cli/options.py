@@ -31,8 +31,7 @@ class RecipeName(StrEnum):
     INT8 = "int8"
     INT4 = "int4"
     INT4_SMALL = "int4-small"
-    INT4_BALANCED = "int4-balanced"
-    INT4_BEST = "int4-best"
+    INT4_FAST = "int4-fast"
 
 
 def as_path(text: str) -> Path:

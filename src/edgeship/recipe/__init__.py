@@ -55,8 +55,10 @@ class Recipe(BaseModel):
     method: how a block is rounded: "rtn" to nearest; "search" with the scale that leaves the least error; "feedback"
     lets later weights make up for the error of earlier ones, as texts show it; "k_quant" is the search of
     onnxruntime-genai's builder. None: "feedback" where it is calibrated, else the builder's default.
-    bits: INT4 only: the bits a weight to spend on average, scales included; the matrices that suffer most from 4 bits
-    get 8 until that is spent. None: 4 bits for all.
+    bits: INT4 only: the bits a weight to spend on average at most, scales included: the matrices that suffer most from
+    4 bits get small blocks or 8 bits until that is spent.
+    tolerance: INT4 only: they do until what 4 bits cost the others, each alone and rounded without feedback, adds up to
+    no more than this, in nats of KLD. With neither all get the same.
     calibrate: INT4 only: read texts whose activations say which errors matter, where no other method is asked for.
     calibration: these texts, JSON Lines as an eval has them, or plain text; also for INT8. None: built-in ones.
     accuracy_level: 4 multiplies in int8 (fast on CPUs), 1 in fp32.
@@ -71,6 +73,7 @@ class Recipe(BaseModel):
     symmetric: bool = Field(default=True, strict=True)
     method: Literal["rtn", "search", "feedback", "k_quant"] | None = None
     bits: float | None = Field(default=None, gt=4, le=9, strict=True)
+    tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False, strict=True)
     calibrate: bool = Field(default=True, strict=True)
     calibration: NamedPath | None = None
     accuracy_level: Annotated[Literal[1, 4], BeforeValidator(_no_truth)] = 4
@@ -91,15 +94,21 @@ class Recipe(BaseModel):
         return self.precision.quantized and (asked or by_default)
 
     @property
+    def budgeted(self) -> bool:
+        """True where the matrices that suffer most from 4 bits get 8."""
+        return self.precision is Precision.INT4 and not (self.bits is None and self.tolerance is None)
+
+    @property
     def label(self) -> str:
         """What to call it beside others."""
         return self.name or self.precision.value
 
     def to_key(self) -> dict[str, Any]:
         """The part that decides the result: what a precision does not use is left out, so equal builds share a key."""
-        unused = {"name", "calibrate", "calibration"} | ({"bits"} if self.bits is None else set())
+        unused = {"name", "calibrate", "calibration"}
+        unused |= {name for name in ("bits", "tolerance") if not self.budgeted or getattr(self, name) is None}
         if not self.precision.quantized:
-            unused |= {"block_size", "symmetric", "method", "accuracy_level", "bits"}
+            unused |= {"block_size", "symmetric", "method", "accuracy_level"}
         key = self.model_dump(mode="json", exclude=unused)
         if self.calibration is not None and self.precision.quantized:
             key["calibration"] = _digest(self.calibration)
@@ -110,10 +119,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32"},
     "fp16": {"precision": "fp16"},
     "int8": {"precision": "int8"},
-    "int4": {"precision": "int4"},
-    "int4-small": {"precision": "int4", "block_size": 128},
-    "int4-balanced": {"precision": "int4", "block_size": 32},
-    "int4-best": {"precision": "int4", "block_size": 32, "symmetric": False, "bits": 5.25},
+    "int4": {"precision": "int4", "symmetric": False, "tolerance": 0.15, "bits": 6.1},
+    "int4-small": {"precision": "int4", "symmetric": False, "bits": 4.6},
+    "int4-fast": {"precision": "int4", "symmetric": False},
 }
 """Recipes by name, as --precision takes them."""
 

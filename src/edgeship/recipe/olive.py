@@ -189,7 +189,7 @@ def require_expressible(recipe: Recipe) -> None:
         )
     if not recipe.precision.quantized:
         return
-    lacking = [name for name in ("bits", "calibration") if getattr(recipe, name) is not None]
+    lacking = [name for name in ("bits", "tolerance", "calibration") if getattr(recipe, name) is not None]
     if recipe.method is not None and recipe.method not in _ALGORITHMS:
         lacking.append(f"method {recipe.method}")
     if lacking:
