@@ -160,6 +160,18 @@ def test_a_budget_below_four_bits_is_refused_with_what_they_take(tiny: Path) -> 
         design(open_checkpoint(str(tiny)), recipe)
 
 
+def test_all_budgets_of_bits_share_what_is_measured_first(tiny: Path, settings: Settings) -> None:
+    def keys(**changes: Any) -> list[str]:
+        recipe = Recipe.model_validate({"precision": "int4", "bits": 5.0, **changes})
+        return [step.key for step in build.plan(open_checkpoint(str(tiny)), recipe, settings).steps]
+
+    measured, built = keys()
+    assert keys(bits=6.5)[0] == keys(accuracy_level=1)[0] == measured
+    assert keys(bits=6.5)[1] != built
+    assert measured not in (keys(block_size=32)[0], keys(symmetric=False)[0], keys(calibrate=False)[0])
+    assert keys(bits=None, method="search")[0] != keys(method="search")[0]
+
+
 def test_a_build_with_a_budget_measures_first(tiny: Path, settings: Settings, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     turns = [{"role": "user", "content": "hello world, how are you today?"}]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Raised when this builder makes something else of the same recipe."""
+CALIBRATE = "calibrate"
 TOOLS = ("numpy", "onnx-ir", "onnxruntime")
 
 
@@ -52,7 +53,7 @@ class StreamBuilder:
         """Calibration where the recipe needs it, and the conversion."""
         tasks = []
         if measures_first(recipe):
-            tasks.append(_task("calibrate", "what the weights' errors cost", checkpoint, recipe))
+            tasks.append(_task(CALIBRATE, "what the weights' errors cost", checkpoint, recipe))
         blocks = f", blocks of {recipe.block_size}" if recipe.precision.quantized else ""
         detail = f"to ONNX in {recipe.precision.value.upper()}{blocks}"
         return (*tasks, _task("stream", detail, checkpoint, recipe, resumable=True))
@@ -62,10 +63,18 @@ def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, res
     def make(job: Job) -> int:
         return work(name, checkpoint, recipe, job)
 
-    options: dict[str, Any] = {"format": FORMAT, "recipe": recipe.to_key()}
+    decides = _measured_by(recipe) if name == CALIBRATE else recipe.to_key()
+    options: dict[str, Any] = {"format": FORMAT, "recipe": decides}
     if needs_calibration(recipe) and recipe.calibration is None:
         options["texts"] = calibration_texts.built_in_digest()
     return Task(name, detail, options, tool_versions(*TOOLS), make, resumable)
+
+
+def _measured_by(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides what calibration measures: that there is a budget of bits, and not how large it is."""
+    unused = {"bits", "accuracy_level", "builder", "provider"}
+    decides = {name: value for name, value in recipe.to_key().items() if name not in unused}
+    return decides | {"budget": recipe.bits is not None}
 
 
 def needs_calibration(recipe: Recipe) -> bool:

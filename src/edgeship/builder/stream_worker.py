@@ -50,7 +50,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     with disk_errors(folder.parent, "set EDGESHIP_HOME to a larger disk; then run the same command again."):
         if job["step"] == "merge":
             merge(checkpoint, folder, progress)
-        elif job["step"] == "calibrate":
+        elif job["step"] == stream.CALIBRATE:
             calibrate(checkpoint, recipe, folder, progress)
         elif job["step"] == "share":
             convert_share(checkpoint, recipe, job, progress)
