@@ -162,6 +162,16 @@ def test_both_references_say_the_same(tiny: Path, capsys: pytest.CaptureFixture[
         assert ours["mean_kld_nats"] == pytest.approx(theirs["mean_kld_nats"], rel=0.01)
 
 
+def test_without_an_eval_the_checkpoints_own_answers_decide_alike_each_time(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [ship(capsys, str(tiny), "-p", "int8", *LENIENT)[1] for _ in range(2)]
+    assert results[0]["texts"].startswith("the checkpoint's own answers to ")
+    first, second = (result["candidates"]["int8"]["fidelity"] for result in results)
+    assert first == second
+    assert first["positions"] > 500
+
+
 def test_recipes_of_one_precision_ship_side_by_side(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

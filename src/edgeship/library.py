@@ -107,8 +107,8 @@ def ship(
     """Builds every candidate, measures them, installs the smallest that holds and checks it.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
-    Lines; without one the agreement with the reference decides. schema: what answers to them are held to, as
-    `Model.ask` takes it. name: packages are called NAME-RECIPE.
+    Lines; without one it is decided by how closely the candidates follow the checkpoint's own answers. schema: what
+    answers to the questions are held to, as `Model.ask` takes it. name: packages are called NAME-RECIPE.
     recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
     variables: for the chat template, where a conversation brings no others.
     report: the folder for the report. force: begin even where memory or disk look too small.

@@ -20,7 +20,7 @@ from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.inspection import inspection
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
+from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Prompt, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound
 from edgeship.measure.compare import Choice, Thresholds, choose
@@ -28,6 +28,7 @@ from edgeship.measure.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
+from edgeship.measure.questions import built_in_prompts
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
@@ -158,9 +159,10 @@ def _reference(
     """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
     checkpoint, out = shipment.checkpoint, work / "reference.npz"
     conversations = [conversation.messages for conversation in readers.conversations(checkpoint)]
-    texts = [ScoredText(case.conversation, case.expected_text) for case in take_evenly(cases, REFERENCE_TEXTS)] or [
-        ScoredText(messages, None) for messages in conversations
+    texts: Sequence[ScoredText | Prompt] = [
+        ScoredText(case.conversation, case.expected_text) for case in take_evenly(cases, REFERENCE_TEXTS)
     ]
+    texts = texts or built_in_prompts(checkpoint)
     if fp32 is not None:
         return of_build.reference(
             fp32.package.folder,
@@ -179,6 +181,7 @@ def _reference(
         conversations,
         texts,
         out,
+        eos_ids=checkpoint.stop.eos_ids,
         tokenizer=_tokenizer_folder(checkpoint, work),
         vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,
         chat_template=checkpoint.chat_template,
@@ -375,10 +378,17 @@ def _report(
         ),
         choice=choice,
         reference=reference.source,
+        texts=_texts_in_words(shipment, reference),
         constraint=shipment.constraint,
         template_fidelity=fidelity,
         commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )
+
+
+def _texts_in_words(shipment: Shipment, reference: Reference) -> str:
+    if shipment.eval_file is not None:
+        return f"the answers that {reference.texts_used} cases expect"
+    return f"the checkpoint's own answers to {reference.texts_used} built-in questions"
 
 
 def _commands(name: str, settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -54,3 +54,9 @@ def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "nothing was installed" in said
     assert "--min-pass-rate" in said
+
+
+def test_the_texts_are_said_that_agreement_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    ship._print_shipped(Shipped(report(), ReportPaths(Path("a"), Path("b"), Path("c"))), None)
+    said = "the checkpoint in transformers, over 200 tokens of the answers that 48 cases expect"
+    assert f"agreement is measured with {said}" in capsys.readouterr().out

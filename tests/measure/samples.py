@@ -92,6 +92,7 @@ def report(*, answer: str = '{"intent": "refund"}') -> Report:
         ),
         choice=choose({key.value: value for key, value in measured.items() if key is not Precision.FP32}, baseline),
         reference="the checkpoint in transformers",
+        texts="the answers that 48 cases expect",
         template_fidelity={"conversations": 8, "mismatches": 0},
         commands=(("Chat with it", "edgeship model run triage"),),
     )

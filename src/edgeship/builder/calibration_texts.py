@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.errors import CalibrationInvalid, TemplateInvalid
-from edgeship.package import template
+from edgeship.checkpoint.reading import Text, conversation, encoder, in_template
+from edgeship.errors import CalibrationInvalid
 from edgeship.package.examples import array, unified
 from edgeship.system import foreign, json_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-
-_Text = tuple[str, bool]
-"""And whether the tokenizer puts its special tokens around it; a template has written them already."""
 
 MAX_TOKENS = 256
 """Tokens of one sequence; a longer text becomes several."""
@@ -26,8 +22,6 @@ BUDGET_TOKENS = 16_384
 """Tokens in all; what follows is not read."""
 BUILT_IN = Path(__file__).with_name("calibration_texts.jsonl")
 """A conversation or a text a line, in such an order that the first part of the file is a fair sample of it."""
-QUESTIONS = Path(__file__).with_name("calibration_questions.jsonl")
-"""A conversation a line that waits for an answer."""
 _FORMATS = (
     'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
     "any other file is plain text."
@@ -55,21 +49,15 @@ def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
 
     Their conversations are plain text where the checkpoint has no chat template, or one that refuses them.
     """
-    return _sequences(_built_in(BUILT_IN, checkpoint), checkpoint)
+    return _sequences(_built_in(checkpoint), checkpoint)
 
 
-def default_prompts(checkpoint: Checkpoint) -> list[list[int]]:
-    """The token ids of the built-in questions, each as it is asked, for the checkpoint to give its own answers to."""
-    encode = _encoder(checkpoint)
-    return [encode(text, special) for text, special in _built_in(QUESTIONS, checkpoint)]
-
-
-def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint) -> list[list[int]]:
-    encode = _encoder(checkpoint)
+def _sequences(texts: Iterable[Text], checkpoint: Checkpoint) -> list[list[int]]:
+    encode = encoder(checkpoint)
     sequences: list[list[int]] = []
     left = BUDGET_TOKENS
-    for text, special in texts:
-        tokens = encode(text, special)[:left]
+    for text in texts:
+        tokens = encode(text)[:left]
         left -= len(tokens)
         sequences += [tokens[start : start + MAX_TOKENS] for start in range(0, len(tokens), MAX_TOKENS)]
         if left <= 0:
@@ -77,29 +65,13 @@ def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint) -> list[list[int]
     return [tokens for tokens in sequences if len(tokens) > 1]
 
 
-def _encoder(checkpoint: Checkpoint) -> Any:
-    loaded = checkpoint.tokenizer.load()
-    # Ids outside the model, as a resized tokenizer can have, would be another model's.
-    return lambda text, special: [
-        number for number in loaded.encode(text, special=special) if number < checkpoint.vocab_size
-    ]
-
-
-def _built_in(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
-    for line in foreign.read_text(path, named=True).splitlines():
+def _built_in(checkpoint: Checkpoint) -> Iterator[Text]:
+    for line in foreign.read_text(BUILT_IN, named=True).splitlines():
         entry = json.loads(line)
-        yield (entry["text"], True) if "text" in entry else _conversation(entry["messages"], checkpoint)
+        yield (entry["text"], True) if "text" in entry else conversation(entry["messages"], checkpoint)
 
 
-def _conversation(messages: Sequence[template.Message], checkpoint: Checkpoint) -> _Text:
-    if checkpoint.chat_template is not None:
-        with contextlib.suppress(TemplateInvalid):  # as those of models for one task do
-            return _in_template(messages, checkpoint.chat_template, checkpoint), False
-    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
-    return "\n\n".join(turns if _is_answered(messages) else [*turns, "Assistant:"]), True
-
-
-def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
+def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[Text]:
     try:
         content = foreign.read_text(path, named=True)
     except (OSError, ValueError) as error:
@@ -117,7 +89,7 @@ def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
         if isinstance(entry.get("text"), str):
             yield entry["text"], True
         else:
-            yield _rendered(entry, checkpoint, f"{path}:{number}"), False
+            yield _rendered(entry, checkpoint, f"{path}:{number}")
 
 
 def _parse(line: str, where: str) -> Mapping[str, Any]:
@@ -132,7 +104,7 @@ def _parse(line: str, where: str) -> Mapping[str, Any]:
     return entry
 
 
-def _rendered(entry: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> str:
+def _rendered(entry: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> Text:
     from edgeship.checkpoint import require_template
 
     messages = entry["messages"]
@@ -146,18 +118,4 @@ def _rendered(entry: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> s
     if expected is not None:
         answer = expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
         fields = [*fields, {"role": "assistant", "content": answer}]
-    return _in_template(fields, require_template(checkpoint), checkpoint)
-
-
-def _in_template(messages: Sequence[template.Message], chat_template: str, checkpoint: Checkpoint) -> str:
-    special_tokens = checkpoint.special_tokens
-    return template.render(
-        chat_template,
-        template.readable(chat_template, messages, special_tokens),
-        special_tokens=special_tokens,
-        add_generation_prompt=not _is_answered(messages),
-    )
-
-
-def _is_answered(messages: Sequence[template.Message]) -> bool:
-    return bool(messages[-1]["role"] == "assistant")
+    return in_template(fields, require_template(checkpoint), checkpoint)

@@ -190,6 +190,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
         "new": shipped.new,
         "verdict": report.choice.verdict(),
         "reference": report.reference,
+        "texts": report.texts,
         "candidates": {candidate.label: candidate.measurement.summary() for candidate in report.candidates},
         "report": {
             "html": str(shipped.paths.html),
@@ -202,7 +203,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
-    from edgeship.measure.report import busy, table_rows
+    from edgeship.measure.report import agreement, busy, table_rows
 
     report = shipped.report
     table = table_rows(report)
@@ -212,6 +213,8 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show()
     for reason in report.choice.reasons:
         show(f"  {reason}")
+    if said := agreement(report):
+        show(f"  agreement is measured with {said}")
     if said := busy(report):
         note(f"note: {said}")
     _print_failures(report)

@@ -81,7 +81,7 @@ class Report:
     """All that a comparison found.
 
     checkpoint, machine, tools: plain facts, as the modules that know them state them.
-    reference: what agreement was measured with, None where it was not.
+    reference, texts: what agreement was measured with, and over which texts; None where it was not.
     constraint: what answers to the evaluation were held to, None where they were free.
     template_fidelity: the outcome of the template check, None where it was not made.
     commands: (what for, command) to go on with.
@@ -95,6 +95,7 @@ class Report:
     candidates: tuple[Candidate, ...]
     choice: Choice
     reference: str | None = None
+    texts: str | None = None
     constraint: Constraint | None = None
     template_fidelity: dict[str, Any] | None = None
     commands: tuple[tuple[str, str], ...] = ()
@@ -265,14 +266,22 @@ def _markdown(text: str) -> str:
 def methods(report: Report) -> tuple[tuple[str, str], ...]:
     """METHODS, and what held for this report alone."""
     found = list(METHODS)
-    if report.reference is not None:
-        found.append(("Reference", f"What agreement is measured with: {report.reference}, on the same texts."))
+    if said := agreement(report):
+        found.append(("Reference", f"What agreement is measured with: {said}."))
     if report.constraint is not None:
         held = HELD_TO[report.constraint.kind]
         found.append(("Constraint", f"Answers to the evaluation were held to {held}, which report.json holds."))
     if said := busy(report):
         found.append(("Other programs", f"{said[0].upper()}{said[1:]}."))
     return tuple(found)
+
+
+def agreement(report: Report) -> str | None:
+    """What agreement was measured with, over what; None where it was not measured."""
+    measured = [found.measurement.fidelity for found in report.candidates if found.measurement.fidelity]
+    if not measured or report.reference is None or report.texts is None:
+        return None
+    return f"{report.reference}, over {measured[0].positions:,} tokens of {report.texts}"
 
 
 def busy(report: Report) -> str | None:

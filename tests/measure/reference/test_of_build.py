@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edgeship.engine import opening
+from edgeship.engine.api import Prompt
 from edgeship.errors import EngineFailed, TemplateInvalid
-from edgeship.measure.reference import ScoredText, of_build, read_texts
+from edgeship.measure.reference import ANSWER_TOKENS, ScoredText, of_build, read_texts
 from edgeship.progress import silent
 from edgeship.system import child
 from tests import checkpoints
@@ -66,7 +67,8 @@ def test_it_says_what_the_original_says(tmp_path: Path, fp32_folder: Path) -> No
     from edgeship.measure.reference import of_checkpoint
 
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
-    texts = [ScoredText(QUESTION, "how are you?"), ScoredText(QUESTION), ScoredText(QUESTION, "x " * 600)]
+    own = Prompt(tuple(range(3, 40)))
+    texts: list[ScoredText | Prompt] = [ScoredText(QUESTION, "how are you?"), own, ScoredText(QUESTION, "x " * 600)]
     ours = of_build.reference(
         fp32_folder,
         checkpoint,
@@ -77,12 +79,17 @@ def test_it_says_what_the_original_says(tmp_path: Path, fp32_folder: Path) -> No
         special_tokens={"eos_token": "<|im_end|>"},
         threads=1,
     )
-    theirs = of_checkpoint.reference(checkpoint, None, [QUESTION], texts, tmp_path / "theirs.npz", threads=1)
+    theirs = of_checkpoint.reference(
+        checkpoint, None, [QUESTION], texts, tmp_path / "theirs.npz", eos_ids=(0, 2), threads=1
+    )
     assert ours.conversation_tokens == theirs.conversation_tokens
     assert (ours.texts_used, ours.texts_skipped) == (theirs.texts_used, theirs.texts_skipped) == (2, 1)
     for our, their in zip(read_texts(ours.path), read_texts(theirs.path), strict=True):
         assert (our.tokens, our.first_scored) == (their.tokens, their.first_scored)
         np.testing.assert_allclose(our.logits, their.logits, atol=2e-5)
+    answer = [*read_texts(ours.path)][1].tokens[len(own.tokens) :]
+    assert len(answer) == ANSWER_TOKENS or answer[-1] in (0, 2)
+    assert len(set(answer)) > 1
     with pytest.raises(TemplateInvalid, match="no"):
         of_build.reference(
             fp32_folder,

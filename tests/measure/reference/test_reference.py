@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.engine.api import Message
+from edgeship.engine.api import Message, Prompt, Sampling
 from edgeship.errors import DiskShort, ToolFailed
 from edgeship.measure import reference
 from edgeship.measure.reference import do_job, read_texts, text_ids
@@ -38,19 +38,28 @@ class Bytes:
     def answer_ids(self, answer: str) -> list[int]:
         return list(answer.encode())
 
+    def own_answer(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        assert prompt
+        assert sampling.max_tokens
+        return [sampling.seed or 0] * min(5, sampling.max_tokens)
+
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         rows = np.arange(first_scored, len(tokens))
         return (rows[:, None] + np.arange(VOCAB)).astype(np.float32)
 
 
-def job(out: Path, *texts: tuple[str, str | None], budget_bytes: int = 10**6) -> dict[str, Any]:
-    asked = [{"messages": [{"role": "user", "content": said}], "answer": answer} for said, answer in texts]
-    return {"conversations": [], "texts": asked, "out": str(out), "budget_bytes": budget_bytes}
+def job(out: Path, *texts: tuple[str, str] | Prompt, budget_bytes: int = 10**6) -> dict[str, Any]:
+    orders = [{"prompt": list(asked.tokens)} if isinstance(asked, Prompt) else text(*asked) for asked in texts]
+    return {"conversations": [], "texts": orders, "out": str(out), "budget_bytes": budget_bytes}
+
+
+def text(said: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": said}], "answer": answer}
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=8), st.text(st.characters(codec="ascii"), max_size=8))
 def test_the_answer_is_scored_with_the_token_that_ends_it(said: str, answer: str) -> None:
-    tokens, first = text_ids(Bytes(), [{"role": "user", "content": said}], answer)
+    tokens, first = text_ids(Bytes(), text(said, answer), seed=0)
     assert bytes(tokens[:first]).decode() == f"u:{said}\na:"
     assert bytes(tokens[first:]).decode() == f"{answer}\n"
 
@@ -61,22 +70,30 @@ def test_a_template_that_does_not_continue_the_prompt_adds_nothing() -> None:
             found = super().ids(messages, add_generation_prompt=add_generation_prompt)
             return found if add_generation_prompt else [0, *found]
 
-    tokens, first = text_ids(Rewriting(), [{"role": "user", "content": "x"}], "y")
+    tokens, first = text_ids(Rewriting(), text("x", "y"), seed=0)
     assert bytes(tokens[first:]) == b"y"
 
 
-def test_without_an_answer_all_but_the_first_token_is_scored() -> None:
-    assert text_ids(Bytes(), [{"role": "user", "content": "x"}], None) == (list(b"u:x\na:"), 1)
+def test_a_prompt_is_answered_by_the_model_itself_and_the_answer_is_scored() -> None:
+    assert text_ids(Bytes(), {"prompt": [7, 8]}, seed=3) == ([7, 8, 3, 3, 3, 3, 3], 2)
+    assert text_ids(Bytes(context_tokens=4), {"prompt": [7, 8]}, seed=3) == ([7, 8, 3, 3], 2)
+
+
+def test_answers_have_seeds_of_their_own_and_those_without_room_are_left_out(tmp_path: Path) -> None:
+    out = tmp_path / "reference.npz"
+    prompts = [Prompt((7,)), Prompt((7,) * 100), Prompt((7,))]
+    assert do_job(Bytes(), job(out, *prompts), silent)["texts_used"] == 2
+    assert [text.tokens for text in read_texts(out)] == [(7, 0, 0, 0, 0, 0), (7, 2, 2, 2, 2, 2)]
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     out = tmp_path / "reference.npz"
-    result = do_job(Bytes(), job(out, ("hello", "yes"), ("hello", None), ("x" * 200, "too long")), silent)
+    result = do_job(Bytes(), job(out, ("hello", "yes"), Prompt((7,)), ("x" * 200, "too long")), silent)
     assert result["texts_used"] == 2
     assert result["peak_memory_bytes"] > 0
-    answered, alone = read_texts(out)
+    answered, own = read_texts(out)
     assert bytes(answered.tokens).decode() == "u:hello\na:yes\n"
-    assert (answered.first_scored, alone.first_scored) == (10, 1)
+    assert (answered.first_scored, own.first_scored) == (10, 1)
     assert answered.logits.shape == (4, VOCAB)
     assert answered.logits.dtype == np.float32
     np.testing.assert_array_equal(answered.logits[:, 0], [10, 11, 12, 13])

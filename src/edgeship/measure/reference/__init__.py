@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgeship.engine.api import Message
+from edgeship.engine.api import Message, Prompt, Sampling
 from edgeship.errors import ToolFailed
 from edgeship.progress import Progress
 from edgeship.system import child, memory
@@ -23,14 +23,30 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LOGITS_BUDGET_BYTES = 400_000_000
+ANSWER_TOKENS = 32
+"""Of an answer that the reference gives itself, at the most."""
+OWN_WORDS = Sampling(
+    temperature=1.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+)
+"""How the reference gives its own answers: by its distribution as it is.
+
+Then the mean KLD over them is that of whole answers, by the token. Where the likeliest token is always taken small
+models repeat themselves, and what is repeated is easy to agree on.
+"""
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A conversation, and the answer whose tokens are scored; without an answer the conversation's own are."""
+    """A conversation, and the answer whose tokens are scored."""
 
     messages: Sequence[Message]
-    answer: str | None = None
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,10 @@ class ReferenceModel(Protocol):
         """The ids of an answer's text, no special tokens added."""
         ...
 
+    def own_answer(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        """The ids of the model's answer to a prompt, with the one that ends it."""
+        ...
+
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
         ...
@@ -97,18 +117,19 @@ def run_child(
     names: tuple[str, str],
     job: Mapping[str, Any],
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText],
+    texts: Sequence[ScoredText | Prompt],
     out: Path,
     progress: Progress,
 ) -> Reference:
     """Runs `module` on conversations (prompt ids only) and texts (logits, written to `out`).
 
+    texts: to a prompt the reference gives its own answer, and the tokens of that are scored.
     names: the reference's source and reader. job: what the module needs beyond this, with "checkpoint" in it.
     Raises MemoryShort, ToolFailed, and the errors of ours that the module ends with.
     """
     asked = {
         "conversations": [[dict(message) for message in messages] for messages in conversations],
-        "texts": [{"messages": [dict(message) for message in text.messages], "answer": text.answer} for text in texts],
+        "texts": [_order(text) for text in texts],
         "out": str(out.absolute()),
         "budget_bytes": LOGITS_BUDGET_BYTES,
     }
@@ -127,6 +148,12 @@ def run_child(
         peak_memory_bytes=result["peak_memory_bytes"],
         wall_s=result["wall_s"],
     )
+
+
+def _order(text: ScoredText | Prompt) -> dict[str, Any]:
+    if isinstance(text, Prompt):
+        return {"prompt": list(text.tokens)}
+    return {"messages": [dict(message) for message in text.messages], "answer": text.answer}
 
 
 def read_texts(path: Path) -> Iterator[ReferenceText]:
@@ -161,19 +188,27 @@ def do_job(model: ReferenceModel, job: Mapping[str, Any], progress: Progress) ->
     }
 
 
-def text_ids(model: ReferenceModel, messages: Sequence[Message], answer: str | None) -> tuple[list[int], int]:
+def text_ids(model: ReferenceModel, text: Mapping[str, Any], seed: int) -> tuple[list[int], int]:
     """All ids of a text and the index of the first that is scored.
 
-    After an answer comes the token that the template ends a turn with, where it continues prompt and answer.
+    After an answer that is given comes the token that the template ends a turn with, where it continues prompt and
+    answer. seed: for the model's own answer, which is empty where the context has no room for one.
     """
+    if "prompt" in text:
+        prompt = text["prompt"]
+        return prompt + _own_answer(model, prompt, seed), len(prompt)
+    messages, answer = text["messages"], text["answer"]
     prompt = model.ids(messages, add_generation_prompt=True)
-    if answer is None:
-        return prompt, 1
     tokens = prompt + model.answer_ids(answer)
     turn = {"role": "assistant", "content": answer}
     whole = model.ids([*messages, turn], add_generation_prompt=False)
     ends = whole[: len(tokens)] == tokens
     return tokens + whole[len(tokens) : len(tokens) + 1] * ends, len(prompt)
+
+
+def _own_answer(model: ReferenceModel, prompt: Sequence[int], seed: int) -> list[int]:
+    room = min(ANSWER_TOKENS, model.context_tokens - len(prompt))
+    return model.own_answer(prompt, replace(OWN_WORDS, max_tokens=room, seed=seed)) if room > 0 else []
 
 
 def _write_logits(
@@ -186,7 +221,7 @@ def _write_logits(
     with new_file(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for done, text in enumerate(texts):
             progress(f"{done} of {len(texts)} texts", done / len(texts))
-            tokens, first_scored = text_ids(model, text["messages"], text["answer"])
+            tokens, first_scored = text_ids(model, text, seed=done)
             if not first_scored < len(tokens) <= model.context_tokens:
                 continue
             logits = model.logits(tokens, first_scored)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.engine import opening
-from edgeship.engine.api import Limits, Message
+from edgeship.engine.answer import collect
+from edgeship.engine.api import Limits, Message, Prompt, Sampling
 from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
 from edgeship.package import template, tokenizer
 from edgeship.progress import Progress, silent
@@ -28,7 +29,7 @@ def reference(
     package: Path,
     tokenizer: Path,
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText],
+    texts: Sequence[ScoredText | Prompt],
     out: Path,
     *,
     chat_template: str,
@@ -73,7 +74,10 @@ class _BuiltModel:
         self._template: str = job["chat_template"]
         self._special_tokens: dict[str, str] = job["special_tokens"]
         self._tokenizer = tokenizer.load(Path(job["checkpoint"]) / tokenizer.FILE_NAME, DAMAGED)
-        self._engine = opening.load(Path(job["package"]), threads=job["threads"], limits=Limits(slots=1))
+        # One answer at a time, a token a step: what is computed side by side is rounded otherwise.
+        self._engine = opening.load(
+            Path(job["package"]), threads=job["threads"], limits=Limits(slots=1), speculation=False
+        )
 
     @property
     def context_tokens(self) -> int:
@@ -93,6 +97,10 @@ class _BuiltModel:
     def answer_ids(self, answer: str) -> list[int]:
         """The ids of a text, no special tokens added."""
         return self._tokenizer.encode(answer, special=False)
+
+    def own_answer(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        """The ids of the model's answer to a prompt, with the one that ends it."""
+        return list(collect(self._engine.stream(Prompt(tuple(prompt)), sampling)).tokens)
 
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""

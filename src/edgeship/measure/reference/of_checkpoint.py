@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.engine.api import Message
+from edgeship.engine.api import Message, Prompt, Sampling
+from edgeship.engine.sampling import Sampler
 from edgeship.errors import (
     AdapterInvalid,
     CheckpointInvalid,
@@ -62,9 +63,10 @@ def reference(
     checkpoint: Path,
     adapter: Path | None,
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText],
+    texts: Sequence[ScoredText | Prompt],
     out: Path,
     *,
+    eos_ids: Sequence[int] = (),
     tokenizer: Path | None = None,
     vocab_size: int | None = None,
     chat_template: str | None = None,
@@ -74,6 +76,7 @@ def reference(
 ) -> Reference:
     """Runs the original on conversations (prompt ids only) and texts (logits, written to `out`).
 
+    eos_ids: what ends the original's own answers.
     tokenizer, vocab_size: the tokenizer's folder and the embedding's rows, where an adapter brings its own.
     chat_template: in the place of the checkpoint's own.
     Raises DependencyMissing, TemplateInvalid, CheckpointInvalid, MemoryShort, ToolFailed.
@@ -81,6 +84,7 @@ def reference(
     job = {
         "checkpoint": str(checkpoint.absolute()),
         "adapter": str(adapter.absolute()) if adapter else None,
+        "eos_ids": list(eos_ids),
         "tokenizer": str((tokenizer or checkpoint).absolute()),
         "vocab_size": vocab_size,
         "chat_template": chat_template,
@@ -107,6 +111,7 @@ class _Original:
     def __init__(self, job: dict[str, Any]) -> None:
         self._folder: str = job["checkpoint"]
         self._adapter: str | None = job["adapter"]
+        self._eos_ids: list[int] = job["eos_ids"]
         self._vocab_size: int | None = job["vocab_size"]
         self._template: str | None = job["chat_template"]
         self._allow_pickle: bool = job["allow_pickle"]
@@ -139,6 +144,18 @@ class _Original:
         """Tokens that the model was made for."""
         text_config = self._model.config.get_text_config()
         return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+    def own_answer(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        """The ids of the model's answer to a prompt, with the one that ends it."""
+        torch = _library("torch")
+        answer: list[int] = []
+        sampler, read, cache = Sampler(sampling, prompt, sys.maxsize), list(prompt), None
+        with torch.inference_mode(), _failing(ToolFailed, "transformers cannot run the model", self._folder):
+            while len(answer) < (sampling.max_tokens or 0) and (not answer or answer[-1] not in self._eos_ids):
+                found = self._model(torch.tensor([read]), past_key_values=cache, use_cache=True, **self._keeping(1))
+                answer.append(sampler.choose(found.logits[0, -1].float().numpy()))
+                read, cache = answer[-1:], found.past_key_values
+        return answer
 
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         """float32 [len(tokens) - first_scored, vocab_size]; what predicts tokens[first_scored:]."""
