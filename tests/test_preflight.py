@@ -13,6 +13,7 @@ from edgeship.builder import Plan, Prediction
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import NameInvalid, UsageError
 from edgeship.measure.compare import Thresholds
+from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.measure.reference import of_checkpoint
 from edgeship.preflight import ReferenceName, Shipment, choose_reference
 from edgeship.recipe import Precision, Recipe, named_recipe
@@ -89,6 +90,36 @@ def test_the_reference_needs_memory_too(
     assert need.disk_bytes == 7 * (3 + (reference == "fp32"))
     preflight.preflight(replace(shipment, force_resources=True), settings)
     assert len(found) == 1
+
+
+def test_escalation_may_need_the_disk_of_all_its_tries(
+    shipment: Shipment, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Prediction] = []
+    monkeypatch.setattr(preflight, "check_resources", lambda need, *_: found.append(need))
+    shipment = replace(shipment, recipes=shipment.recipes[1:2])
+    preflight.preflight(shipment, settings)
+    _, plans, _ = preflight.preflight(replace(shipment, escalate=True), settings)
+    plain, escalated = found
+    largest = builds.plan(shipment.checkpoint, with_budget(shipment.recipes[0], BUDGETS[-1]), settings).prediction
+    assert escalated.disk_bytes == plain.disk_bytes + MOST_TRIES * largest.disk_bytes
+    assert escalated.build_peak_memory_bytes >= largest.build_peak_memory_bytes
+    assert list(plans) == list(shipment.recipes)
+
+
+def test_escalation_needs_int4_and_a_builder_that_mixes_bits(shipment: Shipment, settings: Settings) -> None:
+    with pytest.raises(UsageError, match="not among the candidates"):
+        preflight.preflight(replace(shipment, recipes=shipment.recipes[:1], escalate=True), settings)
+    by_another = Recipe(precision=Precision.INT4, method="k_quant", block_size=16)
+    with pytest.raises(UsageError, match="which the builder genai cannot"):
+        preflight.preflight(replace(shipment, recipes=(by_another,), escalate=True), settings)
+
+
+def test_names_have_room_for_a_budget(shipment: Shipment, settings: Settings) -> None:
+    shipment = replace(shipment, name="n" * 90)
+    preflight.preflight(shipment, settings)
+    with pytest.raises(NameInvalid, match=r"int4-4\.5bits"):
+        preflight.preflight(replace(shipment, escalate=True), settings)
 
 
 def test_candidates_have_names_of_their_own(shipment: Shipment, settings: Settings) -> None:

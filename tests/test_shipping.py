@@ -172,6 +172,41 @@ def test_without_an_eval_the_checkpoints_own_answers_decide_alike_each_time(
     assert first["positions"] > 500
 
 
+def test_int4_gets_bits_until_it_holds(tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the plain one does not; the same command again builds nothing."""
+    plain = ship(capsys, str(tiny), "-p", "int4", "--reference", "fp32", *LENIENT)[1]["candidates"]["int4"]["fidelity"]
+    limit = ["--max-kld", str(plain["mean_kld_nats"] / 3), "--min-top1", "0"]
+    arguments = [str(tiny), "-p", "int4", "--reference", "fp32", "--escalate", *limit]
+    code, result = ship(capsys, *arguments)
+    assert (code, result["holds"]) == (0, True)
+    assert result["package"] == f"tiny-{result['chosen']}:1"
+    asked, *tried = sorted(result["escalation"], key=lambda attempt: attempt["bits"])
+    assert (asked["label"], asked["holds"]) == ("int4", False)
+    assert [attempt["label"] for attempt in tried] == [f"int4-{attempt['bits']:g}bits" for attempt in tried]
+    assert result["chosen"] == next(attempt["label"] for attempt in tried if attempt["holds"])
+    assert any("bits a weight; at " in reason for reason in result["verdict"]["reasons"])
+    report = json.loads(Path(result["report"]["json"]).read_bytes())
+    assert report["escalation"] == result["escalation"]
+
+    steps = {path.name for path in settings.builds_dir.iterdir()}
+    again = ship(capsys, *arguments)[1]
+    assert (again["escalation"], again["new"]) == (result["escalation"], False)
+    assert {path.name for path in settings.builds_dir.iterdir()} == steps
+
+
+def test_where_no_budget_holds_all_tries_are_told(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    never = ["--max-kld", "0", "--reference", "fp32", "--escalate"]
+    code, result = ship(capsys, str(tiny), "-p", "int4", *never)
+    assert (code, result["package"]) == (1, None)
+    assert [attempt["holds"] for attempt in result["escalation"]] == [False] * len(result["candidates"])
+    assert max(attempt["bits"] for attempt in result["escalation"]) == 8.0
+    assert result["verdict"]["reasons"][-1].startswith("INT4 does not hold at ")
+    # What is known to fail with as many bits is not tried with fewer.
+    code, result = ship(capsys, str(tiny), "-p", "int8", "-p", "int4", *never)
+    assert (code, sorted(result["candidates"])) == (1, ["int4", "int8"])
+    assert [attempt["label"] for attempt in result["escalation"]] == ["int4"]
+
+
 def test_recipes_of_one_precision_ship_side_by_side(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

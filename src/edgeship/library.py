@@ -100,6 +100,7 @@ def ship(
     thresholds: Thresholds | None = None,
     reference: Literal["auto"] | ReferenceName = "auto",
     report: str | Path | None = None,
+    escalate: bool = False,
     force: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
@@ -111,6 +112,7 @@ def ship(
     answers to the questions are held to, as `Model.ask` takes it. name: packages are called NAME-RECIPE.
     recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
     variables: for the chat template, where a conversation brings no others.
+    escalate: give INT4 more bits where the smallest candidate does not hold, until one holds.
     report: the folder for the report. force: begin even where memory or disk look too small.
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
@@ -136,6 +138,7 @@ def ship(
         eval_limit=eval_limit,
         constraint=None if schema is None else held_to(schema),
         report_dir=_optional_path("report", report),
+        escalate=escalate,
         force_resources=force,
         progress=progress,
     )

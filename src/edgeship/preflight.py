@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from edgeship.errors import UsageError
 from edgeship.measure import property_order
 from edgeship.measure.askable import require_askable
 from edgeship.measure.compare import Thresholds
+from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
 from edgeship.measure.reference import of_checkpoint
 from edgeship.progress import Progress, silent
@@ -43,6 +44,7 @@ class Shipment:
     constraint: Constraint | None = None
     question: str | None = None
     report_dir: Path | None = None
+    escalate: bool = False
     force_resources: bool = False
 
 
@@ -63,7 +65,7 @@ def preflight(
     if shipment.constraint is not None and shipment.eval_file is None:
         raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
     labels = [recipe.label for recipe in shipment.recipes]
-    for label in labels:
+    for label in [*labels, *(with_budget(recipe, BUDGETS[0]).label for recipe in _escalated(shipment))]:
         packages.check_name(settings.cache_dir, package_name(shipment, label))
     if shipment.reference == "transformers" and shipment.checkpoint.renamed:
         raise UsageError(
@@ -84,8 +86,9 @@ def preflight(
     of_plans = (remark for plan in plans.values() for remark in plan.notes)
     for remark in dict.fromkeys([*lacking, *readers.notes(spelling), *of_plans]):
         progress(f"note: {remark}", None)
+    tries = _tries(shipment, settings)
     if not shipment.force_resources:
-        _require_resources(shipment, plans, settings)
+        _require_resources(shipment, plans, tries, settings)
     return cases, plans, spelling
 
 
@@ -101,9 +104,35 @@ def fp32_of(shipment: Shipment) -> Recipe:
     return next(asked, None) or named_recipe("fp32", {}, where="the reference")
 
 
-def _require_resources(shipment: Shipment, plans: Mapping[Recipe, Plan], settings: Settings) -> None:
+def _escalated(shipment: Shipment) -> list[Recipe]:
+    """The candidates that may get more bits. Raises UsageError where --escalate finds none."""
+    found = [recipe for recipe in shipment.recipes if shipment.escalate and recipe.precision is Precision.INT4]
+    if shipment.escalate and not found:
+        raise UsageError(
+            "--escalate gives more bits to INT4, which is not among the candidates",
+            hint="Add -p int4, or leave it out.",
+        )
+    return found
+
+
+def _tries(shipment: Shipment, settings: Settings) -> list[Plan]:
+    """What --escalate may build at the most. Raises UsageError where the builder knows no budgets of bits."""
+    recipes = [with_budget(recipe, BUDGETS[-1]) for recipe in _escalated(shipment)]
+    plans = [builds.plan(shipment.checkpoint, recipe, settings) for recipe in recipes]
+    for plan in plans:
+        if plan.recipe.builder != "stream":
+            raise UsageError(
+                f"--escalate stores some matrices of INT4 with 8 bits, which the builder {plan.recipe.builder} cannot",
+                hint="Leave --escalate out, and ship INT8 (-p int8) where INT4 does not hold.",
+            )
+    return sorted(plans, key=lambda plan: plan.prediction.disk_bytes)[-1:] * MOST_TRIES
+
+
+def _require_resources(
+    shipment: Shipment, plans: Mapping[Recipe, Plan], tries: Sequence[Plan], settings: Settings
+) -> None:
     """The largest need of all builds and of the reference, and the disk of all builds together."""
-    predictions = [plan.prediction for plan in plans.values()]
+    predictions = [plan.prediction for plan in (*plans.values(), *tries)]
     if shipment.reference == "fp32":
         reference_bytes = plans[fp32_of(shipment)].prediction.run_memory_bytes
     else:

@@ -16,6 +16,7 @@ from edgeship import builder as builds
 from edgeship import readers
 from edgeship.builder import Build, Plan
 from edgeship.builder import packaging as package
+from edgeship.builder.graph import DATA_NAME
 from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.inspection import inspection
@@ -24,6 +25,7 @@ from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message,
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound
 from edgeship.measure.compare import Choice, Thresholds, choose
+from edgeship.measure.escalation import Attempt, in_words, next_budget, with_budget
 from edgeship.measure.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
@@ -87,6 +89,7 @@ def ship(
     constraint: Constraint | None = None,
     question: str | None = None,
     report_dir: Path | None = None,
+    escalate: bool = False,
     force_resources: bool = False,
     progress: Progress = silent,
 ) -> Shipped:
@@ -98,6 +101,7 @@ def ship(
     PyTorch; "auto" takes the first where it is installed.
     constraint: what answers to the eval's questions are held to.
     question: what the installed package is asked at the end; the eval's first question by default.
+    escalate: give INT4 more bits where the smallest candidate does not hold, until one does or as many as INT8 has.
     force_resources: go on although memory or disk look too small.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
@@ -113,6 +117,7 @@ def ship(
         constraint=constraint,
         question=question,
         report_dir=report_dir,
+        escalate=escalate,
         force_resources=force_resources,
     )
     return _ship(shipment, settings, progress)
@@ -122,7 +127,11 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
     cases, plans, spelling = preflight(shipment, settings, progress)
 
     def make(recipe: Recipe) -> _Made:
-        return _make(shipment, recipe, plans[recipe], spelling, settings, work, progress)
+        plan = plans.get(recipe) or builds.plan(shipment.checkpoint, recipe, settings)
+        return _make(shipment, recipe, plan, spelling, settings, work, progress)
+
+    def measure(one: _Made) -> Measurement:
+        return _measure(shipment, cases, one, work, settings, progress)
 
     with _work_folder(settings) as work:
         fp32 = make(fp32_of(shipment)) if shipment.reference == "fp32" else None
@@ -134,8 +143,13 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             made[recipe.label] = ready or make(recipe)
             # With the first, before time goes into the others: all of them read prompts alike.
             fidelity = fidelity or _check_templates(shipment, made[recipe.label], reference, progress)
-        measured = _measure(shipment, cases, made, work, settings, progress)
+        measured = {label: measure(one) for label, one in made.items()}
         choice = _choose(shipment, made, measured)
+        while (another := _another(shipment, made, measured, choice)) is not None:
+            made[another.label] = make(another)
+            measured[another.label] = measure(made[another.label])
+            choice = _choose(shipment, made, measured)
+            progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
         report = _report(shipment, made, measured, choice, reference, fidelity, settings)
         shipped = Shipped(report, write_report(_report_folder(shipment, settings), report))
         if choice.chosen is None:
@@ -228,20 +242,11 @@ def _check_templates(shipment: Shipment, made: _Made, reference: Reference, prog
 
 
 def _measure(
-    shipment: Shipment,
-    cases: Sequence[EvalCase],
-    made: Mapping[str, _Made],
-    work: Path,
-    settings: Settings,
-    progress: Progress,
-) -> dict[str, Measurement]:
+    shipment: Shipment, cases: Sequence[EvalCase], one: _Made, work: Path, settings: Settings, progress: Progress
+) -> Measurement:
     job = ProbeOptions(cases=tuple(cases), reference=work / "reference.npz", constraint=shipment.constraint)
-    return {
-        label: probe(
-            candidate.package.folder, job, threads=settings.threads, progress=_under(f"measure {label}", progress)
-        )
-        for label, candidate in made.items()
-    }
+    tell = _under(f"measure {one.recipe.label}", progress)
+    return probe(one.package.folder, job, threads=settings.threads, progress=tell)
 
 
 def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
@@ -249,9 +254,41 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
     choice = choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
-    if choice.chosen is None or measured[choice.chosen].evaluation is None:
-        return choice
-    return replace(choice, reasons=(*choice.reasons, _as_shipped(made[choice.chosen].package, shipment.constraint)))
+    remarks = []
+    escalation = _escalation(shipment, made, choice)
+    if not all(found.holds for found in escalation):
+        remarks.append(in_words(escalation))
+    if choice.chosen is not None and measured[choice.chosen].evaluation is not None:
+        remarks.append(_as_shipped(made[choice.chosen].package, shipment.constraint))
+    return replace(choice, reasons=(*choice.reasons, *remarks))
+
+
+def _another(
+    shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement], choice: Choice
+) -> Recipe | None:
+    """What is to be tried next where --escalate is given: the largest INT4 of those asked for, with more bits."""
+    asked = [recipe for recipe in shipment.recipes if recipe.precision is Precision.INT4]
+    failed = [recipe for recipe in asked if not choice.judgements[recipe.label].holds]
+    if not shipment.escalate or choice.fault is not None or not failed:
+        return None
+    bits = next_budget(_attempts(shipment, made, choice))
+    largest = max(failed, key=lambda recipe: measured[recipe.label].size_bytes)
+    return None if bits is None else with_budget(largest, bits)
+
+
+def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> list[Attempt]:
+    """All candidates with their bits: as many as they may spend, or else as their data files have."""
+
+    def bits(one: _Made) -> float:
+        return one.recipe.bits or 8 * one.build.files[DATA_NAME].size_bytes / shipment.checkpoint.parameters
+
+    return [Attempt(label, bits(made[label]), judgement.holds) for label, judgement in choice.judgements.items()]
+
+
+def _escalation(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> tuple[Attempt, ...]:
+    """What became of INT4 where --escalate is given: as it was asked for, and with more bits if that did not hold."""
+    attempts = _attempts(shipment, made, choice) if shipment.escalate else []
+    return tuple(found for found in attempts if made[found.label].recipe.precision is Precision.INT4)
 
 
 def _as_shipped(packaged: Package, constraint: Constraint | None) -> str:
@@ -379,6 +416,7 @@ def _report(
         choice=choice,
         reference=reference.source,
         texts=_texts_in_words(shipment, reference),
+        escalation=_escalation(shipment, made, choice),
         constraint=shipment.constraint,
         template_fidelity=fidelity,
         commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
+from edgeship.measure.escalation import Attempt
 from edgeship.measure.report import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
-from tests.measure.samples import report
+from tests.measure.samples import measurement, report
 
 
 def test_the_candidates_are_those_of_the_road() -> None:
@@ -53,7 +55,12 @@ def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str
     ship._print_shipped(Shipped(failed, ReportPaths(Path("a"), Path("b"), Path("c"))), None)
     said = capsys.readouterr().out
     assert "nothing was installed" in said
+    assert "more bits for INT4 (--escalate); recipes that keep more (-p int8)" in said
     assert "--min-pass-rate" in said
+    tried = replace(failed, escalation=(Attempt("int4", 4.2, holds=False),))
+    assert "--escalate" not in ship._ways_on(tried)
+    without = [replace(found, measurement=measurement()) for found in failed.candidates]
+    assert "--eval FILE" in ship._ways_on(replace(failed, candidates=tuple(without)))
 
 
 def test_the_texts_are_said_that_agreement_is_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 EXIT_NONE_HOLDS = 1
 CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
 """What is measured by default."""
-_AFTER_AN_EVALUATION = (
-    "recipes that keep more (-p int4-best, -p int8), or what you find good enough (--min-pass-rate, --max-drop)."
-)
-_WITHOUT_AN_EVALUATION = (
-    "an evaluation, since how often answers are right says more than how closely texts agree (--eval FILE); recipes "
-    "that keep more (-p int4-best, -p int8); or other limits (--max-kld, --min-top1)."
-)
 SHOWN_FAILURES = 3
 SHOWN_CHARACTERS = 160
 
@@ -77,6 +70,10 @@ Reference = Annotated[
 Question = Annotated[
     str | None,
     typer.Option("--ask", help="What to ask the installed model.", show_default="the eval's first question"),
+]
+Escalate = Annotated[
+    bool,
+    typer.Option("--escalate", help="Where the smallest does not hold, give INT4 more bits until it does."),
 ]
 ReportFolder = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report.", show_default=False, parser=as_path)
@@ -125,6 +122,7 @@ def ship(
     changes: RecipeOptions,
     reference: Reference = "auto",
     thresholds: ThresholdOptions,
+    escalate: Escalate = False,
     ask: Question = None,
     report: ReportFolder = None,
     reading: CheckpointOptions,
@@ -157,6 +155,7 @@ def ship(
             constraint=AnswerOptions(schema=schema).constraint(),
             question=ask,
             report_dir=report,
+            escalate=escalate,
             force_resources=force,
             progress=progress,
         )
@@ -191,6 +190,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
         "verdict": report.choice.verdict(),
         "reference": report.reference,
         "texts": report.texts,
+        "escalation": [asdict(attempt) for attempt in report.escalation],
         "candidates": {candidate.label: candidate.measurement.summary() for candidate in report.candidates},
         "report": {
             "html": str(shipped.paths.html),
@@ -221,8 +221,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
         show("nothing was installed: no candidate holds")
-        judged = any(candidate.measurement.evaluation for candidate in report.candidates)
-        show(f"try: {_AFTER_AN_EVALUATION if judged else _WITHOUT_AN_EVALUATION}")
+        show(f"try: {_ways_on(report)}.")
         return
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
@@ -231,6 +230,17 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     show(f'chat:      {run}\nask once:  {run} "..."')
+
+
+def _ways_on(report: Report) -> str:
+    """What may be tried where no candidate holds."""
+    ways = ["recipes that keep more (-p int8)"]
+    if not report.escalation and report.choice.fault is None:
+        ways.insert(0, "more bits for INT4 (--escalate)")
+    if any(candidate.measurement.evaluation for candidate in report.candidates):
+        return f"{'; '.join(ways)}; or what you find good enough (--min-pass-rate, --max-drop)"
+    says_more = "an evaluation, since how often answers are right says more than how closely texts agree (--eval FILE)"
+    return f"{'; '.join([says_more, *ways])}; or other limits (--max-kld, --min-top1)"
 
 
 def _print_failures(report: Report) -> None:

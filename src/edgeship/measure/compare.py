@@ -48,18 +48,24 @@ class Judgement:
     holds: bool
     reasons: tuple[str, ...]
 
+    def of(self, label: str) -> str:
+        """The same in words."""
+        return f"{label.upper()} {'holds' if self.holds else 'does not hold'}: {'; '.join(self.reasons)}"
+
 
 @dataclass(frozen=True)
 class Choice:
     """The package to take by its label, None where none holds.
 
     reasons: what decided; judgements: every candidate's by its label, smallest first.
+    fault: why nothing made of the checkpoint can hold, if that is known.
     """
 
     chosen: str | None
     reasons: tuple[str, ...]
     judgements: dict[str, Judgement]
     thresholds: Thresholds
+    fault: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -90,7 +96,7 @@ def choose(
     fault = baseline_fault(baseline, limits) if baseline else None
     if fault is not None:
         fallen = {label: Judgement(False, (fault, *judgement.reasons)) for label, judgement in judgements.items()}
-        return Choice(None, (fault,), fallen, limits)
+        return Choice(None, (fault,), fallen, limits, fault)
     chosen = next((label for label, judgement in judgements.items() if judgement.holds), None)
     return Choice(chosen, _why(chosen, judgements), judgements, limits)
 
@@ -191,8 +197,7 @@ def figures_of_kld(nats: float) -> str:
 def _why(chosen: str | None, judgements: Mapping[str, Judgement]) -> tuple[str, ...]:
     looked_at = []
     for label, judgement in judgements.items():
-        holds = "holds" if judgement.holds else "does not hold"
-        looked_at.append(f"{label.upper()} {holds}: {'; '.join(judgement.reasons)}")
+        looked_at.append(judgement.of(label))
         if label == chosen:
             return tuple(looked_at)
     return ("none of the candidates holds", *looked_at)

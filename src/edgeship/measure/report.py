@@ -11,6 +11,7 @@ from typing import Any
 from edgeship.engine.api import Constraint
 from edgeship.errors import NotWritable
 from edgeship.measure.compare import Choice, baseline_fault, figures_of_kld
+from edgeship.measure.escalation import Attempt
 from edgeship.measure.measurement import Measurement
 from edgeship.recipe import Precision
 from edgeship.system.machine import BUSY
@@ -82,6 +83,7 @@ class Report:
 
     checkpoint, machine, tools: plain facts, as the modules that know them state them.
     reference, texts: what agreement was measured with, and over which texts; None where it was not.
+    escalation: INT4 as it was asked for, and with more bits; nothing where they were not asked for.
     constraint: what answers to the evaluation were held to, None where they were free.
     template_fidelity: the outcome of the template check, None where it was not made.
     commands: (what for, command) to go on with.
@@ -96,6 +98,7 @@ class Report:
     choice: Choice
     reference: str | None = None
     texts: str | None = None
+    escalation: tuple[Attempt, ...] = ()
     constraint: Constraint | None = None
     template_fidelity: dict[str, Any] | None = None
     commands: tuple[tuple[str, str], ...] = ()
