@@ -154,7 +154,8 @@ class _Original:
             while len(answer) < (sampling.max_tokens or 0) and (not answer or answer[-1] not in self._eos_ids):
                 found = self._model(torch.tensor([read]), past_key_values=cache, use_cache=True, **self._keeping(1))
                 answer.append(sampler.choose(found.logits[0, -1].float().numpy()))
-                read, cache = answer[-1:], found.past_key_values
+                cache = found.past_key_values
+                read = [*prompt, *answer] if cache is None else answer[-1:]
         return answer
 
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
