@@ -280,7 +280,9 @@ def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> 
     """All candidates with their bits: as many as they may spend, or else as their data files have."""
 
     def bits(one: _Made) -> float:
-        return one.recipe.bits or 8 * one.build.files[DATA_NAME].size_bytes / shipment.checkpoint.parameters
+        if one.recipe.bits is not None and one.recipe.tolerance is None:
+            return one.recipe.bits
+        return 8 * one.build.files[DATA_NAME].size_bytes / shipment.checkpoint.parameters
 
     return [Attempt(label, bits(made[label]), judgement.holds) for label, judgement in choice.judgements.items()]
 

@@ -42,8 +42,8 @@ def test_where_int8_does_not_hold_nothing_smaller_is_tried() -> None:
 
 @pytest.mark.parametrize("bits", BUDGETS)
 def test_a_name_says_the_budget(bits: float) -> None:
-    recipe = with_budget(Recipe(precision=Precision.INT4), bits)
-    assert (recipe.bits, recipe.label) == (bits, f"int4-{bits:g}bits")
+    recipe = with_budget(Recipe(precision=Precision.INT4, bits=6.1, tolerance=0.15), bits)
+    assert (recipe.bits, recipe.tolerance, recipe.label) == (bits, None, f"int4-{bits:g}bits")
     assert is_name(f"model-{recipe.label}")
 
 

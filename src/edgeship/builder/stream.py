@@ -72,9 +72,9 @@ def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, res
 
 def _measured_by(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe decides what calibration measures: that there is a budget of bits, and not how large it is."""
-    unused = {"bits", "accuracy_level", "builder", "provider"}
+    unused = {"bits", "tolerance", "accuracy_level", "builder", "provider"}
     decides = {name: value for name, value in recipe.to_key().items() if name not in unused}
-    return decides | {"budget": recipe.bits is not None}
+    return decides | {"budget": recipe.budgeted}
 
 
 def needs_calibration(recipe: Recipe) -> bool:

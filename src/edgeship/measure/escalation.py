@@ -37,7 +37,7 @@ def next_budget(attempts: Sequence[Attempt]) -> float | None:
 
 def with_budget(recipe: Recipe, bits: float) -> Recipe:
     """The recipe with so many bits to spend, under a name that says so."""
-    return recipe.model_copy(update={"name": f"{recipe.label}-{bits:g}bits", "bits": bits})
+    return recipe.model_copy(update={"name": f"{recipe.label}-{bits:g}bits", "bits": bits, "tolerance": None})
 
 
 def in_words(attempts: Sequence[Attempt]) -> str:
