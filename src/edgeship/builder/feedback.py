@@ -27,6 +27,10 @@ _GROUP = 128
 """Columns whose errors reach all later columns together, in one matrix product."""
 _WHOLE = 128
 """A triangle of this size is inverted as it is."""
+_OWN_DAMPING = 1e-4
+"""Of each element of the diagonal. Sums in float32 may be off by that, where inputs hardly differ from each other."""
+_WIDEST = 1e7
+"""How often the diagonal's median goes into its largest element, at most; with more there, float32 loses the small."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,21 @@ class Ordered:
 def error_factors(gram: Floats, damping: float = 0.2) -> ErrorFactors:
     """The part that is the same for all rows and schemes.
 
-    gram: [width, width], X^T X of the layer's calibration inputs X. damping: what is added to its diagonal, as a share
-    of the diagonal's median, above 0. It keeps weights of inputs that calibration never saw, and what is only by chance
-    so in the calibration texts counts for less. The mean would be no measure: an input or two can be a thousand times
-    as large as the others.
+    gram: [width, width], X^T X of the layer's calibration inputs X, finite. damping: what is added to its diagonal, as
+    a share of the diagonal's median, above 0. It keeps weights of inputs that calibration never saw, and what is only
+    by chance so in the calibration texts counts for less. The mean would be no measure: an input or two can be a
+    thousand times as large as the others.
     """
     import numpy as np
 
     diagonal = np.diagonal(gram)
-    alive = diagonal[diagonal > 0]
-    median = np.median(alive) if len(alive) else 1.0
-    damped = gram / np.float32(max(median, np.finfo(np.float32).tiny))  # only its shape matters
-    np.einsum("ii->i", damped)[:] += np.float32(damping)  # a view of the diagonal
+    largest = float(diagonal.max())
+    alive = diagonal[diagonal > largest / _WIDEST**2]
+    unit = max(float(np.median(alive)), largest / _WIDEST, float(np.finfo(np.float32).tiny)) if len(alive) else 1.0
+    damped = gram / np.float32(unit)  # only its shape matters
+    own = np.einsum("ii->i", damped)  # a view of the diagonal
+    own *= np.float32(1 + _OWN_DAMPING)
+    own += np.float32(damping)
     return ErrorFactors(damped)
 
 
