@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -299,7 +301,7 @@ build.build(open_checkpoint(sys.argv[1]), recipe, settings.resolve())
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "begun"),
-    [("search", "journal-*.jsonl"), ("feedback", ".scratch/states-0.npy"), ("feedback", ".scratch/states-1.npy")],
+    [("search", "journal-*.jsonl"), ("feedback", ".scratch/states-0.bin"), ("feedback", ".scratch/states-1.bin")],
 )
 def test_a_killed_build_goes_on_and_comes_out_the_same(
     tmp_path: Path, settings: Settings, method: str, begun: str
@@ -322,6 +324,37 @@ def test_a_killed_build_goes_on_and_comes_out_the_same(
     subprocess.run(command, env=environment, check=True)
     assert not list(builds.glob(".tmp-*"))
     assert next(builds.glob("*/model.onnx.data")).read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--bits", "5", "--block-size", "32"]], ids=["feedback", "bits"])
+def test_killed_at_any_moment_the_same_command_makes_the_same_files(tmp_path: Path, options: list[str]) -> None:
+    """What was left of it may be damaged, too."""
+    checkpoint = Path(__file__).parents[2] / "examples" / "triage" / "checkpoint"
+    command = [sys.executable, "-m", "edgeship", "build", str(checkpoint), "-p", "int4", "--force", *options]
+
+    def begin(name: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"EDGESHIP_HOME": str(tmp_path / f"home-{name}")}
+        return subprocess.Popen([*command, "-o", str(tmp_path / name)], env=environment)
+
+    def made(name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    started = time.monotonic()
+    assert begin("whole").wait() == 0
+    whole_s = time.monotonic() - started
+    moments = Random(0)
+    for name in ("first", "second", "third"):
+        for _ in range(2):
+            running = begin(name)
+            time.sleep(moments.uniform(0.2, 1) * whole_s)
+            running.kill()
+            running.wait()
+            time.sleep(1)  # children end a moment after their parent
+            for path in (tmp_path / f"home-{name}" / "builds").glob(".tmp-*/.scratch/*"):
+                path.write_bytes(path.read_bytes()[:-9] + b"damaged")
+        assert begin(name).wait() == 0
+        assert made(name) == made("whole")
 
 
 def test_a_child_that_is_killed_is_told_and_its_work_kept(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,16 @@ LAYERS = checkpoints.qwen2_config()["num_hidden_layers"]
 Floats = npt.NDArray[np.float32]
 
 
-def start(checkpoint: Path, folder: Path, tell: Callable[[str], object] = lambda _: None) -> Walk:
+def start(
+    checkpoint: Path,
+    folder: Path,
+    tell: Callable[[str], object] = lambda _: None,
+    texts: Sequence[Sequence[int]] = TEXTS,
+) -> Walk:
     folder.mkdir(exist_ok=True)
     opened = open_checkpoint(str(checkpoint))
     architecture, weights, _ = design(opened, Recipe(precision=Precision.FP32))
-    return Walk(architecture, weights, str(checkpoint), TEXTS, folder, tell)
+    return Walk(architecture, weights, str(checkpoint), opened.digest, texts, folder, tell)
 
 
 def seen(reader: Walk, layer: int) -> dict[str, Floats]:
@@ -84,13 +92,49 @@ def test_a_killed_walk_goes_on_with_the_layer_in_hand(tiny: Path, tmp_path: Path
     assert {message.split(",")[0] for message in told} == {f"calibrate: layer 2 of {LAYERS}"}
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"\x93NUMPY"), lambda path: path.unlink()])
+def flip(path: Path, place: float) -> None:
+    """One bit of the byte that lies so far into the file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-5]),
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        *(partial(flip, place=place) for place in (0.0, 0.2, 0.5, 1.0)),
+    ],
+)
 def test_a_walk_whose_states_are_lost_begins_again(tiny: Path, tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     first = start(tiny, tmp_path / "walk")
     expected = seen(first, 1)
-    damage(tmp_path / "walk" / "states-1.npy")
+    damage(tmp_path / "walk" / "states-1.bin")
     assert_same(seen(start(tiny, tmp_path / "walk"), 1), expected)
     assert_same(seen(first, 1), expected)
+
+
+def test_what_another_walk_left_is_not_taken(tiny: Path, tmp_path: Path) -> None:
+    """Texts of as many tokens, a checkpoint of the same shape, a layer before this one: all fit by their size."""
+    seen(start(tiny, tmp_path / "texts", texts=[text[::-1] for text in TEXTS]), 1)
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    weights = load_file(other / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"] *= 2
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    killed = start(other, tmp_path / "checkpoint")
+    seen(killed, 1)
+    # As it was killed when it had written a layer, and not yet forgotten which.
+    killed.write(killed.of_layer(1), dict.fromkeys((matrix.name for matrix in killed.matrices(1)), "float32"))
+    (tmp_path / "checkpoint" / "journal-0.jsonl").write_text(json.dumps(["layers.1.qkv:0+128", 0]), encoding="utf-8")
+    seen(start(tiny, tmp_path / "layer"), 0)
+    (tmp_path / "layer" / "states-0.bin").rename(tmp_path / "layer" / "states-1.bin")
+    expected = seen(start(tiny, tmp_path / "empty"), 1)
+    for left in ("texts", "checkpoint", "layer"):
+        assert_same(seen(start(tiny, tmp_path / left), 1), expected)
 
 
 def test_the_same_is_seen_on_however_many_cores(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +151,21 @@ def test_a_layer_that_gives_no_numbers_is_named(tiny: Path, tmp_path: Path) -> N
     weights = load_file(tiny / "model.safetensors")
     weights["model.layers.0.self_attn.o_proj.weight"] *= 1000
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointInvalid, match="layer 0 answers the calibration texts with NaN"):
+    with pytest.raises(CheckpointInvalid, match=r"layer 0 makes NaN, infinity or numbers .* of calibration text 1"):
         start(tiny, tmp_path / "walk").read(1)
+
+
+def test_numbers_whose_squares_add_up_to_infinity_are_named_with_the_layer(tiny: Path, tmp_path: Path) -> None:
+    """The states that leave the layer stay small."""
+    weights = load_file(tiny / "model.safetensors")
+    weights["model.layers.1.post_attention_layernorm.weight"] *= 1e4
+    for name, factor in (("gate", 1e4), ("up", 1e4), ("down", 1e-16)):
+        weights[f"model.layers.1.mlp.{name}_proj.weight"] *= np.float32(factor)
+    save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    reader = start(tiny, tmp_path / "walk")
+    reader.read(1)
+    with pytest.raises(CheckpointInvalid, match=r"layer 1 makes .* numbers above 1e\+15"):
+        seen(reader, 1)
 
 
 def assert_same(found: dict[str, Floats], expected: dict[str, Floats]) -> None:

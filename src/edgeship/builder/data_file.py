@@ -109,6 +109,11 @@ def finish(layout: Layout, path: Path) -> None:
     """Gives the file its length and removes the journals."""
     with path.open("r+b") as stream:
         stream.truncate(layout.size_bytes)
+    forget(path)
+
+
+def forget(path: Path) -> None:
+    """Removes the journals: nothing of the file is taken as written."""
     for journal in path.parent.glob(JOURNALS):
         journal.unlink()
 

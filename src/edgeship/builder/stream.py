@@ -60,13 +60,14 @@ class StreamBuilder:
 
 
 def _task(name: str, detail: str, checkpoint: Checkpoint, recipe: Recipe, *, resumable: bool = False) -> Task:
-    def make(job: Job) -> int:
-        return work(name, checkpoint, recipe, job)
-
     decides = _measured_by(recipe) if name == CALIBRATE else recipe.to_key()
     options: dict[str, Any] = {"format": FORMAT, "recipe": decides}
-    if needs_calibration(recipe) and recipe.calibration is None:
-        options["texts"] = calibration_texts.built_in_digest()
+    if needs_calibration(recipe):
+        options["texts"] = calibration_texts.built_in_digest()  # which follow a user's where those are few
+
+    def make(job: Job) -> int:
+        return work(name, checkpoint, recipe, job, texts=options["recipe"].get("calibration"))
+
     return Task(name, detail, options, tool_versions(*TOOLS), make, resumable)
 
 
@@ -108,9 +109,10 @@ def design(
     return architecture, weights, lay_out(listed, allocate(listed, recipe, sensitivities))
 
 
-def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
+def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job, *, texts: str | None = None) -> int:
     """One step in a child process, into `job.folder`; the child's peak memory in bytes.
 
+    texts: the digest of the recipe's calibration texts when the step was planned.
     Raises what `check` raises, WeightsDamaged, CalibrationInvalid, BuilderFailed, MemoryShort.
     """
     request = {
@@ -120,6 +122,8 @@ def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job) -> int:
         "adapter": str(checkpoint.adapter.folder.absolute()) if checkpoint.adapter else None,
         "chat_template": checkpoint.chat_template,
         "recipe": recipe.model_dump(mode="json"),
+        "digest": checkpoint.digest,
+        "texts": texts,
         "source": str(job.source),
         "folder": str(job.folder),
     }

@@ -16,7 +16,7 @@ from edgeship.builder.processes import Helpers, Meter
 from edgeship.builder.sensitivities import cut_texts, measure_sensitivities, tokens_wanted
 from edgeship.builder.walk import Walk
 from edgeship.builder.weights import merge
-from edgeship.errors import BuilderFailed
+from edgeship.errors import BuilderFailed, CalibrationInvalid
 from edgeship.package import genai_config
 from edgeship.progress import Progress
 from edgeship.recipe import Recipe
@@ -38,7 +38,8 @@ SCRATCH = ".scratch"
 
 def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Job: step ("merge", "calibrate", "stream", or a "share" of it), checkpoint, allow_pickle, adapter, chat_template,
-    recipe, source, folder, share.
+    recipe, digest (the checkpoint's), texts (the digest of the recipe's, None for built-in ones), source, folder,
+    share.
     """
     from edgeship.checkpoint import open_checkpoint
 
@@ -51,7 +52,7 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
         if job["step"] == "merge":
             merge(checkpoint, folder, progress)
         elif job["step"] == stream.CALIBRATE:
-            calibrate(checkpoint, recipe, folder, progress)
+            calibrate(checkpoint, recipe, job, progress)
         elif job["step"] == "share":
             convert_share(checkpoint, recipe, job, progress)
         else:
@@ -59,19 +60,20 @@ def work(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return {"peak_memory_bytes": peak or memory.peak_memory_bytes()}
 
 
-def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Progress) -> None:
+def calibrate(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> None:
     """Writes what the user's texts say of errors (IMPORTANCE), and each matrix's need of bits (SENSITIVITIES)."""
     import numpy as np
 
     architecture, weights, _ = stream.design(checkpoint, recipe)
-    where, scratch = str(checkpoint.folder), folder / SCRATCH
+    folder, where, digest = Path(job["folder"]), str(checkpoint.folder), job["digest"]
+    scratch = folder / SCRATCH
     scratch.mkdir()
     importance, sensitivities = {}, {}
-    sequences = _sequences(checkpoint, recipe)
+    sequences = _sequences(checkpoint, recipe, job)
     few = cut_texts(sequences, tokens_wanted(architecture.sizes.vocab_size))
 
     def walk(texts: Sequence[Sequence[int]]) -> Walk:
-        return Walk(architecture, weights, where, texts, scratch, lambda message: progress(message, None))
+        return Walk(architecture, weights, where, digest, texts, scratch, lambda message: progress(message, None))
 
     if recipe.calibrated:
         # Error feedback looks at all texts by itself, later.
@@ -84,11 +86,18 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, folder: Path, progress: Pr
     write_object(folder / SENSITIVITIES, sensitivities)
 
 
-def _sequences(checkpoint: Checkpoint, recipe: Recipe) -> list[list[int]]:
-    """The texts that the recipe names, or the built-in ones."""
-    return (
-        default_sequences(checkpoint) if recipe.calibration is None else read_sequences(recipe.calibration, checkpoint)
-    )
+def _sequences(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any]) -> list[list[int]]:
+    """The texts that the recipe names, or the built-in ones. Raises CalibrationInvalid."""
+    if recipe.calibration is None:
+        return default_sequences(checkpoint)
+    sequences = read_sequences(recipe.calibration, checkpoint)
+    if recipe.to_key()["calibration"] != job["texts"]:
+        raise CalibrationInvalid(
+            "the calibration texts have changed since the build was planned",
+            where=str(recipe.calibration),
+            hint="Run the same command again.",
+        )
+    return sequences
 
 
 def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progress: Progress) -> int:
@@ -105,8 +114,8 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
     guidance: data_file.Guidance = importance
     if recipe.method == "feedback" and recipe.calibrated:
         scratch.mkdir(exist_ok=True)
-        texts = _sequences(checkpoint, recipe)
-        guidance = Feedback(Walk(architecture, weights, str(checkpoint.folder), texts, scratch, meter.note))
+        texts, where = _sequences(checkpoint, recipe, job), str(checkpoint.folder)
+        guidance = Feedback(Walk(architecture, weights, where, job["digest"], texts, scratch, meter.note))
     path = folder / graph.DATA_NAME
     data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
     shutil.rmtree(scratch, ignore_errors=True)

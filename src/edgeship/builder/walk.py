@@ -6,6 +6,9 @@ layer in hand: a killed walk goes on there.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
@@ -28,13 +31,16 @@ if TYPE_CHECKING:
 
 See = Callable[[str, "Floats"], object]
 """Gets a matrix's name and inputs, [positions, width], a text at a time; they are overwritten afterwards."""
-_STATES = "states-{}.npy"
+_STATES = "states-{}.bin"
+_LARGEST = 1e15
+"""Of what layers make of texts. The squares of larger numbers soon add up to infinity."""
 
 
 class Walk:
     """Texts on their way through a checkpoint's layers, computed in float32.
 
-    folder: for the walk alone; the caller removes it when nothing more is asked. tell: gets what is being done.
+    digest: the checkpoint's. folder: for the walk alone; the caller removes it when nothing more is asked.
+    tell: gets what is being done.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Walk:
         architecture: Architecture,
         weights: Weights,
         where: str,
+        digest: str,
         sequences: Sequence[Sequence[int]],
         folder: Path,
         tell: Callable[[str], object] = lambda _: None,
@@ -51,6 +58,7 @@ class Walk:
         self.weights = list_weights(architecture, weights.shapes, where)
         self.layers = architecture.sizes.layers
         self.positions = sum(map(len, sequences))
+        self._whose = hashlib.sha256(json.dumps([digest, [list(tokens) for tokens in sequences]]).encode())
         self._states: Floats | None = None
         self._at = 0
 
@@ -73,7 +81,7 @@ class Walk:
     def read(self, layer: int, see: See | None = None) -> None:
         """Reads all texts with this layer, and with those before it if it must.
 
-        Raises CheckpointInvalid where that gives no numbers.
+        Raises CheckpointInvalid where that gives no numbers that can be worked with.
         """
         import numpy as np
 
@@ -85,22 +93,25 @@ class Walk:
             self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
             mask = np.ones((1, stop - start), np.int64)
             after, *inputs = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask)
+            # NaN is no number of any size, either.
+            if not all(np.abs(values).max() <= _LARGEST for values in (after, *inputs)):
+                raise self._overflow(layer, number)
             states[start:stop] = after[0]
             for name, values in zip(names, inputs, strict=True):
                 assert see is not None
                 see(name, values[0])
-        if not np.isfinite(states).all():
-            raise CheckpointInvalid(
-                f"layer {layer} answers the calibration texts with NaN or infinity",
-                where=self._where,
-                hint="Check that the checkpoint itself answers: its training may have gone wrong.",
-            )
         self._at = layer + 1
+
+    def _overflow(self, layer: int, text: int) -> CheckpointInvalid:
+        return CheckpointInvalid(
+            f"layer {layer} makes NaN, infinity or numbers above {_LARGEST:g} of calibration text {text}",
+            where=self._where,
+            hint="Check that the checkpoint itself answers: its training may have gone wrong. --no-calibrate builds "
+            "without running it.",
+        )
 
     def _arrive(self, layer: int) -> Floats:
         """The hidden states before this layer, in memory and on disk."""
-        import numpy as np
-
         if self._states is None or self._at > layer:
             self._at, self._states = self._stored(layer) or (0, self.embedded())
         while self._at < layer:
@@ -109,7 +120,8 @@ class Walk:
         if not path.exists():
             unfinished = path.with_suffix(".tmp")
             with unfinished.open("wb") as stream:
-                np.save(stream, self._states)
+                stream.write(self._seal(layer, self._states))
+                self._states.tofile(stream)
             unfinished.replace(path)
             for other in set(self._folder.glob(_STATES.format("*"))) - {path}:
                 other.unlink()
@@ -119,12 +131,20 @@ class Walk:
         """What an earlier walk left before this layer or one before it, and which."""
         import numpy as np
 
+        shape = (self.positions, self.architecture.sizes.hidden_size)
         for at in range(layer, -1, -1):
-            with suppress(OSError, ValueError, EOFError):
-                states = np.load(self._folder / _STATES.format(at))
-                if states.shape == (self.positions, self.architecture.sizes.hidden_size):
-                    return at, states
+            with suppress(OSError), (self._folder / _STATES.format(at)).open("rb") as stream:
+                seal, states = stream.read(self._whose.digest_size), np.fromfile(stream, np.float32, math.prod(shape))
+                if seal == self._seal(at, states) and states.size == math.prod(shape):
+                    return at, states.reshape(shape)
         return None
+
+    def _seal(self, at: int, states: Floats) -> bytes:
+        """What only these states have: of this checkpoint and these texts, before this layer."""
+        seal = self._whose.copy()
+        seal.update(str(at).encode())
+        seal.update(states.data)
+        return seal.digest()
 
     def embedded(self, change: Callable[[Floats], Floats] = lambda rows: rows) -> Floats:
         """The embeddings of all tokens, [positions, d]; of the matrix no more than a chunk is in memory.
@@ -154,6 +174,7 @@ class Walk:
     ) -> Layout:
         """The layout of a data file in the walk's folder, which `open` opens with a graph."""
         layout, path = lay_out(weights, storage), self._folder / graph.DATA_NAME
+        data_file.forget(path)  # what a killed walk left may be of other weights
         data_file.write(layout, self._weights, path, guidance=guidance)
         data_file.finish(layout, path)
         return layout
