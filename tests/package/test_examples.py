@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.package.examples import array, unified
+from edgeship.package.examples import document, unified
 
 ASKED = [{"role": "user", "content": "hello"}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "yes"}]
@@ -124,10 +124,12 @@ def test_an_answer_that_is_no_text_is_left_for_others_to_refuse(content: object)
     assert found.get("expected") == content
 
 
-@pytest.mark.parametrize("text", ["[INST] plain", "[1, 2]", "[]", "{}", "[" * 100_000, ""])
-def test_other_texts_are_no_array_of_examples(text: str) -> None:
-    assert array(text) is None
+@pytest.mark.parametrize("text", ["[INST] plain", "{}", '{"a": 1}\n{"a": 2}\n', '{"a":\n', "[" * 100_000, "", "5"])
+def test_other_texts_are_no_document_of_examples(text: str) -> None:
+    assert document(text) is None
 
 
-def test_an_array_of_examples() -> None:
-    assert array(' [{"a": 1}, {}]') == [{"a": 1}, {}]
+def test_a_document_of_examples() -> None:
+    assert document(' [{"a": 1}, "b", []]') == [{"a": 1}, "b", []]
+    assert document('{\n  "a": 1\n}\n') == [{"a": 1}], "a single one on several lines"
+    assert document("[]") == []

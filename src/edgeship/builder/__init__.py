@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgeship.builder import garbage
+from edgeship.builder import calibration_texts, garbage
 from edgeship.builder import steps as steps_on_disk
 from edgeship.builder.genai import GenaiBuilder
 from edgeship.builder.olive import OliveBuilder
@@ -84,11 +84,12 @@ def prediction(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, Predicti
 def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
     """The steps of a build and what it will cost; changes nothing.
 
-    Raises what `prediction` raises, and DependencyMissing.
+    Raises what `prediction` raises, CalibrationInvalid and DependencyMissing.
     """
     recipe, notes = _choose_builder(checkpoint, recipe)
     builder = BUILDERS[recipe.builder]
     cost = builder.predict(checkpoint, recipe)
+    notes += _of_texts(checkpoint, recipe)
     tasks = builder.tasks(checkpoint, recipe)
     steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
     return Plan(checkpoint, recipe, tasks, steps, cost, notes)
@@ -168,6 +169,16 @@ def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tup
     best = "feedback" if recipe.calibrated else "search"
     method = recipe.method or (best if recipe.builder == "stream" else "rtn")
     return recipe.model_copy(update={"method": method}), notes
+
+
+def _of_texts(checkpoint: Checkpoint, recipe: Recipe) -> tuple[str, ...]:
+    """What the user should know of the calibration texts. Raises CalibrationInvalid."""
+    if recipe.calibration is None or not recipe.precision.quantized:
+        return ()
+    if recipe.builder != "stream":
+        return (f"the builder {recipe.builder} reads no calibration texts",)
+    remark = calibration_texts.remark(recipe.calibration, checkpoint)
+    return (remark,) if remark else ()
 
 
 def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:

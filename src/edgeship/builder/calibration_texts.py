@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.checkpoint.reading import Text, conversation, encoder, in_template
-from edgeship.errors import CalibrationInvalid
-from edgeship.package.examples import array, unified
+from edgeship.errors import CalibrationInvalid, TemplateInvalid
+from edgeship.package import template
+from edgeship.package.example_files import Kind
+from edgeship.package.examples import document, unified
 from edgeship.system import foreign, json_file
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
+
+_Text = tuple[str, bool]
+"""And whether the tokenizer puts its special tokens around it; a template has written them already."""
 
 MAX_TOKENS = 256
 """Tokens of one sequence; a longer text becomes several."""
@@ -22,10 +29,19 @@ BUDGET_TOKENS = 16_384
 """Tokens in all; what follows is not read."""
 BUILT_IN = Path(__file__).with_name("calibration_texts.jsonl")
 """A conversation or a text a line, in such an order that the first part of the file is a fair sample of it."""
+QUESTIONS = Path(__file__).with_name("calibration_questions.jsonl")
+"""A conversation a line that waits for an answer."""
+LEAST_TOKENS = 2_048
+"""Of fewer there is no telling what is so by chance in them."""
+_PART_CHARACTERS = 1 << 16
+"""A text is read a part at a time: one may be as large as a file, and what is beyond the budget is not wanted."""
 _FORMATS = (
     'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
     "any other file is plain text."
 )
+_FILE = Kind(CalibrationInvalid, "calibration", "--calibrate", "text, or question and answer")
+_OBJECTS = re.compile(r"\s*(\[\s*)?{")
+"""How a file begins that is to be JSON, and no plain text."""
 
 
 def built_in_digest() -> str:
@@ -36,12 +52,25 @@ def built_in_digest() -> str:
 def read_sequences(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
     """Token ids, at most MAX_TOKENS each and BUDGET_TOKENS in all.
 
-    Raises CalibrationInvalid naming the line, TemplateInvalid.
+    Built-in texts follow where the file says too little. Raises CalibrationInvalid naming the line, TemplateInvalid.
     """
-    sequences = _sequences(_texts(path, checkpoint), checkpoint)
-    if not sequences:
-        raise CalibrationInvalid("the calibration file holds no text", where=str(path), hint=_FORMATS)
-    return sequences
+    own = _own(path, checkpoint)
+    different = _different(own)
+    count = _count(different)
+    if count >= LEAST_TOKENS:
+        return own
+    return different + _sequences(_built_in(BUILT_IN, checkpoint), checkpoint, BUDGET_TOKENS - count)
+
+
+def remark(path: Path, checkpoint: Checkpoint) -> str | None:
+    """What its owner should know of the file beforehand. Raises what `read_sequences` raises."""
+    count = _count(_different(_own(path, checkpoint)))
+    if count >= LEAST_TOKENS:
+        return None
+    return (
+        f"the calibration texts have {count:,} tokens without repetitions, and fewer than {LEAST_TOKENS:,} say too "
+        "little, so built-in texts are read too"
+    )
 
 
 def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
@@ -49,73 +78,155 @@ def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
 
     Their conversations are plain text where the checkpoint has no chat template, or one that refuses them.
     """
-    return _sequences(_built_in(checkpoint), checkpoint)
+    return _sequences(_built_in(BUILT_IN, checkpoint), checkpoint, BUDGET_TOKENS)
 
 
-def _sequences(texts: Iterable[Text], checkpoint: Checkpoint) -> list[list[int]]:
-    encode = encoder(checkpoint)
+def default_prompts(checkpoint: Checkpoint) -> list[list[int]]:
+    """The token ids of the built-in questions, each as it is asked, for the checkpoint to give its own answers to."""
+    encode = _encoder(checkpoint)
+    return [encode(text, special) for text, special in _built_in(QUESTIONS, checkpoint)]
+
+
+def _own(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
+    texts = (_text(entry, checkpoint) for entry in read_entries(path))
+    sequences = _sequences(texts, checkpoint, BUDGET_TOKENS)
+    if not sequences:
+        raise CalibrationInvalid(
+            "the calibration file holds no text of two tokens or more", where=str(path), hint=_FORMATS
+        )
+    return sequences
+
+
+def _different(sequences: Iterable[Sequence[int]]) -> list[list[int]]:
+    return [list(tokens) for tokens in dict.fromkeys(map(tuple, sequences))]
+
+
+def _count(sequences: Iterable[Sequence[int]]) -> int:
+    return sum(map(len, sequences))
+
+
+def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint, budget: int) -> list[list[int]]:
     sequences: list[list[int]] = []
-    left = BUDGET_TOKENS
-    for text in texts:
-        tokens = encode(text)[:left]
-        left -= len(tokens)
+    for tokens in _encoded(texts, checkpoint):
+        tokens = tokens[:budget]
+        budget -= len(tokens)
         sequences += [tokens[start : start + MAX_TOKENS] for start in range(0, len(tokens), MAX_TOKENS)]
-        if left <= 0:
+        if budget <= 0:
             break
     return [tokens for tokens in sequences if len(tokens) > 1]
 
 
-def _built_in(checkpoint: Checkpoint) -> Iterator[Text]:
-    for line in foreign.read_text(BUILT_IN, named=True).splitlines():
-        entry = json.loads(line)
-        yield (entry["text"], True) if "text" in entry else conversation(entry["messages"], checkpoint)
-
-
-def _texts(path: Path, checkpoint: Checkpoint) -> Iterator[Text]:
-    try:
-        content = foreign.read_text(path, named=True)
-    except (OSError, ValueError) as error:
-        raise CalibrationInvalid(f"the calibration file cannot be read: {error}", where=str(path)) from error
-    items = array(content)
-    if items is None and not content.lstrip().startswith("{"):
-        yield content, True
-        return
-    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
-    lines = content.split("\n") if items is None else map(json.dumps, items)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+def _encoded(texts: Iterable[_Text], checkpoint: Checkpoint) -> Iterator[list[int]]:
+    """The tokens of each text, a part at a time where it is long."""
+    encode = _encoder(checkpoint)
+    for text, special in texts:
+        if not text.strip():
             continue
-        entry = _parse(line, f"{path}:{number}")
-        if isinstance(entry.get("text"), str):
-            yield entry["text"], True
-        else:
-            yield _rendered(entry, checkpoint, f"{path}:{number}")
+        for start in range(0, len(text), _PART_CHARACTERS):
+            yield encode(text[start : start + _PART_CHARACTERS], special and start == 0)
 
 
-def _parse(line: str, where: str) -> Mapping[str, Any]:
+def _encoder(checkpoint: Checkpoint) -> Any:
+    loaded = checkpoint.tokenizer.load()
+    # Ids outside the model, as a resized tokenizer can have, would be another model's.
+    return lambda text, special: [
+        number for number in loaded.encode(text, special=special) if number < checkpoint.vocab_size
+    ]
+
+
+def _built_in(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
+    for line in foreign.read_text(path, named=True).splitlines():
+        entry = json.loads(line)
+        yield (entry["text"], True) if "text" in entry else _conversation(entry["messages"], checkpoint)
+
+
+def _conversation(messages: Sequence[template.Message], checkpoint: Checkpoint) -> _Text:
+    if checkpoint.chat_template is not None:
+        with contextlib.suppress(TemplateInvalid):  # as those of models for one task do
+            return _in_template(messages, checkpoint.chat_template, checkpoint), False
+    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
+    return "\n\n".join(turns if _is_answered(messages) else [*turns, "Assistant:"]), True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One example of a file, and where it stands: a text, or `messages` and what is expected."""
+
+    where: str
+    content: str | Mapping[str, Any]
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """What the file holds, one after the other as it is asked for. Raises CalibrationInvalid naming the line."""
+    content = _FILE.read(path)
+    items = document(content)
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    lines = content.split("\n")
+    if items is not None:
+        for number, item in enumerate(items, 1):
+            yield _entry(item, f"{path}, item {number}")
+    elif _OBJECTS.match(content) or _are_strings(lines):
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                where = f"{path}:{number}"
+                yield _entry(_parsed(line, where), where)
+    else:
+        yield Entry(str(path), content)
+
+
+def _are_strings(lines: Iterable[str]) -> bool:
     try:
-        entry = json_file.parse(line)
+        return all(isinstance(json_file.parse(line), str) for line in lines if line.strip())
+    except ValueError:
+        return False
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json_file.parse(line)
     except ValueError as error:
         raise CalibrationInvalid(f"a line is not valid JSON: {error}", where=where, hint=_FORMATS) from error
-    if isinstance(entry, dict):
-        entry = unified(entry)
-    if not isinstance(entry, dict) or not ("messages" in entry or isinstance(entry.get("text"), str)):
-        raise CalibrationInvalid('a line has neither "messages" nor "text"', where=where, hint=_FORMATS)
-    return entry
 
 
-def _rendered(entry: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> Text:
+def _entry(value: Any, where: str) -> Entry:
+    if isinstance(value, str):
+        return Entry(where, value)
+    example = unified(value) if isinstance(value, dict) else {}
+    if isinstance(example.get("text"), str):
+        return Entry(where, example["text"])
+    if "messages" not in example:
+        raise CalibrationInvalid('an example has neither "messages" nor "text"', where=where, hint=_FORMATS)
+    turns = example["messages"]
+    if not isinstance(turns, list) or not turns or not all(map(_is_turn, turns)):
+        raise CalibrationInvalid('"messages" is no list of {"role", "content"}', where=where, hint=_FORMATS)
+    return Entry(where, example)
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+
+
+def _text(entry: Entry, checkpoint: Checkpoint) -> _Text:
     from edgeship.checkpoint import require_template
 
-    messages = entry["messages"]
-    fields = messages if isinstance(messages, list) else []
-    if not fields or not all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in fields
-    ):
-        raise CalibrationInvalid('"messages" is no list of {"role", "content"}', where=where, hint=_FORMATS)
-    expected = entry.get("expected")
+    if isinstance(entry.content, str):
+        return entry.content, True
+    turns, expected = entry.content["messages"], entry.content.get("expected")
     if expected is not None:
         answer = expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
-        fields = [*fields, {"role": "assistant", "content": answer}]
-    return in_template(fields, require_template(checkpoint), checkpoint)
+        turns = [*turns, {"role": "assistant", "content": answer}]
+    return _in_template(turns, require_template(checkpoint), checkpoint), False
+
+
+def _in_template(messages: Sequence[template.Message], chat_template: str, checkpoint: Checkpoint) -> str:
+    special_tokens = checkpoint.special_tokens
+    return template.render(
+        chat_template,
+        template.readable(chat_template, messages, special_tokens),
+        special_tokens=special_tokens,
+        add_generation_prompt=not _is_answered(messages),
+    )
+
+
+def _is_answered(messages: Sequence[template.Message]) -> bool:
+    return bool(messages[-1]["role"] == "assistant")

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from edgeship.engine.thinking import answer_of
 from edgeship.errors import EvalInvalid
-from edgeship.package.examples import array, unified
-from edgeship.system import foreign, json_file
-from edgeship.system.text import decode
+from edgeship.package.example_files import Kind
+from edgeship.package.examples import document, unified
+from edgeship.system import json_file
 
 LISTED_FAULTS = 5
 _NO_FIELD = "this field is not read"
@@ -28,14 +28,7 @@ _PREFERENCE = (
     'These are preferences, and "chosen" is one answer of many: where a question has one right answer, give that as '
     f'"expected", beside "messages" or "prompt". {_FORMAT}'
 )
-_TABLES = {
-    ".csv": "read_csv",
-    ".tsv": "read_table",
-    ".parquet": "read_parquet",
-    ".xlsx": "read_excel",
-    ".xls": "read_excel",
-}
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+_FILE = Kind(EvalInvalid, "evaluation", "--eval", "question and answer")
 
 
 class EvalMessage(BaseModel):
@@ -199,38 +192,10 @@ def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase,
     return tuple(cases[index * len(cases) // limit] for index in range(limit))
 
 
-def _require_lines(path: Path) -> None:
-    """That a file is not named as one of another kind. Raises EvalInvalid with what makes it one of ours."""
-    suffix = path.suffix.lower()
-    if suffix in _PACKED:
-        raise EvalInvalid("the evaluation file is packed", where=str(path), hint="Unpack it first.")
-    if suffix in _TABLES:
-        read, lines = f"pandas.{_TABLES[suffix]}({str(path)!r})", str(path.with_suffix(".jsonl"))
-        raise EvalInvalid(
-            "the evaluation file is a table, and JSON Lines are read",
-            where=str(path),
-            hint="Call its columns question and answer, and write it so, in Python: "
-            f"{read}.to_json({lines!r}, orient='records', lines=True)",
-        )
-
-
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each example as JSON, with where it stands."""
-    try:
-        data = foreign.read_bytes(path, named=True)
-    except OSError as error:
-        raise EvalInvalid(
-            f"the evaluation file cannot be read: {error.strerror or error}",
-            where=str(path),
-            hint="Check the path given to --eval.",
-        ) from error
-    _require_lines(path)
-    try:
-        text = decode(data)
-    except UnicodeDecodeError as error:
-        number = data[: error.start].count(b"\n") + 1
-        raise EvalInvalid(f"line {number}: not UTF-8", where=str(path), hint="Save the file as UTF-8 text.") from error
-    items = array(text)
+    text = _FILE.read(path)
+    items = document(text)
     if items is not None:
         return ((f"item {number}", json.dumps(item)) for number, item in enumerate(items, 1))
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.

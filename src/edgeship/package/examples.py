@@ -16,15 +16,19 @@ _TOLD_BESIDE = ("tools", "functions", "images", "videos", "audios")
 _TOLD_WITH_QUESTION = ("passage", "documents", "choices", "options")
 
 
-def array(text: str) -> list[dict[str, Any]] | None:
-    """The examples of a text that is one JSON array of objects, as Alpaca's files are; None for any other text."""
-    if not text.lstrip().startswith("["):
+def document(text: str) -> list[Any] | None:
+    """The examples of a text that is one JSON document: an array of them, as Alpaca's files are, or a single one.
+
+    None for any other text, such as JSON Lines.
+    """
+    start = text.lstrip()[:1]
+    if start != "[" and not (start == "{" and "\n" in text.strip()):
         return None
     try:
         found = json_file.parse(text)
     except ValueError:
         return None
-    return found if _is_list_of_objects(found) else None
+    return found if isinstance(found, list) else [found]
 
 
 def unified(example: Mapping[str, Any]) -> dict[str, Any]:
