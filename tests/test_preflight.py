@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_the_reference_needs_memory_too(
     settings: Settings,
     reference: ReferenceName,
     bytes_needed: int,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the FP32 build it is what running needs, of the original what its size predicts."""
@@ -84,22 +86,22 @@ def test_the_reference_needs_memory_too(
     monkeypatch.setattr(builds, "plan", plan)
     monkeypatch.setattr(preflight, "check_resources", lambda need, *_: found.append(need))
     shipment = replace(shipment, reference=reference)
-    preflight.preflight(shipment, settings)
+    preflight.preflight(shipment, settings, tmp_path)
     (need,) = found
     assert need.build_peak_memory_bytes == bytes_needed
     assert need.disk_bytes == 7 * (3 + (reference == "fp32"))
-    preflight.preflight(replace(shipment, force_resources=True), settings)
+    preflight.preflight(replace(shipment, force_resources=True), settings, tmp_path)
     assert len(found) == 1
 
 
 def test_escalation_may_need_the_disk_of_all_its_tries(
-    shipment: Shipment, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    shipment: Shipment, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Prediction] = []
     monkeypatch.setattr(preflight, "check_resources", lambda need, *_: found.append(need))
     shipment = replace(shipment, recipes=shipment.recipes[1:2])
-    preflight.preflight(shipment, settings)
-    _, plans, _ = preflight.preflight(replace(shipment, escalate=True), settings)
+    preflight.preflight(shipment, settings, tmp_path)
+    _, _, plans, _ = preflight.preflight(replace(shipment, escalate=True), settings, tmp_path)
     plain, escalated = found
     largest = builds.plan(shipment.checkpoint, with_budget(shipment.recipes[0], BUDGETS[-1]), settings).prediction
     assert escalated.disk_bytes == plain.disk_bytes + MOST_TRIES * largest.disk_bytes
@@ -107,30 +109,52 @@ def test_escalation_may_need_the_disk_of_all_its_tries(
     assert list(plans) == list(shipment.recipes)
 
 
-def test_escalation_needs_int4_and_a_builder_that_mixes_bits(shipment: Shipment, settings: Settings) -> None:
+def test_escalation_needs_int4_and_a_builder_that_mixes_bits(shipment: Shipment, settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not among the candidates"):
-        preflight.preflight(replace(shipment, recipes=shipment.recipes[:1], escalate=True), settings)
+        preflight.preflight(replace(shipment, recipes=shipment.recipes[:1], escalate=True), settings, tmp_path)
     by_another = Recipe(precision=Precision.INT4, method="k_quant", block_size=16)
     with pytest.raises(UsageError, match="which the builder genai cannot"):
-        preflight.preflight(replace(shipment, recipes=(by_another,), escalate=True), settings)
+        preflight.preflight(replace(shipment, recipes=(by_another,), escalate=True), settings, tmp_path)
 
 
-def test_names_have_room_for_a_budget(shipment: Shipment, settings: Settings) -> None:
+def test_names_have_room_for_a_budget(shipment: Shipment, settings: Settings, tmp_path: Path) -> None:
     shipment = replace(shipment, name="n" * 90)
-    preflight.preflight(shipment, settings)
+    preflight.preflight(shipment, settings, tmp_path)
     with pytest.raises(NameInvalid, match=r"int4-4\.5bits"):
-        preflight.preflight(replace(shipment, escalate=True), settings)
+        preflight.preflight(replace(shipment, escalate=True), settings, tmp_path)
 
 
-def test_candidates_have_names_of_their_own(shipment: Shipment, settings: Settings) -> None:
+def test_candidates_have_names_of_their_own(shipment: Shipment, settings: Settings, tmp_path: Path) -> None:
     shipment = replace(shipment, reference="fp32")
     with pytest.raises(UsageError, match="twice"):
-        preflight.preflight(replace(shipment, recipes=(shipment.recipes[0],) * 2), settings)
+        preflight.preflight(replace(shipment, recipes=(shipment.recipes[0],) * 2), settings, tmp_path)
     with pytest.raises(NameInvalid):
-        preflight.preflight(replace(shipment, name=".."), settings)
+        preflight.preflight(replace(shipment, name=".."), settings, tmp_path)
 
 
-def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings) -> None:
+def test_cases_of_the_evaluation_are_not_calibrated_with(
+    shipment: Shipment, settings: Settings, tmp_path: Path
+) -> None:
+    case = {"messages": [{"role": "user", "content": "hello world, how are you?"}], "expected": "fine"}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(case), encoding="utf-8")
+    (tmp_path / "texts.jsonl").write_text(f'{json.dumps(case)}\n{{"text": "hello order"}}\n', encoding="utf-8")
+    calibrated = shipment.recipes[1].model_copy(update={"calibration": tmp_path / "texts.jsonl"})
+    shipment = replace(shipment, recipes=(calibrated,), eval_file=tmp_path / "eval.jsonl")
+    told: list[str] = []
+    (tmp_path / "work").mkdir()
+    found, cases, plans, _ = preflight.preflight(
+        shipment, settings, tmp_path / "work", lambda message, _: told.append(message)
+    )
+    assert len(cases) == 1
+    (read,) = (recipe.calibration for recipe in found.recipes)
+    assert read is not None
+    assert [json.loads(line) for line in read.read_text(encoding="utf-8").splitlines()] == [{"text": "hello order"}]
+    assert plans.keys() == set(found.recipes)
+    assert found.remarks[0] == "calibration texts that are cases of the evaluation are left out: 1"
+    assert told == [f"note: {remark}" for remark in found.remarks]
+
+
+def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings, tmp_path: Path) -> None:
     told: list[str] = []
     recipes = tuple(
         recipe.model_copy(update={"method": "k_quant", "block_size": 16}) for recipe in shipment.recipes[1:2]
@@ -138,7 +162,7 @@ def test_another_builder_is_told_of_once(shipment: Shipment, settings: Settings)
     shipment = replace(
         shipment, reference="transformers", recipes=(*recipes, recipes[0].model_copy(update={"name": "again"}))
     )
-    preflight.preflight(shipment, settings, lambda message, _: told.append(message))
+    preflight.preflight(shipment, settings, tmp_path, lambda message, _: told.append(message))
     assert told == ["note: k_quant is asked for, so onnxruntime-genai's builder converts it"]
 
 

@@ -15,6 +15,7 @@ from edgeship.builder.predict import check_resources
 from edgeship.checkpoint import Checkpoint
 from edgeship.engine.api import Constraint
 from edgeship.errors import UsageError
+from edgeship.held_out import without_cases
 from edgeship.measure import property_order
 from edgeship.measure.askable import require_askable
 from edgeship.measure.compare import Thresholds
@@ -32,7 +33,10 @@ ReferenceName = Literal["transformers", "fp32"]
 
 @dataclass(frozen=True)
 class Shipment:
-    """What is to be shipped, and when it is good enough; see `shipping.ship`."""
+    """What is to be shipped, and when it is good enough; see `shipping.ship`.
+
+    remarks: what the user should know of it beforehand.
+    """
 
     checkpoint: Checkpoint
     name: str
@@ -46,6 +50,7 @@ class Shipment:
     report_dir: Path | None = None
     escalate: bool = False
     force_resources: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
@@ -56,11 +61,12 @@ def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
 
 
 def preflight(
-    shipment: Shipment, settings: Settings, progress: Progress = silent
-) -> tuple[tuple[EvalCase, ...], dict[Recipe, Plan], Spelling]:
+    shipment: Shipment, settings: Settings, work: Path, progress: Progress = silent
+) -> tuple[Shipment, tuple[EvalCase, ...], dict[Recipe, Plan], Spelling]:
     """Everything that can be known before the work starts.
 
-    The evaluation's cases, how each recipe is built, and how packages are written for onnxruntime-genai.
+    The shipment with what is to be said of it, and recipes that calibrate with none of the evaluation's cases; these
+    cases, how each recipe is built, and how packages are written for onnxruntime-genai. work: a folder of this run.
     """
     if shipment.constraint is not None and shipment.eval_file is None:
         raise UsageError("--schema holds the answers to --eval, which is not given", hint="Give both, or neither.")
@@ -77,19 +83,22 @@ def preflight(
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     lacking = packaging.require_packable(shipment.checkpoint)
     spelling = readers.spell(shipment.checkpoint)
-    cases = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
-    cases = require_askable(cases, shipment.checkpoint, progress)
+    asked = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
+    cases = require_askable(asked, shipment.checkpoint, progress)
     if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
         progress(f"note: {remark}", None)
     packages.require_writable(settings.cache_dir)
+    recipes, left_out = without_cases(shipment.recipes, asked, work)
+    shipment = replace(shipment, recipes=recipes)
     plans = {recipe: builds.plan(shipment.checkpoint, recipe, settings) for recipe in to_build(shipment)}
     of_plans = (remark for plan in plans.values() for remark in plan.notes)
-    for remark in dict.fromkeys([*lacking, *readers.notes(spelling), *of_plans]):
+    remarks = tuple(dict.fromkeys([*lacking, *readers.notes(spelling), *left_out, *of_plans]))
+    for remark in remarks:
         progress(f"note: {remark}", None)
     tries = _tries(shipment, settings)
     if not shipment.force_resources:
         _require_resources(shipment, plans, tries, settings)
-    return cases, plans, spelling
+    return replace(shipment, remarks=remarks), cases, plans, spelling
 
 
 def to_build(shipment: Shipment) -> tuple[Recipe, ...]:

@@ -124,16 +124,16 @@ def ship(
 
 
 def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped:
-    cases, plans, spelling = preflight(shipment, settings, progress)
-
-    def make(recipe: Recipe) -> _Made:
-        plan = plans.get(recipe) or builds.plan(shipment.checkpoint, recipe, settings)
-        return _make(shipment, recipe, plan, spelling, settings, work, progress)
-
-    def measure(one: _Made) -> Measurement:
-        return _measure(shipment, cases, one, work, settings, progress)
-
     with _work_folder(settings) as work:
+        shipment, cases, plans, spelling = preflight(shipment, settings, work, progress)
+
+        def make(recipe: Recipe) -> _Made:
+            plan = plans.get(recipe) or builds.plan(shipment.checkpoint, recipe, settings)
+            return _make(shipment, recipe, plan, spelling, settings, work, progress)
+
+        def measure(one: _Made) -> Measurement:
+            return _measure(shipment, cases, one, work, settings, progress)
+
         fp32 = make(fp32_of(shipment)) if shipment.reference == "fp32" else None
         reference = _reference(shipment, fp32, cases, settings, work, progress)
         made: dict[str, _Made] = {}
@@ -421,6 +421,7 @@ def _report(
         escalation=_escalation(shipment, made, choice),
         constraint=shipment.constraint,
         template_fidelity=fidelity,
+        remarks=shipment.remarks,
         commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )
 

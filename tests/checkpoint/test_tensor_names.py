@@ -86,7 +86,9 @@ def renamed(tiny: Path, form: str) -> Path:
     return tiny
 
 
-def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(tiny: Path, settings: Settings) -> None:
+def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(
+    tiny: Path, settings: Settings, tmp_path: Path
+) -> None:
     plain = open_checkpoint(str(tiny))
     opened = open_checkpoint(str(renamed(tiny, "_orig_mod.module.{}")))
     assert opened.tensors.keys() == plain.tensors.keys()
@@ -96,7 +98,7 @@ def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(tiny
     assert opened.notes[0] in builder.plan(opened, recipe, settings).notes
     assert choose_reference(opened) == "fp32"
     with pytest.raises(UsageError, match="transformers would not find the weights"):
-        preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings)
+        preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings, tmp_path)
     with pytest.raises(CheckpointInvalid, match="Olive would not find"):
         builder.plan(opened, Recipe.model_validate({"precision": "int4", "builder": "olive"}), settings)
 

@@ -284,6 +284,13 @@ def test_recipes_of_one_precision_stand_side_by_side() -> None:
     assert "INT4-B" in Page(render_html(made)).text
 
 
+def test_what_was_known_beforehand_is_told() -> None:
+    noted = replace(report(), remarks=("a few texts are left out", "the weights are pickles"))
+    assert "- **Notes.** a few texts are left out; the weights are pickles." in render_markdown(noted)
+    assert noted.to_dict()["remarks"] == ("a few texts are left out", "the weights are pickles")
+    assert "Notes" not in render_markdown(report())
+
+
 def test_what_answers_were_held_to_is_in_every_form() -> None:
     held = replace(report(), constraint=Constraint("json_schema", '{"type": "object"}'))
     for text in (render_markdown(held), render_html(held)):

@@ -86,7 +86,7 @@ class Report:
     escalation: INT4 as it was asked for, and with more bits; nothing where they were not asked for.
     constraint: what answers to the evaluation were held to, None where they were free.
     template_fidelity: the outcome of the template check, None where it was not made.
-    commands: (what for, command) to go on with.
+    remarks: what was known beforehand. commands: (what for, command) to go on with.
     """
 
     created: str
@@ -101,6 +101,7 @@ class Report:
     escalation: tuple[Attempt, ...] = ()
     constraint: Constraint | None = None
     template_fidelity: dict[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
@@ -274,6 +275,8 @@ def methods(report: Report) -> tuple[tuple[str, str], ...]:
     if report.constraint is not None:
         held = HELD_TO[report.constraint.kind]
         found.append(("Constraint", f"Answers to the evaluation were held to {held}, which report.json holds."))
+    if report.remarks:
+        found.append(("Notes", "; ".join(report.remarks) + "."))
     if said := busy(report):
         found.append(("Other programs", f"{said[0].upper()}{said[1:]}."))
     return tuple(found)
