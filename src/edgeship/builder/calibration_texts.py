@@ -32,7 +32,11 @@ BUILT_IN = Path(__file__).with_name("calibration_texts.jsonl")
 QUESTIONS = Path(__file__).with_name("calibration_questions.jsonl")
 """A conversation a line that waits for an answer."""
 LEAST_TOKENS = 2_048
-"""Of fewer there is no telling what is so by chance in them."""
+"""Of fewer there is no telling what is so by chance in them.
+
+Of SmolLM2 with INT4, texts of the same kind came out nearer with 1,024 tokens and built-in texts than with these alone
+(mean KLD 0.134 and 0.138 nats), with 4,096 without them (0.102 and 0.124).
+"""
 _PART_CHARACTERS = 1 << 16
 """A text is read a part at a time: one may be as large as a file, and what is beyond the budget is not wanted."""
 _FORMATS = (
