@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,14 @@ def test_what_is_no_text_is_told_as_what_it_is(
         read_sequences(tmp_path / name, open_checkpoint(str(tiny)))
     assert hint in str(caught.value.hint)
     assert str(caught.value.where).startswith(str(tmp_path / name))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe that has a path")
+def test_a_pipe_is_refused_since_texts_are_read_more_than_once(tiny: Path, tmp_path: Path) -> None:
+    if sys.platform != "win32":
+        os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CalibrationInvalid, match="a pipe gives its text once"):
+        read_sequences(tmp_path / "pipe", open_checkpoint(str(tiny)))
 
 
 def test_tokens_that_the_model_does_not_have_are_left_out(tiny: Path, tmp_path: Path) -> None:

@@ -210,6 +210,35 @@ def test_calibration_texts_that_cannot_be_used(
     assert not list(settings.builds_dir.glob(".tmp-*"))
 
 
+def test_texts_that_change_after_the_build_was_planned_leave_no_result(
+    tiny: Path, settings: Settings, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("hello world")
+    recipe = Recipe(precision=Precision.INT4, calibration=texts)
+    planned = build.plan(open_checkpoint(str(tiny)), recipe, settings)
+    texts.write_text("good day")
+    with pytest.raises(CalibrationInvalid, match="have changed since the build was planned"):
+        build.carry_out(planned, settings)
+    assert not [path for path in settings.builds_dir.iterdir() if path.name not in ("locks", "logs")]
+    texts.write_text("hello world")
+    assert build.carry_out(planned, settings).key == planned.steps[-1].key
+
+
+def test_few_texts_and_texts_that_nobody_reads_are_told_beforehand(
+    tiny: Path, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "texts").write_text("hello world")
+    recipe = Recipe(precision=Precision.INT4, calibration=tmp_path / "texts")
+    checkpoint = open_checkpoint(str(tiny))
+    assert "built-in texts are read too" in build.plan(checkpoint, recipe, settings).notes[-1]
+    by_genai = recipe.model_copy(update={"builder": "genai", "method": "rtn"})
+    assert build.plan(checkpoint, by_genai, settings).notes[-1] == "the builder genai reads no calibration texts"
+    (tmp_path / "texts").write_text("")
+    with pytest.raises(CalibrationInvalid, match="no text"):
+        build.plan(checkpoint, recipe, settings)
+
+
 # --- other builders --------------------------------------------------------------------------------------------------
 
 

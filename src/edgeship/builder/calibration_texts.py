@@ -43,7 +43,7 @@ _FORMATS = (
     'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
     "any other file is plain text."
 )
-_FILE = Kind(CalibrationInvalid, "calibration", "--calibrate", "text, or question and answer")
+_FILE = Kind(CalibrationInvalid, "calibration", "--calibrate", "text, or question and answer", once=False)
 _OBJECTS = re.compile(r"\s*(\[\s*)?{")
 """How a file begins that is to be JSON, and no plain text."""
 

@@ -23,17 +23,25 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 class Kind:
     """A kind of such files, and what is raised about one.
 
-    name: as messages call it. option: where it is named. columns: what those of a table are to be called.
+    name: as messages call it. option: where it is named. columns: what those of a table are to be called. once: whether
+    it is read once, so that it may be a pipe.
     """
 
     error: type[EdgeshipError]
     name: str
     option: str
     columns: str
+    once: bool = True
 
     def read(self, path: Path) -> str:
         """The file's text. Raises the kind's error for one that cannot be read, is a table, packed or no UTF-8."""
         try:
+            if not self.once and path.is_fifo():
+                raise self.error(
+                    f"the {self.name} file is read more than once, and a pipe gives its text once",
+                    where=str(path),
+                    hint="Write the text to a file first.",
+                )
             data = foreign.read_bytes(path, named=True)
         except OSError as error:
             raise self.error(
