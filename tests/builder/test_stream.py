@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -237,6 +238,41 @@ def test_few_texts_and_texts_that_nobody_reads_are_told_beforehand(
     (tmp_path / "texts").write_text("")
     with pytest.raises(CalibrationInvalid, match="no text"):
         build.plan(checkpoint, recipe, settings)
+
+
+def whole(value: float) -> Callable[[Any], None]:
+    return lambda tensor: tensor.fill(value)
+
+
+def twins(tensor: Any) -> None:
+    """Inputs that the matrix after it cannot tell from each other."""
+    tensor[1::2] = tensor[::2]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.layers.1.input_layernorm.weight", whole(0)),  # nothing but zeros is read by the matrices after it
+        ("model.layers.0.post_attention_layernorm.weight", lambda tensor: tensor[:50].fill(0)),
+        ("model.layers.0.mlp.gate_proj.weight", twins),
+        ("model.layers.1.mlp.up_proj.weight", whole(0)),
+        ("model.layers.0.self_attn.q_proj.weight", whole(0)),
+        ("model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(0)),
+        ("model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(1e3)),
+    ],
+)
+@pytest.mark.parametrize("method", ["feedback", "search"])
+def test_what_is_dead_twice_there_or_huge_is_calibrated_all_the_same(
+    tiny: Path, settings: Settings, tmp_path: Path, method: str, name: str, change: Callable[[Any], None]
+) -> None:
+    weights = load_file(tiny / "model.safetensors")
+    change(weights[name])
+    save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "texts").write_text(" ".join(map(str, range(300))))
+    expected = logits(make(tiny, settings, "fp32"))
+    fields = {"method": method, "block_size": 32, "calibration": tmp_path / "texts"}
+    found = logits(make(tiny, settings, "int4", **fields))
+    assert np.abs(found - expected).mean() < 0.6 * expected.std()
 
 
 # --- other builders --------------------------------------------------------------------------------------------------
