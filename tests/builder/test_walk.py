@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +15,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
-from edgeship.builder import onnx_model, walk
+from edgeship.builder import data_file, graph, onnx_model, walk
+from edgeship.builder.layout import lay_out
 from edgeship.builder.stream import design
 from edgeship.builder.walk import Walk
 from edgeship.checkpoint import open_checkpoint
@@ -127,9 +127,9 @@ def test_what_another_walk_left_is_not_taken(tiny: Path, tmp_path: Path) -> None
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     killed = start(other, tmp_path / "checkpoint")
     seen(killed, 1)
-    # As it was killed when it had written a layer, and not yet forgotten which.
-    killed.write(killed.of_layer(1), dict.fromkeys((matrix.name for matrix in killed.matrices(1)), "float32"))
-    (tmp_path / "checkpoint" / "journal-0.jsonl").write_text(json.dumps(["layers.1.qkv:0+128", 0]), encoding="utf-8")
+    # As it was killed when it wrote this layer, and had not forgotten yet what of it was there.
+    layout = lay_out(killed.of_layer(0), {matrix.name: "float32" for matrix in killed.matrices(0)})
+    data_file.write(layout, killed._weights, tmp_path / "checkpoint" / graph.DATA_NAME)
     seen(start(tiny, tmp_path / "layer"), 0)
     (tmp_path / "layer" / "states-0.bin").rename(tmp_path / "layer" / "states-1.bin")
     expected = seen(start(tiny, tmp_path / "empty"), 1)
