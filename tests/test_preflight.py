@@ -109,7 +109,9 @@ def test_escalation_may_need_the_disk_of_all_its_tries(
     assert list(plans) == list(shipment.recipes)
 
 
-def test_escalation_needs_int4_and_a_builder_that_mixes_bits(shipment: Shipment, settings: Settings, tmp_path: Path) -> None:
+def test_escalation_needs_int4_and_a_builder_that_mixes_bits(
+    shipment: Shipment, settings: Settings, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="not among the candidates"):
         preflight.preflight(replace(shipment, recipes=shipment.recipes[:1], escalate=True), settings, tmp_path)
     by_another = Recipe(precision=Precision.INT4, method="k_quant", block_size=16)

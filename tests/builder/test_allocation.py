@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.builder.allocation import allocate
+from edgeship.builder import sensitivities
+from edgeship.builder.allocation import COST_OF_SMALL_BLOCKS, allocate
 from edgeship.builder.layout import Matrix, Part, matrix_bytes
 from edgeship.builder.quantize import Scheme
 from edgeship.recipe import Recipe
 
 MATRICES = [Matrix(name, (Part(name, 0, rows),), 128) for name, rows in (("a", 64), ("b", 64), ("c", 256), ("d", 8))]
 COSTS = st.fixed_dictionaries(
-    {matrix.name: st.floats(0, 10, allow_nan=False) | st.just(math.inf) for matrix in MATRICES}
+    {matrix.name: st.floats(0, 10) | st.just(sensitivities.UNBEARABLE) for matrix in MATRICES}
 )
 
 
@@ -53,9 +54,9 @@ def test_small_blocks_come_before_8_bits() -> None:
 
 @given(costs=COSTS, nats=st.floats(0, 20))
 def test_what_stays_at_4_bits_costs_no_more_than_is_tolerated(costs: dict[str, float], nats: float) -> None:
-    assert (
-        math.fsum(costs[matrix.name] for matrix in MATRICES if matrix.name not in fine(tolerating(nats), costs)) <= nats
-    )
+    left = {(4, 128): 1.0, (4, 32): COST_OF_SMALL_BLOCKS, (8, 128): 0.0}
+    found = stored(tolerating(nats, block_size=128), costs)
+    assert math.fsum(costs[name] * left[each] for name, each in found.items()) <= nats
 
 
 @given(costs=COSTS, nats=st.floats(0, 20), bits=st.floats(4.51, 9))

@@ -15,14 +15,13 @@ from edgeship.builder.calibration_texts import (
     BUDGET_TOKENS,
     BUILT_IN,
     MAX_TOKENS,
-    QUESTIONS,
-    default_prompts,
     default_sequences,
     read_sequences,
     remark,
 )
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import CalibrationInvalid
+from edgeship.measure.questions import QUESTIONS
 from edgeship.package.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -263,14 +262,6 @@ def test_built_in_conversations_are_plain_text_where_no_template_takes_them(
 ) -> None:
     checkpoint = replace(open_checkpoint(str(tiny)), chat_template=chat_template)
     assert "\n\nAssistant: " in shown(checkpoint, default_sequences(checkpoint))
-    assert shown(checkpoint, default_prompts(checkpoint)[:1]).endswith("\n\nAssistant:")
-
-
-def test_built_in_questions_wait_for_the_answer(tiny: Path) -> None:
-    checkpoint = replace(open_checkpoint(str(tiny)), chat_template=TURNS)
-    prompts = default_prompts(checkpoint)
-    assert len(prompts) == len(entries(QUESTIONS))
-    assert all(shown(checkpoint, [prompt]).endswith("</s><assistant>") for prompt in prompts)
 
 
 def test_built_in_conversations_take_turns_and_end_as_their_file_says() -> None:

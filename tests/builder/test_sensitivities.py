@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from edgeship.builder import sensitivities
 from edgeship.builder.quantize import Scheme, dequantize, quantize
 from edgeship.builder.sensitivities import measure_sensitivities, tokens_wanted
 from edgeship.recipe import Precision, Recipe
@@ -64,3 +65,9 @@ def test_a_matrix_costs_what_a_checkpoint_loses_by_rounding_it(
 
 def test_a_large_vocabulary_leaves_fewer_positions() -> None:
     assert [tokens_wanted(size) for size in (384, 49_152, 262_144)] == [1024, 162, 64]
+
+
+def test_a_matrix_that_gives_no_numbers_at_4_bits_is_not_free() -> None:
+    fine = np.zeros((2, 3), np.float32)
+    for low in (np.nan, -np.inf):
+        assert sensitivities._mean_kld(fine, np.full_like(fine, low)) == sensitivities.UNBEARABLE

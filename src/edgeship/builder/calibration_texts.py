@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.errors import CalibrationInvalid, TemplateInvalid
-from edgeship.package import template
+from edgeship.checkpoint.reading import Text, conversation, encoder, in_template
+from edgeship.errors import CalibrationInvalid
 from edgeship.package.example_files import Kind
 from edgeship.package.examples import document, unified
 from edgeship.system import foreign, json_file
@@ -20,17 +19,12 @@ from edgeship.system import foreign, json_file
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
-_Text = tuple[str, bool]
-"""And whether the tokenizer puts its special tokens around it; a template has written them already."""
-
 MAX_TOKENS = 256
 """Tokens of one sequence; a longer text becomes several."""
 BUDGET_TOKENS = 16_384
 """Tokens in all; what follows is not read."""
 BUILT_IN = Path(__file__).with_name("calibration_texts.jsonl")
 """A conversation or a text a line, in such an order that the first part of the file is a fair sample of it."""
-QUESTIONS = Path(__file__).with_name("calibration_questions.jsonl")
-"""A conversation a line that waits for an answer."""
 LEAST_TOKENS = 2_048
 """Of fewer there is no telling what is so by chance in them.
 
@@ -63,7 +57,7 @@ def read_sequences(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
     count = _count(different)
     if count >= LEAST_TOKENS:
         return own
-    return different + _sequences(_built_in(BUILT_IN, checkpoint), checkpoint, BUDGET_TOKENS - count)
+    return different + _sequences(_built_in(checkpoint), checkpoint, BUDGET_TOKENS - count)
 
 
 def remark(path: Path, checkpoint: Checkpoint) -> str | None:
@@ -82,13 +76,7 @@ def default_sequences(checkpoint: Checkpoint) -> list[list[int]]:
 
     Their conversations are plain text where the checkpoint has no chat template, or one that refuses them.
     """
-    return _sequences(_built_in(BUILT_IN, checkpoint), checkpoint, BUDGET_TOKENS)
-
-
-def default_prompts(checkpoint: Checkpoint) -> list[list[int]]:
-    """The token ids of the built-in questions, each as it is asked, for the checkpoint to give its own answers to."""
-    encode = _encoder(checkpoint)
-    return [encode(text, special) for text, special in _built_in(QUESTIONS, checkpoint)]
+    return _sequences(_built_in(checkpoint), checkpoint, BUDGET_TOKENS)
 
 
 def _own(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
@@ -109,7 +97,7 @@ def _count(sequences: Iterable[Sequence[int]]) -> int:
     return sum(map(len, sequences))
 
 
-def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint, budget: int) -> list[list[int]]:
+def _sequences(texts: Iterable[Text], checkpoint: Checkpoint, budget: int) -> list[list[int]]:
     sequences: list[list[int]] = []
     for tokens in _encoded(texts, checkpoint):
         tokens = tokens[:budget]
@@ -120,36 +108,20 @@ def _sequences(texts: Iterable[_Text], checkpoint: Checkpoint, budget: int) -> l
     return [tokens for tokens in sequences if len(tokens) > 1]
 
 
-def _encoded(texts: Iterable[_Text], checkpoint: Checkpoint) -> Iterator[list[int]]:
+def _encoded(texts: Iterable[Text], checkpoint: Checkpoint) -> Iterator[list[int]]:
     """The tokens of each text, a part at a time where it is long."""
-    encode = _encoder(checkpoint)
+    encode = encoder(checkpoint)
     for text, special in texts:
         if not text.strip():
             continue
         for start in range(0, len(text), _PART_CHARACTERS):
-            yield encode(text[start : start + _PART_CHARACTERS], special and start == 0)
+            yield encode((text[start : start + _PART_CHARACTERS], special and start == 0))
 
 
-def _encoder(checkpoint: Checkpoint) -> Any:
-    loaded = checkpoint.tokenizer.load()
-    # Ids outside the model, as a resized tokenizer can have, would be another model's.
-    return lambda text, special: [
-        number for number in loaded.encode(text, special=special) if number < checkpoint.vocab_size
-    ]
-
-
-def _built_in(path: Path, checkpoint: Checkpoint) -> Iterator[_Text]:
-    for line in foreign.read_text(path, named=True).splitlines():
+def _built_in(checkpoint: Checkpoint) -> Iterator[Text]:
+    for line in foreign.read_text(BUILT_IN, named=True).splitlines():
         entry = json.loads(line)
-        yield (entry["text"], True) if "text" in entry else _conversation(entry["messages"], checkpoint)
-
-
-def _conversation(messages: Sequence[template.Message], checkpoint: Checkpoint) -> _Text:
-    if checkpoint.chat_template is not None:
-        with contextlib.suppress(TemplateInvalid):  # as those of models for one task do
-            return _in_template(messages, checkpoint.chat_template, checkpoint), False
-    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
-    return "\n\n".join(turns if _is_answered(messages) else [*turns, "Assistant:"]), True
+        yield (entry["text"], True) if "text" in entry else conversation(entry["messages"], checkpoint)
 
 
 @dataclass(frozen=True)
@@ -210,7 +182,7 @@ def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
 
 
-def _text(entry: Entry, checkpoint: Checkpoint) -> _Text:
+def _text(entry: Entry, checkpoint: Checkpoint) -> Text:
     from edgeship.checkpoint import require_template
 
     if isinstance(entry.content, str):
@@ -219,18 +191,4 @@ def _text(entry: Entry, checkpoint: Checkpoint) -> _Text:
     if expected is not None:
         answer = expected if isinstance(expected, str) else json.dumps(expected, ensure_ascii=False)
         turns = [*turns, {"role": "assistant", "content": answer}]
-    return _in_template(turns, require_template(checkpoint), checkpoint), False
-
-
-def _in_template(messages: Sequence[template.Message], chat_template: str, checkpoint: Checkpoint) -> str:
-    special_tokens = checkpoint.special_tokens
-    return template.render(
-        chat_template,
-        template.readable(chat_template, messages, special_tokens),
-        special_tokens=special_tokens,
-        add_generation_prompt=not _is_answered(messages),
-    )
-
-
-def _is_answered(messages: Sequence[template.Message]) -> bool:
-    return bool(messages[-1]["role"] == "assistant")
+    return in_template(turns, require_template(checkpoint), checkpoint)

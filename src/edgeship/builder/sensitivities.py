@@ -30,6 +30,8 @@ LOGITS = 8_000_000
 """Logits that are computed to see what one matrix costs: the larger the vocabulary, the fewer positions."""
 TOKENS = (64, 1024)
 """But so many positions at least, and at most."""
+UNBEARABLE = 1e6
+"""Nats: more than any finite logits cost. A matrix that gives no numbers at 4 bits counts as costing this much."""
 _FINE = Recipe(precision=Precision.INT8, block_size=32, method="rtn")
 _ABREAST = 8
 """Ways that go through a layer together."""
@@ -142,4 +144,5 @@ def _log_softmax(logits: Floats) -> Floats:
 def _mean_kld(fine: Floats, low: Floats) -> float:
     import numpy as np
 
-    return max(0.0, float((np.exp(fine) * (fine - low)).sum(axis=-1).mean()))
+    found = float((np.exp(fine) * (fine - low)).sum(axis=-1).mean())
+    return max(0.0, found) if np.isfinite(found) else UNBEARABLE
