@@ -125,15 +125,9 @@ def _escalated(shipment: Shipment) -> list[Recipe]:
 
 
 def _tries(shipment: Shipment, settings: Settings) -> list[Plan]:
-    """What --escalate may build at the most. Raises UsageError where the builder knows no budgets of bits."""
+    """What --escalate may build at the most. Raises PrecisionUnsupported where the builder knows no budgets of bits."""
     recipes = [with_budget(recipe, BUDGETS[-1]) for recipe in _escalated(shipment)]
     plans = [builds.plan(shipment.checkpoint, recipe, settings) for recipe in recipes]
-    for plan in plans:
-        if plan.recipe.builder != "stream":
-            raise UsageError(
-                f"--escalate stores some matrices of INT4 with 8 bits, which the builder {plan.recipe.builder} cannot",
-                hint="Leave --escalate out, and ship INT8 (-p int8) where INT4 does not hold.",
-            )
     return sorted(plans, key=lambda plan: plan.prediction.disk_bytes)[-1:] * MOST_TRIES
 
 

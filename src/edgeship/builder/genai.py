@@ -46,7 +46,7 @@ class GenaiBuilder:
             raise PrecisionUnsupported(
                 "onnxruntime-genai's builder gives all matrices 4 bits",
                 where=str(checkpoint.folder),
-                hint="Leave --bits out, or take the recipe int4-fast.",
+                hint="Leave --bits or --escalate out; the recipe int4-fast has no budget of bits, and int8 keeps more.",
             )
         check_blocks(checkpoint, recipe)
         return predict.predict(checkpoint, recipe)
