@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from edgeship.builder import calibrate
 from edgeship.builder.calibrate import Feedback, energies, gram_parts, grams
 from edgeship.builder.feedback import error_factors
 from edgeship.recipe import BLOCK_SIZES
-from tests.builder.test_walk import LAYERS, seen, start
+from tests.builder.test_walk import LAYERS, TEXTS, seen, start
 
 
 def test_grams_are_those_of_the_inputs_that_are_seen(tiny: Path, tmp_path: Path) -> None:
@@ -20,8 +22,19 @@ def test_grams_are_those_of_the_inputs_that_are_seen(tiny: Path, tmp_path: Path)
     assert found.keys() == {"layers.0.qkv", "layers.0.output", "layers.0.gate", "layers.0.down"}
     for name, [gram] in found.items():
         wide = inputs[name].astype(np.float64)
+        wide /= np.linalg.norm(wide, axis=1, keepdims=True)
         assert np.allclose(gram, wide.T @ wide / len(wide), rtol=1e-4, atol=1e-7)
         assert np.array_equal(gram, gram.T)
+
+
+def test_a_position_without_inputs_counts_for_nothing(tiny: Path, tmp_path: Path) -> None:
+    silent = Path(shutil.copytree(tiny, tmp_path / "silent"))
+    tensors = load_file(silent / "model.safetensors")
+    tensors["model.embed_tokens.weight"][300] = 0  # which the texts hold once
+    save_file(tensors, silent / "model.safetensors")
+    [gram] = grams(start(silent, tmp_path / "walk"), 0)["layers.0.qkv"]
+    positions = sum(map(len, TEXTS))
+    assert np.trace(gram) == pytest.approx((positions - 1) / positions, rel=1e-5)
 
 
 def test_energies_are_mean_squares_of_all_inputs(tiny: Path, tmp_path: Path) -> None:

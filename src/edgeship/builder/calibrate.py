@@ -49,7 +49,8 @@ class Feedback:
 def grams(walk: Walk, layer: int) -> dict[str, list[Floats]]:
     """The mean of x'x over the inputs x of a layer's matrices, a part of their width after the other, by their names.
 
-    Matrices that read the same inputs share the first one's.
+    Each x has length 1: else a few positions would decide, the first of a text above all, whose inputs can be a
+    thousand times as large as others. Matrices that read the same inputs share the first one's.
     """
     import numpy as np
 
@@ -60,14 +61,25 @@ def grams(walk: Walk, layer: int) -> dict[str, list[Floats]]:
     }
 
     def see(name: str, inputs: Floats) -> None:
-        for part, gram in zip(gram_parts(inputs.shape[1]), found.get(name, ()), strict=False):
-            add_gram(gram, inputs[:, part])
+        if name in found:
+            directions = _of_length_1(inputs)
+            for part, gram in zip(gram_parts(inputs.shape[1]), found[name], strict=True):
+                add_gram(gram, directions[:, part])
 
     walk.read(layer, see)
     for gram in (gram for parts in found.values() for gram in parts):
         mirror(gram)
         gram /= np.float32(walk.positions)
     return found
+
+
+def _of_length_1(rows: Floats) -> Floats:
+    """Rows divided by their lengths; those of zeros stay."""
+    import numpy as np
+
+    lengths = np.sqrt(np.einsum("nk,nk->n", rows, rows))[:, None]
+    directions: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return directions
 
 
 def energies(walk: Walk) -> dict[str, Floats]:
