@@ -156,21 +156,21 @@ def recipe_row(held: Ruler, recipe: str) -> Row:
         with new_folder(place) as temporary, scratch_folder(held.folder) as home:
             words = [str(named.get(word, word)) for word in ("--precision", *recipe.split())]
             words += ["--chat-template", str(held.template)] if held.template else []
-            command = peers.edgeship_build(held.checkpoint, temporary / "model", *words, home=home)
+            command = peers.edgeship_build(held.checkpoint, temporary / "built", *words, home=home)
             took = measured.measure(command.words, command.environment)
             cost = {"build_s": took.wall_s, "build_peak_bytes": took.peak_bytes}
             (temporary / "cost.json").write_text(json.dumps(cost), "utf-8")
     cost = json.loads((place / "cost.json").read_text("utf-8"))
-    return _onnx_row(replace(held, references=seen), place, place / "model", None) | dict(cost)
+    return _onnx_row(replace(held, references=seen), place, place / "built", None) | dict(cost)
 
 
 def genai_row(held: Ruler, block_size: int) -> Row:
     place = held.folder / f"onnxruntime-genai-{peers.versions()['onnxruntime-genai']}" / f"int4-{block_size}"
     if not place.exists():
         with new_folder(place) as temporary:
-            command = peers.genai_best(held.checkpoint, temporary / "model", block_size)
+            command = peers.genai_best(held.checkpoint, temporary / "built", block_size)
             measured.measure(command.words, command.environment)
-    return _onnx_row(held, place, place / "model", None)
+    return _onnx_row(held, place, place / "built", None)
 
 
 def _onnx_row(held: Ruler, place: Path, folder: Path, accuracy_level: int | None) -> Row:
