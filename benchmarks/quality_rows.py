@@ -32,7 +32,7 @@ import edgeship
 from edgeship.builder import calibration_texts
 from edgeship.checkpoint import open_checkpoint
 from edgeship.measure.fidelity import summarise
-from edgeship.system.storage import new_folder, scratch_folder, write_file
+from edgeship.system.storage import leftovers, new_folder, scratch_folder, write_file
 
 Row = dict[str, Any]
 
@@ -152,7 +152,7 @@ def recipe_row(held: Ruler, recipe: str) -> Row:
     seen = {kind: path for kind, path in held.references.items() if held.texts.of_kind(kind) not in named.values()}
     place = held.folder / "recipes" / f"{_slug(recipe)}-{_key(held, named.values())}"
     if not place.exists():
-        _remove(place.parent.glob(f"{_slug(recipe)}-{'?' * _KEY_LENGTH}"))
+        _remove([*place.parent.glob(f"{_slug(recipe)}-{'?' * _KEY_LENGTH}"), *leftovers(place.parent)])
         with new_folder(place) as temporary, scratch_folder(held.folder) as home:
             words = [str(named.get(word, word)) for word in ("--precision", *recipe.split())]
             words += ["--chat-template", str(held.template)] if held.template else []
