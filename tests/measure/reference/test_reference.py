@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgeship.engine.api import Message, Prompt, Sampling
 from edgeship.errors import DiskShort, ToolFailed
 from edgeship.measure import reference
-from edgeship.measure.reference import do_job, read_texts, text_ids
+from edgeship.measure.reference import REPEATED_TOKENS, do_job, read_texts, text_ids, until_repeated
 from edgeship.progress import silent
 from edgeship.system import worker
 from edgeship.system.child import failure_in
@@ -41,7 +41,8 @@ class Bytes:
     def own_answer(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
         assert prompt
         assert sampling.max_tokens
-        return [sampling.seed or 0] * min(5, sampling.max_tokens)
+        assert sampling.temperature == 0
+        return [*range(min(5, sampling.max_tokens))]
 
     def logits(self, tokens: Sequence[int], first_scored: int) -> npt.NDArray[np.float32]:
         rows = np.arange(first_scored, len(tokens))
@@ -59,7 +60,7 @@ def text(said: str, answer: str) -> dict[str, Any]:
 
 @given(st.text(st.characters(codec="ascii"), max_size=8), st.text(st.characters(codec="ascii"), max_size=8))
 def test_the_answer_is_scored_with_the_token_that_ends_it(said: str, answer: str) -> None:
-    tokens, first = text_ids(Bytes(), text(said, answer), seed=0)
+    tokens, first = text_ids(Bytes(), text(said, answer))
     assert bytes(tokens[:first]).decode() == f"u:{said}\na:"
     assert bytes(tokens[first:]).decode() == f"{answer}\n"
 
@@ -70,20 +71,29 @@ def test_a_template_that_does_not_continue_the_prompt_adds_nothing() -> None:
             found = super().ids(messages, add_generation_prompt=add_generation_prompt)
             return found if add_generation_prompt else [0, *found]
 
-    tokens, first = text_ids(Rewriting(), text("x", "y"), seed=0)
+    tokens, first = text_ids(Rewriting(), text("x", "y"))
     assert bytes(tokens[first:]) == b"y"
 
 
 def test_a_prompt_is_answered_by_the_model_itself_and_the_answer_is_scored() -> None:
-    assert text_ids(Bytes(), {"prompt": [7, 8]}, seed=3) == ([7, 8, 3, 3, 3, 3, 3], 2)
-    assert text_ids(Bytes(context_tokens=4), {"prompt": [7, 8]}, seed=3) == ([7, 8, 3, 3], 2)
+    assert text_ids(Bytes(), {"prompt": [7, 8]}) == ([7, 8, 0, 1, 2, 3, 4], 2)
+    assert text_ids(Bytes(context_tokens=4), {"prompt": [7, 8]}) == ([7, 8, 0, 1], 2)
 
 
-def test_answers_have_seeds_of_their_own_and_those_without_room_are_left_out(tmp_path: Path) -> None:
+def test_answers_without_room_are_left_out(tmp_path: Path) -> None:
     out = tmp_path / "reference.npz"
     prompts = [Prompt((7,)), Prompt((7,) * 100), Prompt((7,))]
     assert do_job(Bytes(), job(out, *prompts), silent)["texts_used"] == 2
-    assert [text.tokens for text in read_texts(out)] == [(7, 0, 0, 0, 0, 0), (7, 2, 2, 2, 2, 2)]
+    assert [text.tokens for text in read_texts(out)] == [(7, 0, 1, 2, 3, 4)] * 2
+
+
+def test_an_answer_counts_until_it_repeats_itself() -> None:
+    said = [*range(20)]
+    assert until_repeated(said) == said
+    assert until_repeated([*said, *range(5, 5 + REPEATED_TOKENS - 1)]) == [*said, *range(5, 5 + REPEATED_TOKENS - 1)]
+    assert until_repeated([*said, *range(5, 20), 3]) == said
+    assert until_repeated([1] * 30) == [1]
+    assert until_repeated([]) == []
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LOGITS_BUDGET_BYTES = 400_000_000
 ANSWER_TOKENS = 32
 """Of an answer that the reference gives itself, at the most."""
 OWN_WORDS = Sampling(
-    temperature=1.0,
+    temperature=0.0,
     top_p=1.0,
     top_k=0,
     min_p=0.0,
@@ -34,11 +34,9 @@ OWN_WORDS = Sampling(
     presence_penalty=0.0,
     frequency_penalty=0.0,
 )
-"""How the reference gives its own answers: by its distribution as it is.
-
-Then the mean KLD over them is that of whole answers, by the token. Where the likeliest token is always taken small
-models repeat themselves, and what is repeated is easy to agree on.
-"""
+"""How the reference gives its own answers: greedily, as the cases of an evaluation are answered."""
+REPEATED_TOKENS = 8
+"""So many in a row that were there before are a repetition."""
 
 
 @dataclass(frozen=True)
@@ -188,15 +186,18 @@ def do_job(model: ReferenceModel, job: Mapping[str, Any], progress: Progress) ->
     }
 
 
-def text_ids(model: ReferenceModel, text: Mapping[str, Any], seed: int) -> tuple[list[int], int]:
+def text_ids(
+    model: ReferenceModel,
+    text: Mapping[str, Any],
+) -> tuple[list[int], int]:
     """All ids of a text and the index of the first that is scored.
 
     After an answer that is given comes the token that the template ends a turn with, where it continues prompt and
-    answer. seed: for the model's own answer, which is empty where the context has no room for one.
+    answer. The model's own is empty where the context has no room for one.
     """
     if "prompt" in text:
         prompt = text["prompt"]
-        return prompt + _own_answer(model, prompt, seed), len(prompt)
+        return prompt + _own_answer(model, prompt), len(prompt)
     messages, answer = text["messages"], text["answer"]
     prompt = model.ids(messages, add_generation_prompt=True)
     tokens = prompt + model.answer_ids(answer)
@@ -206,9 +207,20 @@ def text_ids(model: ReferenceModel, text: Mapping[str, Any], seed: int) -> tuple
     return tokens + whole[len(tokens) : len(tokens) + 1] * ends, len(prompt)
 
 
-def _own_answer(model: ReferenceModel, prompt: Sequence[int], seed: int) -> list[int]:
+def _own_answer(model: ReferenceModel, prompt: Sequence[int]) -> list[int]:
     room = min(ANSWER_TOKENS, model.context_tokens - len(prompt))
-    return model.own_answer(prompt, replace(OWN_WORDS, max_tokens=room, seed=seed)) if room > 0 else []
+    return until_repeated(model.own_answer(prompt, replace(OWN_WORDS, max_tokens=room))) if room > 0 else []
+
+
+def until_repeated(answer: Sequence[int]) -> list[int]:
+    """An answer up to where it says REPEATED_TOKENS once more: all agree on what they repeat."""
+    said: set[tuple[int, ...]] = set()
+    for end in range(REPEATED_TOKENS, len(answer) + 1):
+        last = tuple(answer[end - REPEATED_TOKENS : end])
+        if last in said:
+            return list(answer[: end - REPEATED_TOKENS])
+        said.add(last)
+    return list(answer)
 
 
 def _write_logits(
@@ -221,7 +233,7 @@ def _write_logits(
     with new_file(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for done, text in enumerate(texts):
             progress(f"{done} of {len(texts)} texts", done / len(texts))
-            tokens, first_scored = text_ids(model, text, seed=done)
+            tokens, first_scored = text_ids(model, text)
             if not first_scored < len(tokens) <= model.context_tokens:
                 continue
             logits = model.logits(tokens, first_scored)
