@@ -73,12 +73,13 @@ def _spend(
 
 
 def _steps(matrix: Matrix, recipe: Recipe, cost: float) -> list[_Step]:
-    """4 bits in small blocks, which save more for their size, and then 8 bits."""
+    """4 bits in small blocks, which save more for their size, and then 8 bits, to which zero points add nothing."""
     small = recipe.model_copy(update={"block_size": min(SMALL_BLOCK, recipe.block_size)})
+    fine = recipe.model_copy(update={"symmetric": True})
     ways = [
         (scheme(matrix, recipe, 4), cost),
         (scheme(matrix, small, 4), cost * COST_OF_SMALL_BLOCKS),
-        (scheme(matrix, recipe, 8), 0.0),
+        (scheme(matrix, fine, 8), 0.0),
     ]
     sizes = [matrix_bytes(matrix, storage) for storage, _ in ways]
     larger = [way for way, size in zip(ways, sizes, strict=True) if way is ways[0] or size > sizes[0]]

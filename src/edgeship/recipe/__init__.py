@@ -119,8 +119,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32"},
     "fp16": {"precision": "fp16"},
     "int8": {"precision": "int8"},
-    "int4": {"precision": "int4", "symmetric": False, "tolerance": 0.15, "bits": 6.1},
-    "int4-small": {"precision": "int4", "symmetric": False, "bits": 4.6},
+    "int4": {"precision": "int4", "symmetric": False, "tolerance": 0.15, "bits": 6.15},
+    "int4-small": {"precision": "int4", "symmetric": False, "bits": 4.55},
     "int4-fast": {"precision": "int4", "symmetric": False},
 }
 """Recipes by name, as --precision takes them."""
