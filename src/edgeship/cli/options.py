@@ -255,12 +255,12 @@ class RecipeOptions:
         typer.Option(
             "--calibrate",
             help="Texts that show what the model will read: JSON Lines as --eval takes them, or plain text.",
-            show_default="built-in texts for INT4",
+            show_default="built-in texts",
             parser=as_path,
         ),
     ] = None
     no_calibrate: Annotated[
-        bool, typer.Option("--no-calibrate", help="Round INT4's weights by themselves, without running the model.")
+        bool, typer.Option("--no-calibrate", help="Round weights by themselves, without running the model.")
     ] = False
     builder: Annotated[
         BuilderName | None,

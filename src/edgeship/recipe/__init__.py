@@ -59,8 +59,8 @@ class Recipe(BaseModel):
     4 bits get small blocks or 8 bits until that is spent.
     tolerance: INT4 only: they do until what 4 bits cost the others, each alone and rounded without feedback, adds up to
     no more than this, in nats of KLD. With neither all get the same.
-    calibrate: INT4 only: read texts whose activations say which errors matter, where no other method is asked for.
-    calibration: these texts, JSON Lines as an eval has them, or plain text; also for INT8. None: built-in ones.
+    calibrate: INT8 and INT4: read texts whose activations say which errors matter, where no other method is asked for.
+    calibration: these texts, JSON Lines as an eval has them, or plain text. None: built-in ones.
     accuracy_level: 4 multiplies in int8 (fast on CPUs), 1 in fp32.
     builder: who converts; "auto" is the streaming builder where it knows the architecture, else onnxruntime-genai's.
     """
@@ -89,7 +89,7 @@ class Recipe(BaseModel):
     @property
     def calibrated(self) -> bool:
         """True where texts are read."""
-        by_default = self.calibrate and self.precision is Precision.INT4 and self.method is None
+        by_default = self.calibrate and self.method is None
         asked = self.calibration is not None or self.method == "feedback"
         return self.precision.quantized and (asked or by_default)
 
@@ -118,7 +118,7 @@ class Recipe(BaseModel):
 RECIPES: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32"},
     "fp16": {"precision": "fp16"},
-    "int8": {"precision": "int8"},
+    "int8": {"precision": "int8", "block_size": 32},
     "int4": {"precision": "int4", "symmetric": False, "tolerance": 0.15, "bits": 6.15},
     "int4-small": {"precision": "int4", "symmetric": False, "bits": 4.55},
     "int4-fast": {"precision": "int4", "symmetric": False},
