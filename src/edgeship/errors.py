@@ -59,6 +59,7 @@ IN_PYTHON = {
     "--no-calibrate": "Recipe(calibrate=False)",
     "--chat-template": "chat_template= of open_checkpoint",
     "--context": "Limits(context_tokens=...)",
+    "--escalate": "escalate=True",
     "--eval": "eval=",
     "--force": "force=True",
     "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",

@@ -344,7 +344,7 @@ def test_a_full_disk_leaves_no_half_build(tiny: Path, settings: Settings, monkey
         "chat_template": None,
         "source": str(tiny),
     }
-    job |= {"recipe": {"precision": "int8"}, "folder": str(settings.home)}
+    job |= {"recipe": {"precision": "int8", "method": "search"}, "folder": str(settings.home)}
     with pytest.raises(DiskShort):
         stream_worker.work(job, silent)
 
