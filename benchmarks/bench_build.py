@@ -42,7 +42,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "fp32": ("--precision", "fp32"),
     "fp16": ("--precision", "fp16"),
     "int8": ("--precision", "int8"),
-    **{f"int4_block_{size}": ("--precision", "int4", "--block-size", str(size)) for size in BLOCKS},
+    **{f"int4_block_{size}": ("--precision", "int4-fast", "--block-size", str(size)) for size in BLOCKS},
 }
 EXAMPLE = Path(__file__).parent.parent / "examples" / "triage" / "checkpoint"
 
@@ -103,7 +103,7 @@ def cost(way: Callable[[Path], list[peers.Command]]) -> Figures:
 
 def ours(folder: Path, out: Path, *arguments: str) -> peers.Command:
     """INT4, the recipe as it comes unless `arguments` say otherwise, in a home where nothing was ever built."""
-    recipe = arguments or ("--precision", "int4")
+    recipe = arguments or ("--precision", "int4-fast")
     return peers.edgeship_build(folder, out / "model", *recipe, home=out / "home")
 
 
@@ -125,7 +125,7 @@ def through_olive(folder: Path, out: Path) -> list[peers.Command]:
     """The real Olive. Its environment is made beforehand and kept; what it built before is not."""
     home = olive_home()
     shutil.rmtree(home / "builds", ignore_errors=True)
-    return [peers.edgeship_build(folder, out / "model", "--precision", "int4", "--builder", "olive", home=home)]
+    return [peers.edgeship_build(folder, out / "model", "--precision", "int4-fast", "--builder", "olive", home=home)]
 
 
 @cache
@@ -133,7 +133,7 @@ def olive_home() -> Path:
     """A home with Olive's environment in it: a build of the small example makes it, or finds it made."""
     home, out = peers.PEERS / "olive-home", peers.PEERS / "olive-example"
     shutil.rmtree(home / "builds", ignore_errors=True)
-    command = peers.edgeship_build(EXAMPLE, out, "--precision", "int4", "--builder", "olive", home=home)
+    command = peers.edgeship_build(EXAMPLE, out, "--precision", "int4-fast", "--builder", "olive", home=home)
     try:
         measured.measure(command.words, command.environment)
     finally:

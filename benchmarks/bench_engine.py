@@ -85,7 +85,7 @@ def gguf() -> Path:
 def build(source: Path, folder: Path, *options: str) -> Path:
     """Our INT4 package of a checkpoint, unless it is there already."""
     if not (folder / "edgeship.json").exists():
-        command = peers.edgeship_build(source, folder, "--precision", "int4", *options, home=WORK / "home")
+        command = peers.edgeship_build(source, folder, "--precision", "int4-fast", *options, home=WORK / "home")
         subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
     return folder
 

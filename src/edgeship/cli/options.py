@@ -260,7 +260,7 @@ class RecipeOptions:
         ),
     ] = None
     no_calibrate: Annotated[
-        bool, typer.Option("--no-calibrate", help="Round weights by themselves, without running the model.")
+        bool, typer.Option("--no-calibrate", help="Round weights by themselves, and not as texts show that they should be.")
     ] = False
     builder: Annotated[
         BuilderName | None,
