@@ -260,7 +260,7 @@ class RecipeOptions:
         ),
     ] = None
     no_calibrate: Annotated[
-        bool, typer.Option("--no-calibrate", help="Round weights by themselves, and not as texts show that they should be.")
+        bool, typer.Option("--no-calibrate", help="Round weights by themselves, and not as texts show.")
     ] = False
     builder: Annotated[
         BuilderName | None,
