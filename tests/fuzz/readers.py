@@ -226,6 +226,7 @@ def _build(folder: Path) -> None:
     made.mkdir()
     job = {"step": "stream", "checkpoint": str(folder), "allow_pickle": False, "adapter": None, "source": str(folder)}
     job |= {"chat_template": opened.chat_template, "recipe": recipe.model_dump(mode="json"), "folder": str(made)}
+    job |= {"digest": opened.digest, "texts": None}
     stream_worker.work(job, silent)
     files = {path.name: digest_file(path) for path in made.iterdir()}
     built = builder.Build(made, recipe, "k" * 64, "stream", {}, files, 1.0, 1)
