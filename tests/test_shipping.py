@@ -169,7 +169,7 @@ def test_without_an_eval_the_checkpoints_own_answers_decide_alike_each_time(
     assert results[0]["texts"].startswith("the checkpoint's own answers to ")
     first, second = (result["candidates"]["int8"]["fidelity"] for result in results)
     assert first == second
-    assert first["positions"] > 500
+    assert first["positions"] >= 40, "one for each question at least, though this one repeats itself at once"
 
 
 def test_int4_gets_bits_until_it_holds(tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
