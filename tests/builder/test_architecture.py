@@ -130,7 +130,7 @@ def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
     "recipe",
     [
         {"precision": "fp16"},
-        {"precision": "int8", "block_size": 32, "accuracy_level": 1},
+        {"precision": "int8", "method": "search", "block_size": 32, "accuracy_level": 1},
         {"precision": "int4", "method": "search", "block_size": 32, "symmetric": False, "accuracy_level": 1},
     ],
     ids=lambda recipe: recipe["precision"],
@@ -146,7 +146,9 @@ def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dic
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "recipe", [{"precision": "int8"}, {"precision": "int4", "method": "search"}], ids=lambda recipe: recipe["precision"]
+    "recipe",
+    [{"precision": "int8", "method": "search"}, {"precision": "int4", "method": "search"}],
+    ids=lambda recipe: recipe["precision"],
 )
 def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, Any]) -> None:
     decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)

@@ -154,7 +154,7 @@ def test_a_real_package_beside_its_original(tiny: Path, tmp_path: Path, cases: t
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(tiny), "-o", str(made), "-p", "fp32"]
     subprocess.run([*command, "-e", "cpu", "-c", str(tmp_path / "builder")], capture_output=True, check=True)
     conversation = [{"role": "user", "content": "hello world, how are you?"}]
-    texts: list[ScoredText | Prompt] = [ScoredText(conversation, "order today"), Prompt(tuple(range(3, 40)))]
+    texts: list[ScoredText | Prompt] = [ScoredText(conversation, "order today " * 10), Prompt(tuple(range(3, 40)))]
     logits = reference(tiny, None, [], texts, tmp_path / "reference.npz").path
     found = probe(made, replace(SHORT, engine="genai", cases=cases, reference=logits), threads=2)
     # The same FP32 weights: any shift between rows and tokens would show.

@@ -88,8 +88,7 @@ def test_it_says_what_the_original_says(tmp_path: Path, fp32_folder: Path) -> No
         assert (our.tokens, our.first_scored) == (their.tokens, their.first_scored)
         np.testing.assert_allclose(our.logits, their.logits, atol=2e-5)
     answer = [*read_texts(ours.path)][1].tokens[len(own.tokens) :]
-    assert len(answer) <= ANSWER_TOKENS
-    assert len(set(answer)) > 1
+    assert 0 < len(answer) <= ANSWER_TOKENS
     with pytest.raises(TemplateInvalid, match="no"):
         of_build.reference(
             fp32_folder,
