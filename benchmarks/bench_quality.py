@@ -107,7 +107,9 @@ def targets(rows: Mapping[str, Row]) -> Iterator[str]:
 def _beside_peer(target: Target, row: Row, peer: Row) -> str:
     ratio = row["kld_nats"] / peer["kld_nats"]
     bits = target.bits or peer["bits_per_weight"]
-    met = ratio <= target.kld and row["bits_per_weight"] <= bits and (not target.top1 or row["top1"] >= peer["top1"])
+    # As many as are shown: rows are padded otherwise.
+    small = round(row["bits_per_weight"], 2) <= round(bits, 2)
+    met = ratio <= target.kld and small and (not target.top1 or row["top1"] >= peer["top1"])
     said = (
         f"{_judged(met)} {target.recipe}: {ratio:.2f} of {target.peer}'s KLD, at most {target.kld}; "
         f"{row['bits_per_weight']:.2f} bits a weight, at most {bits:.2f}"
