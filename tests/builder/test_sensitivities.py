@@ -70,4 +70,4 @@ def test_a_large_vocabulary_leaves_fewer_positions() -> None:
 def test_a_matrix_that_gives_no_numbers_at_4_bits_is_not_free() -> None:
     fine = np.zeros((2, 3), np.float32)
     for low in (np.nan, -np.inf):
-        assert sensitivities._mean_kld(fine, np.full_like(fine, low)) == sensitivities.UNBEARABLE
+        assert sensitivities._mean_kld(np.exp(fine), fine, np.full_like(fine, low)) == sensitivities.UNBEARABLE

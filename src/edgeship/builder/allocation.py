@@ -37,7 +37,7 @@ def allocate(
     chosen: dict[str, Storage] = {matrix.name: scheme(matrix, recipe, recipe.precision.bits) for matrix in matrices}
     if not recipe.budgeted:
         return chosen
-    tolerance = recipe.tolerance if recipe.tolerance and sensitivities else 0.0
+    tolerance = (recipe.tolerance or 0.0) if sensitivities else 0.0
     return _spend(matrices, recipe, chosen, sensitivities or dict.fromkeys(chosen, 1.0), tolerance)
 
 
@@ -81,18 +81,11 @@ def _steps(matrix: Matrix, recipe: Recipe, cost: float) -> list[_Step]:
         (scheme(matrix, small, 4), cost * COST_OF_SMALL_BLOCKS),
         (scheme(matrix, fine, 8), 0.0),
     ]
-    sizes = [matrix_bytes(matrix, storage) for storage, _ in ways]
-    larger = [way for way, size in zip(ways, sizes, strict=True) if way is ways[0] or size > sizes[0]]
+    plain, *others = [(storage, left, matrix_bytes(matrix, storage)) for storage, left in ways]
+    larger = [way for way in others if way[2] > plain[2]]
     return [
-        _Step(
-            matrix.name,
-            before,
-            after,
-            saved=high - low,
-            left=low,
-            added=matrix_bytes(matrix, after) - matrix_bytes(matrix, before),
-        )
-        for (before, high), (after, low) in pairwise(larger)
+        _Step(matrix.name, before, after, saved=high - low, left=low, added=size - size_before)
+        for (before, high, size_before), (after, low, size) in pairwise([plain, *larger])
     ]
 
 

@@ -130,8 +130,13 @@ def _compare(
         return _log_softmax(logits[0])
 
     fine = predict(itself)
-    found = {name: _mean_kld(fine, predict(states, low=name == output)) for name, states in ways.items()}
-    return found if output == EMBEDDING else found | {output: _mean_kld(fine, predict(itself, low=True))}
+    chances = np.exp(fine)
+
+    def cost(states: Floats, *, low: bool) -> float:
+        return _mean_kld(chances, fine, predict(states, low=low))
+
+    found = {name: cost(states, low=name == output) for name, states in ways.items()}
+    return found if output == EMBEDDING else found | {output: cost(itself, low=True)}
 
 
 def _log_softmax(logits: Floats) -> Floats:
@@ -141,8 +146,9 @@ def _log_softmax(logits: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), dtype=np.float32)
 
 
-def _mean_kld(fine: Floats, low: Floats) -> float:
+def _mean_kld(chances: Floats, fine: Floats, low: Floats) -> float:
+    """Of predictions `low` from `fine`, both logarithms of probabilities; chances: those of `fine` themselves."""
     import numpy as np
 
-    found = float((np.exp(fine) * (fine - low)).sum(axis=-1).mean())
+    found = float((chances * (fine - low)).sum(axis=-1).mean())
     return max(0.0, found) if np.isfinite(found) else UNBEARABLE

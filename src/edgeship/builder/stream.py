@@ -34,7 +34,7 @@ class StreamBuilder:
     name = "stream"
 
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
-        """What the build will cost; the size is exact but for the graph.
+        """What the build will cost. Its size is exact but for the graph; where there is a budget, the most it can be.
 
         Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PickleRefused, PrecisionUnsupported.
         """

@@ -180,7 +180,10 @@ class Walk:
         return layout
 
     def open(self, model: graph.Model) -> onnx_model.Runner:
-        """A graph over the data file that was written last. Close what was opened before by forgetting it."""
+        """A graph over the data file that was written last.
+
+        Keep no runner beyond that: Windows lets no file be written that one of them holds open.
+        """
         onnx_model.save(model, self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
 

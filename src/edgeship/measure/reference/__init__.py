@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeship.engine.api import Message, Prompt, Sampling
+from edgeship.engine.sampling import defaults_of
 from edgeship.errors import ToolFailed
+from edgeship.package.genai_config import Search
 from edgeship.progress import Progress
 from edgeship.system import child, memory
 from edgeship.system.storage import new_file
@@ -25,15 +27,7 @@ if TYPE_CHECKING:
 LOGITS_BUDGET_BYTES = 400_000_000
 ANSWER_TOKENS = 32
 """Of an answer that the reference gives itself, at the most."""
-OWN_WORDS = Sampling(
-    temperature=0.0,
-    top_p=1.0,
-    top_k=0,
-    min_p=0.0,
-    repetition_penalty=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-)
+OWN_WORDS = defaults_of(Search())
 """How the reference gives its own answers: greedily, as the cases of an evaluation are answered."""
 REPEATED_TOKENS = 8
 """So many in a row that were there before are a repetition."""
