@@ -14,12 +14,12 @@ help: ## this list
 .venv/.build: pyproject.toml constraints.txt
 	@echo "setting up .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(INSTALL) '.'
+	@$(INSTALL) '.[serve]'
 	@touch $@
 
 .venv/.dev: .venv/.build
 	@echo "adding what tests and checks need (once; PyTorch is the largest part)"
-	@$(INSTALL) '.[original,foundry,dev]'
+	@$(INSTALL) '.[original,foundry,serve,clients,dev]'
 	@touch $@
 
 setup: .venv/.build ## make .venv with all that running and building needs
