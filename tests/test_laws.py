@@ -29,11 +29,12 @@ ROOMS = (
     "preflight",
     "shipping",
     "library",
+    "serve",
     "cli",
 )
 # Modules beside the one that gives a room its name.
 ROOM_OF = {"__main__": "cli", "doctor": "checkpoint"}
-WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure"})
+WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure", "serve"})
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"measure.reference.of_checkpoint"},

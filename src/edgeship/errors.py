@@ -205,6 +205,45 @@ class FormatUnknown(NotSupported):
     code = "format-unknown"
 
 
+class RequestInvalid(UsageError):
+    """A request to the server with a field that is wrong, or that it does not support.
+
+    param: the field.
+    """
+
+    code = "request-invalid"
+
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.param = param
+
+
+class MethodWrong(UsageError):
+    """A path of the server that is asked by a method which it does not take."""
+
+    code, http_status = "method-wrong", 405
+
+
+class BodyInvalid(UsageError):
+    """A request whose body is no JSON, or JSON that two readers would read in different ways."""
+
+    code = "body-invalid"
+
+
+class BodyTooLarge(UsageError):
+    """A request whose body is longer than the server reads."""
+
+    code, http_status = "body-too-large", 413
+
+
+class BodyTooSlow(UsageError):
+    """A request whose body did not come in time."""
+
+    code, http_status = "body-too-slow", 408
+
+
 # --- 4: not there ---------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +263,12 @@ class PackageNotFound(NotFound):
     """No such package in the cache."""
 
     code = "package-not-found"
+
+
+class ModelUnknown(NotFound):
+    """A server that is asked for a model which it does not have."""
+
+    code = "model-unknown"
 
 
 class RegistrationNotFound(NotFound):
@@ -371,7 +416,13 @@ class CacheBusy(ResourceError):
 class EngineBusy(ResourceError):
     """As many requests wait as the engine lets wait."""
 
-    code = "engine-busy"
+    code, http_status = "engine-busy", 429
+
+
+class ServerEnding(ResourceError):
+    """A server that is being stopped takes no more requests, and ends those that take too long."""
+
+    code = "server-ending"
 
 
 # --- 8: an answer is incomplete -------------------------------------------------------------------------------------
@@ -382,6 +433,12 @@ class AnswerCut(EdgeshipError):
 
     # A server has answered: it says so by its finish_reason.
     code, exit_code, http_status = "answer-cut", 8, 200
+
+
+class DeadlinePassed(EdgeshipError):
+    """An answer that was not complete within the time that it was given."""
+
+    code, exit_code, http_status = "deadline-passed", 8, 504
 
 
 def ran_out(error: BaseException) -> ResourceError | None:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from edgeship.cli import build, cache, config, doctor, elsewhere, foundry, inspect, model, olive_config, ship, tune
+from edgeship.cli import (
+    build,
+    cache,
+    config,
+    doctor,
+    elsewhere,
+    foundry,
+    inspect,
+    model,
+    olive_config,
+    serve,
+    ship,
+    tune,
+)
 from edgeship.cli.streams import show
 from edgeship.system import log
 from edgeship.system.log import Level
@@ -49,6 +62,7 @@ app.command()(doctor.doctor)
 app.command()(inspect.inspect)
 app.command()(build.build)
 app.command()(ship.ship)
+app.command()(serve.serve)
 app.command()(tune.tune)
 app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")

@@ -34,15 +34,17 @@ class Complaint:
         return self.error(f"{path.name} {what}", where=str(path), hint=self.hint)
 
 
-def parse(content: str | bytes) -> Any:
-    """The value of a JSON text.
+def parse(content: str | bytes, *, finite: bool = False) -> Any:
+    """The value of a JSON text. finite: without NaN and infinity, which Python writes and JSON does not have.
 
     Raises ValueError that says where and what: also for values nested 200 deep, for half a character, for a number of
     thousands of digits, and for a key that is there twice.
     """
     text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
     try:
-        from_json(text.encode())  # bounds depth and refuses half characters, and does not see that a key is there twice
+        from_json(
+            text.encode(), allow_inf_nan=not finite
+        )  # bounds depth and refuses half characters, and does not see that a key is there twice
     except ValueError as fault:
         raise ValueError(_PLACE.sub(r"line \2, column \3: \1", str(fault))) from fault
     return json.loads(text, object_pairs_hook=_without_repeats)

@@ -1,0 +1,86 @@
+"""From an engine's threads to the event loop: the steps of the answers to one request, in the order they come in.
+
+No thread waits for an answer. When a request ends, because its client is gone or for any other reason, so do its
+answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+
+from edgeship.engine.answer import Answer, collect
+from edgeship.engine.api import AnswerSteps, OnStep, Token
+from edgeship.errors import DeadlinePassed, ServerEnding
+
+Ask = Callable[[threading.Event, OnStep], AnswerSteps]
+"""Begins an answer: is given what cancels it, and what its steps go to."""
+
+
+class Answers(AsyncIterator[tuple[int, Token]]):
+    """Answers to one request, and their steps with the number of the answer that each belongs to.
+
+    Raises, at the step where it happens, what ends an answer before its time; the others are then ended.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._steps: asyncio.Queue[tuple[int, Token | Exception]] = asyncio.Queue()
+        self._cancel = threading.Event()
+        self._begun: list[AnswerSteps] = []
+        self._open = 0
+
+    async def begin(self, asks: Sequence[Ask]) -> None:
+        """Begins one answer for each of these. Raises what an engine refuses one with; then none is left."""
+        try:
+            for index, ask in enumerate(asks):
+                self._open += 1
+                self._begun.append(await self._loop.run_in_executor(self._executor, ask, self._cancel, self._to(index)))
+        except BaseException:  # a cancelled request too: the answer in hand is ended by its event
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the answers that have not ended."""
+        self._cancel.set()
+        for steps in self._begun:
+            steps.close()
+
+    async def __anext__(self) -> tuple[int, Token]:
+        if not self._open:
+            raise StopAsyncIteration
+        index, step = await self._steps.get()
+        if isinstance(step, Exception):
+            self.close()
+            raise step
+        if step.finish is not None:
+            self._open -= 1
+        if error := _cut_short(step):
+            self.close()
+            raise error
+        return index, step
+
+    async def whole(self) -> list[Answer]:
+        """All answers, once they are complete."""
+        steps: dict[int, list[Token]] = {}
+        async for index, step in self:
+            steps.setdefault(index, []).append(step)
+        return [collect(steps[index]) for index in sorted(steps)]
+
+    def _to(self, index: int) -> OnStep:
+        def take(step: Token | Exception) -> None:
+            self._loop.call_soon_threadsafe(self._steps.put_nowait, (index, step))
+
+        return take
+
+
+def _cut_short(step: Token) -> Exception | None:
+    """What a client is told of an answer that was cut from outside, since no API has a word for it."""
+    if step.finish == "deadline":
+        return DeadlinePassed("the answer was not complete within the time that it was given")
+    if step.finish == "cancelled":
+        return ServerEnding("the answer was ended before it was complete, since the server is being stopped")
+    return None

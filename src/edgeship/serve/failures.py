@@ -1,0 +1,69 @@
+"""What went wrong, in the form of the API that was asked. A client is told what it can mend, and no path, ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from edgeship.errors import EdgeshipError, UsageError
+
+_log = logging.getLogger("edgeship.serve")
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+_ANTHROPIC_TYPES = {
+    **_OPENAI_TYPES,
+    413: "request_too_large",
+    503: "overloaded_error",
+}
+RETRY_AFTER_S = 1
+"""What a client is told to wait where the server is full."""
+
+
+def as_ours(error: BaseException) -> EdgeshipError:
+    """An error of ours as it is; any other is a fault of ours, and is logged with its traceback."""
+    if isinstance(error, EdgeshipError):
+        if error.http_status >= 500 and error.http_status != 503:
+            _log.error("a request failed: %s", error, exc_info=error)
+        return error
+    _log.error("a request failed with an error that nobody foresaw", exc_info=error)
+    return EdgeshipError("the server failed; its log says more")
+
+
+def told(error: EdgeshipError) -> str:
+    """What a client is told: what it sent wrong and how to mend it; of the server's own troubles only the kind."""
+    if isinstance(error, UsageError) or error.http_status < 500:
+        return f"{error.what}. {error.hint}" if error.hint else error.what
+    if error.http_status == 503:
+        return error.what
+    return f"the server could not answer ({error.code}); its log says more"
+
+
+def document(path: str, error: EdgeshipError, param: str | None = None) -> dict[str, Any]:
+    """The body of an error's answer, in the form of the API that lies at `path`. param: the field that is to blame."""
+    message, status = told(error), error.http_status
+    if path.startswith("/api/"):
+        return {"error": message}
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}}
+    kind = _OPENAI_TYPES.get(status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": error.code.replace("-", "_")}}
+
+
+def headers(error: EdgeshipError) -> Mapping[str, str]:
+    """What is said beside the body."""
+    if error.http_status in (429, 503):
+        return {"retry-after": str(getattr(error, "retry_after_s", RETRY_AFTER_S))}
+    if error.http_status == 401:
+        return {"www-authenticate": "Bearer"}
+    return {}

@@ -1,0 +1,1 @@
+"""The APIs of OpenAI: chat completions, completions, responses, models; and vLLM's words for tokens."""

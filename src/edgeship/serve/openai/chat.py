@@ -1,0 +1,221 @@
+"""`/v1/chat/completions`, as OpenAI has it, with what vLLM's clients send besides."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from edgeship.engine.answer import Answer
+from edgeship.engine.api import Sampling, Token, ToolCall, Usage
+from edgeship.errors import RequestInvalid
+from edgeship.package.conversation import Conversation
+from edgeship.serve import streams
+from edgeship.serve.answering import Answers
+from edgeship.serve.fields import Fields
+from edgeship.serve.messages import read_messages, read_tools
+from edgeship.serve.models import Opened
+from edgeship.serve.openai.logprobs import chat_logprobs
+from edgeship.serve.openai.settings import Settings, check_top, for_answer
+from edgeship.serve.server import Server, server_of
+
+router = APIRouter()
+
+
+class AllowedTools(Fields):
+    """Some of the tools, of which one may or must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: list[dict[str, Any]]
+
+
+class ToolChoice(Fields):
+    """One tool by name, or some of them."""
+
+    type: Literal["function", "allowed_tools"]
+    function: dict[str, Any] | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class ChatRequest(Settings):
+    """A conversation, and how it is to be answered."""
+
+    messages: list[dict[str, Any]]
+    max_completion_tokens: int | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    modalities: list[Literal["text"]] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+
+    def conversation(self) -> Conversation:
+        """What is to be answered. Raises PromptInvalid, RequestInvalid."""
+        variables = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is not None:
+            variables["reasoning_effort"] = self.reasoning_effort
+        return Conversation(read_messages(self.messages), read_tools(self.tools or ()), variables)
+
+    def sampling(self) -> Sampling:
+        """How the answer is made. Raises RequestInvalid, ConstraintInvalid."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestInvalid("top_logprobs needs logprobs: true", param="top_logprobs")
+        check_top(self.top_logprobs, "top_logprobs")
+        limit = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return replace(super().sampling(), max_tokens=limit, logprobs=logprobs)
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(body: ChatRequest, request: Request) -> Response:
+    """The model's answer to a conversation."""
+    server = server_of(request)
+    opened = await server.open(request, body.model)
+    conversation, sampling = body.conversation(), body.sampling()
+    answers = await server.answer(
+        request,
+        [partial(_converse, server, opened, conversation, for_answer(sampling, number)) for number in range(body.n)],
+    )
+    reply = _Reply(body, opened)
+    if body.stream:
+        return streams.events(_chunks(answers, reply), request)
+    return JSONResponse(reply.whole(await answers.whole()))
+
+
+def _converse(
+    server: Server, opened: Opened, conversation: Conversation, sampling: Sampling, cancel: Any, on_step: Any
+) -> Any:
+    return opened.chat.converse(
+        conversation, sampling, cancel=cancel, deadline_s=server.options.deadline_s, on_step=on_step
+    )
+
+
+async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
+    """The events of a stream: a role, what comes, why it ends, and what it cost."""
+    for number in range(reply.body.n):
+        yield reply.chunk(number, {"role": "assistant", "content": ""})
+    calls: dict[int, int] = {}
+    async for number, step in answers:
+        reply.count(number, step)
+        if delta := _delta(step, calls, number):
+            yield reply.chunk(number, delta, logprobs=reply.logprobs_of([step]))
+        if step.finish is not None:
+            yield reply.chunk(number, {}, finish=step.finish)
+    if reply.body.tells_usage:
+        yield reply.usage_chunk()
+    yield streams.DONE
+
+
+def _delta(step: Token, calls: dict[int, int], number: int) -> dict[str, Any]:
+    """What a step adds to a message."""
+    delta: dict[str, Any] = {}
+    if step.thinking:
+        delta["reasoning_content"] = step.thinking
+    if step.text:
+        delta["content"] = step.text
+    if step.tool_calls:
+        first = calls.get(number, 0)
+        calls[number] = first + len(step.tool_calls)
+        delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(step.tool_calls)]
+    return delta
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def usage_of(usages: Sequence[Usage]) -> dict[str, Any]:
+    """What the answers to one request cost: its prompt once, and the tokens of all."""
+    prompt_tokens = usages[0].prompt_tokens if usages else 0
+    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usages[0].cached_tokens if usages else 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+class _Reply:
+    """The answer's words, whole or in chunks."""
+
+    def __init__(self, body: ChatRequest, opened: Opened) -> None:
+        self.body, self._opened = body, opened
+        self._facts = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": opened.card.id,
+            "system_fingerprint": None,
+        }
+        self._usages: dict[int, Usage] = {}
+        self._made: dict[int, int] = {}
+
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The answers to a request that is no stream."""
+        choices = [
+            {
+                "index": number,
+                "message": _message(answer),
+                "logprobs": self._logprobs(answer),
+                "finish_reason": answer.finish,
+            }
+            for number, answer in enumerate(answers)
+        ]
+        usage = usage_of([answer.usage for answer in answers])
+        return self._facts | {"object": "chat.completion", "choices": choices, "usage": usage}
+
+    def chunk(self, number: int, delta: Mapping[str, Any], *, finish: str | None = None, logprobs: Any = None) -> str:
+        """One event of a stream."""
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._event([choice], {"usage": self._usage_so_far()} if self.body.tells_usage_always else {})
+
+    def usage_chunk(self) -> str:
+        """The event that says what the answers cost."""
+        return self._event([], {"usage": usage_of([self._usages[number] for number in sorted(self._usages)])})
+
+    def count(self, number: int, step: Token) -> None:
+        """Takes note of what a step cost."""
+        self._made[number] = self._made.get(number, 0) + (step.id is not None)
+        if step.usage:
+            self._usages[number] = step.usage
+
+    def logprobs_of(self, steps: Sequence[Token]) -> Any:
+        """Those of a chunk's tokens, where they were asked for."""
+        return chat_logprobs(steps, self._opened.codec) if self.body.logprobs else None
+
+    def _logprobs(self, answer: Answer) -> Any:
+        if not self.body.logprobs:
+            return None
+        steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
+        return chat_logprobs(steps, self._opened.codec)
+
+    def _usage_so_far(self) -> dict[str, Any]:
+        usages = [self._usages.get(number, Usage(0, made, 0, 0)) for number, made in sorted(self._made.items())]
+        return usage_of(usages)
+
+    def _event(self, choices: list[Any], more: Mapping[str, Any]) -> str:
+        return streams.event(json.dumps(self._facts | {"object": "chat.completion.chunk", "choices": choices, **more}))
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    calls = [_call(call) for call in answer.tool_calls]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text if answer.text or not calls else None,
+        "refusal": None,
+    }
+    if answer.thinking:
+        message["reasoning_content"] = answer.thinking
+    return message | ({"tool_calls": calls} if calls else {})

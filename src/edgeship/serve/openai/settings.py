@@ -1,0 +1,184 @@
+"""The settings that chat completions and completions share, and what an answer is held to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from edgeship.engine import response_format
+from edgeship.engine.api import MOST_LOGPROBS, Constraint, Sampling
+from edgeship.engine.grammar import lark
+from edgeship.errors import PromptInvalid, RequestInvalid
+from edgeship.serve.fields import Fields
+
+MOST_ANSWERS = 16
+"""To one request."""
+_MOST_STOPS = 64
+_MOST_STOP_CHARACTERS = 1000
+
+
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
+Stops = Annotated[list[StopText], Field(max_length=_MOST_STOPS), BeforeValidator(_as_list)]
+"""A text, or several."""
+
+
+class StreamOptions(Fields):
+    """include_usage: a last chunk tells what was used. continuous_usage_stats: every chunk does."""
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class StructuredOutputs(Fields):
+    """vLLM's: what an answer is held to, one of them."""
+
+    json_schema: Any = Field(default=None, alias="json")
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+
+
+class Settings(Fields):
+    """How an answer is made, as OpenAI, vLLM and llama.cpp's server name it.
+
+    user, safety_identifier, prompt_cache_key, metadata: labels of the client's own; no answer hangs on them.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    stop: Stops | None = None
+    max_tokens: int | None = None
+    ignore_eos: bool = False
+    response_format: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | bool | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether the last chunk of a stream says what the answer cost."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def tells_usage_always(self) -> bool:
+        """Whether each chunk does."""
+        return self.tells_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+    def sampling(self) -> Sampling:
+        """The same as engines take it. Raises RequestInvalid, ConstraintInvalid."""
+        if self.stream_options is not None and not self.stream:
+            raise RequestInvalid("stream_options is for streams", param="stream_options", hint="Add stream: true.")
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=_top_k(self.top_k),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=_biases(self.logit_bias),
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            stop=tuple(self.stop or ()),
+            ignore_eos=self.ignore_eos,
+            constraint=self.constraint(),
+        )
+
+    def constraint(self) -> Constraint | None:
+        """What the answer is held to. Raises RequestInvalid for more than one, ConstraintInvalid."""
+        given = {
+            "response_format": self.response_format and response_format.constraint(self.response_format),
+            "guided_json": _schema(self.guided_json),
+            "guided_regex": self.guided_regex and Constraint("regex", self.guided_regex),
+            "guided_choice": _choice(self.guided_choice),
+            "guided_grammar": self.guided_grammar and Constraint("lark", lark(self.guided_grammar)),
+            "structured_outputs": _structured(self.structured_outputs),
+        }
+        return _the_only_one({name: constraint for name, constraint in given.items() if constraint})
+
+
+def for_answer(sampling: Sampling, number: int) -> Sampling:
+    """The settings of one of several answers to one question: with a seed, each has one of its own."""
+    from dataclasses import replace
+
+    return sampling if sampling.seed is None or number == 0 else replace(sampling, seed=sampling.seed + number)
+
+
+def check_top(count: int | None, param: str) -> None:
+    """Raises RequestInvalid for more likeliest tokens than can be told."""
+    if count is not None and not 0 <= count <= MOST_LOGPROBS:
+        raise RequestInvalid(f"{param} is {count}; it must be from 0 to {MOST_LOGPROBS}", param=param)
+
+
+def _the_only_one(given: Mapping[str, Constraint]) -> Constraint | None:
+    if len(given) > 1:
+        names = " and ".join(given)
+        raise RequestInvalid(f"an answer is held to one thing, and {names} name several", param=list(given)[1])
+    return next(iter(given.values()), None)
+
+
+def _structured(given: StructuredOutputs | None) -> Constraint | None:
+    if given is None:
+        return None
+    found = {
+        "structured_outputs.json": _schema(given.json_schema),
+        "structured_outputs.regex": given.regex and Constraint("regex", given.regex),
+        "structured_outputs.choice": _choice(given.choice),
+        "structured_outputs.grammar": given.grammar and Constraint("lark", lark(given.grammar)),
+        "structured_outputs.json_object": given.json_object and Constraint("json_object"),
+    }
+    return _the_only_one({name: constraint for name, constraint in found.items() if constraint})
+
+
+def _schema(given: Any) -> Constraint | None:
+    if given is None:
+        return None
+    return Constraint("json_schema", given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
+
+
+def _choice(texts: list[str] | None) -> Constraint | None:
+    if texts is None:
+        return None
+    if not texts or not all(texts):
+        raise RequestInvalid("a choice is made among texts that are not empty", param="choice")
+    return Constraint("regex", "|".join(re.escape(text) for text in texts))
+
+
+def _top_k(given: int | None) -> int | None:
+    return 0 if given == -1 else given  # vLLM's word for all tokens
+
+
+def _biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
+    if given is None:
+        return None
+    strangers = [token for token in given if not token.isdecimal()]
+    if strangers:
+        raise PromptInvalid(f"logit_bias names {strangers[0]!r}, which is no token id")
+    return {int(token): bias for token, bias in given.items()}

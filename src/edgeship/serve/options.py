@@ -1,0 +1,35 @@
+"""How a server serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgeship.engine.api import DEFAULT_LIMITS, Limits
+
+MOST_BODY_BYTES = 4 << 20
+"""Of a request. A prompt that fills a context of 128 k tokens has a tenth of it."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What a server lets in, and how much it takes.
+
+    aliases: other names of models, to the names that they have in the cache.
+    limits: of each model's engine. memory_bytes: of all models together; None takes what the machine has free.
+    idle_timeout_s: a model that nobody has asked for so long is unloaded; None keeps it.
+    most_body_bytes: a longer request is refused. body_s: one that has not come within so many seconds is given up.
+    deadline_s: an answer that takes longer is cut; None sets no limit. drain_s: how long running answers may go on when
+    the server is told to end.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = DEFAULT_LIMITS
+    memory_bytes: int | None = None
+    idle_timeout_s: float | None = None
+    most_body_bytes: int = MOST_BODY_BYTES
+    body_s: float = 30.0
+    deadline_s: float | None = None
+    drain_s: float = 30.0
+    metrics_names: Literal["edgeship", "vllm"] = "edgeship"

@@ -1,0 +1,49 @@
+"""What all requests share: the models, and the threads in which answers are begun."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.requests import Request
+
+from edgeship.serve.answering import Answers, Ask
+from edgeship.serve.bodies import HELD
+from edgeship.serve.models import Opened, Pool
+from edgeship.serve.options import ServeOptions
+
+log = logging.getLogger("edgeship.serve")
+# Beginning an answer takes a moment, or as long as a model that died takes to come back. No thread waits after that.
+_THREADS = 256
+
+
+class Server:
+    """The state of one application. Made when it starts, closed when it ends."""
+
+    def __init__(self, pool: Pool, options: ServeOptions) -> None:
+        self.pool, self.options = pool, options
+        self.executor = ThreadPoolExecutor(_THREADS, "edgeship serve")
+
+    async def open(self, request: Request, name: str | None, *, keep_alive_s: float | None = None) -> Opened:
+        """The model called `name`, which stays loaded until the request is over. Raises ModelUnknown, MemoryShort."""
+        opened: Opened = await request.scope[HELD].enter_async_context(self.pool.use(name, keep_alive_s=keep_alive_s))
+        return opened
+
+    async def answer(self, request: Request, asks: Sequence[Ask]) -> Answers:
+        """The answers that these begin, which end with the request. Raises what an engine refuses one with."""
+        answers = Answers(self.executor)
+        request.scope[HELD].callback(answers.close)
+        await answers.begin(asks)
+        return answers
+
+    async def close(self) -> None:
+        """Unloads the models."""
+        await self.pool.close()
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request is for."""
+    server: Server = request.app.state.server
+    return server

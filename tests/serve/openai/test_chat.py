@@ -1,0 +1,119 @@
+"""`/v1/chat/completions` over a scripted model, as raw HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.serve.serving import scripted_app, serving
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(scripted_app) as url:
+        yield url
+
+
+def ask(url: str, **body: Any) -> httpx2.Response:
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]} | body
+    return httpx2.post(f"{url}/v1/chat/completions", json=body)
+
+
+def test_a_whole_answer(url: str) -> None:
+    response = ask(url)
+    assert response.status_code == 200
+    found = response.json()
+    assert found["object"] == "chat.completion"
+    assert found["model"] == "scripted"
+    [choice] = found["choices"]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "Good day to you.", "refusal": None},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    assert found["usage"]["completion_tokens"] == len("Good day to you.") + 1
+    assert found["usage"]["total_tokens"] == found["usage"]["prompt_tokens"] + found["usage"]["completion_tokens"]
+
+
+def test_a_stream_is_the_same_answer(url: str) -> None:
+    chunks = events(ask(url, stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1] == "[DONE]"
+    told = [json.loads(chunk) for chunk in chunks[:-1]]
+    assert told[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in told[:-1]) == "Good day to you."
+    assert [piece["choices"][0]["finish_reason"] for piece in told[:-1]][-1] == "stop"
+    assert told[-1]["choices"] == []
+    assert told[-1]["usage"]["completion_tokens"] == len("Good day to you.") + 1
+
+
+def events(response: httpx2.Response) -> list[str]:
+    assert response.headers["content-type"].startswith("text/event-stream")
+    return [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+
+
+def test_several_answers_are_told_apart(url: str) -> None:
+    assert [choice["index"] for choice in ask(url, n=3).json()["choices"]] == [0, 1, 2]
+    texts: dict[int, str] = {}
+    for chunk in events(ask(url, n=3, stream=True))[:-1]:
+        [choice] = json.loads(chunk)["choices"]
+        texts[choice["index"]] = texts.get(choice["index"], "") + choice["delta"].get("content", "")
+    assert texts == dict.fromkeys(range(3), "Good day to you.")
+
+
+def test_content_parts_and_the_developer_are_read(url: str) -> None:
+    parts = [{"type": "text", "text": "hello"}]
+    messages = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
+    assert ask(url, messages=messages).json()["choices"][0]["message"]["content"] == "Good day to you."
+
+
+def test_what_an_answer_is_held_to(url: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    wrapped = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    for how in ({"response_format": wrapped}, {"guided_json": schema}, {"structured_outputs": {"json": schema}}):
+        text = ask(url, messages=[{"role": "user", "content": "json"}], **how).json()["choices"][0]["message"][
+            "content"
+        ]
+        assert json.loads(text) == {"a": 1}
+    assert ask(url, guided_choice=["no", "yes"], seed=1).json()["choices"][0]["message"]["content"] in ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"functions": []}, "functions"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"n": 0}, "n"),
+        ({"stop": [""]}, "stop[0]"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "boss", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"store": True}, "store"),
+    ],
+)
+def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any], param: str) -> None:
+    response = ask(url, **body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert param.split(".")[-1] in error["message"]
+
+
+def test_null_counts_as_not_given(url: str) -> None:
+    assert ask(url, functions=None, temperature=None, stop=None).status_code == 200
+
+
+def test_a_model_that_is_not_there(url: str) -> None:
+    response = ask(url, model="other")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_unknown"

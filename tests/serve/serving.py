@@ -1,0 +1,54 @@
+"""A server that runs: uvicorn in a thread, over scripted models or whatever a test opens."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from edgeship import targets
+from edgeship.engine.api import Chat
+from edgeship.serve import ServeOptions, app
+from edgeship.serve.models import ModelCard, Pool
+from edgeship.settings import resolve
+from tests.scripted import ScriptedEngine
+
+ANSWERS = {"hello": "Good day to you.", "json": '{"a": 1}', "héllo": "Grüß Gott 🙂."}
+
+
+def card(name: str, *, aliases: tuple[str, ...] = (), folder: Path | None = None) -> ModelCard:
+    """A model of that name, whatever its target is."""
+    target = targets.Target("folder", str(folder or name), resolve())
+    return ModelCard(name, target, aliases, 1_700_000_000, None, folder)
+
+
+def scripted_app(answers: Mapping[str, str] = ANSWERS, options: ServeOptions | None = None, **how: Any) -> FastAPI:
+    """An application with the one model "scripted", also called "alias"; how: of its engine."""
+
+    def open_chat(_: ModelCard) -> Chat:
+        return ScriptedEngine(answers, **how)
+
+    return app.over(Pool([card("scripted", aliases=("alias",))], open_chat=open_chat), options or ServeOptions())
+
+
+@contextmanager
+def serving(make: Callable[[], FastAPI]) -> Iterator[str]:
+    """The URL of an application while it is served on a free port."""
+    server = uvicorn.Server(uvicorn.Config(make(), host="127.0.0.1", port=0, log_config=None))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
