@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve soak bench-foundry clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ bench-quality: setup-dev ## recipes on real models, beside llama.cpp and onnxrun
 
 bench-engine: setup-dev ## the engine against llama.cpp and onnxruntime-genai
 	@$(BIN)/python benchmarks/bench_engine.py $(ARGS)
+
+bench-serve: setup-dev ## the server against its engine alone and llama.cpp's server
+	@$(BIN)/python benchmarks/bench_serve.py $(ARGS)
+
+soak: setup-dev ## mixed load on the server for 30 minutes (ARGS="--minutes 5")
+	@$(BIN)/python benchmarks/bench_serve.py --only soak $(ARGS)
 
 bench-foundry: setup-dev ## Foundry Local with our packages, beside the defaults and the other engines
 	@$(BIN)/python benchmarks/bench_foundry.py $(ARGS)

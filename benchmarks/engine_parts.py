@@ -21,6 +21,7 @@ import streams
 
 from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Constraint, Conversation, Engine, Limits, Prompt, Sampling, Usage
+from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.opening import EngineOptions, open_batched
 from edgeship.engine.tune import EXACT, Setting, Trial, Tuning
 from edgeship.system import machine
@@ -91,15 +92,27 @@ def genai_loop(job: Figures) -> Figures:
     }
 
 
+def load(job: Figures) -> Figures:
+    """How long it takes until the package can be asked, in a process of its own, as the server has it."""
+    began = time.perf_counter()
+    with IsolatedEngine(Path(job["folder"]), limits=Limits(slots=8, context_tokens=2048)):
+        return {"ready_s": time.perf_counter() - began}
+
+
 def eight(job: Figures) -> Figures:
     """Eight clients in a closed loop; nothing is kept between prompts."""
+    return closed(job | {"clients": streams.CLIENTS, "requests": streams.REQUESTS})
+
+
+def closed(job: Figures) -> Figures:
+    """Clients in a closed loop, each with so many requests."""
     model = _load(job, slots=8)
     _ask(model, _prompt(999, 16), 4)
 
     def answer(number: int) -> Iterator[object]:
         yield from model.stream(_prompt(number, streams.PROMPT_TOKENS), _greedy(streams.NEW_TOKENS))
 
-    found: Figures = streams.closed_loop(answer)
+    found: Figures = streams.closed_loop(answer, job["clients"], job["requests"])
     return found
 
 
@@ -377,7 +390,9 @@ PARTS: dict[str, Callable[[Figures], Figures]] = {
         single,
         sampled,
         genai_loop,
+        load,
         eight,
+        closed,
         genai_eight,
         prefix,
         itl,

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import time
@@ -15,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import http_client
 import streams
 import turns
+from http_client import HOST
 
-HOST = "127.0.0.1"
 _ENVIRONMENT = os.environ | turns.HUGE_PAGES
 
 
@@ -59,6 +59,18 @@ def eight(binaries: Path, gguf: Path, threads: int) -> Any:
             return _complete(port, _prompt(number + 1, streams.PROMPT_TOKENS), streams.NEW_TOKENS, cached=False)
 
         return streams.closed_loop(ask)
+
+
+def closed(binaries: Path, gguf: Path, threads: int, clients: int, requests: int) -> Any:
+    """Clients in a closed loop over the API that every server has, with nothing kept between prompts."""
+    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
+        list(_complete(port, _prompt(0, 16), 4, cached=False))
+
+        def ask(number: int) -> Iterator[object]:
+            prompt = _prompt(number + 1, streams.PROMPT_TOKENS)
+            return http_client.complete(port, prompt, streams.NEW_TOKENS, cache_prompt=False)
+
+        return streams.closed_loop(ask, clients, requests)
 
 
 def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
@@ -122,9 +134,7 @@ def _complete(port: int, prompt: list[int], new: int, *, cached: bool, **setting
 
 @contextmanager
 def _server(binaries: Path, gguf: Path, threads: int, *, slots: int, context: int) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = int(free.getsockname()[1])
+    port = http_client.free_port()
     words = [str(binaries / "llama-server"), "-m", str(gguf), "--host", HOST, "--port", str(port), "-np", str(slots)]
     words += ["-c", str(context), "-t", str(threads), "--no-webui"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT)

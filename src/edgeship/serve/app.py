@@ -15,13 +15,13 @@ from edgeship.errors import EdgeshipError, MethodWrong, NotFound
 from edgeship.serve import failures, fields
 from edgeship.serve.bodies import Bodies, Scope
 from edgeship.serve.models import ModelCard, Pool
-from edgeship.serve.openai import chat, models
+from edgeship.serve.openai import chat, completions, models, tokens
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
 from edgeship.settings import resolve
 from edgeship.version import __version__
 
-ROUTERS = (chat.router, models.router)
+ROUTERS = (chat.router, completions.router, models.router, tokens.router)
 
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:

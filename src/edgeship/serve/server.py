@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -13,6 +15,7 @@ from edgeship.serve.bodies import HELD
 from edgeship.serve.models import Opened, Pool
 from edgeship.serve.options import ServeOptions
 
+Some = TypeVar("Some")
 log = logging.getLogger("edgeship.serve")
 # Beginning an answer takes a moment, or as long as a model that died takes to come back. No thread waits after that.
 _THREADS = 256
@@ -36,6 +39,10 @@ class Server:
         request.scope[HELD].callback(answers.close)
         await answers.begin(asks)
         return answers
+
+    async def in_thread(self, work: Callable[[], Some]) -> Some:
+        """What `work` gives or raises, while other requests go on."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
 
     async def close(self) -> None:
         """Unloads the models."""

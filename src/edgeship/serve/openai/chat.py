@@ -24,6 +24,7 @@ from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
+from edgeship.serve.openai.usage import usage_of
 from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
@@ -135,19 +136,6 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def usage_of(usages: Sequence[Usage]) -> dict[str, Any]:
-    """What the answers to one request cost: its prompt once, and the tokens of all."""
-    prompt_tokens = usages[0].prompt_tokens if usages else 0
-    completion_tokens = sum(usage.completion_tokens for usage in usages)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usages[0].cached_tokens if usages else 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-    }
-
-
 class _Reply:
     """The answer's words, whole or in chunks."""
 
@@ -173,7 +161,7 @@ class _Reply:
             }
             for number, answer in enumerate(answers)
         ]
-        usage = usage_of([answer.usage for answer in answers])
+        usage = usage_of([answer.usage for answer in answers], answers=self.body.n)
         return self._facts | {"object": "chat.completion", "choices": choices, "usage": usage}
 
     def chunk(self, number: int, delta: Mapping[str, Any], *, finish: str | None = None, logprobs: Any = None) -> str:
@@ -183,7 +171,9 @@ class _Reply:
 
     def usage_chunk(self) -> str:
         """The event that says what the answers cost."""
-        return self._event([], {"usage": usage_of([self._usages[number] for number in sorted(self._usages)])})
+        return self._event(
+            [], {"usage": usage_of([self._usages[number] for number in sorted(self._usages)], answers=self.body.n)}
+        )
 
     def count(self, number: int, step: Token) -> None:
         """Takes note of what a step cost."""
@@ -193,17 +183,16 @@ class _Reply:
 
     def logprobs_of(self, steps: Sequence[Token]) -> Any:
         """Those of a chunk's tokens, where they were asked for."""
-        return chat_logprobs(steps, self._opened.codec) if self.body.logprobs else None
+        codec = self._opened.codec
+        return chat_logprobs(steps, codec) if self.body.logprobs and codec else None
 
     def _logprobs(self, answer: Answer) -> Any:
-        if not self.body.logprobs:
-            return None
         steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
-        return chat_logprobs(steps, self._opened.codec)
+        return self.logprobs_of(steps)
 
     def _usage_so_far(self) -> dict[str, Any]:
         usages = [self._usages.get(number, Usage(0, made, 0, 0)) for number, made in sorted(self._made.items())]
-        return usage_of(usages)
+        return usage_of(usages, answers=self.body.n)
 
     def _event(self, choices: list[Any], more: Mapping[str, Any]) -> str:
         return streams.event(json.dumps(self._facts | {"object": "chat.completion.chunk", "choices": choices, **more}))

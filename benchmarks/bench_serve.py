@@ -1,0 +1,285 @@
+"""The server beside its own engine alone and beside llama.cpp's server, over HTTP, on one machine.
+
+engine    tokens a second that come out over HTTP, over those of the engine alone in a process, at 1 and 8 clients
+llama     the same over llama-server -np 8 (Q4_0 of the same random checkpoint in the shape of Qwen2.5-0.5B), at 1, 8
+          and 32 clients, and the time to the first token
+start     seconds from `edgeship serve` to ready, beyond those that the engine itself takes to load
+overload  200 clients at once on 8 slots: what they are answered, and how long /health/live takes meanwhile
+kill      the process of one of two models is killed under load: what becomes of all requests, and when it is back
+soak      mixed load (--minutes): answers, cancelled answers, bad requests, long prompts, schemas; growth of memory
+
+The last line printed is one JSON object with the figures; those called `target` judge them.
+usage: bench_serve.py [--only engine,llama,...] [--rounds N] [--minutes N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bench_engine
+import engine_parts
+import http_client
+import llama_server
+import peers
+import psutil
+import serve_soak
+import streams
+import turns
+from http_client import HOST
+from peers import WORK
+from turns import CORES, Figures, in_turns, medians
+
+SLOTS, CONTEXT_TOKENS = 8, 2048
+CLIENTS = {1: 4, 8: 4, 32: 2}
+"""How many there are, and how many requests each makes, one after another."""
+OVERLOAD_CLIENTS, OVERLOAD_TOKENS = 200, 16
+_START_S = 120
+
+
+def engine(rounds: int) -> Figures:
+    figures: Figures = {}
+    for clients in (1, 8):
+        job = {"folder": str(bench_engine.package()), "clients": clients, "requests": CLIENTS[clients]}
+        runs = in_turns(
+            rounds,
+            {
+                "engine": lambda job=job: turns.child(engine_parts.__file__, "closed", job),  # type: ignore[misc]
+                "serve": partial(_served, clients),
+            },
+        )
+        found = medians(runs)
+        figures |= {f"{name}_of_{clients}": value for name, value in found.items()}
+        figures[f"output_of_{clients}"] = found["serve_tokens_per_s"] / found["engine_tokens_per_s"]
+    return figures | {"target": {"output_of_1": 0.97, "output_of_8": 0.97}}
+
+
+def llama(rounds: int) -> Figures:
+    figures: Figures = {}
+    binaries, gguf = peers.llama_cpp().binaries, bench_engine.gguf()
+    for clients, requests in CLIENTS.items():
+        runs = in_turns(
+            rounds,
+            {
+                "serve": partial(_served, clients),
+                "llama": partial(llama_server.closed, binaries, gguf, CORES, clients, requests),
+            },
+        )
+        found = medians(runs)
+        figures |= {f"{name}_of_{clients}": value for name, value in found.items()}
+        figures[f"output_of_{clients}"] = found["serve_tokens_per_s"] / found["llama_tokens_per_s"]
+        figures[f"ttft_of_{clients}"] = found["serve_ttft_p50_s"] / found["llama_ttft_p50_s"]
+    output = {"output_of_1": 1.10, "output_of_8": 1.35, "output_of_32": 1.35}
+    return figures | {"target": output | {f"ttft_of_{clients}": "at most 1" for clients in CLIENTS}}
+
+
+def start(rounds: int) -> Figures:
+    folder = bench_engine.package()
+    runs = in_turns(
+        rounds,
+        {
+            "engine": lambda: turns.child(engine_parts.__file__, "load", {"folder": str(folder)}),
+            "serve": lambda: _started(folder),
+        },
+    )
+    figures = medians(runs)
+    figures["more_s"] = figures["serve_ready_s"] - figures["engine_ready_s"]
+    return figures | {"target": {"more_s": "under 1.5"}}
+
+
+def overload(_: int) -> Figures:
+    """Every client asks once, all at the same moment."""
+    with serving(bench_engine.package()) as port:
+        said, health = Counter[str](), list[float]()
+        over = threading.Event()
+        asking = [
+            threading.Thread(target=lambda seed=seed: said.update([_outcome(port, seed)]))
+            for seed in range(OVERLOAD_CLIENTS)
+        ]
+        looking = threading.Thread(target=_look, args=(port, over, health))
+        for thread in (looking, *asking):
+            thread.start()
+        for thread in asking:
+            thread.join()
+        over.set()
+        looking.join()
+    figures = {"said": dict(said), "health_checks": len(health), "health_p99_ms": 1e3 * _p99(health)}
+    return figures | {"target": {"said": "answers and 429 only", "health_p99_ms": "under 50"}}
+
+
+def kill(_: int) -> Figures:
+    """Eight answers of each of two models are running when the first one's process is killed."""
+    hit, other = bench_engine.package(), bench_engine.example()
+    loads_s = turns.child(engine_parts.__file__, "load", {"folder": str(hit)})["ready_s"]
+    with serving(hit, other) as port:
+        for folder in (hit, other):
+            list(http_client.complete(port, _prompt(0, 16), 2, model=folder.name))
+        said: dict[str, Counter[str]] = {folder.name: Counter() for folder in (hit, other)}
+        threads = [
+            threading.Thread(target=lambda name=name, seed=seed: said[name].update([_long(port, name, seed)]))
+            for name in said
+            for seed in range(SLOTS)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        _process_of(hit).kill()
+        killed = time.perf_counter()
+        while True:  # whoever asks again is answered as soon as the model is back
+            with suppress(http_client.Refused, OSError):
+                list(http_client.complete(port, _prompt(1, 16), 1, model=hit.name))
+                break
+        back_s = time.perf_counter() - killed
+        for thread in threads:
+            thread.join()
+    figures = {"hit": dict(said[hit.name]), "other": dict(said[other.name]), "back_s": back_s, "load_s": loads_s}
+    target = {"hit": "answers and errors only", "other": "answers only", "back_s": "load_s + 1 at most"}
+    return figures | {"target": target}
+
+
+def soak(minutes: float) -> Figures:
+    """On the example: many requests in little time."""
+    with serving(bench_engine.example()) as port:
+        return serve_soak.run(port, _server_process(port), 60 * minutes)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(*folders: Path) -> Iterator[int]:
+    """The port of a server for these packages, once it is ready."""
+    port = http_client.free_port()
+    process = subprocess.Popen(_words(port, *folders), stdout=subprocess.DEVNULL, stderr=sys.stderr, env=_variables())
+    try:
+        _wait(port, process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _words(port: int, *folders: Path) -> list[str]:
+    words = [sys.executable, "-m", "edgeship", "serve", *map(str, folders), "--host", HOST, "--port", str(port)]
+    return [*words, "--slots", str(SLOTS), "--context", str(CONTEXT_TOKENS)]
+
+
+def _variables() -> dict[str, str]:
+    return os.environ | {"EDGESHIP_HOME": str(WORK / "home"), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(OSError):
+            if http_client.status_of(port, "/health/ready")[0] == 200:
+                return
+        time.sleep(0.02)
+    raise SystemExit(f"edgeship serve was not ready within {_START_S} s; its status is {process.returncode}")
+
+
+def _started(folder: Path) -> Figures:
+    began = time.perf_counter()
+    with serving(folder):
+        return {"ready_s": time.perf_counter() - began}
+
+
+def _served(clients: int) -> Figures:
+    """Clients in a closed loop, with prompts that nobody has asked before."""
+    with serving(bench_engine.package()) as port:
+        list(http_client.complete(port, _prompt(0, 16), 4))
+
+        def ask(number: int) -> Iterator[object]:
+            return http_client.complete(port, _prompt(number + 1, streams.PROMPT_TOKENS), streams.NEW_TOKENS)
+
+        found: Figures = streams.closed_loop(ask, clients, CLIENTS[clients])
+        return found
+
+
+def _prompt(seed: int, length: int) -> list[int]:
+    return random.Random(seed).choices(range(200, 900) if length < 20 else range(1000, 100_000), k=length)
+
+
+def _outcome(port: int, seed: int) -> str:
+    """What a client is answered in the end."""
+    try:
+        tokens = sum(http_client.complete(port, _prompt(seed, streams.PROMPT_TOKENS), OVERLOAD_TOKENS))
+    except http_client.Refused as refused:
+        return str(refused.status)
+    except OSError as error:
+        return type(error).__name__
+    return "answer" if tokens == OVERLOAD_TOKENS else f"{tokens} tokens"
+
+
+def _long(port: int, model: str, seed: int) -> str:
+    body: dict[str, Any] = {"model": model, "prompt": _prompt(seed, 16), "max_tokens": 100, "stream": True}
+    try:
+        last = list(http_client.events(port, "/v1/completions", body | {"ignore_eos": True}))[-1]
+    except http_client.Refused as refused:
+        return str(refused.status)
+    except OSError as error:
+        return type(error).__name__
+    return "error event" if "error" in last else "answer"
+
+
+def _look(port: int, over: threading.Event, seen: list[float]) -> None:
+    while not over.wait(0.02):
+        status, seconds = http_client.status_of(port, "/health/live")
+        assert status == 200
+        seen.append(seconds)
+
+
+def _p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[-1] if len(values) >= 100 else max(values)
+
+
+def _server_process(port: int) -> psutil.Process:
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            return psutil.Process(connection.pid)
+    raise SystemExit(f"nobody listens on port {port}")
+
+
+def _process_of(folder: Path) -> psutil.Process:
+    """The process that runs this package: the one among this script's that has its weights open."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(str(folder) in part.path for part in process.memory_maps()):
+                return process
+    raise SystemExit(f"no process runs {folder}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections: dict[str, Callable[[int], Figures]] = {
+        "engine": engine,
+        "llama": llama,
+        "start": start,
+        "overload": overload,
+        "kill": kill,
+    }
+    parser.add_argument("--only", default=",".join(sections))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=30, help="of soak, which runs only where --only names it")
+    arguments = parser.parse_args()
+    asked: dict[str, Callable[[], Figures]] = {
+        name: partial(section, arguments.rounds) for name, section in sections.items()
+    }
+    asked["soak"] = partial(soak, arguments.minutes)
+    turns.report(parser, asked, arguments.only, {"rounds": arguments.rounds, "versions": peers.versions()})
+
+
+if __name__ == "__main__":
+    main()

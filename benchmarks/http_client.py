@@ -1,0 +1,73 @@
+"""A client of any server that speaks OpenAI's API, in as little code as may be: the machine is measured, and not it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+HOST = "127.0.0.1"
+_PATIENCE_S = 600
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        return int(free.getsockname()[1])
+
+
+def complete(port: int, prompt: list[int], new: int, **more: Any) -> Iterator[int]:
+    """The likeliest tokens after a prompt, `new` of them, as they come: how many each event of the stream brings.
+
+    What is left over when an event says what was used comes last: tokens that added no text, and left no event.
+    """
+    body = {"prompt": prompt, "max_tokens": new, "temperature": 0, "ignore_eos": True, "stream": True} | more
+    body["stream_options"] = {"include_usage": True}
+    told = 0
+    for event in events(port, "/v1/completions", body):
+        if usage := event.get("usage"):
+            yield from [1] * (usage["completion_tokens"] - told)
+            return
+        if event.get("choices"):
+            told += 1
+            yield 1
+
+
+def events(port: int, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of a stream. Raises Refused for an answer that is none."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_PATIENCE_S)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    try:
+        response = connection.getresponse()
+        if response.status != 200:
+            raise Refused(response.status, response.read().decode())
+        for line in response:
+            if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
+                yield json.loads(line[6:])
+    finally:
+        connection.close()  # before the end it cancels
+
+
+class Refused(Exception):
+    """An answer that is no stream: its status, and what it says."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"{status}: {said}")
+        self.status = status
+
+
+def status_of(port: int, path: str) -> tuple[int, float]:
+    """The status that a GET is answered with, and after how many seconds."""
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection(HOST, port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status, time.perf_counter() - started
+    finally:
+        connection.close()
