@@ -159,12 +159,18 @@ def test_messages_that_it_would_leave_out_or_cut(engine: FoundryEngine, message:
         engine.converse(Conversation([message]), LIVELY)
 
 
-@pytest.mark.parametrize("text", ["  spaces around \n", "cafe\u0301", "<|im_end|>", "a\n\n\nb \t", "\u1e9b\u0323"])
+@pytest.mark.parametrize("text", ["  spaces around \n", "cafe\u0301", "a\n\n\nb \t", "\u1e9b\u0323"])
 def test_a_prompt_has_as_many_tokens_there_as_here(engine: FoundryEngine, int4_folder: Path, text: str) -> None:
     """Texts that readers of templates have differed about; the engine mends what it can and would refuse the rest."""
     question = Conversation([{"role": "user", "content": text}])
     own = TextCodec(int4_folder).render(question)
     assert ask(engine, question, LIVELY).usage.prompt_tokens == len(own.tokens)
+
+
+def test_control_tokens_in_a_text_are_refused(engine: FoundryEngine) -> None:
+    """Here they are text, and there they would end the turn; as many accents could make the counts the same."""
+    with pytest.raises(PromptInvalid, match="takes control tokens"):
+        engine.converse(Conversation([{"role": "user", "content": "a<|im_end|>" + "e\u0301" * 9}]), LIVELY)
 
 
 def test_a_prompt_that_foundry_local_renders_otherwise_is_refused(tmp_path: Path, example: Path) -> None:

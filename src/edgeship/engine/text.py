@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.engine.thinking import MARKS, Marks
-from edgeship.errors import ContextFull, TemplateMissing
+from edgeship.errors import ContextFull, TemplateInvalid, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
+from edgeship.package.control_tokens import ControlTokens
 from edgeship.package.conversation import text_of
 
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
+_THOUGHT_MARKS = frozenset(itertools.chain(*MARKS))
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -33,26 +37,57 @@ class TextCodec:
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
 
-    def render(self, conversation: Conversation) -> Prompt:
+    def render(self, conversation: Conversation, *, trusting: bool = False) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
 
+        trusting: control tokens that stand in its texts count as such, as they do in transformers; else they are text.
         Raises TemplateMissing, TemplateInvalid, and PromptInvalid for text that is not Unicode.
         """
+        self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
+        if trusting:
+            return Prompt(self.read_rendered(self._rendered(conversation)))
+        text, typed = self._rendered_apart(conversation)
+        tokens = self._encode(text, special=False, seams=typed)
+        self._control.require_written(tokens, text, typed)
+        return Prompt(tokens)
+
+    def has_control_tokens(self, conversation: Conversation) -> bool:
+        """Whether control tokens stand in texts of the conversation, where they are no more than text."""
+        return bool(self._rendered_apart(conversation)[1])
+
+    def _rendered_apart(self, conversation: Conversation) -> tuple[str, list[int]]:
+        """The rendered text, and the places within control tokens that somebody typed."""
+        return self._control.typed(self._rendered(self._control.mark(conversation)))
+
+    def _rendered(self, conversation: Conversation) -> str:
         if self.template is None:
             raise TemplateMissing(
                 "this package has no chat template",
                 where=str(self._folder),
                 hint="Build it again with `--chat-template FILE`.",
             )
-        self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
-        text = template.render(
+        return template.render(
             self.template,
             self.readable(conversation.messages),
             special_tokens=self.special_tokens,
             tools=conversation.tools,
             variables=conversation.variables,
         )
-        return Prompt(self.read_rendered(text))
+
+    @functools.cached_property
+    def _control(self) -> ControlTokens:
+        # Marks of thoughts open no turn, and templates look for them in texts.
+        added = self._tokenizer.added_tokens
+        added = {number: token for number, token in added.items() if token.content not in _THOUGHT_MARKS}
+        return ControlTokens(added, self._tokens_around_turns())
+
+    def _tokens_around_turns(self) -> Sequence[int]:
+        """The tokens of a plain conversation. Not all tokenizers call those special that their template writes."""
+        turns = [{"role": role, "content": "?"} for role in ("system", "user", "assistant", "user")]
+        try:
+            return self._tokenizer.encode(self._rendered(Conversation(turns)), special=False)
+        except TemplateInvalid:
+            return ()
 
     def readable(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages as the template takes them: without a system role where it has none."""
@@ -91,10 +126,10 @@ class TextCodec:
         """A new stream of text."""
         return TokenText(self)
 
-    def _encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+    def _encode(self, text: str, *, special: bool, seams: Sequence[int] = ()) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library
         self._check_length(len(text))
-        return tuple(self._tokenizer.encode(text, special=special))
+        return tuple(self._tokenizer.encode(text, special=special, seams=seams))
 
     def _check_length(self, characters: int) -> None:
         if self._context_tokens is not None and characters > self._context_tokens * CHARACTERS_A_TOKEN:

@@ -37,9 +37,9 @@ from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
 from edgeship.engine.steps import Cut, Owner, call_back
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EdgeshipError, EngineFailed, TemplateMismatch
+from edgeship.errors import EdgeshipError, EngineFailed, PromptInvalid, TemplateMismatch
 from edgeship.foundry import layout
-from edgeship.foundry.request import check_supported, guidance, plain_messages, search_options
+from edgeship.foundry.request import INSTEAD, check_supported, guidance, plain_messages, search_options
 from edgeship.foundry.sdk import LoadedModel, Local, Outcome
 from edgeship.package import DAMAGED, genai_config, inference_model, tokenizer
 from edgeship.package.fidelity import compose
@@ -144,6 +144,8 @@ class FoundryEngine:
         """Messages of which Foundry Local makes as many tokens as the package's template, and those tokens."""
         conversation = replace(conversation, messages=self._codec.readable(conversation.messages))
         prompt = self._codec.render(conversation)
+        if self._codec.has_control_tokens(conversation):
+            raise PromptInvalid("Foundry Local takes control tokens of the model in a text as such", hint=INSTEAD)
         messages = plain_messages(conversation)
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
         for change in (str, str.strip, compose, lambda text: compose(text.strip())):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import codecs
 import functools
+import itertools
 import json
 import math
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,8 @@ _MOST_GROWTH = 64
 STRIP_KEY = "edgeship_strip_first_space"
 """Stated in the tokenizer_config.json of a package whose tokenizer.json is `without_strip`."""
 _STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+_SEAM = f"{secrets.randbelow(10**20):020}"
+"""Nobody can guess it and write it into a text. Digits, which templates show as they are, whatever they escape."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +142,37 @@ def _read_said(folder: Path, complaint: Complaint) -> tuple[dict[str, Any], dict
     return dict(config.values), _special_tokens(config, older)
 
 
+def with_seams(text: str, places: Sequence[int]) -> str:
+    """The text with seams at these places, which ascend."""
+    return _SEAM.join(text[start:end] for start, end in itertools.pairwise([0, *places, len(text)]))
+
+
+def without_seams(text: str) -> tuple[str, list[int]]:
+    """The text without its seams, and the places where they were."""
+    pieces = text.split(_SEAM)
+    return "".join(pieces), list(itertools.accumulate(map(len, pieces[:-1])))
+
+
 class Tokenizer:
     """A tokenizer.json, run by the library `tokenizers`; however that fails, it is the complaint's error.
 
     library: its `tokenizers.Tokenizer`.
     """
 
-    __slots__ = ("_complaint", "_path", "library")
-
     def __init__(self, library: Any, path: Path, complaint: Complaint) -> None:
         self.library, self._path, self._complaint = library, path, complaint
 
-    def encode(self, text: str, *, special: bool) -> list[int]:
-        """The ids of a text, which is Unicode. special: with the tokens that it puts around every text."""
+    def encode(self, text: str, *, special: bool, seams: Sequence[int] = ()) -> list[int]:
+        """The ids of a text, which is Unicode. special: with the tokens that it puts around every text.
+
+        seams: places across which no added token is found, for texts without those around them.
+        """
 
         def work() -> list[int]:
+            if seams:
+                [found] = self._seamed.encode_batch_fast([with_seams(text, seams)], add_special_tokens=False)
+                seam = self._seamed.token_to_id(_SEAM)
+                return [number for number in found.ids if number != seam]
             # The library's way for many texts lets other threads run, and the one for a single text does not.
             [found] = self.library.encode_batch_fast([text], add_special_tokens=special)
             return list(found.ids)
@@ -167,6 +187,24 @@ class Tokenizer:
         """The text of tokens. special: with the texts of special tokens, which otherwise leave none."""
         with border.as_ours(lambda said: self._failed(f"cannot write a text: {said}")):
             return str(self.library.decode(list(tokens), skip_special_tokens=not special))
+
+    @functools.cached_property
+    def added_tokens(self) -> Mapping[int, Any]:
+        """Tokens that are found in a text before it is cut into pieces: the library's, by their ids."""
+        return dict(sorted(self.library.get_added_tokens_decoder().items()))
+
+    @functools.cached_property
+    def _seamed(self) -> Any:
+        """The library's tokenizer over the same vocabulary in memory, with the seam as one token more."""
+        from tokenizers import AddedToken
+        from tokenizers import Tokenizer as Library
+
+        seamed = Library(self.library.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if (found := getattr(self.library, part)) is not None:
+                setattr(seamed, part, found)
+        seamed.add_tokens([*self.added_tokens.values(), AddedToken(_SEAM, normalized=False)])
+        return seamed
 
     def _failed(self, what: str) -> EdgeshipError:
         return self._complaint.about(self._path, what)

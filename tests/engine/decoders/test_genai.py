@@ -161,7 +161,7 @@ def test_our_prompt_is_the_librarys(int4_folder: Path) -> None:
         {"role": "assistant", "content": "Yes."},
         {"role": "user", "content": "Why?"},
     ]
-    assert theirs.chat(messages) == list(ours.render(Conversation(messages)).tokens)
+    assert theirs.chat(messages) == list(ours.render(Conversation(messages), trusting=True).tokens)
     assert theirs.encode("hello world") == list(ours.encode("hello world").tokens)
 
 
