@@ -55,6 +55,7 @@ def test_every_setting_reaches_the_engine(package: str, monkeypatch: pytest.Monk
         "presence-penalty": 0.2,
         "frequency-penalty": -0.3,
         "max-tokens": 9,
+        "thinking-tokens": 0,
         "seed": 3,
         "regex": "a+",
     }

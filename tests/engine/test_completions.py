@@ -90,6 +90,11 @@ def test_conversations_go_as_they_are() -> None:
             {"repetition_penalty": 1.1, "repeat_penalty": 1.1},
         ),
         (Sampling(ignore_eos=True), "ignore_eos", {"ignore_eos": True}),
+        (
+            Sampling(thinking_tokens=0),
+            "thinking_tokens",
+            {"thinking_token_budget": 0, "thinking_budget_tokens": 0},
+        ),
     ],
 )
 def test_what_only_some_servers_take_is_asked_where_that_is_allowed(
@@ -181,9 +186,11 @@ def test_reasons(told: str, finish: str) -> None:
 
 def test_usage_as_the_server_tells_it() -> None:
     told = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+    told["completion_tokens_details"] = {"reasoning_tokens": 3}
     usage = steps(chunk("stop", content="a"), json.dumps({"choices": [], "usage": told}))[-1].usage
     assert usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 5, 4)
+    assert usage.reasoning_tokens == 3
     assert 0 < usage.ttft_s <= usage.e2e_s
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
-from edgeship.engine.answer import Answer, ask
-from edgeship.engine.api import Constraint, Conversation, Sampling
+from edgeship.engine.answer import Answer, ask, collect
+from edgeship.engine.api import Constraint, Conversation, Prompt, Sampling, Token
+from edgeship.engine.isolated_answer import Answer as IsolatedAnswer
+from edgeship.engine.pacing import Callbacks
 from edgeship.engine.text import TextCodec
 from edgeship.engine.thinking import MARKS, Marks, Thoughts, answer_of
 from tests import checkpoints
@@ -51,6 +56,67 @@ def test_whether_thoughts_count() -> None:
     assert (found.thinking, found.text, found.finish) == ("a long thought", "yes it", "length")
 
 
+@pytest.mark.parametrize("most", [3, 0])
+def test_a_budget_ends_the_thoughts(most: int) -> None:
+    """Where the script has `-`, the mark is put in its place."""
+    said = f"<{'abc'[:most]}-yes it is"
+    found = answer(said, thinking_tokens=most)
+    assert (found.thinking, found.text, found.finish) == ("abc"[:most], "yes it is", "stop")
+    assert found.usage.reasoning_tokens == most + 2
+    with ScriptedEngine({"q": said}, thought_marks=THINKING) as engine:
+        opened = Prompt((*engine.render(Conversation([{"role": "user", "content": "q"}])).tokens, THINKING.begin))
+        found = collect(engine.stream(opened, Sampling(thinking_tokens=most)))
+    assert (found.thinking, found.text) == ("abc"[:most], "yes it is")
+    assert found.usage.reasoning_tokens == most + 1
+
+
+@pytest.mark.parametrize("settings", [{"seed": 1, "temperature": 1.0}, {"logprobs": 2}, {"ignore_eos": True}])
+def test_the_end_of_a_budget_is_a_token_like_others(settings: dict[str, Any]) -> None:
+    found = answer("<abc-yes", thinking_tokens=3, max_tokens=8, **settings)
+    assert (found.thinking, found.text) == ("abc", "yes")
+    assert bytes(found.tokens[:8]) == b"<abc>yes"
+    assert len(found.logprobs) == (len(found.tokens) if "logprobs" in settings else 0)
+
+
+def test_a_budget_that_is_not_spent_changes_nothing() -> None:
+    for said in ("<abc>yes", "yes"):
+        assert answer(said, thinking_tokens=3).text == "yes"
+    assert answer("<abc>yes", marks=None, thinking_tokens=0).text == "<abc>yes"
+
+
+def test_a_budget_and_guesses() -> None:
+    """What is guessed beyond the budget is not said."""
+    question = "<abcdefgh abcdefgh "
+    with ScriptedEngine({question: "<abcdefgh-yes"}, thought_marks=THINKING, speculation=True) as engine:
+        conversation = Conversation([{"role": "user", "content": question}])
+        found = ask(engine, conversation, Sampling(thinking_tokens=8))
+    assert (found.thinking, found.text) == ("abcdefgh", "yes")
+    assert found.usage.drafted_tokens
+
+
+def test_thoughts_of_an_answer_that_is_cut_are_counted() -> None:
+    found = answer("<a long thought>yes", max_tokens=6)
+    assert (found.usage.reasoning_tokens, found.usage.completion_tokens) == (6, 6)
+    with ScriptedEngine({"q": "<abc>yes"}, thought_marks=THINKING) as engine:
+        cancel = threading.Event()
+        steps = engine.converse(Conversation([{"role": "user", "content": "q"}]), Sampling(), cancel=cancel)
+        for _ in range(3):
+            next(steps)
+        cancel.set()
+        usage = next(steps).usage
+    assert usage
+    assert (usage.reasoning_tokens, usage.completion_tokens) == (3, 3)
+
+
+def test_thoughts_of_an_answer_from_another_process_are_counted() -> None:
+    callbacks = Callbacks("test")
+    found = IsolatedAnswer(callbacks, None, None, None)
+    for token in (Token(1, ""), Token(2, "", thinking="a"), Token(3, "", thinking="b"), Token(4, ""), Token(5, "yes")):
+        found.take({"token": asdict(token)})
+    callbacks.close()
+    assert [found.usage(count).reasoning_tokens for count in (1, 3, 5)] == [1, 3, 3]
+
+
 def test_an_answer_may_end_within_its_thoughts() -> None:
     found = answer("<hm")
     assert (found.thinking, found.text, found.finish) == ("hm", "", "stop")
@@ -62,6 +128,12 @@ def test_a_constraint_begins_after_the_thoughts(said: str) -> None:
     found = answer(said, constraint=SCHEMA)
     assert (json.loads(found.text), found.finish) == ("yes", "stop")
     assert found.thinking == ('Is it "no"?' if "Is" in said else "")
+
+
+@pytest.mark.slow
+def test_a_constraint_begins_where_a_budget_ends_the_thoughts() -> None:
+    found = answer('<Is "-"yes"', thinking_tokens=4, constraint=SCHEMA)
+    assert (found.thinking, json.loads(found.text), found.finish) == ('Is "', "yes", "stop")
 
 
 @pytest.mark.slow

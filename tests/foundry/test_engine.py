@@ -124,6 +124,7 @@ def test_any_json_object_is_one(example: Path) -> None:
         (Sampling(frequency_penalty=-0.5), "frequency_penalty"),
         (Sampling(logit_bias={5: 1.0}), "logit_bias"),
         (Sampling(ignore_eos=True), "ignore_eos"),
+        (Sampling(thinking_tokens=9), "thinking_tokens"),
         (Sampling(logprobs=0), "logprobs"),
         (Sampling(prompt_logprobs=1), "prompt_logprobs"),
         (Sampling(temperature=2.5), "no temperature above 2"),

@@ -104,6 +104,10 @@ class AnswerOptions:
         ),
     ] = None
     max_tokens: MaxTokens = None
+    thinking_tokens: Annotated[
+        int | None,
+        typer.Option("--thinking-tokens", help="Tokens of what a model thinks first, at most.", show_default="any"),
+    ] = None
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None
 
     def sampling(self) -> Sampling:
@@ -119,6 +123,7 @@ class AnswerOptions:
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             max_tokens=self.max_tokens,
+            thinking_tokens=self.thinking_tokens,
             seed=self.seed,
             stop=tuple(map(_unescaped, self.stop or ())),
             constraint=self.constraint(),

@@ -73,6 +73,7 @@ class Sampling:
     logit_bias: added to logits, by token id.
     seed: the same seed gives the same answer, whatever else runs at the same time.
     max_tokens: new tokens at most; the context may hold fewer.
+    thinking_tokens: of what a model thinks before it answers at most, marks left out; then it is made to answer.
     thoughts_count: whether what a model thinks before it answers is part of max_tokens, where that can be told.
     stop: texts that end the answer and are not part of it.
     ignore_eos: go on past the tokens that end an answer, up to max_tokens; for measuring speed.
@@ -99,6 +100,7 @@ class Sampling:
     prompt_logprobs: int | None = None
     constraint: Constraint | None = None
     thoughts_count: bool = True
+    thinking_tokens: int | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, with `defaults` where a field is None."""
@@ -163,6 +165,7 @@ class Usage:
     queue_s: waiting for a place, part of ttft_s.
     drafted_tokens, accepted_tokens: guesses taken from the text so far, and those that held.
     forced_tokens: tokens that a constraint left no choice about, made without a step of the model.
+    reasoning_tokens: of completion_tokens, what the model thought before it answered, with the marks around it.
     """
 
     prompt_tokens: int
@@ -174,6 +177,7 @@ class Usage:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     forced_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def decode_tokens_per_s(self) -> float | None:
@@ -368,6 +372,7 @@ def check_sampling(sampling: Sampling) -> None:
         "logprobs": (_is_outside(sampling.logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
         "prompt_logprobs": (_is_outside(sampling.prompt_logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
         "max_tokens": (_is_outside(sampling.max_tokens, 1, _LARGEST), f"from 1 to {_LARGEST}"),
+        "thinking_tokens": (_is_outside(sampling.thinking_tokens, 0, _LARGEST), f"from 0 to {_LARGEST}"),
         "seed": (_is_outside(sampling.seed, 0, _LARGEST), f"from 0 to {_LARGEST}"),
         "stop": ("" in sampling.stop, "without empty texts"),
     }

@@ -35,6 +35,7 @@ _EXTRAS = {
     "min_p": ("min_p",),
     "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
     "ignore_eos": ("ignore_eos",),
+    "thinking_tokens": ("thinking_token_budget", "thinking_budget_tokens"),
 }
 
 
@@ -142,6 +143,7 @@ class Chunks:
             ttft_s=(self._first_s or now_s) - self._asked_s,
             e2e_s=now_s - self._asked_s,
             cached_tokens=_count(details, "cached_tokens") or 0,
+            reasoning_tokens=_count(_object(self._told, "completion_tokens_details"), "reasoning_tokens") or 0,
         )
 
     def _take(self, choice: Mapping[str, Any]) -> Token | None:

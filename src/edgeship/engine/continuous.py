@@ -213,7 +213,7 @@ class ContinuousEngine:
             sampling=settings,
             limit=min(settings.max_tokens or room, room),
             room=room,
-            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream()),
+            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream(), settings.thinking_tokens),
             end_ids=() if settings.ignore_eos else self._end_ids,
             sampler=Sampler(settings, prompt.tokens, self.vocab_size),
             text=AnswerText(self._codec.stream(), settings.stop),

@@ -38,7 +38,7 @@ class Answer:
         self._begun = threading.Event()
         self._refused: Exception | None = None
         self._over = False
-        self._made = 0
+        self._made = self._thought = 0
         self._first: float | None = None
 
     # --- for the threads that hear the child and look at the time ----------------------------------------------------
@@ -71,6 +71,7 @@ class Answer:
         if not self._over:
             self._over = token.finish is not None
             self._made += token.id is not None
+            self._thought = self._made if token.thinking else self._thought
             self._first = self._first or time.perf_counter()
             self._steps.put(token)
             self._begun.set()
@@ -104,4 +105,6 @@ class Answer:
         """What it has cost by now, as far as it can be told from here."""
         now = time.perf_counter()
         asked = self._cut.asked_s
-        return Usage(self._prompt_tokens, completion_tokens, (self._first or now) - asked, now - asked)
+        first = (self._first or now) - asked
+        thought = min(self._thought, completion_tokens)
+        return Usage(self._prompt_tokens, completion_tokens, first, now - asked, reasoning_tokens=thought)

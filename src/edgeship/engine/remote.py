@@ -70,7 +70,7 @@ class RemoteChat:
 
     url: of the API, such as http://localhost:8080/v1. model: may be left out where the server has only one.
     extras: whether the server may be asked for what vLLM and llama.cpp's server take besides: top_k, min_p,
-    repetition_penalty, ignore_eos and variables of the chat template.
+    repetition_penalty, ignore_eos, thinking_tokens and variables of the chat template.
     Raises UsageError where a model must be named, RemoteFailed.
     """
 

@@ -312,7 +312,8 @@ class Request:
         self._prompt_logprobs += logprobs(logits[: len(predicted)], predicted, top)
 
     def _choose(self, row: Floats) -> None:
-        token = self.sampler.choose(row, self._allowed(row))
+        forced = self.thoughts.forced_end
+        token = self.sampler.choose(row, self._allowed(row)) if forced is None else forced
         wanted = self.sampling.logprobs
         found = None if wanted is None else logprob(row, token, wanted)
         if token in self.end_ids:
@@ -416,7 +417,8 @@ class Request:
 
     def usage_after(self, completion_tokens: int) -> Usage:
         """What the answer has cost where whoever asked took so many of its tokens."""
-        return replace(self.usage(), completion_tokens=completion_tokens)
+        thought = min(self.thoughts.tokens, completion_tokens)
+        return replace(self.usage(), completion_tokens=completion_tokens, reasoning_tokens=thought)
 
     def usage(self) -> Usage:
         """What the answer has cost so far."""
@@ -431,6 +433,7 @@ class Request:
             drafted_tokens=self._drafted,
             accepted_tokens=self._accepted,
             forced_tokens=self._forced,
+            reasoning_tokens=self.thoughts.tokens,
         )
 
 

@@ -24,13 +24,15 @@ class Marks:
 
 
 class Thoughts:
-    """The thoughts of one answer. marks: None for models that have none.
+    """The thoughts of one answer. marks: None for models that have none. most: tokens between the marks; None for any.
 
     now: the next token belongs to them. may_begin: they may begin with the next token. tokens: of them, marks included.
     """
 
-    def __init__(self, marks: Marks | None, prompt: Sequence[int], text: TextStream | None) -> None:
-        self._marks, self._text = marks, text
+    def __init__(
+        self, marks: Marks | None, prompt: Sequence[int], text: TextStream | None, most: int | None = None
+    ) -> None:
+        self._marks, self._text, self._left = marks, text, most
         last = list(prompt[-_LAST_TOKENS:])
         ended = marks is None or marks.end in last
         self.now = marks is not None and not ended and marks.begin in last
@@ -42,12 +44,19 @@ class Thoughts:
         """The token that would begin them now."""
         return self._marks.begin if self._marks and self.may_begin else None
 
+    @property
+    def forced_end(self) -> int | None:
+        """The token that ends them now, since there may be no more of them."""
+        return self._marks.end if self._marks and self.now and self._left is not None and self._left <= 0 else None
+
     def take(self, token: int) -> str | None:
         """What a token of the answer adds to the thoughts; None where it is none of theirs."""
         begins, self.may_begin = token == self.begin, False
         if not (begins or self.now):
             return None
         self.tokens += 1
+        if self._left is not None and not begins:
+            self._left -= 1
         assert self._marks
         assert self._text
         self.now = token != self._marks.end

@@ -49,6 +49,7 @@ def check_supported(sampling: Sampling, defaults: Sampling) -> None:
         "frequency_penalty": bool(sampling.frequency_penalty),
         "logit_bias": bool(sampling.logit_bias),
         "ignore_eos": sampling.ignore_eos,
+        "thinking_tokens": sampling.thinking_tokens is not None,
         "logprobs": sampling.logprobs is not None,
         "prompt_logprobs": sampling.prompt_logprobs is not None,
     }
