@@ -146,6 +146,7 @@ def test_what_cannot_be_asked(model: edgeship.Model) -> None:
         ({"max_tokens": True}, "max_tokens is True"),
         ({"seed": -1}, "seed is -1"),
         ({"logit_bias": {"a": 1}}, "logit_bias is"),
+        ({"thinking_tokens": -1}, "thinking_tokens is"),
         ({"ignore_eos": "yes"}, "ignore_eos is 'yes'"),
     ],
 )

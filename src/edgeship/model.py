@@ -50,6 +50,7 @@ class Asking(TypedDict, total=False):
     frequency_penalty: float | None
     logit_bias: Mapping[int, float] | None
     max_tokens: int | None
+    thinking_tokens: int | None
     seed: int | None
     stop: str | Sequence[str] | None
     ignore_eos: bool | None
