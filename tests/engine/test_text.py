@@ -155,6 +155,69 @@ def test_a_template_that_refuses(folder: Path) -> None:
         TextCodec(folder).render(QUESTION)
 
 
+# --- a token by itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["byte-level", "byte-fallback", "first", "always", "never", "words", "bare"])
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
+    """Tokenizers of all kinds: by bytes, by SentencePiece with and without a first space, by words."""
+    if request.param in ("byte-level", "byte-fallback"):
+        found: TextCodec = request.getfixturevalue(request.param.replace("-", "_"))
+        return found
+    folder = tmp_path_factory.mktemp("kind")
+    pieces = ("<unk>", "\u2581", "\u2581hello", "hello", "a", "\u4f60", "##a", ",", "!")
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    library = Tokenizer(models.BPE(vocab, [], unk_token="<unk>"))
+    if request.param == "words":
+        library = Tokenizer(models.WordPiece(vocab, unk_token="<unk>"))
+        library.decoder = decoders.WordPiece(cleanup=False)
+    elif request.param != "bare":
+        library.decoder = decoders.Metaspace(prepend_scheme=request.param)
+    library.save(str(folder / "tokenizer.json"))
+    checkpoints.write_json(folder / "tokenizer_config.json", {})
+    return TextCodec(folder)
+
+
+@given(st.lists(st.integers(0, checkpoints.VOCAB), max_size=12))
+def test_the_bytes_of_tokens_are_the_text_s(kind: TextCodec, numbers: list[int]) -> None:
+    size = kind._tokenizer.library.get_vocab_size()
+    tokens = [number % size for number in numbers]
+    said = b"".join(kind.token_text(token, first=not place)[1] for place, token in enumerate(tokens))
+    text = kind.decode(tokens, special=True)
+    assert said.decode(errors="replace").count("\N{REPLACEMENT CHARACTER}") <= text.count("\N{REPLACEMENT CHARACTER}")
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        assert said.decode() == text
+
+
+def test_a_token_by_itself(byte_level: TextCodec, byte_fallback: TextCodec) -> None:
+    first, *_, last = (byte_level.token_text(token) for token in byte_level.encode("\N{GRINNING FACE}").tokens)
+    assert (first, last) == (("\N{REPLACEMENT CHARACTER}", b"\xf0"), ("\N{REPLACEMENT CHARACTER}", b"\x80"))
+    assert byte_level.token_text(1) == ("<|im_start|>", b"<|im_start|>")
+    assert byte_level.token_text(10**6) == ("", b"")
+    hello = byte_fallback._tokenizer.library.token_to_id("\u2581hello")
+    assert byte_fallback.token_text(hello) == (" hello", b" hello")
+    assert byte_fallback.token_text(hello, first=True) == ("hello", b"hello")
+    assert [byte_fallback.token_text(2 + byte)[1] for byte in range(256)] == [bytes([byte]) for byte in range(256)]
+
+
+@pytest.mark.slow
+def test_the_bytes_of_tokens_are_those_that_constraints_go_by(tmp_path: Path) -> None:
+    import llguidance
+
+    from edgeship.engine.endings import vocabulary
+
+    for make in (checkpoints.make_tokenizer, checkpoints.make_sentencepiece_tokenizer):
+        make(tmp_path)
+        codec = TextCodec(tmp_path)
+        size = codec._tokenizer.library.get_vocab_size()
+        known = llguidance.LLTokenizer((tmp_path / "tokenizer.json").read_text(encoding="utf-8"), n_vocab=size)
+        ordinary = [token for token in range(size) if token not in codec._tokenizer.added_tokens]
+        expected = vocabulary(known, size)
+        for token in ordinary:
+            # The library leaves out 0xFF, for which it has a use of its own.
+            assert codec.token_text(token)[1] in (expected[token], b"\xff")
+
+
 # --- control tokens that somebody typed -------------------------------------------------------------------------------
 
 MARKS = re.compile(r"<\|?/?[a-z_]+\|?>|\[/?INST\]")

@@ -107,6 +107,15 @@ class TextCodec:
         """The text of tokens; special tokens leave none unless `special` asks for theirs."""
         return self._tokenizer.decode(tokens, special=special)
 
+    def token_text(self, token: int, *, first: bool = False) -> tuple[str, bytes]:
+        """What a token adds to a text, and the bytes of that; some tokens are a part of a character.
+
+        first: nothing stands before it, where tokenizers by SentencePiece leave out a space. Joined, the bytes are the
+        text of the tokens, but for special tokens, which leave none there.
+        """
+        found = self._tokenizer.token_bytes(token, first=first)
+        return found.decode(errors="replace"), found
+
     @property
     def thought_marks(self) -> Marks | None:
         """The tokens around what the model thinks; None where the tokenizer has none."""

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import math
+import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,15 @@ def _read_said(folder: Path, complaint: Complaint) -> tuple[dict[str, Any], dict
     return dict(config.values), _special_tokens(config, older)
 
 
+# GPT-2's way to write bytes as characters: those that can be seen as themselves, the others by number from 256 on.
+_SEEN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_UNSEEN = [byte for byte in range(256) if byte not in _SEEN]
+_BYTES = {chr(byte): byte for byte in _SEEN} | {chr(256 + number): byte for number, byte in enumerate(_UNSEEN)}
+# SentencePiece's way to write those that are no whole character.
+_PART = re.compile("<0x([89A-F][0-9A-F])>")
+_BEFORE = "a"
+
+
 def with_seams(text: str, places: Sequence[int]) -> str:
     """The text with seams at these places, which ascend."""
     return _SEAM.join(text[start:end] for start, end in itertools.pairwise([0, *places, len(text)]))
@@ -188,6 +198,28 @@ class Tokenizer:
         with border.as_ours(lambda said: self._failed(f"cannot write a text: {said}")):
             return str(self.library.decode(list(tokens), skip_special_tokens=not special))
 
+    def token_bytes(self, token: int, *, first: bool = False) -> bytes:
+        """What a token adds to the bytes of a text, before which `first` says there is none; nothing for no token.
+
+        A token may be a part of a character. Special tokens have bytes too, though texts leave them out.
+        """
+        piece = self.library.id_to_token(token)
+        if piece is None:
+            return b""
+        if "ByteLevel" in self._decoders:
+            whole = not all(character in _BYTES for character in piece)  # as no token of the vocabulary is
+            return piece.encode() if whole else bytes(_BYTES[character] for character in piece)
+        if "ByteFallback" in self._decoders and (byte := _PART.fullmatch(piece)):
+            return bytes.fromhex(byte[1])
+        before = [] if first else [_BEFORE]
+        with border.as_ours(lambda said: self._failed(f"cannot write a token: {said}")):
+            decode = self.library.decoder.decode if self.library.decoder else " ".join
+            return str(decode([*before, piece])).removeprefix("".join(before)).encode()
+
+    @functools.cached_property
+    def _decoders(self) -> set[str]:
+        return _kinds(_rules(self.library.decoder))
+
     @functools.cached_property
     def added_tokens(self) -> Mapping[int, Any]:
         """Tokens that are found in a text before it is cut into pieces: the library's, by their ids."""
@@ -228,6 +260,11 @@ def load(path: Path, complaint: Complaint) -> Tokenizer:
 def _rules(part: Any) -> dict[str, Any]:
     """A part of a tokenizer as its file has it."""
     return {} if part is None else dict(json.loads(part.__getstate__()))
+
+
+def _kinds(rules: Mapping[str, Any]) -> set[str]:
+    """The types of the decoders in these rules."""
+    return {rules.get("type", ""), *itertools.chain(*map(_kinds, rules.get("decoders") or ()))}
 
 
 def _growth(rules: Mapping[str, Any]) -> int:
