@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
-from edgeship.engine.api import Engine, Logprob, Prompt, Sampling, Token, Usage
+from edgeship.engine.api import Engine, Logprob, Prompt, Sampling, Token, Usage, check_tokens
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.serve import streams
@@ -112,7 +112,8 @@ def _engine(opened: Opened) -> Engine:
 def _read(engine: Engine, codec: TextCodec | None, given: str | list[int]) -> _Asked:
     if isinstance(given, str):
         return _Asked(engine.encode(given), given)
-    return _Asked(Prompt(tuple(given)), codec.decode(given, special=True) if codec and given else "")
+    check_tokens(given, limit=engine.context_tokens, vocab_size=engine.vocab_size)
+    return _Asked(Prompt(tuple(given)), codec.decode(given, special=True) if codec else "")
 
 
 def _stream(server: Server, engine: Engine, prompt: Prompt, sampling: Sampling, cancel: Any, on_step: Any) -> Any:

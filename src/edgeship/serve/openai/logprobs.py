@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,13 +27,13 @@ def chat_logprobs(steps: Sequence[Token], codec: TextCodec) -> dict[str, Any]:
 def completion_logprobs(scored: Iterable[Scored], codec: TextCodec, offset: int) -> dict[str, Any]:
     """`logprobs` of a choice of completions. offset: characters of the choice's text before these tokens."""
     found: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # some tokens are a part of a character
     for token, how in scored:
-        text, _ = codec.token_text(token)
         found["tokens"].append(_key(token, codec))
         found["token_logprobs"].append(how and how.logprob)
         found["top_logprobs"].append(how and _likeliest(token, how, codec))
         found["text_offset"].append(offset)
-        offset += len(text)
+        offset += len(decoder.decode(codec.token_text(token)[1]))
     return found
 
 

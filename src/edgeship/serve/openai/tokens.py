@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from edgeship.engine.api import Prompt
+from edgeship.engine.api import Engine, Prompt, check_tokens
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
@@ -54,8 +54,10 @@ async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
 async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any]:
     """The text of tokens, special ones as they are written."""
     server = server_of(request)
-    codec = _codec(await server.open(request, body.model))
-    return {"prompt": await server.in_thread(partial(codec.decode, body.tokens, special=True))}
+    opened = await server.open(request, body.model)
+    if body.tokens and isinstance(opened.chat, Engine):
+        check_tokens(body.tokens, limit=len(body.tokens), vocab_size=opened.chat.vocab_size)
+    return {"prompt": await server.in_thread(partial(_codec(opened).decode, body.tokens, special=True))}
 
 
 @router.get("/tokenizer_info")
