@@ -51,6 +51,7 @@ def test_a_killed_process_costs_its_answers_and_nothing_more(engine: IsolatedEng
         assert "Ask again" in str(caught.value.hint)
     assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
     assert engine.pid != first
+    assert engine.restarts == 1
     assert not psutil.pid_exists(first)
 
 
@@ -88,13 +89,24 @@ def test_ctrl_c_while_it_loads_ends_the_process(tmp_path: Path, monkeypatch: pyt
     write_script(tmp_path, {})
     before = set(psutil.Process().children())
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         assert set(psutil.Process().children()) - before
         raise KeyboardInterrupt
 
     monkeypatch.setattr(border, "take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         IsolatedEngine(tmp_path, engine=scripted.ENGINE)
+    assert not set(psutil.Process().children()) - before
+
+
+def test_loading_ends_when_nobody_wants_it_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mute.py").write_text("import sys\nsys.stdin.read()\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(isolated, "_WORKER", "mute")
+    before, unwanted = set(psutil.Process().children()), threading.Event()
+    unwanted.set()
+    with pytest.raises(EngineFailed, match="no longer wanted while it was loaded"):
+        IsolatedEngine(tmp_path, unwanted=unwanted)
     assert not set(psutil.Process().children()) - before
 
 

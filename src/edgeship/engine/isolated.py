@@ -56,6 +56,8 @@ class IsolatedEngine:
     """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
 
     A child that is stopped from outside is given `STOPPED_S` to go on; then it counts as dead.
+    unwanted: once set, loading ends with EngineFailed.
+    restarts: how often another child took the place of a dead one.
     Raises whatever loading raises there, and EngineFailed or MemoryShort where the child dies of it.
     """
 
@@ -68,6 +70,7 @@ class IsolatedEngine:
         limits: Limits = DEFAULT_LIMITS,
         speculation: bool | None = None,
         home: Path | None = None,
+        unwanted: threading.Event | None = None,
     ) -> None:
         check_settings(limits=limits, threads=threads, speculation=speculation)
         self._job = {
@@ -80,11 +83,12 @@ class IsolatedEngine:
         }
         self._lock = threading.Lock()
         self._closed = False
+        self.restarts = 0
         self._owner = Owner()
         # Whoever is called back may ask the engine: the threads that hear the child and look at the time stay free.
         self._callbacks = Callbacks("edgeship isolated callbacks")
         self._process = _Process(self._job)
-        hello = self._process.loaded()
+        hello = self._process.loaded(unwanted)
         self.name = str(hello["name"])
         self.context_tokens = int(hello["context_tokens"])
         self.vocab_size = int(hello["vocab_size"])
@@ -193,6 +197,7 @@ class IsolatedEngine:
             if self._process.dead:
                 _log.warning("the engine's process is gone; another one is started")
                 self._process = _Process(self._job)
+                self.restarts += 1
             return self._process
 
 
@@ -224,12 +229,15 @@ class _Process:
         """Whether no call is answered any more."""
         return self._why is not None
 
-    def loaded(self) -> Message:
+    def loaded(self, unwanted: threading.Event | None) -> Message:
         """Waits until the package is loaded; what the child then says of it. Raises what loading raises."""
         try:
-            hello = border.take(self._hello)
+            hello = border.take(self._hello, given_up=unwanted.is_set if unwanted else None)
             if isinstance(hello, Exception):
                 raise hello
+        except border.TookTooLong as error:
+            self.child.end()
+            raise EngineFailed("the engine was no longer wanted while it was loaded") from error
         except BaseException:  # Ctrl-C too: nobody would have the engine that it loads
             self.child.end()
             raise
