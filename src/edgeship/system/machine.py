@@ -28,13 +28,7 @@ class Machine:
 
 def this_machine(memory_limit_bytes: int | None = None) -> Machine:
     """Reads the machine. `memory_limit_bytes` pretends that it has no more than that."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    total, available = int(memory.total), int(memory.available)
-    for limit in (_cgroup_memory_bytes(), memory_limit_bytes):
-        if limit is not None:
-            total, available = min(total, limit), min(available, limit)
+    total, available = memory_bytes(memory_limit_bytes)
     return Machine(
         cores_total=os.cpu_count() or 1,
         cores_usable=usable_cores(),
@@ -43,6 +37,15 @@ def this_machine(memory_limit_bytes: int | None = None) -> Machine:
         cpu=_cpu_name(),
         system=f"{platform.system()} {platform.machine()}",
     )
+
+
+def memory_bytes(limit_bytes: int | None = None) -> tuple[int, int]:
+    """All memory, and what of it is available; `limit_bytes` pretends that there is no more than that."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limits = [limit for limit in (_cgroup_memory_bytes(), limit_bytes) if limit is not None]
+    return min([int(memory.total), *limits]), min([int(memory.available), *limits])
 
 
 def usable_cores() -> int:

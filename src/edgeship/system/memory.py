@@ -1,4 +1,4 @@
-"""The memory of this process: the most that it has held, or may hold; and zeros that take none until they are written.
+"""The memory of a process: what it holds, the most that it has held, or may hold; zeros that take none until written.
 
 Only the standard library at the top: the script that runs in Olive's environment reads this file too.
 """
@@ -28,6 +28,16 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes(pid: int) -> int:
+    """Physical memory of another process, files that it has mapped included; 0 where it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def limit_growth(size_bytes: int) -> None:
