@@ -266,7 +266,7 @@ class PackageNotFound(NotFound):
 
 
 class ModelUnknown(NotFound):
-    """A server that is asked for a model which it does not have."""
+    """No model that is served has such a name."""
 
     code = "model-unknown"
 

@@ -58,7 +58,7 @@ class Target:
         if self.kind == "url":
             return RemoteChat(self.name, model, api_key)
         if self.kind == "foundry":
-            folder, engine = self._registered_folder(), "foundry"
+            folder, engine = self.registered_folder(), "foundry"
         else:
             folder, engine = self.package_folder(), AUTO
         here = self.settings
@@ -93,7 +93,8 @@ class Target:
                 hint = f"Of the path {self.name}: {other[0]}. {other[1]}"
             raise PackageNotFound(error.what, where=error.where, hint=hint) from error
 
-    def _registered_folder(self) -> Path:
+    def registered_folder(self) -> Path:
+        """The folder of a model of Foundry Local. Raises RegistrationNotFound, FoundryFailed, DependencyMissing."""
         from edgeship.foundry.catalog import App, find
 
         folder = find(App(self.settings.foundry_app, self.settings.foundry_cache_dir), self.name).folder
