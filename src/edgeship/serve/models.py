@@ -1,62 +1,464 @@
-"""The models that a server answers for."""
+"""The models of a server: opened when they are asked for, within a budget of bytes, and closed when others need it.
+
+Everything here is done by the event loop, so nothing is locked; what takes its time is done by threads of our own.
+A model that is about to be opened counts with what it will hold at most, and so does one that is open, unless its
+process holds more already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import asyncio
+import difflib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from edgeship.engine.api import Chat
+from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, Stats, check_settings
+from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.text import TextCodec
-from edgeship.errors import ModelUnknown
-from edgeship.targets import Target
+from edgeship.errors import EdgeshipError, EngineBusy, MemoryShort, ModelUnknown
+from edgeship.serve import footprint
+from edgeship.serve.catalog import ModelCard as ModelCard
+from edgeship.serve.footprint import ENGINE_BYTES, Footprint
+from edgeship.settings import Settings
+from edgeship.system import machine, memory
 
-
-@dataclass(frozen=True)
-class ModelCard:
-    id: str
-    target: Target
-    aliases: tuple[str, ...]
-    created: int
-    size_bytes: int | None
-    folder: Path | None
+WAIT_S = 30.0
+"""A model that there is no room for waits so long for others to become idle."""
+RESERVE = 8
+"""Of the memory that a machine has available, this part is left to others where no budget is given."""
+_LOADS_AT_ONCE = 2
+_THREADS = 8
+# What only the machine tells, such as memory that others let go of, is looked at so often by whoever waits for it.
+_LOOK_S = 0.5
+_STATS_S = 1.0
+_LONGEST_S = 10.0**8
+"""Who asks for a model to be kept longer than three years means for ever."""
+_NAMES_LISTED = 20
+_log = logging.getLogger("edgeship.serve")
+_Some = TypeVar("_Some")
 
 
 @dataclass
 class Opened:
+    """A model that is ready. codec: its tokenizer, None where it has no files here."""
+
     card: ModelCard
     chat: Chat
     codec: TextCodec | None
 
 
-class Pool:
-    """Stands here until the real one comes: one chat each, opened once."""
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is open at this moment.
 
-    def __init__(self, cards: Sequence[ModelCard], *, open_chat: Callable[[ModelCard], Chat]) -> None:
-        self._cards, self._open_chat = tuple(cards), open_chat
-        self._opened: dict[str, Opened] = {}
+    memory_bytes: what its process holds; of a chat in this process, what it was expected to hold.
+    users: those who use it now. since, expires_at: unix seconds; None where it stays until others need its room, and
+    while it is used. pid: None where it has no process of its own. restarts: how often that process died.
+    """
+
+    card: ModelCard
+    chat: Chat
+    memory_bytes: int
+    users: int
+    since: float
+    expires_at: float | None
+    pid: int | None
+    restarts: int
+
+    async def stats(self) -> Stats | None:
+        """What goes on in it; None where it does not tell within a second, as while its process starts again."""
+        try:
+            async with asyncio.timeout(_STATS_S):
+                return await asyncio.to_thread(self.chat.stats)
+        except (TimeoutError, EdgeshipError):
+            return None
+
+
+@dataclass(eq=False)
+class _Model:
+    """One that is open, or on its way.
+
+    promised_bytes: what it may come to hold, 0 before there is room for it.
+
+    limits: of its engine. wait_s: how long it may wait for room.
+    """
+
+    card: ModelCard
+    wait_s: float
+    keep_alive_s: float | None = None
+    limits: Limits = DEFAULT_LIMITS
+    promised_bytes: int = 0
+    opened: Opened | None = None
+    loading: asyncio.Task[None] = field(init=False)
+    users: int = 0
+    used_at: float = 0.0
+    since: float = 0.0
+    expires_at: float | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.opened is not None and not self.users
+
+    @property
+    def process(self) -> IsolatedEngine | None:
+        """What runs it in a process of its own, where something does."""
+        chat = self.opened.chat if self.opened else None
+        return chat if isinstance(chat, IsolatedEngine) else None
+
+    @property
+    def resident_bytes(self) -> int:
+        return memory.resident_bytes(self.process.pid) if self.process else 0
+
+    @property
+    def held_bytes(self) -> int:
+        return max(self.promised_bytes, self.resident_bytes)
+
+
+class Pool:
+    """Models by name, each opened once for all who ask for it; to be used by one event loop.
+
+    cards: the models, or what gives them at any moment, such as `Catalog.cards`.
+    limits: of each model's engine; what they leave to the machine is dealt out from the budget.
+    memory_bytes: what all models together may hold; by default what the machine has available, but for a reserve.
+    idle_timeout_s: a model that nobody used for so long is closed; None keeps it until others need its room.
+    wait_s: how long a model may wait for room.
+    open_chat: opens a model, in a thread; by default packages get a process of their own.
+
+    Raises UsageError for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        cards: Sequence[ModelCard] | Callable[[], Sequence[ModelCard]],
+        *,
+        settings: Settings,
+        limits: Limits = DEFAULT_LIMITS,
+        memory_bytes: int | None = None,
+        idle_timeout_s: float | None = None,
+        wait_s: float = WAIT_S,
+        open_chat: Callable[[ModelCard], Chat] | None = None,
+    ) -> None:
+        check_settings(limits=limits, memory_bytes=memory_bytes)
+        self._read_cards = cards if callable(cards) else lambda: cards
+        self._settings, self._limits = settings, limits
+        self._asked_bytes = memory_bytes
+        self._budget_bytes = memory_bytes or self._available_bytes()
+        self._idle_timeout_s, self._wait_s = idle_timeout_s, wait_s
+        self._open_chat = open_chat
+        self._models: dict[object, _Model] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="edgeship models")
+        self._turns = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._over = threading.Event()
+
+    # --- names -------------------------------------------------------------------------------------------------------
 
     def cards(self) -> tuple[ModelCard, ...]:
-        return self._cards
+        """Every model that is served."""
+        return tuple(self._read_cards())
 
     def find(self, name: str | None) -> ModelCard:
-        for card in self._cards:
-            if not name or name == card.id or name in card.aliases:
-                return card
-        raise ModelUnknown(f"no model is called {name!r}")
+        """The model of that name or alias; the first of all for no name. Raises ModelUnknown."""
+        cards = self.cards()
+        found = next((card for card in cards if not name or name in card.names), None)
+        if found is None:
+            raise _unknown(name, cards)
+        return found
+
+    # --- use ---------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def use(self, name: str | None, *, keep_alive_s: float | None = None) -> AsyncIterator[Opened]:  # noqa: ARG002
-        card = self.find(name)
-        if card.id not in self._opened:
-            codec = TextCodec(card.folder) if card.folder else None
-            self._opened[card.id] = Opened(card, self._open_chat(card), codec)
-        yield self._opened[card.id]
+    async def use(self, name: str | None, *, keep_alive_s: float | None = None) -> AsyncIterator[Opened]:
+        """The model, opened where it is not open yet; it stays open as long as it is used.
 
-    async def warm(self) -> None:
-        pass
+        keep_alive_s: how long it is kept after that, 0 for not at all, negative for ever; by default the pool's.
+        Raises ModelUnknown, MemoryShort where it is larger than the budget, EngineBusy where others that are used leave
+        no room, and what opening it raises.
+        """
+        async with self._use(name, keep_alive_s, self._wait_s) as opened:
+            yield opened
+
+    async def warm(self, wanted: Sequence[str] | None = None) -> None:
+        """Opens the models of these names, as many as there is room for; by default the only one that is served.
+
+        Raises what opening one raises, and MemoryShort for one that there could never be room for.
+        """
+        if wanted is None:
+            wanted = [card.id for card in self.cards()] if len(self.cards()) == 1 else []
+        async with AsyncExitStack() as used:
+            for name in wanted:
+                try:
+                    await used.enter_async_context(self._use(name, None, 0.0))
+                except EngineBusy as error:
+                    _log.info("%s is opened once it is asked for: %s", name, error.what)
+
+    async def unload(self, name: str) -> None:
+        """Closes the model, once nobody uses it any more; it is closed on return where nobody did.
+
+        Raises ModelUnknown.
+        """
+        model = self._models.get(_key(self.find(name)))
+        if model is None:
+            return
+        model.keep_alive_s = 0.0
+        if model.idle:
+            await asyncio.shield(self._put_away(model))
 
     async def close(self) -> None:
-        for opened in self._opened.values():
-            opened.chat.close()
+        """Closes every model; whoever uses one, or waits for one, gets an error."""
+        self._over.set()
+        self._notify()
+        await asyncio.gather(*(model.loading for model in self._models.values()), return_exceptions=True)
+        for model in list(self._models.values()):
+            self._put_away(model)
+        await asyncio.gather(*self._closing)
+        self._threads.shutdown(wait=False)
+
+    def loaded(self) -> tuple[Loaded, ...]:
+        """The models that are open, the one that was opened first before the others."""
+        return tuple(_told(model) for model in self._models.values() if model.opened)
+
+    @asynccontextmanager
+    async def _use(self, name: str | None, keep_alive_s: float | None, wait_s: float) -> AsyncIterator[Opened]:
+        card = self.find(name)
+        model = self._models.get(_key(card)) or self._begin(card, wait_s)
+        model.keep_alive_s = self._idle_timeout_s if keep_alive_s is None else keep_alive_s
+        self._pin(model)
+        try:
+            # Whoever waits no more leaves the loading to the others.
+            await asyncio.shield(model.loading)
+            assert model.opened
+            yield replace(model.opened, card=card)
+        finally:
+            self._unpin(model)
+
+    def _pin(self, model: _Model) -> None:
+        model.users += 1
+        if model.timer:
+            model.timer.cancel()
+        model.timer = model.expires_at = None
+
+    def _unpin(self, model: _Model) -> None:
+        model.users -= 1
+        if model.idle and self._models.get(_key(model.card)) is model:
+            self._rest(model)
+        self._notify()
+
+    def _rest(self, model: _Model) -> None:
+        """From now on nobody uses it."""
+        keep_s = model.keep_alive_s
+        model.used_at = time.monotonic()
+        if keep_s == 0:
+            self._put_away(model)
+        elif keep_s is not None and 0 < keep_s <= _LONGEST_S:
+            model.expires_at = time.time() + keep_s
+            model.timer = asyncio.get_running_loop().call_later(keep_s, self._put_away, model)
+
+    # --- loading -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, card: ModelCard, wait_s: float) -> _Model:
+        if self._over.is_set():
+            raise _shutting_down()
+        model = self._models[_key(card)] = _Model(card, wait_s)
+        model.loading = asyncio.create_task(self._load(model))
+        # It may fail when nobody waits for it any more.
+        model.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return model
+
+    async def _load(self, model: _Model) -> None:
+        try:
+            await self._admit(model)
+            async with self._turns:
+                model.opened = await self._in_thread(self._open, model)
+        except BaseException as error:
+            del self._models[_key(model.card)]  # the next one who asks tries again
+            _log.warning("%s could not be opened: %s", model.card.id, error)
+            raise
+        finally:
+            self._notify()
+        model.since = time.time()
+        _log.info("%s is open, and may hold %s", model.card.id, _gb(model.promised_bytes))
+        if model.idle:
+            self._rest(model)
+
+    def _open(self, model: _Model) -> Opened:
+        card = model.card
+        chat = self._open_chat(card) if self._open_chat else self._open_card(card, model.limits)
+        try:
+            codec = TextCodec(card.folder, chat.context_tokens) if card.folder else None
+        except BaseException:
+            chat.close()
+            raise
+        return Opened(card, chat, codec)
+
+    def _open_card(self, card: ModelCard, limits: Limits) -> Chat:
+        here = self._settings
+        if card.folder is None:
+            return card.target.open(limits=limits, model=card.id)
+        if card.target.kind == "foundry":
+            return card.target.open(limits=limits)
+        return IsolatedEngine(card.folder, threads=here.threads, limits=limits, home=here.home, unwanted=self._over)
+
+    def _put_away(self, model: _Model) -> asyncio.Task[None]:
+        """Closes a model that nobody uses, or whatever happens to its users; its room is free when that is done."""
+        del self._models[_key(model.card)]
+        if model.timer:
+            model.timer.cancel()
+        task = asyncio.create_task(self._close(model))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _close(self, model: _Model) -> None:
+        assert model.opened
+        try:
+            await self._in_thread(model.opened.chat.close)
+            _log.info("%s is closed", model.card.id)
+        except Exception:
+            _log.exception("%s could not be closed", model.card.id)
+        finally:
+            self._notify()
+
+    async def _in_thread(self, work: Callable[..., _Some], *arguments: object) -> _Some:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    # --- room --------------------------------------------------------------------------------------------------------
+
+    async def _admit(self, model: _Model) -> None:
+        """Waits until there is room for a model, and makes it. Raises MemoryShort, EngineBusy."""
+        found = await self._in_thread(self._footprint, model.card)
+        model.limits = self._limits_of(found)
+        need_bytes = found.fixed_bytes + (model.limits.kv_bytes or 0)
+        if need_bytes > self._budget_bytes:
+            raise self._too_large(model.card, need_bytes)
+        try:
+            async with asyncio.timeout(model.wait_s):
+                while not self._make_room(model, need_bytes):
+                    await self._change(model)
+        except TimeoutError as error:
+            raise self._no_room(model, need_bytes) from error
+        # What was put away before this had room may still be there; what is put away later, others wait for.
+        await asyncio.gather(*self._closing)
+
+    def _make_room(self, model: _Model, need_bytes: int) -> bool:
+        """Whether a model has room from now on; idle ones go for it, those first that were not used for longest."""
+        held = {each: each.held_bytes for each in self._models.values()}
+        free_bytes = self._usable_bytes() - sum(held.values())
+        going: list[_Model] = []
+        for idle in sorted((each for each in held if each.idle), key=lambda each: each.used_at):
+            if free_bytes >= need_bytes:
+                break
+            going.append(idle)
+            free_bytes += held[idle]
+        if free_bytes < need_bytes:
+            return False
+        for each in going:
+            _log.info("%s makes room for %s", each.card.id, model.card.id)
+            self._put_away(each)
+        model.promised_bytes = need_bytes
+        return True
+
+    async def _change(self, model: _Model) -> None:
+        """Waits until something may have changed for a model that waits for room."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self._changed.wait()
+        if self._over.is_set():
+            raise _shutting_down()
+        if not model.users:
+            raise EngineBusy("nobody waits for the model any more")
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _usable_bytes(self) -> int:
+        """The budget now: one that was not given shrinks where other programs take memory."""
+        if self._asked_bytes is not None:
+            return self._asked_bytes
+        ours = sum(model.resident_bytes for model in self._models.values())
+        return min(self._budget_bytes, self._available_bytes() + ours)
+
+    def _available_bytes(self) -> int:
+        available = machine.memory_bytes(self._settings.memory_bytes)[1]
+        return available - available // RESERVE
+
+    def _footprint(self, card: ModelCard) -> Footprint:
+        if card.folder is None:
+            return Footprint(card.size_bytes or 0)
+        return footprint.of_package(card.folder, card.size_bytes or 0, self._limits, self._settings.home)
+
+    def _limits_of(self, found: Footprint) -> Limits:
+        """The limits of one model's engine, with its part of the budget for keys and values."""
+        if self._limits.kv_bytes is not None or not found.token_bytes:
+            return self._limits
+        sizes = [card.size_bytes + ENGINE_BYTES for card in self.cards() if card.size_bytes is not None]
+        share_bytes = (self._budget_bytes - sum(sizes)) // max(1, len(sizes))
+        return replace(self._limits, kv_bytes=found.kv_bytes(self._budget_bytes, share_bytes))
+
+    def _too_large(self, card: ModelCard, need_bytes: int) -> MemoryShort:
+        return MemoryShort(
+            f"{card.id} needs about {_gb(need_bytes)} of memory, and all models together may have "
+            f"{_gb(self._budget_bytes)}",
+            hint="A shorter --context and fewer slots need less; a smaller recipe does too.",
+        )
+
+    def _no_room(self, model: _Model, need_bytes: int) -> EngineBusy:
+        others = ", ".join(self._told_by_others(model)) or "other programs hold the rest"
+        return EngineBusy(
+            f"there is no room for {model.card.id} now: it needs about {_gb(need_bytes)} of "
+            f"{_gb(self._usable_bytes())}, and {others}",
+            hint="Try again later, or give the models more memory.",
+        )
+
+    def _told_by_others(self, model: _Model) -> Iterator[str]:
+        for other in self._models.values():
+            if other is not model and other.promised_bytes:
+                doing = f"is used by {other.users}" if other.opened else "is being opened"
+                yield f"{other.card.id} holds {_gb(other.held_bytes)} and {doing}"
+
+
+def _key(card: ModelCard) -> object:
+    """What stands for the model itself, whatever it is called: names go over to later versions, and files change."""
+    return card.target, card.created, card.id if card.folder is None else None
+
+
+def _told(model: _Model) -> Loaded:
+    assert model.opened
+    process = model.process
+    return Loaded(
+        model.card,
+        model.opened.chat,
+        model.resident_bytes if process else model.promised_bytes,
+        model.users,
+        model.since,
+        model.expires_at,
+        process.pid if process else None,
+        process.restarts if process else 0,
+    )
+
+
+def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
+    if not cards:
+        return ModelUnknown("no model is served", hint="Install a package, or name one when the server is started.")
+    known = [name for card in cards for name in card.names]
+    close = difflib.get_close_matches(name or "", known)
+    listed = ", ".join(card.id for card in cards[:_NAMES_LISTED]) + (", ..." if len(cards) > _NAMES_LISTED else "")
+    meant = f"Did you mean {' or '.join(close)}? " if close else ""
+    return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
+
+
+def _shutting_down() -> EngineBusy:
+    return EngineBusy("the server is shutting down", hint="Ask another one, or ask again once it is up.")
+
+
+def _gb(amount: int) -> str:
+    return f"{amount / 1e9:.2f} GB" if amount >= 1e8 else f"{amount / 1e6:.1f} MB"
