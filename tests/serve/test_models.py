@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,10 +100,11 @@ Work = Callable[[Pool], Coroutine[Any, Any, None]]
 def run(work: Work, *cards: ModelCard, shelf: Shelf | None = None, **given: Any) -> Shelf:
     """Does the work with a pool of these models and closes it; the shelf, on which all is in order."""
     shelf = shelf or Shelf()
-    options: dict[str, Any] = {"settings": HERE, "memory_bytes": shelf.budget_bytes, "open_chat": shelf} | given
+    options: dict[str, Any] = {"cards": cards, "settings": HERE, "memory_bytes": shelf.budget_bytes, "open_chat": shelf}
+    options |= given
 
     async def all_of_it() -> None:
-        pool = Pool(cards, **options)
+        pool = Pool(**options)
         try:
             async with asyncio.timeout(120):
                 await work(pool)
@@ -140,6 +142,9 @@ def test_a_model_is_found_by_its_name_an_alias_and_by_none() -> None:
             async with pool.use("smal"):
                 pass
         assert str(caught.value.hint) == "Did you mean small? Models: a, b."
+        with pytest.raises(ModelUnknown) as caught:
+            pool.find("small" * 10**6)
+        assert str(caught.value.hint) == "Models: a, b."
 
     run(work, card("a"), card("b", 10, "small"))
 
@@ -150,6 +155,25 @@ def test_where_nothing_is_served_no_name_is_known() -> None:
             pool.find(None)
 
     run(work)
+
+
+def test_a_model_may_get_another_name_and_one_that_is_served_no_more_is_closed() -> None:
+    served = [card("a"), card("b"), card("c")]
+
+    async def work(pool: Pool) -> None:
+        nonlocal served
+        for name in "abc":
+            await use(pool, name)
+        async with pool.use("c"):
+            served = [replace(served[0], size_bytes=11, aliases=("old",)), card("d")]
+            async with pool.use("old") as opened:
+                assert opened.card.aliases == ("old",)
+            assert names(pool) == ["a", "c"]
+        assert names(pool) == ["a"]
+        with pytest.raises(ModelUnknown):
+            pool.find("b")
+
+    run(work, cards=lambda: served)
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
@@ -229,6 +253,15 @@ def test_the_least_recently_used_one_goes() -> None:
     shelf = Shelf(20)
     run(work, *map(card, "abc"), card("d", 20), shelf=shelf)
     assert shelf.opened == list("abcd")
+
+
+def test_what_holds_nothing_stays() -> None:
+    async def work(pool: Pool) -> None:
+        for name in ("url", "a", "b"):
+            await use(pool, name)
+        assert names(pool) == ["url", "b"]
+
+    run(work, card("url", 0), card("a"), card("b"), shelf=Shelf(10))
 
 
 def test_what_is_larger_than_the_budget_is_refused_at_once_and_costs_nobody() -> None:
@@ -398,6 +431,32 @@ def test_unloading_waits_for_those_who_use_it() -> None:
     run(work, card("a"), shelf=shelf)
 
 
+def test_one_that_nobody_waits_for_any_more_when_it_is_open_is_closed_in_time_too() -> None:
+    shelf = Shelf()
+    shelf.gate.clear()
+
+    async def work(pool: Pool) -> None:
+        waiting = asyncio.create_task(use(pool, "a"))
+        await until(lambda: bool(shelf.opened))
+        waiting.cancel()
+        await asyncio.sleep(0)
+        shelf.gate.set()
+        await until(lambda: not shelf.open)
+
+    run(work, card("a"), shelf=shelf, idle_timeout_s=0.01)
+
+
+def test_the_time_of_one_that_was_closed_is_not_that_of_the_next() -> None:
+    async def work(pool: Pool) -> None:
+        await use(pool, "a", keep_alive_s=0.02)
+        await pool.unload("a")
+        await use(pool, "a")
+        await asyncio.sleep(0.05)
+        assert names(pool) == ["a"]
+
+    run(work, card("a"))
+
+
 # --- begin and end ---------------------------------------------------------------------------------------------------
 
 
@@ -418,7 +477,7 @@ def test_of_several_those_are_ready_that_were_named_and_fit() -> None:
         with pytest.raises(MemoryShort):
             await pool.warm(["d"])
 
-    run(work, card("a", 6), card("b", 6), card("c", 4), card("d", 11), shelf=Shelf(10))
+    run(work, card("a", 6), card("b", 6), card("c", 4), card("d", 11), shelf=Shelf(10), wait_s=10.0**6)
 
 
 def test_closing_ends_every_wait() -> None:
@@ -556,6 +615,19 @@ def test_a_package_that_is_being_opened_is_given_up(example: Path, settings: Set
         assert len(psutil.Process().children()) == children
 
     run(work, *Catalog([], settings).cards(), settings=settings, memory_bytes=None, open_chat=None)
+
+
+def test_one_without_its_tokenizer_is_closed_again(settings: Settings, tmp_path: Path) -> None:
+    folder = make_package(tmp_path / "x").folder
+    (folder / "tokenizer.json").unlink()
+    shelf = Shelf()
+
+    async def work(pool: Pool) -> None:
+        with pytest.raises(EngineFailed, match=r"tokenizer\.json"):
+            await use(pool, "x")
+        assert not shelf.open
+
+    run(work, *Catalog([folder], settings).cards(), settings=settings, shelf=shelf)
 
 
 def test_what_is_no_package_any_more_cannot_be_opened(settings: Settings, tmp_path: Path) -> None:

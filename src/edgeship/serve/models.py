@@ -12,7 +12,7 @@ import difflib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -21,17 +21,14 @@ from typing import TypeVar
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, Stats, check_settings
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EdgeshipError, EngineBusy, MemoryShort, ModelUnknown
-from edgeship.serve import footprint
+from edgeship.errors import EdgeshipError, EngineBusy, ModelUnknown
+from edgeship.serve.budget import Budget, Need, in_units
 from edgeship.serve.catalog import ModelCard as ModelCard
-from edgeship.serve.footprint import ENGINE_BYTES, Footprint
 from edgeship.settings import Settings
-from edgeship.system import machine, memory
+from edgeship.system import memory
 
 WAIT_S = 30.0
 """A model that there is no room for waits so long for others to become idle."""
-RESERVE = 8
-"""Of the memory that a machine has available, this part is left to others where no budget is given."""
 _LOADS_AT_ONCE = 2
 _THREADS = 8
 # What only the machine tells, such as memory that others let go of, is looked at so often by whoever waits for it.
@@ -40,6 +37,8 @@ _STATS_S = 1.0
 _LONGEST_S = 10.0**8
 """Who asks for a model to be kept longer than three years means for ever."""
 _NAMES_LISTED = 20
+# To look for likenesses takes longer, the longer a name is, and clients may send anything.
+_CHARACTERS_COMPARED = 100
 _log = logging.getLogger("edgeship.serve")
 _Some = TypeVar("_Some")
 
@@ -84,9 +83,8 @@ class Loaded:
 class _Model:
     """One that is open, or on its way.
 
-    promised_bytes: what it may come to hold, 0 before there is room for it.
-
-    limits: of its engine. wait_s: how long it may wait for room.
+    promised_bytes: what it may come to hold, 0 before there is room for it. limits: of its engine.
+    wait_s: how long it may wait for room.
     """
 
     card: ModelCard
@@ -147,9 +145,8 @@ class Pool:
     ) -> None:
         check_settings(limits=limits, memory_bytes=memory_bytes)
         self._read_cards = cards if callable(cards) else lambda: cards
-        self._settings, self._limits = settings, limits
-        self._asked_bytes = memory_bytes
-        self._budget_bytes = memory_bytes or self._available_bytes()
+        self._known: Sequence[ModelCard] = ()
+        self._settings, self._budget = settings, Budget(settings, limits, memory_bytes)
         self._idle_timeout_s, self._wait_s = idle_timeout_s, wait_s
         self._open_chat = open_chat
         self._models: dict[object, _Model] = {}
@@ -162,8 +159,12 @@ class Pool:
     # --- names -------------------------------------------------------------------------------------------------------
 
     def cards(self) -> tuple[ModelCard, ...]:
-        """Every model that is served."""
-        return tuple(self._read_cards())
+        """Every model that is served. What is open and no longer served is closed."""
+        cards = self._read_cards()
+        if cards is not self._known:
+            self._known = cards
+            self._drop_all_but({_key(card) for card in cards})
+        return tuple(cards)
 
     def find(self, name: str | None) -> ModelCard:
         """The model of that name or alias; the first of all for no name. Raises ModelUnknown."""
@@ -255,12 +256,19 @@ class Pool:
     def _rest(self, model: _Model) -> None:
         """From now on nobody uses it."""
         keep_s = model.keep_alive_s
-        model.used_at = time.monotonic()
+        model.used_at = time.perf_counter()
         if keep_s == 0:
             self._put_away(model)
         elif keep_s is not None and 0 < keep_s <= _LONGEST_S:
             model.expires_at = time.time() + keep_s
             model.timer = asyncio.get_running_loop().call_later(keep_s, self._put_away, model)
+
+    def _drop_all_but(self, served: Container[object]) -> None:
+        for key, model in list(self._models.items()):
+            if key not in served:
+                model.keep_alive_s = 0.0
+                if model.idle:
+                    self._put_away(model)
 
     # --- loading -----------------------------------------------------------------------------------------------------
 
@@ -285,7 +293,7 @@ class Pool:
         finally:
             self._notify()
         model.since = time.time()
-        _log.info("%s is open, and may hold %s", model.card.id, _gb(model.promised_bytes))
+        _log.info("%s is open, and may hold %s", model.card.id, in_units(model.promised_bytes))
         if model.idle:
             self._rest(model)
 
@@ -334,36 +342,33 @@ class Pool:
 
     async def _admit(self, model: _Model) -> None:
         """Waits until there is room for a model, and makes it. Raises MemoryShort, EngineBusy."""
-        found = await self._in_thread(self._footprint, model.card)
-        model.limits = self._limits_of(found)
-        need_bytes = found.fixed_bytes + (model.limits.kv_bytes or 0)
-        if need_bytes > self._budget_bytes:
-            raise self._too_large(model.card, need_bytes)
+        footprint = await self._in_thread(self._budget.footprint, model.card)
+        need = self._budget.need(model.card, footprint, self.cards())
         try:
             async with asyncio.timeout(model.wait_s):
-                while not self._make_room(model, need_bytes):
+                while not self._make_room(model, need):
                     await self._change(model)
         except TimeoutError as error:
-            raise self._no_room(model, need_bytes) from error
+            raise self._no_room(model, need) from error
         # What was put away before this had room may still be there; what is put away later, others wait for.
         await asyncio.gather(*self._closing)
 
-    def _make_room(self, model: _Model, need_bytes: int) -> bool:
+    def _make_room(self, model: _Model, need: Need) -> bool:
         """Whether a model has room from now on; idle ones go for it, those first that were not used for longest."""
         held = {each: each.held_bytes for each in self._models.values()}
         free_bytes = self._usable_bytes() - sum(held.values())
         going: list[_Model] = []
-        for idle in sorted((each for each in held if each.idle), key=lambda each: each.used_at):
-            if free_bytes >= need_bytes:
+        for idle in sorted((each for each in held if each.idle and held[each]), key=lambda each: each.used_at):
+            if free_bytes >= need.size_bytes:
                 break
             going.append(idle)
             free_bytes += held[idle]
-        if free_bytes < need_bytes:
+        if free_bytes < need.size_bytes:
             return False
         for each in going:
             _log.info("%s makes room for %s", each.card.id, model.card.id)
             self._put_away(each)
-        model.promised_bytes = need_bytes
+        model.promised_bytes, model.limits = need.size_bytes, need.limits
         return True
 
     async def _change(self, model: _Model) -> None:
@@ -381,41 +386,13 @@ class Pool:
         self._changed = asyncio.Event()
 
     def _usable_bytes(self) -> int:
-        """The budget now: one that was not given shrinks where other programs take memory."""
-        if self._asked_bytes is not None:
-            return self._asked_bytes
-        ours = sum(model.resident_bytes for model in self._models.values())
-        return min(self._budget_bytes, self._available_bytes() + ours)
+        return self._budget.usable_bytes(sum(model.resident_bytes for model in self._models.values()))
 
-    def _available_bytes(self) -> int:
-        available = machine.memory_bytes(self._settings.memory_bytes)[1]
-        return available - available // RESERVE
-
-    def _footprint(self, card: ModelCard) -> Footprint:
-        if card.folder is None:
-            return Footprint(card.size_bytes or 0)
-        return footprint.of_package(card.folder, card.size_bytes or 0, self._limits, self._settings.home)
-
-    def _limits_of(self, found: Footprint) -> Limits:
-        """The limits of one model's engine, with its part of the budget for keys and values."""
-        if self._limits.kv_bytes is not None or not found.token_bytes:
-            return self._limits
-        sizes = [card.size_bytes + ENGINE_BYTES for card in self.cards() if card.size_bytes is not None]
-        share_bytes = (self._budget_bytes - sum(sizes)) // max(1, len(sizes))
-        return replace(self._limits, kv_bytes=found.kv_bytes(self._budget_bytes, share_bytes))
-
-    def _too_large(self, card: ModelCard, need_bytes: int) -> MemoryShort:
-        return MemoryShort(
-            f"{card.id} needs about {_gb(need_bytes)} of memory, and all models together may have "
-            f"{_gb(self._budget_bytes)}",
-            hint="A shorter --context and fewer slots need less; a smaller recipe does too.",
-        )
-
-    def _no_room(self, model: _Model, need_bytes: int) -> EngineBusy:
+    def _no_room(self, model: _Model, need: Need) -> EngineBusy:
         others = ", ".join(self._told_by_others(model)) or "other programs hold the rest"
         return EngineBusy(
-            f"there is no room for {model.card.id} now: it needs about {_gb(need_bytes)} of "
-            f"{_gb(self._usable_bytes())}, and {others}",
+            f"there is no room for {model.card.id} now: it needs about {in_units(need.size_bytes)} of "
+            f"{in_units(self._usable_bytes())}, and {others}",
             hint="Try again later, or give the models more memory.",
         )
 
@@ -423,7 +400,7 @@ class Pool:
         for other in self._models.values():
             if other is not model and other.promised_bytes:
                 doing = f"is used by {other.users}" if other.opened else "is being opened"
-                yield f"{other.card.id} holds {_gb(other.held_bytes)} and {doing}"
+                yield f"{other.card.id} holds {in_units(other.held_bytes)} and {doing}"
 
 
 def _key(card: ModelCard) -> object:
@@ -450,7 +427,7 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
     if not cards:
         return ModelUnknown("no model is served", hint="Install a package, or name one when the server is started.")
     known = [name for card in cards for name in card.names]
-    close = difflib.get_close_matches(name or "", known)
+    close = difflib.get_close_matches((name or "")[:_CHARACTERS_COMPARED], known)
     listed = ", ".join(card.id for card in cards[:_NAMES_LISTED]) + (", ..." if len(cards) > _NAMES_LISTED else "")
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
@@ -458,7 +435,3 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
 
 def _shutting_down() -> EngineBusy:
     return EngineBusy("the server is shutting down", hint="Ask another one, or ask again once it is up.")
-
-
-def _gb(amount: int) -> str:
-    return f"{amount / 1e9:.2f} GB" if amount >= 1e8 else f"{amount / 1e6:.1f} MB"
