@@ -34,7 +34,9 @@ def scripted_app(answers: Mapping[str, str] = ANSWERS, options: ServeOptions | N
     def open_chat(_: ModelCard) -> Chat:
         return ScriptedEngine(answers, **how)
 
-    return app.over(Pool([card("scripted", aliases=("alias",))], open_chat=open_chat), options or ServeOptions())
+    return app.over(
+        Pool([card("scripted", aliases=("alias",))], settings=resolve(), open_chat=open_chat), options or ServeOptions()
+    )
 
 
 @contextmanager

@@ -43,8 +43,7 @@ def serve(
     limits = Limits(
         context_tokens=context, kv_bytes=settings.parse_bytes(kv_memory, "--kv-memory") if kv_memory else None
     )
-    pairs = dict(text.split("=", 1) for text in alias or ())
-    app = create_app(*names or (), limits=limits, aliases=pairs)
+    app = create_app(*names or (), limits=limits, aliases=alias or ())
     note(f"serving on http://{host}:{port}")
     uvicorn.run(app, host=host, port=port, log_config=None)
     return 0

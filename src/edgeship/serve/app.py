@@ -10,11 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from edgeship import targets
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
 from edgeship.serve import failures, fields
 from edgeship.serve.bodies import Bodies, Scope
-from edgeship.serve.models import ModelCard, Pool
+from edgeship.serve.catalog import Catalog
+from edgeship.serve.models import Pool
 from edgeship.serve.openai import chat, completions, models, tokens
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
@@ -27,13 +27,14 @@ ROUTERS = (chat.router, completions.router, models.router, tokens.router)
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
     """The application; see `edgeship.serve.create_app`."""
     settings = resolve()
-    cards = []
-    for name in names:
-        target = targets.resolve(name, settings)
-        folder = target.package_folder() if target.kind in ("package", "folder") else None
-        aliases = tuple(alias for alias, meant in options.aliases.items() if meant == name)
-        cards.append(ModelCard(name, target, aliases, 0, None, folder))
-    return over(Pool(cards, open_chat=lambda card: card.target.open(limits=options.limits)), options)
+    pool = Pool(
+        Catalog(names, settings=settings, aliases=options.aliases).cards,
+        settings=settings,
+        limits=options.limits,
+        memory_bytes=options.memory_bytes,
+        idle_timeout_s=options.idle_timeout_s,
+    )
+    return over(pool, options)
 
 
 def over(pool: Pool, options: ServeOptions) -> FastAPI:

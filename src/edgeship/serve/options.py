@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from edgeship.engine.api import DEFAULT_LIMITS, Limits
@@ -16,7 +16,7 @@ MOST_BODY_BYTES = 4 << 20
 class ServeOptions:
     """What a server lets in, and how much it takes.
 
-    aliases: other names of models, to the names that they have in the cache.
+    aliases: other names of models, as ALIAS=NAME.
     limits: of each model's engine. memory_bytes: of all models together; None takes what the machine has free.
     idle_timeout_s: a model that nobody has asked for so long is unloaded; None keeps it.
     most_body_bytes: a longer request is refused. body_s: one that has not come within so many seconds is given up.
@@ -24,7 +24,7 @@ class ServeOptions:
     the server is told to end.
     """
 
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Sequence[str] = ()
     limits: Limits = DEFAULT_LIMITS
     memory_bytes: int | None = None
     idle_timeout_s: float | None = None
