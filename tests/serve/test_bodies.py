@@ -15,7 +15,7 @@ from edgeship.serve import ServeOptions
 from tests.serve.serving import scripted_app, serving
 
 PATH = "/v1/chat/completions"
-QUESTION = {"messages": [{"role": "user", "content": "hello"}]}
+QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture(scope="module")

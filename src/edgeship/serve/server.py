@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from edgeship.engine.api import Conversation, Sampling
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
 from edgeship.serve.models import Opened, Pool
@@ -43,6 +44,19 @@ class Server:
     async def in_thread(self, work: Callable[[], Some]) -> Some:
         """What `work` gives or raises, while other requests go on."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    async def converse(
+        self, request: Request, opened: Opened, conversation: Conversation, samplings: Sequence[Sampling]
+    ) -> Answers:
+        """One answer to a conversation for each of these settings. Raises as `answer` does."""
+        deadline_s = self.options.deadline_s
+
+        def ask(sampling: Sampling) -> Ask:
+            return lambda cancel, on_step: opened.chat.converse(
+                conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step
+            )
+
+        return await self.answer(request, [ask(sampling) for sampling in samplings])
 
     async def close(self) -> None:
         """Unloads the models."""

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -25,7 +24,7 @@ from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
 from edgeship.serve.openai.usage import usage_of
-from edgeship.serve.server import Server, server_of
+from edgeship.serve.server import server_of
 
 router = APIRouter()
 
@@ -84,22 +83,12 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     server = server_of(request)
     opened = await server.open(request, body.model)
     conversation, sampling = body.conversation(), body.sampling()
-    answers = await server.answer(
-        request,
-        [partial(_converse, server, opened, conversation, for_answer(sampling, number)) for number in range(body.n)],
-    )
+    samplings = [for_answer(sampling, number) for number in range(body.n)]
+    answers = await server.converse(request, opened, conversation, samplings)
     reply = _Reply(body, opened)
     if body.stream:
         return streams.events(_chunks(answers, reply), request)
     return JSONResponse(reply.whole(await answers.whole()))
-
-
-def _converse(
-    server: Server, opened: Opened, conversation: Conversation, sampling: Sampling, cancel: Any, on_step: Any
-) -> Any:
-    return opened.chat.converse(
-        conversation, sampling, cancel=cancel, deadline_s=server.options.deadline_s, on_step=on_step
-    )
 
 
 async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
@@ -145,7 +134,6 @@ class _Reply:
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": opened.card.id,
-            "system_fingerprint": None,
         }
         self._usages: dict[int, Usage] = {}
         self._made: dict[int, int] = {}

@@ -54,7 +54,7 @@ class Settings(Fields):
     user, safety_identifier, prompt_cache_key, metadata: labels of the client's own; no answer hangs on them.
     """
 
-    model: str | None = None
+    model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
