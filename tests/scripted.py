@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.engine.api import DEFAULT_LIMITS, Conversation, Limits, Prompt, Sampling, utf8
+from edgeship.engine.api import (
+    DEFAULT_LIMITS,
+    AnswerSteps,
+    Conversation,
+    Limits,
+    OnStep,
+    Prompt,
+    Sampling,
+    Token,
+    ToolCall,
+    Usage,
+    utf8,
+)
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
@@ -79,6 +92,51 @@ class ScriptedEngine(ContinuousEngine):
             return cls(script.pop("answers"), limits=limits, speculation=speculation, **script)
         except (KeyError, TypeError) as error:
             raise EngineFailed(f"{SCRIPT_NAME} cannot be used: {error}", where=str(path)) from error
+
+
+class CallingEngine(ScriptedEngine):
+    """Calls the first tool that it is given, with these arguments, and answers as ever once a call has come back.
+
+    Its answers cost nothing but a prompt of a token.
+    """
+
+    def __init__(self, answers: Mapping[str, str], arguments: str, **options: Any) -> None:
+        super().__init__(answers, **options)
+        self._arguments = arguments
+
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> AnswerSteps:
+        """See Chat. With `on_step` only."""
+        if not conversation.tools or conversation.messages[-1]["role"] == "tool":
+            return super().converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        assert on_step
+        call = ToolCall("call_0", conversation.tools[0]["function"]["name"], self._arguments)
+        for step in (
+            Token(None, "", tool_calls=(call,)),
+            Token(None, "", finish="tool_calls", usage=Usage(1, 2, 0.0, 0.0)),
+        ):
+            on_step(step)
+        return Made()
+
+
+class Made:
+    """The steps of an answer that has been given already."""
+
+    def __iter__(self) -> Made:
+        return self
+
+    def __next__(self) -> Token:
+        raise StopIteration
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 class SteadyTimes(StepTimes):

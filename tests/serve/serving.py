@@ -17,7 +17,7 @@ from edgeship.engine.api import Chat
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.settings import resolve
-from tests.scripted import ScriptedEngine
+from tests.scripted import CallingEngine, ScriptedEngine
 
 ANSWERS = {"hello": "Good day to you.", "json": '{"a": 1}', "héllo": "Grüß Gott 🙂."}
 
@@ -37,6 +37,15 @@ def scripted_app(answers: Mapping[str, str] = ANSWERS, options: ServeOptions | N
     return app.over(
         Pool([card("scripted", aliases=("alias",))], settings=resolve(), open_chat=open_chat), options or ServeOptions()
     )
+
+
+def calling_app(arguments: str = '{"location": "San Francisco"}') -> FastAPI:
+    """The same, with a model that calls the first tool that it is given."""
+
+    def open_chat(_: ModelCard) -> Chat:
+        return CallingEngine(ANSWERS, arguments)
+
+    return app.over(Pool([card("scripted")], open_chat=open_chat), ServeOptions())
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from edgeship.serve import failures, fields
 from edgeship.serve.bodies import Bodies, Scope
 from edgeship.serve.catalog import Catalog
 from edgeship.serve.models import Pool
-from edgeship.serve.openai import chat, completions, models, tokens
+from edgeship.serve.openai import chat, completions, models, responses, tokens
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
 from edgeship.settings import resolve
 from edgeship.version import __version__
 
-ROUTERS = (chat.router, completions.router, models.router, tokens.router)
+ROUTERS = (chat.router, completions.router, responses.router, models.router, tokens.router)
 
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:

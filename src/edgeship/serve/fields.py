@@ -36,7 +36,12 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
 
 
 def _field(place: Sequence[str | int], body: Any, *, missing: bool) -> str | None:
-    """A field by its path in the body. Where a field may be one of several things, pydantic names these in between."""
+    """A field by its path in the body, or by its name in the query.
+
+    Where a field may be one of several things, pydantic names these in between.
+    """
+    if place[0] == "query":
+        return str(place[1])
     path = ""
     for part in place[1:]:
         if isinstance(body, dict) and (part in body or (missing and part == place[-1])):

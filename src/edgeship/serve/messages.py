@@ -11,10 +11,13 @@ from edgeship.package.conversation import Message
 MOST_MESSAGES, MOST_TOOLS, MOST_PARTS = 4096, 512, 1024
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content"}
-_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_TEXTS = {
+    **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "reasoning_text"), "text"),
+    "refusal": "refusal",
+}
 """Kinds of parts that are texts, and the field that each has its text in."""
-# What clients send back of an answer that they were given, without anything in it.
-_EMPTY: tuple[Any, ...] = (None, [], {}, "")
+EMPTY: tuple[Any, ...] = (None, [], {}, "")
+"""What clients send back of an answer that they were given, without anything in it."""
 
 
 def read_messages(given: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -26,7 +29,7 @@ def read_messages(given: Sequence[Mapping[str, Any]]) -> list[Message]:
 
 def _message(given: Mapping[str, Any], where: str) -> Message:
     message = {name: value for name, value in given.items() if value is not None}
-    strangers = [name for name, value in message.items() if name not in _FIELDS and value not in _EMPTY]
+    strangers = [name for name, value in message.items() if name not in _FIELDS and value not in EMPTY]
     if strangers:
         raise RequestInvalid(f"{where}.{strangers[0]} is not supported here", param=where, hint="Leave it out.")
     role = message.get("role")
@@ -35,11 +38,14 @@ def _message(given: Mapping[str, Any], where: str) -> Message:
     kept = {name: message[name] for name in _FIELDS if name in message and message[name] != []}
     content = kept.get("content")
     if isinstance(content, list):
-        kept["content"] = _parts(content, f"{where}.content")
+        kept["content"] = read_parts(content, f"{where}.content")
     return kept | {"role": _ROLES[role]}
 
 
-def _parts(given: Sequence[Any], where: str) -> list[dict[str, str]]:
+def read_parts(given: Any, where: str) -> list[dict[str, str]]:
+    """A list of content parts, all of them texts. where: the field that it is. Raises RequestInvalid."""
+    if not isinstance(given, list):
+        raise RequestInvalid(f"{where} is neither a text nor a list of parts", param=where)
     if len(given) > MOST_PARTS:
         raise RequestInvalid(f"{where} has {len(given)} parts, and {MOST_PARTS} is the most", param=where)
     return [_part(part, f"{where}[{number}]") for number, part in enumerate(given)]

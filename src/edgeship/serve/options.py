@@ -22,6 +22,8 @@ class ServeOptions:
     most_body_bytes: a longer request is refused. body_s: one that has not come within so many seconds is given up.
     deadline_s: an answer that takes longer is cut; None sets no limit. drain_s: how long running answers may go on when
     the server is told to end.
+    stored_responses, stored_bytes, stored_s: how many responses of /v1/responses are kept in memory to be asked for
+    again, the bytes that they take together, and for how long.
     """
 
     aliases: Sequence[str] = ()
@@ -32,4 +34,7 @@ class ServeOptions:
     body_s: float = 30.0
     deadline_s: float | None = None
     drain_s: float = 30.0
+    stored_responses: int = 1024
+    stored_bytes: int = 64 << 20
+    stored_s: float = 86_400.0
     metrics_names: Literal["edgeship", "vllm"] = "edgeship"

@@ -14,6 +14,7 @@ from edgeship.engine.api import Conversation, Sampling
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
 from edgeship.serve.models import Opened, Pool
+from edgeship.serve.openai.stored import StoredResponses
 from edgeship.serve.options import ServeOptions
 
 Some = TypeVar("Some")
@@ -27,6 +28,9 @@ class Server:
 
     def __init__(self, pool: Pool, options: ServeOptions) -> None:
         self.pool, self.options = pool, options
+        self.stored = StoredResponses(
+            most=options.stored_responses, most_bytes=options.stored_bytes, most_age_s=options.stored_s
+        )
         self.executor = ThreadPoolExecutor(_THREADS, "edgeship serve")
 
     async def open(self, request: Request, name: str | None, *, keep_alive_s: float | None = None) -> Opened:

@@ -1,0 +1,184 @@
+"""What a request of the Responses API may ask, and what it comes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from edgeship.engine.api import Constraint, Sampling
+from edgeship.errors import RequestInvalid
+from edgeship.package.conversation import Conversation
+from edgeship.serve.fields import Fields
+from edgeship.serve.messages import MOST_TOOLS, read_tools
+from edgeship.serve.openai.response_items import Item, messages_of
+from edgeship.serve.openai.settings import check_top
+
+LOGPROBS = "message.output_text.logprobs"
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataText = Annotated[str, Field(max_length=512)]
+
+
+class FunctionTool(Fields):
+    """A function that the model may call, told in one object."""
+
+    type: Literal["function"]
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class NamedTool(Fields):
+    """A function by its name."""
+
+    type: Literal["function"]
+    name: str
+
+
+class AllowedTools(Fields):
+    """Some of the tools, of which one may or must be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[NamedTool]
+
+
+class TextFormat(Fields):
+    """What the answer is held to."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool = False
+
+    def constraint(self) -> Constraint | None:
+        """The same as engines take it. Raises RequestInvalid for a schema that is not there, or not asked for."""
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise RequestInvalid(
+                "text.format.schema is there where text.format.type is 'json_schema', and only there",
+                param="text.format.schema",
+            )
+        if self.type == "json_schema":
+            return Constraint("json_schema", json.dumps(self.json_schema, ensure_ascii=False))
+        return Constraint("json_object") if self.type == "json_object" else None
+
+    def told(self) -> dict[str, Any]:
+        """The same in a response."""
+        if self.type != "json_schema":
+            return {"type": self.type}
+        return {
+            "type": self.type,
+            "name": self.name or "",
+            "description": self.description,
+            "schema": self.json_schema,
+            "strict": self.strict,
+        }
+
+
+class TextOptions(Fields):
+    """How the answer's text is made."""
+
+    format: TextFormat = TextFormat(type="text")
+    verbosity: Literal["medium"] | None = None
+
+
+class Reasoning(Fields):
+    """How much a model thinks. summary: thoughts are told whole, and no summary is made of them."""
+
+    effort: str | None = None
+    summary: Literal["auto"] | None = None
+
+
+class ResponseStreamOptions(Fields):
+    """Deltas are sent as they are, without padding."""
+
+    include_obfuscation: Literal[False] = False
+
+
+class ResponseRequest(Fields):
+    """A conversation, and how it is to be answered.
+
+    user, safety_identifier, prompt_cache_key, metadata: labels of the client's own; no answer hangs on them.
+    """
+
+    model: str
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    top_logprobs: int | None = None
+    include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
+    text: TextOptions = TextOptions()
+    tools: list[FunctionTool] = Field(default_factory=list, max_length=MOST_TOOLS)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | AllowedTools = "auto"
+    parallel_tool_calls: bool = True
+    reasoning: Reasoning = Reasoning()
+    stream: bool = False
+    stream_options: ResponseStreamOptions | None = None
+    store: bool = True
+    background: Literal[False] = False
+    truncation: Literal["disabled"] = "disabled"
+    service_tier: Literal["auto", "default"] = "default"
+    metadata: dict[MetadataKey, MetadataText] = Field(default_factory=dict, max_length=16)
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    def conversation(self, items: Sequence[Item]) -> Conversation:
+        """What is to be answered. items: all of it, what came before too. Raises PromptInvalid, RequestInvalid."""
+        variables = {} if self.reasoning.effort is None else {"reasoning_effort": self.reasoning.effort}
+        tools = read_tools([{"type": "function", "function": tool.model_dump()} for tool in self.tools])
+        return Conversation(messages_of(items, self.instructions), tools, variables)
+
+    def sampling(self) -> Sampling:
+        """How the answer is made. Raises RequestInvalid, ConstraintInvalid."""
+        if self.stream_options is not None and not self.stream:
+            raise RequestInvalid("stream_options is for streams", param="stream_options", hint="Add stream: true.")
+        if self.top_logprobs and not self.include:
+            raise RequestInvalid(f"top_logprobs needs include: [{LOGPROBS!r}]", param="top_logprobs")
+        check_top(self.top_logprobs, "top_logprobs")
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            max_tokens=self.max_output_tokens,
+            logprobs=(self.top_logprobs or 0) if self.include else None,
+            constraint=self.text.format.constraint(),
+        )
+
+    def told(self, defaults: Sampling) -> dict[str, Any]:
+        """The request's part of a response. defaults: the model's own settings."""
+        sampling = self.sampling().over(defaults)
+        return {
+            "background": False,
+            "frequency_penalty": sampling.frequency_penalty or 0.0,
+            "instructions": self.instructions,
+            "max_output_tokens": self.max_output_tokens,
+            "max_tool_calls": None,
+            "metadata": self.metadata,
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "presence_penalty": sampling.presence_penalty or 0.0,
+            "previous_response_id": self.previous_response_id,
+            "prompt_cache_key": self.prompt_cache_key,
+            "reasoning": self.reasoning.model_dump(),
+            "safety_identifier": self.safety_identifier,
+            "service_tier": "default",
+            "store": self.store,
+            "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
+            "text": {"format": self.text.format.told(), "verbosity": "medium"},
+            "tool_choice": self.tool_choice if isinstance(self.tool_choice, str) else self.tool_choice.model_dump(),
+            "tools": [tool.model_dump() for tool in self.tools],
+            "top_logprobs": self.top_logprobs or 0,
+            "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
+            "truncation": "disabled",
+            "user": self.user,
+        }
