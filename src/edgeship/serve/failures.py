@@ -26,6 +26,8 @@ _ANTHROPIC_TYPES = {
     413: "request_too_large",
     503: "overloaded_error",
 }
+_NO_FAULT = (503, 504)
+"""Statuses from 500 on that say what the server has no room or no time for: no fault, and nothing to hide."""
 RETRY_AFTER_S = 1
 """What a client is told to wait where the server is full."""
 
@@ -33,7 +35,7 @@ RETRY_AFTER_S = 1
 def as_ours(error: BaseException) -> EdgeshipError:
     """An error of ours as it is; any other is a fault of ours, and is logged with its traceback."""
     if isinstance(error, EdgeshipError):
-        if error.http_status >= 500 and error.http_status != 503:
+        if error.http_status >= 500 and error.http_status not in _NO_FAULT:
             _log.error("a request failed: %s", error, exc_info=error)
         return error
     _log.error("a request failed with an error that nobody foresaw", exc_info=error)
@@ -44,7 +46,7 @@ def told(error: EdgeshipError) -> str:
     """What a client is told: what it sent wrong and how to mend it; of the server's own troubles only the kind."""
     if isinstance(error, UsageError) or error.http_status < 500:
         return f"{error.what}. {error.hint}" if error.hint else error.what
-    if error.http_status == 503:
+    if error.http_status in _NO_FAULT:
         return error.what
     return f"the server could not answer ({error.code}); its log says more"
 
