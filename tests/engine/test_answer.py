@@ -24,8 +24,8 @@ class Letters:
 
 
 def test_find_stop_takes_the_one_that_is_complete_first() -> None:
-    assert find_stop("xabcx", ("abc", "b")) == 2
-    assert find_stop("xabcx", ("bc", "abc")) == 1
+    assert find_stop("xabcx", ("abc", "b")) == "b"
+    assert find_stop("xabcx", ("bc", "abc")) == "abc"
     assert find_stop("xabcx", ("z",)) is None
     assert find_stop("xabcx", ()) is None
 
@@ -42,21 +42,21 @@ def test_stops_do_not_depend_on_how_text_is_cut(text: str, stops: list[str], dat
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     filter_, shown = StopFilter(stops), ""
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        if not filter_.found:
+        if filter_.found is None:
             shown += filter_.push(text[start:end])
     shown += filter_.flush()
     # The definition: the shortest beginning of the text that contains a stop is cut where that stop starts.
     ends = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
-    expected = text if not ends else text[: find_stop(text[: ends[0]], stops)]
-    assert shown == expected
-    assert filter_.found == bool(ends)
+    stop = find_stop(text[: ends[0]], stops) if ends else None
+    assert shown == (text if stop is None else text[: text.find(stop)])
+    assert filter_.found == stop
 
 
 @given(LETTERS, STOPS)
 def test_nothing_is_held_back_without_need(text: str, stops: list[str]) -> None:
     filter_ = StopFilter(stops)
     shown = filter_.push(text)
-    if not filter_.found:
+    if filter_.found is None:
         held = text[len(shown) :]
         assert not held or any(stop.startswith(held) for stop in stops)
 
@@ -66,7 +66,7 @@ def shown(tokens: list[int], *stops: str) -> tuple[list[str], AnswerText]:
     text = AnswerText(Letters(), stops)
     pieces: list[str] = []
     for token in tokens:
-        if not text.stopped:
+        if text.stopped_by is None:
             pieces.append(text.push(token))
     return pieces, text
 
@@ -74,7 +74,7 @@ def shown(tokens: list[int], *stops: str) -> tuple[list[str], AnswerText]:
 def test_text_held_back_is_shown_when_the_answer_ends_otherwise() -> None:
     pieces, text = shown([97, 98], "abc")
     assert pieces == ["", ""]
-    assert (text.rest(), text.stopped) == ("ab", False)
+    assert (text.rest(), text.stopped_by) == ("ab", None)
 
 
 def test_an_incomplete_character_becomes_visible_at_the_end() -> None:
@@ -84,4 +84,4 @@ def test_an_incomplete_character_becomes_visible_at_the_end() -> None:
 
 def test_a_stop_text_across_tokens_hides_itself_and_what_follows() -> None:
     pieces, text = shown([120, 97, 98, 99], "ab")
-    assert (pieces, text.stopped, text.rest()) == (["x", "", ""], True, "")
+    assert (pieces, text.stopped_by, text.rest()) == (["x", "", ""], "ab", "")

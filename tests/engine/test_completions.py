@@ -140,6 +140,12 @@ def test_response_formats() -> None:
 # --- what is made of chunks ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("told", "stopped_by"), [("\n\n", "\n\n"), (151645, None), (None, None)])
+def test_the_stop_text_that_a_server_names(told: Any, stopped_by: str | None) -> None:
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop", "stop_reason": told}
+    assert steps(json.dumps({"choices": [choice]}))[-1].stopped_by == stopped_by
+
+
 def test_texts_and_thinking_become_steps() -> None:
     found = steps(
         chunk(role="assistant", content=""),

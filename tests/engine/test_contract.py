@@ -114,7 +114,7 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(engine: Engine, length: in
     stop = whole.text[4 : 4 + length]
     answer = collect(engine.stream(prompt, Sampling(**(vars(LIVELY) | {"stop": (stop, "never said")}))))
     assert answer.text == whole.text[: whole.text.index(stop)]
-    assert answer.finish == "stop"
+    assert (answer.finish, answer.stopped_by, whole.stopped_by) == ("stop", stop, None)
     assert whole.tokens[: len(answer.tokens)] == answer.tokens
 
 

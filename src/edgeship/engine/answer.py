@@ -28,16 +28,17 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
-        self.found = False
+        self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """What may be shown now. Sets `found` once a stop text is complete: push nothing after that."""
+        """What may be shown now. Sets `found` to the stop text that is complete: push nothing after that."""
         text = self._held + text
-        cut = find_stop(text, self._stops)
-        self.found = cut is not None
-        if cut is None:
-            cut = len(text) - held_length(text, self._stops)
-        self._held = "" if self.found else text[cut:]
+        self.found = find_stop(text, self._stops)
+        if self.found is not None:
+            self._held = ""
+            return text[: text.find(self.found)]
+        cut = len(text) - held_length(text, self._stops)
+        self._held = text[cut:]
         return text[:cut]
 
     def flush(self) -> str:
@@ -46,13 +47,14 @@ class StopFilter:
         return held
 
 
-def find_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the stop text that is complete first begins; None where there is none.
+def find_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The stop text that is complete first; None where there is none.
 
-    First by its end, so that the outcome does not depend on how the text was cut into tokens.
+    First by its end, so that the outcome does not depend on how the text was cut into tokens; of several that end
+    there, the longest.
     """
-    ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
-    return min(ends)[1] if ends else None
+    found = [stop for stop in stops if stop in text]
+    return min(found, key=lambda stop: (text.find(stop) + len(stop), text.find(stop)), default=None)
 
 
 def held_length(text: str, stops: Sequence[str]) -> int:
@@ -76,8 +78,8 @@ class AnswerText:
         self.after_thoughts = False
 
     @property
-    def stopped(self) -> bool:
-        """True once a stop text is complete."""
+    def stopped_by(self) -> str | None:
+        """The stop text, once one is complete."""
         return self._stops.found
 
     def push(self, token: int) -> str:
@@ -90,7 +92,7 @@ class AnswerText:
 
     def rest(self) -> str:
         """What is left once no token follows."""
-        if self.stopped:
+        if self.stopped_by is not None:
             return ""
         shown = self._stops.push(self._text.flush())
         return shown + self._stops.flush()
@@ -100,6 +102,7 @@ class AnswerText:
 class Answer:
     """A whole answer. tokens: where their ids are told. logprobs: of its tokens, where they were asked for.
 
+    stopped_by: the stop text that ended it, from engines that tell it.
     parsed: its value, where it was asked for in the form of a schema and was not cut.
     """
 
@@ -112,6 +115,7 @@ class Answer:
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     parsed: Any = None
+    stopped_by: str | None = None
 
 
 def ask(
@@ -155,4 +159,5 @@ def collect(
         prompt_logprobs=made[0].prompt_logprobs or (),
         thinking="".join(step.thinking for step in made),
         tool_calls=tuple(call for step in made for call in step.tool_calls),
+        stopped_by=last.stopped_by,
     )

@@ -137,6 +137,7 @@ class Token:
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
     tool_calls: those that this step completes.
+    stopped_by: the stop text that ended the answer; on the last step only, from engines that tell it.
     """
 
     id: int | None
@@ -147,6 +148,7 @@ class Token:
     prompt_logprobs: tuple[Logprob, ...] | None = None
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    stopped_by: str | None = None
 
 
 class EngineFault(Exception):

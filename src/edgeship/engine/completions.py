@@ -101,6 +101,7 @@ class Chunks:
         self._asked_s = asked_s
         self._first_s: float | None = None
         self._finish: FinishReason | None = None
+        self._stopped_by: str | None = None
         self._calls: dict[int, _Call] = {}
         self._told: Mapping[str, Any] = {}
         self._count = 0
@@ -131,7 +132,7 @@ class Chunks:
             ToolCall(call.id or f"call_{index}", call.name, call.arguments) for index, call in self._calls.items()
         )
         finish: FinishReason = "tool_calls" if calls else self._finish
-        return Token(None, "", finish, usage=self.usage(), tool_calls=calls)
+        return Token(None, "", finish, usage=self.usage(), tool_calls=calls, stopped_by=self._stopped_by)
 
     def usage(self) -> Usage:
         """What it has cost, as the server tells; without that, no prompt and as many tokens as pieces have come."""
@@ -160,6 +161,8 @@ class Chunks:
         reason = choice.get("finish_reason")
         if reason is not None:
             self._finish = _finish(reason)
+            stop = choice.get("stop_reason")  # vLLM's; of a token it is the id
+            self._stopped_by = stop if isinstance(stop, str) else None
         if not (text or thinking or calls):
             return None
         self._count += 1

@@ -378,7 +378,7 @@ class Request:
     def _say(self, token: int, found: Logprob | None, *, last: bool) -> None:
         shown = self.text.push(token)
         finish: FinishReason | None = None
-        if self.text.stopped or last:
+        if self.text.stopped_by is not None or last:
             finish = "stop"
         elif self._left <= 1:
             finish = "length"
@@ -398,11 +398,13 @@ class Request:
         self._first_s = self._first_s or time.perf_counter()
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
         usage = self.usage() if finish else None
-        self._put(Token(token, shown, finish, found, usage, prompt_logprobs, thought))
+        stop = self.text.stopped_by if finish else None
+        self._put(Token(token, shown, finish, found, usage, prompt_logprobs, thought, stopped_by=stop))
 
     def _finish_without_token(self, finish: FinishReason) -> None:
         if not self.finished:
-            self._put(Token(None, self.text.rest(), finish, usage=self.usage()))
+            rest = self.text.rest()
+            self._put(Token(None, rest, finish, usage=self.usage(), stopped_by=self.text.stopped_by))
 
     def _put(self, step: Token) -> None:
         # Finished only now: where making the last step failed, `fail` must still tell.

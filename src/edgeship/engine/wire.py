@@ -27,6 +27,7 @@ def read_token(values: Mapping[str, Any]) -> Token:
         None if prompt is None else tuple(map(_read_logprob, prompt)),
         values["thinking"],
         tuple(ToolCall(**call) for call in values["tool_calls"]),
+        values["stopped_by"],
     )
 
 

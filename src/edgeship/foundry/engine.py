@@ -269,7 +269,7 @@ class _Steps:
             if isinstance(event, Outcome):
                 return self._end(self._stops.flush(), "length" if event.cut else "stop", event)
             shown = self._take(event)
-            if self._stops.found:
+            if self._stops.found is not None:
                 return self._end(shown, "stop")
             if shown:
                 return Token(None, shown)
@@ -299,7 +299,7 @@ class _Steps:
             e2e_s=last - asked,
             queue_s=self._answer.queue_s,
         )
-        return Token(None, text, finish, usage=usage)
+        return Token(None, text, finish, usage=usage, stopped_by=self._stops.found)
 
 
 class _Shared:
