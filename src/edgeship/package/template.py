@@ -179,6 +179,17 @@ def syntax(template: str) -> jinja2.nodes.Template:
 
 
 @functools.lru_cache(maxsize=32)
+def asks_for(template: str) -> frozenset[str]:
+    """The names that a template takes from outside, such as messages, tools and enable_thinking.
+
+    Raises TemplateInvalid.
+    """
+    from jinja2 import meta
+
+    return frozenset(meta.find_undeclared_variables(syntax(template)))
+
+
+@functools.lru_cache(maxsize=32)
 def takes_instructions(template: str, special_tokens: tuple[tuple[str, str], ...]) -> bool:
     """Whether a template shows what a system message says; some refuse one (Gemma's), others leave it out."""
 

@@ -12,16 +12,28 @@ from starlette.responses import JSONResponse
 
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
 from edgeship.serve import failures, fields
+from edgeship.serve.anthropic import messages
 from edgeship.serve.bodies import Bodies, Scope
 from edgeship.serve.catalog import Catalog
 from edgeship.serve.models import Pool
+from edgeship.serve.ollama import chat as ollama_chat
+from edgeship.serve.ollama import models as ollama_models
 from edgeship.serve.openai import chat, completions, models, responses, tokens
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
 from edgeship.settings import resolve
 from edgeship.version import __version__
 
-ROUTERS = (chat.router, completions.router, responses.router, models.router, tokens.router)
+ROUTERS = (
+    chat.router,
+    completions.router,
+    responses.router,
+    models.router,
+    tokens.router,
+    messages.router,
+    ollama_chat.router,
+    ollama_models.router,
+)
 
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
@@ -70,7 +82,9 @@ def refused(scope: Scope, error: Exception) -> JSONResponse:
     ours = failures.as_ours(error)
     param = getattr(ours, "param", None)
     return JSONResponse(
-        failures.document(scope["path"], ours, param), status_code=ours.http_status, headers=failures.headers(ours)
+        failures.document(failures.api_path(scope), ours, param),
+        status_code=ours.http_status,
+        headers=failures.headers(ours),
     )
 
 

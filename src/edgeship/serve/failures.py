@@ -25,9 +25,11 @@ _ANTHROPIC_TYPES = {
     **_OPENAI_TYPES,
     413: "request_too_large",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 _NO_FAULT = (503, 504)
 """Statuses from 500 on that say what the server has no room or no time for: no fault, and nothing to hide."""
+_MESSAGES = "/v1/messages"
 RETRY_AFTER_S = 1
 """What a client is told to wait where the server is full."""
 
@@ -51,13 +53,21 @@ def told(error: EdgeshipError) -> str:
     return f"the server could not answer ({error.code}); its log says more"
 
 
+def api_path(scope: Mapping[str, Any]) -> str:
+    """The path of a request, or of the API that it speaks by its headers: Anthropic has its own list of models."""
+    anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+    path: str = scope["path"]
+    return _MESSAGES if anthropic and path.startswith("/v1/") else path
+
+
 def document(path: str, error: EdgeshipError, param: str | None = None) -> dict[str, Any]:
     """The body of an error's answer, in the form of the API that lies at `path`. param: the field that is to blame."""
     message, status = told(error), error.http_status
     if path.startswith("/api/"):
         return {"error": message}
-    if path.startswith("/v1/messages"):
-        return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}}
+    if path.startswith(_MESSAGES):
+        told_as = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
+        return {"type": "error", "error": told_as, "request_id": None}
     kind = _OPENAI_TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": error.code.replace("-", "_")}}
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from edgeship.engine.api import Conversation, Sampling
+from edgeship.engine.api import Conversation, Engine, Prompt, Sampling
+from edgeship.errors import NotSupported
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
 from edgeship.serve.models import Opened, Pool
@@ -61,6 +62,12 @@ class Server:
             )
 
         return await self.answer(request, [ask(sampling) for sampling in samplings])
+
+    async def render(self, opened: Opened, conversation: Conversation) -> Prompt:
+        """The prompt of a conversation. Raises NotSupported for a model whose tokens are not known, as `render`."""
+        if not isinstance(opened.chat, Engine):
+            raise NotSupported(f"{opened.card.id} does not tell its tokens", hint="Ask a package.")
+        return await asyncio.get_running_loop().run_in_executor(self.executor, opened.chat.render, conversation)
 
     async def close(self) -> None:
         """Unloads the models."""

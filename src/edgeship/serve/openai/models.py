@@ -1,4 +1,4 @@
-"""`/v1/models`."""
+"""`/v1/models`, which is Anthropic's list too for those who send its header."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from edgeship.serve.anthropic import models as anthropic
 from edgeship.serve.models import ModelCard
 from edgeship.serve.server import server_of
 
@@ -16,13 +17,16 @@ router = APIRouter()
 async def list_models(request: Request) -> dict[str, Any]:
     """Every model, by each of its names."""
     cards = server_of(request).pool.cards()
+    if anthropic.VERSION in request.headers:
+        return anthropic.listed(cards, request.query_params)
     return {"object": "list", "data": [_told(card, name) for card in cards for name in (card.id, *card.aliases)]}
 
 
 @router.get("/v1/models/{name:path}")
 async def retrieve_model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    return _told(server_of(request).pool.find(name), name)
+    card = server_of(request).pool.find(name)
+    return anthropic.told(card, name) if anthropic.VERSION in request.headers else _told(card, name)
 
 
 def _told(card: ModelCard, name: str) -> dict[str, Any]:

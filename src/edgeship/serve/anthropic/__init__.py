@@ -1,0 +1,1 @@
+"""Anthropic's API: `/v1/messages`, and `/v1/models` for those who send its header."""

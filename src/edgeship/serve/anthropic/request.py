@@ -1,0 +1,138 @@
+"""What Anthropic's clients ask, as conversations and settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from edgeship.engine.api import Constraint, Conversation, Sampling
+from edgeship.errors import RequestInvalid
+from edgeship.serve import thoughts
+from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of
+from edgeship.serve.fields import Fields
+from edgeship.serve.messages import read_tools
+from edgeship.serve.models import Opened
+from edgeship.serve.openai.settings import Stops
+
+
+class Tool(Fields):
+    """A function that the model may call.
+
+    strict: arguments are valid in any case. eager_input_streaming: they are streamed in any case. cache_control: see
+    Block.
+    """
+
+    type: Literal["custom"] = "custom"
+    name: Annotated[str, Field(min_length=1)]
+    description: str | None = None
+    input_schema: dict[str, Any]
+    strict: bool = True
+    eager_input_streaming: bool = True
+    cache_control: dict[str, Any] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """The same as OpenAI describes it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.input_schema}
+        return {"type": "function", "function": function}
+
+
+class ToolChoice(Fields):
+    """Whether a tool may or must be called, and which."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class ThinkingSwitch(Fields):
+    """Whether the model is to think, and with how many tokens. display: thoughts are shown as they are."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Annotated[int, Field(ge=1)] | None = None
+    display: Literal["summarized"] | None = None
+
+    @property
+    def wanted(self) -> bool | None:
+        """None leaves it to the model."""
+        return None if self.type == "adaptive" else self.type == "enabled"
+
+
+class Format(Fields):
+    """What an answer is held to."""
+
+    type: Literal["json_schema"]
+    json_schema: Annotated[Any, Field(alias="schema")]
+
+
+class OutputConfig(Fields):
+    """effort: how much the model is to think, where its template has levels of that."""
+
+    format: Format | None = None
+    effort: str | None = None
+
+
+class Metadata(Fields):
+    """A label of the client's own."""
+
+    user_id: str | None = None
+
+
+class Asked(Fields):
+    """A conversation: what is counted, and what is answered. cache_control: see Block."""
+
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    system: Texts | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: ThinkingSwitch | None = None
+    output_config: OutputConfig | None = None
+    cache_control: dict[str, Any] | None = None
+
+    def conversation(self, opened: Opened) -> Conversation:
+        """What is to be answered. Raises RequestInvalid, PromptInvalid."""
+        tools = read_tools([tool.described() for tool in self.tools or ()])
+        return Conversation(conversation_of(self.system or (), self.messages), tools, self._variables(opened))
+
+    def _variables(self, opened: Opened) -> dict[str, Any]:
+        wanted = self.thinking.wanted if self.thinking else None
+        level = self.output_config.effort if self.output_config else None
+        return thoughts.switched(opened, wanted, "thinking") | thoughts.effort(opened, level, "output_config.effort")
+
+
+class MessagesRequest(Asked):
+    """A conversation, and how it is to be answered. service_tier: there is one only."""
+
+    max_tokens: int
+    stream: bool = False
+    stop_sequences: Stops | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+
+    def sampling(self) -> Sampling:
+        """How the answer is made. Raises RequestInvalid."""
+        if self.thinking and self.thinking.budget_tokens and self.thinking.budget_tokens >= self.max_tokens:
+            raise RequestInvalid(
+                f"thinking.budget_tokens is {self.thinking.budget_tokens}; it must be less than max_tokens, "
+                f"which is {self.max_tokens}",
+                param="thinking.budget_tokens",
+            )
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            stop=tuple(self.stop_sequences or ()),
+            constraint=self._constraint(),
+        )
+
+    def _constraint(self) -> Constraint | None:
+        wanted = self.output_config.format if self.output_config else None
+        if wanted is None:
+            return None
+        return Constraint("json_schema", json.dumps(wanted.json_schema, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Ollama's API: `/api/chat` and `/api/generate`, and what it tells of models."""

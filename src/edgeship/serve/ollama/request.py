@@ -1,0 +1,253 @@
+"""What Ollama's clients ask, as conversations and settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from edgeship.engine.api import Constraint, Conversation, Sampling
+from edgeship.errors import RequestInvalid
+from edgeship.serve import thoughts
+from edgeship.serve.fields import Fields
+from edgeship.serve.messages import read_messages, read_tools
+from edgeship.serve.models import Opened
+from edgeship.serve.openai.settings import Stops, check_top
+
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT = "|".join(sorted(_UNITS_S, key=len, reverse=True))
+_DURATION = re.compile(rf"[+-]?([0-9]+(\.[0-9]*)?({_UNIT}))+")
+_PIECE = re.compile(rf"([0-9]+(?:\.[0-9]*)?)({_UNIT})")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_MOST_CHARACTERS = 100
+
+_Unused = bool | int | float | None
+_Only1 = Annotated[float, Field(ge=1, le=1)]
+
+
+class Spared(Fields):
+    """A request, or an object in one. Clients send fields that they do not use, with nothing in them.
+
+    unread: those of these names count as not given then; with something in them they are refused.
+    """
+
+    unread: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_not_given(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if not (name in cls.unread and value in ("", [], {}))}
+
+
+class Options(Fields):
+    """How an answer is made.
+
+    num_ctx: the model's context is what the server gives it; more cannot be asked for here.
+    Without effect: what says how a machine computes (numa, num_batch, num_gpu, main_gpu, low_vram, f16_kv, use_mmap,
+    use_mlock, num_thread); num_keep, since no prompt is ever shortened; and the numbers of mirostat, which is off.
+    Only as they are when left out: what would change the answer and is not supported (mirostat, tfs_z, typical_p,
+    repeat_last_n, penalize_newline), or the model's use (vocab_only, logits_all, embedding_only).
+    """
+
+    num_predict: Annotated[int, Field(ge=-2)] | None = None
+    num_ctx: Annotated[int, Field(ge=1)] | None = None
+    temperature: float | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: Annotated[int, Field(ge=-1)] | None = None
+    stop: Stops | None = None
+    repeat_penalty: Annotated[float, Field(gt=0)] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    numa: _Unused = None
+    num_batch: _Unused = None
+    num_gpu: _Unused = None
+    main_gpu: _Unused = None
+    low_vram: _Unused = None
+    f16_kv: _Unused = None
+    use_mmap: _Unused = None
+    use_mlock: _Unused = None
+    num_thread: _Unused = None
+    num_keep: _Unused = None
+    mirostat_tau: _Unused = None
+    mirostat_eta: _Unused = None
+    mirostat: Literal[0] | None = None
+    tfs_z: _Only1 | None = None
+    typical_p: _Only1 | None = None
+    repeat_last_n: Literal[-1] | None = None
+    penalize_newline: Literal[True] | None = None
+    vocab_only: Literal[False] | None = None
+    logits_all: Literal[False] | None = None
+    embedding_only: Literal[False] | None = None
+
+    def require_context(self, opened: Opened) -> None:
+        """Raises RequestInvalid where more context is asked for than the model has here."""
+        has = opened.chat.context_tokens
+        if self.num_ctx is not None and has is not None and self.num_ctx > has:
+            raise RequestInvalid(
+                f"options.num_ctx is {self.num_ctx}, and {opened.card.id} has a context of {has} tokens here",
+                param="options.num_ctx",
+                hint="Leave it out, or start the server with a larger --context.",
+            )
+
+
+class Asked(Spared):
+    """What all answers have in common.
+
+    num_predict: of the options; Open WebUI sends it here.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    stream: bool = True
+    format: Literal["", "json"] | dict[str, Any] | None = None
+    options: Options = Options()
+    keep_alive: float | str | None = None
+    think: bool | Literal["low", "medium", "high"] | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    num_predict: Annotated[int, Field(ge=-2)] | None = None
+
+    @property
+    def keep_alive_s(self) -> float | None:
+        """How long the model is to stay when the answer is done. Raises RequestInvalid."""
+        return None if self.keep_alive is None else seconds(self.keep_alive, "keep_alive")
+
+    def sampling(self) -> Sampling:
+        """How the answer is made. Raises RequestInvalid."""
+        check_top(self.top_logprobs, "top_logprobs")
+        options = self.options
+        most = options.num_predict if options.num_predict is not None else self.num_predict
+        return Sampling(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=0 if options.top_k == -1 else options.top_k,
+            min_p=options.min_p,
+            repetition_penalty=options.repeat_penalty,
+            presence_penalty=options.presence_penalty,
+            frequency_penalty=options.frequency_penalty,
+            max_tokens=most if most is not None and most > 0 else None,
+            seed=None if options.seed == -1 else options.seed,
+            stop=tuple(options.stop or ()),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            constraint=self._constraint(),
+        )
+
+    def variables(self, opened: Opened) -> dict[str, Any]:
+        """What the template is told besides. Raises RequestInvalid for a model without that choice."""
+        if isinstance(self.think, str):
+            return thoughts.effort(opened, self.think, "think")
+        return thoughts.switched(opened, self.think, "think")
+
+    def _constraint(self) -> Constraint | None:
+        if not isinstance(self.format, Mapping):
+            return Constraint("json_object") if self.format else None
+        return Constraint("json_schema", json.dumps(self.format, ensure_ascii=False))
+
+
+class CalledFunction(Fields):
+    """A function's name, and what it is called with. index: of the call."""
+
+    name: str
+    arguments: dict[str, Any]
+    index: int | None = None
+
+
+class Call(Fields):
+    """A call that the model made."""
+
+    function: CalledFunction
+    id: str | None = None
+    type: Literal["function"] | None = None
+    index: int | None = None
+
+    def as_openai(self) -> dict[str, Any]:
+        """The same as OpenAI writes it."""
+        arguments = json.dumps(self.function.arguments, ensure_ascii=False)
+        found = {"type": "function", "function": {"name": self.function.name, "arguments": arguments}}
+        return found | ({"id": self.id} if self.id else {})
+
+
+class Message(Spared):
+    """One turn. tool_name: of a tool's answer, by whom it is."""
+
+    unread: ClassVar[tuple[str, ...]] = ("images",)
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    thinking: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+    def as_openai(self) -> dict[str, Any]:
+        """The same as OpenAI writes it."""
+        return {
+            "role": self.role,
+            "content": self.content,
+            "reasoning_content": self.thinking or None,
+            "tool_calls": [call.as_openai() for call in self.tool_calls or ()],
+            "name": self.tool_name or None,
+            "tool_call_id": self.tool_call_id or None,
+        }
+
+
+class ChatRequest(Asked):
+    """A conversation, and how it is to be answered. system: comes before it; Open WebUI sends it so."""
+
+    unread: ClassVar[tuple[str, ...]] = ("template",)
+
+    messages: list[Message] = Field(default_factory=list)
+    tools: list[dict[str, Any]] | None = None
+    system: str = ""
+
+    def conversation(self, opened: Opened) -> Conversation:
+        """What is to be answered. Raises RequestInvalid, PromptInvalid."""
+        messages = _told(self.system) + [message.as_openai() for message in self.messages]
+        return Conversation(read_messages(messages), read_tools(self.tools or ()), self.variables(opened))
+
+
+class GenerateRequest(Asked):
+    """One question, and how it is to be answered. raw: the prompt is read as it is, with no template around it."""
+
+    unread: ClassVar[tuple[str, ...]] = ("suffix", "template", "context", "images")
+
+    prompt: str = ""
+    system: str = ""
+    raw: bool = False
+
+    def conversation(self, opened: Opened) -> Conversation:
+        """What is to be answered. Raises RequestInvalid."""
+        messages = [*_told(self.system), {"role": "user", "content": self.prompt}]
+        return Conversation(read_messages(messages), (), self.variables(opened))
+
+    def require_raw(self) -> None:
+        """Raises RequestInvalid for what only a template could take up."""
+        for name in ("system", "think"):
+            if getattr(self, name):
+                raise RequestInvalid(f"{name}: a raw prompt has no template that takes it up", param=name)
+
+
+def seconds(given: float | str, param: str) -> float:
+    """A duration as Ollama's clients write it: seconds, or a text such as "5m". Raises RequestInvalid."""
+    if not isinstance(given, str):
+        return given
+    if len(given) <= _MOST_CHARACTERS and _NUMBER.fullmatch(given):
+        return float(given)
+    if len(given) > _MOST_CHARACTERS or not _DURATION.fullmatch(given):
+        raise RequestInvalid(
+            f"{param} is {given[:_MOST_CHARACTERS]!r}, which is no duration",
+            param=param,
+            hint='Write seconds, or a text such as "5m" or "1h30m"; 0 unloads the model, -1 keeps it.',
+        )
+    total = sum(float(number) * _UNITS_S[unit] for number, unit in _PIECE.findall(given))
+    return -total if given.startswith("-") else total
+
+
+def _told(system: str) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": system}] if system else []

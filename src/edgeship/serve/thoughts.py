@@ -1,0 +1,49 @@
+"""The switch with which a model is told to think before it answers, or not to: a variable of its chat template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeship.errors import RequestInvalid
+from edgeship.package import template
+from edgeship.serve.models import Opened
+
+SWITCHES = ("enable_thinking", "thinking")
+"""What templates call it: Qwen's, SmolLM's and others; Granite's and DeepSeek's."""
+EFFORT = "reasoning_effort"
+"""What templates call how much a model is to think."""
+
+
+def switch_of(chat_template: str | None) -> str | None:
+    """The variable by which a template is told whether the model is to think; None where it has none."""
+    names = template.asks_for(chat_template) if chat_template else ()
+    return next((switch for switch in SWITCHES if switch in names), None)
+
+
+def switched(opened: Opened, wanted: bool | None, param: str) -> dict[str, Any]:
+    """The template's variables that let the model think, or not; none where nothing is wanted.
+
+    param: the field of the request that says what is wanted. Raises RequestInvalid where the model has no such choice.
+    """
+    if wanted is None:
+        return {}
+    codec = opened.codec
+    if switch := switch_of(codec.template if codec else None):
+        return {switch: wanted}
+    if codec and wanted == (codec.thought_marks is not None):
+        return {}
+    said = "does not think before it answers" if codec and wanted else "has no switch for what it thinks"
+    raise RequestInvalid(f"{param}: {opened.card.id} {said}", param=param, hint="Leave it out.")
+
+
+def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
+    """The template's variable for how much the model thinks; none where no level is wanted.
+
+    Raises RequestInvalid where the template has none.
+    """
+    chat_template = opened.codec.template if opened.codec else None
+    if level is None:
+        return {}
+    if chat_template and EFFORT in template.asks_for(chat_template):
+        return {EFFORT: level}
+    raise RequestInvalid(f"{param}: {opened.card.id} has no levels of thinking", param=param, hint="Leave it out.")
