@@ -14,9 +14,13 @@ import pytest
 from tests.serve.serving import calling_app, serving
 
 # What needs a model that sees. It is told so with a 400, which test_images_are_refused looks at.
-IMAGES = {"openai-chat": "chat-image-input", "open-responses": "image-input"}
+IMAGES = {"openai-chat": "chat-image-input", "open-responses": "image-input", "anthropic": "anth-image-input"}
 # A model's name tells the tester whether it thinks.
-THINKING = {"openai-chat": "chat-reasoning-summary", "open-responses": "reasoning-summary"}
+THINKING = {
+    "openai-chat": "chat-reasoning-summary",
+    "open-responses": "reasoning-summary",
+    "anthropic": "anth-thinking-display",
+}
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,8 @@ class Asked(Fields):
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
-        tools = read_tools([tool.described() for tool in self.tools or ()])
+        hidden = self.tool_choice is not None and self.tool_choice.type == "none"
+        tools = read_tools([tool.described() for tool in self.tools or () if not hidden])
         return Conversation(conversation_of(self.system or (), self.messages), tools, self._variables(opened))
 
     def _variables(self, opened: Opened) -> dict[str, Any]:
