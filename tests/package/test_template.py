@@ -22,7 +22,7 @@ from edgeship.package.fidelity import (
     require_fidelity,
 )
 from edgeship.package.prompt_parts import NoParts, PromptParts, assemble, derive_parts
-from edgeship.package.template import HINT, Message, find, read, render, takes_instructions
+from edgeship.package.template import HINT, Message, asks_for, find, read, render, takes_instructions
 from tests import chat_templates
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML, write_json
@@ -431,3 +431,12 @@ def test_a_template_that_is_no_text_is_told_with_its_field(tmp_path: Path, state
     write_json(tmp_path / "chat_template.json", {"chat_template": stated})
     with pytest.raises(TemplateInvalid, match=re.escape(f"chat_template.json {said}")):
         find(tmp_path, {})
+
+
+def test_what_a_template_asks_for() -> None:
+    assert asks_for(chat_templates.QWEN25) == {"messages", "tools", "add_generation_prompt"}
+    # What it sets itself, an attribute of that name, and what every template has, are not asked for.
+    assert asks_for("{% set a = b %}{{ a }}{{ c.d }}{% for e in range(2) %}{{ e }}{% endfor %}") == {"b", "c"}
+    assert "enable_thinking" in asks_for(chat_templates.QWEN3)
+    with pytest.raises(TemplateInvalid):
+        asks_for("{% if %}")

@@ -64,7 +64,7 @@ def test_a_result_beside_a_question_is_a_message_of_its_own() -> None:
 
 
 def test_a_call_that_failed_says_so() -> None:
-    calling = [{"role": "user", "content": "?"}, {"role": "assistant", "content": [CALL]}]
+    calling: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": [CALL]}]
     assert read(*calling, result("no such city", is_error=True))[2]["content"] == [
         {"type": "text", "text": "Error:"},
         {"type": "text", "text": "no such city"},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import anthropic
 import pytest
-from anthropic.types import MessageParam, ToolParam
+from anthropic.types import Message, MessageParam, ToolParam
 from pydantic import BaseModel
 
 from tests.serve.serving import calling_app, serving
@@ -62,6 +62,7 @@ def test_asynchronously(url: str) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_call_and_its_result(client: anthropic.Anthropic, streamed: bool) -> None:
+    called: Message
     if streamed:
         with client.messages.stream(model="scripted", max_tokens=50, messages=HELLO, tools=[WEATHER]) as stream:
             called = stream.get_final_message()

@@ -1,0 +1,83 @@
+"""The switch of models that think."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from edgeship.engine.api import Chat
+from edgeship.engine.text import TextCodec
+from edgeship.errors import RequestInvalid
+from edgeship.serve import thoughts
+from edgeship.serve.models import Opened
+from tests import checkpoints
+from tests.scripted import ScriptedEngine
+from tests.serve.serving import card
+
+PLAIN = "{{ messages }}"
+
+
+@pytest.fixture(scope="module")
+def chat() -> Chat:
+    return ScriptedEngine({})
+
+
+def opened(chat: Chat, folder: Path, template: str, *, marks: bool = False) -> Opened:
+    checkpoints.make_tokenizer(folder, template)
+    if marks:
+        path = str(folder / "tokenizer.json")
+        tokenizer = Tokenizer.from_file(path)
+        tokenizer.add_special_tokens(["<think>", "</think>"])
+        tokenizer.save(path)
+    return Opened(card("model"), chat, TextCodec(folder))
+
+
+@pytest.mark.parametrize(
+    ("template", "switch"),
+    [
+        ("{% if enable_thinking is defined and not enable_thinking %}{% endif %}", "enable_thinking"),
+        ("{% if thinking %}{% endif %}", "thinking"),
+        ("{% set thinking = true %}{{ message.thinking }}", None),
+        (None, None),
+    ],
+)
+def test_the_switch_is_a_variable_of_the_template(template: str | None, switch: str | None) -> None:
+    assert thoughts.switch_of(template) == switch
+
+
+def test_a_model_with_a_switch(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, "{% if thinking %}{% endif %}")
+    assert thoughts.switched(model, True, "think") == {"thinking": True}
+    assert thoughts.switched(model, False, "think") == {"thinking": False}
+    assert thoughts.switched(model, None, "think") == {}
+
+
+def test_a_model_that_does_not_think(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, PLAIN)
+    assert thoughts.switched(model, False, "think") == {}
+    with pytest.raises(RequestInvalid, match="think: model does not think") as caught:
+        thoughts.switched(model, True, "think")
+    assert caught.value.param == "think"
+
+
+def test_a_model_that_always_thinks(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, PLAIN, marks=True)
+    assert thoughts.switched(model, True, "think") == {}
+    with pytest.raises(RequestInvalid, match="has no switch"):
+        thoughts.switched(model, False, "think")
+
+
+def test_a_model_without_files(chat: Chat) -> None:
+    for wanted in (True, False):
+        with pytest.raises(RequestInvalid, match="has no switch"):
+            thoughts.switched(Opened(card("model"), chat, None), wanted, "think")
+
+
+def test_levels(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, "{{ reasoning_effort }}")
+    assert thoughts.effort(model, "low", "think") == {"reasoning_effort": "low"}
+    assert thoughts.effort(model, None, "think") == {}
+    with pytest.raises(RequestInvalid, match="no levels"):
+        thoughts.effort(Opened(card("model"), chat, None), "low", "think")
