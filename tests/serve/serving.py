@@ -45,7 +45,7 @@ def calling_app(arguments: str = '{"location": "San Francisco"}') -> FastAPI:
     def open_chat(_: ModelCard) -> Chat:
         return CallingEngine(ANSWERS, arguments)
 
-    return app.over(Pool([card("scripted")], open_chat=open_chat), ServeOptions())
+    return app.over(Pool([card("scripted")], settings=resolve(), open_chat=open_chat), ServeOptions())
 
 
 @contextmanager

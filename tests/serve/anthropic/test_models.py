@@ -11,6 +11,7 @@ import pytest
 from edgeship.engine.api import Chat
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.models import ModelCard, Pool
+from edgeship.settings import resolve
 from tests.scripted import ScriptedEngine
 from tests.serve.serving import card, serving
 
@@ -21,7 +22,7 @@ def url() -> Iterator[str]:
         return ScriptedEngine({})
 
     cards = [card("a", aliases=("b",)), card("c"), card("d")]
-    with serving(lambda: app.over(Pool(cards, open_chat=open_chat), ServeOptions())) as url:
+    with serving(lambda: app.over(Pool(cards, settings=resolve(), open_chat=open_chat), ServeOptions())) as url:
         yield url
 
 

@@ -15,6 +15,7 @@ from edgeship.package import manifest as manifests
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.serve.ollama import details
+from edgeship.settings import resolve
 from tests.packages import make_package
 from tests.scripted import ScriptedEngine
 from tests.serve.serving import card, serving
@@ -32,7 +33,7 @@ def url(package: manifests.Package) -> Iterator[str]:
 
     cards = [card("tiny", aliases=("tiny:1",), folder=package.folder), card("far")]
     options = ServeOptions(limits=Limits(context_tokens=100))
-    with serving(lambda: app.over(Pool(cards, open_chat=open_chat), options)) as url:
+    with serving(lambda: app.over(Pool(cards, settings=resolve(), open_chat=open_chat), options)) as url:
         yield url
 
 

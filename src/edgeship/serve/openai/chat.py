@@ -171,8 +171,7 @@ class _Reply:
 
     def logprobs_of(self, steps: Sequence[Token]) -> Any:
         """Those of a chunk's tokens, where they were asked for."""
-        codec = self._opened.codec
-        return chat_logprobs(steps, codec) if self.body.logprobs and codec else None
+        return chat_logprobs(steps, self._opened.codec) if self.body.logprobs else None
 
     def _logprobs(self, answer: Answer) -> Any:
         steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]

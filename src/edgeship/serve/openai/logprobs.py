@@ -13,7 +13,7 @@ Scored = tuple[int, Logprob | None]
 """A token, and how likely it was; None for the first of a text, which nothing predicts."""
 
 
-def chat_logprobs(steps: Sequence[Token], codec: TextCodec) -> dict[str, Any]:
+def chat_logprobs(steps: Sequence[Token], codec: TextCodec | None) -> dict[str, Any]:
     """`logprobs` of a choice of chat completions: each token with its text, its bytes, and the likeliest ones."""
     content = [
         _entry(step.id, step.logprob.logprob, codec)
@@ -37,7 +37,9 @@ def completion_logprobs(scored: Iterable[Scored], codec: TextCodec, offset: int)
     return found
 
 
-def _entry(token: int, logprob: float, codec: TextCodec) -> dict[str, Any]:
+def _entry(token: int, logprob: float, codec: TextCodec | None) -> dict[str, Any]:
+    if codec is None:  # a model without a tokenizer here
+        return {"token": str(token), "logprob": logprob, "bytes": None}
     text, in_bytes = codec.token_text(token)
     return {"token": text, "logprob": logprob, "bytes": list(in_bytes)}
 
