@@ -21,7 +21,7 @@ from typing import TypeVar
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, Stats, check_settings
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EdgeshipError, EngineBusy, ModelUnknown
+from edgeship.errors import EdgeshipError, EngineBusy, ModelUnknown, ServerEnding
 from edgeship.serve.budget import Budget, Need, in_units
 from edgeship.serve.catalog import ModelCard as ModelCard
 from edgeship.settings import Settings
@@ -274,7 +274,7 @@ class Pool:
 
     def _begin(self, card: ModelCard, wait_s: float) -> _Model:
         if self._over.is_set():
-            raise _shutting_down()
+            raise _ending()
         model = self._models[_key(card)] = _Model(card, wait_s)
         model.loading = asyncio.create_task(self._load(model))
         # It may fail when nobody waits for it any more.
@@ -288,6 +288,8 @@ class Pool:
                 model.opened = await self._in_thread(self._open, model)
         except BaseException as error:
             del self._models[_key(model.card)]  # the next one who asks tries again
+            if self._over.is_set() and isinstance(error, EdgeshipError):
+                raise _ending() from error
             _log.warning("%s could not be opened: %s", model.card.id, error)
             raise
         finally:
@@ -377,7 +379,7 @@ class Pool:
             async with asyncio.timeout(_LOOK_S):
                 await self._changed.wait()
         if self._over.is_set():
-            raise _shutting_down()
+            raise _ending()
         if not model.users:
             raise EngineBusy("nobody waits for the model any more")
 
@@ -433,5 +435,5 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
     return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
 
 
-def _shutting_down() -> EngineBusy:
-    return EngineBusy("the server is shutting down", hint="Ask another one, or ask again once it is up.")
+def _ending() -> ServerEnding:
+    return ServerEnding("the server is being stopped", hint="Ask another one, or ask again once it is up.")
