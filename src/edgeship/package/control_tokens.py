@@ -34,9 +34,8 @@ class ControlTokens:
         self._all = _Texts(token.content for token in found.values())
         # The assistant's own turns were written by the model, also with other tokens: a call of a tool.
         self._turns = _Texts(token.content for number, token in found.items() if number in around)
-        self._normalized = {
-            number: token.content for number, token in found.items() if token.normalized and token.content in self._all
-        }
+        normalized = {number: token.content for number, token in found.items() if token.normalized}
+        self._normalized = {number: text for number, text in normalized.items() if _TELLING.fullmatch(text)}
 
     def mark(self, conversation: Conversation) -> Conversation:
         """The conversation with a seam in each control token that stands in it.
@@ -112,9 +111,6 @@ class _Texts:
         either = "|".join(map(re.escape, sorted(self._tokens, key=len, reverse=True))) or "(?!)"
         # The second also finds those that begin within another one, and takes longer.
         self._any, self._each = re.compile(either), re.compile(f"(?=({either}))")
-
-    def __contains__(self, text: str) -> bool:
-        return text in self._tokens
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Beginning and end of each."""
