@@ -9,6 +9,7 @@ from edgeship.package.conversation import Conversation, text_of
 
 USER = {"role": "user", "content": "hello"}
 FUNCTION = {"name": "weather", "arguments": "{}"}
+TOOL = {"type": "function", "function": {"name": "weather"}}
 CALL = {"id": "1", "type": "function", "function": FUNCTION}
 
 
@@ -72,6 +73,19 @@ def test_what_is_no_conversation_is_named_with_its_place(messages: Any, named: s
     [
         ({"tools": "weather"}, "tools is no list"),
         ({"tools": [{"function": {}}]}, "tool 1: function.name is no text"),
+        ({"tools": [{"function": {"name": ""}}]}, "tool 1: function.name is empty"),
+        (
+            {"tools": [TOOL, {"function": {"name": "b", "parameters": "none"}}]},
+            "tool 2: function.parameters is no object",
+        ),
+        ({"tools": [TOOL, TOOL]}, "two tools are called 'weather'"),
+        ({"tools": [TOOL], "tool_choice": "weather"}, "tool_choice is 'weather' and none of auto, none, required"),
+        ({"tools": [TOOL], "tool_choice": ["auto"]}, "tool_choice is"),
+        ({"tool_choice": "required"}, "tool_choice is 'required' and there are no tools"),
+        ({"tools": [TOOL], "allowed_tools": ["time"]}, "allowed_tools has 'time', and no tool is called so"),
+        ({"tools": [TOOL], "allowed_tools": [[]]}, "allowed_tools has"),
+        ({"tools": [TOOL], "allowed_tools": "weather"}, "allowed_tools is no list"),
+        ({"tools": [TOOL], "parallel_tool_calls": 1}, "parallel_tool_calls is not true or false"),
         ({"variables": 3}, "variables are no object"),
         ({"variables": {"messages": []}}, "no template variable may be called 'messages'"),
         ({"variables": {"": 1}}, "no template variable may be called ''"),
@@ -81,6 +95,34 @@ def test_what_is_no_conversation_is_named_with_its_place(messages: Any, named: s
 def test_tools_and_variables_are_looked_at_too(more: dict[str, Any], named: str) -> None:
     with pytest.raises(PromptInvalid, match=named):
         Conversation([USER], **more)
+
+
+def test_how_an_answer_may_call_functions() -> None:
+    tools = [TOOL, {"type": "function", "function": {"name": "time"}}]
+    asked = Conversation([USER], tools)
+    assert asked.tool_use
+    assert asked.tool_use.names == ("weather", "time")
+    assert not asked.tool_use.required
+    assert asked.tool_use.parallel
+    named = Conversation([USER], tools, tool_choice="required", allowed_tools=["time"], parallel_tool_calls=False)
+    assert named.tool_use
+    assert (named.tool_use.names, named.tool_use.required, named.tool_use.parallel) == (("time",), True, False)
+    assert Conversation([USER], tools, tool_choice="none").tool_use is None
+    assert Conversation([USER]).tool_use is None
+
+
+@pytest.mark.parametrize(
+    ("conversation", "uses"),
+    [
+        (Conversation([USER]), False),
+        (Conversation([USER], [TOOL]), True),
+        (Conversation([USER], [TOOL], tool_choice="none"), False),
+        (Conversation([USER, {"role": "assistant", "tool_calls": [CALL]}]), True),
+        (Conversation([USER, {"role": "tool", "content": "rain"}]), True),
+    ],
+)
+def test_whether_a_conversation_is_about_tools(conversation: Conversation, uses: bool) -> None:
+    assert conversation.uses_tools is uses
 
 
 def test_a_content_as_one_text() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from edgeship.errors import PromptInvalid
 from edgeship.system import json_file
@@ -17,6 +18,26 @@ tool_calls, tool_call_id and name."""
 RESERVED = ("messages", "tools", "add_generation_prompt")
 """What a template gets by itself, and no variable may be called."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MESSAGE_HINT = 'A message is {"role": "user", "content": "text"}.'
+_TOOL_HINT = 'A tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": SCHEMA}}.'
+ToolChoice = Literal["auto", "none", "required"]
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """How an answer may call functions. functions: those that may be called, as OpenAI describes a `function`.
+
+    required: the answer is a call and nothing else. parallel: it may be several.
+    """
+
+    functions: tuple[Mapping[str, Any], ...]
+    required: bool = False
+    parallel: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the functions are called."""
+        return tuple(function["name"] for function in self.functions)
 
 
 @dataclass(frozen=True)
@@ -25,11 +46,16 @@ class Conversation:
 
     tools: functions that the model may call, as OpenAI describes them: {"type": "function", "function": {...}}.
     variables: what a template may ask for besides, such as enable_thinking.
+    tool_choice: "none" does not show the tools; "required" takes calls and nothing else for an answer.
+    allowed_tools: names of those that may be called, where not all may. parallel_tool_calls: several in one answer.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    tool_choice: ToolChoice = "auto"
+    allowed_tools: Sequence[str] = ()
+    parallel_tool_calls: bool = True
 
     def __post_init__(self) -> None:
         _require(_is_list(self.messages), "the messages are no list")
@@ -37,12 +63,45 @@ class Conversation:
             raise PromptInvalid("the conversation has no message", hint="Give at least one.")
         for number, message in enumerate(self.messages, 1):
             _check_message(message, f"message {number}")
-        _require(_is_list(self.tools), "tools is no list")
-        for number, tool in enumerate(self.tools, 1):
-            _check_function(tool, f"tool {number}")
+        self._check_tools()
         _require(isinstance(self.variables, Mapping), "the template's variables are no object")
         for name in self.variables:
             require_variable(name)
+
+    @property
+    def tool_use(self) -> ToolUse | None:
+        """How the answer may call functions; None where it may not."""
+        if not self.tools or self.tool_choice == "none":
+            return None
+        functions = [tool["function"] for tool in self.tools]
+        allowed = [
+            function for function in functions if not self.allowed_tools or function["name"] in self.allowed_tools
+        ]
+        return ToolUse(tuple(allowed), self.tool_choice == "required", self.parallel_tool_calls)
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether anything in it is about tools: the answer's, or calls and results of earlier ones."""
+        told = any(message.get("tool_calls") or message["role"] == "tool" for message in self.messages)
+        return told or self.tool_use is not None
+
+    def _check_tools(self) -> None:
+        _require(_is_list(self.tools), "tools is no list")
+        for number, tool in enumerate(self.tools, 1):
+            _check_tool(tool, f"tool {number}")
+        names = [tool["function"]["name"] for tool in self.tools]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        _require(not twice, f"two tools are called {''.join(twice[:1])!r}", _TOOL_HINT)
+        _require(_is_list(self.allowed_tools), "allowed_tools is no list", _TOOL_HINT)
+        for name in self.allowed_tools:
+            _require(name in names, f"allowed_tools has {name!r}, and no tool is called so", _TOOL_HINT)
+        choices = get_args(ToolChoice)
+        known = self.tool_choice in choices
+        _require(known, f"tool_choice is {self.tool_choice!r} and none of {', '.join(choices)}", _TOOL_HINT)
+        _require(
+            names or self.tool_choice != "required", "tool_choice is 'required' and there are no tools", _TOOL_HINT
+        )
+        _require(isinstance(self.parallel_tool_calls, bool), "parallel_tool_calls is not true or false", _TOOL_HINT)
 
 
 def require_variable(name: Any) -> None:
@@ -114,6 +173,14 @@ def _check_function(value: Any, where: str) -> None:
     _require(_is_text(function.get("name")), f"{where}: function.name is no text")
 
 
+def _check_tool(tool: Any, where: str) -> None:
+    _check_function(tool, where)
+    function = tool["function"]
+    _require(function["name"], f"{where}: function.name is empty", _TOOL_HINT)
+    parameters = function.get("parameters")
+    _require(parameters is None or isinstance(parameters, Mapping), f"{where}: function.parameters is no object")
+
+
 def _is_object(arguments: Any) -> bool:
     """Whether arguments are an object, or one as JSON, which is how OpenAI has them."""
     if not isinstance(arguments, str):
@@ -132,6 +199,6 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _require(holds: Any, what: str) -> None:
+def _require(holds: Any, what: str, hint: str = _MESSAGE_HINT) -> None:
     if not holds:
-        raise PromptInvalid(what, hint='A message is {"role": "user", "content": "text"}.')
+        raise PromptInvalid(what, hint=hint)
