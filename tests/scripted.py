@@ -32,9 +32,11 @@ from edgeship.engine.grammar import Grammars
 from edgeship.engine.opening import EngineOptions
 from edgeship.engine.schedule import StepTimes
 from edgeship.engine.thinking import Marks
+from edgeship.engine.tools import CallMarks
 from edgeship.errors import EngineFailed
 from edgeship.package import DAMAGED
 from edgeship.package.conversation import text_of
+from edgeship.package.tool_formats import HERMES
 from edgeship.system.json_file import read_object
 
 END, TURN = 256, 257
@@ -238,13 +240,18 @@ class ScriptedDecoder:
 class ByteCodec:
     """Text as the bytes of UTF-8. thought_marks: bytes around thoughts."""
 
+    call_marks = CallMarks(HERMES)
+
     def __init__(self, thought_marks: Marks | None = None) -> None:
         self.thought_marks = thought_marks
 
     def render(self, conversation: Conversation) -> Prompt:
         """Each message as TURN, role, line break, content; then TURN and the assistant's role."""
         turns = [f"{message['role']}\n{text_of(message.get('content'))}" for message in conversation.messages]
-        return Prompt(tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in [*turns, "assistant\n"])))
+        return Prompt(
+            tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in [*turns, "assistant\n"])),
+            conversation.tool_use,
+        )
 
     def encode(self, text: str) -> Prompt:
         """The bytes of a text."""

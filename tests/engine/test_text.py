@@ -12,11 +12,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from edgeship.engine.api import Conversation
 from edgeship.engine.text import TextCodec
+from edgeship.engine.tools import CallMarks
 from edgeship.errors import ContextFull, EngineFailed, PromptInvalid, TemplateInvalid, TemplateMissing
-from tests import checkpoints
+from edgeship.package.tool_formats import FORMATS
+from tests import checkpoints, tool_templates
 from tests.chat_templates import FAMILIES, INST, READ_PARTS
 
-QUESTION = Conversation([{"role": "user", "content": "hello"}])
+USER = {"role": "user", "content": "hello"}
+QUESTION = Conversation([USER])
+BY_NAME = {form.name: form for form in FORMATS}
 
 
 @pytest.fixture
@@ -375,3 +379,20 @@ def test_damaged_files_are_named(folder: Path, name: str, content: bytes | None)
         TextCodec(folder)
     assert caught.value.where == str(folder / name)
     assert "cache verify" in str(caught.value.hint)
+
+
+def test_tools_are_rendered_and_marks_found(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(tool_templates.MISTRAL_ARGS, encoding="utf-8")
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.add_special_tokens(["[TOOL_CALLS]"])
+    library.add_tokens(["[ARGS]"])
+    library.save(str(folder / "tokenizer.json"))
+    codec = TextCodec(folder)
+    # What leaves a text of its own needs not be looked for by its token.
+    assert codec.call_marks == CallMarks(BY_NAME["mistral-args"], {"[TOOL_CALLS]": library.get_vocab()["[TOOL_CALLS]"]})
+    tool = {"type": "function", "function": {"name": "weather"}}
+    prompt = codec.render(Conversation([USER], [tool]))
+    assert prompt.tools
+    assert prompt.tools.names == ("weather",)
+    assert '[AVAILABLE_TOOLS][{"type": "function"' in codec.decode(prompt.tokens)
+    assert codec.render(Conversation([USER], [tool], tool_choice="none")) == codec.render(Conversation([USER]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_type_hints, 
 from edgeship.errors import ContextFull, EngineBusy, PromptInvalid, UsageError
 from edgeship.package.conversation import Conversation as Conversation
 from edgeship.package.conversation import Message as Message
+from edgeship.package.conversation import ToolUse as ToolUse
 from edgeship.settings import MOST_THREADS
 from edgeship.system.fields import LARGEST
 
@@ -43,9 +44,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, as token ids."""
+    """What the model reads, as token ids. tools: what its answer may call; None where calls are text like any other."""
 
     tokens: tuple[int, ...]
+    tools: ToolUse | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,19 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class CallPiece:
+    """What a step adds to a call in the making. index: which of the answer's calls. arguments: more of their JSON.
+
+    id, name: on the first piece of a call, and on no other.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Token:
     """One step of an answer.
 
@@ -136,6 +151,7 @@ class Token:
     usage: what the answer cost; on the last step only.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
+    calling: what this step adds to calls in the making. A call that the answer's end cuts stays without an end.
     tool_calls: those that this step completes.
     stopped_by: the stop text that ended the answer; on the last step only, from engines that tell it.
     """
@@ -148,6 +164,7 @@ class Token:
     prompt_logprobs: tuple[Logprob, ...] | None = None
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    calling: tuple[CallPiece, ...] = ()
     stopped_by: str | None = None
 
 

@@ -39,6 +39,8 @@ from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
 from edgeship.engine.steps import Cut, Owner
 from edgeship.engine.thinking import Marks, Thoughts
+from edgeship.engine.tool_grammar import hold
+from edgeship.engine.tools import CallMarks, CallReader, MarkedText
 from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
 from edgeship.system import border
 
@@ -53,6 +55,8 @@ class Codec(Protocol):
     def stream(self) -> TextStream: ...
     @property
     def thought_marks(self) -> Marks | None: ...
+    @property
+    def call_marks(self) -> CallMarks: ...
 
 
 class ContinuousEngine:
@@ -207,6 +211,8 @@ class ContinuousEngine:
     ) -> Request:
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
         room = self.context_tokens - len(prompt.tokens)
+        marks = self._codec.call_marks if prompt.tools else None
+        held = hold(self._grammars, settings.constraint, prompt.tools, marks)
         return Request(
             arrival=next(self._arrivals),
             prompt=prompt.tokens,
@@ -216,9 +222,11 @@ class ContinuousEngine:
             thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream(), settings.thinking_tokens),
             end_ids=() if settings.ignore_eos else self._end_ids,
             sampler=Sampler(settings, prompt.tokens, self.vocab_size),
-            text=AnswerText(self._codec.stream(), settings.stop),
+            text=AnswerText(MarkedText(self._codec.stream(), marks) if marks else self._codec.stream(), settings.stop),
             steps=steps,
-            matcher=self._grammars.matcher(settings.constraint) if settings.constraint else None,
+            matcher=held.at_once,
+            matcher_of_calls=held.from_call,
+            calls=CallReader(marks.format, prompt.tools.names) if marks and prompt.tools else None,
             drafts=None if self._speculation is False else self._drafts(prompt.tokens),
             cancel=cut.cancel,
             dropped=dropped,

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _KEPT = 32
 JSON_LAYOUTS = ((", ", ": "), (",", ":"))
 # For what begins otherwise: between any two parts nothing, a blank, or a line break with an indent. A model that likes
 # blanks too much could otherwise go on with them to the end.
-_INDENTED = r" |\r?\n[ \t]{0,40}"
+INDENTED = r" |\r?\n[ \t]{0,40}"
 # An answer of so many bytes has shown whether anything stands between its first bracket and what follows.
 _SETTLED_BYTES = 2
 # The library reads a constraint by recursion, and a stack that overflows ends the process. A text of this length filled
@@ -51,6 +52,30 @@ _IN_WORDS = {
 }
 # With every added token the library reads all those before it again: 3 s for so many, in which no other thread runs.
 _MOST_ADDED_TOKENS = 1 << 15
+
+
+@dataclass(frozen=True)
+class Written:
+    """A constraint that was written here: in Lark's notation, once for each of `layouts`. kind: what errors call it."""
+
+    kind: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Either:
+    """One constraint or the other."""
+
+    one: Constraint
+    other: Written
+
+    @property
+    def kind(self) -> str:
+        """What errors call it."""
+        return self.one.kind
+
+
+Held = Constraint | Written | Either
 
 
 class Grammars:
@@ -82,10 +107,10 @@ class Grammars:
         self._space_first = space_first
         self._tokenizer: Any = None
         self._enders: Enders
-        self._compiled: OrderedDict[Constraint, list[Any]] = OrderedDict()
+        self._compiled: OrderedDict[Held, list[Any]] = OrderedDict()
         self._lock, self._load_lock = threading.Lock(), threading.Lock()
 
-    def matcher(self, constraint: Constraint) -> Matcher:
+    def matcher(self, constraint: Held) -> Matcher:
         """Holds one answer to `constraint`. Raises ConstraintInvalid, DependencyMissing, EngineFailed."""
         with self._lock:
             compiled = self._compiled.get(constraint)
@@ -96,16 +121,16 @@ class Grammars:
             self._compiled.move_to_end(constraint)
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        ending = Ending(self._enders, is_json=constraint.kind in ("json_schema", "json_object"))
+        ending = Ending(self._enders, is_json=constraint.kind not in ("regex", "lark"))
         return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size, ending)
 
-    def _compile_in_time(self, constraint: Constraint) -> list[Any]:
+    def _compile_in_time(self, constraint: Held) -> list[Any]:
         try:
             return border.within(_COMPILE_S, lambda: self._compile(constraint), stack_bytes=_STACK_BYTES)
         except border.TookTooLong as error:
             raise _invalid(constraint, f"it takes longer than {_COMPILE_S:.0f} s to be read") from error
 
-    def _compile(self, constraint: Constraint) -> list[Any]:
+    def _compile(self, constraint: Held) -> list[Any]:
         library = _library()
         with self._load_lock:
             if self._tokenizer is None:
@@ -209,6 +234,19 @@ class Matcher:
             if layout.is_error():
                 raise EngineFailed(f"the constraint does not allow token {token}: {_reason(layout)}")
 
+    def follow(self, said: str) -> bool:
+        """Whether the answer may begin with this text, which has been said; where not, nothing is changed."""
+        tokens = self._tokenizer.tokenize_str(said)
+        copies = [layout.deep_copy() for layout in self._layouts]
+        with _following():
+            going = [copy for copy in copies if copy.try_consume_tokens(tokens) == len(tokens)]
+        if not going:
+            return False
+        self._layouts, self._rest = going, copies[-1]
+        self._ending.push(said.encode())
+        self._bytes = len(said.encode().lstrip())
+        return True
+
     def forced(self) -> list[int]:
         """Tokens about which there is no choice now, as the tokenizer itself would make them."""
         if any(layout.is_stopped() for layout in self._layouts):
@@ -256,8 +294,13 @@ def _library() -> Any:
     return llguidance
 
 
-def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
+def _grammars(matcher: Any, constraint: Held) -> list[str]:
     """The constraint as the library wants it: JSON in each layout."""
+    if isinstance(constraint, Either):
+        ones, others = _grammars(matcher, constraint.one), _grammars(matcher, constraint.other)
+        return [_either(one, other) for one, other in zip(itertools.cycle(ones), others, strict=False)]
+    if isinstance(constraint, Written):
+        return [str(matcher.grammar_from_lark(text)) for text in constraint.texts]
     most = _MOST_TEXT_CHARACTERS if constraint.kind == "regex" else _MOST_CHARACTERS
     if len(constraint.text) > most:
         raise _invalid(constraint, f"it is longer than {most} characters")
@@ -267,15 +310,19 @@ def _grammars(matcher: Any, constraint: Constraint) -> list[str]:
         if constraint.kind == "lark":
             _check_texts(constraint, constraint.text.splitlines())
             return [str(matcher.grammar_from_lark(constraint.text))]
-        schema = '{"type": "object"}' if constraint.kind == "json_object" else _read_schema(constraint)
+        schema = {"type": "object"} if constraint.kind == "json_object" else kept_schema(constraint)
         options = {"lenient": constraint.lenient}
-        return [str(matcher.grammar_from_json_schema(schema, defaults=options | layout)) for layout in _layouts()]
+        text = json.dumps(schema)
+        return [str(matcher.grammar_from_json_schema(text, defaults=options | layout)) for layout in layouts()]
 
 
-def _read_schema(constraint: Constraint) -> str:
+def kept_schema(constraint: Constraint) -> dict[str, Any]:
+    """What of a constraint's schema is enforced. Raises ConstraintInvalid."""
+    if len(constraint.text) > _MOST_CHARACTERS:
+        raise _invalid(constraint, f"it is longer than {_MOST_CHARACTERS} characters")
     schema = json_schema.kept(constraint)
     _check_texts(constraint, _texts(schema))
-    return json.dumps(schema)
+    return schema
 
 
 def _texts(schema: Any) -> Iterator[str]:
@@ -298,19 +345,29 @@ def _check_texts(constraint: Constraint, texts: Iterable[str]) -> None:
 
 def _after_a_space(grammar: str) -> str:
     """The grammar, before which there may be a space."""
+    return json.dumps({"grammars": [{"lark_grammar": 'start: " "? @answer'}, *_named("answer", grammar)]})
+
+
+def _either(one: str, other: str) -> str:
+    first = {"lark_grammar": "start: @one | @other"}
+    return json.dumps({"grammars": [first, *_named("one", one), *_named("other", other)]})
+
+
+def _named(name: str, grammar: str) -> list[dict[str, Any]]:
+    """The parts of a grammar, for one that refers to it by this name."""
     parts = json.loads(grammar)["grammars"] if grammar.startswith("{") else [{"lark_grammar": grammar}]
-    answer = {name: value for name, value in parts[0].items() if value is not None} | {"name": "answer"}
-    return json.dumps({"grammars": [{"lark_grammar": 'start: " "? @answer'}, answer]})
+    stated = [{key: value for key, value in part.items() if value is not None} for part in parts]
+    return [stated[0] | {"name": name}, *stated[1:]]
 
 
-def _layouts() -> list[dict[str, Any]]:
-    """Options of the library."""
+def layouts() -> list[dict[str, Any]]:
+    """How JSON may be laid out, as options of the library; the last one takes any."""
     # Without this, a model that writes \u00fc for ü is led to another character after the backslash.
     options: dict[str, Any] = {"json_allow_general_unicode_escapes": True}
     one_line = [
         {"whitespace_flexible": False, "item_separator": item, "key_separator": key} for item, key in JSON_LAYOUTS
     ]
-    return [*(options | layout for layout in one_line), options | {"whitespace_pattern": _INDENTED}]
+    return [*(options | layout for layout in one_line), options | {"whitespace_pattern": INDENTED}]
 
 
 def _following() -> AbstractContextManager[None]:
@@ -340,7 +397,7 @@ def _common(lists: list[list[int]]) -> list[int]:
     return [tokens[0] for tokens in same]
 
 
-def _invalid(constraint: Constraint, why: str) -> ConstraintInvalid:
+def _invalid(constraint: Held, why: str) -> ConstraintInvalid:
     return ConstraintInvalid(
         f"the {constraint.kind.replace('_', ' ')} cannot be used: {why.strip()}",
         hint="Mend it, or ask without a constraint.",

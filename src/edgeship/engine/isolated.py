@@ -109,7 +109,7 @@ class IsolatedEngine:
     def render(self, conversation: Conversation) -> Prompt:
         """See Engine.render."""
         found = self._ask("render", conversation=asdict(conversation))
-        return Prompt(tuple(found["tokens"]))
+        return Prompt(tuple(found["tokens"]), conversation.tool_use)
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
@@ -141,7 +141,7 @@ class IsolatedEngine:
         """See Engine.stream."""
         check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
         check_sampling(sampling)
-        fields = {"tokens": prompt.tokens, "sampling": asdict(sampling)}
+        fields = {"prompt": asdict(prompt), "sampling": asdict(sampling)}
         answer = Answer(self._callbacks, cancel, deadline_s, on_step, len(prompt.tokens))
         return self._begin("stream", fields, answer)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeship.engine import opening
 from edgeship.engine.api import Conversation, Engine, Limits, Prompt, Token
-from edgeship.engine.wire import read_sampling
+from edgeship.engine.wire import read_prompt, read_sampling
 from edgeship.system import worker
 
 Send = Callable[[Mapping[str, Any]], None]
@@ -97,7 +97,7 @@ class _Server:
         return self._begin(message, self._engine.render(Conversation(**message["conversation"])))
 
     def _stream(self, message: dict[str, Any]) -> dict[str, Any]:
-        return self._begin(message, Prompt(tuple(message["tokens"])))
+        return self._begin(message, read_prompt(message["prompt"]))
 
     def _begin(self, message: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
         number = message["id"]

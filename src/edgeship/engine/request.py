@@ -19,6 +19,7 @@ from edgeship.engine.grammar import Matcher
 from edgeship.engine.pacing import PacedSteps
 from edgeship.engine.sampling import Allowed, Sampler, logprob, logprobs
 from edgeship.engine.thinking import Thoughts
+from edgeship.engine.tools import CallReader
 from edgeship.system import border
 
 _log = logging.getLogger("edgeship.engine")
@@ -171,6 +172,7 @@ class Request:
 
     sampling: complete. limit: new tokens at most; room: those and the thoughts, where they do not count.
     deadline: by time.perf_counter(). drafts: None guesses nothing.
+    calls: tells calls of functions apart from text. matcher_of_calls: holds the answer from the first of them on.
     cancel: set by whoever asked; dropped: by whoever was to be given the steps.
     """
 
@@ -188,9 +190,13 @@ class Request:
     dropped: threading.Event = field(default_factory=threading.Event)
     deadline: float | None = None
     room: int | None = None
+    calls: CallReader | None = None
+    matcher_of_calls: Matcher | None = None
     thoughts: Thoughts = field(default_factory=lambda: Thoughts(None, (), None))
 
     def __post_init__(self) -> None:
+        if self.calls and self.matcher_of_calls:
+            self.calls.hold = self._hold_to_calls
         self.tokens = list(self.prompt)
         self.held = 0
         self.slot: int | None = None
@@ -406,7 +412,21 @@ class Request:
             rest = self.text.rest()
             self._put(Token(None, rest, finish, usage=self.usage(), stopped_by=self.text.stopped_by))
 
+    def _hold_to_calls(self, said: str) -> bool:
+        """The answer is a call from here on, of which so much was said; whether it can be one."""
+        assert self.matcher_of_calls
+        holds = self.matcher_of_calls.follow(said)
+        self.matcher = self.matcher_of_calls if holds else self.matcher
+        return holds
+
+    def _with_calls(self, step: Token, calls: CallReader) -> Token:
+        read = calls.push(step.text, last=step.finish is not None)
+        finish = "tool_calls" if step.finish == "stop" and calls.made else step.finish
+        return replace(step, text=read.text, finish=finish, calling=read.calling, tool_calls=read.tool_calls)
+
     def _put(self, step: Token) -> None:
+        if self.calls:
+            step = self._with_calls(step, self.calls)
         # Finished only now: where making the last step failed, `fail` must still tell.
         self.finished = step.finish is not None
         if usage := step.usage:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.engine.thinking import MARKS, Marks
+from edgeship.engine.tools import CallMarks
 from edgeship.errors import ContextFull, TemplateInvalid, TemplateMissing
 from edgeship.package import DAMAGED, template, tokenizer
 from edgeship.package.control_tokens import ControlTokens
 from edgeship.package.conversation import text_of
+from edgeship.package.tool_prompts import ToolPrompts, chosen_for
 
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
@@ -45,11 +47,11 @@ class TextCodec:
         """
         self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
         if trusting:
-            return Prompt(self.read_rendered(self._rendered(conversation)))
+            return Prompt(self.read_rendered(self._rendered(conversation)), conversation.tool_use)
         text, typed = self._rendered_apart(conversation)
         tokens = self._encode(text, special=False, seams=typed)
         self._control.require_written(tokens, text, typed)
-        return Prompt(tokens)
+        return Prompt(tokens, conversation.tool_use)
 
     def has_control_tokens(self, conversation: Conversation) -> bool:
         """Whether control tokens stand in texts of the conversation, where they are no more than text."""
@@ -66,12 +68,16 @@ class TextCodec:
                 where=str(self._folder),
                 hint="Build it again with `--chat-template FILE`.",
             )
+        messages, variables = conversation.messages, dict(conversation.variables)
+        if conversation.uses_tools:
+            messages = self._tool_prompts.messages(conversation)
+            variables |= self._tool_prompts.variables(conversation)
         return template.render(
             self.template,
-            self.readable(conversation.messages),
+            self.readable(messages),
             special_tokens=self.special_tokens,
-            tools=conversation.tools,
-            variables=conversation.variables,
+            tools=variables.pop("tools", ()),
+            variables=variables,
         )
 
     @functools.cached_property
@@ -131,9 +137,21 @@ class TextCodec:
         mark = self._tokenizer.library.token_to_id(_SPACE_MARK)
         return mark is not None and self.decode([mark]) == ""
 
+    @functools.cached_property
+    def call_marks(self) -> CallMarks:
+        """How the model writes calls of functions, by what its template does with them."""
+        form = self._tool_prompts.format
+        found = {mark: self._tokenizer.library.token_to_id(mark) for mark in form.marks}
+        unseen = {mark: token for mark, token in found.items() if token is not None and not self.decode([token])}
+        return CallMarks(form, unseen)
+
     def stream(self) -> TokenText:
         """A new stream of text."""
         return TokenText(self)
+
+    @property
+    def _tool_prompts(self) -> ToolPrompts:
+        return chosen_for(self.template or "", tuple(self.special_tokens.items()))
 
     def _encode(self, text: str, *, special: bool, seams: Sequence[int] = ()) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library

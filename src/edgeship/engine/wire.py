@@ -1,11 +1,11 @@
-"""Sampling and tokens as JSON brings them back from another process."""
+"""Sampling, prompts and tokens as JSON brings them back from another process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from edgeship.engine.api import Logprob, Sampling, Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Logprob, Prompt, Sampling, Token, ToolCall, ToolUse, Usage
 
 
 def read_sampling(values: Mapping[str, Any]) -> Sampling:
@@ -27,8 +27,16 @@ def read_token(values: Mapping[str, Any]) -> Token:
         None if prompt is None else tuple(map(_read_logprob, prompt)),
         values["thinking"],
         tuple(ToolCall(**call) for call in values["tool_calls"]),
+        tuple(CallPiece(**piece) for piece in values["calling"]),
         values["stopped_by"],
     )
+
+
+def read_prompt(values: Mapping[str, Any]) -> Prompt:
+    """A Prompt from its `asdict`."""
+    tools = values["tools"]
+    use = ToolUse(**tools | {"functions": tuple(tools["functions"])}) if tools else None
+    return Prompt(tuple(values["tokens"]), use)
 
 
 def _read_logprob(values: Mapping[str, Any]) -> Logprob:

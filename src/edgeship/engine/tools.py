@@ -1,0 +1,334 @@
+"""Calls of functions in an answer, told apart from its text as it streams, in the format that the model writes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgeship.engine.answer import TextStream, held_length
+from edgeship.engine.api import CallPiece, ToolCall
+from edgeship.package.tool_formats import ToolFormat
+
+_ID_CHARACTERS, _SHORT_ID_CHARACTERS = 24, 9
+_Reading = Generator[None, str, str]
+"""Is sent one character after another, and gives what it has read of them."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a piece of an answer adds: to its text, to calls in the making, and the calls that it completes."""
+
+    text: str = ""
+    calling: tuple[CallPiece, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True)
+class CallMarks:
+    """How a model writes calls. ids: the marks that are tokens of their own and leave no text."""
+
+    format: ToolFormat
+    ids: Mapping[str, int] = field(default_factory=dict)
+
+
+class MarkedText:
+    """Text of tokens in which the marks of calls are seen."""
+
+    def __init__(self, text: TextStream, marks: CallMarks) -> None:
+        self._text, self._marks = text, {token: mark for mark, token in marks.ids.items()}
+
+    def push(self, token: int) -> str:
+        """See TextStream."""
+        mark = self._marks.get(token)
+        return self._text.push(token) if mark is None else self._text.flush() + mark
+
+    def flush(self) -> str:
+        """See TextStream."""
+        return self._text.flush()
+
+
+class CallReader:
+    """Reads one answer. What only looks like a call stays text; white space around calls belongs to them.
+
+    names: of the functions that may be called.
+    hold: is asked where the first call begins whether the answer is held to calls from there on, and is told what the
+    answer has said since the mark; where not, that was no call. None: it is held already.
+    made: calls that are complete.
+    """
+
+    def __init__(self, form: ToolFormat, names: Collection[str], hold: Callable[[str], bool] | None = None) -> None:
+        self._form, self._names, self.hold = form, names, hold
+        self._rest = ""  # what is not read yet
+        self._calls: _Calls | None = None
+        self._said = False  # some text, other than white space
+        self._begun = self.made = 0
+
+    def push(self, text: str, *, last: bool = False) -> Read:
+        """What is known now. last: nothing follows."""
+        self._rest += text
+        shown, told = list[str](), list[CallPiece | ToolCall]()
+        more = True
+        while more:
+            if self._calls is None:
+                self._take_text(shown, last=last)
+            more = self._calls is not None and self._take_calls(self._calls, shown, told, last=last)
+        calls = tuple(step for step in told if isinstance(step, ToolCall))
+        self.made += len(calls)
+        return Read("".join(shown), _merged(step for step in told if isinstance(step, CallPiece)), calls)
+
+    def _take_text(self, shown: list[str], *, last: bool) -> None:
+        """Shows the text before what may be a call, which is begun then, or all that cannot be one."""
+        found = self._mark()
+        if found:
+            text, after = self._rest[: found[0]].rstrip(), self._rest[found[1] :]
+            self._calls = _Calls(self._form, self._names, self._begun, self._rest[len(text) : found[1]])
+        elif last:
+            text, after = self._rest if self._rest.strip() or not self._begun else "", ""
+        else:
+            held = held_length(self._rest, (self._form.mark,))
+            text = self._rest[: len(self._rest) - held].rstrip()
+            after = self._rest[len(text) :]
+        self._show(text, shown)
+        self._rest = after
+
+    def _mark(self) -> tuple[int, int] | None:
+        """Where a mark stands, and where it ends. Without one, calls can only be what an answer begins with."""
+        start = len(self._rest) - len(self._rest.lstrip())
+        opens = self._rest[start : start + 1] == ("[" if self._form.listed else "{")
+        if self._form.bare and opens and not self._said and not self._begun:
+            return start, start
+        mark = self._form.mark
+        found = self._rest.find(mark) if mark else -1
+        return (found, found + len(mark)) if found >= 0 else None
+
+    def _take_calls(self, calls: _Calls, shown: list[str], told: list[CallPiece | ToolCall], *, last: bool) -> bool:
+        """Reads calls on; whether there is more to be read now."""
+        self._rest = calls.push(self._rest)
+        if self.hold and calls.certain and not calls.failed:
+            calls.failed = not self.hold(calls.since_mark)
+            self.hold = self.hold if calls.failed else None
+        if (calls.failed and self.hold) or ((calls.failed or last) and not calls.begun and not calls.done):
+            self._calls = None
+            self._put_back(calls.raw + self._rest, shown)
+            return True
+        told += calls.take()
+        self._begun = calls.index
+        if calls.done or calls.failed or last:
+            self._calls = None
+        return self._calls is None
+
+    def _put_back(self, text: str, shown: list[str]) -> None:
+        """What looked like calls is text; there may be some behind its first character."""
+        first = len(text) - len(text.lstrip()) + 1
+        self._show(text[:first], shown)
+        self._rest = text[first:]
+
+    def _show(self, text: str, shown: list[str]) -> None:
+        shown.append(text)
+        self._said = self._said or bool(text.strip())
+
+
+class _Calls:
+    """The calls behind one mark, or what looks like them.
+
+    prefix: the mark, with white space before it. index: of the next call. raw: all that was read.
+    begun: name and arguments of one are there. certain: it is a call, if the rest fits.
+    """
+
+    def __init__(self, form: ToolFormat, names: Collection[str], index: int, prefix: str) -> None:
+        self._form, self._names, self._prefix = form, names, prefix
+        self._longest = max(map(len, names), default=0) + len(form.name_end)
+        self.raw, self.index = prefix, index
+        self.begun = self.done = self.failed = False
+        self._told: list[CallPiece | ToolCall] = []
+        self._back = ""
+        self._reading = self._all()
+        next(self._reading)
+
+    @property
+    def since_mark(self) -> str:
+        """What was read after the mark."""
+        return self.raw[len(self._prefix) :]
+
+    @property
+    def certain(self) -> bool:
+        return self.begun or bool(self._prefix.strip())
+
+    def push(self, text: str) -> str:
+        """Reads on; gives back what is none of the calls'."""
+        for number, char in enumerate(text):
+            try:
+                self._reading.send(char)
+            except StopIteration:
+                self.done = True
+            except ValueError:  # json's are, too
+                self.failed = True
+                return text[number:]
+            self.raw += char
+            if self.done:
+                return text[number + 1 :]
+        return ""
+
+    def take(self) -> list[CallPiece | ToolCall]:
+        """What has become known since the last time."""
+        told, self._told = self._told, []
+        return told
+
+    # --- what is read, each as far as characters have come -----------------------------------------------------------
+
+    def _all(self) -> _Reading:
+        if not self._form.listed:
+            yield from self._one()
+        else:
+            yield from self._expect("[")
+            yield from self._one()
+            while (yield from self._expect(",]")) == ",":
+                yield from self._one()
+        if self._form.end:
+            yield from self._expect(self._form.end[0])
+            for char in self._form.end[1:]:
+                _require((yield) == char)
+        return ""
+
+    def _one(self) -> _Reading:
+        call = _Call()
+        if self._form.name_end:
+            name = ""
+            while not name.endswith(self._form.name_end):
+                name += yield
+                _require(len(name.lstrip()) <= self._longest)
+            self._name(call, name.removesuffix(self._form.name_end).strip())
+            yield from self._arguments(call)
+        else:
+            yield from self._object(call)
+        _require(call.id and call.complete)
+        self._told.append(ToolCall(call.id, call.name, call.arguments))
+        return ""
+
+    def _object(self, call: _Call) -> _Reading:
+        yield from self._expect("{")
+        while True:
+            yield from self._expect('"')
+            key = yield from self._text()
+            yield from self._expect(":")
+            if key == self._form.name_key:
+                yield from self._expect('"')
+                self._name(call, (yield from self._text()))
+            elif key == self._form.arguments_key:
+                yield from self._arguments(call)
+            else:
+                yield from self._value()
+            if (yield from self._expect(",}")) == "}":
+                return ""
+
+    def _name(self, call: _Call, name: str) -> None:
+        _require(name in self._names and not call.name)
+        call.name = name
+        self._begin(call)
+
+    def _arguments(self, call: _Call) -> _Reading:
+        _require(not call.arguments)
+        opening = yield from self._expect("{")
+        yield from self._nested(opening, lambda char: self._add(call, char))
+        _parse(call.arguments)
+        call.complete = True
+        return ""
+
+    def _add(self, call: _Call, char: str) -> None:
+        call.arguments += char
+        if call.id:
+            self._told.append(CallPiece(call.index, None, None, char))
+        else:
+            self._begin(call)
+
+    def _begin(self, call: _Call) -> None:
+        """Tells of a call once name and arguments are there, in whichever order."""
+        if call.name and call.arguments:
+            characters = _SHORT_ID_CHARACTERS if self._form.short_ids else _ID_CHARACTERS
+            call.id = ("" if self._form.short_ids else "call_") + uuid.uuid4().hex[:characters]
+            call.index = self.index
+            self.index += 1
+            self.begun = True
+            self._told.append(CallPiece(call.index, call.id, call.name, call.arguments))
+
+    def _value(self) -> _Reading:
+        """Any value, which nobody asks for."""
+        char = yield from self._visible()
+        if char == '"':
+            yield from self._text()
+        elif char in "{[":
+            yield from self._nested(char, lambda _: None)
+        else:
+            while (char := (yield)).strip() and char not in ",]}":
+                pass
+            self._back = char
+        return ""
+
+    def _text(self) -> _Reading:
+        """A text of JSON whose first quote was read."""
+        raw = '"'
+        escaped = False
+        while len(raw) == 1 or escaped or raw[-1] != '"':
+            escaped = not escaped and raw[-1] == "\\"
+            raw += yield
+        return str(_parse(raw))
+
+    def _nested(self, opening: str, tell: Callable[[str], object]) -> _Reading:
+        """An object or a list whose first bracket was read, character by character."""
+        tell(opening)
+        depth, quoted, escaped = 1, False, False
+        while depth:
+            char = yield
+            tell(char)
+            if char == '"' and not escaped:
+                quoted = not quoted
+            elif not quoted:
+                depth += (char in "{[") - (char in "}]")
+            escaped = quoted and char == "\\" and not escaped
+        return ""
+
+    def _visible(self) -> _Reading:
+        char, self._back = self._back, ""
+        while not char.strip():
+            char = yield
+        return char
+
+    def _expect(self, chars: str) -> _Reading:
+        char = yield from self._visible()
+        _require(char in chars)
+        return char
+
+
+@dataclass
+class _Call:
+    """What is known of one call."""
+
+    id: str = ""
+    name: str = ""
+    index: int = 0
+    arguments: str = ""
+    complete: bool = False
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("this is nested too deep") from error
+
+
+def _require(holds: object) -> None:
+    if not holds:
+        raise ValueError("this is no call")
+
+
+def _merged(pieces: Iterable[CallPiece]) -> tuple[CallPiece, ...]:
+    """The pieces of each call as one."""
+    found: dict[int, CallPiece] = {}
+    for piece in pieces:
+        before = found.get(piece.index)
+        found[piece.index] = replace(before, arguments=before.arguments + piece.arguments) if before else piece
+    return tuple(found.values())
