@@ -126,11 +126,38 @@ def test_what_cannot_be_asked(model: edgeship.Model) -> None:
         model.ask([])
 
 
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": name, "parameters": {"properties": {"n": {"const": 1}}, "required": ["n"]}},
+    }
+    for name in ("one", "two")
+]
+
+
+def test_functions_are_called(model: edgeship.Model) -> None:
+    answer = model.ask("hello", tools=TOOLS, tool_choice="two", parallel_tool_calls=False)
+    assert answer.finish == "tool_calls"
+    assert [(call.name, json.loads(call.arguments)) for call in answer.tool_calls] == [("two", {"n": 1})]
+    assert model.ask("hello", tools=TOOLS, tool_choice="required", max_tokens=500).tool_calls
+    for choice in ("auto", "none"):
+        assert model.ask("hello", tools=TOOLS, tool_choice=choice).text == "Good day."
+    with pytest.raises(PromptInvalid, match="no tool is called so"):
+        model.ask("hello", tools=TOOLS, tool_choice="three")
+
+
+def test_a_call_is_no_value_of_a_schema(model: edgeship.Model) -> None:
+    answer = model.ask("hello", tools=TOOLS, tool_choice="one", parallel_tool_calls=False, schema=SCHEMA)
+    assert (answer.finish, answer.parsed) == ("tool_calls", None)
+
+
 @pytest.mark.parametrize(
     ("how", "named"),
     [
         ({"system": 5}, "system is 5; it must be a text"),
         ({"tools": "search"}, "tools is 'search'; it must be a list"),
+        ({"tool_choice": {}}, "tool_choice is {}; it must be 'auto', 'none', 'required' or the name of a function"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls is 'no'; it must be True or False"),
         ({"variables": [1]}, "variables is"),
         ({"regex": 5}, "regex is 5"),
         ({"grammar": b"x"}, "grammar is"),

@@ -9,12 +9,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import AnswerSteps, Chat, Constraint, Conversation, Message, OnStep, Sampling, Token
 from edgeship.engine.response_format import schema_constraint
 from edgeship.errors import AnswerInvalid, UsageError
+from edgeship.package.conversation import ToolChoice
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 class Asking(TypedDict, total=False):
     """How a question is asked; what is left out, or None, is the model's own default. See Sampling for most of them.
 
-    system: instructions, before the conversation. tools, variables: for the chat template.
+    system: instructions, before the conversation. variables: for the chat template.
+    tools: functions that the model may call, as OpenAI describes them; see Conversation. tool_choice: "auto", "none",
+    "required", or the name of the one function that is to be called. parallel_tool_calls: several in one answer.
     schema, regex, grammar: what the answer is held to, one of them. A schema is a dict, a JSON text, or a
     pydantic model or another type that pydantic can describe.
     schema_lenient: what of the schema cannot be enforced is left out, instead of refusing it.
@@ -35,6 +38,8 @@ class Asking(TypedDict, total=False):
 
     system: str | None
     tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | None
+    parallel_tool_calls: bool | None
     variables: Mapping[str, Any] | None
     schema: Mapping[str, Any] | str | type[Any] | None
     schema_lenient: bool | None
@@ -170,7 +175,7 @@ def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
     messages += [{"role": "user", "content": question}] if isinstance(question, str) else _messages(question)
     form = _form(given["schema"]) if "schema" in given else None
     return _Asked(
-        Conversation(tuple(messages), tuple(given.get("tools", ())), given.get("variables", {})),
+        Conversation(tuple(messages), variables=given.get("variables", {}), **_tools(given)),
         _sampling(given, form),
         form,
         given.get("cancel"),
@@ -178,9 +183,18 @@ def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
     )
 
 
+def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a conversation says of tools."""
+    found = {name: given[name] for name in ("tools", "tool_choice", "parallel_tool_calls") if name in given}
+    choice = found.get("tool_choice", "auto")
+    return found if choice in get_args(ToolChoice) else found | {"tool_choice": "required", "allowed_tools": (choice,)}
+
+
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "system": (str, "a text"),
     "tools": ((list, tuple), "a list of functions"),
+    "tool_choice": (str, "'auto', 'none', 'required' or the name of a function"),
+    "parallel_tool_calls": (bool, "True or False"),
     "variables": (Mapping, "a dict"),
     "schema_lenient": (bool, "True or False"),
     "regex": (str, "a text"),

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from edgeship.engine.api import Constraint, Conversation, Message, Sampling, Token, ToolCall
+from edgeship.engine.api import CallPiece, Constraint, Conversation, Message, Sampling, Token, ToolCall
 from edgeship.engine.completions import Chunks, message_of, request
 from edgeship.errors import ConstraintInvalid, NotSupported, RemoteFailed
+from edgeship.package.conversation import ToolChoice
 
-HELLO = Conversation([{"role": "user", "content": "hello"}])
+USER = {"role": "user", "content": "hello"}
+HELLO = Conversation([USER])
+NAMED = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
 
 
 def asked(sampling: Sampling = Sampling(), conversation: Conversation = HELLO, *, extras: bool = False) -> Any:  # noqa: B008
@@ -76,6 +79,24 @@ def test_conversations_go_as_they_are() -> None:
     ]
     found = asked(conversation=Conversation(messages, tools=[tool]))
     assert (found["messages"], found["tools"]) == (messages, [tool])
+    assert not {"tool_choice", "parallel_tool_calls"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("choice", "allowed", "sent"),
+    [
+        ("none", (), "none"),
+        ("none", ("a",), "none"),
+        ("required", (), "required"),
+        ("required", ("a",), NAMED[0]),
+        ("required", ("a", "b"), {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": NAMED}}),
+        ("auto", ("a",), {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": NAMED[:1]}}),
+    ],
+)
+def test_what_may_be_called_goes_in_openais_forms(choice: ToolChoice, allowed: tuple[str, ...], sent: object) -> None:
+    asked_of = Conversation([USER], NAMED, tool_choice=choice, allowed_tools=allowed, parallel_tool_calls=False)
+    found = asked(conversation=asked_of)
+    assert (found["tools"], found["tool_choice"], found["parallel_tool_calls"]) == (NAMED, sent, False)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +191,37 @@ def test_tool_calls_are_gathered() -> None:
         call(0, function={"arguments": '"Porto"}'}),
         chunk("tool_calls"),
     )
-    assert [step.finish for step in found] == ["tool_calls"]
-    assert found[0].tool_calls == (ToolCall("a", "weather", '{"city": "Porto"}'), ToolCall("b", "time", "{}"))
+    assert [step.finish for step in found] == [None] * 3 + ["tool_calls"]
+    assert [step.calling for step in found] == [
+        (CallPiece(0, "a", "weather", '{"city": '),),
+        (CallPiece(1, "b", "time", "{}"),),
+        (CallPiece(0, None, None, '"Porto"}'),),
+        (),
+    ]
+    assert found[-1].tool_calls == (ToolCall("a", "weather", '{"city": "Porto"}'), ToolCall("b", "time", "{}"))
+
+
+def test_a_call_without_arguments_comes_with_the_last_step() -> None:
+    [last] = steps(chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "time"}}]), chunk("tool_calls"))
+    assert last.calling == (CallPiece(0, "a", "time", ""),)
+    assert last.tool_calls == (ToolCall("a", "time", ""),)
+
+
+def test_a_call_that_is_cut_is_none() -> None:
+    whole = {"index": 0, "id": "a", "function": {"name": "time", "arguments": "{}"}}
+    cut = {"index": 1, "id": "b", "function": {"name": "weather", "arguments": '{"ci'}}
+    last = steps(chunk(tool_calls=[whole, cut]), chunk("length"))[-1]
+    assert (last.finish, [call.name for call in last.tool_calls]) == ("length", ["time"])
 
 
 @pytest.mark.parametrize("index", [{}, {"index": None}])
 def test_whole_tool_calls_without_an_index(index: dict[str, None]) -> None:
     whole = [{**index, "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
-    [last] = steps(chunk("stop", tool_calls=whole))
+    [first, last] = steps(chunk("stop", tool_calls=whole))
+    assert [(piece.index, piece.id, piece.name, piece.arguments) for piece in first.calling] == [
+        (0, "call_0", "a", "{}"),
+        (1, "call_1", "b", "{}"),
+    ]
     assert last.finish == "tool_calls"
     assert [(call.id, call.name) for call in last.tool_calls] == [("call_0", "a"), ("call_1", "b")]
 

@@ -57,6 +57,12 @@ def test_what_it_cannot_give_its_template(more: dict[str, Any], named: str) -> N
         plain_messages(Conversation([{"role": "user", "content": "a"}], **more))
 
 
+def test_tools_that_are_not_to_be_called_are_left_out() -> None:
+    tool = {"type": "function", "function": {"name": "weather"}}
+    messages = [{"role": "user", "content": "a"}]
+    assert plain_messages(Conversation(messages, [tool], tool_choice="none")) == messages
+
+
 def test_json_is_held_to_one_line_in_either_layout() -> None:
     found = guidance(Constraint("json_schema", '{"type": "object"}'))
     assert found["guidance_type"] == "lark_grammar"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from edgeship.engine.api import Constraint, Conversation, FinishReason, Sampling, Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Constraint, Conversation, FinishReason, Sampling, Token, ToolCall, Usage
 from edgeship.engine.response_format import read_schema
 from edgeship.errors import NotSupported, RemoteFailed
 from edgeship.system import json_file
@@ -62,11 +62,25 @@ def request(model: str, conversation: Conversation, sampling: Sampling, *, extra
         body["stop"] = list(sampling.stop)
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    if conversation.tools:
-        body["tools"] = [dict(tool) for tool in conversation.tools]
+    body |= _tools(conversation)
     if sampling.constraint:
         body["response_format"] = _response_format(sampling.constraint)
     return body
+
+
+def _tools(conversation: Conversation) -> dict[str, Any]:
+    if not conversation.tools:
+        return {}
+    found: dict[str, Any] = {"tools": [dict(tool) for tool in conversation.tools]}
+    named = [{"type": "function", "function": {"name": name}} for name in conversation.allowed_tools]
+    choice = conversation.tool_choice
+    if choice == "required" and len(named) == 1:
+        found["tool_choice"] = named[0]
+    elif named and choice != "none":
+        found["tool_choice"] = {"type": "allowed_tools", "allowed_tools": {"mode": choice, "tools": named}}
+    elif choice != "auto":
+        found["tool_choice"] = choice
+    return found if conversation.parallel_tool_calls else found | {"parallel_tool_calls": False}
 
 
 def _extra_settings(conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
@@ -87,11 +101,28 @@ def _response_format(constraint: Constraint) -> dict[str, Any]:
 
 @dataclass
 class _Call:
-    """A tool call whose arguments are still coming."""
+    """A tool call whose arguments are still coming. told: how many of their characters steps have; None for no step."""
 
+    index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    told: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are JSON, and not only the beginning of it."""
+        try:
+            json_file.parse(self.arguments)
+        except ValueError:
+            return False
+        return True
+
+    def tell(self) -> CallPiece:
+        """What steps do not have yet."""
+        first, start = self.told is None, self.told or 0
+        self.told = len(self.arguments)
+        return CallPiece(self.index, self.id if first else None, self.name if first else None, self.arguments[start:])
 
 
 class Chunks:
@@ -128,11 +159,15 @@ class Chunks:
         """The last step. Raises RemoteFailed where the stream ended before the answer did."""
         if self._finish is None:
             raise RemoteFailed("the server's stream ended before the answer did", hint="Ask again.")
-        calls = tuple(
-            ToolCall(call.id or f"call_{index}", call.name, call.arguments) for index, call in self._calls.items()
+        # A call without arguments has had no step.
+        untold = tuple(call.tell() for call in self._calls.values() if call.told is None)
+        cut = self._finish == "length"
+        whole = [call for call in self._calls.values() if not cut or call.is_whole]
+        calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in whole)
+        finish: FinishReason = "tool_calls" if calls and not cut else self._finish
+        return Token(
+            None, "", finish, usage=self.usage(), tool_calls=calls, calling=untold, stopped_by=self._stopped_by
         )
-        finish: FinishReason = "tool_calls" if calls else self._finish
-        return Token(None, "", finish, usage=self.usage(), tool_calls=calls, stopped_by=self._stopped_by)
 
     def usage(self) -> Usage:
         """What it has cost, as the server tells; without that, no prompt and as many tokens as pieces have come."""
@@ -156,8 +191,8 @@ class Chunks:
         calls = delta.get("tool_calls") or ()
         if not isinstance(calls, list | tuple):
             _refuse("tool_calls that are no list")
-        for call in calls:
-            self._take_call(call)
+        taken = map(self._take_call, calls)
+        calling = tuple(call.tell() for call in taken if call.arguments and call.told != len(call.arguments))
         reason = choice.get("finish_reason")
         if reason is not None:
             self._finish = _finish(reason)
@@ -167,9 +202,9 @@ class Chunks:
             return None
         self._count += 1
         self._first_s = self._first_s or time.perf_counter()
-        return Token(None, text, thinking=thinking) if text or thinking else None
+        return Token(None, text, thinking=thinking, calling=calling) if text or thinking or calling else None
 
-    def _take_call(self, delta: Any) -> None:
+    def _take_call(self, delta: Any) -> _Call:
         function = delta.get("function") or {} if isinstance(delta, dict) else None
         if not isinstance(function, dict):
             _refuse("a tool call that is no object")
@@ -178,10 +213,11 @@ class Chunks:
             index = len(self._calls)
         if not isinstance(index, int):
             _refuse("a tool call's index that is no number")
-        call = self._calls.setdefault(index, _Call())
-        call.id = _text(delta, "id") or call.id
+        call = self._calls.setdefault(index, _Call(len(self._calls)))
+        call.id = _text(delta, "id") or call.id or f"call_{index}"
         call.name += _text(function, "name")
         call.arguments += _text(function, "arguments")
+        return call
 
 
 def message_of(body: Any) -> str:

@@ -23,7 +23,7 @@ def plain_messages(conversation: Conversation) -> list[Message]:
 
     Raises NotSupported for tools and for variables of the template, PromptInvalid for what it would leave out or cut.
     """
-    if conversation.tools or any(message.get("tool_calls") for message in conversation.messages):
+    if conversation.tool_use or any(message.get("tool_calls") for message in conversation.messages):
         raise NotSupported("Foundry Local is given no tools here", hint=INSTEAD)
     if conversation.variables:
         raise NotSupported("Foundry Local gives its chat template no variables", hint=INSTEAD)

@@ -47,6 +47,7 @@ class ControlTokens:
                 conversation,
                 messages=[self._marked_message(message) for message in conversation.messages],
                 tools=self._marked(conversation.tools, self._all),
+                allowed_tools=self._marked(conversation.allowed_tools, self._all),
                 variables=self._marked(conversation.variables, self._all),
             )
         except RecursionError as error:
