@@ -71,6 +71,16 @@ PHI4 = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
+# Refuses to be given no list of tools at all, and has each call between its marks.
+PHI4_EACH = (
+    "{{ '<|system|>' }}{% for tool in tools %}{{ '<|tool|>' + (tool.function | tojson) + '<|/tool|>' }}{% endfor %}"
+    "{{ '<|end|>' }}{% for message in messages %}{% if message.role == 'tool' %}"
+    "{{ '<|tool_response|>' + (message.content | tojson) + '<|end|>' }}"
+    "{% else %}{{ '<|' + message.role + '|>' + (message.content or '') }}{% for call in message.tool_calls %}"
+    "{{ '<|tool_call|>' + (call.function | tojson) + '<|/tool_call|>' }}{% endfor %}{{ '<|end|>' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
 GRANITE = (
     "{% if tools %}{{ '<|start_of_role|>system<|end_of_role|>Respond with <|tool_call|> followed by a JSON list of "
     "tools used.<|end_of_text|>\n<|start_of_role|>tools<|end_of_role|>' }}{{ tools | tojson(indent=4) }}"
@@ -133,6 +143,7 @@ BY_FORMAT = {
     "mistral": (MISTRAL, "mistral", "tools"),
     "mistral-args": (MISTRAL_ARGS, "mistral-args", "tools"),
     "phi4": (PHI4, "phi4", "message"),
+    "phi4-each": (PHI4_EACH, "phi4-each", "tools"),
     "granite": (GRANITE, "granite", "tools"),
     "llama3": (LLAMA3, "llama3", "tools"),
     "smollm3": (SMOLLM3, "hermes", "xml_tools"),

@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import AnswerSteps, Chat, Constraint, Conversation, Message, OnStep, Sampling, Token
 from edgeship.engine.response_format import schema_constraint
 from edgeship.errors import AnswerInvalid, UsageError
-from edgeship.package.conversation import ToolChoice
+from edgeship.package.conversation import tool_fields
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -175,19 +175,17 @@ def _read(question: str | Sequence[Message], how: Asking) -> _Asked:
     messages += [{"role": "user", "content": question}] if isinstance(question, str) else _messages(question)
     form = _form(given["schema"]) if "schema" in given else None
     return _Asked(
-        Conversation(tuple(messages), variables=given.get("variables", {}), **_tools(given)),
+        Conversation(
+            tuple(messages),
+            variables=given.get("variables", {}),
+            parallel_tool_calls=given.get("parallel_tool_calls", True),
+            **tool_fields(tuple(given.get("tools", ())), given.get("tool_choice", "auto")),
+        ),
         _sampling(given, form),
         form,
         given.get("cancel"),
         given.get("deadline_s"),
     )
-
-
-def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a conversation says of tools."""
-    found = {name: given[name] for name in ("tools", "tool_choice", "parallel_tool_calls") if name in given}
-    choice = found.get("tool_choice", "auto")
-    return found if choice in get_args(ToolChoice) else found | {"tool_choice": "required", "allowed_tools": (choice,)}
 
 
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

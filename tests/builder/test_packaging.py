@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from edgeship.builder import Build, model_card
-from edgeship.builder.packaging import require_packable, tune_genai_config, tune_tokenizer_config, write_package
+from edgeship.builder.packaging import (
+    Spelling,
+    require_packable,
+    tune_genai_config,
+    tune_tokenizer_config,
+    write_package,
+)
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.engine.text import TextCodec
 from edgeship.errors import (
@@ -32,6 +38,7 @@ from edgeship.package.manifest import read, verify
 from edgeship.package.prompt_parts import derive_parts
 from edgeship.package.template import render
 from edgeship.system.storage import digest_file
+from tests import tool_templates
 from tests.chat_templates import FAMILIES, Family
 from tests.checkpoints import CHATML, make_checkpoint, write_json
 from tests.packages import GENAI_CONFIG, make_build
@@ -94,6 +101,14 @@ def test_the_manifest_tells_what_it_was_made_of_and_nothing_of_where(
     everything = b"".join(path.read_bytes() for path in made.folder.iterdir())
     assert str(tmp_path).encode() not in everything
     assert b"tiny" not in everything
+
+
+def test_the_manifest_names_the_format_of_calls_where_the_template_takes_tools(
+    build: Build, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    made = write_package(build, checkpoint, tmp_path / "out", Spelling(tool_templates.QWEN))
+    assert made.manifest.checkpoint["tool_format"] == "hermes"
+    assert "tool_format" not in write_package(build, checkpoint, tmp_path / "plain").manifest.checkpoint
 
 
 def test_a_checkpoint_of_the_hub_is_named(build: Build, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from edgeship.cli import main
 from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.settings import Settings
 from edgeship.store import listing, packages, verification
+from tests import tool_templates
 from tests.packages import make_package
 
 
@@ -56,6 +57,13 @@ def test_what_is_known_of_a_package(tmp_path: Path, settings: Settings, capsys: 
     assert (found["measurements"], found["verdict"]) == ({"threads": 7}, {"reasons": ["it is good"]})
     assert found["manifest"]["format"] == 2
     assert "messages" in found["template"]
+
+
+def test_what_calls_a_package_is_written_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = make_package(tmp_path / "support")
+    (package.folder / "chat_template.jinja").write_text(tool_templates.LLAMA3, encoding="utf-8")
+    _, found = as_json(capsys, "model", "info", str(package.folder))
+    assert (found["chat template"]["tools"], found["chat template"]["tool_format"]) == (True, "llama3")
 
 
 def test_what_is_known_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,7 +308,8 @@ def test_a_chat_outside_the_main_thread_works_without_signals() -> None:
 
 # --- one answer ------------------------------------------------------------------------------------
 
-HELLO: list[Message] = [{"role": "user", "content": "hello"}]
+SHOWN = '{"name": "we", "arguments": {}}'
+HELLO = Conversation([{"role": "user", "content": "hello"}])
 
 
 def test_one_answer_is_the_text_and_a_line_break() -> None:
@@ -331,6 +332,16 @@ def test_one_answer_as_json() -> None:
     assert (facts["answer"], facts["finish"]) == ("Good day.", "stop")
     assert facts["usage"].keys() == {field.name for field in fields(Usage)} | {"decode_tokens_per_s"}
     assert facts["usage"]["completion_tokens"] == 10
+
+
+def test_calls_follow_the_text_of_an_answer_a_line_each() -> None:
+    tools = [{"type": "function", "function": {"name": "we"}}]
+    call = '<tool_call>\n{"name": "we", "arguments": {}}\n</tool_call>'
+    for text, shown in ((f"Look. {call}\n{call}", f"Look.\n{SHOWN}\n{SHOWN}\n"), (call, f"{SHOWN}\n")):
+        out = io.StringIO()
+        asked = replace(HELLO, tools=tools)
+        assert answer_once(ScriptedEngine({"hello": text}), asked, GREEDY, stdout=out) == 0
+        assert out.getvalue() == shown
 
 
 def test_an_interrupted_answer_says_so_by_its_exit_code() -> None:
@@ -494,7 +505,7 @@ def test_the_templates_variables_go_with_every_question(once: bool) -> None:
 
     seen: list[dict[str, Any]] = []
     if once:
-        answer_once(Noting(ANSWERS), HELLO, GREEDY, variables={"a": 1}, stdout=io.StringIO())
+        answer_once(Noting(ANSWERS), replace(HELLO, variables={"a": 1}), GREEDY, stdout=io.StringIO())
     else:
         chat(Noting(ANSWERS), GREEDY, variables={"a": 1}, stdin=io.StringIO("hello\n"), stdout=io.StringIO())
     assert seen

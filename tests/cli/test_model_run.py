@@ -11,7 +11,7 @@ import pytest
 
 from edgeship.cli import main
 from edgeship.cli.model_run import AnswerOptions
-from edgeship.engine.api import Constraint, Limits, Sampling
+from edgeship.engine.api import Constraint, Conversation, Limits, Sampling
 from edgeship.errors import ConstraintInvalid, UsageError
 from tests.chat_server import answers_of, models, serving
 from tests.checkpoints import make_checkpoint
@@ -93,8 +93,8 @@ def test_what_is_piped_in_follows_the_prompt(
 ) -> None:
     seen: list[object] = []
 
-    def answer_once(_: object, messages: object, *__: object, **___: object) -> int:
-        seen.append(messages)
+    def answer_once(_: object, conversation: Conversation, *__: object, **___: object) -> int:
+        seen.append(conversation.messages)
         return 0
 
     monkeypatch.setattr("edgeship.cli.chat.answer_once", answer_once)
@@ -110,12 +110,59 @@ def test_template_variables_reach_an_answer_and_a_chat(package: str, monkeypatch
         seen.append(variables)
         return 0
 
-    monkeypatch.setattr("edgeship.cli.chat.answer_once", take)
+    def answer_once(_: object, conversation: Conversation, *__: object, **___: object) -> int:
+        return take(variables=conversation.variables)
+
+    monkeypatch.setattr("edgeship.cli.chat.answer_once", answer_once)
     monkeypatch.setattr("edgeship.cli.chat.chat", take)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     options = ["--template-var", "enable_thinking=false", "--template-var", "mood=calm"]
     assert main(["model", "run", package, "hello", *options]) == 0
     assert seen == [{"enable_thinking": False, "mood": "calm"}]
+
+
+def test_functions_are_called(package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tools.json"
+    schema = {"properties": {"city": {"const": "Bonn"}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}} for name in ("weather", "time")]
+    file.write_text(json.dumps(tools), encoding="utf-8")
+    run = ["model", "run", package, "hello", "--tools", str(file)]
+    assert main(run) == 0
+    assert capsys.readouterr().out == '{"ok": true} and more\n'
+    assert main([*run, "--tool-choice", "time", "--max-tokens", "500"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"name": "time", "arguments": {"city": "Bonn"}} in lines
+    assert main([*run, "--tool-choice", "weather", "--max-tokens", "500", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["finish"], found["tool_calls"][0]["name"]) == ("", "tool_calls", "weather")
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "why"),
+    [
+        (None, ["hello"], "the tools cannot be read"),
+        ("[", ["hello"], "the tools cannot be read"),
+        ("{}", ["hello"], "the tools are no list"),
+        ("[1]", ["hello"], "tool 1 is no object"),
+        ("[]", ["hello", "--tool-choice", "time"], "no tool is called so"),
+        ('[{"function": {"name": "f"}}]', [], "--tools needs a prompt"),
+    ],
+)
+def test_tools_that_cannot_be_used(
+    content: str | None,
+    words: list[str],
+    why: str,
+    package: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    file = tmp_path / "tools.json"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    assert main(["model", "run", package, *words, "--tools", str(file)]) == 2
+    assert why in capsys.readouterr().err
 
 
 def test_nothing_to_answer(package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

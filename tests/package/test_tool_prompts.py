@@ -65,7 +65,11 @@ def test_a_whole_exchange_is_shown(name: str) -> None:
     assert prompt.index("It rains.") > prompt.rindex('"Bonn"')
 
 
-@every_template
+every_plain_template = pytest.mark.parametrize("name", BY_FORMAT.keys() - {"phi4-each"})
+"""Those that render anything without tools."""
+
+
+@every_plain_template
 def test_tools_are_not_shown_where_none_may_be_called(name: str) -> None:
     text = BY_FORMAT[name][0]
     hidden = rendered(text, Conversation([USER], [WEATHER], tool_choice="none"))

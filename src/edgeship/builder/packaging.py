@@ -19,6 +19,7 @@ from edgeship.package import genai_config, inference_model, template, tokenizer
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import GENAI, MANIFEST_NAME, Manifest, Package
 from edgeship.package.prompt_parts import PromptParts, derive_parts
+from edgeship.package.tool_prompts import chosen_for
 from edgeship.system.json_file import Complaint, write_object
 from edgeship.system.storage import FileDigest, bring, digest_file, disk_errors, new_folder, write_file
 
@@ -81,7 +82,7 @@ def write_package(
         others = (path.name for path in temporary.iterdir() if path.name not in files)
         manifest = Manifest(
             context_tokens=checkpoint.context_tokens,
-            checkpoint=_describe(checkpoint),
+            checkpoint=_describe(checkpoint, spelling.template),
             adapter=_describe_adapter(checkpoint),
             recipe=build.recipe.to_key(),
             build={"key": build.key, "builder": build.builder, "tools": dict(build.tools)},
@@ -223,8 +224,9 @@ def _digests(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
     return {name: digest_file(folder / name) for name in names}
 
 
-def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe(checkpoint: Checkpoint, chat_template: str) -> dict[str, Any]:
     """What it was; a folder's name says nothing, the Hub's id and revision do."""
+    tool_format = chosen_for(chat_template, tuple(checkpoint.special_tokens.items())).own_format
     hub = {"source": checkpoint.source.partition("@")[0], "revision": checkpoint.revision}
     return {
         **(hub if checkpoint.revision else {}),
@@ -233,6 +235,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
         "licence": checkpoint.licence,
+        **({"tool_format": tool_format} if tool_format else {}),
     }
 
 

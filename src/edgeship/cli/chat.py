@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -52,29 +52,32 @@ def chat(
 
 def answer_once(
     model: Chat,
-    messages: Sequence[Message],
+    conversation: Conversation,
     sampling: Sampling,
     *,
-    variables: Mapping[str, Any] = MappingProxyType({}),
     as_json: bool = False,
     stats: bool = False,
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
 ) -> int:
-    """Streams one answer to stdout, or prints it as JSON with what it cost. Raises as the model does.
+    """Streams one answer to stdout, or prints it as JSON with what it cost. Calls follow its text, one a line as JSON.
 
+    Raises as the model does.
     Returns 130 where Ctrl-C cut the answer, and AnswerCut's exit code where it was held to something and is incomplete.
     """
     out = _Terminal(sys.stdin, stdout or sys.stdout)
-    conversation = Conversation(messages, variables=variables)
     with _ctrl_c_cancels() as cancel:
         tells = {} if as_json else {"tell": out.say, "tell_thoughts": streams.think}
         answer = ask(model, conversation, sampling, cancel=cancel, **tells)
     cut = _cut(answer, sampling, model.context_tokens)
     if as_json:
-        facts = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
+        facts: dict[str, Any] = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
         facts |= {"thinking": answer.thinking} if answer.thinking else {}
+        facts |= {"tool_calls": [asdict(call) for call in answer.tool_calls]} if answer.tool_calls else {}
         out.say(json.dumps(facts | ({"error": cut.to_dict()} if cut else {}), indent=2, ensure_ascii=False))
+    elif answer.tool_calls:
+        calls = [f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}' for call in answer.tool_calls]
+        out.say(("\n" if answer.text else "") + "\n".join(calls))
     out.say("\n")
     if stats:
         _Terminal(sys.stdin, stderr or sys.stderr).note(_describe(answer, model.context_tokens))

@@ -88,6 +88,7 @@ def _which(described: Mapping[str, Any]) -> str:
 def _answering(entry: Entry) -> dict[str, Any]:
     """How the model is asked and answers; a folder that cannot be read says why instead."""
     from edgeship.package import DAMAGED, genai_config, template, tokenizer
+    from edgeship.package.tool_prompts import chosen_for
 
     try:
         config = genai_config.read(entry.folder, DAMAGED)
@@ -96,13 +97,15 @@ def _answering(entry: Entry) -> dict[str, Any]:
     except EdgeshipError as error:
         return {"cannot be run": error.what}
     tokens = tuple(files.special_tokens.items())
+    own_format = chosen_for(found, tokens).own_format if found else None
     return {
         "context": f"{config.context_tokens:,} tokens",
         "sampling": _sampling(config),
         "chat template": {
             "characters": len(found) if found else 0,
             "system role": found is not None and template.takes_instructions(found, tokens),
-            "tools": found is not None and "tools" in found,
+            "tools": own_format is not None,
+            **({"tool_format": own_format} if own_format else {}),
             "thinking": found is not None and "think" in found,
         },
         "template": found,

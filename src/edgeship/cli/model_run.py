@@ -62,6 +62,18 @@ KeyVariable = Annotated[
     ),
 ]
 
+Tools = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        help="A JSON file with a list of functions that the model may call, as OpenAI describes them.",
+        show_default=False,
+        parser=as_path,
+    ),
+]
+ToolChoice = Annotated[
+    str, typer.Option("--tool-choice", help="auto, none, required, or the name of the function that must be called.")
+]
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
@@ -157,6 +169,8 @@ def run(
     prompt: Prompt = None,
     system: System = None,
     template_var: TemplateVariables = None,
+    tools: Tools = None,
+    tool_choice: ToolChoice = "auto",
     options: AnswerOptions,
     context: Context = None,
     kv_memory: KvMemory = None,
@@ -181,11 +195,29 @@ def run(
         limits,
         system=system,
         variables=read_variables(template_var),
+        tools=_read_tools(tools),
+        tool_choice=tool_choice,
         stats=stats,
         as_json=as_json,
         model=model,
         api_key=key,
     )
+
+
+def _read_tools(path: Path | None) -> list[Any]:
+    """What --tools names. Raises UsageError for what is no list in JSON; the conversation looks at the rest."""
+    from edgeship.system import json_file
+
+    if path is None:
+        return []
+    hint = 'Write [{"type": "function", "function": {"name": ..., "description": ..., "parameters": SCHEMA}}].'
+    try:
+        found = json_file.parse(foreign.read_text(path, named=True))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the tools cannot be read: {error}", where=str(path), hint=hint) from error
+    if not isinstance(found, list):
+        raise UsageError("the tools are no list", where=str(path), hint=hint)
+    return found
 
 
 def _limits(context: int | None, kv_memory: str | None, target: Target) -> Limits:
@@ -207,15 +239,23 @@ def answer(
     stats: bool,
     as_json: bool,
     variables: Mapping[str, Any] = MappingProxyType({}),
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str = "auto",
     model: str | None = None,
     api_key: str | None = None,
 ) -> int:
     """Answers the prompt and what is piped in, once; chats where neither is given."""
     from edgeship.cli import chat
+    from edgeship.package.conversation import Conversation, tool_fields
 
     prompt = _whole_prompt(" ".join(words) if words else None)
     if prompt is None and as_json:
         raise UsageError("--json needs a prompt", hint='Write `edgeship model run NAME "your prompt" --json`.')
+    if prompt is None and tools:
+        raise UsageError(
+            "--tools needs a prompt: in a chat nobody would answer the calls",
+            hint='Write `edgeship model run NAME "your prompt" --tools FILE`.',
+        )
     with target.open(limits=limits, model=model, api_key=api_key) as opened:
         if opened.note:
             note(f"note: {opened.note}")
@@ -231,7 +271,8 @@ def answer(
             return chat.chat(opened, sampling, system=system, variables=variables)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
-        return chat.answer_once(opened, messages, sampling, variables=variables, as_json=as_json, stats=stats)
+        conversation = Conversation(messages, variables=variables, **tool_fields(tools, tool_choice))
+        return chat.answer_once(opened, conversation, sampling, as_json=as_json, stats=stats)
 
 
 def _without_effect(sampling: Sampling, model: Chat) -> list[str]:

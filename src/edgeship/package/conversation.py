@@ -104,6 +104,13 @@ class Conversation:
         _require(isinstance(self.parallel_tool_calls, bool), "parallel_tool_calls is not true or false", _TOOL_HINT)
 
 
+def tool_fields(tools: Sequence[Mapping[str, Any]], choice: str = "auto") -> dict[str, Any]:
+    """What a Conversation is told of tools. choice: as its tool_choice, or the name of the one that must be called."""
+    if choice in get_args(ToolChoice):
+        return {"tools": tools, "tool_choice": choice}
+    return {"tools": tools, "tool_choice": "required", "allowed_tools": (choice,)}
+
+
 def require_variable(name: Any) -> None:
     """Raises PromptInvalid for what no template variable can be called."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)) or name in RESERVED:

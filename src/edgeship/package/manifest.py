@@ -46,7 +46,8 @@ FORMAT = 2
 class Manifest(BaseModel):
     """What `edgeship.json` holds: nothing of a name, a time, a machine or a path, so equal builds are equal bytes.
 
-    checkpoint: digest, architecture, parameters, dtype, licence; of one from the Hub its id and revision.
+    checkpoint: digest, architecture, parameters, dtype, licence; of one from the Hub its id and revision; tool_format
+    where its chat template takes tools (see tool_formats.FORMATS).
     adapter: digest, rank, alpha and targets of a LoRA adapter.
     build: key, builder, the tools' versions.
     files: every other file of the folder by its name.
@@ -69,7 +70,7 @@ class Manifest(BaseModel):
     @classmethod
     def _checkpoint_is_described_by_type(cls, values: dict[str, Any]) -> dict[str, Any]:
         checkpoint = Fields(values, ValueError, "checkpoint.")
-        for key in ("digest", "architecture", "dtype", "licence", "source", "revision"):
+        for key in ("digest", "architecture", "dtype", "licence", "source", "revision", "tool_format"):
             checkpoint.text(key)
         checkpoint.count("parameters", least=0, most=1 << 62)
         return values

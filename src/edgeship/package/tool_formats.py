@@ -94,6 +94,7 @@ FORMATS = (
     ToolFormat("mistral-args", "[TOOL_CALLS]", name_end="[ARGS]", short_ids=True),
     ToolFormat("mistral", "[TOOL_CALLS]", listed=True, short_ids=True),
     ToolFormat("phi4", "<|tool_call|>", "<|/tool_call|>", listed=True, sign="<|tool|>"),
+    ToolFormat("phi4-each", "<|tool_call|>", "<|/tool_call|>", sign="<|tool|>"),
     ToolFormat("granite", "<|tool_call|>", listed=True),
     ToolFormat("llama3", "<|python_tag|>", bare=True, arguments_key="parameters", several=False),
     ToolFormat("json-list", bare=True, listed=True),

@@ -35,6 +35,7 @@ _CALL: Message = {
     "role": "assistant",
     "tool_calls": [{"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": _ARGUMENTS}}],
 }
+_TEXT: Message = {"role": "assistant", "content": "called"}
 _RESULT_OF_CALL: Message = {"role": "tool", "content": _RESULT, "tool_call_id": _ID, "name": _NAME}
 
 
@@ -54,6 +55,11 @@ class ToolPrompts:
     writes_calls: bool = False
     writes_results: bool = False
     no_text: str | None = ""
+
+    @property
+    def own_format(self) -> str | None:
+        """What the format is called that the template itself has calls in; None where it takes no tools."""
+        return None if self.shown_by == "told" else self.format.name
 
     def variables(self, conversation: Conversation) -> dict[str, Any]:
         """What the template is given besides messages."""
@@ -93,10 +99,11 @@ def chosen_for(chat_template: str, special_tokens: tuple[tuple[str, str], ...]) 
     if shown_by is None:
         return ToolPrompts(HERMES, "told")
     for no_text in ("", None):
-        if found := probe.format_of_calls(no_text):
-            return ToolPrompts(found, shown_by, True, probe.writes_result({**_CALL, "content": no_text}), no_text)
+        call = {**_CALL, "content": no_text}
+        if found := probe.format_of(call, shown_by):
+            return ToolPrompts(found, shown_by, True, probe.writes_result_of(call, shown_by), no_text)
     if asked_for := probe.format_asked_for(shown_by):
-        return ToolPrompts(asked_for, shown_by, False, probe.writes_result({"role": "assistant", "content": "called"}))
+        return ToolPrompts(asked_for, shown_by, False, probe.writes_result_of(_TEXT, shown_by))
     return ToolPrompts(HERMES, "told")
 
 
@@ -106,14 +113,13 @@ class _Probe:
     special_tokens: Mapping[str, str]
 
     def shown_by(self) -> ShownBy | None:
-        plain = self._rendered([_QUESTION])
+        plain = self._rendered([_QUESTION], {})
         ways: tuple[ShownBy, ...] = ("tools", "xml_tools", "message")
         return next((way for way in ways if (seen := self._shown(way)) != plain and _NAME in seen), None)
 
-    def format_of_calls(self, no_text: str | None) -> ToolFormat | None:
+    def format_of(self, call: Message, shown_by: ShownBy) -> ToolFormat | None:
         """The format that reads what the template writes for a call."""
-        text = self._rendered([_QUESTION, {**_CALL, "content": no_text}], prompt=False)
-        said = text.rpartition(str(_QUESTION["content"]))[2]
+        said = self._shown(shown_by, call).rpartition(str(_QUESTION["content"]))[2]
         return next((form for form in FORMATS if form.read(said) == (_NAME, _ARGUMENTS)), None)
 
     def format_asked_for(self, shown_by: ShownBy) -> ToolFormat | None:
@@ -121,28 +127,22 @@ class _Probe:
         shown = self._shown(shown_by)
         return next((form for form in FORMATS if (sign := form.sign or form.mark) and sign in shown), None)
 
-    def writes_result(self, call: Message) -> bool:
-        return _RESULT in self._rendered([_QUESTION, call, _RESULT_OF_CALL])
+    def writes_result_of(self, call: Message, shown_by: ShownBy) -> bool:
+        return _RESULT in self._shown(shown_by, call, _RESULT_OF_CALL)
 
-    def _shown(self, way: ShownBy) -> str:
+    def _shown(self, way: ShownBy, *answered: Message) -> str:
+        """A prompt with tools, given in this way, for a question and what has followed it."""
+        messages = [_QUESTION, *answered]
         if way == "message":
-            return self._rendered(_beside([_QUESTION], [_FUNCTION]))
-        return self._rendered([_QUESTION], {way: list(_TOOLS)})
+            return self._rendered(_beside(messages, [_FUNCTION]), {})
+        return self._rendered(messages, {way: list(_TOOLS)})
 
-    def _rendered(
-        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None, *, prompt: bool = True
-    ) -> str:
+    def _rendered(self, messages: Sequence[Message], variables: dict[str, Any]) -> str:
         """What the template makes of it; nothing where it refuses."""
-        given = dict(variables or {})
-        tools = given.pop("tools", ())
+        tools = variables.pop("tools", ())
         try:
             return template.render(
-                self.template,
-                messages,
-                special_tokens=self.special_tokens,
-                add_generation_prompt=prompt,
-                tools=tools,
-                variables=given,
+                self.template, messages, special_tokens=self.special_tokens, tools=tools, variables=variables
             )
         except TemplateInvalid:
             return ""
