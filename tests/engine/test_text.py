@@ -396,3 +396,16 @@ def test_tools_are_rendered_and_marks_found(folder: Path) -> None:
     assert prompt.tools.names == ("weather",)
     assert '[AVAILABLE_TOOLS][{"type": "function"' in codec.decode(prompt.tokens)
     assert codec.render(Conversation([USER], [tool], tool_choice="none")) == codec.render(Conversation([USER]))
+
+
+def test_a_tokenizer_may_be_loaded_once_it_is_needed(folder: Path) -> None:
+    codec, expected = TextCodec(folder, later=True), TextCodec(folder).encode("hello")
+    assert codec.template == TextCodec(folder).template
+    assert codec.encode("hello") == expected
+    (folder / "tokenizer.json").write_text("{", encoding="utf-8")
+    assert codec.encode("hello") == expected
+    broken = TextCodec(folder, later=True)
+    assert broken.special_tokens == codec.special_tokens
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match=r"tokenizer\.json cannot be read"):
+            broken.encode("hello")

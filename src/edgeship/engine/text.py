@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,17 +28,27 @@ class TextCodec:
     """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged, TemplateInvalid.
 
     context_tokens: longer texts are refused before they are read; None reads any.
+    later: the tokenizer is loaded when it is first needed, and may raise EngineFailed then. No other thread runs while
+    it is loaded, which takes a second with the largest vocabularies.
     template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
     """
 
-    def __init__(self, folder: Path, context_tokens: int | None = None) -> None:
+    def __init__(self, folder: Path, context_tokens: int | None = None, *, later: bool = False) -> None:
         if not (folder / tokenizer.CONFIG_NAME).is_file():
             raise DAMAGED.about(folder / tokenizer.CONFIG_NAME, "is missing")
-        files = tokenizer.read(folder, DAMAGED)
+        files = self._files = tokenizer.read(folder, DAMAGED)
         self._folder, self._context_tokens = folder, context_tokens
-        self._tokenizer = files.load()
+        self._loading = threading.Lock()
+        self._loaded = None if later else files.load()
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
+
+    @property
+    def _tokenizer(self) -> tokenizer.Tokenizer:
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._files.load()
+            return self._loaded
 
     def render(self, conversation: Conversation, *, trusting: bool = False) -> Prompt:
         """The conversation in the model's own template, ready for an answer.

@@ -46,16 +46,16 @@ def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
         memory_bytes=options.memory_bytes,
         idle_timeout_s=options.idle_timeout_s,
     )
-    return over(pool, options)
+    return over(pool, options, ready=[card.id for card in pool.cards()] if names else None)
 
 
-def over(pool: Pool, options: ServeOptions) -> FastAPI:
-    """An application that answers from this pool, and closes it when it ends."""
+def over(pool: Pool, options: ServeOptions, *, ready: Sequence[str] | None = None) -> FastAPI:
+    """An application that answers from this pool, and closes it when it ends. ready: see Pool.warm."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server = app.state.server = Server(pool, options)
-        await pool.warm()
+        await pool.warm(ready)
         try:
             yield
         finally:

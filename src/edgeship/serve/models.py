@@ -45,7 +45,7 @@ _Some = TypeVar("_Some")
 
 @dataclass
 class Opened:
-    """A model that is ready. codec: its tokenizer, None where it has no files here."""
+    """A model that is ready. codec: its tokenizer, loaded when it is needed; None where it has no files here."""
 
     card: ModelCard
     chat: Chat
@@ -303,7 +303,8 @@ class Pool:
         card = model.card
         chat = self._open_chat(card) if self._open_chat else self._open_card(card, model.limits)
         try:
-            codec = TextCodec(card.folder, chat.context_tokens) if card.folder else None
+            # All that most requests need of it is its template, and loading the tokenizer keeps everybody waiting.
+            codec = TextCodec(card.folder, chat.context_tokens, later=True) if card.folder else None
         except BaseException:
             chat.close()
             raise
