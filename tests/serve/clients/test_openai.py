@@ -11,6 +11,7 @@ import pytest
 from openai import APIError, AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from pydantic import BaseModel
 
+from edgeship.engine.thinking import Marks
 from edgeship.serve import ServeOptions
 from tests.serve.serving import scripted_app, serving
 
@@ -140,6 +141,22 @@ def test_a_response_with_tools(client: OpenAI) -> None:
     given: Any = [*question("hello"), call.model_dump(exclude={"parsed_arguments"}), came]
     found = client.responses.create(model="scripted", input=given, tools=[RESPONSE_TOOL])
     assert found.output_text == "Good day to you."
+
+
+def test_thoughts_are_told_apart() -> None:
+    thinking = {"how many?": "<Three?>Two.", "sure?": "Yes."}
+    marks = Marks(ord("<"), ord(">"))
+    with (
+        serving(lambda: scripted_app(thinking, thought_marks=marks)) as url,
+        OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        with client.responses.stream(model="scripted", input="how many?") as stream:
+            thoughts = "".join(event.delta for event in stream if event.type == "response.reasoning_text.delta")
+            found = stream.get_final_response()
+        assert (thoughts, found.output_text) == ("Three?", "Two.")
+        said: Any = [item.model_dump() for item in found.output]
+        given = [*question("how many?"), *said, *question("sure?")]
+        assert client.responses.create(model="scripted", input=given).output_text == "Yes."
 
 
 def test_errors_are_read(client: OpenAI) -> None:

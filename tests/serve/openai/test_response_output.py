@@ -11,7 +11,7 @@ from edgeship.errors import EngineFailed, PromptInvalid
 from edgeship.serve.openai.response_output import Event, Output
 from tests import checkpoints
 
-USAGE = Usage(3, 5, 0.0, 0.0, cached_tokens=2)
+USAGE = Usage(3, 5, 0.0, 0.0, cached_tokens=2, reasoning_tokens=1)
 
 
 def told(*steps: Token) -> tuple[list[Event], dict[str, Any]]:
@@ -80,7 +80,7 @@ def test_what_it_cost() -> None:
         "input_tokens": 3,
         "input_tokens_details": {"cached_tokens": 2},
         "output_tokens": 5,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 1},
         "total_tokens": 8,
     }
 

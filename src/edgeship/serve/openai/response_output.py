@@ -177,7 +177,7 @@ class _Answer(_Text):
 
 class _Thoughts(_Text):
     # As OpenAI's clients and the field's servers call the events; the Open Responses specification has
-    # `response.reasoning.delta`, which no client reads.
+    # `response.reasoning.delta`, which hardly any client reads.
     prefix, kind = "rs", "reasoning_text"
 
     def item(self, status: str) -> Item:
@@ -218,6 +218,6 @@ def _told_usage(usage: Usage) -> dict[str, Any]:
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
