@@ -16,6 +16,7 @@ import numpy as np
 from edgeship.engine.api import (
     DEFAULT_LIMITS,
     AnswerSteps,
+    CallPiece,
     Conversation,
     Limits,
     OnStep,
@@ -99,7 +100,8 @@ class ScriptedEngine(ContinuousEngine):
 class CallingEngine(ScriptedEngine):
     """Calls the first tool that it is given, with these arguments, and answers as ever once a call has come back.
 
-    Its answers cost nothing but a prompt of a token.
+    It calls whatever it is asked, and at once: what writes calls as models do is a ScriptedEngine. A call costs a token
+    of a prompt.
     """
 
     def __init__(self, answers: Mapping[str, str], arguments: str, **options: Any) -> None:
@@ -121,7 +123,7 @@ class CallingEngine(ScriptedEngine):
         assert on_step
         call = ToolCall("call_0", conversation.tools[0]["function"]["name"], self._arguments)
         for step in (
-            Token(None, "", tool_calls=(call,)),
+            Token(None, "", calling=(CallPiece(0, call.id, call.name, call.arguments),), tool_calls=(call,)),
             Token(None, "", finish="tool_calls", usage=Usage(1, 2, 0.0, 0.0)),
         ):
             on_step(step)
@@ -160,7 +162,7 @@ class SteadyTimes(StepTimes):
 
 
 class ScriptedDecoder:
-    """Is sure of the answer that `answers` holds for the last user message, else of `default`.
+    """Is sure of the answer that `answers` holds for the last message of a user or a tool, else of `default`.
 
     Tokens are the bytes of UTF-8, then END and TURN. A text without turns is answered with `default`, from where it
     has got to. `delay_s` passes in each step, `token_s` for each token in it. What a slot "holds" are its tokens.
@@ -274,7 +276,7 @@ class _ByteText:
 
 
 def _turns(tokens: Sequence[int]) -> tuple[str, list[int]] | None:
-    """The last question of a user, and what has been said since the answer began; None where nobody answers yet."""
+    """The last message of a user or a tool, and what has been said since; None where nobody answers yet."""
     parts: list[list[int]] = [[]]
     for token in tokens:
         if token == TURN:
@@ -285,7 +287,7 @@ def _turns(tokens: Sequence[int]) -> tuple[str, list[int]] | None:
     if len(parts) < 2 or parts[-1][: len(role)] != role:
         return None
     texts = [bytes(token for token in part if token < END).decode(errors="replace") for part in parts[1:-1]]
-    asked = [text.removeprefix("user\n") for text in texts if text.startswith("user\n")]
+    asked = [text.partition("\n")[2] for text in texts if text.startswith(("user\n", "tool\n"))]
     said = parts[-1][len(role) :]
     # Past its end an answer begins anew.
     ends = [index for index, token in enumerate(said) if token == END]

@@ -14,12 +14,23 @@ from fastapi import FastAPI
 
 from edgeship import targets
 from edgeship.engine.api import Chat
+from edgeship.package.tool_formats import HERMES
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.settings import resolve
 from tests.scripted import CallingEngine, ScriptedEngine
 
-ANSWERS = {"hello": "Good day to you.", "json": '{"a": 1}', "héllo": "Grüß Gott 🙂."}
+PLACE = {"location": "San Francisco"}
+ANSWERS = {
+    "hello": "Good day to you.",
+    "json": '{"a": 1}',
+    "héllo": "Grüß Gott 🙂.",
+    # With a tool of that name, these are calls.
+    "weather?": HERMES.written([("weather", PLACE)]),
+    "weather and time?": "I look.\n" + HERMES.written([("weather", PLACE), ("time", {})]),
+    "What is the weather in San Francisco?": HERMES.written([("get_weather", PLACE)]),
+    "rain": "It rains.",
+}
 
 
 def card(name: str, *, aliases: tuple[str, ...] = (), folder: Path | None = None) -> ModelCard:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.serve.serving import calling_app, serving
+from tests.serve.serving import scripted_app, serving
 
 # What needs a model that sees. It is told so with a 400, which test_images_are_refused looks at.
 IMAGES = {"openai-chat": "chat-image-input", "open-responses": "image-input", "anthropic": "anth-image-input"}
@@ -25,7 +25,7 @@ THINKING = {
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(calling_app) as url:
+    with serving(scripted_app) as url:
         yield url
 
 

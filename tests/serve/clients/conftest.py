@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.serve.serving import calling_app, serving
-
-ARGUMENTS = '{"location": "San Francisco"}'
+from tests.serve.serving import scripted_app, serving
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Where OpenAI's API is served, by a model that calls the first tool that it is given."""
-    with serving(lambda: calling_app(ARGUMENTS)) as url:
+    """Where OpenAI's API is served, by a model that can call tools."""
+    with serving(scripted_app) as url:
         yield f"{url}/v1"
 
 

@@ -50,7 +50,7 @@ def test_an_async_chat(litellm: ModuleType, asked: dict[str, Any]) -> None:
 
 
 def test_a_chat_with_tools(litellm: ModuleType, asked: dict[str, Any]) -> None:
-    found = litellm.completion(messages=question("hello"), tools=[TOOL], **asked)
+    found = litellm.completion(messages=question("weather?"), tools=[TOOL], **asked)
     [call] = found.choices[0].message.tool_calls
     assert (call.function.name, call.function.arguments) == ("weather", '{"location": "San Francisco"}')
 

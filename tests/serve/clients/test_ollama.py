@@ -20,7 +20,8 @@ def weather(location: str) -> str:
     Args:
         location: the city
     """
-    return f"20 degrees in {location}"
+    assert location == "San Francisco"
+    return "rain"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_call_and_its_result(client: ollama.Client) -> None:
     assert (call.function.name, call.function.arguments) == ("weather", {"location": "San Francisco"})
     result = {"role": "tool", "content": weather(**call.function.arguments), "tool_name": "weather"}
     answer = client.chat(model="scripted", messages=[*HELLO, called.message, result], tools=[weather])
-    assert answer.message.content == "Good day to you."
+    assert answer.message.content == "It rains."
     assert not answer.message.tool_calls
 
 

@@ -117,3 +117,38 @@ def test_a_model_that_is_not_there(url: str) -> None:
     response = ask(url, model="other")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_unknown"
+
+
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": NOTHING}} for name in ("weather", "time")]
+TIME = {"type": "function", "function": {"name": "time"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [
+        ("none", []),
+        (TIME, ["time"]),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [TIME]}}, ["time"]),
+    ],
+)
+def test_which_tools_are_called(url: str, choice: Any, called: list[str]) -> None:
+    response = ask(url, tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, max_tokens=300)
+    [found] = response.json()["choices"]
+    assert [call["function"]["name"] for call in found["message"].get("tool_calls", [])] == called
+    assert found["finish_reason"] == ("tool_calls" if called else "stop")
+
+
+def test_calls_come_piece_by_piece(url: str) -> None:
+    place = {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": place}}, TOOLS[1]]
+    messages = [{"role": "user", "content": "weather and time?"}]
+    chunks = [json.loads(chunk) for chunk in events(ask(url, messages=messages, tools=tools, stream=True))[:-1]]
+    pieces = [piece for chunk in chunks for piece in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert len(pieces) > 4
+    assert [piece["function"].get("name") for piece in pieces if "id" in piece] == ["weather", "time"]
+    texts = {0: "", 1: ""}
+    for piece in pieces:
+        texts[piece["index"]] += piece["function"]["arguments"]
+    assert [json.loads(text) for text in texts.values()] == [{"location": "San Francisco"}, {}]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"

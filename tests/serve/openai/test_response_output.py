@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeship.engine.api import Logprob, Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Logprob, Token, ToolCall, Usage
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EngineFailed, PromptInvalid
 from edgeship.serve.openai.response_output import Event, Output
@@ -28,22 +28,29 @@ def test_thoughts_text_and_calls_are_items_one_after_another() -> None:
         Token(None, "", thinking="."),
         Token(None, "I "),
         Token(None, "look."),
-        Token(None, "", tool_calls=(ToolCall("c1", "weather", "{}"), ToolCall("c2", "time", "{}"))),
+        Token(None, "", calling=(CallPiece(0, "c1", "weather", "{"),)),
+        Token(
+            None,
+            "",
+            calling=(CallPiece(0, None, None, "}"), CallPiece(1, "c2", "time", "{}")),
+            tool_calls=(ToolCall("c1", "weather", "{}"), ToolCall("c2", "time", "{}")),
+        ),
         Token(None, "", finish="tool_calls", usage=USAGE),
     )
     thoughts, answer, first, second = response["output"]
     assert thoughts["content"] == [{"type": "reasoning_text", "text": "Hm."}]
     assert answer["content"][0]["text"] == "I look."
-    assert [(call["call_id"], call["name"]) for call in (first, second)] == [("c1", "weather"), ("c2", "time")]
+    told_calls = [(call["call_id"], call["name"], call["arguments"]) for call in (first, second)]
+    assert told_calls == [("c1", "weather", "{}"), ("c2", "time", "{}")]
     assert {item["status"] for item in response["output"]} == {"completed"}
     part = ["content_part.done", "output_item.done"]
-    call = ["output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done"]
+    delta, called = "function_call_arguments.delta", ("function_call_arguments.done", "output_item.done")
     assert [event["type"].removeprefix("response.") for event in events] == [
         *("created", "in_progress"),
         *("output_item.added", "content_part.added", *["reasoning_text.delta"] * 2, "reasoning_text.done", *part),
         *("output_item.added", "content_part.added", *["output_text.delta"] * 2, "output_text.done", *part),
-        *call,
-        *call,
+        *("output_item.added", delta, delta, *called),
+        *("output_item.added", delta, *called),
         "completed",
     ]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
@@ -66,6 +73,22 @@ def test_an_answer_that_reached_its_limit_is_incomplete() -> None:
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert response["completed_at"] is None
     assert response["output"][0]["status"] == "incomplete"
+
+
+def test_a_call_that_was_cut_is_incomplete() -> None:
+    _, response = told(
+        Token(
+            None,
+            "",
+            calling=(CallPiece(0, "c1", "time", "{}"), CallPiece(1, "c2", "time", "{")),
+            tool_calls=(ToolCall("c1", "time", "{}"),),
+        ),
+        Token(None, "", finish="length", usage=USAGE),
+    )
+    assert [(item["call_id"], item["status"]) for item in response["output"]] == [
+        ("c1", "completed"),
+        ("c2", "incomplete"),
+    ]
 
 
 def test_an_answer_without_a_word_has_an_empty_message() -> None:

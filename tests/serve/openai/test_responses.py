@@ -11,22 +11,16 @@ import pytest
 
 from edgeship.engine.thinking import Marks
 from edgeship.serve import ServeOptions
-from tests.serve.serving import calling_app, scripted_app, serving
+from tests.serve.serving import ANSWERS, scripted_app, serving
 
-ANSWERS = {"hello": "Good day to you.", "json": '{"a": 1}', "think": "<Hm.>So."}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+THOUGHTS = {"think": "<Hm.>So.", "hello": "Good day to you."}
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(lambda: scripted_app(ANSWERS)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def calling() -> Iterator[str]:
-    with serving(calling_app) as url:
+    with serving(scripted_app) as url:
         yield url
 
 
@@ -96,7 +90,7 @@ def test_what_an_answer_is_held_to(url: str, form: dict[str, Any]) -> None:
 
 
 def test_thoughts_are_an_item_of_their_own() -> None:
-    with serving(lambda: scripted_app(ANSWERS, thought_marks=Marks(ord("<"), ord(">")))) as url:
+    with serving(lambda: scripted_app(THOUGHTS, thought_marks=Marks(ord("<"), ord(">")))) as url:
         found = answered(url, input="think")
         thoughts, answer = found["output"]
         assert thoughts["content"] == [{"type": "reasoning_text", "text": "Hm."}]
@@ -114,17 +108,35 @@ def test_a_conversation_goes_on_from_a_response(url: str) -> None:
     assert texts == [("user", "hello"), ("assistant", "Good day to you."), ("user", "json")]
 
 
-def test_a_call_and_what_comes_of_it(calling: str) -> None:
-    first = answered(calling, tools=[TOOL], tool_choice="required")
+def test_a_call_and_what_comes_of_it(url: str) -> None:
+    first = answered(url, input="weather?", tools=[TOOL])
     [call] = first["output"]
     assert (call["type"], call["name"], call["status"]) == ("function_call", "weather", "completed")
     assert json.loads(call["arguments"]) == {"location": "San Francisco"}
     came = {"type": "function_call_output", "call_id": call["call_id"], "output": "rain"}
-    for how in ({"input": [came], "previous_response_id": first["id"]}, {"input": [USER, call, came]}):
-        assert text_of(answered(calling, tools=[TOOL], **how)) == "Good day to you."
+    asked = {"type": "message", "role": "user", "content": "weather?"}
+    for how in ({"input": [came], "previous_response_id": first["id"]}, {"input": [asked, call, came]}):
+        assert text_of(answered(url, tools=[TOOL], **how)) == "It rains."
 
 
-USER = {"type": "message", "role": "user", "content": "hello"}
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [
+        ("auto", ["weather", "time"]),
+        ("none", []),
+        ({"type": "function", "name": "time"}, ["time"]),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "time"}]}, ["time"]),
+    ],
+)
+def test_which_tools_are_called(url: str, choice: Any, called: list[str]) -> None:
+    tools = [TOOL, {"type": "function", "name": "time", "parameters": NOTHING}]
+    more = {"tools": tools, "tool_choice": choice, "parallel_tool_calls": called != ["time"]}
+    found = answered(url, input="weather and time?", max_output_tokens=300, **more)
+    assert [item["name"] for item in found["output"] if item["type"] == "function_call"] == called
+    assert found["tool_choice"] == choice
+
+
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def test_input_items_come_in_pages(url: str) -> None:

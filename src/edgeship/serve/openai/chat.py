@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
-from edgeship.engine.api import Sampling, Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall, Usage
 from edgeship.errors import RequestInvalid
-from edgeship.package.conversation import Conversation
+from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields
@@ -29,19 +30,31 @@ from edgeship.serve.server import server_of
 router = APIRouter()
 
 
-class AllowedTools(Fields):
+class FunctionName(Fields):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(Fields):
+    """A tool by its name."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class Allowed(Fields):
     """Some of the tools, of which one may or must be called."""
 
     mode: Literal["auto", "required"]
-    tools: list[dict[str, Any]]
+    tools: list[NamedTool] = Field(min_length=1)
 
 
-class ToolChoice(Fields):
-    """One tool by name, or some of them."""
+class AllowedTools(Fields):
+    """The same as a choice."""
 
-    type: Literal["function", "allowed_tools"]
-    function: dict[str, Any] | None = None
-    allowed_tools: AllowedTools | None = None
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
 
 
 class ChatRequest(Settings):
@@ -52,7 +65,7 @@ class ChatRequest(Settings):
     logprobs: bool = False
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["auto", "none", "required"] | ToolChoice | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | AllowedTools = "auto"
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
@@ -65,7 +78,24 @@ class ChatRequest(Settings):
         variables = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
             variables["reasoning_effort"] = self.reasoning_effort
-        return Conversation(read_messages(self.messages), read_tools(self.tools or ()), variables)
+        choice, allowed = self._chosen()
+        return Conversation(
+            read_messages(self.messages),
+            read_tools(self.tools or ()),
+            variables,
+            tool_choice=choice,
+            allowed_tools=allowed,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )
+
+    def _chosen(self) -> tuple[ToolChoice, Sequence[str]]:
+        """Whether a tool is called, and which ones may be; none where all may."""
+        if isinstance(self.tool_choice, NamedTool):
+            return "required", [self.tool_choice.function.name]
+        if isinstance(self.tool_choice, AllowedTools):
+            some = self.tool_choice.allowed_tools
+            return some.mode, [tool.function.name for tool in some.tools]
+        return self.tool_choice, ()
 
     def sampling(self) -> Sampling:
         """How the answer is made. Raises RequestInvalid, ConstraintInvalid."""
@@ -95,10 +125,9 @@ async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     """The events of a stream: a role, what comes, why it ends, and what it cost."""
     for number in range(reply.body.n):
         yield reply.chunk(number, {"role": "assistant", "content": ""})
-    calls: dict[int, int] = {}
     async for number, step in answers:
         reply.count(number, step)
-        if delta := _delta(step, calls, number):
+        if delta := _delta(step):
             yield reply.chunk(number, delta, logprobs=reply.logprobs_of([step]))
         if step.finish is not None:
             yield reply.chunk(number, {}, finish=step.finish)
@@ -107,18 +136,23 @@ async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     yield streams.DONE
 
 
-def _delta(step: Token, calls: dict[int, int], number: int) -> dict[str, Any]:
+def _delta(step: Token) -> dict[str, Any]:
     """What a step adds to a message."""
     delta: dict[str, Any] = {}
     if step.thinking:
         delta["reasoning_content"] = step.thinking
     if step.text:
         delta["content"] = step.text
-    if step.tool_calls:
-        first = calls.get(number, 0)
-        calls[number] = first + len(step.tool_calls)
-        delta["tool_calls"] = [{"index": first + place} | _call(call) for place, call in enumerate(step.tool_calls)]
+    if step.calling:
+        delta["tool_calls"] = [_piece(piece) for piece in step.calling]
     return delta
+
+
+def _piece(piece: CallPiece) -> dict[str, Any]:
+    if piece.id is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from edgeship.engine.api import Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Token, Usage
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError
 from edgeship.serve import failures
@@ -45,8 +45,10 @@ class Output:
             events += self._grow(_Thoughts, step.thinking)
         if step.text:
             events += self._grow(_Answer, step.text, self._logprobs())
-        for call in step.tool_calls:
-            events += self._call(call)
+        for piece in step.calling:
+            events += self._call(piece)
+        if isinstance(self._open, _Call) and self._open.call_id in {call.id for call in step.tool_calls}:
+            events += self._end_item("completed")
         if step.finish is not None:
             events += self._finish("incomplete" if step.finish == "length" else "completed", step.usage)
         return self._numbered(events)
@@ -66,9 +68,14 @@ class Output:
             events = self._begin_item(growing)
         return events + self._placed(growing.grow(text, logprobs))
 
-    def _call(self, call: ToolCall) -> list[Event]:
-        growing = _Call(call.id, call.name)
-        return self._begin_item(growing) + self._placed(growing.grow(call.arguments)) + self._end_item("completed")
+    def _call(self, piece: CallPiece) -> list[Event]:
+        events: list[Event] = []
+        growing = self._open
+        if piece.id is not None and piece.name is not None:
+            growing = _Call(piece.id, piece.name)
+            events = self._begin_item(growing)
+        assert isinstance(growing, _Call), "calls are made one after another"
+        return events + self._placed(growing.grow(piece.arguments))
 
     def _begin_item(self, growing: _Growing) -> list[Event]:
         events = self._end_item("completed")
@@ -190,14 +197,14 @@ class _Call(_Growing):
 
     def __init__(self, call_id: str, name: str) -> None:
         super().__init__()
-        self._call_id, self._name, self._arguments = call_id, name, ""
+        self.call_id, self._name, self._arguments = call_id, name, ""
 
     def item(self, status: str) -> Item:
         return {
             "id": self.id,
             "type": "function_call",
             "status": status,
-            "call_id": self._call_id,
+            "call_id": self.call_id,
             "name": self._name,
             "arguments": self._arguments,
         }

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
-from edgeship.package.conversation import Conversation
+from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve.fields import Fields
 from edgeship.serve.messages import MOST_TOOLS, read_tools
 from edgeship.serve.openai.response_items import Item, messages_of
@@ -43,7 +43,7 @@ class AllowedTools(Fields):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"] = "auto"
-    tools: list[NamedTool]
+    tools: list[NamedTool] = Field(min_length=1)
 
 
 class TextFormat(Fields):
@@ -136,7 +136,23 @@ class ResponseRequest(Fields):
         """What is to be answered. items: all of it, what came before too. Raises PromptInvalid, RequestInvalid."""
         variables = {} if self.reasoning.effort is None else {"reasoning_effort": self.reasoning.effort}
         tools = read_tools([{"type": "function", "function": tool.model_dump()} for tool in self.tools])
-        return Conversation(messages_of(items, self.instructions), tools, variables)
+        choice, allowed = self._chosen()
+        return Conversation(
+            messages_of(items, self.instructions),
+            tools,
+            variables,
+            tool_choice=choice,
+            allowed_tools=allowed,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )
+
+    def _chosen(self) -> tuple[ToolChoice, Sequence[str]]:
+        """Whether a tool is called, and which ones may be; none where all may."""
+        if isinstance(self.tool_choice, NamedTool):
+            return "required", [self.tool_choice.name]
+        if isinstance(self.tool_choice, AllowedTools):
+            return self.tool_choice.mode, [tool.name for tool in self.tool_choice.tools]
+        return self.tool_choice, ()
 
     def sampling(self) -> Sampling:
         """How the answer is made. Raises RequestInvalid, ConstraintInvalid."""
