@@ -79,5 +79,13 @@ def test_levels(chat: Chat, tmp_path: Path) -> None:
     model = opened(chat, tmp_path, "{{ reasoning_effort }}")
     assert thoughts.effort(model, "low", "think") == {"reasoning_effort": "low"}
     assert thoughts.effort(model, None, "think") == {}
+    assert thoughts.effort(model, "none", "think") == {"reasoning_effort": "none"}
     with pytest.raises(RequestInvalid, match="no levels"):
         thoughts.effort(Opened(card("model"), chat, None), "low", "think")
+
+
+def test_no_thinking_is_a_level_of_every_switch(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, "{% if thinking %}{% endif %}")
+    assert thoughts.effort(model, "none", "think") == {"thinking": False}
+    with pytest.raises(RequestInvalid, match="no levels"):
+        thoughts.effort(model, "low", "think")

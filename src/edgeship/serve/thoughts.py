@@ -37,13 +37,14 @@ def switched(opened: Opened, wanted: bool | None, param: str) -> dict[str, Any]:
 
 
 def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
-    """The template's variable for how much the model thinks; none where no level is wanted.
+    """The template's variables for how much the model thinks; none where no level is wanted.
 
-    Raises RequestInvalid where the template has none.
+    "none" is what any switch can do. Raises RequestInvalid for another level where the template has none.
     """
-    chat_template = opened.codec.template if opened.codec else None
     if level is None:
         return {}
-    if chat_template and EFFORT in template.asks_for(chat_template):
+    if opened.codec and opened.codec.template and EFFORT in template.asks_for(opened.codec.template):
         return {EFFORT: level}
+    if level == "none":
+        return switched(opened, False, param)
     raise RequestInvalid(f"{param}: {opened.card.id} has no levels of thinking", param=param, hint="Leave it out.")

@@ -98,6 +98,7 @@ def test_what_an_answer_is_held_to(url: str) -> None:
         ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"store": True}, "store"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],
 )
 def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any], param: str) -> None:

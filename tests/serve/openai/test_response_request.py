@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgeship.engine.api import Constraint, Sampling
+from edgeship.engine.text import TextCodec
+from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import read_items
 from edgeship.serve.openai.response_request import ResponseRequest
-from tests.scripted import DEFAULTS
+from tests import checkpoints
+from tests.scripted import DEFAULTS, ScriptedEngine
+from tests.serve.serving import card
 
 
 def read(**body: Any) -> ResponseRequest:
@@ -29,15 +34,20 @@ def test_log_probabilities_are_asked_for_by_include() -> None:
     assert read(top_logprobs=0).sampling().logprobs is None
 
 
-def test_what_is_answered() -> None:
+def test_what_is_answered(tmp_path: Path) -> None:
+    checkpoints.make_tokenizer(tmp_path, "{{ messages }}{{ reasoning_effort }}")
+    opened = Opened(card("m"), ScriptedEngine({}), TextCodec(tmp_path))
     asked = read(
         instructions="Be kind.",
         tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}],
+        tool_choice={"type": "function", "name": "f"},
+        parallel_tool_calls=False,
         reasoning={"effort": "low"},
     )
-    found = asked.conversation(read_items(asked.input))
+    found = asked.conversation(read_items(asked.input), opened)
     assert [message["role"] for message in found.messages] == ["system", "user"]
     assert found.tools == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    assert (found.tool_choice, found.allowed_tools, found.parallel_tool_calls) == ("required", ["f"], False)
     assert found.variables == {"reasoning_effort": "low"}
 
 

@@ -190,6 +190,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
         ({"stream_options": {"include_obfuscation": False}}, "stream_options"),
         ({"metadata": {"a": "x" * 513}}, "metadata.a"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),

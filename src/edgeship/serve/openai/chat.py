@@ -17,7 +17,7 @@ from edgeship.engine.answer import Answer
 from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall, Usage
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
-from edgeship.serve import streams
+from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields
 from edgeship.serve.messages import read_messages, read_tools
@@ -73,16 +73,14 @@ class ChatRequest(Settings):
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
 
-    def conversation(self) -> Conversation:
+    def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises PromptInvalid, RequestInvalid."""
-        variables = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            variables["reasoning_effort"] = self.reasoning_effort
+        effort = thoughts.effort(opened, self.reasoning_effort, "reasoning_effort")
         choice, allowed = self._chosen()
         return Conversation(
             read_messages(self.messages),
             read_tools(self.tools or ()),
-            variables,
+            {**effort, **(self.chat_template_kwargs or {})},
             tool_choice=choice,
             allowed_tools=allowed,
             parallel_tool_calls=self.parallel_tool_calls,
@@ -112,7 +110,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """The model's answer to a conversation."""
     server = server_of(request)
     opened = await server.open(request, body.model)
-    conversation, sampling = body.conversation(), body.sampling()
+    conversation, sampling = body.conversation(opened), body.sampling()
     samplings = [for_answer(sampling, number) for number in range(body.n)]
     answers = await server.converse(request, opened, conversation, samplings)
     reply = _Reply(body, opened)

@@ -11,8 +11,10 @@ from pydantic import Field
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
+from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields
 from edgeship.serve.messages import MOST_TOOLS, read_tools
+from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import Item, messages_of
 from edgeship.serve.openai.settings import check_top
 
@@ -132,15 +134,14 @@ class ResponseRequest(Fields):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
-    def conversation(self, items: Sequence[Item]) -> Conversation:
+    def conversation(self, items: Sequence[Item], opened: Opened) -> Conversation:
         """What is to be answered. items: all of it, what came before too. Raises PromptInvalid, RequestInvalid."""
-        variables = {} if self.reasoning.effort is None else {"reasoning_effort": self.reasoning.effort}
         tools = read_tools([{"type": "function", "function": tool.model_dump()} for tool in self.tools])
         choice, allowed = self._chosen()
         return Conversation(
             messages_of(items, self.instructions),
             tools,
-            variables,
+            thoughts.effort(opened, self.reasoning.effort, "reasoning.effort"),
             tool_choice=choice,
             allowed_tools=allowed,
             parallel_tool_calls=self.parallel_tool_calls,

@@ -44,7 +44,7 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     server = server_of(request)
     items = [*_before(server, body), *read_items(body.input)]
     opened = await server.open(request, body.model)
-    answers = await server.converse(request, opened, body.conversation(items), [body.sampling()])
+    answers = await server.converse(request, opened, body.conversation(items, opened), [body.sampling()])
     begun = {"id": new_id("resp"), "object": "response", "created_at": int(time.time()), "model": opened.card.id}
     output = Output(begun | body.told(opened.chat.defaults), opened.codec)
     keep = partial(_keep, server, body, items, output)
