@@ -19,6 +19,7 @@ from edgeship.serve.server import server_of
 from edgeship.version import __version__
 
 router = APIRouter()
+refused = APIRouter(include_in_schema=False)
 
 API_VERSION = "0.12.11"
 """The version of Ollama whose API this is: clients look whether it has what they need."""
@@ -70,26 +71,29 @@ async def show(body: ShowRequest, request: Request) -> dict[str, Any]:
     return told | {"modelfile": f"FROM {card.id}\n", "modified_at": _time(card.created)}
 
 
-@router.post("/api/embed")
-@router.post("/api/embeddings")
+@refused.post("/api/embed")
+@refused.post("/api/embeddings")
 async def embed() -> None:
-    """Refused."""
+    """Raises NotSupported."""
     raise NotSupported("no model here makes embeddings", hint="Ask a server that has an embedding model.")
 
 
-@router.post("/api/pull")
-@router.post("/api/push")
-@router.post("/api/create")
-@router.post("/api/copy")
-@router.delete("/api/delete")
-@router.post("/api/blobs/{digest}")
-@router.head("/api/blobs/{digest}")
+@refused.post("/api/pull")
+@refused.post("/api/push")
+@refused.post("/api/create")
+@refused.post("/api/copy")
+@refused.delete("/api/delete")
+@refused.post("/api/blobs/{digest}")
+@refused.head("/api/blobs/{digest}")
 async def manage() -> None:
-    """Refused."""
+    """Raises NotSupported."""
     raise NotSupported(
         "models are not brought, made or removed over the network",
         hint="Use `edgeship ship`, `edgeship cache add` and `edgeship cache rm` on the server's machine.",
     )
+
+
+router.include_router(refused)
 
 
 def _entries(card: ModelCard) -> list[dict[str, Any]]:
