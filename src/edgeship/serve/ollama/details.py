@@ -9,7 +9,6 @@ from edgeship.engine.sampling import defaults_of
 from edgeship.errors import EdgeshipError
 from edgeship.package import DAMAGED, genai_config, template, tokenizer
 from edgeship.package import manifest as manifests
-from edgeship.package.manifest import Manifest
 from edgeship.serve import thoughts
 from edgeship.serve.models import ModelCard
 
@@ -34,6 +33,7 @@ class Details:
     family: str = ""
     parameters: int = 0
     precision: str = ""
+    licence: str = ""
 
     def told(self) -> dict[str, Any]:
         """As each list of models has it."""
@@ -59,7 +59,13 @@ def of(card: ModelCard) -> Details:
     except EdgeshipError:
         return Details()
     made_of, recipe = package.manifest.checkpoint, package.manifest.recipe
-    return Details(package.digest, family, made_of.get("parameters") or 0, recipe.get("precision") or "")
+    return Details(
+        digest=package.digest,
+        family=family,
+        parameters=made_of.get("parameters") or 0,
+        precision=recipe.get("precision") or "",
+        licence=made_of.get("licence") or "",
+    )
 
 
 def shown(card: ModelCard, context_tokens: int | None) -> dict[str, Any]:
@@ -73,14 +79,14 @@ def shown(card: ModelCard, context_tokens: int | None) -> dict[str, Any]:
     return {
         "details": details.told(),
         "model_info": {
-            "general.architecture": details.family,
+            "general.architecture": config.model_type,
             "general.parameter_count": details.parameters,
-            f"{details.family}.context_length": context,
+            f"{config.model_type}.context_length": context,
         },
         "capabilities": ["completion", *_abilities(chat_template)],
         "template": chat_template or "",
         "parameters": _parameters(config),
-        "license": _licence(card),
+        "license": details.licence,
     }
 
 
@@ -94,14 +100,6 @@ def _parameters(config: genai_config.GenaiConfig) -> str:
     defaults = defaults_of(config.search)
     stated = {told: getattr(defaults, name) for name, told in _PARAMETERS.items()}
     return "\n".join(f"{name} {value:g}" for name, value in stated.items() if value is not None)
-
-
-def _licence(card: ModelCard) -> str:
-    assert card.folder
-    if not (card.folder / manifests.MANIFEST_NAME).is_file():
-        return ""
-    found: Manifest = manifests.read(card.folder).manifest
-    return found.checkpoint.get("licence") or ""
 
 
 def _size(parameters: int) -> str:

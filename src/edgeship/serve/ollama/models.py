@@ -97,26 +97,26 @@ router.include_router(refused)
 
 
 def _entries(card: ModelCard) -> list[dict[str, Any]]:
-    found = details.of(card)
+    about = details.of(card)
     return [
         _named(name)
         | {
             "modified_at": _time(card.created),
             "size": card.size_bytes or 0,
-            "digest": found.digest,
-            "details": found.told(),
+            "digest": about.digest,
+            "details": about.told(),
         }
         for name in (card.id, *card.aliases)
     ]
 
 
 def _running(model: Loaded) -> dict[str, Any]:
-    found = details.of(model.card)
+    about = details.of(model.card)
     return _named(model.card.id) | {
         "size": model.memory_bytes,
         "size_vram": 0,
-        "digest": found.digest,
-        "details": found.told(),
+        "digest": about.digest,
+        "details": about.told(),
         "expires_at": _FOR_EVER if model.expires_at is None else _time(model.expires_at),
         "context_length": model.chat.context_tokens or 0,
     }
