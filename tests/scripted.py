@@ -118,10 +118,10 @@ class CallingEngine(ScriptedEngine):
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat. With `on_step` only."""
-        if not conversation.tools or conversation.messages[-1]["role"] == "tool":
+        if conversation.tool_use is None or conversation.messages[-1]["role"] == "tool":
             return super().converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
         assert on_step
-        call = ToolCall("call_0", conversation.tools[0]["function"]["name"], self._arguments)
+        call = ToolCall("call_0", conversation.tool_use.names[0], self._arguments)
         for step in (
             Token(None, "", calling=(CallPiece(0, call.id, call.name, call.arguments),), tool_calls=(call,)),
             Token(None, "", finish="tool_calls", usage=Usage(1, 2, 0.0, 0.0)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeship.errors import RequestInvalid
+from edgeship.engine.api import ToolCall
+from edgeship.errors import AnswerInvalid, RequestInvalid
 from edgeship.package.conversation import Message
+from edgeship.system import json_file
 
 MOST_MESSAGES, MOST_TOOLS, MOST_PARTS = 4096, 512, 1024
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -74,3 +76,14 @@ def _tool(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise RequestInvalid(f"{where} is no function: {{'type': 'function', 'function': ...}}", param=where)
     known = ("name", "description", "parameters")
     return {"type": "function", "function": {name: function[name] for name in known if function.get(name) is not None}}
+
+
+def read_arguments(call: ToolCall) -> dict[str, Any]:
+    """What a function is called with. Raises AnswerInvalid: the models of other servers may write anything."""
+    try:
+        found = json_file.parse(call.arguments)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise AnswerInvalid(f"the model calls {call.name!r} with what is no JSON object", answer=call.arguments)
+    return found

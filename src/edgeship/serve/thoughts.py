@@ -23,16 +23,20 @@ def switch_of(chat_template: str | None) -> str | None:
 def switched(opened: Opened, wanted: bool | None, param: str) -> dict[str, Any]:
     """The template's variables that let the model think, or not; none where nothing is wanted.
 
+    A model that always thinks has no such variable: `Sampling.thinking_tokens` keeps it from that.
     param: the field of the request that says what is wanted. Raises RequestInvalid where the model has no such choice.
     """
     if wanted is None:
         return {}
     codec = opened.codec
-    if switch := switch_of(codec.template if codec else None):
+    if codec is None:
+        said = "is asked through another server, which has no switch for what it thinks"
+    elif switch := switch_of(codec.template):
         return {switch: wanted}
-    if codec and wanted == (codec.thought_marks is not None):
+    elif wanted and codec.thought_marks is None:
+        said = "does not think before it answers"
+    else:
         return {}
-    said = "does not think before it answers" if codec and wanted else "has no switch for what it thinks"
     raise RequestInvalid(f"{param}: {opened.card.id} {said}", param=param, hint="Leave it out.")
 
 

@@ -15,7 +15,9 @@ from edgeship.serve import ServeOptions
 from tests.serve.serving import calling_app, scripted_app, serving
 
 ANSWERS = {"hello": "Good day to you.", "think": "<Hm, why?>Because.", "json": '{"a": 1}', "": ""}
-TOOL = {"name": "weather", "description": "Tells it.", "input_schema": {"type": "object", "properties": {}}}
+TOOL = {"name": "time", "description": "Tells it.", "input_schema": {"type": "object", "properties": {}}}
+PLACE = {"type": "object", "properties": {"location": {"enum": ["Paris", "Rome"]}}, "required": ["location"]}
+WEATHER = {"name": "weather", "input_schema": PLACE}
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +80,15 @@ def test_a_stream_is_the_same_answer(url: str) -> None:
 
 
 def test_thoughts_are_a_block_of_their_own(url: str) -> None:
-    thought, text = ask(url, "think").json()["content"]
+    found = ask(url, "think").json()
+    thought, text = found["content"]
+    assert found["usage"]["output_tokens_details"] == {"thinking_tokens": len("<Hm, why?>")}
     assert thought == {"type": "thinking", "thinking": "Hm, why?", "signature": ""}
     assert text["text"] == "Because."
-    found = events(ask(url, "think", stream=True))
-    begun = [(event["index"], event["content_block"]["type"]) for event in found if "content_block" in event]
+    streamed = events(ask(url, "think", stream=True))
+    begun = [(event["index"], event["content_block"]["type"]) for event in streamed if "content_block" in event]
     assert begun == [(0, "thinking"), (1, "text")]
-    kinds = [event["delta"]["type"] for event in found if event["type"] == "content_block_delta"]
+    kinds = [event["delta"]["type"] for event in streamed if event["type"] == "content_block_delta"]
     assert kinds == ["thinking_delta"] * len("Hm, why?") + ["signature_delta"] + ["text_delta"] * len("Because.")
 
 
@@ -94,7 +98,7 @@ def test_calls(calling: str) -> None:
         {
             "type": "tool_use",
             "id": "call_0",
-            "name": "weather",
+            "name": "time",
             "input": {"location": "San Francisco"},
             "caller": {"type": "direct"},
         }
@@ -105,6 +109,37 @@ def test_calls(calling: str) -> None:
     assert delta["delta"]["type"] == "input_json_delta"
     assert json.loads(delta["delta"]["partial_json"]) == {"location": "San Francisco"}
     assert stop == {"type": "content_block_stop", "index": 0}
+
+
+def test_calls_come_as_they_are_made() -> None:
+    said = [json.dumps({"name": "weather", "arguments": {"location": city}}) for city in ("Paris", "Rome")]
+    written = "I look." + "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in said)
+    with serving(lambda: scripted_app({"hello": written})) as url:
+        whole = ask(url, tools=[WEATHER], max_tokens=500).json()
+        streamed = events(ask(url, tools=[WEATHER], max_tokens=500, stream=True))
+    assert [block["type"] for block in whole["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["input"] for block in whole["content"][1:]] == [{"location": "Paris"}, {"location": "Rome"}]
+    begun = [event["content_block"] for event in streamed if event["type"] == "content_block_start"]
+    assert [block.get("name") for block in begun] == [None, "weather", "weather"]
+    pieces = [
+        event["delta"]["partial_json"]
+        for event in streamed
+        if event["type"] == "content_block_delta" and event["index"] == 1
+    ]
+    assert len(pieces) > 2
+    assert json.loads("".join(pieces)) == {"location": "Paris"}
+    assert streamed[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])
+def test_an_answer_that_must_be_a_call(choice: dict[str, Any]) -> None:
+    with serving(lambda: scripted_app({"hello": "No."})) as url:
+        found = ask(url, tools=[TOOL, WEATHER], tool_choice=choice, max_tokens=500).json()
+    assert found["stop_reason"] == "tool_use"
+    assert {block["name"] for block in found["content"]} <= {"weather", "time"}
+    if "name" in choice:
+        [call] = found["content"]
+        assert (call["name"], list(call["input"])) == ("weather", ["location"])
 
 
 def test_tools_that_must_not_be_called_are_not_shown(calling: str) -> None:
@@ -160,6 +195,9 @@ def test_a_prompt_is_counted(url: str) -> None:
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [TOOL | {"name": ""}]}, "tools[0].name"),
         ({"stop_sequences": [""]}, "stop_sequences[0]"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "other"}}, "'other'"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"thinking": {"type": "enabled", "budget_tokens": 50}}, "thinking"),
         ({"thinking": {"type": "adaptive", "budget_tokens": 50}}, "thinking.budget_tokens"),
         ({"output_config": {"effort": "high"}}, "output_config.effort"),

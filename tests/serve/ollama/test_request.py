@@ -58,6 +58,10 @@ def test_what_means_nothing_is_not_set(none: dict[str, int]) -> None:
     assert chat(options={"top_k": -1}).sampling().top_k == 0
 
 
+def test_a_model_that_is_not_to_think_has_no_tokens_for_it() -> None:
+    assert [chat(think=think).sampling().thinking_tokens for think in (None, True, "low", False)] == [None] * 3 + [0]
+
+
 def test_num_predict_beside_the_options() -> None:
     assert chat(num_predict=9).sampling().max_tokens == 9
     assert chat(num_predict=9, options={"num_predict": 3}).sampling().max_tokens == 3

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
-from edgeship.engine.api import FinishReason, Token, ToolCall, Usage
+from edgeship.engine.api import FinishReason, Token, Usage
 from edgeship.errors import EdgeshipError
 from edgeship.serve import failures, streams
 from edgeship.serve.answering import Answers
 from edgeship.serve.anthropic.request import Asked, MessagesRequest
+from edgeship.serve.messages import read_arguments
 from edgeship.serve.server import server_of
 
 router = APIRouter()
@@ -93,7 +94,7 @@ class _Reply:
         content = [_thinking(answer.thinking)] if answer.thinking else []
         if answer.text or not answer.tool_calls:
             content.append(_text(answer.text))
-        content += [_tool_use(call, json.loads(call.arguments)) for call in answer.tool_calls]
+        content += [_tool_use(call.id, call.name, read_arguments(call)) for call in answer.tool_calls]
         ended = self.ended(answer.finish, answer.stopped_by, answer.usage)
         return self.message() | ended | {"content": content, "usage": _usage(answer.usage)}
 
@@ -125,8 +126,9 @@ class _Blocks:
             yield from self._grow("thinking", _thinking(""), thinking_delta={"thinking": step.thinking})
         if step.text:
             yield from self._grow("text", _text(""), text_delta={"text": step.text})
-        for call in step.tool_calls:
-            yield from self._grow(call.id, _tool_use(call, {}), input_json_delta={"partial_json": call.arguments})
+        for piece in step.calling:
+            empty = _tool_use(piece.id, piece.name, {})
+            yield from self._grow(f"call {piece.index}", empty, input_json_delta={"partial_json": piece.arguments})
 
     def end(self) -> Iterator[str]:
         """Ends the last block; an answer of nothing has an empty text."""
@@ -165,8 +167,8 @@ def _thinking(text: str) -> dict[str, Any]:
     return {"type": "thinking", "thinking": text, "signature": ""}
 
 
-def _tool_use(call: ToolCall, arguments: Any) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments, "caller": {"type": "direct"}}
+def _tool_use(number: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": number, "name": name, "input": arguments, "caller": {"type": "direct"}}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "cache_creation": None,
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": None,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
         "server_tool_use": None,
         "service_tier": "standard",
         "inference_geo": None,

@@ -16,6 +16,9 @@ from edgeship.serve.messages import read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Stops
 
+_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
+"""Ways to choose a tool, and what conversations call them."""
+
 
 class Tool(Fields):
     """A function that the model may call.
@@ -45,6 +48,16 @@ class ToolChoice(Fields):
     name: str | None = None
     disable_parallel_tool_use: bool = False
 
+    def of_conversation(self) -> dict[str, Any]:
+        """The same in a conversation's fields. Raises RequestInvalid."""
+        if (self.type == "tool") != (self.name is not None):
+            raise RequestInvalid("tool_choice.name: it goes with the type 'tool'", param="tool_choice.name")
+        return {
+            "tool_choice": _CHOICES[self.type],
+            "allowed_tools": (self.name,) if self.name is not None else (),
+            "parallel_tool_calls": not self.disable_parallel_tool_use,
+        }
+
 
 class ThinkingSwitch(Fields):
     """Whether the model is to think, and with how many tokens. display: thoughts are shown as they are."""
@@ -57,6 +70,11 @@ class ThinkingSwitch(Fields):
     def wanted(self) -> bool | None:
         """None leaves it to the model."""
         return None if self.type == "adaptive" else self.type == "enabled"
+
+    @property
+    def most_tokens(self) -> int | None:
+        """How many tokens it may think; None for any number."""
+        return 0 if self.type == "disabled" else self.budget_tokens
 
 
 class Format(Fields):
@@ -93,9 +111,10 @@ class Asked(Fields):
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
-        hidden = self.tool_choice is not None and self.tool_choice.type == "none"
-        tools = read_tools([tool.described() for tool in self.tools or () if not hidden])
-        return Conversation(conversation_of(self.system or (), self.messages), tools, self._variables(opened))
+        messages = conversation_of(self.system or (), self.messages)
+        tools = read_tools([tool.described() for tool in self.tools or ()])
+        choice = self.tool_choice.of_conversation() if self.tool_choice else {}
+        return Conversation(messages, tools, self._variables(opened), **choice)
 
     def _variables(self, opened: Opened) -> dict[str, Any]:
         wanted = self.thinking.wanted if self.thinking else None
@@ -129,6 +148,7 @@ class MessagesRequest(Asked):
             top_k=self.top_k,
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),
+            thinking_tokens=self.thinking.most_tokens if self.thinking else None,
             constraint=self._constraint(),
         )
 

@@ -16,6 +16,7 @@ from edgeship.engine.api import AnswerSteps, Engine, OnStep, Sampling, Token, To
 from edgeship.errors import EdgeshipError, NotSupported
 from edgeship.serve import failures, streams
 from edgeship.serve.answering import Answers
+from edgeship.serve.messages import read_arguments
 from edgeship.serve.models import Opened
 from edgeship.serve.ollama.names import found
 from edgeship.serve.ollama.request import Asked, ChatRequest, GenerateRequest
@@ -174,5 +175,5 @@ def _response(text: str, thinking: str, calls: Sequence[ToolCall]) -> dict[str, 
 
 
 def _call(number: int, call: ToolCall) -> dict[str, Any]:
-    function = {"index": number, "name": call.name, "arguments": json.loads(call.arguments)}
+    function = {"index": number, "name": call.name, "arguments": read_arguments(call)}
     return {"id": call.id, "function": function}

@@ -135,6 +135,7 @@ class Asked(Spared):
             seed=None if options.seed == -1 else options.seed,
             stop=tuple(options.stop or ()),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            thinking_tokens=0 if self.think is False else None,
             constraint=self._constraint(),
         )
 
