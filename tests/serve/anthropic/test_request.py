@@ -42,9 +42,10 @@ def test_a_budget_for_thoughts(thinking: Any, tokens: int | None) -> None:
     assert asked(thinking=thinking).sampling().thinking_tokens == tokens
 
 
-def test_a_budget_leaves_room_for_an_answer() -> None:
-    with pytest.raises(RequestInvalid, match="budget_tokens is 100; it must be less than max_tokens") as caught:
-        asked(thinking={"type": "enabled", "budget_tokens": 100}).sampling()
+@pytest.mark.parametrize(("kind", "tokens"), [("enabled", 100), ("adaptive", 100), ("disabled", 5)])
+def test_budgets_of_no_use(kind: str, tokens: int) -> None:
+    with pytest.raises(RequestInvalid, match=f"budget_tokens is {tokens}, and") as caught:
+        asked(thinking={"type": kind, "budget_tokens": tokens}).sampling()
     assert caught.value.param == "thinking.budget_tokens"
 
 

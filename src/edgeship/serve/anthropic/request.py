@@ -71,6 +71,14 @@ class ThinkingSwitch(Fields):
         """None leaves it to the model."""
         return None if self.type == "adaptive" else self.type == "enabled"
 
+    def require_less_than(self, max_tokens: int) -> None:
+        """Raises RequestInvalid for a budget of no use: for no thoughts, or one that leaves no room for an answer."""
+        if self.budget_tokens is None or (self.type != "disabled" and self.budget_tokens < max_tokens):
+            return
+        rule = "there are no thoughts" if self.type == "disabled" else f"max_tokens is {max_tokens} and must be more"
+        param = "thinking.budget_tokens"
+        raise RequestInvalid(f"{param} is {self.budget_tokens}, and {rule}", param=param)
+
     @property
     def most_tokens(self) -> int | None:
         """How many tokens it may think; None for any number."""
@@ -136,12 +144,8 @@ class MessagesRequest(Asked):
 
     def sampling(self) -> Sampling:
         """How the answer is made. Raises RequestInvalid."""
-        if self.thinking and self.thinking.budget_tokens and self.thinking.budget_tokens >= self.max_tokens:
-            raise RequestInvalid(
-                f"thinking.budget_tokens is {self.thinking.budget_tokens}; it must be less than max_tokens, "
-                f"which is {self.max_tokens}",
-                param="thinking.budget_tokens",
-            )
+        if self.thinking:
+            self.thinking.require_less_than(self.max_tokens)
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
