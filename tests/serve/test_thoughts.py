@@ -12,6 +12,8 @@ from edgeship.engine.text import TextCodec
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
 from edgeship.serve.models import Opened
+from edgeship.serve.openai.chat import ChatRequest
+from edgeship.serve.openai.response_request import ResponseRequest
 from tests import checkpoints
 from tests.scripted import ScriptedEngine
 from tests.serve.serving import card
@@ -88,3 +90,10 @@ def test_no_thinking_is_a_level_of_every_switch(chat: Chat, tmp_path: Path) -> N
     assert thoughts.effort(model, "none", "think") == {"thinking": False}
     with pytest.raises(RequestInvalid, match="no levels"):
         thoughts.effort(model, "low", "think")
+
+
+@pytest.mark.parametrize(("level", "tokens"), [(None, None), ("low", None), ("none", 0)])
+def test_a_model_that_is_not_to_think_has_no_tokens_for_it(level: str | None, tokens: int | None) -> None:
+    chat = ChatRequest.model_validate({"model": "m", "messages": [], "reasoning_effort": level})
+    response = ResponseRequest.model_validate({"model": "m", "input": "a", "reasoning": {"effort": level}})
+    assert [chat.sampling().thinking_tokens, response.sampling().thinking_tokens] == [tokens, tokens]

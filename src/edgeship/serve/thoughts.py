@@ -12,6 +12,8 @@ SWITCHES = ("enable_thinking", "thinking")
 """What templates call it: Qwen's, SmolLM's and others; Granite's and DeepSeek's."""
 EFFORT = "reasoning_effort"
 """What templates call how much a model is to think."""
+NONE = "none"
+"""The level of no thoughts."""
 
 
 def switch_of(chat_template: str | None) -> str | None:
@@ -43,12 +45,17 @@ def switched(opened: Opened, wanted: bool | None, param: str) -> dict[str, Any]:
 def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
     """The template's variables for how much the model thinks; none where no level is wanted.
 
-    "none" is what any switch can do. Raises RequestInvalid for another level where the template has none.
+    No thoughts are what any switch can do. Raises RequestInvalid for another level where the template has none.
     """
     if level is None:
         return {}
     if opened.codec and opened.codec.template and EFFORT in template.asks_for(opened.codec.template):
         return {EFFORT: level}
-    if level == "none":
+    if level == NONE:
         return switched(opened, False, param)
     raise RequestInvalid(f"{param}: {opened.card.id} has no levels of thinking", param=param, hint="Leave it out.")
+
+
+def most_tokens(level: str | None) -> int | None:
+    """How many tokens a model may think at a level; None for any number. See `Sampling.thinking_tokens`."""
+    return 0 if level == NONE else None

@@ -102,7 +102,8 @@ class ChatRequest(Settings):
         check_top(self.top_logprobs, "top_logprobs")
         limit = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        return replace(super().sampling(), max_tokens=limit, logprobs=logprobs)
+        thinking_tokens = thoughts.most_tokens(self.reasoning_effort)
+        return replace(super().sampling(), max_tokens=limit, logprobs=logprobs, thinking_tokens=thinking_tokens)
 
 
 @router.post("/v1/chat/completions")

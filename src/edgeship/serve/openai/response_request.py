@@ -169,6 +169,7 @@ class ResponseRequest(Fields):
             frequency_penalty=self.frequency_penalty,
             max_tokens=self.max_output_tokens,
             logprobs=(self.top_logprobs or 0) if self.include else None,
+            thinking_tokens=thoughts.most_tokens(self.reasoning.effort),
             constraint=self.text.format.constraint(),
         )
 
