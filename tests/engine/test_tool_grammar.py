@@ -163,6 +163,19 @@ def test_calls_or_what_a_constraint_says(form: ToolFormat) -> None:
         assert (followed == len(tokens)) == fits, text
 
 
+@pytest.mark.parametrize(
+    "constraint", [Constraint("regex", "[a-z ]+"), Constraint("lark", 'start: "text"')], ids=lambda given: given.kind
+)
+def test_calls_or_a_text_of_another_form(constraint: Constraint) -> None:
+    vocabulary = Bytes(HERMES, special=False)
+    for text in ("text", HERMES.written(CALLS)):
+        matcher = hold(vocabulary.grammars, constraint, USE, vocabulary.marks).at_once
+        assert matcher
+        assert matcher.follow(text), text
+        assert matcher.complete or matcher.allowed()[END]
+        assert not matcher.follow("?")
+
+
 def test_without_tools_a_constraint_holds_by_itself() -> None:
     grammars = Bytes(HERMES, special=False).grammars
     assert hold(grammars, None, None, None).at_once is None

@@ -134,7 +134,7 @@ class CallReader:
 class _Calls:
     """The calls behind one mark, or what looks like them.
 
-    prefix: the mark, with white space before it. index: of the next call. raw: all that was read.
+    prefix: the mark, with white space before it. index: of the next call. raw: what was read until it was begun.
     begun: name and arguments of one are there. certain: it is a call, if the rest fits.
     """
 
@@ -159,18 +159,23 @@ class _Calls:
 
     def push(self, text: str) -> str:
         """Reads on; gives back what is none of the calls'."""
+        known = self.begun
+        end = self._read(text)
+        self.raw += "" if known else text[:end]
+        return text[end:]
+
+    def _read(self, text: str) -> int:
+        """How many of the characters belong to the calls."""
         for number, char in enumerate(text):
             try:
                 self._reading.send(char)
             except StopIteration:
                 self.done = True
+                return number + 1
             except ValueError:  # json's are, too
                 self.failed = True
-                return text[number:]
-            self.raw += char
-            if self.done:
-                return text[number + 1 :]
-        return ""
+                return number
+        return len(text)
 
     def take(self) -> list[CallPiece | ToolCall]:
         """What has become known since the last time."""
@@ -205,7 +210,7 @@ class _Calls:
         else:
             yield from self._object(call)
         _require(call.id and call.complete)
-        self._told.append(ToolCall(call.id, call.name, call.arguments))
+        self._told.append(ToolCall(call.id, call.name, "".join(call.arguments)))
         return ""
 
     def _object(self, call: _Call) -> _Reading:
@@ -233,12 +238,12 @@ class _Calls:
         _require(not call.arguments)
         opening = yield from self._expect("{")
         yield from self._nested(opening, lambda char: self._add(call, char))
-        _parse(call.arguments)
+        _parse("".join(call.arguments))
         call.complete = True
         return ""
 
     def _add(self, call: _Call, char: str) -> None:
-        call.arguments += char
+        call.arguments.append(char)
         if call.id:
             self._told.append(CallPiece(call.index, None, None, char))
         else:
@@ -252,7 +257,7 @@ class _Calls:
             call.index = self.index
             self.index += 1
             self.begun = True
-            self._told.append(CallPiece(call.index, call.id, call.name, call.arguments))
+            self._told.append(CallPiece(call.index, call.id, call.name, "".join(call.arguments)))
 
     def _value(self) -> _Reading:
         """Any value, which nobody asks for."""
@@ -304,12 +309,12 @@ class _Calls:
 
 @dataclass
 class _Call:
-    """What is known of one call."""
+    """What is known of one call. arguments: their characters."""
 
     id: str = ""
     name: str = ""
     index: int = 0
-    arguments: str = ""
+    arguments: list[str] = field(default_factory=list)
     complete: bool = False
 
 
