@@ -153,6 +153,12 @@ def test_a_function_that_cannot_be_called_is_named(
         ask(sayer, replace(ASKED, tools=[WEATHER, broken, TIME]), Sampling())
 
 
+def test_a_name_that_is_no_text_is_refused(sayer: ScriptedEngine) -> None:
+    half = {"type": "function", "function": {"name": "\ud800"}}
+    with pytest.raises(ConstraintInvalid, match="cannot be called"):
+        ask(sayer, replace(ASKED, tools=[WEATHER, half]), Sampling())
+
+
 def test_what_of_a_schema_cannot_be_enforced_is_left_out_unless_it_is_strict(sayer: ScriptedEngine) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"const": 1}, "uniqueItems": True}}}
     loose = {"type": "function", "function": {"name": "loose", "parameters": schema, "strict": False}}

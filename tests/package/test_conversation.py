@@ -73,11 +73,12 @@ def test_what_is_no_conversation_is_named_with_its_place(messages: Any, named: s
     [
         ({"tools": "weather"}, "tools is no list"),
         ({"tools": [{"function": {}}]}, "tool 1: function.name is no text"),
-        ({"tools": [{"function": {"name": ""}}]}, "tool 1: function.name is empty"),
+        ({"tools": [{"function": {"name": ""}}]}, "tool 1: function.name has 0 characters, not 1 to 256"),
         (
             {"tools": [TOOL, {"function": {"name": "b", "parameters": "none"}}]},
             "tool 2: function.parameters is no object",
         ),
+        ({"tools": [{"function": {"name": "n" * 257}}]}, "tool 1: function.name has 257 characters"),
         ({"tools": [TOOL, TOOL]}, "two tools are called 'weather'"),
         ({"tools": [TOOL], "tool_choice": "weather"}, "tool_choice is 'weather' and none of auto, none, required"),
         ({"tools": [TOOL], "tool_choice": ["auto"]}, "tool_choice is"),

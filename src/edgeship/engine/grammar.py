@@ -300,7 +300,8 @@ def _grammars(matcher: Any, constraint: Held) -> list[str]:
         ones, others = _grammars(matcher, constraint.one), _grammars(matcher, constraint.other)
         return [_either(one, other) for one, other in zip(itertools.cycle(ones), others, strict=False)]
     if isinstance(constraint, Written):
-        return [str(matcher.grammar_from_lark(text)) for text in constraint.texts]
+        with border.as_ours(lambda said: _invalid(constraint, said)):
+            return [str(matcher.grammar_from_lark(text)) for text in constraint.texts]
     most = _MOST_TEXT_CHARACTERS if constraint.kind == "regex" else _MOST_CHARACTERS
     if len(constraint.text) > most:
         raise _invalid(constraint, f"it is longer than {most} characters")

@@ -18,6 +18,8 @@ tool_calls, tool_call_id and name."""
 RESERVED = ("messages", "tools", "add_generation_prompt")
 """What a template gets by itself, and no variable may be called."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# OpenAI's have 64 at most.
+_MOST_NAME = 256
 _MESSAGE_HINT = 'A message is {"role": "user", "content": "text"}.'
 _TOOL_HINT = 'A tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": SCHEMA}}.'
 ToolChoice = Literal["auto", "none", "required"]
@@ -183,7 +185,10 @@ def _check_function(value: Any, where: str) -> None:
 def _check_tool(tool: Any, where: str) -> None:
     _check_function(tool, where)
     function = tool["function"]
-    _require(function["name"], f"{where}: function.name is empty", _TOOL_HINT)
+    length = len(function["name"])
+    _require(
+        0 < length <= _MOST_NAME, f"{where}: function.name has {length} characters, not 1 to {_MOST_NAME}", _TOOL_HINT
+    )
     parameters = function.get("parameters")
     _require(parameters is None or isinstance(parameters, Mapping), f"{where}: function.parameters is no object")
 
