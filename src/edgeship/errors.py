@@ -429,7 +429,7 @@ class ServerEnding(ResourceError):
 
 
 class AnswerCut(EdgeshipError):
-    """An answer that was held to a schema, a regular expression or a grammar, and was cut before its end."""
+    """An answer that was held to a schema, a regular expression, a grammar or calls, and was cut before its end."""
 
     # A server has answered: it says so by its finish_reason.
     code, exit_code, http_status = "answer-cut", 8, 200

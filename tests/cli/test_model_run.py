@@ -132,6 +132,8 @@ def test_functions_are_called(package: str, tmp_path: Path, capsys: pytest.Captu
     assert main([*run, "--tool-choice", "time", "--max-tokens", "500"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"name": "time", "arguments": {"city": "Bonn"}} in lines
+    assert main([*run, "--tool-choice", "time", "--max-tokens", "5"]) == 8
+    assert "the answer is incomplete" in capsys.readouterr().err
     assert main([*run, "--tool-choice", "weather", "--max-tokens", "500", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["answer"], found["finish"], found["tool_calls"][0]["name"]) == ("", "tool_calls", "weather")

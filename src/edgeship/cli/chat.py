@@ -69,7 +69,8 @@ def answer_once(
     with _ctrl_c_cancels() as cancel:
         tells = {} if as_json else {"tell": out.say, "tell_thoughts": streams.think}
         answer = ask(model, conversation, sampling, cancel=cancel, **tells)
-    cut = _cut(answer, sampling, model.context_tokens)
+    required = conversation.tool_use is not None and conversation.tool_use.required
+    cut = _cut(answer, model.context_tokens) if sampling.constraint or required else None
     if as_json:
         facts: dict[str, Any] = {"answer": answer.text, "finish": answer.finish, "usage": answer.usage.to_dict()}
         facts |= {"thinking": answer.thinking} if answer.thinking else {}
@@ -316,9 +317,9 @@ def _ctrl_c_cancels() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cut(answer: Answer, sampling: Sampling, context_tokens: int | None) -> AnswerCut | None:
+def _cut(answer: Answer, context_tokens: int | None) -> AnswerCut | None:
     """What is to be said of an answer that does not keep to what it was held to, since it was cut."""
-    if sampling.constraint is None or answer.finish not in ("length", "deadline"):
+    if answer.finish not in ("length", "deadline"):
         return None
     more = "Shorten the prompt" if _fills(answer, context_tokens) else "Allow more with --max-tokens"
     return AnswerCut(
