@@ -28,7 +28,6 @@ BONN = ("weather", {"city": "Bonn"})
 ANSWERS = {
     "Rain in Bonn?": f"Let me see.\n{HERMES.written([BONN, ('time', {})])}\n",
     "other": HERMES.written([("weather", {"town": 3})]),
-    "mark": "The mark is <tool_call>, you see.",
     "thought": "\x01time?\x02" + HERMES.written([("time", {})]),
     "json": '{"a": "b"}',
 }

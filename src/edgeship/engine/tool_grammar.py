@@ -14,7 +14,7 @@ from edgeship.errors import ConstraintInvalid, EdgeshipError
 
 # With these beside it, `properties` does not name all that an object may have.
 _MORE_PROPERTIES = ("additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref")
-# The layouts of JSON in the order of `layouts`; a gap in the last one is any white space.
+# In the layout of JSON that takes any white space, some may stand between any two parts of a call.
 _ANY_GAP = f'%llguidance {{"ignore_once": true}}\n%ignore /{INDENTED}/\n'
 
 
