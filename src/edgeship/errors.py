@@ -48,6 +48,7 @@ def in_words(what: str, where: str | None, hint: str | None) -> str:
 
 IN_PYTHON = {
     "--adapter": "adapter=",
+    "--allowed-host": "allowed_hosts=",
     "--allow-pickle": "allow_pickle=True of open_checkpoint",
     "--api-key-env": "api_key=",
     "--app": "EDGESHIP_FOUNDRY_APP",
@@ -59,6 +60,7 @@ IN_PYTHON = {
     "--no-calibrate": "Recipe(calibrate=False)",
     "--chat-template": "chat_template= of open_checkpoint",
     "--context": "Limits(context_tokens=...)",
+    "--cors-origin": "cors_origins=",
     "--escalate": "escalate=True",
     "--eval": "eval=",
     "--force": "force=True",
@@ -224,6 +226,18 @@ class MethodWrong(UsageError):
     """A path of the server that is asked by a method which it does not take."""
 
     code, http_status = "method-wrong", 405
+
+
+class KeyRefused(UsageError):
+    """A request to the server without an API key, or with one that it does not know."""
+
+    code, http_status = "key-refused", 401
+
+
+class OriginRefused(UsageError):
+    """A request by a host name that the server does not go by, or from a web page that it does not serve."""
+
+    code, http_status = "origin-refused", 403
 
 
 class BodyInvalid(UsageError):
@@ -417,6 +431,25 @@ class EngineBusy(ResourceError):
     """As many requests wait as the engine lets wait."""
 
     code, http_status = "engine-busy", 429
+
+
+class RateLimited(ResourceError):
+    """An API key by which as much is asked as it allows.
+
+    retry_after_s: when it allows more.
+    """
+
+    code, http_status = "rate-limited", 429
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class AddressUnusable(ResourceError):
+    """An address that cannot be listened on: another program has it, or this machine does not."""
+
+    code = "address-unusable"
 
 
 class ServerEnding(ResourceError):

@@ -50,7 +50,15 @@ def test_run_and_auto_opt_are_the_commands_here(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "words",
     [
-        *("ps", "pull llama3", "serve --port 1", "create -f Modelfile", "model download x", "cache install x"),
+        *(
+            "model ps",
+            "pull llama3",
+            "server --port 1",
+            "foundry stop x",
+            "create -f Modelfile",
+            "model download x",
+            "cache install x",
+        ),
         *("install x", "eval x --tasks y", "bench", "login", "search llama", "convert --help", "foundry pull x"),
         *("foundry install x", "config list", "cp a b", "prune -f", "model unload x", "foundry service status"),
         *("register x", "model build x", "cache tune x", "config doctor", "foundry verify x", "model cd x"),

@@ -14,10 +14,13 @@ from edgeship.cli import (
     elsewhere,
     foundry,
     inspect,
+    key,
     model,
     olive_config,
+    ps,
     serve,
     ship,
+    stop,
     tune,
 )
 from edgeship.cli.streams import show
@@ -63,10 +66,13 @@ app.command()(inspect.inspect)
 app.command()(build.build)
 app.command()(ship.ship)
 app.command()(serve.serve)
+app.command()(ps.ps)
+app.command()(stop.stop)
 app.command()(tune.tune)
 app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")
 app.add_typer(model.app, name="model")
 app.add_typer(foundry.app, name="foundry")
+app.add_typer(key.app, name="key")
 app.add_typer(config.app, name="config")
 elsewhere.add_to(app, model.app, cache.app, foundry.app, config.app)

@@ -27,11 +27,11 @@ _IN_FOUNDRY: Mapping[str, Command] = {
 _FROM_THE_HUB = "`edgeship ship ORG/NAME` fetches a checkpoint from the Hub, builds it, measures it and installs it."
 _INSTALL = f"`edgeship cache add FOLDER` installs a package. {_FROM_THE_HUB}"
 _ASK = '`edgeship model run NAME` chats with a model, and `edgeship model run NAME "PROMPT"` asks it once.'
-_LOADED = "A model is loaded by the command that runs it and by nothing else; `edgeship model ls` lists what is there."
-_SERVE = (
-    "There is no server of ours yet; `edgeship foundry register NAME` makes a package a model of Foundry Local, which "
-    "can serve it."
+_LOADED = (
+    "A model is loaded by the command that runs it, or by `edgeship serve` when it is asked for; `edgeship ps` lists "
+    "the servers with the models that they have loaded."
 )
+_SERVE = "`edgeship serve NAME` answers over HTTP; `edgeship ps` lists the servers that run, `edgeship stop` ends one."
 _CONVERT = "`edgeship build CHECKPOINT --precision int4` converts and quantizes."
 _MEASURE = (
     "`edgeship ship CHECKPOINT --eval FILE` measures quality, speed and memory of every candidate; "
@@ -47,15 +47,15 @@ _POINTERS: Mapping[str, str] = {
     **dict.fromkeys(("install", "add", "import"), _INSTALL),
     "create": "`edgeship build CHECKPOINT` makes a package, and `edgeship cache add FOLDER` installs it.",
     **dict.fromkeys(("ask", "generate", "complete", "prompt", "exec", "cli", "completion"), _ASK),
-    **dict.fromkeys(("ps", "load", "unload", "start"), _LOADED),
-    "stop": "A model ends with the command that runs it.",
-    **dict.fromkeys(("serve", "server", "api", "service", "ui", "web"), _SERVE),
+    **dict.fromkeys(("load", "unload", "start"), _LOADED),
+    **dict.fromkeys(("server", "api", "service", "ui", "web"), _SERVE),
     **dict.fromkeys(("convert", "quantize", "optimize", "quant"), _CONVERT),
     "capture-onnx-graph": "`edgeship build CHECKPOINT --precision fp32` converts.",
     **dict.fromkeys(("eval", "evaluate", "measure", "perplexity", "test", "compare", "report"), _MEASURE),
     **dict.fromkeys(
         ("bench", "benchmark", "profile"), f"`edgeship tune NAME` finds what is fastest on this machine. {_MEASURE}"
     ),
+    **dict.fromkeys(("keys", "token", "tokens"), "`edgeship key add NAME --file FILE` makes a key for a server."),
     **dict.fromkeys(("login", "logout", "signin", "signout", "auth", "whoami"), _ACCOUNT),
     "search": _FIND,
     **dict.fromkeys(("push", "upload", "export", "save", "package", "publish"), _COPY),

@@ -22,11 +22,12 @@ Ask = Callable[[threading.Event, OnStep], AnswerSteps]
 class Answers(AsyncIterator[tuple[int, Token]]):
     """Answers to one request, and their steps with the number of the answer that each belongs to.
 
+    tell: gets each step as it comes, with the answer's number: also those that nobody takes any more.
     Raises, at the step where it happens, what ends an answer before its time; the others are then ended.
     """
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, executor: Executor, tell: Callable[[int, Token | Exception], object]) -> None:
+        self._executor, self._tell = executor, tell
         self._loop = asyncio.get_running_loop()
         self._steps: asyncio.Queue[tuple[int, Token | Exception]] = asyncio.Queue()
         self._cancel = threading.Event()
@@ -48,6 +49,11 @@ class Answers(AsyncIterator[tuple[int, Token]]):
         self._cancel.set()
         for steps in self._begun:
             steps.close()
+
+    def end(self) -> None:
+        """Ends the answers since the server ends, and says so to whoever waits for their steps."""
+        self._cancel.set()
+        self._steps.put_nowait((0, _ending()))
 
     async def __anext__(self) -> tuple[int, Token]:
         if not self._open:
@@ -72,9 +78,17 @@ class Answers(AsyncIterator[tuple[int, Token]]):
 
     def _to(self, index: int) -> OnStep:
         def take(step: Token | Exception) -> None:
-            self._loop.call_soon_threadsafe(self._steps.put_nowait, (index, step))
+            self._loop.call_soon_threadsafe(self._came, index, step)
 
         return take
+
+    def _came(self, index: int, step: Token | Exception) -> None:
+        self._tell(index, step)
+        self._steps.put_nowait((index, step))
+
+
+def _ending() -> ServerEnding:
+    return ServerEnding("the answer was ended before it was complete, since the server is being stopped")
 
 
 def _cut_short(step: Token) -> Exception | None:
@@ -82,5 +96,5 @@ def _cut_short(step: Token) -> Exception | None:
     if step.finish == "deadline":
         return DeadlinePassed("the answer was not complete within the time that it was given")
     if step.finish == "cancelled":
-        return ServerEnding("the answer was ended before it was complete, since the server is being stopped")
+        return _ending()
     return None

@@ -8,13 +8,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
-from edgeship.serve import failures, fields
+from edgeship.serve import access, failures, fields, health
+from edgeship.serve import exchange as exchanges
+from edgeship.serve.access import Gate
 from edgeship.serve.anthropic import messages
 from edgeship.serve.bodies import Bodies, Scope
 from edgeship.serve.catalog import Catalog
+from edgeship.serve.journal import Journal, log_body
+from edgeship.serve.keys import Keyring, Keys
+from edgeship.serve.line import Admission
 from edgeship.serve.models import Pool
 from edgeship.serve.ollama import chat as ollama_chat
 from edgeship.serve.ollama import models as ollama_models
@@ -33,12 +39,13 @@ ROUTERS = (
     messages.router,
     ollama_chat.router,
     ollama_models.router,
+    health.router,
 )
 
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
     """The application; see `edgeship.serve.create_app`."""
-    settings = resolve()
+    settings = resolve(threads=options.threads)
     pool = Pool(
         Catalog(names, settings=settings, aliases=options.aliases).cards,
         settings=settings,
@@ -52,34 +59,66 @@ def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
 def over(pool: Pool, options: ServeOptions, *, ready: Sequence[str] | None = None) -> FastAPI:
     """An application that answers from this pool, and closes it when it ends. ready: see Pool.warm."""
 
+    server = Server(pool, options)
+
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server = app.state.server = Server(pool, options)
-        await pool.warm(ready)
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
+            await server.start(ready)
             yield
         finally:
             await server.close()
 
-    app = FastAPI(title="Edgeship", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Edgeship",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=failures.DOCUMENTED,
+    )
+    app.state.server = server
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.add_exception_handler(EdgeshipError, _failed)
-    app.add_exception_handler(Exception, _failed)
+    _surround(app, server, options)
+    return app
+
+
+def _surround(app: FastAPI, server: Server, options: ServeOptions) -> None:
+    """Puts around the routes what every request passes, the innermost first. Raises UsageError for a file of keys."""
+    ring = Keyring(options.api_key_file) if options.api_key_file else None
     app.add_middleware(
         Bodies,
         most_bytes=options.most_body_bytes,
         within_s=options.body_s,
         refuse=refused,
+        heard=log_body if options.log_prompts else None,
     )
-    return app
+    app.add_middleware(Admission, line=server.line, refuse=refused)
+    if ring:
+        app.add_middleware(Keys, ring=ring, refuse=refused)
+    if options.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    # What can be asked with a key alone need not care by what name it is asked.
+    allowed = options.allowed_hosts or ([access.ANY] if ring else [])
+    names = access.names_of(options.host, allowed)
+    app.add_middleware(Gate, names=names, origins=options.cors_origins, refuse=refused)
+    app.add_middleware(Journal, refuse=refused, count=server.metrics.count_request)
 
 
 def refused(scope: Scope, error: Exception) -> JSONResponse:
     """The answer to a request that failed, in the words of the API that it was for."""
     ours = failures.as_ours(error)
+    exchanges.of(scope).error = ours.code
     param = getattr(ours, "param", None)
     return JSONResponse(
         failures.document(failures.api_path(scope), ours, param),
@@ -102,5 +141,7 @@ async def _no_such_thing(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 405:
-        return refused(request.scope, MethodWrong(f"{path} takes no {request.method}"))
+        answer = refused(request.scope, MethodWrong(f"{path} takes no {request.method}"))
+        answer.headers.update(error.headers or {})
+        return answer
     return refused(request.scope, NotFound(f"there is no {path}", hint="docs/serve.md lists what there is."))

@@ -28,10 +28,19 @@ _LARGE_BYTES = 1 << 16
 
 
 class Bodies:
-    """Wraps an application. refuse: makes the answer to a request that cannot be read."""
+    """Wraps an application. refuse: makes the answer to a request that cannot be read. heard: gets each body."""
 
-    def __init__(self, app: Application, *, most_bytes: int, within_s: float, refuse: Refuse) -> None:
+    def __init__(
+        self,
+        app: Application,
+        *,
+        most_bytes: int,
+        within_s: float,
+        refuse: Refuse,
+        heard: Callable[[bytes], object] | None = None,
+    ) -> None:
         self._app, self._most_bytes, self._within_s, self._refuse = app, most_bytes, within_s, refuse
+        self._heard = heard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +66,8 @@ class Bodies:
             raise BodyTooSlow(f"the request's body did not come within {self._within_s:g} s") from error
         if body:
             await _check(body)
+            if self._heard:
+                self._heard(body)
             scope["headers"] = [
                 *((name, value) for name, value in scope["headers"] if name != b"content-type"),
                 # What was read as JSON is read so again, whatever a client calls it.

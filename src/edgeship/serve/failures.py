@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeship.errors import EdgeshipError, UsageError
+from edgeship.serve.exchange import current_id
 
 _log = logging.getLogger("edgeship.serve")
 
@@ -30,6 +31,39 @@ _ANTHROPIC_TYPES = {
 _NO_FAULT = (503, 504)
 """Statuses from 500 on that say what the server has no room or no time for: no fault, and nothing to hide."""
 _MESSAGES = "/v1/messages"
+_SHAPES: dict[str, dict[str, Any]] = {
+    "OpenAI": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+    "Anthropic": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+    "Ollama": {"error": {"type": "string"}},
+}
+_SCHEMA = {
+    "anyOf": [
+        {"title": api, "type": "object", "required": list(shape), "properties": shape} for api, shape in _SHAPES.items()
+    ]
+}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "content": {"application/json": {"schema": _SCHEMA}}}
+    for status, what in {"4XX": "The request is wrong, or comes too early.", "5XX": "The server failed."}.items()
+}
+"""The errors of all routes, as the application's OpenAPI document has them."""
 RETRY_AFTER_S = 1
 """What a client is told to wait where the server is full."""
 
@@ -38,9 +72,9 @@ def as_ours(error: BaseException) -> EdgeshipError:
     """An error of ours as it is; any other is a fault of ours, and is logged with its traceback."""
     if isinstance(error, EdgeshipError):
         if error.http_status >= 500 and error.http_status not in _NO_FAULT:
-            _log.error("a request failed: %s", error, exc_info=error)
+            _log.error("request %s failed: %s", current_id(), error, exc_info=error)
         return error
-    _log.error("a request failed with an error that nobody foresaw", exc_info=error)
+    _log.error("request %s failed with an error that nobody foresaw", current_id(), exc_info=error)
     return EdgeshipError("the server failed; its log says more")
 
 

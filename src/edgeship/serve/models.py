@@ -128,6 +128,7 @@ class Pool:
     idle_timeout_s: a model that nobody used for so long is closed; None keeps it until others need its room.
     wait_s: how long a model may wait for room.
     open_chat: opens a model, in a thread; by default packages get a process of their own.
+    loads, evictions: models that were opened so far, and those that made room for others.
 
     Raises UsageError for settings that cannot be.
     """
@@ -155,6 +156,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="edgeship models")
         self._turns = asyncio.Semaphore(_LOADS_AT_ONCE)
         self._over = threading.Event()
+        self.loads = self.evictions = 0
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -294,6 +296,7 @@ class Pool:
             raise
         finally:
             self._notify()
+        self.loads += 1
         model.since = time.time()
         _log.info("%s is open, and may hold %s", model.card.id, in_units(model.promised_bytes))
         if model.idle:
@@ -370,6 +373,7 @@ class Pool:
             return False
         for each in going:
             _log.info("%s makes room for %s", each.card.id, model.card.id)
+            self.evictions += 1
             self._put_away(each)
         model.promised_bytes, model.limits = need.size_bytes, need.limits
         return True

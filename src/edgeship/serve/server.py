@@ -1,4 +1,4 @@
-"""What all requests share: the models, and the threads in which answers are begun."""
+"""What all requests share: the models, the line in front of them, and the threads in which answers are begun."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from starlette.requests import Request
 
 from edgeship.engine.api import Conversation, Engine, Prompt, Sampling
 from edgeship.errors import NotSupported
+from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
+from edgeship.serve.line import Line, Ticket
+from edgeship.serve.metrics import Metrics
 from edgeship.serve.models import Opened, Pool
 from edgeship.serve.openai.stored import StoredResponses
 from edgeship.serve.options import ServeOptions
@@ -24,25 +27,56 @@ log = logging.getLogger("edgeship.serve")
 _THREADS = 256
 
 
+# What is told that the server ends has so long to be told.
+_LAST_WORDS_S = 3.0
+_TICKET = "edgeship.ticket"
+
+
 class Server:
-    """The state of one application. Made when it starts, closed when it ends."""
+    """The state of one application: ready once it has started, closed when it ends."""
 
     def __init__(self, pool: Pool, options: ServeOptions) -> None:
         self.pool, self.options = pool, options
         self.stored = StoredResponses(
             most=options.stored_responses, most_bytes=options.stored_bytes, most_age_s=options.stored_s
         )
+        self.line = Line(options.most_waiting)
+        self.metrics = Metrics(options.metrics_names, pool, self.line)
         self.executor = ThreadPoolExecutor(_THREADS, "edgeship serve")
+        self._warm = False
+        self._answers: set[Answers] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are wanted: the models that are to be loaded are, and the server is not about to end."""
+        return self._warm and not self.line.ending
+
+    async def start(self, ready: Sequence[str] | None = None) -> None:
+        """Loads the models that are to be ready, see Pool.warm. Raises what loading one raises."""
+        await self.pool.warm(ready)
+        self._warm = True
 
     async def open(self, request: Request, name: str | None, *, keep_alive_s: float | None = None) -> Opened:
-        """The model called `name`, which stays loaded until the request is over. Raises ModelUnknown, MemoryShort."""
-        opened: Opened = await request.scope[HELD].enter_async_context(self.pool.use(name, keep_alive_s=keep_alive_s))
+        """The model called `name`, which stays loaded until the request is over.
+
+        Raises ModelUnknown, MemoryShort, EngineBusy where too many wait, ServerEnding.
+        """
+        exchange, held = exchanges.of(request.scope), request.scope[HELD]
+        exchange.model = self.pool.find(name).id
+        request.scope[_TICKET] = held.enter_context(self.line.joined(exchange.model, exchange.priority))
+        opened: Opened = await held.enter_async_context(self.pool.use(name, keep_alive_s=keep_alive_s))
+        exchange.slots = opened.chat.slots if isinstance(opened.chat, Engine) else None
         return opened
 
     async def answer(self, request: Request, asks: Sequence[Ask]) -> Answers:
         """The answers that these begin, which end with the request. Raises what an engine refuses one with."""
-        answers = Answers(self.executor)
-        request.scope[HELD].callback(answers.close)
+        exchange, held = exchanges.of(request.scope), request.scope[HELD]
+        ticket: Ticket = request.scope[_TICKET]
+        exchange.waited_s += await self.line.place(ticket, len(asks), exchange.slots)
+        answers = Answers(self.executor, self.metrics.follow(exchange).take)
+        self._answers.add(answers)
+        held.callback(self._answers.discard, answers)
+        held.callback(answers.close)
         await answers.begin(asks)
         return answers
 
@@ -68,9 +102,19 @@ class Server:
         if not isinstance(opened.chat, Engine):
             raise NotSupported(f"{opened.card.id} does not tell its tokens", hint="Ask a package.")
         return await asyncio.get_running_loop().run_in_executor(self.executor, opened.chat.render, conversation)
+    async def drain(self) -> None:
+        """Takes no more requests, and returns once those that run are over: by themselves, or cut in the end."""
+        log.info("the server ends once its answers are complete, in %g s at most", self.options.drain_s)
+        if await self.line.drain(self.options.drain_s):
+            return
+        self.line.end_waiting()
+        for answers in tuple(self._answers):
+            answers.end()
+        await self.line.drain(_LAST_WORDS_S)
 
     async def close(self) -> None:
         """Unloads the models."""
+        self.line.ending = True
         await self.pool.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from edgeship.errors import EdgeshipError
+from edgeship.serve import exchange as exchanges
 from edgeship.serve import failures
 
 DONE = "data: [DONE]\n\n"
@@ -39,7 +40,9 @@ def events(
             async for chunk in chunks:
                 yield chunk
         except Exception as error:
-            yield failed(request.url.path, failures.as_ours(error))
+            ours = failures.as_ours(error)
+            exchanges.of(request.scope).error = ours.code
+            yield failed(request.url.path, ours)
 
     # A proxy that collects what it passes on would make an answer come at once at its end.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}

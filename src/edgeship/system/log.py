@@ -6,9 +6,11 @@ program that uses Edgeship configures them like any others.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -29,18 +31,34 @@ _FIELDS = ("name", "levelno", "levelname", "created", "msecs", "process", "threa
 _format = logging.Formatter("{asctime} {levelname} {name}: {message}", style="{")
 
 
-def show(at_least: Level) -> None:
-    """Shows what is logged at this level, and above it, on stderr."""
+def show(at_least: Level, *, as_json: bool = False) -> None:
+    """Shows what is logged at this level, and above it, on stderr: as text, or each record as a line of JSON."""
     for handler in [each for each in _ROOT.handlers if isinstance(each, _Screen)]:
         _ROOT.removeHandler(handler)
-    _ROOT.addHandler(_Screen())
+    _ROOT.addHandler(_Screen(_AsJson() if as_json else _format))
     _ROOT.setLevel(at_least.upper())
 
 
+class _AsJson(logging.Formatter):
+    """A record as an object: time, level, logger and message, or the facts that it has in place of one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        told |= getattr(record, "facts", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            told["trace"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False)
+
+
 class _Screen(logging.Handler):
-    def __init__(self) -> None:
+    def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
-        self.setFormatter(_format)
+        self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         # Whatever stderr is by now: a live line of progress puts itself in its place.

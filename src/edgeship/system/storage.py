@@ -132,9 +132,14 @@ def new_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Writes a file, UTF-8 with the line ends of `content`, so that readers find the old one or the new one."""
+def write_file(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Writes a file, UTF-8 with the line ends of `content`, so that readers find the old one or the new one.
+
+    private: only its user can read it, where files have owners.
+    """
     with new_file(path, durable=True) as temporary:
+        if private:
+            temporary.touch(mode=0o600, exist_ok=False)
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -14,7 +14,12 @@ MOST_BYTES = 1 << 16
 
 def read_table(path: Path) -> dict[str, Any]:
     """What a file holds that a user named. Raises OSError, and ValueError that says where for what is no TOML."""
+    return parse(foreign.read_text(path, named=True, most_bytes=MOST_BYTES))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """What a text says. Raises ValueError that says where for what is no TOML."""
     try:
-        return tomllib.loads(foreign.read_text(path, named=True, most_bytes=MOST_BYTES))
+        return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("its values nest too deeply") from error

@@ -1,0 +1,190 @@
+"""Runs the application with uvicorn: from an address that is free to an end that cuts no answer short.
+
+uvicorn closes its connections at the first signal. Ours first lets the application drain, which refuses what comes
+meanwhile; the second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+import uvicorn.server
+from fastapi import FastAPI
+
+from edgeship.errors import AddressUnusable, UsageError
+from edgeship.serve.register import Record
+from edgeship.serve.server import Server
+
+EXIT_AT_ONCE = 130
+_LAST_S = 5
+"""What is still open after the drain, such as a client that does not read, is closed after so long."""
+_TICKS_PER_LOOK = 5  # of 0.1 s
+_IDLE_LOOKS = 60
+"""A connection by which no request comes is closed after so many looks, 30 s: a client that sends a header's letters
+one by one holds nothing for longer."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. port: 0 takes a free one. tls_cert, tls_key: files; both or none."""
+
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+def run(app: FastAPI, address: Address, *, home: Path, ready: Callable[[str], object]) -> int:
+    """Serves until somebody ends it; the exit code. ready: is given the URL once requests are answered.
+
+    Raises AddressUnusable, UsageError for certificates, and what loading the models raises.
+    """
+    with _listening(address) as listener:
+        url = _url(address, listener)
+        record = Record(home, url, listener.getsockname()[1])
+        server = _Running(_config(app, address), app.state.server, record)
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            try:
+                record.write("starting", [])
+                runner.run(_whole(app, server, listener, lambda: ready(url)))
+            except asyncio.CancelledError:
+                return 0  # ended while it started
+            finally:
+                record.remove()
+    return 0
+
+
+async def _whole(app: FastAPI, server: _Running, listener: socket.socket, ready: Callable[[], object]) -> None:
+    server.begin(ready)
+    with server.capture_signals():
+        # Not as uvicorn does it, which would tell nobody why an application did not start.
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[listener])
+
+
+class _Running(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: Server, record: Record) -> None:
+        super().__init__(config)
+        self._app, self._record = app, record
+        self._ending: asyncio.Task[None] | None = None
+        self._idle: dict[object, int] = {}
+
+    def begin(self, ready: Callable[[], object]) -> None:
+        """From now on signals end it; `ready` is called once it serves."""
+        self._loop, self._main, self._ready = asyncio.get_running_loop(), asyncio.current_task(), ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_LOOK == 0:
+            self._look()
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's, it raises no signal again when all is over: to be ended is no failure."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in uvicorn.server.HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """The first time all ends in order, the second time at once; models' processes end with this one."""
+        if self._captured_signals:
+            self._record.remove()
+            os._exit(EXIT_AT_ONCE)
+        self._captured_signals.append(sig)
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self.started:
+            if self._main:
+                self._main.cancel()
+        elif self._ending is None:
+            self._ending = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._app.drain()
+        self.should_exit = True
+
+    def _look(self) -> None:
+        """Tells how the server is, hears whether it is to end, and closes connections that nobody uses."""
+        self._record.write(
+            "ready" if self._app.ready else "ending", [model.card.id for model in self._app.pool.loaded()]
+        )
+        if self._record.is_asked_to_stop():
+            self._end()
+        connections = self.server_state.connections
+        self._idle = {each: self._idle.get(each, 0) + 1 for each in connections if _is_idle(each)}
+        for connection in connections:
+            if self._idle.get(connection, 0) > _IDLE_LOOKS:
+                connection.transport.close()
+
+
+def _is_idle(connection: object) -> bool:
+    """Whether no request is in hand there: none came yet, or the last one is answered."""
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete
+
+
+def _config(app: FastAPI, address: Address) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_LAST_S,
+        ssl_certfile=address.tls_cert,
+        ssl_keyfile=address.tls_key,
+    )
+    if address.tls_key and not address.tls_cert:
+        raise UsageError("the certificate that the key is for is not given", hint="Give both.")
+    try:
+        config.load()
+    except OSError as error:  # no such file, or none that TLS can use
+        raise UsageError(
+            f"the certificate or its key cannot be used: {error}",
+            where=str(address.tls_cert),
+            hint="Both are PEM files, and the key has no password.",
+        ) from error
+    return config
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    try:
+        family, *_, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(place[:2], family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        raise AddressUnusable(
+            f"the server cannot listen at {address.host}, port {address.port}: {error}",
+            hint="`edgeship ps` lists the servers that run; port 0 takes a free one.",
+        ) from error
+    with listener:
+        yield listener
+
+
+def _url(address: Address, listener: socket.socket) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{'https' if address.tls_cert else 'http'}://{host}:{listener.getsockname()[1]}"
