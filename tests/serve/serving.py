@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -39,15 +42,18 @@ def card(name: str, *, aliases: tuple[str, ...] = (), folder: Path | None = None
     return ModelCard(name, target, aliases, 1_700_000_000, None, folder)
 
 
-def scripted_app(answers: Mapping[str, str] = ANSWERS, options: ServeOptions | None = None, **how: Any) -> FastAPI:
-    """An application with the one model "scripted", also called "alias"; how: of its engine."""
+def pool_of(answers: Mapping[str, str], **how: Any) -> Pool:
+    """The one model "scripted", also called "alias"; how: of its engine."""
 
     def open_chat(_: ModelCard) -> Chat:
         return ScriptedEngine(answers, **how)
 
-    return app.over(
-        Pool([card("scripted", aliases=("alias",))], settings=resolve(), open_chat=open_chat), options or ServeOptions()
-    )
+    return Pool([card("scripted", aliases=("alias",))], settings=resolve(), open_chat=open_chat)
+
+
+def scripted_app(answers: Mapping[str, str] = ANSWERS, options: ServeOptions | None = None, **how: Any) -> FastAPI:
+    """An application with the model of `pool_of`."""
+    return app.over(pool_of(answers, **how), options or ServeOptions())
 
 
 def calling_app(arguments: str = '{"location": "San Francisco"}') -> FastAPI:
@@ -57,6 +63,20 @@ def calling_app(arguments: str = '{"location": "San Francisco"}') -> FastAPI:
         return CallingEngine(ANSWERS, arguments)
 
     return app.over(Pool([card("scripted")], settings=resolve(), open_chat=open_chat), ServeOptions())
+
+
+def connected(url: str) -> socket.socket:
+    """A connection to a server, for what no client would send."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def posted(path: str, body: Mapping[str, Any]) -> bytes:
+    """A request as it goes over a connection."""
+    content = json.dumps(body).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 @contextmanager

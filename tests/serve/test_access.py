@@ -9,8 +9,7 @@ import pytest
 
 from edgeship.serve import ServeOptions
 from edgeship.serve.access import is_loopback
-from tests.serve.serving import scripted_app, serving
-from tests.serve.test_bodies import connected
+from tests.serve.serving import connected, scripted_app, serving
 
 PAGE = "https://app.example"
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from edgeship.serve import ServeOptions
-from tests.serve.serving import scripted_app, serving
+from tests.serve.serving import connected, posted, scripted_app, serving
 
 PATH = "/v1/chat/completions"
 QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
@@ -70,20 +68,11 @@ def test_a_body_that_does_not_come_is_given_up(url: str) -> None:
         assert client.recv(1000).startswith(b"HTTP/1.1 408")
 
 
-def connected(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_frees_its_place(stream: bool) -> None:
     with serving(lambda: scripted_app({"hello": "x" * 100_000}, delay_s=0.01, context_tokens=200_000)) as url:
-        body = json.dumps(QUESTION | {"stream": stream}).encode()
         with connected(url) as client:
-            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall(head.encode() + body)
+            client.sendall(posted(PATH, QUESTION | {"stream": stream}))
             if stream:
                 assert b"200 OK" in client.recv(1000)
             else:

@@ -38,7 +38,7 @@ def facts_in(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 def test_an_id_is_kept_or_made(url: str) -> None:
     assert ask(url, **{"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
     for bad in ("a b", "x" * 129, '"', "ä"):
-        response = httpx2.get(f"{url}/health", headers={"x-request-id": bad.encode()})
+        response = httpx2.get(f"{url}/health", headers={b"x-request-id": bad.encode()})
         assert response.headers["x-request-id"].startswith("req_")
     assert ask(url).headers["x-request-id"] != ask(url).headers["x-request-id"]
     assert httpx2.post(f"{url}/v1/messages").headers["request-id"].startswith("req_")

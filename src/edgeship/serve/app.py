@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
 from edgeship.serve import access, failures, fields, health
@@ -142,6 +143,12 @@ async def _no_such_thing(request: Request, error: Exception) -> JSONResponse:
     path = request.url.path
     if error.status_code == 405:
         answer = refused(request.scope, MethodWrong(f"{path} takes no {request.method}"))
-        answer.headers.update(error.headers or {})
+        answer.headers["allow"] = ", ".join(_methods_at(request.app, path))
         return answer
     return refused(request.scope, NotFound(f"there is no {path}", hint="docs/serve.md lists what there is."))
+
+
+def _methods_at(app: FastAPI, path: str) -> list[str]:
+    """What can be done there, whichever routes do it."""
+    routes = [route for route in app.routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return sorted({method for route in routes for method in route.methods or ()})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from edgeship.errors import EdgeshipError, UsageError
 from edgeship.serve.exchange import current_id
@@ -31,41 +33,51 @@ _ANTHROPIC_TYPES = {
 _NO_FAULT = (503, 504)
 """Statuses from 500 on that say what the server has no room or no time for: no fault, and nothing to hide."""
 _MESSAGES = "/v1/messages"
-_SHAPES: dict[str, dict[str, Any]] = {
-    "OpenAI": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
-    "Anthropic": {
-        "type": {"const": "error"},
-        "error": {
-            "type": "object",
-            "required": ["type", "message"],
-            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
-        },
-    },
-    "Ollama": {"error": {"type": "string"}},
-}
-_SCHEMA = {
-    "anyOf": [
-        {"title": api, "type": "object", "required": list(shape), "properties": shape} for api, shape in _SHAPES.items()
-    ]
-}
+RETRY_AFTER_S = 1
+"""What a client is told to wait where the server is full."""
+
+
+class OpenAIFault(BaseModel):
+    """What went wrong. param: the field that is to blame."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class AnthropicFault(BaseModel):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class OpenAIFailure(BaseModel):
+    """As OpenAI's APIs tell it."""
+
+    error: OpenAIFault
+
+
+class AnthropicFailure(BaseModel):
+    """As Anthropic's API tells it."""
+
+    type: Literal["error"]
+    error: AnthropicFault
+    request_id: str | None
+
+
+class OllamaFailure(BaseModel):
+    """As Ollama's API tells it."""
+
+    error: str
+
+
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {"application/json": {"schema": _SCHEMA}}}
+    status: {"description": what, "model": OpenAIFailure | AnthropicFailure | OllamaFailure}
     for status, what in {"4XX": "The request is wrong, or comes too early.", "5XX": "The server failed."}.items()
 }
 """The errors of all routes, as the application's OpenAPI document has them."""
-RETRY_AFTER_S = 1
-"""What a client is told to wait where the server is full."""
 
 
 def as_ours(error: BaseException) -> EdgeshipError:
@@ -101,7 +113,7 @@ def document(path: str, error: EdgeshipError, param: str | None = None) -> dict[
         return {"error": message}
     if path.startswith(_MESSAGES):
         told_as = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
-        return {"type": "error", "error": told_as, "request_id": None}
+        return {"type": "error", "error": told_as, "request_id": current_id()}
     kind = _OPENAI_TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": error.code.replace("-", "_")}}
 

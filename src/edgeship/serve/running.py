@@ -28,10 +28,7 @@ from edgeship.serve.server import Server
 EXIT_AT_ONCE = 130
 _LAST_S = 5
 """What is still open after the drain, such as a client that does not read, is closed after so long."""
-_TICKS_PER_LOOK = 5  # of 0.1 s
-_IDLE_LOOKS = 60
-"""A connection by which no request comes is closed after so many looks, 30 s: a client that sends a header's letters
-one by one holds nothing for longer."""
+_TICKS_PER_LOOK, _LOOK_S = 5, 0.5
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,10 @@ class _Running(uvicorn.Server):
         self.should_exit = True
 
     def _look(self) -> None:
-        """Tells how the server is, hears whether it is to end, and closes connections that nobody uses."""
+        """Tells how the server is, hears whether it is to end, and closes connections by which no request comes.
+
+        A client that sends a header's letters one by one holds a connection no longer than one that sends a body so.
+        """
         self._record.write(
             "ready" if self._app.ready else "ending", [model.card.id for model in self._app.pool.loaded()]
         )
@@ -134,7 +134,7 @@ class _Running(uvicorn.Server):
         connections = self.server_state.connections
         self._idle = {each: self._idle.get(each, 0) + 1 for each in connections if _is_idle(each)}
         for connection in connections:
-            if self._idle.get(connection, 0) > _IDLE_LOOKS:
+            if self._idle.get(connection, 0) * _LOOK_S > self._app.options.body_s:
                 connection.transport.close()
 
 
@@ -148,6 +148,7 @@ def _config(app: FastAPI, address: Address) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         lifespan="off",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -12,6 +13,8 @@ from edgeship.errors import EdgeshipError
 from edgeship.serve import exchange as exchanges
 from edgeship.serve import failures
 
+DOCUMENTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""For the OpenAPI document, of routes that answer in a stream where they are asked to."""
 DONE = "data: [DONE]\n\n"
 """What ends a stream of OpenAI's completions."""
 

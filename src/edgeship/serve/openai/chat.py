@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -60,7 +60,7 @@ class AllowedTools(Fields):
 class ChatRequest(Settings):
     """A conversation, and how it is to be answered."""
 
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[dict[str, Any]], Field(examples=[[{"role": "user", "content": "hello"}]])]
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
@@ -106,7 +106,7 @@ class ChatRequest(Settings):
         return replace(super().sampling(), max_tokens=limit, logprobs=logprobs, thinking_tokens=thinking_tokens)
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=streams.DOCUMENTED)
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """The model's answer to a conversation."""
     server = server_of(request)

@@ -1,0 +1,92 @@
+"""`edgeship serve`, `ps`, `stop` and `key`: what they refuse and print.
+
+Servers that run: tests/serve/test_running.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.serve import key_file
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
+def test_an_address_that_others_reach_needs_keys(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "nothing", "--host", host]) == 2
+    said = capsys.readouterr().err
+    assert "no keys are asked for" in said
+    assert "--insecure" in said
+
+
+@pytest.mark.parametrize("more", [["--insecure"], ["--api-key-file", "keys"]])
+def test_with_keys_or_by_ones_own_will_it_is_served(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["key", "add", "me", "--file", "keys"]) == 0
+    assert main(["serve", "nothing", "--host", "0.0.0.0", *more]) == 4
+    assert "nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--alias", "x"], "--alias"),
+        (["--kv-memory", "much"], "--kv-memory"),
+        (["--max-body", "0"], "--max-body"),
+        (["--memory", "x"], "--memory"),
+        (["--port", "70000"], "--port"),
+        (["--drain", "-1"], "--drain"),
+        (["--metrics-names", "mine"], "--metrics-names"),
+        (["--api-key-file", "nowhere"], "no file of keys"),
+    ],
+)
+def test_wrong_options_are_named(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_server_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ps"]) == 0
+    assert "no server runs" in capsys.readouterr().err
+    assert main(["ps", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"servers": []}
+    assert main(["stop"]) == 4
+    assert main(["stop", "8080"]) == 4
+    assert "no server runs at port 8080" in capsys.readouterr().err
+
+
+def test_a_key_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "keys.toml"
+    limits = ["--requests-per-minute", "6", "--tokens-per-minute", "500", "--concurrent", "2", "--priority", "3"]
+    assert main(["key", "add", "team", "--file", str(file), *limits]) == 0
+    key = capsys.readouterr().out.strip()
+    [kept] = key_file.read(file)
+    assert kept == key_file.Key("team", key_file.hash_of(key), 6, 500, 2, 3)
+    assert key not in file.read_text(encoding="utf-8")
+    assert main(["key", "add", "other", "--file", str(file), "--json"]) == 0
+    made: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (made["name"], len(made["key"]) > 40) == ("other", True)
+    assert main(["key", "ls", "--file", str(file), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["keys"]
+    assert [each["name"] for each in listed] == ["team", "other"]
+    assert "sha256" not in listed[0]
+    assert main(["key", "ls", "--file", str(file)]) == 0
+    assert "team" in capsys.readouterr().out
+    assert main(["key", "remove", "team", "--file", str(file)]) == 0
+    assert [each.name for each in key_file.read(file)] == ["other"]
+
+
+def test_keys_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "keys.toml")
+    assert main(["key", "add", "a b", "--file", file]) == 2
+    assert main(["key", "add", "a", "--file", file, "--priority", "100000"]) == 2
+    assert main(["key", "add", "a", "--file", file, "--concurrent", "0"]) == 2
+    assert main(["key", "ls", "--file", file]) == 2
+    assert main(["key", "remove", "a", "--file", file]) == 2
+    assert "no file of keys" in capsys.readouterr().err
