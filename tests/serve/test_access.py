@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -92,6 +93,16 @@ def test_a_page_that_was_let_in_and_no_other(open_url: str) -> None:
     assert "authorization" in preflight.headers["access-control-allow-headers"]
     assert get(open_url, origin=PAGE).headers["access-control-allow-origin"] == PAGE
     assert get(open_url, origin="https://other.example").status_code == 403
+
+
+def test_a_page_that_was_let_in_is_told_that_a_key_is_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a-key-of-sixteen-characters\n", encoding="utf-8")
+    options = ServeOptions(api_key_file=file, cors_origins=[PAGE])
+    with serving(lambda: scripted_app(options=options)) as url:
+        refused = get(url, origin=PAGE, host="any.example")
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == PAGE
 
 
 @pytest.mark.parametrize(

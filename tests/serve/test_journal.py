@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from edgeship.serve import ServeOptions
-from edgeship.system import log
-from edgeship.system.log import Level
+from tests import waiting
 from tests.serve.serving import scripted_app, serving
 
 SECRET_QUESTION = {"model": "alias", "messages": [{"role": "user", "content": "what nobody may read"}]}
@@ -30,7 +28,13 @@ def ask(url: str, **headers: str) -> httpx2.Response:
 
 
 def facts_in(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
-    [record] = [each for each in caplog.records if each.name == "edgeship.serve.access"]
+    """Of the one request there was; its line may come when its answer is there already."""
+
+    def lines() -> list[logging.LogRecord]:
+        return [each for each in caplog.records if each.name == "edgeship.serve.access"]
+
+    waiting.until(lambda: bool(lines()))
+    [record] = lines()
     facts: dict[str, Any] = record.__dict__["facts"]
     return facts
 
@@ -98,15 +102,9 @@ def test_a_fault_of_ours_is_told_without_its_words_and_logged_with_the_id(caplog
     assert "with /a/path in it" in caplog.text
 
 
-def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    log.show(Level.INFO, as_json=True)
-    logging.getLogger("edgeship.serve").info("said %d", 1)
-    logging.getLogger("edgeship.serve.access").info("x", extra={"facts": {"status": 200}})
-    try:
-        raise ValueError("why")
-    except ValueError:
-        logging.getLogger("edgeship.serve").exception("failed")
-    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (first["message"], first["level"], first["logger"]) == ("said 1", "info", "edgeship.serve")
-    assert second["status"] == 200
-    assert "ValueError: why" in third["trace"]
+def test_probes_are_logged_where_all_is(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "edgeship")
+    httpx2.get(f"{url}/health")
+    assert facts_in(caplog)["path"] == "/health"
+    [record] = [each for each in caplog.records if each.name == "edgeship.serve.access"]
+    assert record.levelno == logging.DEBUG

@@ -47,6 +47,15 @@ def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == "touched"
 
 
+def test_a_server_whose_file_cannot_be_written_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "servers").write_text("in the way", encoding="utf-8")
+    record = Record(tmp_path, "http://127.0.0.1:1", 1)
+    record.write("ready", [])
+    record.write("ready", [])
+    assert caplog.text.count("cannot tell how this server is") == 1
+    record.remove()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

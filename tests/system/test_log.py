@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -27,3 +28,17 @@ def test_what_is_asked_for_is_shown_once(capsys: pytest.CaptureFixture[str]) -> 
         "WARNING edgeship.engine: a warning",
         "ERROR edgeship.engine: a error",
     ]
+
+
+def test_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    log.show(log.Level.INFO, as_json=True)
+    logging.getLogger("edgeship.serve").info("said %d", 1)
+    logging.getLogger("edgeship.serve.access").info("x", extra={"facts": {"status": 200}})
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("edgeship.serve").exception("failed")
+    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["message"], first["level"], first["logger"]) == ("said 1", "info", "edgeship.serve")
+    assert second["status"] == 200
+    assert "ValueError: why" in third["trace"]

@@ -190,7 +190,11 @@ def serve(
         note(f"serving on {url}; Ctrl-C ends it")
 
     address = running.Address(listen.host, listen.port, listen.tls_cert, listen.tls_key)
-    return running.run(app, address, home=settings.resolve().home, ready=ready)
+    return running.run(app, address, home=settings.resolve().home, ready=ready, ending=_tell_ending)
+
+
+def _tell_ending() -> None:
+    note("ending once the answers that run are complete; Ctrl-C once more ends at once")
 
 
 def _options(

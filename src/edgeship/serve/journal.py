@@ -21,6 +21,8 @@ _log = logging.getLogger("edgeship.serve.access")
 _prompts = logging.getLogger("edgeship.serve.prompts")
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _MOST_PATH = 200
+_PROBES = ("/health", "/ready", "/metrics")
+"""What is asked every few seconds is logged only where it went wrong, or where all is."""
 _GONE = 499
 """What logs of the field call an answer that nobody waited for."""
 # The page brings a policy of its own; nothing else that is sent is meant to be shown.
@@ -80,7 +82,8 @@ def _add_headers(message: Message, scope: Scope, exchange: Exchange) -> None:
 
 
 def _write(scope: Scope, exchange: Exchange, status: int) -> None:
-    if not _log.isEnabledFor(logging.INFO):
+    level = logging.DEBUG if scope["path"].startswith(_PROBES) and status < 400 else logging.INFO
+    if not _log.isEnabledFor(level):
         return
     client = scope.get("client")
     facts: dict[str, Any] = {
@@ -92,7 +95,7 @@ def _write(scope: Scope, exchange: Exchange, status: int) -> None:
     }
     facts = {name: value for name, value in facts.items() if value is not None}
     told = " ".join(f"{name}={value!r}" for name, value in facts.items())
-    _log.info("%s", told, extra={"facts": facts})
+    _log.log(level, "%s", told, extra={"facts": facts})
 
 
 def log_body(body: bytes) -> None:

@@ -6,6 +6,7 @@ end a server, and it works the same on every system.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from edgeship.system import json_file
 from edgeship.system.json_file import Complaint
 from edgeship.system.storage import disk_errors, write_file
 
+_log = logging.getLogger("edgeship.serve")
 _FAULT = Complaint(PackageDamaged, "Remove it.")
 _SAME_S = 2.0
 """A process with the number of a server's that began at another time is another process."""
@@ -35,7 +37,10 @@ class Entry:
 
 
 class Record:
-    """This process's own file; it is there from the first `write` to `remove`."""
+    """This process's own file, from the first `write` to `remove`.
+
+    Where it cannot be written, that is logged, and the server answers all the same.
+    """
 
     def __init__(self, home: Path, url: str, port: int) -> None:
         self._path = home / "servers" / f"{os.getpid()}.json"
@@ -44,16 +49,18 @@ class Record:
         self._written: Mapping[str, object] = {}
 
     def write(self, state: str, models: list[str]) -> None:
-        """Says how the server is, where that has changed. Raises NotWritable, DiskShort."""
+        """Says how the server is, where that has changed."""
         facts = self._facts | {"state": state, "models": models}
         if facts == self._written:
             return
-        with disk_errors(self._path.parent, "set EDGESHIP_HOME to another folder."):
+        first, self._written = not self._written, facts
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._written:
+            if first:
                 self._stop.unlink(missing_ok=True)
             json_file.write_object(self._path, facts)
-        self._written = facts
+        except OSError as error:
+            _log.warning("`edgeship ps` cannot tell how this server is: %s", error)
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody wants the server to end."""

@@ -41,15 +41,23 @@ class Address:
     tls_key: Path | None = None
 
 
-def run(app: FastAPI, address: Address, *, home: Path, ready: Callable[[str], object]) -> int:
-    """Serves until somebody ends it; the exit code. ready: is given the URL once requests are answered.
+def run(
+    app: FastAPI,
+    address: Address,
+    *,
+    home: Path,
+    ready: Callable[[str], object],
+    ending: Callable[[], object] = lambda: None,
+) -> int:
+    """Serves until somebody ends it; the exit code.
 
+    ready: is given the URL once requests are answered. ending: is called when the server has been told to end.
     Raises AddressUnusable, UsageError for certificates, and what loading the models raises.
     """
     with _listening(address) as listener:
         url = _url(address, listener)
         record = Record(home, url, listener.getsockname()[1])
-        server = _Running(_config(app, address), app.state.server, record)
+        server = _Running(_config(app, address), app.state.server, record, ending)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             try:
                 record.write("starting", [])
@@ -70,9 +78,9 @@ async def _whole(app: FastAPI, server: _Running, listener: socket.socket, ready:
 
 
 class _Running(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: Server, record: Record) -> None:
+    def __init__(self, config: uvicorn.Config, app: Server, record: Record, ending: Callable[[], object]) -> None:
         super().__init__(config)
-        self._app, self._record = app, record
+        self._app, self._record, self._tell_ending = app, record, ending
         self._ending: asyncio.Task[None] | None = None
         self._idle: dict[object, int] = {}
 
@@ -115,6 +123,7 @@ class _Running(uvicorn.Server):
             if self._main:
                 self._main.cancel()
         elif self._ending is None:
+            self._tell_ending()
             self._ending = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -156,6 +165,7 @@ def _config(app: FastAPI, address: Address) -> uvicorn.Config:
         timeout_graceful_shutdown=_LAST_S,
         ssl_certfile=address.tls_cert,
         ssl_keyfile=address.tls_key,
+        ssl_keyfile_password="-",  # a key that has one is refused: nobody may be there to be asked for it
     )
     if address.tls_key and not address.tls_cert:
         raise UsageError("the certificate that the key is for is not given", hint="Give both.")
