@@ -36,7 +36,7 @@ def test_with_keys_or_by_ones_own_will_it_is_served(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--alias", "x"], "--alias"),
+        (["--alias", "x"], "is no alias"),
         (["--kv-memory", "much"], "--kv-memory"),
         (["--max-body", "0"], "--max-body"),
         (["--memory", "x"], "--memory"),

@@ -15,6 +15,7 @@ from tests.serve.serving import connected, posted, scripted_app, serving
 
 PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
+ASK: dict[str, Any] = {"model": "scripted", "messages": HELLO}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def nothing_is_held(app: FastAPI, url: str) -> Iterator[None]:
     """After each of them nobody is in the line, and the next one is answered."""
     yield
     waiting.until(lambda: not sum(map(len, app.state.server.line.counts())))
-    assert httpx2.post(url + PATH, json={"messages": HELLO, "max_tokens": 2}, timeout=60).status_code == 200
+    assert httpx2.post(url + PATH, json=ASK | {"max_tokens": 2}, timeout=60).status_code == 200
 
 
 RECURSIVE = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
@@ -71,7 +72,7 @@ EXPLODING = {"type": "object", "properties": {f"p{number}": {"type": "string"} f
     ids=lambda value: str(value)[:70],
 )
 def test_requests_that_ask_for_too_much_or_nonsense(url: str, body: dict[str, Any], status: int) -> None:
-    response = httpx2.post(url + PATH, json=body, timeout=60)
+    response = httpx2.post(url + PATH, json={"model": "scripted"} | body, timeout=60)
     assert response.status_code == status, response.text[:500]
     if status != 200:
         error = response.json()["error"]
@@ -84,7 +85,7 @@ def test_a_schema_that_nests_too_deeply(url: str) -> None:
     nested: Any = {}
     for _ in range(150):
         nested = {"properties": {"a": nested}}
-    response = httpx2.post(url + PATH, json={"messages": HELLO, "guided_json": nested}, timeout=60)
+    response = httpx2.post(url + PATH, json=ASK | {"guided_json": nested}, timeout=60)
     assert response.status_code == 400
 
 
@@ -109,7 +110,7 @@ def test_no_http_at_all(url: str) -> None:
 
 
 def test_an_old_client_is_answered(url: str) -> None:
-    body = json.dumps({"messages": HELLO}).encode()
+    body = json.dumps(ASK).encode()
     with connected(url) as client:
         client.sendall(f"POST {PATH} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         received = b""
@@ -121,7 +122,7 @@ def test_an_old_client_is_answered(url: str) -> None:
 
 def test_a_client_that_has_said_all_and_closes_its_half_is_gone_or_answered(url: str) -> None:
     with connected(url) as client:
-        client.sendall(posted(PATH, {"messages": HELLO}))
+        client.sendall(posted(PATH, ASK))
         client.shutdown(1)
         assert client.recv(1000)[:15] in (b"HTTP/1.1 200 OK", b"")
 
@@ -129,4 +130,4 @@ def test_a_client_that_has_said_all_and_closes_its_half_is_gone_or_answered(url:
 def test_bodies_that_stop_half_way(url: str) -> None:
     for _ in range(20):
         with connected(url) as client:
-            client.sendall(posted(PATH, {"messages": HELLO})[:-5])
+            client.sendall(posted(PATH, ASK)[:-5])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.serve.test_running import served
 
-SECONDS = 20
+SECONDS = 45
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

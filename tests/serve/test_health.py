@@ -29,7 +29,7 @@ def test_a_server_that_is_to_end_lives_and_wants_no_requests() -> None:
             response = httpx2.get(url + path)
             assert response.status_code == 503
             assert response.headers["retry-after"]
-        refused = httpx2.post(f"{url}/v1/chat/completions", json={"messages": []})
+        refused = httpx2.post(f"{url}/v1/chat/completions", json={})
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
         assert refused.json()["error"]["code"] == "server_ending"

@@ -16,7 +16,7 @@ from edgeship.serve.keys import Bucket, Holder, Keyring
 from tests.serve.serving import scripted_app, serving
 
 SECRET, OTHER = "a-key-of-sixteen-characters", "another-key-of-many-characters"
-QUESTION = {"messages": [{"role": "user", "content": "hello"}]}
+QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def keys_in(path: Path, **limits: Any) -> Path:

@@ -14,7 +14,7 @@ from edgeship.serve import ServeOptions
 from tests import waiting
 from tests.serve.serving import ANSWERS, scripted_app, serving
 
-QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
+QUESTION: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 MODEL = {"model_name": "scripted"}
 
 

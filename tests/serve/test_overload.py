@@ -16,8 +16,8 @@ from tests import waiting
 from tests.serve.serving import connected, posted, scripted_app, serving
 
 PATH = "/v1/chat/completions"
-LONG: dict[str, Any] = {"messages": [{"role": "user", "content": "long"}]}
-SHORT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
+LONG: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "long"}]}
+SHORT: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 RUN = 6
 """Four slots, and two ahead."""
 
@@ -103,3 +103,15 @@ def test_what_is_not_complete_in_time_is_told_so_in_its_stream(clients: ExitStac
         for client in (whole, last):
             assert client.recv(10_000).startswith(b"HTTP/1.1 503")
         assert counts(app) == (0, 0)
+
+
+def test_who_waits_longer_than_an_answer_may_take_is_told_so(clients: ExitStack) -> None:
+    app = app_of(deadline_s=0.5)
+    with serving(lambda: app) as url:
+        for _ in range(RUN):
+            ask(clients, url, LONG)
+        waiting.until(lambda: counts(app) == (RUN, 0))
+        app.state.server.line._lanes["scripted"].running += 100  # nobody gets a place any more
+        response = httpx2.post(url + PATH, json=SHORT, timeout=60)
+        assert response.status_code == 504
+        assert response.json()["error"]["code"] == "deadline_passed"

@@ -27,8 +27,8 @@ from tests import waiting
 from tests.serve.serving import connected, posted, scripted_app
 
 PATH = "/v1/chat/completions"
-SHORT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
-LONG: dict[str, Any] = {"messages": [{"role": "user", "content": "long"}], "stream": True}
+SHORT: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+LONG: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "long"}], "stream": True}
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 

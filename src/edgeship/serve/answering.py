@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
@@ -15,8 +16,8 @@ from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import AnswerSteps, OnStep, Token
 from edgeship.errors import DeadlinePassed, ServerEnding
 
-Ask = Callable[[threading.Event, OnStep], AnswerSteps]
-"""Begins an answer: is given what cancels it, and what its steps go to."""
+Ask = Callable[[threading.Event, float | None, OnStep], AnswerSteps]
+"""Begins an answer: is given what cancels it, after how many seconds it is cut, and what its steps go to."""
 
 
 class Answers(AsyncIterator[tuple[int, Token]]):
@@ -34,12 +35,13 @@ class Answers(AsyncIterator[tuple[int, Token]]):
         self._begun: list[AnswerSteps] = []
         self._open = 0
 
-    async def begin(self, asks: Sequence[Ask]) -> None:
+    async def begin(self, asks: Sequence[Ask], deadline_s: float | None = None) -> None:
         """Begins one answer for each of these. Raises what an engine refuses one with; then none is left."""
         try:
             for index, ask in enumerate(asks):
                 self._open += 1
-                self._begun.append(await self._loop.run_in_executor(self._executor, ask, self._cancel, self._to(index)))
+                start = functools.partial(ask, self._cancel, deadline_s, self._to(index))
+                self._begun.append(await self._loop.run_in_executor(self._executor, start))
         except BaseException:  # a cancelled request too: the answer in hand is ended by its event
             self.close()
             raise

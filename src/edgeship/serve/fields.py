@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from edgeship.errors import RequestInvalid
+
+_NULL = {"type": "null"}
+
+
+def _boolean(given: Any) -> Any:
+    """To Python 0 is False, and a literal would let it in."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        raise PydanticCustomError("bool_type", "it must be true or false")
+    return given
+
+
+Yes = Annotated[Literal[True], BeforeValidator(_boolean)]
+No = Annotated[Literal[False], BeforeValidator(_boolean)]
+"""What can only be had so. Any other value is refused."""
 
 
 class Fields(BaseModel):
@@ -21,6 +37,16 @@ class Fields(BaseModel):
         if isinstance(values, dict):
             return {name: value for name, value in values.items() if value is not None}
         return values
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:
+        """The same for the OpenAPI document: what may be left out may be null."""
+        told = handler(schema)
+        described = handler.resolve_ref_schema(told)
+        for name, field in described.get("properties", {}).items():
+            if name not in described.get("required", ()) and _NULL not in field.get("anyOf", ()):
+                described["properties"][name] = {"anyOf": [field, _NULL]}
+        return told
 
 
 def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from edgeship.engine.api import Conversation, Engine, Prompt, Sampling
-from edgeship.errors import NotSupported
+from edgeship.errors import DeadlinePassed, NotSupported
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
@@ -69,15 +69,24 @@ class Server:
         return opened
 
     async def answer(self, request: Request, asks: Sequence[Ask]) -> Answers:
-        """The answers that these begin, which end with the request. Raises what an engine refuses one with."""
+        """The answers that these begin, which end with the request.
+
+        Raises what an engine refuses one with, ServerEnding, and DeadlinePassed for one that waits for too long.
+        """
         exchange, held = exchanges.of(request.scope), request.scope[HELD]
         ticket: Ticket = request.scope[_TICKET]
-        exchange.waited_s += await self.line.place(ticket, len(asks), exchange.slots)
+        deadline_s = self.options.deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                waited_s = await self.line.place(ticket, len(asks), exchange.slots)
+        except TimeoutError as error:
+            raise DeadlinePassed("the answer was not begun within the time that it was given") from error
+        exchange.waited_s += waited_s
         answers = Answers(self.executor, self.metrics.follow(exchange).take)
         self._answers.add(answers)
         held.callback(self._answers.discard, answers)
         held.callback(answers.close)
-        await answers.begin(asks)
+        await answers.begin(asks, None if deadline_s is None else max(0.0, deadline_s - waited_s))
         return answers
 
     async def in_thread(self, work: Callable[[], Some]) -> Some:
@@ -88,10 +97,9 @@ class Server:
         self, request: Request, opened: Opened, conversation: Conversation, samplings: Sequence[Sampling]
     ) -> Answers:
         """One answer to a conversation for each of these settings. Raises as `answer` does."""
-        deadline_s = self.options.deadline_s
 
         def ask(sampling: Sampling) -> Ask:
-            return lambda cancel, on_step: opened.chat.converse(
+            return lambda cancel, deadline_s, on_step: opened.chat.converse(
                 conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step
             )
 
@@ -102,6 +110,7 @@ class Server:
         if not isinstance(opened.chat, Engine):
             raise NotSupported(f"{opened.card.id} does not tell its tokens", hint="Ask a package.")
         return await asyncio.get_running_loop().run_in_executor(self.executor, opened.chat.render, conversation)
+
     async def drain(self) -> None:
         """Takes no more requests, and returns once those that run are over: by themselves, or cut in the end."""
         log.info("the server ends once its answers are complete, in %g s at most", self.options.drain_s)

@@ -13,7 +13,8 @@ from edgeship.errors import EdgeshipError
 from edgeship.serve import exchange as exchanges
 from edgeship.serve import failures
 
-DOCUMENTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+LINES = "application/x-ndjson"
+DOCUMENTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}, LINES: {}}}}
 """For the OpenAPI document, of routes that answer in a stream where they are asked to."""
 DONE = "data: [DONE]\n\n"
 """What ends a stream of OpenAI's completions."""

@@ -51,7 +51,11 @@ def _as_blocks(given: Any) -> Any:
     return [{"type": "text", "text": given}] if isinstance(given, str) else given
 
 
-Texts = Annotated[list[Text], Field(max_length=MOST_PARTS), BeforeValidator(_as_blocks)]
+Texts = Annotated[
+    list[Text],
+    Field(max_length=MOST_PARTS),
+    BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text]),
+]
 """Several of them, or one as a plain text."""
 
 
@@ -71,7 +75,7 @@ class UserMessage(Fields):
     content: Annotated[
         list[Annotated[Text | ToolResult, Field(discriminator="type")]],
         Field(min_length=1, max_length=MOST_PARTS),
-        BeforeValidator(_as_blocks),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text | ToolResult]),
     ]
 
 
@@ -82,7 +86,7 @@ class AssistantMessage(Fields):
     content: Annotated[
         list[Annotated[Text | ToolUse | Thinking, Field(discriminator="type")]],
         Field(min_length=1, max_length=MOST_PARTS),
-        BeforeValidator(_as_blocks),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text | ToolUse | Thinking]),
     ]
 
 

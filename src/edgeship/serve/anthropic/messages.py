@@ -22,7 +22,7 @@ from edgeship.serve.server import server_of
 router = APIRouter()
 
 
-@router.post("/v1/messages")
+@router.post("/v1/messages", responses=streams.DOCUMENTED)
 async def create_message(body: MessagesRequest, request: Request) -> Response:
     """The model's answer to a conversation."""
     server = server_of(request)

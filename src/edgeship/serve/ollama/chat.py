@@ -30,7 +30,7 @@ Said = Callable[[str, str, Sequence[ToolCall]], dict[str, Any]]
 Begin = Callable[[Server, Opened], Awaitable[Answers]]
 
 
-@router.post("/api/chat")
+@router.post("/api/chat", responses=streams.DOCUMENTED)
 async def chat(body: ChatRequest, request: Request) -> Response:
     """The model's answer to a conversation; without messages, the model is loaded or unloaded."""
 
@@ -40,7 +40,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
     return await _reply(body, request, _message, begin if body.messages else None)
 
 
-@router.post("/api/generate")
+@router.post("/api/generate", responses=streams.DOCUMENTED)
 async def generate(body: GenerateRequest, request: Request) -> Response:
     """The model's answer to a prompt; without one, the model is loaded or unloaded."""
 
@@ -58,8 +58,7 @@ async def _raw(server: Server, request: Request, opened: Opened, prompt: str, sa
     if not isinstance(engine, Engine):
         raise NotSupported(f"raw: {opened.card.id} takes no prompt without its template", hint="Leave it out.")
 
-    def ask(cancel: Any, on_step: OnStep) -> AnswerSteps:
-        deadline_s = server.options.deadline_s
+    def ask(cancel: Any, deadline_s: float | None, on_step: OnStep) -> AnswerSteps:
         return engine.stream(engine.encode(prompt), sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
 
     return await server.answer(request, [ask])
@@ -79,7 +78,7 @@ async def _reply(body: Asked, request: Request, said: Said, begin: Begin | None)
     body.options.require_context(opened)
     answers = await begin(server, opened)
     if body.stream:
-        return streams.events(_lines(answers, reply), request, _error_line, media_type="application/x-ndjson")
+        return streams.events(_lines(answers, reply), request, _error_line, media_type=streams.LINES)
     return JSONResponse(reply.whole([step async for _, step in answers]))
 
 

@@ -36,7 +36,7 @@ class ShowRequest(Spared):
     verbose: bool = False
 
 
-@router.head("/")
+@router.head("/", include_in_schema=False)
 async def running() -> Response:
     """Whether a server is there."""
     return Response()

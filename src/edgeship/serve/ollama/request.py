@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, No, Yes
 from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Stops, check_top
@@ -81,10 +81,10 @@ class Options(Fields):
     tfs_z: _Only1 | None = None
     typical_p: _Only1 | None = None
     repeat_last_n: Literal[-1] | None = None
-    penalize_newline: Literal[True] | None = None
-    vocab_only: Literal[False] | None = None
-    logits_all: Literal[False] | None = None
-    embedding_only: Literal[False] | None = None
+    penalize_newline: Yes | None = None
+    vocab_only: No | None = None
+    logits_all: No | None = None
+    embedding_only: No | None = None
 
     def require_context(self, opened: Opened) -> None:
         """Raises RequestInvalid where more context is asked for than the model has here."""

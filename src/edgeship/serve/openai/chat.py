@@ -19,7 +19,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, No
 from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
@@ -71,7 +71,7 @@ class ChatRequest(Settings):
     reasoning_effort: str | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    store: Literal[False] | None = None
+    store: No | None = None
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises PromptInvalid, RequestInvalid."""

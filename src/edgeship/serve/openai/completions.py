@@ -27,7 +27,7 @@ from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import Scored, completion_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
 from edgeship.serve.openai.usage import usage_of
-from edgeship.serve.server import Server, server_of
+from edgeship.serve.server import server_of
 
 router = APIRouter()
 MOST_PROMPTS = 256
@@ -82,7 +82,7 @@ class _Asked:
     text: str
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=streams.DOCUMENTED)
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """How each prompt goes on."""
     server = server_of(request)
@@ -90,9 +90,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     engine, sampling = _engine(opened), body.sampling()
     asked = [await server.in_thread(partial(_read, engine, opened.codec, prompt)) for prompt in body.prompts()]
     asks: list[Ask] = [
-        partial(_stream, server, engine, one.prompt, for_answer(sampling, number))
-        for one in asked
-        for number in range(body.n)
+        partial(_stream, engine, one.prompt, for_answer(sampling, number)) for one in asked for number in range(body.n)
     ]
     answers = await server.answer(request, asks)
     reply = _Reply(body, opened, [one for one in asked for _ in range(body.n)])
@@ -116,8 +114,10 @@ def _read(engine: Engine, codec: TextCodec | None, given: str | list[int]) -> _A
     return _Asked(Prompt(tuple(given)), codec.decode(given, special=True) if codec else "")
 
 
-def _stream(server: Server, engine: Engine, prompt: Prompt, sampling: Sampling, cancel: Any, on_step: Any) -> Any:
-    return engine.stream(prompt, sampling, cancel=cancel, deadline_s=server.options.deadline_s, on_step=on_step)
+def _stream(
+    engine: Engine, prompt: Prompt, sampling: Sampling, cancel: Any, deadline_s: float | None, on_step: Any
+) -> Any:
+    return engine.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
 
 
 async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:

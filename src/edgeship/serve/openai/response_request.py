@@ -12,7 +12,7 @@ from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, No
 from edgeship.serve.messages import MOST_TOOLS, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import Item, messages_of
@@ -98,7 +98,7 @@ class Reasoning(Fields):
 class ResponseStreamOptions(Fields):
     """Deltas are sent as they are, without padding."""
 
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: No = False
 
 
 class ResponseRequest(Fields):
@@ -126,7 +126,7 @@ class ResponseRequest(Fields):
     stream: bool = False
     stream_options: ResponseStreamOptions | None = None
     store: bool = True
-    background: Literal[False] = False
+    background: No = False
     truncation: Literal["disabled"] = "disabled"
     service_tier: Literal["auto", "default"] = "default"
     metadata: dict[MetadataKey, MetadataText] = Field(default_factory=dict, max_length=16)

@@ -38,7 +38,7 @@ class ItemsQuery(Fields):
     after: str | None = None
 
 
-@router.post("/v1/responses")
+@router.post("/v1/responses", responses=streams.DOCUMENTED)
 async def create_response(body: ResponseRequest, request: Request) -> Response:
     """The answer to a text or to items, whole or as a stream of events."""
     server = server_of(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -13,7 +13,7 @@ from edgeship.engine import response_format
 from edgeship.engine.api import MOST_LOGPROBS, Constraint, Sampling
 from edgeship.engine.grammar import lark
 from edgeship.errors import PromptInvalid, RequestInvalid
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, No
 
 MOST_ANSWERS = 16
 """To one request."""
@@ -26,7 +26,11 @@ def _as_list(given: Any) -> Any:
 
 
 StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
-Stops = Annotated[list[StopText], Field(max_length=_MOST_STOPS), BeforeValidator(_as_list)]
+Stops = Annotated[
+    list[StopText],
+    Field(max_length=_MOST_STOPS),
+    BeforeValidator(_as_list, json_schema_input_type=StopText | list[StopText]),
+]
 """A text, or several."""
 
 
@@ -35,7 +39,7 @@ class StreamOptions(Fields):
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: No = False
 
 
 class StructuredOutputs(Fields):
