@@ -71,5 +71,6 @@ def test_files_of_servers_that_are_gone_go_too(tmp_path: Path, name: str, conten
     path.parent.mkdir()
     path.write_text(json.dumps(content) if content is not None else "{", encoding="utf-8")
     path.with_suffix(".stop").touch()
+    path.with_name(f".{path.name}.tmp-99999999-1").touch()  # it was killed while it wrote
     assert register.running(tmp_path) == []
     assert not list(path.parent.iterdir())

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeship.errors import PackageDamaged
 from edgeship.system import json_file
 from edgeship.system.json_file import Complaint
-from edgeship.system.storage import disk_errors, write_file
+from edgeship.system.storage import disk_errors, leftovers, write_file
 
 _log = logging.getLogger("edgeship.serve")
 _FAULT = Complaint(PackageDamaged, "Remove it.")
@@ -75,7 +75,10 @@ class Record:
 
 def running(home: Path) -> list[Entry]:
     """The servers that run; files of those that are gone are deleted."""
-    found = [_entry(path) for path in sorted((home / "servers").glob("*.json"))]
+    folder = home / "servers"
+    for left in leftovers(folder):
+        left.unlink(missing_ok=True)
+    found = [_entry(path) for path in sorted(folder.glob("*.json"))]
     return [entry for entry in found if entry]
 
 
