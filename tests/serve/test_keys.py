@@ -135,3 +135,18 @@ def test_a_bucket_fills_steadily_and_not_over_its_edge() -> None:
     assert bucket.wait_s(61) == pytest.approx(1.0)
     bucket.take(120)
     assert bucket.wait_s(0) == pytest.approx(60.0)
+
+
+def test_a_stored_response_is_found_by_the_key_that_it_was_made_with_alone(url: str, file: Path) -> None:
+    key_file.add(file, Key("other", hash_of(OTHER)))
+    mine, others = ({"authorization": f"Bearer {key}"} for key in (SECRET, OTHER))
+    asked = {"model": "scripted", "input": "hello"}
+    name = httpx2.post(f"{url}/v1/responses", json=asked, headers=mine).json()["id"]
+    place = f"{url}/v1/responses/{name}"
+    assert httpx2.get(place, headers=others).status_code == 404
+    assert httpx2.get(f"{place}/input_items", headers=others).status_code == 404
+    assert httpx2.delete(place, headers=others).status_code == 404
+    asked_on = asked | {"previous_response_id": name}
+    assert httpx2.post(f"{url}/v1/responses", json=asked_on, headers=others).status_code == 400
+    assert httpx2.post(f"{url}/v1/responses", json=asked_on, headers=mine).status_code == 200
+    assert httpx2.delete(place, headers=mine).status_code == 200

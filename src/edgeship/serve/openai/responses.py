@@ -13,13 +13,15 @@ from pydantic import ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from edgeship.errors import EdgeshipError, NotFound, RequestInvalid
+from edgeship.serve import exchange as exchanges
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields
 from edgeship.serve.openai.response_items import Item, new_id, read_items
 from edgeship.serve.openai.response_output import Event, Output
 from edgeship.serve.openai.response_request import ResponseRequest
-from edgeship.serve.server import Server, server_of
+from edgeship.serve.openai.stored import StoredResponse
+from edgeship.serve.server import server_of
 
 router = APIRouter()
 
@@ -42,12 +44,12 @@ class ItemsQuery(Fields):
 async def create_response(body: ResponseRequest, request: Request) -> Response:
     """The answer to a text or to items, whole or as a stream of events."""
     server = server_of(request)
-    items = [*_before(server, body), *read_items(body.input)]
+    items = [*_before(request, body), *read_items(body.input)]
     opened = await server.open(request, body.model)
     answers = await server.converse(request, opened, body.conversation(items, opened), [body.sampling()])
     begun = {"id": new_id("resp"), "object": "response", "created_at": int(time.time()), "model": opened.card.id}
     output = Output(begun | body.told(opened.chat.defaults), opened.codec)
-    keep = partial(_keep, server, body, items, output)
+    keep = partial(_keep, request, body, items, output)
     if body.stream:
         return streams.events(_events(answers, output, keep), request, partial(_failed, output))
     async for _, step in answers:
@@ -56,12 +58,12 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     return JSONResponse(output.response)
 
 
-def _before(server: Server, body: ResponseRequest) -> list[Item]:
+def _before(request: Request, body: ResponseRequest) -> list[Item]:
     """The items that this request goes on from."""
     if body.previous_response_id is None:
         return []
     try:
-        previous = server.stored.find(body.previous_response_id)
+        previous = _find(body.previous_response_id, request)
     except NotFound as error:
         raise RequestInvalid(
             f"previous_response_id: {error.what}", param="previous_response_id", hint=error.hint
@@ -74,9 +76,19 @@ def _is_half_a_call(item: Item) -> bool:
     return bool(item["type"] == "function_call" and item["status"] == "incomplete")
 
 
-def _keep(server: Server, body: ResponseRequest, items: list[Item], output: Output) -> None:
+def _keep(request: Request, body: ResponseRequest, items: list[Item], output: Output) -> None:
     if body.store:
-        server.stored.keep(output.response, items)
+        server_of(request).stored.keep(output.response, items, _owner(request))
+
+
+def _find(name: str, request: Request) -> StoredResponse:
+    """The response of that id, where who asks has made it. Raises NotFound."""
+    return server_of(request).stored.find(name, _owner(request))
+
+
+def _owner(request: Request) -> str:
+    """The name of the key that a request has; the same for all where none are asked for."""
+    return exchanges.of(request.scope).key or ""
 
 
 async def _events(answers: Answers, output: Output, keep: Callable[[], None]) -> AsyncIterator[str]:
@@ -102,20 +114,20 @@ def _sent(event: Event) -> str:
 @router.get("/v1/responses/{name}")
 async def retrieve_response(name: str, request: Request, _: Annotated[Nothing, Query()]) -> Response:
     """A response that was stored, as it was."""
-    return Response(server_of(request).stored.find(name).response, media_type="application/json")
+    return Response(_find(name, request).response, media_type="application/json")
 
 
 @router.delete("/v1/responses/{name}")
 async def delete_response(name: str, request: Request) -> dict[str, Any]:
     """Forgets a response."""
-    server_of(request).stored.forget(name)
+    server_of(request).stored.forget(name, _owner(request))
     return {"id": name, "object": "response", "deleted": True}
 
 
 @router.get("/v1/responses/{name}/input_items")
 async def list_input_items(name: str, request: Request, query: Annotated[ItemsQuery, Query()]) -> dict[str, Any]:
     """What a response answers, with what came before."""
-    items = server_of(request).stored.find(name).read_items()
+    items = _find(name, request).read_items()
     if query.order == "desc":
         items.reverse()
     if query.after is not None:
@@ -135,7 +147,7 @@ def _place(items: list[Item], name: str) -> int:
 @router.post("/v1/responses/{name}/cancel")
 async def cancel_response(name: str, request: Request) -> None:
     """Is refused: a response that is not made in the background ends with its request."""
-    server_of(request).stored.find(name)
+    _find(name, request)
     raise RequestInvalid(
         "only what is made in the background can be cancelled, and background is not supported here",
         param="background",
