@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
-from edgeship.serve import access, failures, fields, health
+from edgeship.serve import access, failures, fields, health, page
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.access import Gate
 from edgeship.serve.anthropic import messages
@@ -41,6 +41,7 @@ ROUTERS = (
     ollama_chat.router,
     ollama_models.router,
     health.router,
+    page.router,
 )
 
 

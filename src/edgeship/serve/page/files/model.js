@@ -1,0 +1,149 @@
+// The second view: what a model is made of, how it measured, what it does now.
+
+import { facts } from "./api.js";
+import { el, icon } from "./dom.js";
+import { follow } from "./live.js";
+import { bars } from "./plot.js";
+
+const view = document.getElementById("about");
+let leave = () => {};
+
+/** Shows a model. */
+export async function show(name) {
+  hide();
+  const live = el("div", { class: "plots" });
+  const column = el("div", { class: "column wide-column" }, el("h1", {}, name));
+  view.replaceChildren(column);
+  try {
+    const found = await facts(name);
+    column.append(...aboveLive(found), part("Now", live), ...belowLive(found));
+  } catch (error) {
+    column.append(el("p", { class: "failure", role: "alert" }, error.message));
+  }
+  if (column.isConnected) leave = follow(live, name);
+}
+
+/** Ends what goes on in this view. */
+export function hide() {
+  leave();
+  leave = () => {};
+}
+
+/** A model in one line of figures; empty where nothing is known of it. */
+export function inShort({ package: made, record }) {
+  const figures = new Map(record?.figures ?? []);
+  const passed = figures.get("evaluation pass rate");
+  const cases = figures.get("evaluation cases");
+  return [
+    made?.manifest.recipe.precision?.toUpperCase(),
+    made && bytes(made.size_bytes),
+    passed && `passes ${passed} of ${cases} cases`,
+    figures.has("decode") && `${figures.get("decode")} where it was measured`,
+  ].filter(Boolean);
+}
+
+function aboveLive(found) {
+  const other = found.kind === "url" ? "It runs on another server, which says no more of it." : "It has no manifest that can be read, so nothing is known of how it was made.";
+  return found.package ? [verdict(found.record), measured(found.record)].filter(Boolean) : [el("p", { class: "quiet" }, other)];
+}
+
+function belowLive(found) {
+  const known = found.package ? [made(found.package, found.aliases), defaults(found.defaults), files(found.package.manifest)] : [defaults(found.defaults)];
+  return known.filter(Boolean);
+}
+
+function part(heading, ...children) {
+  return el("section", { class: "part" }, el("h2", {}, heading), children);
+}
+
+function verdict(record) {
+  const said = record?.verdict;
+  if (!said) return el("p", { class: "verdict" }, "There is no verdict: it was not held against its original.");
+  const holds = said.holds === true;
+  return el(
+    "section",
+    { class: holds ? "verdict holds" : "verdict falls", "aria-label": "Verdict" },
+    el("p", { class: "verdict-head" }, icon(holds ? "done" : "close"), holds ? "Holds" : "Does not hold"),
+    el("ul", {}, (Array.isArray(said.reasons) ? said.reasons : []).map((reason) => el("li", {}, String(reason)))),
+  );
+}
+
+function measured(record) {
+  if (!record?.figures.length) return null;
+  const evaluation = record.measurements?.evaluation;
+  const limit = record.verdict?.thresholds?.min_pass_rate;
+  return part(
+    "Measured",
+    el("dl", { class: "tiles" }, record.figures.map(([label, text]) => el("div", {}, el("dt", {}, label), el("dd", {}, text)))),
+    evaluation && passRates(evaluation, limit),
+    record.note && el("p", { class: "quiet" }, `Of its record: ${record.note}.`),
+  );
+}
+
+function passRates(evaluation, limit) {
+  const row = (name, passed, cases, interval = {}) => ({ name, value: passed / cases, ...interval, limit, words: `${((passed / cases) * 100).toFixed(1)} % of ${cases}` });
+  const { low, high } = evaluation.pass_rate_95 ?? {};
+  const slices = Object.entries(evaluation.by_slice ?? {}).map(([name, slice]) => row(name, slice.passed, slice.cases));
+  const all = row("all cases", evaluation.passed, evaluation.cases, { low, high });
+  return bars(`Cases that it passes${limit === undefined ? "" : `; the mark is the ${limit * 100} % that it must reach`}`, [all, ...(slices.length > 1 ? slices : [])]);
+}
+
+function made({ manifest, digest, ref, size_bytes }, aliases) {
+  const { checkpoint, adapter, recipe, build } = manifest;
+  return part(
+    "Made of",
+    pairs([
+      ["Package", ref],
+      ["Also called", aliases.join(", ")],
+      ["Checkpoint", named(checkpoint)],
+      ["Architecture", checkpoint.architecture],
+      ["Parameters", checkpoint.parameters?.toLocaleString("en")],
+      ["Licence", checkpoint.licence ?? "not stated"],
+      ["Adapter", adapter ? `${named(adapter)}, rank ${adapter.rank}` : "none"],
+      ["Precision", recipe.precision?.toUpperCase()],
+      ["Recipe", words(recipe, ["precision"])],
+      ["Made by", `Edgeship ${manifest.edgeship_version}, builder ${build.builder}`],
+      ["Tools", words(build.tools ?? {}, [])],
+      ["Size", bytes(size_bytes)],
+      ["Digest", el("code", {}, digest)],
+      ...Object.entries(manifest.not_for ?? {}).map(([tool, reason]) => [`Not for ${tool}`, reason]),
+    ]),
+  );
+}
+
+function defaults(known) {
+  if (!known) return null;
+  const { context_tokens, ...sampling } = known;
+  return part("Answers by itself with", pairs([["Context", `${context_tokens.toLocaleString("en")} tokens`], ...Object.entries(sampling).map(([name, value]) => [plain(name), String(value)])]));
+}
+
+function files(manifest) {
+  const rows = Object.entries(manifest.files).map(([name, file]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "right" }, bytes(file.size_bytes)), el("td", {}, el("code", {}, file.sha256))));
+  const head = el("tr", {}, ["File", "Size", "SHA-256"].map((text, index) => el("th", { scope: "col", class: index === 1 && "right" }, text)));
+  return el("details", { class: "part" }, el("summary", {}, `Its ${rows.length} files`), el("div", { class: "wide", role: "region", "aria-label": "Files", tabindex: "0" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))));
+}
+
+function pairs(all) {
+  return el("dl", { class: "pairs" }, all.filter(([, value]) => value).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+function named({ source, revision, digest }) {
+  if (source) return revision ? `${source} at ${revision.slice(0, 12)}` : source;
+  return digest ? el("code", {}, digest) : "not known";
+}
+
+function words(values, without) {
+  const shown = Object.entries(values).filter(([name, value]) => !without.includes(name) && value !== null && typeof value !== "object");
+  return shown.map(([name, value]) => `${plain(name)} ${value === true ? "yes" : value === false ? "no" : value}`).join(", ");
+}
+
+function plain(name) {
+  return name.replaceAll("_", " ");
+}
+
+function bytes(count) {
+  const megabytes = count / 1e6;
+  if (count < 1e4) return `${count.toLocaleString("en")} bytes`;
+  if (megabytes >= 1000) return `${(megabytes / 1000).toFixed(2)} GB`;
+  return `${megabytes >= 100 ? Math.round(megabytes) : megabytes.toFixed(megabytes < 10 ? 2 : 1)} MB`;
+}

@@ -1,0 +1,65 @@
+"""The Chromium in which the tests of the server's page run: the machine's own, or Debian's, which is installed once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+# Nothing but the tests' own requests leaves the browser.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
+)
+_INSTALL_S = 600
+
+
+def chromium() -> str:
+    """The path of a Chromium; the test is skipped where there is none, and fails in CI (where CI=true)."""
+    path = _found() or _installed()
+    if path is None:
+        reason = "no Chromium: install one, or name it in CHROMIUM"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def _found() -> str | None:
+    named = os.environ.get("CHROMIUM")
+    if named:
+        return named
+    names = (path for name in _NAMES if (path := shutil.which(name)))
+    places = (place for place in _PLACES if Path(place).is_file())
+    return next(names, None) or next(places, None)
+
+
+@cache
+def _installed() -> str | None:
+    """Debian's, where this is Debian and we may install; tried once."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return None
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+        subprocess.run(["apt-get", "-q", *command], capture_output=True, check=False, timeout=_INSTALL_S)
+    return shutil.which("chromium")
+
+
+if __name__ == "__main__":
+    print(_found() or _installed() or "there is no Chromium, and it could not be installed")
