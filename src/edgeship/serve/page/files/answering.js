@@ -3,21 +3,26 @@
 import { chunks } from "./api.js";
 import { body } from "./asking.js";
 
-const running = new Map(); // by the conversation's id
+const running = new Map(); // conversations by their ids, each with what ends its answer
 
 export function isRunning(conversation) {
   return running.has(conversation.id);
 }
 
-/** Ends the answer to a conversation; what has come of it stays. */
-export function stop(conversation) {
-  running.get(conversation.id)?.abort();
+/** The conversations in which something is being answered. */
+export function unfinished() {
+  return [...running.values()].map((one) => one.conversation);
 }
 
-/** Fills a message with the model's answer to what stands above it. changed: is called after each step. Never throws. */
+/** Ends the answer to a conversation; what has come of it stays. */
+export function stop(conversation) {
+  running.get(conversation.id)?.controller.abort();
+}
+
+/** Fills a message with the answer to what stands above it. Never throws. changed: is called after each step. */
 export async function answer(conversation, node, changed) {
   const controller = new AbortController();
-  running.set(conversation.id, controller);
+  running.set(conversation.id, { conversation, controller });
   const clock = { begun: performance.now(), first: null };
   try {
     for await (const chunk of chunks(body(conversation, node.parent), controller.signal)) {
@@ -49,7 +54,7 @@ function take(node, chunk, clock) {
 }
 
 function counted(usage) {
-  return { prompt: usage.prompt_tokens, cached: usage.prompt_tokens_details?.cached_tokens ?? 0, tokens: usage.completion_tokens };
+  return { prompt: usage.prompt_tokens, tokens: usage.completion_tokens };
 }
 
 /** A tool call comes in pieces: its name first, then its arguments. */
@@ -65,11 +70,17 @@ export function took(node) {
   const { first_ms, rest_ms, tokens } = node.took ?? {};
   const said = [];
   if (tokens > 1 && rest_ms > 0) said.push(`${figure(((tokens - 1) / rest_ms) * 1000)} tokens/s`);
-  if (first_ms !== undefined) said.push(`first token after ${first_ms < 1000 ? `${Math.round(first_ms)} ms` : `${(first_ms / 1000).toFixed(1)} s`}`);
+  if (first_ms !== undefined) said.push(`first token after ${time(first_ms)}`);
   if (tokens !== undefined) said.push(tokens === 1 ? "1 token" : `${tokens.toLocaleString("en")} tokens`);
   return said;
 }
 
-function figure(value) {
+/** A time in words, from milliseconds. */
+export function time(ms) {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** A speed in words. */
+export function figure(value) {
   return value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
 }

@@ -6,10 +6,9 @@ const HERE = new URL(".", document.baseURI);
 
 /** What a request came to that did not come to an answer. status: 0 where no answer came at all. */
 export class Failure extends Error {
-  constructor(message, status = 0, retryAfterS = null) {
+  constructor(message, status = 0) {
     super(message);
     this.status = status;
-    this.retryAfterS = retryAfterS;
   }
 }
 
@@ -28,7 +27,8 @@ async function sent(path, body, signal) {
   if (body) headers["content-type"] = "application/json";
   if (keyInUse()) headers.authorization = `Bearer ${keyInUse()}`;
   try {
-    return await fetch(new URL(path, HERE), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    const sending = body ? { method: "POST", body: JSON.stringify(body) } : {};
+    return await fetch(new URL(path, HERE), { ...sending, headers, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure("The server cannot be reached. See whether it still runs, and try again.");
@@ -37,9 +37,9 @@ async function sent(path, body, signal) {
 
 async function refusal(response) {
   const said = (await response.json().catch(() => null))?.error?.message;
-  const wait = Number(response.headers.get("retry-after")) || null;
   const words = said ? sentence(said) : `The server answered ${response.status} and said no more.`;
-  return new Failure(response.status === 429 || response.status === 503 ? `The server is busy: ${words}` : words, response.status, wait);
+  const { status } = response;
+  return new Failure(status === 429 || status === 503 ? `The server is busy: ${words}` : words, status);
 }
 
 function sentence(text) {

@@ -4,15 +4,15 @@ import { shown } from "./tree.js";
 
 /** The numbers among the settings, with what they may be. */
 export const NUMBERS = [
-  { name: "temperature", label: "Temperature", min: 0, max: 10, step: "any", help: "0 always takes the likeliest token." },
-  { name: "top_p", label: "Top p", min: 0, max: 1, step: "any", help: "The likeliest tokens that together have this probability." },
+  { name: "temperature", label: "Temperature", min: 0, step: "any", help: "0 always takes the likeliest token." },
+  { name: "top_p", label: "Top p", min: 0, max: 1, step: "any", help: "Tokens that together are so likely." },
   { name: "top_k", label: "Top k", min: 0, step: 1, help: "So many of the likeliest tokens; 0 takes all." },
-  { name: "min_p", label: "Min p", min: 0, max: 1, step: "any", help: "Tokens at least this share as likely as the likeliest." },
+  { name: "min_p", label: "Min p", min: 0, max: 1, step: "any", help: "As a share of the likeliest token's." },
   { name: "max_tokens", label: "Longest answer", min: 1, step: 1, help: "In tokens, thinking counted." },
   { name: "seed", label: "Seed", min: 0, step: 1, help: "The same seed gives the same answer." },
   { name: "repetition_penalty", label: "Repetition penalty", min: 0, step: "any", help: "1 changes nothing." },
   { name: "presence_penalty", label: "Presence penalty", step: "any", help: "Taken from tokens that the answer has." },
-  { name: "frequency_penalty", label: "Frequency penalty", step: "any", help: "The same, for each time that it has them." },
+  { name: "frequency_penalty", label: "Frequency penalty", step: "any", help: "The same, for each time." },
 ];
 
 /** The body of the request for what comes after the message `upTo`. Throws what is wrong in a sentence. */
@@ -36,10 +36,13 @@ function messages(conversation, upTo) {
 }
 
 function message(node) {
-  if (node.role === "tool") return node.results.map((result) => ({ role: "tool", tool_call_id: result.id, content: result.content }));
+  if (node.role === "tool") return node.results.map(({ id, content }) => ({ role: "tool", tool_call_id: id, content }));
   if (!node.calls?.length) return [{ role: node.role, content: node.content }];
-  const calls = node.calls.map((call) => ({ id: call.id, type: "function", function: { name: call.name, arguments: call.arguments } }));
-  return [{ role: node.role, content: node.content || null, tool_calls: calls }];
+  return [{ role: node.role, content: node.content || null, tool_calls: node.calls.map(toolCall) }];
+}
+
+function toolCall({ id, name, arguments: given }) {
+  return { id, type: "function", function: { name, arguments: given } };
 }
 
 function tools(given) {

@@ -1,9 +1,9 @@
 // The conversation on the screen: what is asked, answered, asked again.
 
-import { answer, isRunning, stop } from "./answering.js";
+import { answer, isRunning, stop, unfinished } from "./answering.js";
 import { iconButton, keepingFocus, place } from "./dom.js";
 import { message } from "./message.js";
-import { hush, say } from "./notices.js";
+import { say } from "./notices.js";
 import * as shelf from "./shelf.js";
 import { add, choose, shown } from "./tree.js";
 
@@ -30,6 +30,7 @@ export function begin(changed) {
     atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < AT_END_PX;
     toEnd.hidden = atEnd;
   });
+  window.addEventListener("pagehide", () => unfinished().forEach(shelf.keep));
   document.getElementById("composer-buttons").append(sendButton, stopButton);
   form.prepend(toEnd);
 }
@@ -46,7 +47,6 @@ export function current() {
 export function open(one) {
   conversation = one;
   drawn = new Map();
-  hush();
   log.replaceChildren();
   atEnd = true;
   render();
@@ -88,14 +88,13 @@ function send() {
   question.value = "";
   fit();
   reply(add(conversation, conversation.leaf, { role: "user", content: text }));
-  question.focus();
+  if (!byTouch()) question.focus();
 }
 
 /** Has the model answer what was said, in the conversation that is open now, whichever is open when the answer ends. */
 async function reply(said) {
   const here = conversation;
-  const blank = { role: "assistant", content: "", thinking: "", calls: [], model: here.model, json: Boolean(here.settings.schema?.trim()), finish: null };
-  const node = add(here, said.id, blank);
+  const node = add(here, said.id, blank(here));
   let due = 0;
   let asked = false;
   const draw = () => {
@@ -108,7 +107,6 @@ async function reply(said) {
     if (!asked) asked = Boolean(requestAnimationFrame(draw));
     if (Date.now() > due) kept(here), (due = Date.now() + KEPT_EVERY_MS);
   });
-  hush();
   say("The model is answering.");
   atEnd = true;
   kept(here);
@@ -117,6 +115,12 @@ async function reply(said) {
   kept(here);
   if (here === conversation) render();
   if (node.error) say(node.error);
+}
+
+/** An answer of which nothing has come. json: it is held to a schema, and shown as JSON. */
+function blank({ model, settings }) {
+  const json = Boolean(settings.schema?.trim());
+  return { role: "assistant", content: "", thinking: "", calls: [], model, json, finish: null };
 }
 
 function kept(one) {
@@ -146,8 +150,13 @@ export function editLast() {
 
 function pressed(event) {
   if (event.isComposing) return;
-  if (event.key === "Enter" && !event.shiftKey) event.preventDefault(), send();
+  if (event.key === "Enter" && !event.shiftKey && !byTouch()) event.preventDefault(), send();
   if (event.key === "ArrowUp" && !question.value) event.preventDefault(), editLast();
+}
+
+/** Whether the keys are on the screen: Enter is then the only way to a new line, and the keys hide the answer. */
+function byTouch() {
+  return matchMedia("(pointer: coarse)").matches;
 }
 
 /** As high as its text, up to what the style allows. */

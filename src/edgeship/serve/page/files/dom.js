@@ -39,7 +39,7 @@ const ICONS = {
   save: "M12 4v11M7 10l5 5 5-5M5 20h14",
   open: "M12 15V4M7 9l5-5 5 5M5 20h14",
   theme: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
-  more: "M5 12h.01M12 12h.01M19 12h.01",
+  more: "M4.5 12h1M11.5 12h1M18.5 12h1",
   keys: "M3 7h18v11H3zM7 11h1M11 11h1M15 11h1M8 14.5h8",
   chart: "M5 20V11M10 20V5M15 20v-7M20 20V8",
   chat: "M4 5h16v11H11l-5 4v-4H4z",
@@ -61,6 +61,17 @@ export function iconButton(name, label, onclick, { shown = false, ...attributes 
     icon(name),
     shown && el("span", {}, label),
   );
+}
+
+/** A button with a text. */
+export function textButton(label, attributes = {}) {
+  return el("button", { type: "button", class: "button", ...attributes }, label);
+}
+
+/** Names and what they stand for, each pair a row; those that stand for nothing are left out. */
+export function pairs(all) {
+  const row = ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
+  return el("dl", { class: "pairs" }, all.filter(([, value]) => value).map(row));
 }
 
 /** Puts exactly these children into an element, and moves only those that are not in their place yet. */

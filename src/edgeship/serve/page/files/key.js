@@ -1,6 +1,6 @@
 // The API key: asked for when the server wants one, kept until the tab is closed, and sent to this server only.
 
-import { el } from "./dom.js";
+import { el, textButton } from "./dom.js";
 
 const NAME = "edgeship.key";
 let kept = sessionStorageOrNull()?.getItem(NAME) ?? "";
@@ -17,7 +17,7 @@ export function askForKey(why = "") {
 }
 
 function asked(why) {
-  const field = el("input", { id: "key", type: "password", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
+  const field = el("input", { id: "key", type: "password", autocomplete: "off", "aria-describedby": "key-why" });
   const form = el(
     "form",
     { method: "dialog" },
@@ -29,8 +29,8 @@ function asked(why) {
     el(
       "div",
       { class: "dialog-buttons" },
-      el("button", { type: "submit", value: "no", class: "button plain", formnovalidate: true }, "Cancel"),
-      el("button", { type: "submit", value: "yes", class: "button first" }, "Use this key"),
+      textButton("Cancel", { type: "submit", value: "no", class: "button plain" }),
+      textButton("Use this key", { type: "submit", value: "yes", class: "button first" }),
     ),
   );
   const dialog = el("dialog", { "aria-label": "API key" }, form);

@@ -8,20 +8,35 @@ import { title } from "./tree.js";
 
 const search = document.getElementById("search");
 const list = document.getElementById("conversations");
+let naming = false;
 
 /** Makes the list ready. open: shows a conversation by its id, null for a new one. current: the id of the open one. */
 export function listing({ open, current }) {
+  let shown = null;
   const render = () => {
-    if (list.querySelector("input")) return; // somebody is typing a name
-    keepingFocus(() => list.replaceChildren(...found().map(row)), () => search);
+    if (naming) return; // somebody is typing into the list
+    const conversations = found();
+    const now = JSON.stringify([current(), conversations.map((one) => [one.id, title(one)])]);
+    if (now === shown) return;
+    shown = now;
+    keepingFocus(() => list.replaceChildren(...conversations.map(row)), () => search);
   };
+  const again = () => ((shown = null), render());
   const row = (conversation) => {
-    const here = conversation.id === current();
+    const { id } = conversation;
+    const here = id === current();
     const name = title(conversation);
-    const rename = iconButton("edit", `Rename ${name}`, () => renamed(item, conversation, render), { "data-focus": `rename-${conversation.id}` });
-    const remove = iconButton("trash", `Delete ${name}`, () => deleted(conversation, { here, open, render }), { "data-focus": `delete-${conversation.id}` });
-    const link = el("a", { href: `#/c/${conversation.id}`, "aria-current": here && "true", "data-focus": `open-${conversation.id}`, title: name }, name);
-    const item = el("li", { class: here && "is-here" }, link, rename, remove);
+    const state = { "aria-current": here && "true", "data-focus": `open-${id}` };
+    const link = el("a", { href: `#/c/${id}`, title: name, ...state }, name);
+    const rename = () => renamed(item, conversation, again);
+    const remove = () => deleted(conversation, { here, open, render });
+    const item = el(
+      "li",
+      { class: here && "is-here" },
+      link,
+      iconButton("edit", `Rename ${name}`, rename, { "data-focus": `rename-${id}` }),
+      iconButton("trash", `Delete ${name}`, remove, { "data-focus": `delete-${id}` }),
+    );
     return item;
   };
   search.addEventListener("input", render);
@@ -32,7 +47,8 @@ export function listing({ open, current }) {
 
 function found() {
   const wanted = search.value.trim().toLowerCase();
-  const has = (conversation) => [title(conversation), ...conversation.nodes.map((node) => node.content)].some((text) => text.toLowerCase().includes(wanted));
+  const texts = (conversation) => [title(conversation), ...conversation.nodes.map((node) => node.content)];
+  const has = (conversation) => texts(conversation).some((text) => text.toLowerCase().includes(wanted));
   const conversations = shelf.all().filter((conversation) => !wanted || has(conversation));
   list.classList.toggle("is-empty", !conversations.length);
   list.dataset.empty = wanted ? "Nothing found" : "Conversations are kept in this browser only.";
@@ -40,17 +56,19 @@ function found() {
 }
 
 function renamed(item, conversation, render) {
-  const field = el("input", { type: "text", "aria-label": "Name of the conversation", maxlength: 200, "data-focus": `rename-${conversation.id}` });
+  const known = { "aria-label": "Name of the conversation", "data-focus": `rename-${conversation.id}` };
+  const field = el("input", { type: "text", maxlength: 200, ...known });
   field.value = title(conversation);
-  let open = true;
+  naming = true;
   const close = (keep) => {
-    if (!open) return;
-    open = false;
+    if (!naming) return;
+    naming = false;
     if (keep) shelf.rename(conversation.id, field.value.trim());
-    keepingFocus(() => (field.remove(), render()), () => search);
+    render();
   };
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") close(true);
+    // The key would press the button that has the focus next.
+    if (event.key === "Enter") event.preventDefault(), close(true);
     if (event.key === "Escape") event.stopPropagation(), close(false);
   });
   field.addEventListener("blur", () => close(true));
@@ -64,5 +82,10 @@ function deleted(conversation, { here, open, render }) {
   shelf.forget(conversation.id);
   if (here) open(null);
   render();
-  notice(`Deleted “${title(conversation)}”.`, ["Undo", () => (shelf.restore(conversation), here ? open(conversation.id) : render())]);
+  const undo = () => {
+    shelf.restore(conversation);
+    if (here) open(conversation.id);
+    render();
+  };
+  notice(`Deleted “${title(conversation)}”.`, ["Undo", undo]);
 }

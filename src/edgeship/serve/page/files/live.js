@@ -1,5 +1,6 @@
 // What the server does at this moment, read from its metrics again and again while it is looked at.
 
+import { figure, time } from "./answering.js";
 import { metrics } from "./api.js";
 import { el } from "./dom.js";
 import { line } from "./plot.js";
@@ -66,7 +67,12 @@ function summed(all, model) {
     const le = Number(labels.le.replace("+Inf", "Infinity"));
     first.set(le, (first.get(le) ?? 0) + value);
   }
-  return { running: sum("num_requests_running"), waiting: sum("num_requests_waiting"), tokens: sum("generation_tokens_total"), first };
+  return {
+    running: sum("num_requests_running"),
+    waiting: sum("num_requests_waiting"),
+    tokens: sum("generation_tokens_total"),
+    first,
+  };
 }
 
 function plots(taken) {
@@ -76,8 +82,8 @@ function plots(taken) {
   return [
     line("Answers in the making", taken.map((sample) => sample.running), count),
     line("Requests waiting", taken.map((sample) => sample.waiting), count),
-    line("Tokens a second", speed, (value) => (value >= 100 ? count(value) : value.toFixed(1))),
-    line("First token, median", first, (value) => (value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`)),
+    line("Tokens a second", speed, figure),
+    line("First token, median", first, (value) => time(value * 1000)),
   ];
 }
 

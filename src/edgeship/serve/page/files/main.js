@@ -17,13 +17,26 @@ const THEMES = ["system", "light", "dark"];
 const by = (id) => document.getElementById(id);
 const picker = by("model");
 const panel = by("settings");
-const file = el("input", { type: "file", accept: "application/json,.json", hidden: true, "aria-label": "Conversations to import", onchange: imported });
+const file = el("input", {
+  type: "file",
+  accept: "application/json,.json",
+  hidden: true,
+  "aria-label": "Conversations to import",
+  onchange: imported,
+});
 
 let names = [];
 let facts = null; // of the model that is chosen
 
-const settingsButton = iconButton("sliders", "Settings", () => toggleSettings(), { "aria-expanded": "false", "aria-controls": "settings" });
-const menuButton = iconButton("menu", "Conversations", () => toggleShelf(), { class: "icon-button menu", "aria-expanded": "false", "aria-controls": "shelf" });
+const settingsButton = iconButton("sliders", "Settings", () => toggleSettings(), {
+  "aria-expanded": "false",
+  "aria-controls": "settings",
+});
+const menuButton = iconButton("menu", "Conversations", () => toggleShelf(), {
+  class: "icon-button menu",
+  "aria-expanded": "false",
+  "aria-controls": "shelf",
+});
 const chatLink = el("a", { class: "view", href: "#/" }, icon("chat"), el("span", {}, "Chat"));
 const modelLink = el("a", { class: "view", href: "#/" }, icon("chart"), el("span", {}, "Model"));
 const menu = el("div", { id: "menu", popover: "auto", "aria-label": "More" });
@@ -36,11 +49,19 @@ function start() {
   by("views").append(chatLink, modelLink);
   by("tools").append(settingsButton, themeButton);
   by("shelf").querySelector(".shelf-head").append(iconButton("plus", "New conversation", fresh));
-  const listKeys = listen({ fresh, search: () => (toggleShelf(true), by("search").focus()), question: () => toChat(chat.focusQuestion), again: chat.answerAgain, settings: toggleSettings, model: otherView, escape });
+  const listKeys = listen({
+    fresh,
+    search: () => (toggleShelf(true), by("search").focus()),
+    question: () => toChat(chat.focusQuestion),
+    again: chat.answerAgain,
+    settings: toggleSettings,
+    model: otherView,
+    escape,
+  });
   menu.append(
     entry("save", "Export this conversation as Markdown", exportMarkdown),
-    entry("save", "Export this conversation as JSON", () => exportJson([chat.current()], transfer.fileName(chat.current(), "json"))),
-    entry("save", "Export all conversations as JSON", () => exportJson(shelf.all(), "edgeship-conversations.json")),
+    entry("save", "Export this conversation as JSON", exportOne),
+    entry("save", "Export all conversations as JSON", exportAll),
     entry("open", "Import conversations", () => file.click()),
     entry("key", "API key", async () => (await askForKey()) && loadModels()),
     entry("keys", "Keys", listKeys),
@@ -61,8 +82,13 @@ function exportMarkdown() {
   transfer.save(transfer.asMarkdown(chat.current()), transfer.fileName(chat.current(), "md"), "text/markdown");
 }
 
-function exportJson(conversations, name) {
-  transfer.save(transfer.asJson(conversations), name, "application/json");
+function exportOne() {
+  const one = chat.current();
+  transfer.save(transfer.asJson([one]), transfer.fileName(one, "json"), "application/json");
+}
+
+function exportAll() {
+  transfer.save(transfer.asJson(shelf.all()), "edgeship-conversations.json", "application/json");
 }
 
 const renderList = (() => {
@@ -93,7 +119,8 @@ function route() {
 }
 
 function mark(link) {
-  for (const other of [chatLink, modelLink]) other === link ? other.setAttribute("aria-current", "page") : other.removeAttribute("aria-current");
+  for (const other of [chatLink, modelLink]) other.toggleAttribute("aria-current", false);
+  link.setAttribute("aria-current", "page");
 }
 
 function opened() {
@@ -172,8 +199,9 @@ function chosen(name) {
 async function about(name) {
   facts = null;
   const said = el("p", { class: "figures" });
-  const more = el("a", { href: `#/models/${encodeURIComponent(name)}` }, "How it was made and measured");
-  by("welcome").replaceChildren(el("img", { src: "page/icon.svg", alt: "", width: 44, height: 44 }), el("h1", {}, name || "No model"), said, ...(name ? [more] : []));
+  const more = name && el("a", { href: `#/models/${encodeURIComponent(name)}` }, "How it was made and measured");
+  const mark = el("img", { src: "page/icon.svg", alt: "", width: 44, height: 44 });
+  by("welcome").replaceChildren(mark, el("h1", {}, name || "No model"), said, more || "");
   if (!name) return;
   const found = await api.facts(name).catch(() => null);
   if (picker.value !== name || !found) return;

@@ -32,12 +32,17 @@ function blocks(lines, depth) {
       at += 1;
       continue;
     }
-    const block = fence(lines, at) ?? single(lines, at) ?? nested(lines, at, depth) ?? table(lines, at) ?? paragraph(lines, at);
+    const block = blockAt(lines, at, depth);
     block.source = `${block.kind}\n${lines.slice(at, block.end).join("\n")}`;
     found.push(block);
     at = block.end;
   }
   return found;
+}
+
+function blockAt(lines, at, depth) {
+  const special = fence(lines, at) ?? single(lines, at) ?? nested(lines, at, depth) ?? table(lines, at);
+  return special ?? paragraph(lines, at);
 }
 
 function fence(lines, at) {
@@ -46,20 +51,23 @@ function fence(lines, at) {
   const close = (line) => line.trim().startsWith(open[1]) && !line.trim().replaceAll(open[1][0], "");
   let end = at + 1;
   while (end < lines.length && !close(lines[end])) end += 1;
-  return { kind: "code", language: open[2], text: lines.slice(at + 1, end).join("\n"), end: Math.min(end + 1, lines.length) };
+  const text = lines.slice(at + 1, end).join("\n");
+  return { kind: "code", language: open[2], text, end: Math.min(end + 1, lines.length) };
 }
 
 function single(lines, at) {
   if (RULE.test(lines[at])) return { kind: "rule", end: at + 1 };
   const heading = HEADING.exec(lines[at]);
-  return heading && { kind: "heading", level: heading[1].length, text: heading[2].replace(/\s#+\s*$/, ""), end: at + 1 };
+  if (!heading) return null;
+  return { kind: "heading", level: heading[1].length, text: heading[2].replace(/\s#+\s*$/, ""), end: at + 1 };
 }
 
 function nested(lines, at, depth) {
   if (depth >= DEEPEST) return null;
   if (QUOTE.test(lines[at])) {
     const end = runs(lines, at, (line) => QUOTE.test(line));
-    return { kind: "quote", inside: blocks(lines.slice(at, end).map((line) => line.replace(QUOTE, "")), depth + 1), end };
+    const inside = lines.slice(at, end).map((line) => line.replace(QUOTE, ""));
+    return { kind: "quote", inside: blocks(inside, depth + 1), end };
   }
   return ITEM.test(lines[at]) ? list(lines, at, depth) : null;
 }
@@ -83,7 +91,8 @@ function list(lines, at, depth) {
     } else if (item || lines[end - 1].trim() === "" || starts(lines[end])) break;
     else items.at(-1).push(lines[end].trim());
   }
-  return { kind: "list", ordered, start: parseInt(first[2], 10), items: items.map((item) => blocks(item, depth + 1)), end };
+  const inside = items.map((item) => blocks(item, depth + 1));
+  return { kind: "list", ordered, start: parseInt(first[2], 10), items: inside, end };
 }
 
 /** Whether a list goes on with the line after an empty one. */
@@ -96,7 +105,8 @@ function belongs(line, room, ordered) {
 function table(lines, at) {
   const rule = cells(lines[at + 1] ?? "");
   const head = cells(lines[at]);
-  if (!lines[at].includes("|") || rule.length !== head.length || !rule.every((cell) => /^:?-+:?$/.test(cell))) return null;
+  const fits = rule.length === head.length && rule.every((cell) => /^:?-+:?$/.test(cell));
+  if (!fits || !lines[at].includes("|")) return null;
   const end = runs(lines, at + 2, (line) => line.includes("|"));
   const sides = rule.map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "middle-cell" : "right") : null));
   return { kind: "table", head, sides, rows: lines.slice(at + 2, end).map(cells), end };
@@ -134,8 +144,7 @@ const DRAW = {
   rule: () => el("hr"),
   quote: (block) => el("blockquote", {}, block.inside.map(drawn)),
   code: (block) => codeBlock(block.text, block.language),
-  list: (block) =>
-    el(block.ordered ? "ol" : "ul", { start: block.ordered && block.start !== 1 ? block.start : null }, block.items.map(listItem)),
+  list: (block) => el(block.ordered ? "ol" : "ul", { start: block.ordered && block.start }, block.items.map(listItem)),
   table: drawnTable,
 };
 
@@ -150,13 +159,11 @@ function listItem(inside) {
 }
 
 function drawnTable(block) {
-  const row = (texts, tag) =>
-    el("tr", {}, block.head.map((_, index) => el(tag, { class: block.sides[index], scope: tag === "th" && "col" }, inline(texts[index] ?? ""))));
-  return el(
-    "div",
-    { class: "wide", role: "region", "aria-label": "Table", tabindex: "0" },
-    el("table", {}, el("thead", {}, row(block.head, "th")), el("tbody", {}, block.rows.map((texts) => row(texts, "td")))),
-  );
+  const cell = (tag, text, side) => el(tag, { class: side, scope: tag === "th" && "col" }, inline(text ?? ""));
+  const row = (tag, texts) => el("tr", {}, block.sides.map((side, index) => cell(tag, texts[index], side)));
+  const body = block.rows.map((texts) => row("td", texts));
+  const table = el("table", {}, el("thead", {}, row("th", block.head)), el("tbody", {}, body));
+  return el("div", { class: "wide", role: "region", "aria-label": "Table", tabindex: "0" }, table);
 }
 
 /** A block of code with its language and a button that copies it. */
@@ -175,11 +182,25 @@ export async function copied(button, text) {
   const label = button.getAttribute("aria-label");
   const tell = (said) => (button.setAttribute("aria-label", said), (button.title = said));
   try {
-    await navigator.clipboard.writeText(text);
+    // Browsers have no clipboard for a page that came by plain HTTP from another machine.
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else copySelected(text);
     tell("Copied");
     button.classList.add("is-done");
   } catch {
     tell("This browser does not let the page copy");
   }
   setTimeout(() => (tell(label), button.classList.remove("is-done")), 2000);
+}
+
+function copySelected(text) {
+  const before = document.activeElement;
+  const field = el("textarea", { class: "unseen", "aria-hidden": "true" });
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  before?.focus();
+  if (!done) throw new Error("the browser refused");
 }

@@ -1,7 +1,7 @@
 // One message of a conversation on the screen.
 
 import { isRunning, took } from "./answering.js";
-import { el, icon, iconButton } from "./dom.js";
+import { el, icon, iconButton, textButton } from "./dom.js";
 import { codeBlock, copied, show } from "./markdown.js";
 import { say } from "./notices.js";
 import { versions } from "./tree.js";
@@ -22,19 +22,24 @@ function question(conversation, node, acts) {
   const foot = el("div", { class: "foot" });
   const element = el("article", { class: "message user", "aria-label": "You" }, text, foot);
   const edit = () => {
-    const form = editor(node, acts, () => (form.replaceWith(text), foot.querySelector("[data-focus^=edit]")?.focus()));
-    text.replaceWith(form);
-    form.querySelector("textarea").focus();
+    const fields = editor(node, acts, () => {
+      fields.replaceWith(text);
+      foot.querySelector("[data-focus^=edit]")?.focus();
+    });
+    text.replaceWith(fields);
+    fields.querySelector("textarea").focus();
   };
   const update = () => {
-    foot.replaceChildren(...switcher(conversation, node, acts), copyButton(node), changing(conversation, iconButton("edit", "Edit", edit, { "data-focus": `edit-${node.id}` })));
+    const change = iconButton("edit", "Edit", edit, { "data-focus": `edit-${node.id}` });
+    foot.replaceChildren(...switcher(conversation, node, acts), copyButton(node), changing(conversation, change));
   };
   update();
   return { element, update, edit };
 }
 
 function editor(node, acts, close) {
-  const field = el("textarea", { "aria-label": "Edited message", rows: Math.min(node.content.split("\n").length + 1, 12) });
+  const rows = Math.min(node.content.split("\n").length + 1, 12);
+  const field = el("textarea", { "aria-label": "Edited message", rows });
   field.value = node.content;
   const send = (event) => {
     event?.preventDefault();
@@ -44,12 +49,16 @@ function editor(node, acts, close) {
     if (event.key === "Escape") event.stopPropagation(), close();
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
   });
-  return el(
-    "form",
-    { class: "editor", onsubmit: send },
-    field,
-    el("div", { class: "dialog-buttons" }, el("button", { type: "button", class: "button plain", onclick: close }, "Cancel"), el("button", { type: "submit", class: "button first" }, "Send")),
-  );
+  const cancel = textButton("Cancel", { class: "button plain", onclick: close });
+  return form([field], send, [cancel, submit("Send")]);
+}
+
+function form(fields, onsubmit, buttons) {
+  return el("form", { class: "editor", onsubmit }, fields, el("div", { class: "dialog-buttons" }, buttons));
+}
+
+function submit(label) {
+  return textButton(label, { type: "submit", class: "button first" });
 }
 
 function answer(conversation, node, acts) {
@@ -60,19 +69,18 @@ function answer(conversation, node, acts) {
   const calls = el("div", { class: "calls" });
   const state = el("div", { class: "state" });
   const foot = el("div", { class: "foot" });
-  const element = el("article", { class: "message assistant", "aria-label": `Answer of ${node.model}` }, thinking, text, calls, state, foot);
+  const parts = [thinking, text, calls, state, foot];
+  const element = el("article", { class: "message assistant", "aria-label": `Answer of ${node.model}` }, parts);
   const hear = listener(text, node);
   const update = () => {
     const running = node.finish === null && isRunning(conversation);
     element.classList.toggle("running", running);
     thinking.hidden = !node.thinking;
-    if (node.thinking) {
-      summary.textContent = running && !node.content ? "Thinking …" : "Thoughts";
-      show(thoughts, node.thinking);
-    }
+    summary.textContent = running && !node.content ? "Thinking …" : "Thoughts";
+    show(thoughts, node.thinking);
     if (node.json) showJson(text, node.content, running);
     else show(text, node.content);
-    calls.replaceChildren(...node.calls.map(drawnCall));
+    calls.replaceChildren(...node.calls.map((call) => ofTool("Calls", call.name, call.arguments)));
     state.replaceChildren(...stateOf(conversation, node, acts, running));
     foot.replaceChildren(...(running ? [] : footOf(conversation, node, acts)));
     hear(running);
@@ -102,8 +110,10 @@ function showJson(element, content, running) {
   element.source = shown;
 }
 
-function drawnCall(call) {
-  return el("div", { class: "call" }, el("p", { class: "call-head" }, icon("tool"), "Calls ", el("code", {}, call.name)), codeBlock(pretty(call.arguments), "json"));
+/** A call of a tool, or what it came to. */
+function ofTool(what, name, content) {
+  const head = el("p", { class: "call-head" }, icon("tool"), el("span", {}, `${what} `, el("code", {}, name)));
+  return el("div", { class: "call" }, head, codeBlock(pretty(content), "json"));
 }
 
 function pretty(text) {
@@ -115,18 +125,21 @@ function pretty(text) {
 }
 
 function stateOf(conversation, node, acts, running) {
-  if (running) return node.content || node.thinking || node.calls.length ? [] : [el("p", { class: "waiting" }, "Waiting for the model")];
+  const nothing = !node.content && !node.thinking && !node.calls.length;
+  if (running) return nothing ? [el("p", { class: "waiting" }, "Waiting for the model")] : [];
   if (node.finish === "tool_calls" && conversation.leaf === node.id) return [resultForm(node, acts)];
   if (node.finish === "failed" || node.finish === null) {
-    const again = el("button", { type: "button", class: "button", onclick: () => acts.again(node), "data-focus": `again-${node.id}` }, "Try again");
-    return [el("div", { class: "failure", role: "alert" }, el("p", {}, node.error || "The page was closed before the answer was complete."), changing(conversation, again))];
+    const why = el("p", {}, node.error || "The page was closed before the answer was complete.");
+    const again = textButton("Try again", { onclick: () => acts.again(node), "data-focus": `retry-${node.id}` });
+    return [el("div", { class: "failure", role: "alert" }, why, changing(conversation, again))];
   }
   return ENDS[node.finish] ? [el("p", { class: "quiet" }, ENDS[node.finish])] : [];
 }
 
 function footOf(conversation, node, acts) {
   const again = iconButton("again", "Answer again", () => acts.again(node), { "data-focus": `again-${node.id}` });
-  return [...switcher(conversation, node, acts), copyButton(node), changing(conversation, again), el("span", { class: "took" }, took(node).join(" · "))];
+  const figures = el("span", { class: "took" }, took(node).join(" · "));
+  return [...switcher(conversation, node, acts), copyButton(node), changing(conversation, again), figures];
 }
 
 function changing(conversation, button) {
@@ -143,22 +156,28 @@ function switcher(conversation, node, acts) {
   const all = versions(conversation, node);
   if (all.length < 2) return [];
   const at = all.indexOf(node);
-  const step = (name, label, to) =>
-    iconButton(name, label, () => acts.choose(all[to]), { disabled: !all[to], "data-focus": `${name}-${node.role}-${node.parent}` });
-  return [step("previous", "Version before", at - 1), el("span", { class: "count" }, `${at + 1} / ${all.length}`), step("next", "Version after", at + 1)];
+  const step = (name, label, to) => {
+    const place = `${name}-${node.role}-${node.parent}`;
+    return iconButton(name, label, () => acts.choose(all[to]), { disabled: !all[to], "data-focus": place });
+  };
+  const count = el("span", { class: "count" }, `${at + 1} / ${all.length}`);
+  return [step("previous", "Version before", at - 1), count, step("next", "Version after", at + 1)];
 }
 
 /** Where the user says what a tool answers. */
 function resultForm(node, acts) {
-  const fields = node.calls.map((call) => el("textarea", { rows: 2, "aria-label": `Result of ${call.name}`, placeholder: `What ${call.name} answers` }));
+  const fields = node.calls.map(({ name }) =>
+    el("textarea", { rows: 2, "aria-label": `Result of ${name}`, placeholder: `What ${name} answers` }),
+  );
   const send = (event) => {
     event.preventDefault();
-    acts.results(node, node.calls.map((call, index) => ({ id: call.id, name: call.name, content: fields[index].value })));
+    const given = node.calls.map(({ id, name }, index) => ({ id, name, content: fields[index].value }));
+    acts.results(node, given);
   };
-  return el("form", { class: "editor", onsubmit: send }, fields, el("div", { class: "dialog-buttons" }, el("button", { type: "submit", class: "button first" }, "Send results")));
+  return form(fields, send, [submit("Send results")]);
 }
 
 function results(_, node) {
-  const shown = node.results.map((result) => el("div", { class: "call" }, el("p", { class: "call-head" }, icon("tool"), "Result of ", el("code", {}, result.name)), codeBlock(pretty(result.content), "")));
+  const shown = node.results.map((result) => ofTool("Result of", result.name, result.content));
   return { element: el("article", { class: "message tool", "aria-label": "Results" }, shown), update: () => {} };
 }

@@ -1,7 +1,7 @@
 // The second view: what a model is made of, how it measured, what it does now.
 
 import { facts } from "./api.js";
-import { el, icon } from "./dom.js";
+import { el, icon, pairs } from "./dom.js";
 import { follow } from "./live.js";
 import { bars } from "./plot.js";
 
@@ -42,14 +42,18 @@ export function inShort({ package: made, record }) {
   ].filter(Boolean);
 }
 
-function aboveLive(found) {
-  const other = found.kind === "url" ? "It runs on another server, which says no more of it." : "It has no manifest that can be read, so nothing is known of how it was made.";
-  return found.package ? [verdict(found.record), measured(found.record)].filter(Boolean) : [el("p", { class: "quiet" }, other)];
+const UNKNOWN = {
+  url: "It runs on another server, which says no more of it.",
+  folder: "It has no manifest that can be read, so nothing is known of how it was made.",
+};
+
+function aboveLive({ kind, package: made, record }) {
+  if (!made) return [el("p", { class: "quiet" }, UNKNOWN[kind] ?? UNKNOWN.folder)];
+  return [verdict(record), measured(record)].filter(Boolean);
 }
 
-function belowLive(found) {
-  const known = found.package ? [made(found.package, found.aliases), defaults(found.defaults), files(found.package.manifest)] : [defaults(found.defaults)];
-  return known.filter(Boolean);
+function belowLive({ package: made, aliases, defaults: known }) {
+  return [made && madeOf(made, aliases), known && defaults(known), made && files(made.manifest)].filter(Boolean);
 }
 
 function part(heading, ...children) {
@@ -74,21 +78,29 @@ function measured(record) {
   const limit = record.verdict?.thresholds?.min_pass_rate;
   return part(
     "Measured",
-    el("dl", { class: "tiles" }, record.figures.map(([label, text]) => el("div", {}, el("dt", {}, label), el("dd", {}, text)))),
+    el("dl", { class: "tiles" }, record.figures.map(tile)),
     evaluation && passRates(evaluation, limit),
     record.note && el("p", { class: "quiet" }, `Of its record: ${record.note}.`),
   );
 }
 
+function tile([label, text]) {
+  return el("div", {}, el("dt", {}, label), el("dd", {}, text));
+}
+
 function passRates(evaluation, limit) {
-  const row = (name, passed, cases, interval = {}) => ({ name, value: passed / cases, ...interval, limit, words: `${((passed / cases) * 100).toFixed(1)} % of ${cases}` });
+  const row = (name, passed, cases, interval = {}) => {
+    const value = passed / cases;
+    return { name, value, ...interval, limit, words: `${(value * 100).toFixed(1)} % of ${cases}` };
+  };
   const { low, high } = evaluation.pass_rate_95 ?? {};
   const slices = Object.entries(evaluation.by_slice ?? {}).map(([name, slice]) => row(name, slice.passed, slice.cases));
   const all = row("all cases", evaluation.passed, evaluation.cases, { low, high });
-  return bars(`Cases that it passes${limit === undefined ? "" : `; the mark is the ${limit * 100} % that it must reach`}`, [all, ...(slices.length > 1 ? slices : [])]);
+  const mark = limit === undefined ? "" : `; the mark is the ${limit * 100} % that it must reach`;
+  return bars(`Cases that it passes${mark}`, [all, ...(slices.length > 1 ? slices : [])]);
 }
 
-function made({ manifest, digest, ref, size_bytes }, aliases) {
+function madeOf({ manifest, digest, ref, size_bytes }, aliases) {
   const { checkpoint, adapter, recipe, build } = manifest;
   return part(
     "Made of",
@@ -111,20 +123,24 @@ function made({ manifest, digest, ref, size_bytes }, aliases) {
   );
 }
 
-function defaults(known) {
-  if (!known) return null;
-  const { context_tokens, ...sampling } = known;
-  return part("Answers by itself with", pairs([["Context", `${context_tokens.toLocaleString("en")} tokens`], ...Object.entries(sampling).map(([name, value]) => [plain(name), String(value)])]));
+function defaults({ context_tokens, ...sampling }) {
+  const context = ["Context", `${context_tokens.toLocaleString("en")} tokens`];
+  const settings = Object.entries(sampling).map(([name, value]) => [plain(name), String(value)]);
+  return part("Answers by itself with", pairs([context, ...settings]));
 }
 
 function files(manifest) {
-  const rows = Object.entries(manifest.files).map(([name, file]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "right" }, bytes(file.size_bytes)), el("td", {}, el("code", {}, file.sha256))));
-  const head = el("tr", {}, ["File", "Size", "SHA-256"].map((text, index) => el("th", { scope: "col", class: index === 1 && "right" }, text)));
-  return el("details", { class: "part" }, el("summary", {}, `Its ${rows.length} files`), el("div", { class: "wide", role: "region", "aria-label": "Files", tabindex: "0" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))));
+  const column = (text, side) => el("th", { scope: "col", class: side }, text);
+  const head = el("tr", {}, column("File"), column("Size", "right"), column("SHA-256"));
+  const rows = Object.entries(manifest.files).map(fileRow);
+  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, rows));
+  const wide = el("div", { class: "wide", role: "region", "aria-label": "Files", tabindex: "0" }, table);
+  return el("details", { class: "part" }, el("summary", {}, `Its ${rows.length} files`), wide);
 }
 
-function pairs(all) {
-  return el("dl", { class: "pairs" }, all.filter(([, value]) => value).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+function fileRow([name, { size_bytes, sha256 }]) {
+  const size = el("td", { class: "right" }, bytes(size_bytes));
+  return el("tr", {}, el("th", { scope: "row" }, name), size, el("td", {}, el("code", {}, sha256)));
 }
 
 function named({ source, revision, digest }) {
@@ -133,8 +149,9 @@ function named({ source, revision, digest }) {
 }
 
 function words(values, without) {
-  const shown = Object.entries(values).filter(([name, value]) => !without.includes(name) && value !== null && typeof value !== "object");
-  return shown.map(([name, value]) => `${plain(name)} ${value === true ? "yes" : value === false ? "no" : value}`).join(", ");
+  const isShown = ([name, value]) => !without.includes(name) && value !== null && typeof value !== "object";
+  const said = (value) => ({ true: "yes", false: "no" })[value] ?? value;
+  return Object.entries(values).filter(isShown).map(([name, value]) => `${plain(name)} ${said(value)}`).join(", ");
 }
 
 function plain(name) {

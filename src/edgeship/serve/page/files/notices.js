@@ -15,12 +15,9 @@ export function notice(text, action) {
   setTimeout(() => shown.remove(), SHOWN_MS);
 }
 
-/** Lets a screen reader say a text after what it is saying. */
+/** Lets a screen reader say a text after what it is saying. It is then gone, so that nobody reads it twice. */
 export function say(text) {
-  document.getElementById("heard").append(el("p", {}, text));
-}
-
-/** Begins anew with what is said: nothing is said twice. */
-export function hush() {
-  document.getElementById("heard").replaceChildren();
+  const said = el("p", {}, text);
+  document.getElementById("heard").append(said);
+  setTimeout(() => said.remove(), SHOWN_MS);
 }

@@ -9,12 +9,13 @@ const HEIGHT = 56;
 export function line(label, values, words) {
   const known = values.filter((value) => value !== null);
   const last = known.at(-1);
+  const shape = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
   const said = last === undefined ? "–" : words(last);
   return el(
     "figure",
     { class: "plot" },
     el("figcaption", {}, el("span", { class: "plot-label" }, label), el("span", { class: "plot-value" }, said)),
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${label}: ${said}`, preserveAspectRatio: "none" }, ...strokes(values, known)),
+    svg("svg", { ...shape, role: "img", "aria-label": `${label}: ${said}` }, strokes(values, known)),
     el("span", { class: "hint" }, known.length ? `most ${words(Math.max(...known))}` : "nothing yet"),
   );
 }
@@ -30,7 +31,8 @@ function strokes(values, known) {
     path += `${path ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
   });
   if (path) lines.push(path);
-  return [svg("path", { class: "plot-zero", d: `M0 ${HEIGHT - 2}H${WIDTH}` }), ...lines.map((d) => svg("path", { class: "plot-line", d }))];
+  const zero = svg("path", { class: "plot-zero", d: `M0 ${HEIGHT - 2}H${WIDTH}` });
+  return [zero, ...lines.map((d) => svg("path", { class: "plot-line", d }))];
 }
 
 /** Parts of a whole as bars, each with the interval in which it lies and a limit that it is held to. */
@@ -45,13 +47,17 @@ export function bars(label, rows) {
         { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
         svg("rect", { class: "bar-track", width: 100, height: 12 }),
         svg("rect", { class: "bar-fill", width: share(value), height: 12 }),
-        low !== undefined && svg("rect", { class: "bar-interval", x: share(low), width: Math.max(share(high) - share(low), 0.4), y: 5, height: 2 }),
+        low !== undefined && interval(share(low), share(high)),
         limit !== undefined && svg("rect", { class: "bar-limit", x: share(limit), width: 0.5, height: 12 }),
       ),
       el("span", { class: "bar-words" }, words),
     ),
   );
   return el("figure", { class: "bars" }, el("figcaption", {}, label), drawn);
+}
+
+function interval(low, high) {
+  return svg("rect", { class: "bar-interval", x: low, width: high - low, y: 5, height: 2 });
 }
 
 function share(value) {

@@ -1,7 +1,7 @@
 // How a conversation is answered: instructions, sampling, what the answer is held to.
 
 import { NUMBERS, json } from "./asking.js";
-import { el, iconButton } from "./dom.js";
+import { el, iconButton, textButton } from "./dom.js";
 
 const panel = document.getElementById("settings");
 
@@ -14,11 +14,11 @@ export function show(settings, defaults, { changed, close }) {
   panel.replaceChildren(
     el("div", { class: "panel-head" }, el("h2", {}, "Settings"), iconButton("close", "Close settings", close)),
     area("system", "System prompt", "What the model is to be and do.", settings, set, 4),
-    el("fieldset", {}, el("legend", {}, "Sampling"), el("p", { class: "hint" }, "An empty field takes the model's own default."), el("div", { class: "numbers" }, NUMBERS.map((known) => number(known, settings, defaults, set)))),
-    thinking(settings, set),
     jsonArea("schema", "JSON schema", "The answer is held to it.", settings, set),
+    thinking(settings, set),
+    sampling(settings, defaults, set),
     jsonArea("tools", "Tools", "A list of functions that the model may call.", settings, set),
-    el("button", { type: "button", class: "button", onclick: () => cleared(settings, defaults, { changed, close }) }, "Clear all"),
+    textButton("Clear all", { onclick: () => cleared(settings, defaults, { changed, close }) }),
   );
 }
 
@@ -29,25 +29,40 @@ function cleared(settings, defaults, acts) {
   panel.querySelector("textarea").focus();
 }
 
+function sampling(settings, defaults, set) {
+  const numbers = NUMBERS.map((known) => number(known, settings, defaults, set));
+  const hint = el("p", { class: "hint" }, "An empty field takes the model's own default.");
+  return el("fieldset", {}, el("legend", {}, "Sampling"), hint, el("div", { class: "numbers" }, numbers));
+}
+
 function number({ name, label, help, ...limits }, settings, defaults, set) {
-  const id = `set-${name}`;
-  const field = el("input", { id, type: "number", inputmode: "decimal", placeholder: defaults?.[name] ?? "default", "aria-describedby": `${id}-help`, oninput: set(name), ...limits });
+  const placeholder = defaults?.[name] ?? "default";
+  const field = el("input", { type: "number", inputmode: "decimal", placeholder, oninput: set(name), ...limits });
   field.value = settings[name] ?? "";
-  return el("div", { class: "number" }, el("label", { for: id }, label), field, el("p", { id: `${id}-help`, class: "hint" }, help));
+  return labelled("number", name, label, field, help);
+}
+
+/** A field with its name and what is to be known of it. */
+function labelled(kind, name, label, field, help) {
+  const id = `set-${name}`;
+  field.id = id;
+  field.setAttribute("aria-describedby", `${id}-help`);
+  const hint = el("p", { id: `${id}-help`, class: "hint" }, help);
+  return el("div", { class: kind }, el("label", { for: id }, label), field, hint);
 }
 
 function thinking(settings, set) {
   const choices = [["", "As the model does"], ["on", "On"], ["off", "Off"]];
-  const field = el("select", { id: "set-thinking", onchange: set("thinking") }, choices.map(([value, label]) => el("option", { value }, label)));
+  const options = choices.map(([value, label]) => el("option", { value }, label));
+  const field = el("select", { onchange: set("thinking") }, options);
   field.value = settings.thinking ?? "";
-  return el("div", { class: "setting" }, el("label", { for: "set-thinking" }, "Thinking"), field, el("p", { class: "hint" }, "For models whose template has the switch."));
+  return labelled("setting", "thinking", "Thinking", field, "For models whose template has the switch.");
 }
 
 function area(name, label, help, settings, set, rows) {
-  const id = `set-${name}`;
-  const field = el("textarea", { id, rows, "aria-describedby": `${id}-help`, oninput: set(name), spellcheck: name === "system" ? null : "false" });
+  const field = el("textarea", { rows, oninput: set(name) });
   field.value = settings[name] ?? "";
-  return el("div", { class: "setting" }, el("label", { for: id }, label), field, el("p", { id: `${id}-help`, class: "hint" }, help));
+  return labelled("setting", name, label, field, help);
 }
 
 /** A field for JSON that says what is wrong with it while it is typed. */
@@ -56,6 +71,7 @@ function jsonArea(name, label, help, settings, set) {
   const field = made.querySelector("textarea");
   const told = made.querySelector(".hint");
   field.classList.add("code-field");
+  field.spellcheck = false;
   const check = () => {
     const fault = field.value.trim() ? faultOf(field.value) : null;
     field.setAttribute("aria-invalid", Boolean(fault));

@@ -1,6 +1,6 @@
 // The keys, in one table: what is listed is what is done.
 
-import { el } from "./dom.js";
+import { el, pairs, textButton } from "./dom.js";
 
 /** Listens to the keys. acts: what they do, by its name. */
 export function listen(acts) {
@@ -29,9 +29,10 @@ export function listen(acts) {
 }
 
 function list(keys) {
-  const rows = keys.map(([key, what]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, what)));
-  const close = el("button", { type: "submit", class: "button first", autofocus: true }, "Close");
-  const dialog = el("dialog", { "aria-label": "Keys", onclose: () => dialog.remove() }, el("form", { method: "dialog" }, el("h2", {}, "Keys"), el("dl", { class: "pairs" }, rows), el("div", { class: "dialog-buttons" }, close)));
+  const rows = pairs(keys.map(([key, what]) => [el("kbd", {}, key), what]));
+  const close = el("div", { class: "dialog-buttons" }, textButton("Close", { type: "submit", class: "button first" }));
+  const form = el("form", { method: "dialog" }, el("h2", {}, "Keys"), rows, close);
+  const dialog = el("dialog", { "aria-label": "Keys", onclose: () => dialog.remove() }, form);
   document.body.append(dialog);
   dialog.showModal();
 }

@@ -11,7 +11,8 @@ export function asJson(conversations) {
 
 export function asMarkdown(conversation) {
   const system = conversation.settings.system?.trim();
-  const parts = [`# ${title(conversation)}`, ...(system ? [`**System:** ${system}`] : []), ...shown(conversation).flatMap(inMarkdown)];
+  const told = system ? [`**System:** ${system}`] : [];
+  const parts = [`# ${title(conversation)}`, ...told, ...shown(conversation).flatMap(inMarkdown)];
   return `${parts.join("\n\n")}\n`;
 }
 

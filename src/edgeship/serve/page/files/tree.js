@@ -1,9 +1,12 @@
 // A conversation as a tree: an edited question and another answer stand beside the first ones, and nothing is lost.
 
+const ROLES = new Set(["user", "assistant", "tool"]);
+
 /** A conversation without messages. */
 export function begun(model, settings) {
   const now = Date.now();
-  return { format: 1, id: crypto.randomUUID?.() ?? `${now}-${Math.random()}`, title: "", created: now, updated: now, model, settings, nodes: [], leaf: null };
+  const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  return { format: 1, id, title: "", created: now, updated: now, model, settings, nodes: [], leaf: null };
 }
 
 /** Adds a message below another one, null for the first, and makes it the one that is shown. */
@@ -48,17 +51,38 @@ export function checked(value) {
   if (typeof value !== "object" || value === null || !Array.isArray(value.nodes)) throw fault("without messages");
   let last = 0;
   const nodes = value.nodes.map((node) => {
-    const known = Number.isInteger(node?.id) && node.id > last && (node.parent === null || (Number.isInteger(node.parent) && node.parent < node.id));
-    if (!known || !["user", "assistant", "tool"].includes(node.role)) throw fault("with a message that is not of this page");
+    // Each has a higher number than the one that it answers, so that nothing goes round in a circle.
+    const known = Number.isInteger(node?.id) && node.id > last && (node.parent === null || node.parent < node.id);
+    if (!known || !ROLES.has(node.role)) throw fault("with a message that is not of this page");
     last = node.id;
-    return { ...node, content: text(node.content), thinking: text(node.thinking), calls: list(node.calls), results: list(node.results) };
+    return message(node);
   });
   const ids = new Set(nodes.map((node) => node.id));
   if (nodes.some((node) => node.parent !== null && !ids.has(node.parent))) throw fault("with an answer to nothing");
-  const settings = Object.fromEntries(Object.entries(value.settings ?? {}).map(([name, given]) => [name, text(given)]));
-  const read = begun(text(value.model), settings);
+  const read = begun(text(value.model), texts(value.settings));
   const leaf = ids.has(value.leaf) ? value.leaf : (nodes.at(-1)?.id ?? null);
-  return { ...read, title: text(value.title).slice(0, 200), created: Number(value.created) || read.created, nodes, leaf };
+  return { ...read, title: text(value.title).slice(0, 200), nodes, leaf };
+}
+
+function message(node) {
+  return {
+    id: node.id,
+    parent: node.parent,
+    role: node.role,
+    model: text(node.model),
+    content: text(node.content),
+    thinking: text(node.thinking),
+    calls: list(node.calls),
+    results: list(node.results),
+    json: node.json === true,
+    finish: text(node.finish) || "stop",
+    error: text(node.error),
+    took: numbers(node.took),
+  };
+}
+
+function numbers(values) {
+  return Object.fromEntries(Object.entries(values ?? {}).filter(([, value]) => Number.isFinite(value)));
 }
 
 function text(value) {
@@ -66,6 +90,9 @@ function text(value) {
 }
 
 function list(value) {
-  const items = Array.isArray(value) ? value : [];
-  return items.map((item) => Object.fromEntries(Object.entries(item ?? {}).map(([name, given]) => [name, text(given)])));
+  return (Array.isArray(value) ? value : []).map(texts);
+}
+
+function texts(values) {
+  return Object.fromEntries(Object.entries(values ?? {}).map(([name, given]) => [name, text(given)]));
 }

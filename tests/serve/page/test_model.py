@@ -1,0 +1,104 @@
+"""What the page shows of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeship.serve import ServeOptions, app
+from edgeship.serve.models import Pool
+from edgeship.settings import Settings
+from edgeship.store import packages
+from tests.packages import make_package
+from tests.scripted import ScriptedEngine
+from tests.serve.page import models
+from tests.serve.page.conftest import Visit
+from tests.serve.page.screen import button, send
+from tests.serve.serving import card, serving
+
+pytestmark = pytest.mark.slow
+
+MEASURED = {
+    "size_bytes": 5_000_000,
+    "speed": {"decode_tokens_per_s": {"median": 321.0}},
+    "evaluation": {
+        "cases": 100,
+        "passed": 91,
+        "pass_rate": 0.91,
+        "pass_rate_95": {"low": 0.84, "high": 0.95},
+        "by_slice": {"seen": {"cases": 60, "passed": 58}, "new": {"cases": 40, "passed": 33}},
+    },
+}
+
+
+@pytest.fixture
+def url(tmp_path: Path, settings: Settings) -> Iterator[str]:
+    package = make_package(tmp_path / "package")
+    verdict = {"holds": True, "reasons": ["INT4 holds: 91.0 %"], "thresholds": {"min_pass_rate": 0.8}}
+    installed, _ = packages.install(
+        package.folder, settings.cache_dir, name="tiny", measurements=MEASURED, verdict=verdict
+    )
+    cards = [card("org/tiny", folder=installed.folder), card("other")]
+
+    def open_chat(_: object) -> ScriptedEngine:
+        return ScriptedEngine(models.ANSWERS)
+
+    with serving(lambda: app.over(Pool(cards, open_chat=open_chat), ServeOptions())) as url:
+        yield url
+
+
+def test_a_package_its_figures_and_its_verdict(visit: Visit, url: str) -> None:
+    page = visit(url)
+    page.get_by_text("passes 91.0 % of 100 cases").wait_for()
+    page.get_by_role("link", name="Model", exact=True).click()
+    page.get_by_role("heading", name="org/tiny").wait_for()
+    verdict = page.get_by_role("region", name="Verdict")
+    assert "INT4 holds: 91.0 %" in verdict.inner_text()
+    assert page.locator(".tiles").get_by_text("321.0 tokens/s").is_visible()
+    assert page.locator(".bar-row").all_inner_texts() == [
+        "all cases\n91.0 % of 100",
+        "seen\n96.7 % of 60",
+        "new\n82.5 % of 40",
+    ]
+    assert page.locator(".pairs").get_by_text("tiny:1").is_visible()
+    page.locator("details.part > summary").click()
+    assert page.get_by_role("rowheader", name="genai_config.json").is_visible()
+    page.reload()
+    page.get_by_role("heading", name="org/tiny").wait_for()
+
+
+def test_its_defaults_stand_in_the_settings(visit: Visit, url: str) -> None:
+    page = visit(url)
+    page.get_by_text("passes 91.0 % of 100 cases").wait_for()
+    button(page, "Settings").click()
+    assert page.get_by_label("Temperature").get_attribute("placeholder") == "0"
+    assert page.get_by_label("Seed").get_attribute("placeholder") == "default"
+
+
+def test_a_model_of_which_nothing_is_known(visit: Visit, url: str) -> None:
+    page = visit(url)
+    page.goto(f"{url}/#/models/other")
+    page.get_by_role("heading", name="other").wait_for()
+    page.locator("#about").get_by_text("nothing is known").wait_for()
+    page.goto(f"{url}/#/models/nobody")
+    page.get_by_role("alert").wait_for()
+
+
+def test_without_metrics(visit: Visit, url: str) -> None:
+    page = visit(url, ready=False)
+    page.route("**/metrics", lambda route: route.fulfill(status=404))
+    page.goto(f"{url}/#/models/other")
+    page.get_by_text("This server gives no metrics to this page.").wait_for()
+
+
+def test_live_metrics(visit: Visit) -> None:
+    with serving(lambda: models.measured(models.scripted())) as url:
+        page = visit(url)
+        send(page, "hello")
+        page.get_by_role("link", name="Model", exact=True).click()
+        page.get_by_role("img", name="Answers in the making: 3").wait_for()
+        page.get_by_role("img", name="Requests waiting: 1").wait_for()
+        page.get_by_role("img", name="First token, median: 50 ms").wait_for()
+        assert page.get_by_role("img", name="Tokens a second: ").count() == 1
