@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from edgeship.engine.api import Limits
 from tests.serve.page import models
 from tests.serve.page.conftest import Visit
 from tests.serve.page.screen import answers, body_of, button, ended, focused, send
@@ -202,6 +203,19 @@ def test_a_server_that_is_gone(visit: Visit) -> None:
         send(page, "hello")
     answer = send(page, "rich")
     assert "The server cannot be reached" in answer.get_by_role("alert").inner_text()
+
+
+def test_a_server_that_is_full(visit: Visit) -> None:
+    with serving(lambda: models.scripted(delay_s=0.01, slots=1, limits=Limits(waiting=1))) as url:
+        page = visit(url)
+        for _ in range(2):  # one is answered, one waits
+            page.get_by_label("Message to the model").fill("long")
+            page.keyboard.press("Enter")
+            page.locator(".message.running").wait_for()
+            button(page, "New conversation").click()
+        page.wait_for_timeout(300)
+        assert "The server is busy" in send(page, "hello").get_by_role("alert").inner_text()
+        page.close()
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit) -> None:

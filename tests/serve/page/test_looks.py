@@ -118,6 +118,7 @@ def test_everything_has_a_name(visit: Visit, url: str) -> None:
     page.get_by_role("link", name="Model").click()
     page.get_by_role("heading", name="Now").wait_for()
     assert page.evaluate(_NAMELESS) == []
+    assert page.get_by_role("heading", level=1).all_inner_texts() == ["scripted"]
     assert page.locator("html").get_attribute("lang") == "en"
     for role, name in (("navigation", "Conversations"), ("main", "About the model"), ("complementary", "Settings")):
         assert page.get_by_role(role, name=name).count() == 1  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def test_hostile_questions_names_and_settings_stay_text(visit: Visit, url: str) 
     send(page, attack)
     assert page.locator(".bubble").inner_text() == attack
     assert page.locator("#conversations a").inner_text() == attack
-    assert page.title() == "Edgeship"
+    assert page.title() == f"{attack} · Edgeship"
 
 
 def test_a_hostile_import_is_refused_or_shown_as_text(visit: Visit, url: str) -> None:

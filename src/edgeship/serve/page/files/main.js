@@ -11,7 +11,7 @@ import * as settings from "./settings.js";
 import * as shelf from "./shelf.js";
 import { listen } from "./shortcuts.js";
 import * as transfer from "./transfer.js";
-import { begun } from "./tree.js";
+import { begun, title } from "./tree.js";
 
 const THEMES = ["system", "light", "dark"];
 const by = (id) => document.getElementById(id);
@@ -99,7 +99,7 @@ const renderList = (() => {
 /** What the address says after its hash: a conversation, a model, or a new conversation. */
 function route() {
   const [, kind, ...rest] = location.hash.split("/");
-  const name = decodeURIComponent(rest.join("/"));
+  const name = decoded(rest.join("/"));
   const aboutModel = kind === "models" && name;
   by("chat").hidden = Boolean(aboutModel);
   by("about").hidden = !aboutModel;
@@ -108,6 +108,7 @@ function route() {
   if (aboutModel) {
     if (!chat.current()) chat.open(begun(picker.value, { ...shelf.lastSettings() }));
     model.show(name);
+    document.title = `${name} · Edgeship`;
     by("about").focus();
     return;
   }
@@ -116,6 +117,14 @@ function route() {
   if (kind === "c" && !found) notice("This conversation is not kept in this browser.");
   if (!found || found !== chat.current()) chat.open(found ?? begun(picker.value, { ...shelf.lastSettings() }));
   opened();
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody typed it
+  }
 }
 
 function mark(link) {
@@ -127,6 +136,7 @@ function opened() {
   const one = chat.current();
   if (names.length && !names.includes(one.model)) one.model = picker.value || names[0];
   if (one.model) picker.value = one.model;
+  entitle();
   linkViews();
   about(one.model);
   renderSettings();
@@ -144,7 +154,14 @@ function linkViews() {
 function placeAddress() {
   const { id, nodes } = chat.current();
   if (!by("chat").hidden && nodes.length) history.replaceState(null, "", `#/c/${id}`);
+  entitle();
   linkViews();
+}
+
+/** Names the page after the conversation that is open in it. */
+function entitle() {
+  by("heading").textContent = title(chat.current());
+  if (!by("chat").hidden) document.title = `${title(chat.current())} · Edgeship`;
 }
 
 function go(hash) {
@@ -201,7 +218,7 @@ async function about(name) {
   const said = el("p", { class: "figures" });
   const more = name && el("a", { href: `#/models/${encodeURIComponent(name)}` }, "How it was made and measured");
   const mark = el("img", { src: "page/icon.svg", alt: "", width: 44, height: 44 });
-  by("welcome").replaceChildren(mark, el("h1", {}, name || "No model"), said, more || "");
+  by("welcome").replaceChildren(mark, el("h2", {}, name || "No model"), said, more || "");
   if (!name) return;
   const found = await api.facts(name).catch(() => null);
   if (picker.value !== name || !found) return;

@@ -15,9 +15,9 @@ export function show(settings, defaults, { changed, close }) {
     el("div", { class: "panel-head" }, el("h2", {}, "Settings"), iconButton("close", "Close settings", close)),
     area("system", "System prompt", "What the model is to be and do.", settings, set, 4),
     jsonArea("schema", "JSON schema", "The answer is held to it.", settings, set),
+    jsonArea("tools", "Tools", "A list of functions that the model may call.", settings, set),
     thinking(settings, set),
     sampling(settings, defaults, set),
-    jsonArea("tools", "Tools", "A list of functions that the model may call.", settings, set),
     textButton("Clear all", { onclick: () => cleared(settings, defaults, { changed, close }) }),
   );
 }
