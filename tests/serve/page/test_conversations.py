@@ -60,6 +60,7 @@ def test_they_are_found_by_what_was_said(visit: Visit, url: str) -> None:
 def test_one_is_renamed(visit: Visit, url: str) -> None:
     page = visit(url)
     two(page)
+    page.get_by_role("link", name="hello").hover()
     button(page, "Rename hello").click()
     page.get_by_label("Name of the conversation").fill("Greeting")
     page.keyboard.press("Enter")

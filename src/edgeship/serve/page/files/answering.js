@@ -3,6 +3,7 @@
 import { chunks } from "./api.js";
 import { body } from "./asking.js";
 
+const SHORTEST_MS = 100;
 const running = new Map(); // conversations by their ids, each with what ends its answer
 
 export function isRunning(conversation) {
@@ -69,10 +70,16 @@ function call(node, piece) {
 export function took(node) {
   const { first_ms, rest_ms, tokens } = node.took ?? {};
   const said = [];
-  if (tokens > 1 && rest_ms > 0) said.push(`${figure(((tokens - 1) / rest_ms) * 1000)} tokens/s`);
+  if (tokens > 1 && rest_ms !== undefined) said.push(speed(tokens, first_ms, rest_ms));
   if (first_ms !== undefined) said.push(`first token after ${time(first_ms)}`);
   if (tokens !== undefined) said.push(tokens === 1 ? "1 token" : `${tokens.toLocaleString("en")} tokens`);
   return said;
+}
+
+/** Tokens a second after the first one; for an answer that came in a moment what is certain, since it came in heaps. */
+function speed(tokens, firstMs, restMs) {
+  if (restMs >= SHORTEST_MS) return `${figure(((tokens - 1) / restMs) * 1000)} tokens/s`;
+  return `at least ${figure((tokens / (firstMs + restMs)) * 1000)} tokens/s`;
 }
 
 /** A time in words, from milliseconds. */

@@ -13,9 +13,9 @@ export function show(settings, defaults, { changed, close }) {
   };
   panel.replaceChildren(
     el("div", { class: "panel-head" }, el("h2", {}, "Settings"), iconButton("close", "Close settings", close)),
-    area("system", "System prompt", "What the model is to be and do.", settings, set, 4),
-    jsonArea("schema", "JSON schema", "The answer is held to it.", settings, set),
-    jsonArea("tools", "Tools", "A list of functions that the model may call.", settings, set),
+    area("system", "System prompt", "What the model is to be and do.", settings, set, 3),
+    jsonArea("schema", "JSON schema", "The answer is held to it.", '{"type": "object", ...}', settings, set),
+    jsonArea("tools", "Tools", "What the model may call.", '[{"name": "...", "parameters": {}}]', settings, set),
     thinking(settings, set),
     sampling(settings, defaults, set),
     textButton("Clear all", { onclick: () => cleared(settings, defaults, { changed, close }) }),
@@ -66,12 +66,13 @@ function area(name, label, help, settings, set, rows) {
 }
 
 /** A field for JSON that says what is wrong with it while it is typed. */
-function jsonArea(name, label, help, settings, set) {
+function jsonArea(name, label, help, example, settings, set) {
   const made = area(name, label, help, settings, set, 3);
   const field = made.querySelector("textarea");
   const told = made.querySelector(".hint");
   field.classList.add("code-field");
   field.spellcheck = false;
+  field.placeholder = example;
   const check = () => {
     const fault = field.value.trim() ? faultOf(field.value) : null;
     field.setAttribute("aria-invalid", Boolean(fault));

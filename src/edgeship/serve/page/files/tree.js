@@ -61,7 +61,8 @@ export function checked(value) {
   if (nodes.some((node) => node.parent !== null && !ids.has(node.parent))) throw fault("with an answer to nothing");
   const read = begun(text(value.model), texts(value.settings));
   const leaf = ids.has(value.leaf) ? value.leaf : (nodes.at(-1)?.id ?? null);
-  return { ...read, title: text(value.title).slice(0, 200), nodes, leaf };
+  const updated = Number.isFinite(value.updated) ? value.updated : read.updated;
+  return { ...read, updated, title: text(value.title).slice(0, 200), nodes, leaf };
 }
 
 function message(node) {
