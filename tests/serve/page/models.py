@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from edgeship.engine.api import AnswerSteps, Conversation, OnStep, Sampling, Token, ToolCall, Usage
+from edgeship.engine.api import AnswerSteps, Conversation, OnStep, Sampling, Token
 from edgeship.engine.thinking import Marks
 from edgeship.errors import EngineFailed
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.bodies import Application, Receive, Scope, Send
 from edgeship.serve.models import Pool
-from tests.scripted import ScriptedEngine
+from edgeship.settings import resolve
+from tests.scripted import Made, ScriptedEngine
 from tests.serve.serving import card, scripted_app
 
 HOSTILE = """<img src=x onerror="alert(1)"> <script>alert(2)</script> <b>bold</b>
@@ -61,8 +62,8 @@ def scripted(**how: Any) -> FastAPI:
     return scripted_app(ANSWERS, **options)
 
 
-class Acting(ScriptedEngine):
-    """Does what is asked by name: "call" calls a tool, and "break" breaks off with an error, the first time."""
+class Breaking(ScriptedEngine):
+    """Breaks off with an error in the middle of its first answer."""
 
     def __init__(self) -> None:
         super().__init__(ANSWERS)
@@ -73,46 +74,24 @@ class Acting(ScriptedEngine):
         conversation: Conversation,
         sampling: Sampling,
         *,
-        cancel: Any = None,
+        cancel: threading.Event | None = None,
         deadline_s: float | None = None,
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
+        """See Chat. With `on_step` only."""
+        if self._broken:
+            return super().converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
         assert on_step
-        last = conversation.messages[-1]
-        if last["role"] == "tool":
-            return _told([Token(1, f"It is {last['content']} there."), _end("stop")], on_step)
-        if last["content"] == "call":
-            call = ToolCall("call_1", "weather", '{"city": "Bonn"}')
-            return _told([Token(1, "", tool_calls=(call,)), _end("tool_calls")], on_step)
-        if last["content"] == "break" and not self._broken:
-            self._broken = True
-            return _told([Token(1, "Half an"), EngineFailed("it fell over")], on_step)
-        return super().converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        self._broken = True
+        on_step(Token(1, "Half an"))
+        on_step(EngineFailed("it fell over"))
+        return Made()
 
 
-def acting() -> FastAPI:
-    """A server with an Acting model."""
-    return app.over(Pool([card("acting")], open_chat=lambda _: Acting()), ServeOptions())
-
-
-class _Done:
-    def __iter__(self) -> _Done:
-        return self
-
-    def __next__(self) -> Token:
-        raise StopIteration
-
-    def close(self) -> None: ...
-
-
-def _told(steps: Sequence[Token | Exception], on_step: OnStep) -> AnswerSteps:
-    for step in steps:
-        on_step(step)
-    return _Done()
-
-
-def _end(finish: Any) -> Token:
-    return Token(2, "", finish=finish, usage=Usage(10, 2, 0.1, 0.2))
+def breaking() -> FastAPI:
+    """A server with a Breaking model."""
+    pool = Pool([card("breaking")], settings=resolve(), open_chat=lambda _: Breaking())
+    return app.over(pool, ServeOptions())
 
 
 def locked(inner: Application, key: str = "right") -> Application:

@@ -10,7 +10,7 @@ from edgeship.engine.api import Limits
 from tests.serve.page import models
 from tests.serve.page.conftest import Visit
 from tests.serve.page.screen import answers, body_of, button, ended, focused, send
-from tests.serve.serving import serving
+from tests.serve.serving import calling_app, scripted_app, serving
 
 pytestmark = pytest.mark.slow
 
@@ -18,12 +18,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with serving(lambda: models.scripted(delay_s=0.002)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def acting_url() -> Iterator[str]:
-    with serving(models.acting) as url:
         yield url
 
 
@@ -150,44 +144,72 @@ def test_settings_are_sent_and_only_those_that_are_set(visit: Visit, url: str) -
     assert page.get_by_label("Temperature").input_value() == "0.5"
 
 
-def test_an_answer_is_held_to_a_schema(visit: Visit, acting_url: str) -> None:
-    page = visit(acting_url)
-    button(page, "Settings").click()
-    field = page.get_by_label("JSON schema")
-    field.fill("{")
-    assert field.get_attribute("aria-invalid") == "true"
-    broken = send(page, "hello")
-    assert "The JSON schema is no JSON" in broken.get_by_role("alert").inner_text()
-    field.fill('{"enum": ["yes"]}')
-    assert field.get_attribute("aria-invalid") == "false"
-    button(page, "Try again").click()
-    page.get_by_text("2 / 2").wait_for()
-    ended(page)
-    assert answers(page).locator("pre").inner_text() == '"yes"'
+def test_an_answer_is_held_to_a_schema(visit: Visit) -> None:
+    with serving(scripted_app) as url:
+        page = visit(url)
+        button(page, "Settings").click()
+        field = page.get_by_label("JSON schema")
+        field.fill("{")
+        assert field.get_attribute("aria-invalid") == "true"
+        broken = send(page, "hello")
+        assert "The JSON schema is no JSON" in broken.get_by_role("alert").inner_text()
+        field.fill('{"enum": ["yes"]}')
+        assert field.get_attribute("aria-invalid") == "false"
+        button(page, "Try again").click()
+        page.get_by_text("2 / 2").wait_for()
+        ended(page)
+        assert answers(page).locator("pre").inner_text() == '"yes"'
 
 
-def test_tools_are_called_and_their_results_sent(visit: Visit, acting_url: str) -> None:
-    page = visit(acting_url)
+def test_thinking_is_switched_off(visit: Visit, url: str) -> None:
+    page = visit(url)
     button(page, "Settings").click()
-    page.get_by_label("Tools").fill('[{"name": "weather", "parameters": {"type": "object"}}]')
+    page.get_by_label("Thinking").select_option("Off")
     with page.expect_request("**/v1/chat/completions") as request:
-        answer = send(page, "call")
-    assert body_of(request.value)["tools"][0]["function"]["name"] == "weather"
-    assert answer.locator(".call").inner_text().startswith("Calls weather")
-    assert '"city": "Bonn"' in answer.locator(".call pre").inner_text()
-    page.get_by_label("Result of weather").fill("sunny")
-    button(page, "Send results").click()
-    page.locator("#log").get_by_text("It is sunny there.").wait_for()
+        send(page, "hello")
+    assert body_of(request.value)["reasoning_effort"] == "none"
 
 
-def test_half_an_answer_is_kept_with_its_error(visit: Visit, acting_url: str) -> None:
-    page = visit(acting_url)
-    answer = send(page, "break")
-    assert answer.locator(".text").inner_text() == "Half an"
-    assert "engine-failed" in answer.get_by_role("alert").inner_text()
-    button(page, "Try again").click()
-    page.locator("#log").get_by_text("I do not know.").wait_for()
-    assert page.get_by_text("2 / 2").is_visible()
+def test_tools_are_called_and_their_results_sent(visit: Visit) -> None:
+    with serving(calling_app) as url:
+        page = visit(url)
+        button(page, "Settings").click()
+        page.get_by_label("Tools").fill('[{"name": "weather", "parameters": {"type": "object"}}]')
+        with page.expect_request("**/v1/chat/completions") as request:
+            answer = send(page, "Is it wet?")
+        assert body_of(request.value)["tools"][0]["function"]["name"] == "weather"
+        assert answer.locator(".call").inner_text().startswith("Calls weather")
+        assert '"location": "San Francisco"' in answer.locator(".call pre").inner_text()
+        page.get_by_label("Result of weather").fill("rain")
+        with page.expect_request("**/v1/chat/completions") as request:
+            button(page, "Send results").click()
+        page.locator("#log").get_by_text("It rains.").wait_for()
+        ended(page)
+        assert body_of(request.value)["messages"][-1] == {"role": "tool", "tool_call_id": "call_0", "content": "rain"}
+
+
+def test_several_calls_come_in_pieces(visit: Visit) -> None:
+    with serving(scripted_app) as url:
+        page = visit(url)
+        button(page, "Settings").click()
+        parameters = '{"type": "object", "properties": {"location": {"type": "string"}}}'
+        page.get_by_label("Tools").fill(f'[{{"name": "weather", "parameters": {parameters}}}, {{"name": "time"}}]')
+        answer = send(page, "weather and time?")
+        assert answer.locator(".text").inner_text() == "I look."
+        assert answer.locator(".call-head").all_inner_texts() == ["Calls weather", "Calls time"]
+        assert '"location": "San Francisco"' in answer.locator(".call pre").first.inner_text()
+
+
+def test_half_an_answer_is_kept_with_its_error(visit: Visit) -> None:
+    with serving(models.breaking) as url:
+        page = visit(url)
+        answer = send(page, "hello")
+        assert answer.locator(".text").inner_text() == "Half an"
+        assert "engine-failed" in answer.get_by_role("alert").inner_text()
+        button(page, "Try again").click()
+        page.locator("#log").get_by_text("Good day to you.").wait_for()
+        ended(page)
+        assert page.get_by_text("2 / 2").is_visible()
 
 
 def test_a_refusal_is_told_in_words(visit: Visit, url: str) -> None:

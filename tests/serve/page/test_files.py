@@ -15,7 +15,7 @@ from edgeship.serve import app, page
 from edgeship.serve.models import Pool
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.page import about
-from edgeship.settings import Settings
+from edgeship.settings import Settings, resolve
 from edgeship.store import packages
 from tests.packages import make_package
 from tests.scripted import ScriptedEngine
@@ -98,12 +98,14 @@ def test_what_is_told_of_a_package(tmp_path: Path, settings: Settings) -> None:
     assert found["record"]["verdict"] == verdict
     assert ["model files", "5.0 MB"] in found["record"]["figures"]
     assert found["defaults"]["context_tokens"] == 512
+    assert found["thinking"] == {"switch": None, "levels": False}
     assert str(tmp_path) not in json.dumps(found)
     assert str(settings.cache_dir) not in json.dumps(found)
 
 
 def app_with(folder: Path) -> FastAPI:
-    return app.over(Pool([card("org/tiny", folder=folder)], open_chat=lambda _: ScriptedEngine({})), ServeOptions())
+    pool = Pool([card("org/tiny", folder=folder)], settings=resolve(), open_chat=lambda _: ScriptedEngine({}))
+    return app.over(pool, ServeOptions())
 
 
 def test_what_is_told_of_a_folder_without_a_manifest_and_of_no_folder(tmp_path: Path) -> None:
@@ -111,6 +113,19 @@ def test_what_is_told_of_a_folder_without_a_manifest_and_of_no_folder(tmp_path: 
     told = about.told(card("x", folder=tmp_path))
     assert (told["package"], told["record"], told["defaults"]) == (None, None, None)
     assert about.told(card("x"))["package"] is None
+
+
+@pytest.mark.parametrize(
+    ("template", "thinking"),
+    [
+        ("{% if enable_thinking %}<think>{% endif %}", {"switch": "enable_thinking", "levels": False}),
+        ("{{ reasoning_effort }}", {"switch": None, "levels": True}),
+        ("{% if %}", None),
+    ],
+)
+def test_how_thinking_is_steered(tmp_path: Path, template: str, thinking: object) -> None:
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert about.told(card("x", folder=tmp_path))["thinking"] == thinking
 
 
 def test_a_model_that_is_not_there(url: str) -> None:

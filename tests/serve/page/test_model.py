@@ -15,7 +15,7 @@ from tests.packages import make_package
 from tests.scripted import ScriptedEngine
 from tests.serve.page import models
 from tests.serve.page.conftest import Visit
-from tests.serve.page.screen import button, send
+from tests.serve.page.screen import body_of, button, send
 from tests.serve.serving import card, serving
 
 pytestmark = pytest.mark.slow
@@ -40,12 +40,14 @@ def url(tmp_path: Path, settings: Settings) -> Iterator[str]:
     installed, _ = packages.install(
         package.folder, settings.cache_dir, name="tiny", measurements=MEASURED, verdict=verdict
     )
+    template = "{% if enable_thinking %}<think>{% endif %}"
+    (installed.folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     cards = [card("org/tiny", folder=installed.folder), card("other")]
 
     def open_chat(_: object) -> ScriptedEngine:
         return ScriptedEngine(models.ANSWERS)
 
-    with serving(lambda: app.over(Pool(cards, open_chat=open_chat), ServeOptions())) as url:
+    with serving(lambda: app.over(Pool(cards, settings=settings, open_chat=open_chat), ServeOptions())) as url:
         yield url
 
 
@@ -75,6 +77,18 @@ def test_its_defaults_stand_in_the_settings(visit: Visit, url: str) -> None:
     button(page, "Settings").click()
     assert page.get_by_label("Temperature").get_attribute("placeholder") == "0"
     assert page.get_by_label("Seed").get_attribute("placeholder") == "default"
+
+
+def test_thinking_is_switched_on_as_its_template_has_it(visit: Visit, url: str) -> None:
+    page = visit(url)
+    page.get_by_text("passes 91.0 % of 100 cases").wait_for()
+    button(page, "Settings").click()
+    field = page.get_by_label("Thinking")
+    assert field.locator("option").all_inner_texts() == ["As the model does by itself", "Off", "On"]
+    field.select_option("On")
+    with page.expect_request("**/v1/chat/completions") as request:
+        send(page, "hello")
+    assert body_of(request.value)["chat_template_kwargs"] == {"enable_thinking": True}
 
 
 def test_a_model_of_which_nothing_is_known(visit: Visit, url: str) -> None:

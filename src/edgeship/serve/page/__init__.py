@@ -77,7 +77,8 @@ def is_open(path: str) -> bool:
     return path == "/" or path.removeprefix("/page/") in _files()
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+# HEAD is answered as Ollama's clients want it, in ollama/models.py.
+@router.get("/")
 async def index(request: Request) -> Response:
     """The page."""
     return _sent(request, INDEX)

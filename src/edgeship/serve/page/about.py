@@ -7,7 +7,8 @@ from typing import Any
 from edgeship.engine.sampling import defaults_of
 from edgeship.errors import EdgeshipError
 from edgeship.measure.measurement import figures
-from edgeship.package import DAMAGED, genai_config
+from edgeship.package import DAMAGED, genai_config, template, tokenizer
+from edgeship.serve import thoughts
 from edgeship.serve.models import ModelCard
 from edgeship.store import listing
 from edgeship.store.listing import Entry
@@ -17,7 +18,7 @@ def told(card: ModelCard) -> dict[str, Any]:
     """The facts as plain values, and no path among them. What is not known is None.
 
     package: by its manifest; None for what has none. record: what the store keeps of it.
-    defaults: how it answers where nothing else is asked for.
+    defaults: how it answers where nothing else is asked for. thinking: what its chat template has to steer that.
     """
     entry = listing.at(card.folder) if card.folder else None
     return {
@@ -27,6 +28,7 @@ def told(card: ModelCard) -> dict[str, Any]:
         "package": entry and _package(entry),
         "record": entry and _record(entry),
         "defaults": entry and _defaults(entry),
+        "thinking": entry and _thinking(entry),
     }
 
 
@@ -69,3 +71,13 @@ def _defaults(entry: Entry) -> dict[str, Any] | None:
         "frequency_penalty",
     )
     return {"context_tokens": config.context_tokens} | {name: getattr(sampling, name) for name in names}
+
+
+def _thinking(entry: Entry) -> dict[str, Any] | None:
+    """switch: the variable that lets the model think. levels: whether it can be told how much."""
+    try:
+        found = template.find(entry.folder, tokenizer.read(entry.folder, DAMAGED).config, hint=DAMAGED.hint)
+        levels = found is not None and thoughts.EFFORT in template.asks_for(found)
+        return {"switch": thoughts.switch_of(found), "levels": levels}
+    except EdgeshipError:
+        return None

@@ -25,8 +25,13 @@ export function body(conversation, upTo) {
     made.response_format = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } };
   }
   if (settings.tools?.trim()) made.tools = tools(json(settings.tools, "The list of tools"));
-  if (settings.thinking) made.chat_template_kwargs = { enable_thinking: settings.thinking === "on" };
-  return made;
+  return { ...made, ...thinking(settings.thinking) };
+}
+
+/** How much the model thinks: "on:" and the variable of its template that lets it, or a level. */
+function thinking(given) {
+  if (given?.startsWith("on:")) return { chat_template_kwargs: { [given.slice(3)]: true } };
+  return given ? { reasoning_effort: given } : {};
 }
 
 function messages(conversation, upTo) {

@@ -236,7 +236,7 @@ function renderSettings() {
     shelf.keepSettings(one.settings);
     if (one.nodes.length) shelf.keep(one);
   };
-  settings.show(one.settings, facts?.defaults, { changed, close: () => toggleSettings(false) });
+  settings.show(one.settings, facts, { changed, close: () => toggleSettings(false) });
 }
 
 /** Shows on the button that answers are not made by the model's own defaults: settings last from the last time. */

@@ -5,8 +5,8 @@ import { el, iconButton, textButton } from "./dom.js";
 
 const panel = document.getElementById("settings");
 
-/** Fills the panel with a conversation's settings. changed: is called with each change. defaults: the model's own. */
-export function show(settings, defaults, { changed, close }) {
+/** Fills the panel with a conversation's settings. facts: of the model. changed: is called with each change. */
+export function show(settings, facts, { changed, close }) {
   const set = (name) => (event) => {
     settings[name] = event.target.value;
     changed();
@@ -16,16 +16,16 @@ export function show(settings, defaults, { changed, close }) {
     area("system", "System prompt", "What the model is to be and do.", settings, set, 3),
     jsonArea("schema", "JSON schema", "The answer is held to it.", '{"type": "object", ...}', settings, set),
     jsonArea("tools", "Tools", "What the model may call.", '[{"name": "...", "parameters": {}}]', settings, set),
-    thinking(settings, set),
-    sampling(settings, defaults, set),
-    textButton("Clear all", { onclick: () => cleared(settings, defaults, { changed, close }) }),
+    thinking(settings, facts?.thinking, set),
+    sampling(settings, facts?.defaults, set),
+    textButton("Clear all", { onclick: () => cleared(settings, facts, { changed, close }) }),
   );
 }
 
-function cleared(settings, defaults, acts) {
+function cleared(settings, facts, acts) {
   for (const name of Object.keys(settings)) delete settings[name];
   acts.changed();
-  show(settings, defaults, acts);
+  show(settings, facts, acts);
   panel.querySelector("textarea").focus();
 }
 
@@ -51,12 +51,17 @@ function labelled(kind, name, label, field, help) {
   return el("div", { class: kind }, el("label", { for: id }, label), field, hint);
 }
 
-function thinking(settings, set) {
-  const choices = [["", "As the model does"], ["on", "On"], ["off", "Off"]];
+function thinking(settings, known, set) {
+  const choices = [["", "As the model does by itself"], ["none", "Off"]];
+  if (known?.switch) choices.push([`on:${known.switch}`, "On"]);
+  if (known?.levels) choices.push(["low", "A little"], ["medium", "Some"], ["high", "Much"]);
+  // What was chosen for another model stays to be seen, and the server says what is wrong with it.
+  const chosen = settings.thinking ?? "";
+  if (!choices.some(([value]) => value === chosen)) choices.push([chosen, chosen]);
   const options = choices.map(([value, label]) => el("option", { value }, label));
   const field = el("select", { onchange: set("thinking") }, options);
-  field.value = settings.thinking ?? "";
-  return labelled("setting", "thinking", "Thinking", field, "For models whose template has the switch.");
+  field.value = chosen;
+  return labelled("setting", "thinking", "Thinking", field, "Before it answers, where the model does so.");
 }
 
 function area(name, label, help, settings, set, rows) {
