@@ -164,9 +164,10 @@ function entitle() {
   if (!by("chat").hidden) document.title = `${title(chat.current())} · Edgeship`;
 }
 
+/** Shows what an address says, at once: a changed hash would be heard of later, after what is typed meanwhile. */
 function go(hash) {
-  if (location.hash === hash || (hash === "#/" && !location.hash)) route();
-  else location.hash = hash;
+  if (location.hash !== hash) history.pushState(null, "", hash);
+  route();
 }
 
 function fresh() {
