@@ -1,4 +1,4 @@
-"""Models for the page to speak to, and what may stand before a server."""
+"""Models for the page to speak to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import threading
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import JSONResponse, PlainTextResponse
 
 from edgeship.engine.api import AnswerSteps, Conversation, OnStep, Sampling, Token
 from edgeship.engine.thinking import Marks
 from edgeship.errors import EngineFailed
 from edgeship.serve import ServeOptions, app
-from edgeship.serve.bodies import Application, Receive, Scope, Send
 from edgeship.serve.models import Pool
 from edgeship.settings import resolve
 from tests.scripted import Made, ScriptedEngine
@@ -56,10 +54,10 @@ ANSWERS = {
 }
 
 
-def scripted(**how: Any) -> FastAPI:
+def scripted(options: ServeOptions | None = None, **how: Any) -> FastAPI:
     """A server with the model "scripted", also called "alias", that answers ANSWERS and thinks between two bytes."""
-    options = {"thought_marks": Marks(1, 2), "context_tokens": 20_000, **how}
-    return scripted_app(ANSWERS, **options)
+    engine = {"thought_marks": Marks(1, 2), "context_tokens": 20_000, **how}
+    return scripted_app(ANSWERS, options, **engine)
 
 
 class Breaking(ScriptedEngine):
@@ -92,40 +90,3 @@ def breaking() -> FastAPI:
     """A server with a Breaking model."""
     pool = Pool([card("breaking")], settings=resolve(), open_chat=lambda _: Breaking())
     return app.over(pool, ServeOptions())
-
-
-def locked(inner: Application, key: str = "right") -> Application:
-    """The same server for those who have the key; the page's own files are open."""
-
-    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-        closed = scope["type"] == "http" and scope["path"].startswith(("/v1/", "/page/models/"))
-        if closed and (b"authorization", f"Bearer {key}".encode()) not in scope["headers"]:
-            refusal = JSONResponse({"error": {"message": "the key is not known"}}, status_code=401)
-            await refusal(scope, receive, send)
-        else:
-            await inner(scope, receive, send)
-
-    return outer
-
-
-def measured(inner: Application) -> Application:
-    """The same server with metrics that go up by ten tokens at each look."""
-    looks = 0
-
-    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal looks
-        if scope["type"] != "http" or scope["path"] != "/metrics":
-            await inner(scope, receive, send)
-            return
-        looks += 1
-        of = '{model_name="scripted"}'
-        text = (
-            f"# HELP edgeship_num_requests_running Answers.\nedgeship_num_requests_running{of} 3\n"
-            f'edgeship_num_requests_running{{model_name="other"}} 5\nedgeship_num_requests_waiting{of} 1\n'
-            f"edgeship_generation_tokens_total{of} {looks * 10}\n"
-            f'edgeship_time_to_first_token_seconds_bucket{{model_name="scripted",le="0.1"}} {looks}\n'
-            f'edgeship_time_to_first_token_seconds_bucket{{model_name="scripted",le="+Inf"}} {looks}\n'
-        )
-        await PlainTextResponse(text)(scope, receive, send)
-
-    return outer

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from edgeship.engine.api import Limits
+from edgeship.serve import ServeOptions
 from tests.serve.page import models
 from tests.serve.page.conftest import Visit
 from tests.serve.page.screen import answers, body_of, button, ended, focused, send
 from tests.serve.serving import calling_app, scripted_app, serving
 
 pytestmark = pytest.mark.slow
+
+KEY = "a-key-that-is-long-enough"
 
 
 @pytest.fixture(scope="module")
@@ -240,29 +244,37 @@ def test_a_server_that_is_full(visit: Visit) -> None:
         page.close()
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit) -> None:
-    with serving(lambda: models.locked(models.scripted())) as url:
+@pytest.fixture
+def locked(tmp_path: Path) -> ServeOptions:
+    """A server that knows one key."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n")
+    return ServeOptions(api_key_file=keys)
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit, locked: ServeOptions) -> None:
+    with serving(lambda: models.scripted(locked)) as url:
         page = visit(url, ready=False)
-        for key in ("wrong", "right"):
-            page.get_by_role("dialog").get_by_text("The key is not known.").wait_for()
+        for key, why in (("wrong", "This server wants an API key."), (KEY, "does not know that API key.")):
+            page.get_by_role("dialog").get_by_text(why).wait_for()
             assert focused(page) == "key"
             page.get_by_label("Key", exact=True).fill(key)
             page.keyboard.press("Enter")
-            page.get_by_role("dialog").wait_for(state="hidden" if key == "right" else "visible")
+            page.get_by_role("dialog").wait_for(state="hidden" if key == KEY else "visible")
         page.locator("#model option").first.wait_for(state="attached")
         assert send(page, "hello").locator(".text").inner_text() == "Good day to you."
         page.reload()
         page.locator("#model option").first.wait_for(state="attached")
-        assert page.evaluate("sessionStorage.getItem('edgeship.key')") == "right"
-        assert "right" not in page.evaluate("JSON.stringify(localStorage)")
+        assert page.evaluate("sessionStorage.getItem('edgeship.key')") == KEY
+        assert KEY not in page.evaluate("JSON.stringify(localStorage)")
 
 
-def test_without_a_key_the_page_says_so(visit: Visit) -> None:
-    with serving(lambda: models.locked(models.scripted())) as url:
+def test_without_a_key_the_page_says_so(visit: Visit, locked: ServeOptions) -> None:
+    with serving(lambda: models.scripted(locked)) as url:
         page = visit(url, ready=False)
         page.get_by_role("dialog").wait_for()
         page.keyboard.press("Escape")
-        page.locator(".notice").get_by_text("The key is not known.").wait_for()
+        page.locator(".notice").get_by_text("This server wants an API key.").wait_for()
         button(page, "Try again").click()
         page.get_by_role("dialog").wait_for()
 

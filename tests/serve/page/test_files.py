@@ -65,11 +65,6 @@ def test_nothing_else_is_sent(url: str, path: str) -> None:
     assert response.json()["error"]["type"] == "not_found_error"
 
 
-def test_which_paths_need_no_key() -> None:
-    assert all(page.is_open(path) for path in ("/", "/page/main.js", "/page/icon.svg"))
-    assert not any(page.is_open(path) for path in ("/page/models/x", "/page/", "/v1/models", "/page/../x"))
-
-
 def test_the_page_names_nothing_that_lies_elsewhere() -> None:
     """It works without a network: no address, and no file that it has not."""
     for path in FILES.iterdir():

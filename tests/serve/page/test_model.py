@@ -108,11 +108,34 @@ def test_without_metrics(visit: Visit, url: str) -> None:
 
 
 def test_live_metrics(visit: Visit) -> None:
-    with serving(lambda: models.measured(models.scripted())) as url:
+    with serving(lambda: models.scripted(delay_s=0.005)) as url:
         page = visit(url)
-        send(page, "hello")
+        page.get_by_label("Model", exact=True).select_option("alias")
         page.get_by_role("link", name="Model", exact=True).click()
-        page.get_by_role("img", name="Answers in the making: 3").wait_for()
-        page.get_by_role("img", name="Requests waiting: 1").wait_for()
-        page.get_by_role("img", name="First token, median: 50 ms").wait_for()
+        page.get_by_role("img", name="Answers in the making: 0").wait_for()
+        page.get_by_role("link", name="Chat", exact=True).click()
+        page.get_by_label("Message to the model").fill("long")
+        page.keyboard.press("Enter")
+        page.locator("#log").get_by_text("word").wait_for()
+        page.get_by_role("link", name="Model", exact=True).click()
+        page.get_by_role("img", name="Answers in the making: 1").wait_for()
+        page.get_by_role("img", name="Requests waiting: 0").wait_for()
         assert page.get_by_role("img", name="Tokens a second: ").count() == 1
+        page.close()
+
+
+def test_what_came_in_between_two_looks_at_the_metrics(visit: Visit, url: str) -> None:
+    page = visit(url)
+    found = page.evaluate(
+        """async () => {
+          const { samples, median } = await import("/page/live.js");
+          const text = '# HELP x y\\nvllm:num{model_name="a\\\\"b",x="1"} 2.5\\nedgeship_num 3 123\\nbroken';
+          const histogram = (...counts) => new Map([0.1, 0.2, Infinity].map((end, index) => [end, counts[index]]));
+          const before = histogram(1, 1, 1);
+          const medians = [median(before, histogram(1, 5, 5)), median(before, before), median(new Map(), histogram(0, 0, 2))];
+          return [samples(text), ...medians];
+        }"""
+    )
+    assert [sample["value"] for sample in found[0]] == [2.5, 3]
+    assert {sample["name"] for sample in found[0]} == {"num"}
+    assert [round(value, 3) if value else value for value in found[1:]] == [0.15, None, 0.2]

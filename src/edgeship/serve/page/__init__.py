@@ -72,11 +72,6 @@ def _read(path: Path) -> _File:
     return _File(content, _TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
-def is_open(path: str) -> bool:
-    """Whether a path is one of the page's files, which say nothing of the models and are given without a key."""
-    return path == "/" or path.removeprefix("/page/") in _files()
-
-
 # HEAD is answered as Ollama's clients want it, in ollama/models.py.
 @router.get("/")
 async def index(request: Request) -> Response:

@@ -14,13 +14,15 @@ export async function show(name) {
   const live = el("div", { class: "plots" });
   const column = el("div", { class: "column wide-column" }, el("h1", {}, name));
   view.replaceChildren(column);
+  let id = name;
   try {
     const found = await facts(name);
+    id = found.id; // what metrics call it, whichever of its names was asked for
     column.append(...aboveLive(found), part("Now", live), ...belowLive(found));
   } catch (error) {
     column.append(el("p", { class: "failure", role: "alert" }, error.message));
   }
-  if (column.isConnected) leave = follow(live, name);
+  if (column.isConnected) leave = follow(live, id);
 }
 
 /** Ends what goes on in this view. */
