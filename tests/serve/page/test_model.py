@@ -132,8 +132,8 @@ def test_what_came_in_between_two_looks_at_the_metrics(visit: Visit, url: str) -
           const text = '# HELP x y\\nvllm:num{model_name="a\\\\"b",x="1"} 2.5\\nedgeship_num 3 123\\nbroken';
           const histogram = (...counts) => new Map([0.1, 0.2, Infinity].map((end, index) => [end, counts[index]]));
           const before = histogram(1, 1, 1);
-          const medians = [median(before, histogram(1, 5, 5)), median(before, before), median(new Map(), histogram(0, 0, 2))];
-          return [samples(text), ...medians];
+          const late = median(new Map(), histogram(0, 0, 2));
+          return [samples(text), median(before, histogram(1, 5, 5)), median(before, before), late];
         }"""
     )
     assert [sample["value"] for sample in found[0]] == [2.5, 3]

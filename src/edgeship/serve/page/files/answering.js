@@ -89,5 +89,5 @@ export function time(ms) {
 
 /** A speed in words. */
 export function figure(value) {
-  return value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+  return value >= 100 || value === 0 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
 }

@@ -108,7 +108,7 @@ function madeOf({ manifest, digest, ref, size_bytes }, aliases) {
     "Made of",
     pairs([
       ["Package", ref],
-      ["Also called", aliases.join(", ")],
+      ["Also called", aliases.filter((alias) => alias !== ref).join(", ")],
       ["Checkpoint", named(checkpoint)],
       ["Architecture", checkpoint.architecture],
       ["Parameters", checkpoint.parameters?.toLocaleString("en")],
