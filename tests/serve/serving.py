@@ -19,7 +19,6 @@ from edgeship import targets
 from edgeship.engine.api import Chat
 from edgeship.package.tool_formats import HERMES
 from edgeship.serve import ServeOptions, app
-from edgeship.serve.bodies import Application
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.settings import resolve
 from tests.scripted import CallingEngine, ScriptedEngine
@@ -81,7 +80,7 @@ def posted(path: str, body: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def serving(make: Callable[[], Application]) -> Iterator[str]:
+def serving(make: Callable[[], FastAPI]) -> Iterator[str]:
     """The URL of an application while it is served on a free port."""
     server = uvicorn.Server(uvicorn.Config(make(), host="127.0.0.1", port=0, log_config=None))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
