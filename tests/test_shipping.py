@@ -194,6 +194,20 @@ def test_int4_gets_bits_until_it_holds(tiny: Path, settings: Settings, capsys: p
     assert {path.name for path in settings.builds_dir.iterdir()} == steps
 
 
+def test_int4_that_only_just_does_not_hold_gets_half_a_bit_more(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [str(tiny), "-p", "int4", "-p", "int8", "--reference", "fp32"]
+    plain = ship(capsys, *asked, *LENIENT)[1]["candidates"]["int4"]["fidelity"]
+    agreed = round(plain["top1_agreement"] * plain["positions"])
+    just_more = ["--max-kld", "9", "--min-top1", str((agreed + 0.5) / plain["positions"])]
+    result = ship(capsys, *asked, *just_more)[1]
+    first, *tried = sorted(result["escalation"], key=lambda attempt: attempt["bits"])
+    assert (first["label"], first["holds"]) == ("int4", False)
+    assert len(tried) == 1
+    assert first["bits"] < tried[0]["bits"] <= first["bits"] + 1
+    far = ["--max-kld", "9", "--min-top1", "1"]
+    assert ship(capsys, *asked, *far)[1]["escalation"] == []
+
+
 def test_where_no_budget_holds_all_tries_are_told(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     never = ["--max-kld", "0", "--reference", "fp32", "--escalate"]
     code, result = ship(capsys, str(tiny), "-p", "int4", *never)

@@ -23,9 +23,9 @@ from edgeship.checkpoint.inspection import inspection
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Prompt, Sampling
 from edgeship.engine.opening import load_chat
-from edgeship.errors import EngineFailed, PackageNotFound
+from edgeship.errors import EngineFailed, PackageNotFound, PrecisionUnsupported, ResourceError
 from edgeship.measure.compare import Choice, Thresholds, choose
-from edgeship.measure.escalation import Attempt, in_words, next_budget, with_budget
+from edgeship.measure.escalation import Attempt, in_words, next_budget, next_step, with_budget
 from edgeship.measure.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
@@ -146,8 +146,13 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
         measured = {label: measure(one) for label, one in made.items()}
         choice = _choose(shipment, made, measured)
         while (another := _another(shipment, made, measured, choice)) is not None:
-            made[another.label] = make(another)
-            measured[another.label] = measure(made[another.label])
+            try:
+                one = make(another)
+                measured[another.label] = measure(one)
+            except (PrecisionUnsupported, ResourceError) as error:  # what is made already is not lost with it
+                progress(f"note: {another.label} was not tried: {error.what}", None)
+                break
+            made[another.label] = one
             choice = _choose(shipment, made, measured)
             progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
         report = _report(shipment, made, measured, choice, reference, fidelity, settings)
@@ -266,14 +271,28 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
 def _another(
     shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement], choice: Choice
 ) -> Recipe | None:
-    """What is to be tried next where --escalate is given: the largest INT4 of those asked for, with more bits."""
+    """What is to be tried next: the largest INT4 of those asked for, with more bits.
+
+    With --escalate until it holds; without, once, where it only just does not and its budget is the recipe's own.
+    """
     asked = [recipe for recipe in shipment.recipes if recipe.precision is Precision.INT4]
     failed = [recipe for recipe in asked if not choice.judgements[recipe.label].holds]
-    if not shipment.escalate or choice.fault is not None or not failed:
+    if choice.fault is not None or not failed:
         return None
-    bits = next_budget(_attempts(shipment, made, choice))
     largest = max(failed, key=lambda recipe: measured[recipe.label].size_bytes)
+    attempts = _attempts(shipment, made, choice)
+    if shipment.escalate:
+        bits = next_budget(attempts)
+    elif choice.judgements[largest.label].near and largest.tolerance is not None and not _tried(shipment, made):
+        bits = next_step(next(found.bits for found in attempts if found.label == largest.label))
+    else:
+        return None
     return None if bits is None else with_budget(largest, bits)
+
+
+def _tried(shipment: Shipment, made: Mapping[str, _Made]) -> bool:
+    """Whether INT4 was given more bits than it was asked for with."""
+    return len(made) > len(shipment.recipes)
 
 
 def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> list[Attempt]:
@@ -288,8 +307,8 @@ def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> 
 
 
 def _escalation(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> tuple[Attempt, ...]:
-    """What became of INT4 where --escalate is given: as it was asked for, and with more bits if that did not hold."""
-    attempts = _attempts(shipment, made, choice) if shipment.escalate else []
+    """What became of INT4 where more bits may be tried: as it was asked for, and with these."""
+    attempts = _attempts(shipment, made, choice) if shipment.escalate or _tried(shipment, made) else []
     return tuple(found for found in attempts if made[found.label].recipe.precision is Precision.INT4)
 
 

@@ -24,6 +24,15 @@ def agreeing(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Measu
     return measurement(fidelity=fidelity(mean_kld_nats, top1_agreement))
 
 
+@pytest.mark.parametrize(("top1_agreement", "near"), [(0.895, True), (0.85, False), (0.9, False)])
+def test_what_chance_may_explain_is_said_to_be_near(top1_agreement: float, near: bool) -> None:
+    """Of 200 positions; the 95 % interval of 89.5 % ends at 93 %, and that of 85 % at 89.3 %."""
+    judgement = choose({"a": agreeing(top1_agreement=top1_agreement)}, None).judgements["a"]
+    assert judgement.near == near
+    assert ("no further off than chance" in judgement.reasons[0]) == near
+    assert judgement.holds == (top1_agreement >= 0.9)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -11,7 +11,7 @@ from edgeship.errors import UsageError
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.statistics import PairedChange, paired_change
+from edgeship.measure.statistics import Z_95, PairedChange, paired_change
 from edgeship.system.fields import shown
 
 _ROUNDING = 1e-9
@@ -43,10 +43,14 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether one package's quality holds, and why."""
+    """Whether one package's quality holds, and why.
+
+    near: it does not, by so little that chance may have decided: its limits lie within the figures' 95 % intervals.
+    """
 
     holds: bool
     reasons: tuple[str, ...]
+    near: bool = False
 
     def of(self, label: str) -> str:
         """The same in words."""
@@ -171,15 +175,13 @@ def _beside(change: PairedChange, baseline: EvalResult) -> str:
 
 
 def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
-    holds = (
-        fidelity.mean_kld_nats <= thresholds.max_mean_kld_nats
-        and fidelity.top1_agreement >= thresholds.min_top1_agreement
-    )
-    limits = (
-        f"allowed are at most {thresholds.max_mean_kld_nats:g} nats and at least "
-        f"{_percent(thresholds.min_top1_agreement)}"
-    )
-    return Judgement(holds, (f"{_fidelity_figures(fidelity)}; {limits}",))
+    most, least = thresholds.max_mean_kld_nats, thresholds.min_top1_agreement
+    holds = fidelity.mean_kld_nats <= most and fidelity.top1_agreement >= least
+    spread = Z_95 * (fidelity.mean_kld_error_nats or 0.0)
+    near = not holds and fidelity.mean_kld_nats - spread <= most and fidelity.top1_agreement_95.high >= least
+    limits = f"allowed are at most {most:g} nats and at least {_percent(least)}"
+    so_near = "; that is no further off than chance may take it" if near else ""
+    return Judgement(holds, (f"{_fidelity_figures(fidelity)}; {limits}{so_near}",), near)
 
 
 def _fidelity_figures(fidelity: Fidelity) -> str:

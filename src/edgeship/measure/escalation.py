@@ -35,6 +35,11 @@ def next_budget(attempts: Sequence[Attempt]) -> float | None:
     return left[(len(left) - 1) // 2] if left else None
 
 
+def next_step(failed_bits: float) -> float | None:
+    """The smallest budget above what just does not hold; None where that has as many bits as there are."""
+    return next((bits for bits in BUDGETS if bits > failed_bits + STEP_BITS / 2), None)
+
+
 def with_budget(recipe: Recipe, bits: float) -> Recipe:
     """The recipe with so many bits to spend, under a name that says so."""
     return recipe.model_copy(update={"name": f"{recipe.label}-{bits:g}bits", "bits": bits, "tolerance": None})
