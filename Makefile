@@ -18,8 +18,9 @@ help: ## this list
 	@touch $@
 
 .venv/.dev: .venv/.build
-	@echo "adding what tests and checks need (once; PyTorch is the largest part)"
+	@echo "adding what tests and checks need (once; PyTorch is the largest part; a browser for the page's tests)"
 	@$(INSTALL) '.[original,foundry,serve,clients,dev]'
+	@$(BIN)/python -m tests.browser
 	@touch $@
 
 setup: .venv/.build ## make .venv with all that running and building needs
