@@ -257,9 +257,9 @@ class ByteCodec:
 
     def encode(self, text: str) -> Prompt:
         """The bytes of a text."""
-        return Prompt(tuple(utf8(text)))
+        return Prompt(tuple(utf8(text)), continues=True)
 
-    def stream(self) -> _ByteText:
+    def stream(self, after: Sequence[int] = ()) -> _ByteText:  # noqa: ARG002 - bytes are the same anywhere
         """A new stream of text."""
         return _ByteText()
 

@@ -100,9 +100,18 @@ def _told(text: str) -> str:
 
 
 class UsageError(EdgeshipError):
-    """The command, a name or an option is wrong."""
+    """The command, a name or an option is wrong.
+
+    param: the field of a request, or the setting, that is to blame, where it is one.
+    """
 
     code, exit_code, http_status = "usage", 2, 400
+
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.param = param
 
 
 class NameInvalid(UsageError):
@@ -208,18 +217,9 @@ class FormatUnknown(NotSupported):
 
 
 class RequestInvalid(UsageError):
-    """A request to the server with a field that is wrong, or that it does not support.
-
-    param: the field.
-    """
+    """A request to the server with a field that is wrong, or that it does not support."""
 
     code = "request-invalid"
-
-    def __init__(
-        self, what: str, *, where: str | None = None, hint: str | None = None, param: str | None = None
-    ) -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.param = param
 
 
 class MethodWrong(UsageError):

@@ -21,6 +21,7 @@ from edgeship.package.tool_formats import HERMES
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.settings import resolve
+from tests.bigram import open_bigram
 from tests.scripted import CallingEngine, ScriptedEngine
 
 PLACE = {"location": "San Francisco"}
@@ -77,6 +78,12 @@ def posted(path: str, body: Mapping[str, Any]) -> bytes:
     """A request as it goes over a connection."""
     content = json.dumps(body).encode()
     return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def bigram_app(folder: Path, options: ServeOptions | None = None) -> FastAPI:
+    """The same, with the model "bigram", which has the tokenizer of a package; see tests/bigram.py."""
+    pool = Pool([card("bigram", folder=folder)], settings=resolve(), open_chat=lambda _: open_bigram(folder))
+    return app.over(pool, options or ServeOptions())
 
 
 @contextmanager

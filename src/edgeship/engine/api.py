@@ -44,10 +44,16 @@ FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, as token ids. tools: what its answer may call; None where calls are text like any other."""
+    """What the model reads, as token ids.
+
+    tools: what its answer may call; None where calls are text like any other.
+    continues: it is a text, and what the model makes of it goes on with that: a space at its beginning is kept, and no
+    thoughts are told apart. Otherwise it is a conversation, and what comes is an answer.
+    """
 
     tokens: tuple[int, ...]
     tools: ToolUse | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class Token:
     token ends with a step without id; a token that ends the answer has its id and is counted, but leaves no text.
     Engines that are told texts and no ids (Foundry Local) have none on any step.
     usage: what the answer cost; on the last step only.
+    prompt_tokens: how many the prompt has; on the first step, from engines that tell it.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
     calling: what this step adds to calls in the making. A call that the answer's end cuts stays without an end.
@@ -166,6 +173,7 @@ class Token:
     tool_calls: tuple[ToolCall, ...] = ()
     calling: tuple[CallPiece, ...] = ()
     stopped_by: str | None = None
+    prompt_tokens: int | None = None
 
 
 class EngineFault(Exception):
@@ -300,9 +308,14 @@ class Chat(Protocol):
 
 @runtime_checkable
 class Engine(Chat, Protocol):
-    """A chat whose tokens are known. slots: answers that are made side by side; more wait in line."""
+    """A chat whose tokens are known.
+
+    slots: answers that are made side by side; more wait in line.
+    context_cut: why context_tokens is below the model's own, and what would raise it; None where it is not.
+    """
 
     context_tokens: int
+    context_cut: str | None
     vocab_size: int
     slots: int
 
@@ -431,7 +444,9 @@ def check_settings(*, limits: Limits, **others: object) -> None:
 
 
 def _setting_invalid(name: str, value: object, rule: str) -> PromptInvalid:
-    return PromptInvalid(f"{name} is {reprlib.repr(value)}{rule}", hint=f"Leave {name} out, or give it such a value.")
+    return PromptInvalid(
+        f"{name} is {reprlib.repr(value)}{rule}", hint=f"Leave {name} out, or give it such a value.", param=name
+    )
 
 
 def _is_number(value: object) -> bool:

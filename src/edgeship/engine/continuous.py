@@ -52,7 +52,7 @@ class Codec(Protocol):
 
     def render(self, conversation: Conversation) -> Prompt: ...
     def encode(self, text: str) -> Prompt: ...
-    def stream(self) -> TextStream: ...
+    def stream(self, after: Sequence[int] = ()) -> TextStream: ...
     @property
     def thought_marks(self) -> Marks | None: ...
     @property
@@ -213,16 +213,19 @@ class ContinuousEngine:
         room = self.context_tokens - len(prompt.tokens)
         marks = self._codec.call_marks if prompt.tools else None
         held = hold(self._grammars, settings.constraint, prompt.tools, marks)
+        # What is held to something begins as that says, whatever text stands before it.
+        text = self._codec.stream(prompt.tokens if prompt.continues and settings.constraint is None else ())
+        thought_marks = None if prompt.continues else self._thought_marks
         return Request(
             arrival=next(self._arrivals),
             prompt=prompt.tokens,
             sampling=settings,
             limit=min(settings.max_tokens or room, room),
             room=room,
-            thoughts=Thoughts(self._thought_marks, prompt.tokens, self._codec.stream(), settings.thinking_tokens),
+            thoughts=Thoughts(thought_marks, prompt.tokens, self._codec.stream(), settings.thinking_tokens),
             end_ids=() if settings.ignore_eos else self._end_ids,
             sampler=Sampler(settings, prompt.tokens, self.vocab_size),
-            text=AnswerText(MarkedText(self._codec.stream(), marks) if marks else self._codec.stream(), settings.stop),
+            text=AnswerText(MarkedText(text, marks) if marks else text, settings.stop),
             steps=steps,
             matcher=held.at_once,
             matcher_of_calls=held.from_call,

@@ -113,7 +113,7 @@ class IsolatedEngine:
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
-        return Prompt(tuple(self._ask("encode", text=text)["tokens"]))
+        return Prompt(tuple(self._ask("encode", text=text)["tokens"]), continues=True)
 
     def converse(
         self,

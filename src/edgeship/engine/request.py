@@ -230,11 +230,11 @@ class Request:
         return self.sampling.prompt_logprobs is None
 
     def start(self, held: int) -> None:
-        """See Work. What a constraint forces from the beginning is said at once."""
+        """See Work. What a constraint forces from the beginning is said at once, unless the prompt's are to be told."""
         self.held = held
         self._cached = held
         self._started_s = time.perf_counter()
-        if self.matcher and not (self.thoughts.now or self.thoughts.may_begin):
+        if self.matcher and not (self.thoughts.now or self.thoughts.may_begin or self._wants_prompt_logprobs):
             self._append([], None)
 
     def chunk(self, most: int, *, guess: bool = False) -> Chunk:
@@ -405,7 +405,10 @@ class Request:
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
         usage = self.usage() if finish else None
         stop = self.text.stopped_by if finish else None
-        self._put(Token(token, shown, finish, found, usage, prompt_logprobs, thought, stopped_by=stop))
+        told = len(self.prompt) if first else None
+        self._put(
+            Token(token, shown, finish, found, usage, prompt_logprobs, thought, stopped_by=stop, prompt_tokens=told)
+        )
 
     def _finish_without_token(self, finish: FinishReason) -> None:
         if not self.finished:

@@ -71,7 +71,9 @@ class Sampler:
         bias = sampling.logit_bias or {}
         strangers = [token for token in bias if not 0 <= token < vocab_size]
         if strangers:
-            raise PromptInvalid(f"logit_bias names token {strangers[0]}, outside the vocabulary of {vocab_size}")
+            raise PromptInvalid(
+                f"logit_bias names token {strangers[0]}, outside the vocabulary of {vocab_size}", param="logit_bias"
+            )
         self._biased = np.fromiter(bias, np.int64, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
         self._repeated: dict[int, None] = dict.fromkeys(prompt) if sampling.repetition_penalty != 1.0 else {}

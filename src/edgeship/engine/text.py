@@ -6,6 +6,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from edgeship.engine.api import Conversation, Message, Prompt, utf8
@@ -20,6 +21,8 @@ from edgeship.package.tool_prompts import ToolPrompts, chosen_for
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
 _THOUGHT_MARKS = frozenset(itertools.chain(*MARKS))
+_MOST_PARTS = 4
+"""Of a character in UTF-8, each of which may be a token."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -114,7 +117,7 @@ class TextCodec:
 
     def encode(self, text: str) -> Prompt:
         """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
-        return Prompt(self._encode(text, special=True))
+        return Prompt(self._encode(text, special=True), continues=True)
 
     def read_rendered(self, text: str) -> tuple[int, ...]:
         """The tokens of a text in which a template has written the special tokens itself."""
@@ -132,6 +135,11 @@ class TextCodec:
         """
         found = self._tokenizer.token_bytes(token, first=first)
         return found.decode(errors="replace"), found
+
+    def is_special(self, token: int) -> bool:
+        """Whether a token only leaves text where that of special tokens is asked for."""
+        added = self._tokenizer.added_tokens.get(token)
+        return added is not None and added.special
 
     @property
     def thought_marks(self) -> Marks | None:
@@ -156,9 +164,9 @@ class TextCodec:
         unseen = {mark: token for mark, token in found.items() if token is not None and not self.decode([token])}
         return CallMarks(form, unseen)
 
-    def stream(self) -> TokenText:
-        """A new stream of text."""
-        return TokenText(self)
+    def stream(self, after: Sequence[int] = (), *, special: bool = False) -> TokenText:
+        """A new stream of text. after: the tokens that it goes on from. special: see `decode`."""
+        return TokenText(self, after, special=special)
 
     @property
     def _tool_prompts(self) -> ToolPrompts:
@@ -184,27 +192,32 @@ class TokenText:
     One difference is meant: a decoder may take back good characters when bytes that are no UTF-8 follow them.
     """
 
-    def __init__(self, codec: TextCodec) -> None:
-        self._codec = codec
+    def __init__(self, codec: TextCodec, after: Sequence[int] = (), *, special: bool = False) -> None:
+        self._decode = partial(codec.decode, special=special)
         # Decoders treat the first token of a text in their own way, so some already shown stay in view.
-        self._seen: list[int] = []
+        self._seen = self._last_character(after)
         self._new: list[int] = []
-        self._shown = 0
+        self._shown = len(self._decode(self._seen).rstrip(_BROKEN))
+
+    def _last_character(self, tokens: Sequence[int]) -> list[int]:
+        """The last tokens of a text, as many as make a character."""
+        ends = (list(tokens[-count:]) for count in range(1, 1 + min(len(tokens), _MOST_PARTS)))
+        return next((end for end in ends if not self._decode(end).startswith(_BROKEN)), [])
 
     def push(self, token: int) -> str:
         """The characters that this token completes."""
         self._new.append(token)
-        text = self._codec.decode(self._seen + self._new)
+        text = self._decode(self._seen + self._new)
         complete = text.rstrip(_BROKEN)
         piece = complete[self._shown :]
         self._shown = max(self._shown, len(complete))
         if piece and complete == text:
             self._seen, self._new = self._new, []
-            self._shown = len(self._codec.decode(self._seen))
+            self._shown = len(self._decode(self._seen))
         return piece
 
     def flush(self) -> str:
         """The tokenizer's sign for a character that stayed incomplete."""
-        piece = self._codec.decode(self._seen + self._new)[self._shown :]
+        piece = self._decode(self._seen + self._new)[self._shown :]
         self._shown += len(piece)
         return piece

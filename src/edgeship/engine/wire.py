@@ -29,6 +29,7 @@ def read_token(values: Mapping[str, Any]) -> Token:
         tuple(ToolCall(**call) for call in values["tool_calls"]),
         tuple(CallPiece(**piece) for piece in values["calling"]),
         values["stopped_by"],
+        values["prompt_tokens"],
     )
 
 
@@ -36,7 +37,7 @@ def read_prompt(values: Mapping[str, Any]) -> Prompt:
     """A Prompt from its `asdict`."""
     tools = values["tools"]
     use = ToolUse(**tools | {"functions": tuple(tools["functions"])}) if tools else None
-    return Prompt(tuple(values["tokens"]), use)
+    return Prompt(tuple(values["tokens"]), use, values["continues"])
 
 
 def _read_logprob(values: Mapping[str, Any]) -> Logprob:

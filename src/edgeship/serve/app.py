@@ -121,9 +121,8 @@ def refused(scope: Scope, error: Exception) -> JSONResponse:
     """The answer to a request that failed, in the words of the API that it was for."""
     ours = failures.as_ours(error)
     exchanges.of(scope).error = ours.code
-    param = getattr(ours, "param", None)
     return JSONResponse(
-        failures.document(failures.api_path(scope), ours, param),
+        failures.document(failures.api_path(scope), ours),
         status_code=ours.http_status,
         headers=failures.headers(ours),
     )

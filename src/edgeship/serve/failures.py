@@ -106,8 +106,9 @@ def api_path(scope: Mapping[str, Any]) -> str:
     return _MESSAGES if anthropic and path.startswith("/v1/") else path
 
 
-def document(path: str, error: EdgeshipError, param: str | None = None) -> dict[str, Any]:
-    """The body of an error's answer, in the form of the API that lies at `path`. param: the field that is to blame."""
+def document(path: str, error: EdgeshipError) -> dict[str, Any]:
+    """The body of an error's answer, in the form of the API that lies at `path`."""
+    param = error.param if isinstance(error, UsageError) else None
     message, status = told(error), error.http_status
     if path.startswith("/api/"):
         return {"error": message}

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from edgeship.errors import LESS_MEMORY, EdgeshipError, MemoryShort, all_errors
+from edgeship.errors import LESS_MEMORY, EdgeshipError, MemoryShort, UsageError, all_errors
 from edgeship.progress import Progress, silent
 from edgeship.system import border, log, telemetry
 
@@ -112,7 +112,10 @@ def failure_in(message: Mapping[str, Any]) -> Exception | None:
     if "error" in message:
         error = message["error"]
         kind = {known.code: known for known in all_errors()}.get(error["code"], EdgeshipError)
-        return kind(error["what"], where=error["where"], hint=error["hint"])
+        found = kind(error["what"], where=error["where"], hint=error["hint"])
+        if isinstance(found, UsageError):
+            found.param = error.get("param")
+        return found
     if "fault" in message:
         return ChildFault(message["fault"]["what"], message["fault"]["traceback"])
     return None

@@ -70,7 +70,7 @@ def failure(error: BaseException) -> dict[str, Any]:
     """The message that `child.failure_in` reads: an error of ours, or a fault with its traceback."""
     error = ran_out(error) or error
     if isinstance(error, EdgeshipError):
-        return {"error": error.to_dict()}
+        return {"error": error.to_dict() | {"param": getattr(error, "param", None)}}
     what = f"{type(error).__name__}: {error}"
     return {"fault": {"what": what, "traceback": "".join(traceback.format_exception(error))}}
 

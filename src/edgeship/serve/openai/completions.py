@@ -14,33 +14,50 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
-from edgeship.engine.api import Engine, Logprob, Prompt, Sampling, Token, Usage, check_tokens
+from edgeship.engine.api import Engine, Logprob, Prompt, Sampling, Token, check_tokens
 from edgeship.engine.text import TextCodec
-from edgeship.errors import NotSupported, RequestInvalid
+from edgeship.errors import NotSupported, PromptInvalid, RequestInvalid
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Scored, completion_logprobs
+from edgeship.serve.openai.logprobs import Offsets, completion_logprobs, joined, prompt_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
-from edgeship.serve.openai.usage import usage_of
+from edgeship.serve.openai.usage import Usages
 from edgeship.serve.server import server_of
 
 router = APIRouter()
 MOST_PROMPTS = 256
-"""In one request."""
+"""In one request, with each counted as often as it is to be answered."""
 _NEW_TOKENS = 16
 """Where a request does not say how many, as OpenAI has it."""
-Tokens = list[Annotated[int, Field(ge=0)]]
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
+
+
+def _kind(given: Any) -> str:
+    """What a prompt is, by its first element: of a list that is none of these, that is told which it should be."""
+    if not isinstance(given, list):
+        return "text"
+    first = given[0] if given else 0
+    return "texts" if isinstance(first, str) else "lists of tokens" if isinstance(first, list) else "tokens"
+
+
+Prompts = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[Tokens, Tag("tokens")]
+    | Annotated[list[str], Field(fail_fast=True), Tag("texts")]
+    | Annotated[list[Tokens], Field(fail_fast=True), Tag("lists of tokens")],
+    Discriminator(_kind),
+]
 
 
 class CompletionRequest(Settings):
     """One prompt or several, and how they are to be continued."""
 
-    prompt: str | Tokens | list[str] | list[Tokens]
+    prompt: Prompts
     echo: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
@@ -52,26 +69,34 @@ class CompletionRequest(Settings):
         """At most, for each prompt."""
         return _NEW_TOKENS if self.max_tokens is None else self.max_tokens
 
-    def prompts(self) -> list[str | list[int]]:
-        """One by one. Raises RequestInvalid for none, or too many."""
-        given: Any = self.prompt
-        alone = isinstance(given, str) or (given and isinstance(given[0], int))
-        found = [given] if alone else list(given)
-        if not 0 < len(found) <= MOST_PROMPTS:
-            raise RequestInvalid(f"{len(found)} prompts; from 1 to {MOST_PROMPTS} are taken", param="prompt")
-        return found
+    def prompts(self) -> dict[str, str | list[int]]:
+        """One by one, by the field that each stands in. Raises RequestInvalid for none, or too many."""
+        found: Any = [self.prompt] if self.prompt and _kind(self.prompt) in ("text", "tokens") else self.prompt
+        if not 0 < len(found) * self.n <= MOST_PROMPTS:
+            counted = f"{len(found)} prompts" + (f" with {self.n} answers each" if self.n > 1 else "")
+            raise RequestInvalid(f"{counted}; from 1 to {MOST_PROMPTS} are taken", param="prompt")
+        return {"prompt": found[0]} if len(found) == 1 else {f"prompt[{place}]": one for place, one in enumerate(found)}
 
     def sampling(self) -> Sampling:
         """How an answer is made. An engine makes a token at least; `max_tokens: 0` leaves that out of the answer."""
         check_top(self.logprobs, "logprobs")
         check_top(self.prompt_logprobs, "prompt_logprobs")
-        asked = self.logprobs if self.echo and self.prompt_logprobs is None else self.prompt_logprobs
+        of_prompt = [self.prompt_logprobs, self.logprobs if self.echo else None]
         return replace(
             super().sampling(),
             max_tokens=self.new_tokens or 1,
             logprobs=self.logprobs,
-            prompt_logprobs=asked,
+            prompt_logprobs=max((count for count in of_prompt if count is not None), default=None),
         )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is asked, and its tokenizer."""
+
+    id: str
+    engine: Engine
+    codec: TextCodec
 
 
 @dataclass(frozen=True)
@@ -86,32 +111,42 @@ class _Asked:
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """How each prompt goes on."""
     server = server_of(request)
-    opened = await server.open(request, body.model)
-    engine, sampling = _engine(opened), body.sampling()
-    asked = [await server.in_thread(partial(_read, engine, opened.codec, prompt)) for prompt in body.prompts()]
-    asks: list[Ask] = [
-        partial(_stream, engine, one.prompt, for_answer(sampling, number)) for one in asked for number in range(body.n)
-    ]
-    answers = await server.answer(request, asks)
-    reply = _Reply(body, opened, [one for one in asked for _ in range(body.n)])
+    model = _model(await server.open(request, body.model))
+    prompts = body.prompts()
+    asked = await server.in_thread(lambda: [_read(model, prompt, field) for field, prompt in prompts.items()])
+    with body.naming_constraint():
+        sampling = body.sampling()
+        asks: list[Ask] = [
+            partial(_stream, model.engine, one.prompt, for_answer(sampling, number))
+            for one in asked
+            for number in range(body.n)
+        ]
+        answers = await server.answer(request, asks)
+    reply = _Reply(body, model, asked, anew=sampling.constraint is not None)
     if body.stream:
         return streams.events(_chunks(answers, reply), request)
-    return JSONResponse(reply.whole(await answers.whole()))
+    found = await answers.whole()
+    return JSONResponse(await server.in_thread(lambda: reply.whole(found)))  # many log-probabilities take a while
 
 
-def _engine(opened: Opened) -> Engine:
-    if isinstance(opened.chat, Engine):
-        return opened.chat
+def _model(opened: Opened) -> _Model:
+    if isinstance(opened.chat, Engine) and opened.codec is not None:
+        return _Model(opened.card.id, opened.chat, opened.codec)
     raise NotSupported(
         f"{opened.card.id} answers conversations, and takes no prompts", hint="Ask /v1/chat/completions."
     )
 
 
-def _read(engine: Engine, codec: TextCodec | None, given: str | list[int]) -> _Asked:
-    if isinstance(given, str):
-        return _Asked(engine.encode(given), given)
-    check_tokens(given, limit=engine.context_tokens, vocab_size=engine.vocab_size)
-    return _Asked(Prompt(tuple(given)), codec.decode(given, special=True) if codec else "")
+def _read(model: _Model, given: str | list[int], field: str) -> _Asked:
+    engine = model.engine
+    try:
+        prompt = engine.encode(given) if isinstance(given, str) else Prompt(tuple(given), continues=True)
+        limit = engine.context_tokens - 1
+        check_tokens(prompt.tokens, limit=limit, vocab_size=engine.vocab_size, cut=engine.context_cut)
+    except PromptInvalid as error:
+        error.param = field
+        raise
+    return _Asked(prompt, given if isinstance(given, str) else model.codec.decode(given, special=True))
 
 
 def _stream(
@@ -130,81 +165,90 @@ async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
 
 
 class _Reply:
-    """The answers' words, whole or in chunks. asked: the prompt of each answer."""
+    """The answers' words, whole or in chunks. anew: they begin as if no text stood before them."""
 
-    def __init__(self, body: CompletionRequest, opened: Opened, asked: Sequence[_Asked]) -> None:
-        self.body, self._codec, self._asked = body, opened.codec, asked
+    def __init__(self, body: CompletionRequest, model: _Model, asked: Sequence[_Asked], *, anew: bool) -> None:
+        self.body = body
         self._facts = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
-            "model": opened.card.id,
+            "model": model.id,
         }
-        self._sent = [0 for _ in asked]
-        self._usages: dict[int, Usage] = {}
+        each = [one for one in asked for _ in range(body.n)]
+        self._choices = [_Choice(number, body, model.codec, one, anew=anew) for number, one in enumerate(each)]
+        self._usages = Usages(prompts=len(asked), answers=body.n, made=bool(body.new_tokens))
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The answers to a request that is no stream."""
-        choices = [self._choice(number, answer) for number, answer in enumerate(answers)]
-        return self._facts | {"choices": choices, "usage": self._usage([answer.usage for answer in answers])}
+        for number, answer in enumerate(answers):
+            self._usages.count(number, Token(None, "", usage=answer.usage))
+        choices = [choice.whole(answer) for choice, answer in zip(self._choices, answers, strict=True)]
+        return self._facts | {"choices": choices, "usage": self._usages.told()}
 
     def chunk(self, number: int, step: Token) -> str | None:
         """The event of a step; None where it says nothing."""
-        if step.usage:
-            self._usages[number] = step.usage
-        first = self._sent[number] == 0
-        text, scored = self._made(step.text, [step] if step.id is not None else [])
-        if first and self.body.echo:
-            text = self._asked[number].text + text
-            scored = [*self._echoed(number, step.prompt_logprobs), *scored]
-        if not (text or scored or step.finish):
-            return None
-        choice = self._told(number, text, scored, self._sent[number], step.finish)
-        self._sent[number] += len(text)
-        return streams.event(json.dumps(self._facts | {"choices": [choice]}))
+        self._usages.count(number, step)
+        told = self._choices[number].step(step)
+        return told and self._event([told], {"usage": self._usages.told()} if self.body.tells_usage_always else {})
 
     def usage_chunk(self) -> str:
         """The event that says what the answers cost."""
-        usage = self._usage([self._usages[number] for number in sorted(self._usages)])
-        return streams.event(json.dumps(self._facts | {"choices": [], "usage": usage}))
+        return self._event([], {"usage": self._usages.told()})
 
-    def _choice(self, number: int, answer: Answer) -> dict[str, Any]:
+    def _event(self, choices: list[Any], more: dict[str, Any]) -> str:
+        return streams.event(json.dumps(self._facts | {"choices": choices, **more}))
+
+
+class _Choice:
+    """One answer, told at once or step by step. The first time, that which is echoed goes before it."""
+
+    def __init__(self, number: int, body: CompletionRequest, codec: TextCodec, asked: _Asked, *, anew: bool) -> None:
+        self._number, self._body, self._codec, self._asked = number, body, codec, asked
+        goes_on = codec.stream(() if anew else asked.prompt.tokens)
+        self._offsets = Offsets(goes_on, len(asked.text) if body.echo else 0)
+        self._begun = False
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """A whole answer."""
         steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
-        text, scored = self._made(answer.text, steps)
-        if self.body.echo:
-            text = self._asked[number].text + text
-            scored = [*self._echoed(number, answer.prompt_logprobs), *scored]
-        choice = self._told(number, text, scored, 0, answer.finish)
-        if self.body.prompt_logprobs is not None:
-            choice["prompt_logprobs"] = self._prompt_logprobs(number, answer.prompt_logprobs)
-        return choice
+        return self._told(answer.text, steps, answer.prompt_logprobs, answer.finish)
 
-    def _made(self, text: str, steps: Sequence[Token]) -> tuple[str, list[Scored]]:
-        """What was made of an answer, where any of it was asked for."""
-        if not self.body.new_tokens:
-            return "", []
-        return text, [(step.id, step.logprob) for step in steps if step.id is not None and step.logprob]
-
-    def _echoed(self, number: int, found: Sequence[Logprob] | None) -> list[Scored]:
-        if self.body.logprobs is None:
-            return []
-        return list(zip(self._asked[number].prompt.tokens, (None, *(found or ())), strict=False))
+    def step(self, step: Token) -> dict[str, Any] | None:
+        """What a step adds; None for nothing."""
+        told = self._told(step.text, [step], step.prompt_logprobs or (), step.finish)
+        adds = told["text"] or told["finish_reason"] or (told["logprobs"] or {}).get("tokens")
+        return told if adds or "prompt_logprobs" in told else None
 
     def _told(
-        self, number: int, text: str, scored: Sequence[Scored], offset: int, finish: str | None
+        self, text: str, steps: Sequence[Token], of_prompt: Sequence[Logprob], finish: str | None
     ) -> dict[str, Any]:
-        told = None
-        if self.body.logprobs is not None and self._codec is not None:
-            told = completion_logprobs(scored, self._codec, offset)
-        return {"index": number, "text": text, "logprobs": told, "finish_reason": finish}
-
-    def _prompt_logprobs(self, number: int, found: Sequence[Logprob]) -> list[Any]:
-        """vLLM's own form: of each of the prompt's tokens, the likeliest ones and itself, by their ids."""
-        told: list[Any] = [None]
-        for token, how in zip(self._asked[number].prompt.tokens[1:], found, strict=False):
-            told.append({str(one): {"logprob": logprob} for one, logprob in (*how.top, (token, how.logprob))})
+        begins, self._begun = not self._begun, True
+        if not self._body.new_tokens:
+            text, steps, finish = "", [], finish and "length"
+        told: dict[str, Any] = {
+            "index": self._number,
+            "text": self._asked.text + text if begins and self._body.echo else text,
+            "logprobs": self._logprobs(steps, of_prompt if begins else None),
+            "finish_reason": finish,
+        }
+        if begins and (top := self._body.prompt_logprobs) is not None:
+            told["prompt_logprobs"] = prompt_logprobs(self._asked.prompt.tokens, of_prompt, self._codec, top)
         return told
 
-    def _usage(self, usages: Sequence[Usage]) -> dict[str, Any]:
-        """Each prompt counts once, however many answers it has."""
-        return usage_of(usages, answers=self.body.n, made=bool(self.body.new_tokens))
+    def _logprobs(self, steps: Sequence[Token], of_prompt: Sequence[Logprob] | None) -> dict[str, Any] | None:
+        top = self._body.logprobs
+        if top is None:
+            return None
+        scored = [(step.id, step.logprob) for step in steps if step.id is not None and step.logprob]
+        made = completion_logprobs(scored, self._codec, self._offsets, top)
+        if of_prompt is None or not self._body.echo:
+            return made
+        tokens = self._asked.prompt.tokens
+        echoed = zip(tokens, (None, *of_prompt), strict=True)
+        return joined(completion_logprobs(echoed, self._codec, self._of_echo(tokens), top), made)
+
+    def _of_echo(self, tokens: Sequence[int]) -> Offsets:
+        """A tokenizer puts special tokens around a text that are not part of it; those that are written there are."""
+        written = self._codec.decode(tokens, special=True) == self._asked.text
+        return Offsets(self._codec.stream(special=written))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -12,13 +14,22 @@ from pydantic import BeforeValidator, Field
 from edgeship.engine import response_format
 from edgeship.engine.api import MOST_LOGPROBS, Constraint, Sampling
 from edgeship.engine.grammar import lark
-from edgeship.errors import PromptInvalid, RequestInvalid
+from edgeship.errors import ConstraintInvalid, RequestInvalid
 from edgeship.serve.fields import Fields, No
 
 MOST_ANSWERS = 16
 """To one request."""
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
+_TOKEN_ID = re.compile("[0-9]{1,9}")
+_HOLDING = (
+    "response_format",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+)
 
 
 def _as_list(given: Any) -> Any:
@@ -115,13 +126,22 @@ class Settings(Fields):
             constraint=self.constraint(),
         )
 
+    @contextmanager
+    def naming_constraint(self) -> Iterator[None]:
+        """A constraint that proves wrong in here is blamed on the field that gives it."""
+        try:
+            yield
+        except ConstraintInvalid as error:
+            error.param = error.param or next((name for name in _HOLDING if getattr(self, name) is not None), None)
+            raise
+
     def constraint(self) -> Constraint | None:
         """What the answer is held to. Raises RequestInvalid for more than one, ConstraintInvalid."""
         given = {
             "response_format": self.response_format and response_format.constraint(self.response_format),
             "guided_json": _schema(self.guided_json),
             "guided_regex": self.guided_regex and Constraint("regex", self.guided_regex),
-            "guided_choice": _choice(self.guided_choice),
+            "guided_choice": _choice(self.guided_choice, "guided_choice"),
             "guided_grammar": self.guided_grammar and Constraint("lark", lark(self.guided_grammar)),
             "structured_outputs": _structured(self.structured_outputs),
         }
@@ -154,7 +174,7 @@ def _structured(given: StructuredOutputs | None) -> Constraint | None:
     found = {
         "structured_outputs.json": _schema(given.json_schema),
         "structured_outputs.regex": given.regex and Constraint("regex", given.regex),
-        "structured_outputs.choice": _choice(given.choice),
+        "structured_outputs.choice": _choice(given.choice, "structured_outputs.choice"),
         "structured_outputs.grammar": given.grammar and Constraint("lark", lark(given.grammar)),
         "structured_outputs.json_object": given.json_object and Constraint("json_object"),
     }
@@ -167,11 +187,11 @@ def _schema(given: Any) -> Constraint | None:
     return Constraint("json_schema", given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
 
 
-def _choice(texts: list[str] | None) -> Constraint | None:
+def _choice(texts: list[str] | None, param: str) -> Constraint | None:
     if texts is None:
         return None
     if not texts or not all(texts):
-        raise RequestInvalid("a choice is made among texts that are not empty", param="choice")
+        raise RequestInvalid(f"{param}: a choice is made among texts that are not empty", param=param)
     return Constraint("regex", "|".join(re.escape(text) for text in texts))
 
 
@@ -182,7 +202,7 @@ def _top_k(given: int | None) -> int | None:
 def _biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
     if given is None:
         return None
-    strangers = [token for token in given if not token.isdecimal()]
+    strangers = [token for token in given if not _TOKEN_ID.fullmatch(token)]
     if strangers:
-        raise PromptInvalid(f"logit_bias names {strangers[0]!r}, which is no token id")
+        raise RequestInvalid(f"logit_bias names {reprlib.repr(strangers[0])}, which is no token id", param="logit_bias")
     return {int(token): bias for token, bias in given.items()}

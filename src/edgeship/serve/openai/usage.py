@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from edgeship.engine.api import Usage
+from edgeship.engine.api import Token, Usage
+
+
+class Usages:
+    """What the answers to one request have cost so far; once their last steps are counted, what they cost.
+
+    prompts: how many there are. answers: to each of them. made: False where what was made is not part of the answer.
+    """
+
+    def __init__(self, *, prompts: int = 1, answers: int = 1, made: bool = True) -> None:
+        self._usages = [Usage(0, 0, 0.0, 0.0)] * (prompts * answers)
+        self._answers, self._made = answers, made
+
+    def count(self, number: int, step: Token) -> None:
+        """Takes note of a step of an answer."""
+        so_far = self._usages[number]
+        self._usages[number] = step.usage or replace(
+            so_far,
+            prompt_tokens=so_far.prompt_tokens or step.prompt_tokens or 0,
+            completion_tokens=so_far.completion_tokens + (step.id is not None),
+        )
+
+    def told(self) -> dict[str, Any]:
+        """The usage as a request is told of it."""
+        return usage_of(self._usages, answers=self._answers, made=self._made)
 
 
 def usage_of(usages: Sequence[Usage], *, answers: int = 1, made: bool = True) -> dict[str, Any]:
@@ -13,13 +38,13 @@ def usage_of(usages: Sequence[Usage], *, answers: int = 1, made: bool = True) ->
 
     made: False where what was made is not part of the answer.
     """
-    prompts = usages[::answers]
-    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
+    firsts = range(0, len(usages), answers)
+    prompt_tokens = sum(max(usage.prompt_tokens for usage in usages[first : first + answers]) for first in firsts)
     completion_tokens = sum(usage.completion_tokens for usage in usages) if made else 0
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in prompts)},
+        "prompt_tokens_details": {"cached_tokens": sum(usages[first].cached_tokens for first in firsts)},
         "completion_tokens_details": {"reasoning_tokens": sum(usage.reasoning_tokens for usage in usages)},
     }
