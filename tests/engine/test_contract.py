@@ -251,10 +251,25 @@ def test_log_probabilities_of_a_prompt(engine: Engine) -> None:
     first, *rest = engine.stream(prompt, Sampling(max_tokens=2, prompt_logprobs=2, ignore_eos=True))
     assert first.prompt_logprobs
     assert all(token.prompt_logprobs is None for token in rest)
+    assert [token.prompt_tokens for token in (first, *rest)] == [len(prompt.tokens), None]
     expected = _log_softmax(engine.score(prompt.tokens))
     assert [found.logprob for found in first.prompt_logprobs] == pytest.approx(
         [float(row[token]) for row, token in zip(expected, prompt.tokens[1:], strict=False)], abs=0.1
     )
+
+
+def test_log_probabilities_of_a_prompt_whose_answer_is_forced(engine: Engine) -> None:
+    prompt = engine.encode("how are you today")
+    forced = Sampling(prompt_logprobs=0, constraint=Constraint("regex", "abc"))
+    found = collect(engine.stream(prompt, forced))
+    assert found.text == "abc"
+    assert len(found.prompt_logprobs) == len(prompt.tokens) - 1
+
+
+def test_a_setting_that_only_the_model_can_check_is_named(engine: Engine) -> None:
+    with pytest.raises(PromptInvalid, match="outside the vocabulary") as refused:
+        engine.stream(engine.encode("hello"), Sampling(logit_bias={10**6: 1.0}))
+    assert refused.value.param == "logit_bias"
 
 
 def test_a_bias_decides(engine: Engine) -> None:

@@ -98,6 +98,26 @@ def test_a_character_of_several_tokens_comes_whole(byte_level: TextCodec) -> Non
     assert stream.flush() == ""
 
 
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
+@pytest.mark.parametrize("text", ["hello world", "a \N{GRINNING FACE} \xe9 a", "</s> a", "<|im_end|> a"])
+def test_a_text_goes_on_from_any_place(kind: str, text: str, request: pytest.FixtureRequest) -> None:
+    codec: TextCodec = request.getfixturevalue(kind)
+    tokens = codec.read_rendered(text)
+    for place in range(len(tokens)):
+        before = codec.decode(tokens[:place]).rstrip("\N{REPLACEMENT CHARACTER}")
+        stream = codec.stream(tokens[:place])
+        after = "".join([*(stream.push(token) for token in tokens[place:]), stream.flush()])
+        assert before + after == codec.decode(tokens)
+
+
+def test_the_text_of_special_tokens_is_streamed_where_it_is_wanted(byte_level: TextCodec) -> None:
+    tokens = byte_level.read_rendered("<|im_start|>hello<|im_end|>")
+    stream = byte_level.stream(special=True)
+    assert [stream.push(token) for token in tokens][:: len(tokens) - 1] == ["<|im_start|>", "<|im_end|>"]
+    assert byte_level.is_special(tokens[0])
+    assert not byte_level.is_special(tokens[1])
+
+
 def test_special_tokens_leave_no_text(byte_level: TextCodec) -> None:
     hello = list(byte_level.encode("hello").tokens)
     assert streamed(byte_level, [1, *hello, 2]) == "hello"
@@ -116,7 +136,7 @@ def test_chat_is_the_rendered_template_without_a_second_bos(folder: Path) -> Non
     checkpoints.write_json(folder / "tokenizer_config.json", {"bos_token": {"content": "<|im_start|>"}})
     codec = TextCodec(folder)
     assert codec.encode("hello").tokens[0] == 1
-    assert codec.render(QUESTION) == codec.encode("hello")
+    assert codec.render(QUESTION).tokens == codec.encode("hello").tokens
 
 
 def test_truncation_and_padding_of_the_file_are_not_ours(folder: Path) -> None:

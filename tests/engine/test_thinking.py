@@ -38,6 +38,12 @@ def test_models_without_marks_have_no_thoughts() -> None:
     assert answer("<a>b", marks=None).text == "<a>b"
 
 
+def test_a_text_that_goes_on_has_no_thoughts() -> None:
+    with ScriptedEngine({}, default="<a>b", thought_marks=THINKING) as engine:
+        found = collect(engine.stream(engine.encode("q"), Sampling()))
+    assert (found.text, found.thinking, found.usage.reasoning_tokens) == ("<a>b", "", 0)
+
+
 def test_thoughts_come_first_or_not_at_all() -> None:
     found = answer("yes <no thought>")
     assert (found.thinking, found.text) == ("", "yes <no thought>")

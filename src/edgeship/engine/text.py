@@ -21,8 +21,8 @@ from edgeship.package.tool_prompts import ToolPrompts, chosen_for
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
 _THOUGHT_MARKS = frozenset(itertools.chain(*MARKS))
-_MOST_PARTS = 4
-"""Of a character in UTF-8, each of which may be a token."""
+_MOST_PARTS = 8
+"""Of two characters in UTF-8, each of which may be a token: one that is whole, and one that is not yet."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -34,6 +34,7 @@ class TextCodec:
     later: the tokenizer is loaded when it is first needed, and may raise EngineFailed then. No other thread runs while
     it is loaded, which takes a second with the largest vocabularies.
     template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
+    config: what the package says of its tokenizer, without the template.
     """
 
     def __init__(self, folder: Path, context_tokens: int | None = None, *, later: bool = False) -> None:
@@ -45,6 +46,7 @@ class TextCodec:
         self._loaded = None if later else files.load()
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
+        self.config = tokenizer.told(files)
 
     @property
     def _tokenizer(self) -> tokenizer.Tokenizer:
@@ -195,12 +197,12 @@ class TokenText:
     def __init__(self, codec: TextCodec, after: Sequence[int] = (), *, special: bool = False) -> None:
         self._decode = partial(codec.decode, special=special)
         # Decoders treat the first token of a text in their own way, so some already shown stay in view.
-        self._seen = self._last_character(after)
+        self._seen = self._end_of(after)
         self._new: list[int] = []
         self._shown = len(self._decode(self._seen).rstrip(_BROKEN))
 
-    def _last_character(self, tokens: Sequence[int]) -> list[int]:
-        """The last tokens of a text, as many as make a character."""
+    def _end_of(self, tokens: Sequence[int]) -> list[int]:
+        """The last tokens of a text, as many as begin with a whole character."""
         ends = (list(tokens[-count:]) for count in range(1, 1 + min(len(tokens), _MOST_PARTS)))
         return next((end for end in ends if not self._decode(end).startswith(_BROKEN)), [])
 

@@ -34,6 +34,7 @@ FILES = (
     "vocab.txt",
     "tokenizer.model",
 )
+_PATHS = ("name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file", "cache_dir")
 _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 ENCODE_S = 30.0
 """A text that a tokenizer reads for longer is given up: some patterns never come to an end with some texts."""
@@ -43,6 +44,7 @@ _MOST_BYTES = 1 << 26
 _MOST_GROWTH = 64
 STRIP_KEY = "edgeship_strip_first_space"
 """Stated in the tokenizer_config.json of a package whose tokenizer.json is `without_strip`."""
+_NOT_SHOWN = frozenset({STRIP_KEY, "chat_template", *_PATHS})
 _STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 _SEAM = f"{secrets.randbelow(10**20):020}"
 """Nobody can guess it and write it into a text. Digits, which templates show as they are, whatever they escape."""
@@ -297,6 +299,16 @@ def spelled_out(config: Mapping[str, Any], special_tokens: Mapping[str, str]) ->
     stated = {role: _text(token) for role, token in config.items() if role.endswith("_token")}
     differing = {role for role in {*stated, *special_tokens} if stated.get(role) != special_tokens.get(role)}
     return {**config, **{role: special_tokens.get(role) for role in sorted(differing)}}
+
+
+def told(files: TokenizerFiles) -> dict[str, Any]:
+    """A tokenizer_config.json as others may see it: special tokens as texts, and nothing of ours or of its makers'."""
+    own = spelled_out(files.config, files.special_tokens)
+    return {name: _shown(value) for name, value in own.items() if name not in _NOT_SHOWN}
+
+
+def _shown(value: Any) -> Any:
+    return value["content"] if isinstance(value, dict) and isinstance(value.get("content"), str) else value
 
 
 def _special_tokens(config: Fields, older: Fields) -> dict[str, str]:

@@ -14,7 +14,6 @@ import pytest
 from edgeship.engine.text import TextCodec
 from tests.bigram import END, LIKELY, greedy
 from tests.checkpoints import VOCAB
-from tests.packages import make_package
 from tests.serve.serving import bigram_app, serving
 
 TEXT = "hello wörld 🙂"
@@ -22,19 +21,9 @@ TEXT = "hello wörld 🙂"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("bigram") / "bigram").folder
-
-
-@pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     with serving(lambda: bigram_app(folder)) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def codec(folder: Path) -> TextCodec:
-    return TextCodec(folder)
 
 
 def ask(url: str, **body: Any) -> httpx2.Response:

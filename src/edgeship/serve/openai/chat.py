@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
-from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall, Usage
+from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
@@ -24,7 +24,7 @@ from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
-from edgeship.serve.openai.usage import usage_of
+from edgeship.serve.openai.usage import Usages, usage_of
 from edgeship.serve.server import server_of
 
 router = APIRouter()
@@ -111,9 +111,11 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """The model's answer to a conversation."""
     server = server_of(request)
     opened = await server.open(request, body.model)
-    conversation, sampling = body.conversation(opened), body.sampling()
-    samplings = [for_answer(sampling, number) for number in range(body.n)]
-    answers = await server.converse(request, opened, conversation, samplings)
+    conversation = body.conversation(opened)
+    with body.naming_constraint():
+        sampling = body.sampling()
+        samplings = [for_answer(sampling, number) for number in range(body.n)]
+        answers = await server.converse(request, opened, conversation, samplings)
     reply = _Reply(body, opened)
     if body.stream:
         return streams.events(_chunks(answers, reply), request)
@@ -126,7 +128,7 @@ async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
         yield reply.chunk(number, {"role": "assistant", "content": ""})
     async for number, step in answers:
         reply.count(number, step)
-        if delta := _delta(step):
+        if (delta := _delta(step)) or step.logprob:  # a part of a character adds no text yet, and has its own
             yield reply.chunk(number, delta, logprobs=reply.logprobs_of([step]))
         if step.finish is not None:
             yield reply.chunk(number, {}, finish=step.finish)
@@ -168,8 +170,7 @@ class _Reply:
             "created": int(time.time()),
             "model": opened.card.id,
         }
-        self._usages: dict[int, Usage] = {}
-        self._made: dict[int, int] = {}
+        self._usages = Usages(answers=body.n)
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The answers to a request that is no stream."""
@@ -188,19 +189,15 @@ class _Reply:
     def chunk(self, number: int, delta: Mapping[str, Any], *, finish: str | None = None, logprobs: Any = None) -> str:
         """One event of a stream."""
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return self._event([choice], {"usage": self._usage_so_far()} if self.body.tells_usage_always else {})
+        return self._event([choice], {"usage": self._usages.so_far()} if self.body.tells_usage_always else {})
 
     def usage_chunk(self) -> str:
         """The event that says what the answers cost."""
-        return self._event(
-            [], {"usage": usage_of([self._usages[number] for number in sorted(self._usages)], answers=self.body.n)}
-        )
+        return self._event([], {"usage": self._usages.told()})
 
     def count(self, number: int, step: Token) -> None:
         """Takes note of what a step cost."""
-        self._made[number] = self._made.get(number, 0) + (step.id is not None)
-        if step.usage:
-            self._usages[number] = step.usage
+        self._usages.count(number, step)
 
     def logprobs_of(self, steps: Sequence[Token]) -> Any:
         """Those of a chunk's tokens, where they were asked for."""
@@ -209,10 +206,6 @@ class _Reply:
     def _logprobs(self, answer: Answer) -> Any:
         steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
         return self.logprobs_of(steps)
-
-    def _usage_so_far(self) -> dict[str, Any]:
-        usages = [self._usages.get(number, Usage(0, made, 0, 0)) for number, made in sorted(self._made.items())]
-        return usage_of(usages, answers=self.body.n)
 
     def _event(self, choices: list[Any], more: Mapping[str, Any]) -> str:
         return streams.event(json.dumps(self._facts | {"object": "chat.completion.chunk", "choices": choices, **more}))

@@ -25,7 +25,7 @@ from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import Offsets, completion_logprobs, joined, prompt_logprobs
-from edgeship.serve.openai.settings import Settings, check_top, for_answer
+from edgeship.serve.openai.settings import Settings, Tokens, check_top, for_answer
 from edgeship.serve.openai.usage import Usages
 from edgeship.serve.server import server_of
 
@@ -34,7 +34,6 @@ MOST_PROMPTS = 256
 """In one request, with each counted as often as it is to be answered."""
 _NEW_TOKENS = 16
 """Where a request does not say how many, as OpenAI has it."""
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
 
 
 def _kind(given: Any) -> str:
@@ -190,7 +189,9 @@ class _Reply:
         """The event of a step; None where it says nothing."""
         self._usages.count(number, step)
         told = self._choices[number].step(step)
-        return told and self._event([told], {"usage": self._usages.told()} if self.body.tells_usage_always else {})
+        if told is None:
+            return None
+        return self._event([told], {"usage": self._usages.so_far()} if self.body.tells_usage_always else {})
 
     def usage_chunk(self) -> str:
         """The event that says what the answers cost."""

@@ -36,6 +36,8 @@ def _as_list(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
 
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
+"""Token ids, as many as a body holds: the first that is wrong is told, and no other."""
 StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
 Stops = Annotated[
     list[StopText],

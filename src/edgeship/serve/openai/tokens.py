@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
 
-from edgeship.engine.api import Engine, Prompt, check_tokens
+from edgeship.engine.api import Engine, Prompt
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
 from edgeship.serve.fields import Fields
 from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
+from edgeship.serve.openai.settings import Tokens
 from edgeship.serve.server import server_of
 
 router = APIRouter()
+_CLASS = "PreTrainedTokenizerFast"
+"""Where a package does not say which: what reads any tokenizer.json."""
 
 
 class TokenizeRequest(Fields):
-    """A text, or a conversation as it is put to the model. return_token_strs: also the text of each token."""
+    """A text, or a conversation as it is put to the model. return_token_strs: also the text of each token.
+
+    add_special_tokens: those that the tokenizer puts around every text; in a conversation the template writes them.
+    """
 
     model: str | None = None
     prompt: str | None = None
@@ -29,6 +34,7 @@ class TokenizeRequest(Fields):
     tools: list[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool | None = None
+    add_generation_prompt: Literal[True] = True
     return_token_strs: bool = False
 
 
@@ -36,7 +42,7 @@ class DetokenizeRequest(Fields):
     """Tokens."""
 
     model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0)]]
+    tokens: Tokens
 
 
 @router.post("/tokenize")
@@ -55,16 +61,16 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any
     """The text of tokens, special ones as they are written."""
     server = server_of(request)
     opened = await server.open(request, body.model)
-    if body.tokens and isinstance(opened.chat, Engine):
-        check_tokens(body.tokens, limit=len(body.tokens), vocab_size=opened.chat.vocab_size)
+    if isinstance(opened.chat, Engine) and (most := max(body.tokens, default=0)) >= opened.chat.vocab_size:
+        raise RequestInvalid(f"token id {most} is outside the vocabulary of {opened.chat.vocab_size}", param="tokens")
     return {"prompt": await server.in_thread(partial(_codec(opened).decode, body.tokens, special=True))}
 
 
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
-    """What tokenizer_config.json says, with the chat template, wherever the package keeps it."""
+    """What tokenizer_config.json says, with the special tokens and the template, wherever the package keeps these."""
     codec = _codec(await server_of(request).open(request, model))
-    return {"tokenizer_class": "PreTrainedTokenizerFast", **codec.special_tokens, "chat_template": codec.template}
+    return {"tokenizer_class": _CLASS, **codec.config, "chat_template": codec.template}
 
 
 def _tokens(codec: TextCodec, body: TokenizeRequest) -> Prompt:

@@ -10,7 +10,7 @@ from edgeship.engine.api import Token, Usage
 
 
 class Usages:
-    """What the answers to one request have cost so far; once their last steps are counted, what they cost.
+    """What the answers to one request have cost; all of it, once their last steps are counted.
 
     prompts: how many there are. answers: to each of them. made: False where what was made is not part of the answer.
     """
@@ -31,6 +31,10 @@ class Usages:
     def told(self) -> dict[str, Any]:
         """The usage as a request is told of it."""
         return usage_of(self._usages, answers=self._answers, made=self._made)
+
+    def so_far(self) -> dict[str, Any] | None:
+        """The same; None where the length of no prompt is known yet, which not all models tell before the end."""
+        return self.told() if any(usage.prompt_tokens for usage in self._usages) else None
 
 
 def usage_of(usages: Sequence[Usage], *, answers: int = 1, made: bool = True) -> dict[str, Any]:
