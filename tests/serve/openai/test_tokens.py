@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from lm_eval.utils import RemoteTokenizer, check_remote_tokenizer_support
+from lm_eval.utils import RemoteTokenizer, check_remote_tokenizer_support  # type: ignore[import-untyped]
 
 from edgeship.engine.api import Conversation
 from edgeship.engine.text import TextCodec
