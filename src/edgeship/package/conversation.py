@@ -62,7 +62,7 @@ class Conversation:
     def __post_init__(self) -> None:
         _require(_is_list(self.messages), "the messages are no list")
         if not self.messages:
-            raise PromptInvalid("the conversation has no message", hint="Give at least one.")
+            raise PromptInvalid("the conversation has no message", hint="Give at least one.", param="messages")
         for number, message in enumerate(self.messages, 1):
             _check_message(message, f"message {number}")
         self._check_tools()

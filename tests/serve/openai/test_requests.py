@@ -17,6 +17,9 @@ from edgeship.serve.openai.completions import CompletionRequest
 from edgeship.serve.openai.tokens import DetokenizeRequest, TokenizeRequest
 from tests.serve.serving import bigram_app, serving
 
+WORDS = st.sampled_from(
+    ["type", "json_schema", "schema", "name", "role", "content", "text", "function", "parameters", "include_usage", "5"]
+)
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
@@ -26,9 +29,6 @@ ANYTHING = st.recursive(
     | st.sampled_from(["json_schema", "json_object", "user", "text", "function", "hello", "a+", "auto"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
-)
-WORDS = st.sampled_from(
-    ["type", "json_schema", "schema", "name", "role", "content", "text", "function", "parameters", "include_usage", "5"]
 )
 REASONABLE: dict[str, dict[str, Any]] = {
     "/v1/completions": {"model": "bigram", "prompt": "hello"},
@@ -56,11 +56,11 @@ def client(folder: Path) -> Iterator[httpx2.Client]:
 def test_a_request_is_answered_or_refused_by_name(client: httpx2.Client, path: str, data: st.DataObject) -> None:
     known = sorted(FIELDS[path].model_fields)
     given_fields = data.draw(st.dictionaries(st.sampled_from([*known, "nonsense"]), ANYTHING, max_size=3))
-    body = REASONABLE[path] | given_fields | ({"max_tokens": 2} if "max_tokens" in known else {})
+    body = REASONABLE[path] | ({"max_tokens": 2} if "max_tokens" in known else {}) | given_fields
     response = client.post(path, json=body)
     assert response.status_code in (200, 400, 404), (body, response.text)
+    assert "server_error" not in response.text, body
     if response.status_code == 400:
         error = response.json()["error"]
         named = error["param"] or error["message"]
         assert any(field in named for field in {*given_fields, *REASONABLE[path]}), (body, error)
-        assert "/" not in error["message"] or "/" in str(body), error  # no path of ours
