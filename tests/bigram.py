@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.engine.api import DEFAULT_LIMITS, Limits
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
@@ -36,15 +35,15 @@ class BigramDecoder(ScriptedDecoder):
         return TABLE[held[len(held) - chunk.wanted :]]
 
 
-def open_bigram(folder: Path, limits: Limits = DEFAULT_LIMITS, context_tokens: int = 512) -> ContinuousEngine:
-    """An engine with the tokenizer in a folder, as `checkpoints.make_tokenizer` makes one."""
+def open_bigram(folder: Path, context_tokens: int = 512) -> ContinuousEngine:
+    """An engine with the tokenizer in a folder, as `checkpoints` makes them."""
+    codec = TextCodec(folder, context_tokens)
     return ContinuousEngine(
         BigramDecoder({}, context_tokens=context_tokens),
-        TextCodec(folder, context_tokens),
-        Grammars(folder / "tokenizer.json", VOCAB, (END,)),
+        codec,
+        Grammars(folder / "tokenizer.json", VOCAB, (END,), space_first=codec.drops_first_space),
         defaults=DEFAULTS,
         end_ids=(END,),
-        waiting=limits.waiting,
     )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from edgeship.engine.answer import Answer, ask, collect
 from edgeship.engine.api import Constraint, Conversation, Limits, Prompt, Sampling, Token
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.schedule import CHUNK_TOKENS
 from edgeship.errors import EngineFailed
+from tests.bigram import open_bigram
+from tests.checkpoints import make_sentencepiece_tokenizer
 from tests.scripted import ScriptedDecoder, ScriptedEngine, SteadyTimes
 from tests.waiting import until
 
@@ -320,3 +324,16 @@ def test_closing_tells_callbacks_too() -> None:
     engine.close()
     for steps in given:
         assert isinstance(steps[-1], EngineFailed)
+
+
+def test_what_goes_on_from_a_text_keeps_the_space_between(tmp_path: Path) -> None:
+    make_sentencepiece_tokenizer(tmp_path)
+    world = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).token_to_id("\u2581world,")
+    assert world is not None
+    settings = Sampling(logit_bias={world: 1000.0}, max_tokens=1)
+    held = replace(settings, constraint=Constraint("regex", "world,"))
+    with open_bigram(tmp_path) as engine:
+        text = engine.encode("hello")
+        assert collect(engine.stream(text, settings)).text == " world,"
+        assert collect(engine.stream(Prompt(text.tokens), settings)).text == "world,"  # a template may end so
+        assert collect(engine.stream(text, held)).text == "world,"

@@ -115,7 +115,7 @@ class Direct:
 
 @pytest.mark.parametrize("how", ["batch_size=4", "num_concurrent=3,tokenized_requests=False"])
 def test_the_figures_are_those_of_transformers(url: str, checkpoint: Path, tasks: list[Any], how: str) -> None:
-    import lm_eval
+    import lm_eval  # type: ignore[import-untyped]
 
     found = lm_eval.simple_evaluate(
         model="local-completions",

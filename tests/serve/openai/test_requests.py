@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from edgeship.serve.fields import Fields
 from edgeship.serve.openai.chat import ChatRequest
 from edgeship.serve.openai.completions import CompletionRequest
 from edgeship.serve.openai.tokens import DetokenizeRequest, TokenizeRequest
@@ -36,7 +37,7 @@ REASONABLE: dict[str, dict[str, Any]] = {
     "/tokenize": {"prompt": "hello"},
     "/detokenize": {"tokens": [5, 6]},
 }
-FIELDS = {
+FIELDS: dict[str, type[Fields]] = {
     "/v1/completions": CompletionRequest,
     "/v1/chat/completions": ChatRequest,
     "/tokenize": TokenizeRequest,

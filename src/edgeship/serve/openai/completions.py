@@ -111,10 +111,9 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     """How each prompt goes on."""
     server = server_of(request)
     model = _model(await server.open(request, body.model))
-    prompts = body.prompts()
-    asked = await server.in_thread(lambda: [_read(model, prompt, field) for field, prompt in prompts.items()])
     with body.naming_constraint():
-        sampling = body.sampling()
+        prompts, sampling = body.prompts(), body.sampling()
+        asked = await server.in_thread(lambda: [_read(model, prompt, field) for field, prompt in prompts.items()])
         asks: list[Ask] = [
             partial(_stream, model.engine, one.prompt, for_answer(sampling, number))
             for one in asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 
@@ -11,7 +11,7 @@ from edgeship.engine.api import Engine, Prompt
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, Yes
 from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Tokens
@@ -34,7 +34,7 @@ class TokenizeRequest(Fields):
     tools: list[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool | None = None
-    add_generation_prompt: Literal[True] = True
+    add_generation_prompt: Yes = True
     return_token_strs: bool = False
 
 
