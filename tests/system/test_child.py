@@ -65,7 +65,7 @@ def test_an_exit_without_an_answer_is_told_with_the_last_line() -> None:
 
 
 @POSIX
-@pytest.mark.parametrize(("name", "killed"), [("SIGKILL", True), ("SIGTERM", False), ("SIGSEGV", False)])
+@pytest.mark.parametrize(("name", "killed"), [("SIGKILL", True), ("SIGSEGV", False)])
 def test_a_signal_is_told_as_one(name: str, killed: bool) -> None:
     with pytest.raises(child.Died) as caught:
         child.run(WORKER, {"do": "signal", "name": name})
@@ -74,8 +74,9 @@ def test_a_signal_is_told_as_one(name: str, killed: bool) -> None:
 
 
 @POSIX
-def test_ctrl_c_is_the_parents_to_decide() -> None:
-    assert child.run(WORKER, {"do": "signal", "name": "SIGINT"})["echo"]["name"] == "SIGINT"
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_what_all_processes_are_sent_is_the_parents_to_decide(name: str) -> None:
+    assert child.run(WORKER, {"do": "signal", "name": name})["echo"]["name"] == name
 
 
 @POSIX

@@ -38,8 +38,10 @@ class Parent:
     """
 
     def __init__(self, hear: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
-        # Ctrl-C reaches every process of a terminal; what it means is the parent's to decide.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches every process of a terminal, and systemd's SIGTERM every process of a service. What they mean
+        # is the parent's to decide.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         # Libraries print to stdout too; from here on they print to stderr.
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
