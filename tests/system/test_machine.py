@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,6 +35,37 @@ def test_usable_cores_are_cut_by_a_quota(monkeypatch: pytest.MonkeyPatch) -> Non
     for quota, cores in ((None, 4), (1.5, 2), (0.1, 1), (16.0, 4)):
         monkeypatch.setattr(machine, "_cgroup_cpu_quota", lambda quota=quota: quota)
         assert machine.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("own", "cores", "memory_bytes"),
+    [
+        ("0::/system.slice/edgeship.service", 1.5, 2000),
+        ("0::/system.slice", 3.0, 5000),
+        ("0::/", None, 5000),
+        ("1:cpu:/x\n0::/user.slice", None, 5000),
+        ("1:cpu:/x", None, 5000),
+        (None, None, 5000),
+    ],
+)
+def test_limits_of_a_service_and_of_what_it_lies_in(
+    own: str | None, cores: float | None, memory_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = tmp_path / "system.slice" / "edgeship.service"
+    service.mkdir(parents=True)
+    for folder, quota, limit in (
+        (tmp_path, "max 100000", "5000"),
+        (service.parent, "300000 100000", "max"),
+        (service, "150000 100000", "2000"),
+    ):
+        (folder / "cpu.max").write_text(f"{quota}\n", encoding="utf-8")
+        (folder / "memory.max").write_text(f"{limit}\n", encoding="utf-8")
+    if own is not None:
+        (tmp_path / "own").write_text(f"{own}\n", encoding="utf-8")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_CGROUP", tmp_path / "own")
+    assert machine._cgroup_cpu_quota() == cores
+    assert machine._cgroup_memory_bytes() == memory_bytes
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1024**3
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 BUSY = 0.25
 """Where others use more of the cores meanwhile, how fast something is says little of this machine."""
 
@@ -104,16 +105,24 @@ def free_disk_bytes(folder: Path) -> int:
 
 
 def _cgroup_cpu_quota() -> float | None:
-    text = _read(Path("/sys/fs/cgroup/cpu.max"))
-    if text is None or text.startswith("max"):
-        return None
-    quota, period = text.split()
-    return int(quota) / int(period)
+    limits = (text.split() for text in _cgroup_limits("cpu.max"))
+    return min((int(quota) / int(period) for quota, period in limits), default=None)
 
 
 def _cgroup_memory_bytes() -> int | None:
-    text = _read(Path("/sys/fs/cgroup/memory.max"))
-    return None if text is None or text.startswith("max") else int(text)
+    return min(map(int, _cgroup_limits("memory.max")), default=None)
+
+
+def _cgroup_limits(name: str) -> list[str]:
+    """Those of the control groups (v2) that this process is in: a service's own lies within others.
+
+    A container sees its own as the outermost.
+    """
+    own = (line.removeprefix("0::/") for line in (_read(_OWN_CGROUP) or "").splitlines() if line.startswith("0::/"))
+    inmost = _CGROUPS / next(own, "")
+    folders = (folder for folder in (inmost, *inmost.parents) if folder.is_relative_to(_CGROUPS))
+    texts = (_read(folder / name) for folder in folders)
+    return [text for text in texts if text and not text.startswith("max")]
 
 
 def _cpu_name() -> str:
