@@ -52,7 +52,7 @@ def test_a_server_whose_file_cannot_be_written_goes_on(tmp_path: Path, caplog: p
     record = Record(tmp_path, "http://127.0.0.1:1", 1)
     record.write("ready", [])
     record.write("ready", [])
-    assert caplog.text.count("cannot tell how this server is") == 1
+    assert caplog.text.count("do not find this server") == 1
     record.remove()
 
 

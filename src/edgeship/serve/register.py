@@ -60,7 +60,8 @@ class Record:
                 self._stop.unlink(missing_ok=True)
             json_file.write_object(self._path, facts)
         except OSError as error:
-            _log.warning("`edgeship ps` cannot tell how this server is: %s", error)
+            if first:
+                _log.warning("`edgeship ps` and `edgeship stop` do not find this server: %s", error)
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody wants the server to end."""
