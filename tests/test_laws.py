@@ -49,6 +49,7 @@ HEAVY = {
     "tokenizers": {"package.tokenizer"},
     "foundry_local_sdk": {"foundry.sdk"},
     "httpx2": {"engine.remote"},
+    "opentelemetry": {"serve.tracing"},
 }
 # What only some systems have, or each in its own way: system/ asks for it in a way that all of them understand.
 ONE_SYSTEMS_MODULES = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,8 @@ from edgeship.errors import DependencyMissing, UsageError
 
 if TYPE_CHECKING:
     from edgeship.serve.options import ServeOptions
+
+_log = logging.getLogger("edgeship.serve")
 
 Names = Annotated[
     list[str] | None,
@@ -169,7 +172,7 @@ def serve(
     """Answer over HTTP, by the APIs of OpenAI, Anthropic and Ollama, until Ctrl-C or `edgeship stop`."""
     from edgeship.serve import create_app
     from edgeship.serve.access import is_loopback
-    from edgeship.system import log
+    from edgeship.system import log, supervisor
 
     if not (is_loopback(listen.host) or listen.api_key_file or listen.insecure):
         raise UsageError(
@@ -178,23 +181,28 @@ def serve(
         )
     if tell.log_json or tell.log_prompts:
         log.show(log.Level.INFO, as_json=tell.log_json)
-    app = create_app(*names or (), options=_options(listen, models, load, tell, alias or ()))
     try:
-        from edgeship.serve import running
+        from edgeship.serve import running, tracing
     except ModuleNotFoundError as error:
         raise DependencyMissing(f"the server needs {error.name}", hint="Install edgeship[serve].") from error
+    # Whoever reads lines of JSON is told nothing between them.
+    tell_all = _log.info if tell.log_json else note
 
     def ready(url: str) -> None:
         if as_json:
             print_json({"url": url, "pid": os.getpid()})
-        note(f"serving on {url}; Ctrl-C ends it")
+        supervisor.tell("READY=1")
+        tell_all(f"serving on {url}; Ctrl-C ends it")
+
+    def ending() -> None:
+        supervisor.tell("STOPPING=1")
+        tell_all("ending once the answers that run are complete; Ctrl-C once more ends at once")
 
     address = running.Address(listen.host, listen.port, listen.tls_cert, listen.tls_key)
-    return running.run(app, address, home=settings.resolve().home, ready=ready, ending=_tell_ending)
-
-
-def _tell_ending() -> None:
-    note("ending once the answers that run are complete; Ctrl-C once more ends at once")
+    with tracing.exporting(os.environ) as tracer_provider:
+        options = replace(_options(listen, models, load, tell, alias or ()), tracer_provider=tracer_provider)
+        app = create_app(*names or (), options=options)
+        return running.run(app, address, home=settings.resolve().home, ready=ready, ending=ending)
 
 
 def _options(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
@@ -28,6 +29,7 @@ from edgeship.serve.ollama import models as ollama_models
 from edgeship.serve.openai import chat, completions, models, responses, tokens
 from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
+from edgeship.serve.tracing import Tracing
 from edgeship.settings import resolve
 from edgeship.version import __version__
 
@@ -43,6 +45,9 @@ ROUTERS = (
     health.router,
     page.router,
 )
+
+# FastAPI's own spans and logs hold what an exception says, which may be what was asked; see tracing.py.
+_UNTOLD: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
@@ -78,6 +83,7 @@ def over(pool: Pool, options: ServeOptions, *, ready: Sequence[str] | None = Non
         docs_url=None,
         redoc_url=None,
         responses=failures.DOCUMENTED,
+        telemetry=_UNTOLD,
     )
     app.state.server = server
     for router in ROUTERS:
@@ -115,6 +121,8 @@ def _surround(app: FastAPI, server: Server, options: ServeOptions) -> None:
     names = access.names_of(options.host, allowed)
     app.add_middleware(Gate, names=names, origins=options.cors_origins, refuse=refused)
     app.add_middleware(Journal, refuse=refused, count=server.metrics.count_request)
+    if options.tracer_provider:
+        app.add_middleware(Tracing, provider=options.tracer_provider)
 
 
 def refused(scope: Scope, error: Exception) -> JSONResponse:

@@ -28,7 +28,8 @@ class Exchange:
 
     key: the name of the API key. priority: who has more goes first. charge: takes tokens from what the key allows.
     slots: answers that the model makes side by side; None where that is not known.
-    waited_s: for a place at the model. first_s: to the first step of an answer. error: the code of what went wrong.
+    waited_s: for a place at the model. first_s: to the first step of an answer.
+    finishes: how each of its answers ended. error: the code of what went wrong.
     """
 
     id: str
@@ -43,14 +44,16 @@ class Exchange:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    finishes: list[str] = field(default_factory=list)
     error: str | None = None
 
     def age_s(self) -> float:
         """How long ago it came."""
         return time.perf_counter() - self.arrived_s
 
-    def add(self, usage: Usage) -> None:
-        """Takes note of what an answer has cost, and charges it."""
+    def add(self, usage: Usage, finish: str) -> None:
+        """Takes note of how an answer ended and of what it has cost, and charges it."""
+        self.finishes.append(finish)
         self.prompt_tokens += usage.prompt_tokens
         self.cached_tokens += usage.cached_tokens
         self.completion_tokens += usage.completion_tokens

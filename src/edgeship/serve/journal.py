@@ -21,7 +21,7 @@ _log = logging.getLogger("edgeship.serve.access")
 _prompts = logging.getLogger("edgeship.serve.prompts")
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _MOST_PATH = 200
-_PROBES = ("/health", "/ready", "/metrics")
+PROBES = ("/health", "/ready", "/metrics")
 """What is asked every few seconds is logged only where it went wrong, or where all is."""
 _GONE = 499
 """What logs of the field call an answer that nobody waited for."""
@@ -82,7 +82,7 @@ def _add_headers(message: Message, scope: Scope, exchange: Exchange) -> None:
 
 
 def _write(scope: Scope, exchange: Exchange, status: int) -> None:
-    level = logging.DEBUG if scope["path"].startswith(_PROBES) and status < 400 else logging.INFO
+    level = logging.DEBUG if scope["path"].startswith(PROBES) and status < 400 else logging.INFO
     if not _log.isEnabledFor(level):
         return
     client = scope.get("client")

@@ -156,8 +156,8 @@ class Followed:
 
     def _note_end(self, step: Token, usage: Usage) -> None:
         metrics, model = self._metrics, self._model
-        self._exchange.add(usage)
         finish = str(step.finish)
+        self._exchange.add(usage, finish)
         metrics.ends.labels(model, _FINISHES.get(finish, finish)).inc()
         metrics.prompt_tokens.labels(model).inc(usage.prompt_tokens)
         metrics.cache_queries.labels(model).inc(usage.prompt_tokens)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgeship.engine.api import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from edgeship.serve.tracing import TracerProvider
 
 MOST_BODY_BYTES = 4 << 20
 """Of a request. A prompt that fills a context of 128 k tokens has a tenth of it."""
@@ -31,6 +34,7 @@ class ServeOptions:
     host: the address that the server listens at, by which it may be called. allowed_hosts: other names for it, "*" for
     any. Where keys are asked for and no names are given, it goes by any.
     cors_origins: web pages, by SCHEME://HOST[:PORT], that may ask; "*" for all.
+    tracer_provider: OpenTelemetry's, which makes a span for each request; None makes none.
     log_prompts: requests are logged with all that is in them.
     """
 
@@ -52,4 +56,5 @@ class ServeOptions:
     allowed_hosts: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
     metrics_names: Literal["edgeship", "vllm"] = "edgeship"
+    tracer_provider: TracerProvider | None = None
     log_prompts: bool = False
