@@ -6,6 +6,11 @@ Servers that run: tests/serve/test_running.py.
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 
 from edgeship.cli import main
 from edgeship.serve import key_file
+from tests.chat_server import Handler, serving
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
@@ -90,3 +96,25 @@ def test_keys_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["key", "ls", "--file", file]) == 2
     assert main(["key", "remove", "a", "--file", file]) == 2
     assert "no file of keys" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_under_a_supervisor(own_home: Path, tmp_path: Path) -> None:
+    """It is told when the server is ready and when it ends, and the log holds lines of JSON alone."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has neither such signals nor such sockets")
+    with serving(Handler.cut) as model, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(str(tmp_path / "notify"))
+        line.settimeout(60)
+        command = [sys.executable, "-m", "edgeship", "serve", model.url, "--port", "0", "--log-json"]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "EDGESHIP_HOME": str(own_home)}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            try:
+                assert line.recv(100) == b"READY=1"
+                process.send_signal(signal.SIGTERM)
+                assert line.recv(100) == b"STOPPING=1"
+                _, logged = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert process.returncode == 0
+        assert [json.loads(each)["level"] for each in logged.splitlines()]
