@@ -19,7 +19,7 @@ help: ## this list
 
 .venv/.dev: .venv/.build
 	@echo "adding what tests and checks need (once; PyTorch is the largest part; a browser for the page's tests)"
-	@$(INSTALL) '.[original,foundry,serve,clients,dev]'
+	@$(INSTALL) '.[original,foundry,serve,otel,clients,dev]'
 	@$(BIN)/python -m tests.browser
 	@touch $@
 

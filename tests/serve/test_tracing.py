@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -19,7 +21,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from edgeship.serve import ServeOptions, tracing
 from tests import waiting
-from tests.serve.serving import ANSWERS, scripted_app, serving
+from tests.packages import make_package
+from tests.serve.serving import ANSWERS, bigram_app, scripted_app, serving
 
 PATH = "/v1/chat/completions"
 QUESTION: dict[str, Any] = {"model": "alias", "messages": [{"role": "user", "content": "what nobody may read"}]}
@@ -27,13 +30,17 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @contextmanager
-def traced(**how: Any) -> Iterator[tuple[str, InMemorySpanExporter]]:
+def traced(package: Path | None = None, **how: Any) -> Iterator[tuple[str, InMemorySpanExporter]]:
     """A server's URL, and where its spans come."""
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     options = ServeOptions(tracer_provider=provider)
-    with serving(lambda: scripted_app(ANSWERS, options, default="nor this", **how)) as url:
+
+    def make() -> FastAPI:
+        return bigram_app(package, options) if package else scripted_app(ANSWERS, options, default="nor this", **how)
+
+    with serving(make) as url:
         yield url, spans
 
 
@@ -76,10 +83,16 @@ def test_a_request_leaves_one_span_without_what_was_said() -> None:
     assert "nor this" not in span.to_json()
 
 
+def test_a_completion_is_called_so(tmp_path: Path) -> None:
+    with traced(make_package(tmp_path / "bigram").folder) as (url, spans):
+        assert httpx2.post(f"{url}/v1/completions", json={"model": "bigram", "prompt": "hello"}).status_code == 200
+        span, _ = the_one(spans)
+    assert span.name == "text_completion bigram"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "name"),
     [
-        ("/v1/completions", {"model": "scripted", "prompt": "x"}, "text_completion scripted"),
         ("/v1/messages", {"model": "scripted", "max_tokens": 9, "messages": QUESTION["messages"]}, "chat scripted"),
         ("/api/chat", {"model": "scripted", "messages": QUESTION["messages"]}, "chat scripted"),
         (PATH, QUESTION | {"stream": True, "n": 2}, "chat scripted"),
