@@ -97,3 +97,13 @@ def test_a_model_that_is_not_to_think_has_no_tokens_for_it(level: str | None, to
     chat = ChatRequest.model_validate({"model": "m", "messages": [], "reasoning_effort": level})
     response = ResponseRequest.model_validate({"model": "m", "input": "a", "reasoning": {"effort": level}})
     assert [chat.sampling().thinking_tokens, response.sampling().thinking_tokens] == [tokens, tokens]
+
+
+def test_a_variable_that_the_template_does_not_read_is_refused(chat: Chat, tmp_path: Path) -> None:
+    model = opened(chat, tmp_path, "{{ messages }}{% if deep %}{% endif %}")
+    assert thoughts.checked(model, {"deep": 1}) == {"deep": 1}
+    assert thoughts.checked(model, None) == {}
+    with pytest.raises(RequestInvalid, match="has no such variable") as caught:
+        thoughts.checked(model, {"deep": 1, "enable_thinking": False})
+    assert caught.value.param == "chat_template_kwargs.enable_thinking"
+    assert thoughts.checked(Opened(card("model"), chat, None), {"any": 1}) == {"any": 1}

@@ -1,7 +1,8 @@
-"""The switch with which a model is told to think before it answers, or not to: a variable of its chat template."""
+"""Variables of chat templates that requests give: above all the switch by which a model thinks, or does not."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgeship.errors import RequestInvalid
@@ -59,3 +60,14 @@ def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
 def most_tokens(level: str | None) -> int | None:
     """How many tokens a model may think at a level; None for any number. See `Sampling.thinking_tokens`."""
     return 0 if level == NONE else None
+
+
+def checked(opened: Opened, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The variables that a request gives the template. Raises RequestInvalid for one that it does not read."""
+    chat_template = opened.codec.template if opened.codec else None
+    known = template.asks_for(chat_template) if chat_template else None
+    stranger = next((name for name in given or () if known is not None and name not in known), None)
+    if stranger is not None:
+        param = f"chat_template_kwargs.{stranger}"
+        raise RequestInvalid(f"{param}: the chat template of {opened.card.id} has no such variable", param=param)
+    return dict(given or {})

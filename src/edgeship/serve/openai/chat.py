@@ -80,7 +80,7 @@ class ChatRequest(Settings):
         return Conversation(
             read_messages(self.messages),
             read_tools(self.tools or ()),
-            {**effort, **(self.chat_template_kwargs or {})},
+            effort | thoughts.checked(opened, self.chat_template_kwargs),
             tool_choice=choice,
             allowed_tools=allowed,
             parallel_tool_calls=self.parallel_tool_calls,

@@ -11,6 +11,7 @@ from edgeship.engine.api import Engine, Prompt
 from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
+from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields, Yes
 from edgeship.serve.messages import read_messages, read_tools
 from edgeship.serve.models import Opened
@@ -51,7 +52,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
     server = server_of(request)
     opened = await server.open(request, body.model)
     codec = _codec(opened)
-    tokens = (await server.in_thread(partial(_tokens, codec, body))).tokens
+    tokens = (await server.in_thread(partial(_tokens, opened, codec, body))).tokens
     told: dict[str, Any] = {"count": len(tokens), "max_model_len": opened.chat.context_tokens, "tokens": tokens}
     return told | {"token_strs": [codec.token_text(token)[0] for token in tokens] if body.return_token_strs else None}
 
@@ -73,7 +74,7 @@ async def tokenizer_info(request: Request, model: str | None = None) -> dict[str
     return {"tokenizer_class": _CLASS, **codec.config, "chat_template": codec.template}
 
 
-def _tokens(codec: TextCodec, body: TokenizeRequest) -> Prompt:
+def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
     if (body.prompt is None) == (body.messages is None):
         raise RequestInvalid("either prompt or messages is tokenized", param="prompt", hint="Give one of them.")
     if body.prompt is not None:
@@ -82,7 +83,7 @@ def _tokens(codec: TextCodec, body: TokenizeRequest) -> Prompt:
     if body.add_special_tokens:
         raise RequestInvalid("a chat template writes the special tokens itself", param="add_special_tokens")
     messages, tools = read_messages(body.messages or ()), read_tools(body.tools or ())
-    return codec.render(Conversation(messages, tools, body.chat_template_kwargs or {}))
+    return codec.render(Conversation(messages, tools, thoughts.checked(opened, body.chat_template_kwargs)))
 
 
 def _codec(opened: Opened) -> TextCodec:
