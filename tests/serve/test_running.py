@@ -20,11 +20,14 @@ import httpx2
 import pytest
 
 from edgeship.cli import main
-from edgeship.errors import AddressUnusable, UsageError
-from edgeship.serve import register, running
+from edgeship.engine.api import Chat
+from edgeship.errors import AddressUnusable, EngineFailed, UsageError
+from edgeship.serve import ServeOptions, app, register, running
+from edgeship.serve.models import ModelCard, Pool
 from edgeship.serve.running import EXIT_AT_ONCE, Address
+from edgeship.settings import resolve
 from tests import waiting
-from tests.serve.serving import connected, posted, scripted_app
+from tests.serve.serving import card, connected, posted, scripted_app
 
 PATH = "/v1/chat/completions"
 SHORT: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -162,6 +165,16 @@ def test_https(own_home: Path) -> None:
     register.ask_to_stop(own_home, register.running(own_home)[0])
     thread.join(60)
     assert codes == [0]
+    assert register.running(own_home) == []
+
+
+def test_a_model_that_cannot_be_loaded_ends_it_with_that_error(own_home: Path) -> None:
+    def broken(_: ModelCard) -> Chat:
+        raise EngineFailed("it is broken")
+
+    made = app.over(Pool([card("broken")], settings=resolve(), open_chat=broken), ServeOptions())
+    with pytest.raises(EngineFailed, match="it is broken"):
+        running.run(made, Address("127.0.0.1", 0), home=own_home, ready=lambda _: pytest.fail("it is not ready"))
     assert register.running(own_home) == []
 
 

@@ -71,7 +71,7 @@ def over(pool: Pool, options: ServeOptions, *, ready: Sequence[str] | None = Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            await server.start(ready)
+            server.load(ready)
             yield
         finally:
             await server.close()

@@ -51,7 +51,8 @@ def run(
 ) -> int:
     """Serves until somebody ends it; the exit code.
 
-    ready: is given the URL once requests are answered. ending: is called when the server has been told to end.
+    ready: is given the URL once the models are loaded that are to be; whoever asks before that is answered, too.
+    ending: is called when the server has been told to end.
     Raises AddressUnusable, UsageError for certificates, and what loading the models raises.
     """
     with _listening(address) as listener:
@@ -70,11 +71,20 @@ def run(
 
 
 async def _whole(app: FastAPI, server: _Running, listener: socket.socket, ready: Callable[[], object]) -> None:
-    server.begin(ready)
+    server.begin()
     with server.capture_signals():
         # Not as uvicorn does it, which would tell nobody why an application did not start.
         async with app.router.lifespan_context(app):
-            await server.serve(sockets=[listener])
+            serving, loading = asyncio.create_task(server.serve(sockets=[listener])), app.state.server.loading
+            await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                if loading.exception():
+                    server.should_exit = True
+                else:
+                    ready()
+            await serving
+            if loading.done() and not loading.cancelled():
+                loading.result()
 
 
 class _Running(uvicorn.Server):
@@ -84,13 +94,9 @@ class _Running(uvicorn.Server):
         self._ending: asyncio.Task[None] | None = None
         self._idle: dict[object, int] = {}
 
-    def begin(self, ready: Callable[[], object]) -> None:
-        """From now on signals end it; `ready` is called once it serves."""
-        self._loop, self._main, self._ready = asyncio.get_running_loop(), asyncio.current_task(), ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
+    def begin(self) -> None:
+        """From now on signals end it."""
+        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_LOOK == 0:
@@ -135,9 +141,8 @@ class _Running(uvicorn.Server):
 
         A client that sends a header's letters one by one holds a connection no longer than one that sends a body so.
         """
-        self._record.write(
-            "ready" if self._app.ready else "ending", [model.card.id for model in self._app.pool.loaded()]
-        )
+        state = "ready" if self._app.ready else "ending" if self._app.line.ending else "starting"
+        self._record.write(state, [model.card.id for model in self._app.pool.loaded()])
         if self._record.is_asked_to_stop():
             self._end()
         connections = self.server_state.connections

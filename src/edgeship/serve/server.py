@@ -43,18 +43,25 @@ class Server:
         self.line = Line(options.most_waiting)
         self.metrics = Metrics(options.metrics_names, pool, self.line)
         self.executor = ThreadPoolExecutor(_THREADS, "edgeship serve")
-        self._warm = False
+        self.loading: asyncio.Task[None] | None = None
         self._answers: set[Answers] = set()
 
     @property
     def ready(self) -> bool:
         """Whether requests are wanted: the models that are to be loaded are, and the server is not about to end."""
-        return self._warm and not self.line.ending
+        loading = self.loading
+        if loading is None or not loading.done() or loading.cancelled() or loading.exception():
+            return False
+        return not self.line.ending
 
-    async def start(self, ready: Sequence[str] | None = None) -> None:
-        """Loads the models that are to be ready, see Pool.warm. Raises what loading one raises."""
-        await self.pool.warm(ready)
-        self._warm = True
+    def load(self, ready: Sequence[str] | None = None) -> asyncio.Task[None]:
+        """Begins to load the models that are to be ready, see Pool.warm, while the server answers already.
+
+        The task raises what loading one raises.
+        """
+        self.loading = asyncio.create_task(self.pool.warm(ready))
+        self.loading.add_done_callback(_log_failure)
+        return self.loading
 
     async def open(self, request: Request, name: str | None, *, keep_alive_s: float | None = None) -> Opened:
         """The model called `name`, which stays loaded until the request is over.
@@ -124,8 +131,16 @@ class Server:
     async def close(self) -> None:
         """Unloads the models."""
         self.line.ending = True
+        if self.loading:
+            self.loading.cancel()
         await self.pool.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _log_failure(loading: asyncio.Task[None]) -> None:
+    """Under a server that is not ours nobody else would hear of it."""
+    if not loading.cancelled() and (error := loading.exception()):
+        log.error("a model that is to be ready cannot be loaded: %s", error)
 
 
 def server_of(request: Request) -> Server:
