@@ -29,6 +29,19 @@ def test_a_key_that_was_added_is_read_and_removed_again(tmp_path: Path) -> None:
     assert SECRET not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("comment", ["", "# of the team\n"])
+def test_the_last_key_can_be_removed_and_another_added(tmp_path: Path, comment: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(comment, encoding="utf-8")
+    one = Key("one", hash_of(SECRET))
+    key_file.add(path, one)
+    key_file.remove(path, "one")
+    assert key_file.read(path) == ()
+    key_file.add(path, one)
+    assert key_file.read(path) == (one,)
+    assert path.read_text(encoding="utf-8").startswith(comment)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="files there have no such modes")
 def test_only_its_user_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"

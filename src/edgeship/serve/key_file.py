@@ -54,7 +54,7 @@ def hash_of(key: str) -> str:
 
 
 def read(path: Path) -> tuple[Key, ...]:
-    """The keys in a file. Raises UsageError that names the key and the field, also where it holds none."""
+    """The keys in a file, which may hold none. Raises UsageError that names the key and the field, or the line."""
     try:
         text = foreign.read_text(path, named=True, most_bytes=_MOST_BYTES)
         keys = _of_table(text, path) if _TABLE.search(text) else _of_lines(text, path)
@@ -97,6 +97,8 @@ def remove(path: Path, name: str) -> None:
     document = _document(path)
     tables = document["key"]
     tables.pop(next(place for place, table in enumerate(tables) if table.get("name") == name))
+    if not tables:
+        del document["key"]  # tomlkit would write `key = []`, which is neither a table nor a key
     _write(path, tomlkit.dumps(document))
 
 
@@ -138,7 +140,7 @@ def _document(path: Path) -> Any:
     if not path.exists():
         return tomlkit.document()
     text = foreign.read_text(path, named=True, most_bytes=_MOST_BYTES)
-    if text.strip() and not _TABLE.search(text):
+    if not _TABLE.search(text) and _of_lines(text, path):
         raise UsageError("the file has a key a line", where=str(path), hint="Edit it, or take another file.")
     return tomlkit.parse(text)
 
