@@ -80,6 +80,11 @@ def test_the_file_is_followed(url: str, file: Path) -> None:
     assert ask(url, OTHER).status_code == 200
 
 
+def test_the_last_key_that_is_taken_away_is_refused(url: str, file: Path) -> None:
+    key_file.remove(file, "team")
+    assert ask(url, SECRET).status_code == 401
+
+
 def test_a_file_that_is_damaged_meanwhile_leaves_the_keys_as_they_were(
     url: str, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from edgeship.errors import RequestInvalid
+from edgeship.system.fields import shown
 
 _NULL = {"type": "null"}
+_UNKNOWN = "field_unknown"
+_AS_JSON = {"True": "true", "False": "false"}
+_CHARACTERS_COMPARED = 64
 
 
 def _boolean(given: Any) -> Any:
@@ -33,10 +38,23 @@ class Fields(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_not_given(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            return {name: value for name, value in values.items() if value is not None}
-        return values
+    def _known_and_given(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = {name: value for name, value in values.items() if value is not None}
+        known = list(cls._names())
+        stranger = next((name for name in given if name not in known), None)
+        if stranger is not None:
+            close = difflib.get_close_matches(stranger[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.75)
+            raise PydanticCustomError(_UNKNOWN, "{field} is not known", {"field": stranger, "close": close})
+        return given
+
+    @classmethod
+    def _names(cls) -> Iterator[str]:
+        """What its fields are called in a request."""
+        for name, field in cls.model_fields.items():
+            alias = field.validation_alias
+            yield from map(str, alias.choices if isinstance(alias, AliasChoices) else [alias or name])
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:
@@ -52,13 +70,22 @@ class Fields(BaseModel):
 def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
     """What a client is told of the faults that pydantic found in its request: the first of them, with its field."""
     fault = faults[0]
+    if fault["type"] == _UNKNOWN:
+        return _unknown([*fault["loc"], fault["ctx"]["field"]], body, fault["ctx"]["close"])
     param = _field(fault["loc"], body, missing=fault["type"] == "missing")
+    if fault["type"] == "literal_error":
+        given, only = (_AS_JSON.get(text, text) for text in (shown(fault["input"]), fault["ctx"]["expected"]))
+        return RequestInvalid(f"{param} is {given}, and can only be {only} here", param=param)
     if param is None and fault["type"] == "missing":
         return RequestInvalid("the request has no body", hint="Send a JSON object.")
-    if fault["type"] == "extra_forbidden":
-        return RequestInvalid(f"{param} is not supported here", param=param, hint="Leave it out.")
     said = str(fault["msg"])
     return RequestInvalid(f"{param or 'the request'}: {said[:1].lower()}{said[1:]}", param=param)
+
+
+def _unknown(place: Sequence[str | int], body: Any, close: Sequence[str]) -> RequestInvalid:
+    param = _field(place, body, missing=False)
+    hint = f"Did you mean {close[0]}?" if close else "Leave it out."
+    return RequestInvalid(f"{param} is not supported here", param=param, hint=hint)
 
 
 def _field(place: Sequence[str | int], body: Any, *, missing: bool) -> str | None:

@@ -110,6 +110,22 @@ def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any
     assert param.split(".")[-1] in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"temprature": 1}, "temprature is not supported here. Did you mean temperature?"),
+        ({"functions": []}, "functions is not supported here. Leave it out."),
+        ({"stream": True, "stream_options": {"include_usag": 1}}, "not supported here. Did you mean include_usage?"),
+        ({"response_format": {"type": "text"}, "guided_jsn": {}}, "Did you mean guided_json?"),
+        ({"structured_outputs": {"jsn": {}}}, "structured_outputs.jsn is not supported here. Did you mean json?"),
+        ({"store": True}, "store is true, and can only be false here"),
+        ({"service_tier": "flex"}, "service_tier is 'flex', and can only be 'auto' or 'default' here"),
+    ],
+)
+def test_what_is_said_of_a_field(url: str, body: dict[str, Any], message: str) -> None:
+    assert ask(url, **body).json()["error"]["message"].endswith(message)
+
+
 def test_null_counts_as_not_given(url: str) -> None:
     assert ask(url, functions=None, temperature=None, stop=None).status_code == 200
 
