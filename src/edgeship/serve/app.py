@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,8 @@ from edgeship.serve.tracing import Tracing
 from edgeship.settings import resolve
 from edgeship.version import __version__
 
+_CHARACTERS_COMPARED = 64
+"""Of a path that there is not, before one is looked for that was meant."""
 ROUTERS = (
     chat.router,
     completions.router,
@@ -42,9 +45,11 @@ ROUTERS = (
     messages.router,
     ollama_chat.router,
     ollama_models.router,
+    ollama_models.refused,
     health.router,
     page.router,
 )
+_ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
 
 # FastAPI's own spans and logs hold what an exception says, which may be what was asked; see tracing.py.
 _UNTOLD: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -150,13 +155,17 @@ async def _no_such_thing(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 405:
-        answer = refused(request.scope, MethodWrong(f"{path} takes no {request.method}"))
-        answer.headers["allow"] = ", ".join(_methods_at(request.app, path))
+        allowed = ", ".join(_methods_at(path))
+        answer = refused(request.scope, MethodWrong(f"{path} takes no {request.method}", hint=f"It takes {allowed}."))
+        answer.headers["allow"] = allowed
         return answer
-    return refused(request.scope, NotFound(f"there is no {path}", hint="docs/serve.md lists what there is."))
+    known = [route.path for route in _ROUTES if route.include_in_schema]
+    close = difflib.get_close_matches(path[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.8)
+    hint = f"Did you mean {close[0]}?" if close else "/openapi.json lists what there is."
+    return refused(request.scope, NotFound(f"there is no {path}", hint=hint))
 
 
-def _methods_at(app: FastAPI, path: str) -> list[str]:
+def _methods_at(path: str) -> list[str]:
     """What can be done there, whichever routes do it."""
-    routes = [route for route in app.routes if isinstance(route, Route) and route.path_regex.match(path)]
-    return sorted({method for route in routes for method in route.methods or ()})
+    there = [route for route in _ROUTES if route.path_regex.match(path)]
+    return sorted({method for route in there for method in route.methods or ()})

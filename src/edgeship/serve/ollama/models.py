@@ -93,9 +93,6 @@ async def manage() -> None:
     )
 
 
-router.include_router(refused)
-
-
 def _entries(card: ModelCard) -> list[dict[str, Any]]:
     about = details.of(card)
     return [
