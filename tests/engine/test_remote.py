@@ -351,6 +351,11 @@ def test_of_several_models_one_must_be_named() -> None:
             assert chat.model == "m3"
 
 
+def test_several_names_of_the_only_model() -> None:
+    with serving(hello, models("triage", "triage:1", "chat", root="triage")) as server, RemoteChat(server.url) as chat:
+        assert chat.model == "triage"
+
+
 def test_a_server_that_lists_no_models() -> None:
     with serving(hello, lambda handler: handler.say("", 404)) as server:
         with pytest.raises(UsageError, match="lists no model"):

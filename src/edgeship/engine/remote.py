@@ -218,14 +218,15 @@ class RemoteChat:
             what = f"the server has not listed its models within {LIST_S:.0f} s"
             raise RemoteFailed(what, where=self.url, hint="Ask again.") from error
         if model is None:
-            if len(listed) != 1:
-                names = ", ".join(list(listed)[:_LISTED_MODELS]) + (", ..." if len(listed) > _LISTED_MODELS else "")
+            different = _by_one_name(listed)
+            if len(different) != 1:
+                names = ", ".join(different[:_LISTED_MODELS]) + (", ..." if len(different) > _LISTED_MODELS else "")
                 raise UsageError(
-                    f"the server has {len(listed)} models: {names}" if listed else "the server lists no model",
+                    f"the server has {len(different)} models: {names}" if different else "the server lists no model",
                     where=self.url,
-                    hint="Name the one that is meant.",
+                    hint="Name the one that is meant: `--model NAME`, in Python `model=`.",
                 )
-            [model] = listed
+            [model] = different
         return model, _context_tokens(listed.get(model, {}))
 
     async def _models(self) -> dict[str, Mapping[str, Any]]:
@@ -385,6 +386,15 @@ async def _body(response: httpx2.Response) -> bytes:
         if len(found) > _MOST_BODY_BYTES:
             break
     return found[:_MOST_BODY_BYTES]
+
+
+def _by_one_name(listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The first name of each model. A model's names have the same `root` at vLLM, and at Edgeship's own server."""
+    first: dict[Any, str] = {}
+    for name, entry in listed.items():
+        root = entry.get("root")
+        first.setdefault(root if isinstance(root, str) else name, name)
+    return list(first.values())
 
 
 def _context_tokens(entry: Mapping[str, Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""`/v1/models`, which is Anthropic's list too for those who send its header."""
+"""`/v1/models`, which is Anthropic's list too for those who send its header; and the kind of model that none is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from edgeship.errors import NotSupported
 from edgeship.serve.anthropic import models as anthropic
 from edgeship.serve.models import ModelCard
 from edgeship.serve.server import server_of
@@ -15,7 +16,7 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """Every model, by each of its names."""
+    """Every model, by each of its names. `root` is the same for all of one model, as at vLLM."""
     cards = server_of(request).pool.cards()
     if anthropic.VERSION in request.headers:
         return anthropic.listed(cards, request.query_params)
@@ -30,4 +31,10 @@ async def retrieve_model(name: str, request: Request) -> dict[str, Any]:
 
 
 def _told(card: ModelCard, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": card.created, "owned_by": "edgeship"}
+    return {"id": name, "object": "model", "created": card.created, "owned_by": "edgeship", "root": card.id}
+
+
+@router.post("/v1/embeddings", include_in_schema=False)
+async def embed() -> None:
+    """Packages answer; they make no vectors."""
+    raise NotSupported("no model here makes embeddings", hint="Ask a server that has an embedding model.")
