@@ -181,7 +181,7 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_that_error(own_home: Path) -
 def test_an_address_that_another_has(own_home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Address("127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(AddressUnusable, match=f"cannot listen at 127.0.0.1, port {address.port}"):
+        with pytest.raises(AddressUnusable, match=f"cannot listen at 127.0.0.1, port {address.port}: it is taken"):
             running.run(scripted_app(), address, home=own_home, ready=print)
 
 

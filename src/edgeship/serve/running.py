@@ -7,6 +7,7 @@ meanwhile; the second signal ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -193,8 +194,9 @@ def _listening(address: Address) -> Iterator[socket.socket]:
         )[0]
         listener = socket.create_server(place[:2], family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         raise AddressUnusable(
-            f"the server cannot listen at {address.host}, port {address.port}: {error}",
+            f"the server cannot listen at {address.host}, port {address.port}: {'it is taken' if taken else error}",
             hint="`edgeship ps` lists the servers that run; port 0 takes a free one.",
         ) from error
     with listener:
