@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edgeship import settings
-from edgeship.cli.options import Context, Json, KvMemory, Threads, as_path, grouped
+from edgeship.cli.options import CacheDir, Context, Json, KvMemory, Threads, as_path, grouped
 from edgeship.cli.output import note, print_json
 from edgeship.errors import DependencyMissing, UsageError
 
 if TYPE_CHECKING:
+    from edgeship.serve.models import Pool
     from edgeship.serve.options import ServeOptions
 
+_NAMES_TOLD = 5
 _log = logging.getLogger("edgeship.serve")
 
 Names = Annotated[
@@ -98,7 +100,9 @@ class ModelsOptions:
     memory: Annotated[
         str | None,
         typer.Option(
-            "--memory", help="What all models together may take, e.g. 8GB.", show_default="what the machine has free"
+            "--memory",
+            help="What all models together may take, e.g. 8GB.",
+            show_default="seven eighths of what the machine has free",
         ),
     ] = None
     idle_timeout: Annotated[
@@ -167,6 +171,7 @@ def serve(
     models: ModelsOptions,
     load: LoadOptions,
     tell: TellOptions,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
     """Answer over HTTP, by the APIs of OpenAI, Anthropic and Ollama, until Ctrl-C or `edgeship stop`."""
@@ -192,7 +197,7 @@ def serve(
         if as_json:
             print_json({"url": url, "pid": os.getpid()})
         supervisor.tell("READY=1")
-        tell_all(f"serving on {url}; Ctrl-C ends it")
+        tell_all(f"serving {_in_words(app.state.server.pool)} at {url}, with a page to chat; Ctrl-C ends it")
 
     def ending() -> None:
         supervisor.tell("STOPPING=1")
@@ -200,9 +205,20 @@ def serve(
 
     address = running.Address(listen.host, listen.port, listen.tls_cert, listen.tls_key)
     with tracing.exporting(os.environ) as tracer_provider:
-        options = replace(_options(listen, models, load, tell, alias or ()), tracer_provider=tracer_provider)
+        options = replace(
+            _options(listen, models, load, tell, alias or ()), tracer_provider=tracer_provider, cache_dir=cache_dir
+        )
         app = create_app(*names or (), options=options)
         return running.run(app, address, home=settings.resolve().home, ready=ready, ending=ending)
+
+
+def _in_words(pool: Pool) -> str:
+    """What is served, for a person."""
+    names = [card.id for card in pool.cards()]
+    if not names:
+        return "nothing yet (the cache is empty: `edgeship ship` fills it, and what it installs is served at once)"
+    more = len(names) - _NAMES_TOLD
+    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def _options(

@@ -229,7 +229,8 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show(f"> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
-    show(f'chat:      {run}\nask once:  {run} "..."')
+    serve = our_command("serve", shipped.package.name, *elsewhere)
+    show(f'chat:      {run}\nask once:  {run} "..."\nserve:     {serve}')
 
 
 def _ways_on(report: Report) -> str:

@@ -57,7 +57,7 @@ _UNTOLD: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "
 
 def make(names: Sequence[str], options: ServeOptions) -> FastAPI:
     """The application; see `edgeship.serve.create_app`."""
-    settings = resolve(threads=options.threads)
+    settings = resolve(cache_dir=options.cache_dir, threads=options.threads)
     pool = Pool(
         Catalog(names, settings=settings, aliases=options.aliases).cards,
         settings=settings,

@@ -49,6 +49,11 @@ class ModelCard:
         """Every name that means it."""
         return self.id, *self.aliases
 
+    @property
+    def listed_names(self) -> tuple[str, ...]:
+        """Those that lists show: without NAME:VERSION where NAME means that, or each model would be there twice."""
+        return self.id, *(alias for alias in self.aliases if not alias.startswith(f"{self.id}:"))
+
 
 class Catalog:
     """The cards of the models that were named; of every package in the cache where none were.

@@ -20,7 +20,7 @@ MOST_BODY_BYTES = 4 << 20
 class ServeOptions:
     """What a server lets in, and how much it takes.
 
-    aliases: other names of models, as ALIAS=NAME.
+    aliases: other names of models, as ALIAS=NAME. cache_dir: where packages lie; None takes the settings'.
     limits: of each model's engine. memory_bytes: of all models together; None takes what the machine has free.
     threads: cores that an engine may use; None takes the settings'.
     idle_timeout_s: a model that nobody has asked for so long is unloaded; None keeps it.
@@ -39,6 +39,7 @@ class ServeOptions:
     """
 
     aliases: Sequence[str] = ()
+    cache_dir: Path | None = None
     limits: Limits = DEFAULT_LIMITS
     memory_bytes: int | None = None
     threads: int | None = None

@@ -131,7 +131,7 @@ def test_without_a_question_a_model_is_loaded_or_unloaded(ask: Any) -> None:
         ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "messages[0].images"),
         ({"template": "x"}, "template"),
         ({"options": {"mirostat": 2}}, "options.mirostat"),
-        ({"options": {"num_ctx": 10**6}}, "options.num_ctx"),
+        ({"options": {"num_ctx": 0}}, "options.num_ctx"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"format": "yaml"}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
@@ -170,7 +170,14 @@ def test_what_open_webui_sends(calling: str) -> None:
         {"role": "assistant", "tool_calls": [call], "content": ""},
         {"role": "tool", "content": "20 degrees", "tool_call_id": "call_0"},
     ]
-    options = {"temperature": 0.8, "num_ctx": 2048, "num_thread": 4, "num_gpu": 0, "use_mmap": True, "stop": ["\n\n"]}
+    options = {
+        "temperature": 0.8,
+        "num_ctx": 1_000_000,
+        "num_thread": 4,
+        "num_gpu": 0,
+        "use_mmap": True,
+        "stop": ["\n\n"],
+    }
     tools = [{"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}]
     assert chat(calling, messages=messages, options=options, tools=tools, keep_alive="5m").status_code == 200
     title = chat(calling, stream=False, num_predict=1000, options={})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edgeship.engine.api import Constraint
 from edgeship.errors import RequestInvalid
 from edgeship.serve.models import Opened
-from edgeship.serve.ollama.request import ChatRequest, GenerateRequest, Options, seconds
+from edgeship.serve.ollama.request import ChatRequest, GenerateRequest, seconds
 from tests.scripted import ScriptedEngine
 from tests.serve.serving import card
 
@@ -94,12 +94,6 @@ def test_options_that_change_no_answer(without_effect: dict[str, Any]) -> None:
 def test_options_that_would(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         chat(options=options)
-
-
-def test_no_more_context_than_there_is(opened: Opened) -> None:
-    Options(num_ctx=1000).require_context(opened)
-    with pytest.raises(RequestInvalid, match=r"num_ctx is 1001, and scripted has a context of 1000"):
-        Options(num_ctx=1001).require_context(opened)
 
 
 def test_formats() -> None:

@@ -19,7 +19,7 @@ def listed(cards: Sequence[ModelCard], asked: Mapping[str, str]) -> dict[str, An
 
     asked: after_id, before_id, limit. Raises RequestInvalid.
     """
-    models = [told(card, name) for card in cards for name in (card.id, *card.aliases)]
+    models = [told(card, name) for card in cards for name in card.listed_names]
     names = [model["id"] for model in models]
     first = _place(names, asked, "after_id", -1) + 1
     last = _place(names, asked, "before_id", len(names))

@@ -75,7 +75,6 @@ async def _reply(body: Asked, request: Request, said: Said, begin: Begin | None)
     reply.opened(opened)
     if begin is None:
         return JSONResponse(reply.nothing("load"))
-    body.options.require_context(opened)
     answers = await begin(server, opened)
     if body.stream:
         return streams.events(_lines(answers, reply), request, _error_line, media_type=streams.LINES)

@@ -103,7 +103,7 @@ def _entries(card: ModelCard) -> list[dict[str, Any]]:
             "digest": about.digest,
             "details": about.told(),
         }
-        for name in (card.id, *card.aliases)
+        for name in card.listed_names
     ]
 
 

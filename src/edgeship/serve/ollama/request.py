@@ -47,7 +47,8 @@ class Spared(Fields):
 class Options(Fields):
     """How an answer is made.
 
-    num_ctx: the model's context is what the server gives it; more cannot be asked for here.
+    num_ctx: taken and without effect, since clients send one by habit: all requests share the context that the server
+    gives a model, and a prompt that it does not hold is refused.
     Without effect: what says how a machine computes (numa, num_batch, num_gpu, main_gpu, low_vram, f16_kv, use_mmap,
     use_mlock, num_thread); num_keep, since no prompt is ever shortened; and the numbers of mirostat, which is off.
     Only as they are when left out: what would change the answer and is not supported (mirostat, tfs_z, typical_p,
@@ -85,16 +86,6 @@ class Options(Fields):
     vocab_only: No | None = None
     logits_all: No | None = None
     embedding_only: No | None = None
-
-    def require_context(self, opened: Opened) -> None:
-        """Raises RequestInvalid where more context is asked for than the model has here."""
-        has = opened.chat.context_tokens
-        if self.num_ctx is not None and has is not None and self.num_ctx > has:
-            raise RequestInvalid(
-                f"options.num_ctx is {self.num_ctx}, and {opened.card.id} has a context of {has} tokens here",
-                param="options.num_ctx",
-                hint="Leave it out, or start the server with a larger --context.",
-            )
 
 
 class Asked(Spared):

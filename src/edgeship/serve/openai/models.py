@@ -20,7 +20,7 @@ async def list_models(request: Request) -> dict[str, Any]:
     cards = server_of(request).pool.cards()
     if anthropic.VERSION in request.headers:
         return anthropic.listed(cards, request.query_params)
-    return {"object": "list", "data": [_told(card, name) for card in cards for name in (card.id, *card.aliases)]}
+    return {"object": "list", "data": [_told(card, name) for card in cards for name in card.listed_names]}
 
 
 @router.get("/v1/models/{name:path}")
