@@ -246,6 +246,18 @@ class BodyInvalid(UsageError):
     code = "body-invalid"
 
 
+class HttpInvalid(UsageError):
+    """What a client sent to the server is no HTTP request."""
+
+    code = "http-invalid"
+
+
+class HeadTooLarge(UsageError):
+    """A request whose headers are longer than the server reads."""
+
+    code, http_status = "head-too-large", 431
+
+
 class BodyTooLarge(UsageError):
     """A request whose body is longer than the server reads."""
 

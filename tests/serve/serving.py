@@ -19,6 +19,7 @@ from edgeship import targets
 from edgeship.engine.api import Chat
 from edgeship.package.tool_formats import HERMES
 from edgeship.serve import ServeOptions, app
+from edgeship.serve.connections import Connection
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.settings import resolve
 from tests.bigram import open_bigram
@@ -89,7 +90,7 @@ def bigram_app(folder: Path, options: ServeOptions | None = None) -> FastAPI:
 @contextmanager
 def serving(make: Callable[[], FastAPI]) -> Iterator[str]:
     """The URL of an application while it is served on a free port."""
-    server = uvicorn.Server(uvicorn.Config(make(), host="127.0.0.1", port=0, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(make(), host="127.0.0.1", port=0, log_config=None, http=Connection))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     while not server.started:

@@ -68,7 +68,7 @@ def test_two_names_are_one_too_many_and_none_is_of_an_old_client(url: str) -> No
             assert client.recv(1000).split(b" ")[1] == status
 
 
-@pytest.mark.parametrize("origin", [PAGE, "null", "http://localhost:1", "chrome-extension://x"])
+@pytest.mark.parametrize("origin", [PAGE, "null", "", "http://[", "http://localhost:1", "chrome-extension://x"])
 def test_pages_from_elsewhere_may_not_ask(url: str, origin: str) -> None:
     response = httpx2.post(f"{url}/v1/chat/completions", content=b"{}", headers={"origin": origin})
     assert response.status_code == 403

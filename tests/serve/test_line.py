@@ -76,6 +76,31 @@ def test_a_model_that_has_no_slots_keeps_nobody_waiting() -> None:
     asyncio.run(scenario())
 
 
+def test_an_answer_that_is_made_leaves_its_place_before_it_is_read() -> None:
+    async def scenario() -> None:
+        line = Line(100)
+        with line.joined("model", 0) as reader:
+            await line.place(reader, 2 * MOST, SLOTS)
+            waiting = [Visit(line), Visit(line)]
+            line.keep(reader, MOST)
+            await settled()
+            assert [visit.runs for visit in waiting] == [False, False]
+            line.keep(reader, MOST - 1)
+            await settled()
+            assert [visit.runs for visit in waiting] == [True, False]
+            line.keep(reader, 0)
+            line.keep(reader, 0)
+            await settled()
+            assert waiting[1].runs
+            assert line.counts() == ({"model": 3}, {})
+        line.keep(reader, 0)
+        rest = [Visit(line) for _ in range(MOST - 1)]
+        await settled()
+        assert sum(visit.runs for visit in rest) == MOST - 2
+
+    asyncio.run(scenario())
+
+
 def test_who_wants_many_answers_waits_for_all_their_places_and_gets_them() -> None:
     async def scenario() -> None:
         line = Line(100)

@@ -74,7 +74,8 @@ class Gate:
     def _lets_in(self, origin: str, hosts: Sequence[str]) -> bool:
         if ANY in self._origins or origin.lower() in self._origins:
             return True
-        return bool(hosts) and urlsplit(origin).netloc.lower() == hosts[0].lower()
+        # An origin is a scheme and an authority, and nothing that would have to be parsed.
+        return bool(hosts) and origin.lower().partition("://")[2] == hosts[0].lower()
 
 
 def _name_in(host: str) -> str | None:

@@ -24,10 +24,11 @@ AHEAD = 2
 
 @dataclass(eq=False)
 class Ticket:
-    """A request in the line. answers: places that it has; none while it waits."""
+    """A request in the line. waits: for its places. answers: places that it has; none once its answers are made."""
 
     model: str
     priority: int
+    waits: bool = True
     answers: int = 0
 
 
@@ -71,7 +72,7 @@ class Line:
         """Raises ServerEnding where nobody is let in any more, EngineBusy where as many wait as may."""
         if self.ending:
             raise ServerEnding("the server is being stopped, and takes no more requests")
-        waiting = sum(not ticket.answers for ticket in self._tickets)
+        waiting = sum(ticket.waits for ticket in self._tickets)
         if waiting >= self._most_waiting:
             raise EngineBusy(f"{waiting} requests wait already, and no more may", hint="Try again later.")
 
@@ -86,7 +87,7 @@ class Line:
             yield ticket
         finally:
             self._tickets.discard(ticket)
-            self._lanes[model].free(ticket.answers)
+            self.keep(ticket, 0)
             if not self._tickets:
                 self._lanes.clear()
                 self._empty.set()
@@ -97,21 +98,30 @@ class Line:
         slots: what the model makes side by side; None where it is not known, and nobody waits.
         """
         lane, since = self._lanes[ticket.model], time.perf_counter()
-        if slots is not None and not ticket.answers:  # who has a place waits for no more, or two could wait for ever
+        if slots is not None and ticket.waits:  # who has a place waits for no more, or two could wait for ever
             lane.most = slots + max(AHEAD, slots // 2)
             answers = min(answers, lane.most)
             if lane.waiting or not lane.has_room(answers):
                 await self._turn(lane, ticket.priority, answers)
-                ticket.answers = answers
+                ticket.waits, ticket.answers = False, answers
                 return time.perf_counter() - since
         lane.running += answers
-        ticket.answers += answers
+        ticket.waits, ticket.answers = False, ticket.answers + answers
         return 0.0
+
+    def keep(self, ticket: Ticket, answers: int) -> None:
+        """So many of a request's answers are still made; the places of the others are free.
+
+        A client may take its time to read what was made, or never read it: others do not wait for that.
+        """
+        over = max(0, ticket.answers - answers)
+        ticket.answers -= over
+        self._lanes[ticket.model].free(over)
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
         """By model: requests that run, and requests that wait."""
-        running = Counter(ticket.model for ticket in self._tickets if ticket.answers)
-        waiting = Counter(ticket.model for ticket in self._tickets if not ticket.answers)
+        running = Counter(ticket.model for ticket in self._tickets if not ticket.waits)
+        waiting = Counter(ticket.model for ticket in self._tickets if ticket.waits)
         return running, waiting
 
     async def drain(self, within_s: float) -> bool:

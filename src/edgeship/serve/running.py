@@ -23,6 +23,7 @@ import uvicorn.server
 from fastapi import FastAPI
 
 from edgeship.errors import AddressUnusable, UsageError
+from edgeship.serve.connections import Connection
 from edgeship.serve.register import Record
 from edgeship.serve.server import Server
 
@@ -93,7 +94,6 @@ class _Running(uvicorn.Server):
         super().__init__(config)
         self._app, self._record, self._tell_ending = app, record, ending
         self._ending: asyncio.Task[None] | None = None
-        self._idle: dict[object, int] = {}
 
     def begin(self) -> None:
         """From now on signals end it."""
@@ -138,7 +138,7 @@ class _Running(uvicorn.Server):
         self.should_exit = True
 
     def _look(self) -> None:
-        """Tells how the server is, hears whether it is to end, and closes connections by which no request comes.
+        """Tells how the server is, hears whether it is to end, and ends connections that nobody uses.
 
         A client that sends a header's letters one by one holds a connection no longer than one that sends a body so.
         """
@@ -146,23 +146,16 @@ class _Running(uvicorn.Server):
         self._record.write(state, [model.card.id for model in self._app.pool.loaded()])
         if self._record.is_asked_to_stop():
             self._end()
-        connections = self.server_state.connections
-        self._idle = {each: self._idle.get(each, 0) + 1 for each in connections if _is_idle(each)}
-        for connection in connections:
-            if self._idle.get(connection, 0) * _LOOK_S > self._app.options.body_s:
-                connection.transport.close()
-
-
-def _is_idle(connection: object) -> bool:
-    """Whether no request is in hand there: none came yet, or the last one is answered."""
-    cycle = getattr(connection, "cycle", None)
-    return cycle is None or cycle.response_complete
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.look(_LOOK_S, self._app.options.body_s)
 
 
 def _config(app: FastAPI, address: Address) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         lifespan="off",
+        http=Connection,
         ws="none",
         log_config=None,
         access_log=False,

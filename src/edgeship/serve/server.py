@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from edgeship.engine.api import Conversation, Engine, Prompt, Sampling
+from edgeship.engine.api import Conversation, Engine, Prompt, Sampling, Token
 from edgeship.errors import DeadlinePassed, NotSupported
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
+from edgeship.serve.exchange import Exchange
 from edgeship.serve.line import Line, Ticket
 from edgeship.serve.metrics import Metrics
 from edgeship.serve.models import Opened, Pool
@@ -89,12 +90,24 @@ class Server:
         except TimeoutError as error:
             raise DeadlinePassed("the answer was not begun within the time that it was given") from error
         exchange.waited_s += waited_s
-        answers = Answers(self.executor, self.metrics.follow(exchange).take)
+        answers = Answers(self.executor, self._followed(ticket, exchange, len(asks)))
         self._answers.add(answers)
         held.callback(self._answers.discard, answers)
         held.callback(answers.close)
         await answers.begin(asks, None if deadline_s is None else max(0.0, deadline_s - waited_s))
         return answers
+
+    def _followed(self, ticket: Ticket, exchange: Exchange, answers: int) -> Callable[[int, Token | Exception], None]:
+        """What each step of a request's answers is told to: they are counted, and those that end leave their places."""
+        followed, going = self.metrics.follow(exchange), set(range(answers))
+
+        def take(number: int, step: Token | Exception) -> None:
+            followed.take(number, step)
+            if isinstance(step, Exception) or step.finish is not None:
+                going.discard(number)
+                self.line.keep(ticket, len(going))
+
+        return take
 
     async def in_thread(self, work: Callable[[], Some]) -> Some:
         """What `work` gives or raises, while other requests go on."""
