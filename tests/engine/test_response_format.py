@@ -27,6 +27,8 @@ TEXT = json.dumps(SCHEMA)
             Constraint("json_schema", TEXT),
         ),
         ({"type": "json_schema", "json_schema": {"name": "a", "schema": True}}, Constraint("json_schema", "true")),
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}}, Constraint("json_schema", TEXT)),
+        ({"type": "json_object", "json_schema": None}, Constraint("json_object")),
         ({"type": "json_schema", "json_schema": SCHEMA}, Constraint("json_schema", TEXT)),
         ({"type": "json_schema", "json_schema": TEXT}, Constraint("json_schema", TEXT)),
         ({"type": "lark_grammar", "lark_grammar": "start: A"}, Constraint("lark", "start: A")),
@@ -41,6 +43,9 @@ def test_forms(given: dict[str, Any], expected: Constraint | None) -> None:
     ("given", "named"),
     [
         ({"type": "xml"}, "'xml', which is not known"),
+        ({"type": "json_object", "schema": SCHEMA}, "'schema' beside the type 'json_object'"),
+        ({"type": "text", "json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type 'text'"),
+        ({"json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type None"),
         ({"type": 3}, "3, which is not known"),
         ({"type": "json_schema"}, "no schema"),
         ({"type": "json_schema", "json_schema": {}}, "no schema"),

@@ -11,6 +11,7 @@ from edgeship.errors import ConstraintInvalid
 from edgeship.system import json_file
 
 _HINT = 'Send {"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}.'
+_WRAPPER = {"name", "description", "schema", "strict"}
 _TEXTS: dict[str, Literal["lark", "regex"]] = {"lark_grammar": "lark", "regex": "regex"}
 
 
@@ -45,6 +46,9 @@ def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
     lark_grammar, regex: a text under the same key. Raises ConstraintInvalid.
     """
     kind = response_format.get("type")
+    strangers = [name for name, value in response_format.items() if name not in ("type", kind) and value is not None]
+    if strangers:
+        raise ConstraintInvalid(f"response_format has {strangers[0]!r} beside the type {kind!r}", hint=_HINT)
     if kind in (None, "text"):
         return None
     if kind == "json_object":
@@ -64,7 +68,8 @@ def _schema(given: Any) -> str:
         return given
     if isinstance(given, Mapping) and given:
         wrapped = given.get("schema")
-        # A schema alone may have a property called "schema", but no name beside it.
-        schema = wrapped if isinstance(wrapped, Mapping | bool) and "name" in given else given
+        # In a schema alone, "schema" is no keyword, and would hold an answer to nothing.
+        is_wrapped = isinstance(wrapped, Mapping | bool) and ("name" in given or _WRAPPER.issuperset(given))
+        schema = wrapped if is_wrapped else given
         return json.dumps(schema, ensure_ascii=False)
     raise ConstraintInvalid("response_format has the type 'json_schema' and no schema", hint=_HINT)

@@ -56,6 +56,15 @@ def events(response: httpx2.Response) -> list[str]:
     return [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
 
 
+def test_a_stream_tells_of_each_token_that_a_whole_answer_does(url: str) -> None:
+    how = {"messages": [{"role": "user", "content": "héllo"}], "logprobs": True, "top_logprobs": 1}
+    whole = ask(url, **how).json()
+    told = [json.loads(chunk)["choices"][0]["logprobs"] for chunk in events(ask(url, **how, stream=True))[:-1]]
+    logprobs = [entry for logprobs in told if logprobs for entry in logprobs["content"]]
+    assert len(logprobs) == whole["usage"]["completion_tokens"]
+    assert logprobs == whole["choices"][0]["logprobs"]["content"]
+
+
 def test_several_answers_are_told_apart(url: str) -> None:
     assert [choice["index"] for choice in ask(url, n=3).json()["choices"]] == [0, 1, 2]
     texts: dict[int, str] = {}

@@ -21,7 +21,7 @@ MOST_ANSWERS = 16
 """To one request."""
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
-_TOKEN_ID = re.compile("[0-9]{1,9}")
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")  # one name for a token: of two biases, one would count for nothing
 _HOLDING = (
     "response_format",
     "guided_json",
