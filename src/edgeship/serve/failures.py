@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from edgeship.errors import EdgeshipError, UsageError
 from edgeship.serve.exchange import current_id
+from edgeship.system.child import Died
 
 _log = logging.getLogger("edgeship.serve")
 
@@ -83,18 +84,23 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 def as_ours(error: BaseException) -> EdgeshipError:
     """An error of ours as it is; any other is a fault of ours, and is logged with its traceback."""
     if isinstance(error, EdgeshipError):
-        if error.http_status >= 500 and error.http_status not in _NO_FAULT:
+        if _is_fault(error):
             _log.error("request %s failed: %s", current_id(), error, exc_info=error)
         return error
     _log.error("request %s failed with an error that nobody foresaw", current_id(), exc_info=error)
     return EdgeshipError("the server failed; its log says more")
 
 
+def _is_fault(error: EdgeshipError) -> bool:
+    """Whether something broke here. What a model's process that died said last is for the log: it may name paths."""
+    return error.http_status >= 500 and (error.http_status not in _NO_FAULT or isinstance(error.__cause__, Died))
+
+
 def told(error: EdgeshipError) -> str:
     """What a client is told: what it sent wrong and how to mend it; of the server's own troubles only the kind."""
     if isinstance(error, UsageError) or error.http_status < 500:
         return f"{error.what}. {error.hint}" if error.hint else error.what
-    if error.http_status in _NO_FAULT:
+    if not _is_fault(error):
         return error.what
     return f"the server could not answer ({error.code}); its log says more"
 
