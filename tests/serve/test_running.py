@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,19 @@ def test_an_answer_that_takes_too_long_ends_with_an_error_in_its_stream(sent: st
         assert rest[-1] == "[DONE]"
         assert json.loads(rest[-2])["error"]["code"] == "server_ending"
         assert server.ended() == 0
+
+
+@signals
+@pytest.mark.slow
+def test_a_client_that_sends_no_more_keeps_the_end_waiting_for_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with served() as server, connected(server.url) as client:
+        client.sendall(posted(PATH, LONG)[:-5])
+        waiting.until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 200)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0
+        with suppress(ConnectionError):
+            assert client.recv(100) == b""
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @signals

@@ -76,6 +76,11 @@ class Connection(HttpToolsProtocol):
         elif self._silent_s > patience_s:
             self.transport.close()
 
+    def cut(self) -> None:
+        """Ends it where a request is in hand: its client does not send the rest of it, or does not read the answer."""
+        if self._in_hand:
+            self.transport.abort()
+
     @property
     def _in_hand(self) -> bool:
         """Whether a request is being answered."""

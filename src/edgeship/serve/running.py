@@ -135,7 +135,12 @@ class _Running(uvicorn.Server):
 
     async def _drain(self) -> None:
         await self._app.drain()
+        for connection in self._connections():
+            connection.cut()
         self.should_exit = True
+
+    def _connections(self) -> list[Connection]:
+        return [each for each in self.server_state.connections if isinstance(each, Connection)]
 
     def _look(self) -> None:
         """Tells how the server is, hears whether it is to end, and ends connections that nobody uses.
@@ -146,9 +151,8 @@ class _Running(uvicorn.Server):
         self._record.write(state, [model.card.id for model in self._app.pool.loaded()])
         if self._record.is_asked_to_stop():
             self._end()
-        for connection in tuple(self.server_state.connections):
-            if isinstance(connection, Connection):
-                connection.look(_LOOK_S, self._app.options.body_s)
+        for connection in self._connections():
+            connection.look(_LOOK_S, self._app.options.body_s)
 
 
 def _config(app: FastAPI, address: Address) -> uvicorn.Config:
