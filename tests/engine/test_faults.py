@@ -43,7 +43,7 @@ def break_part(engine: Watched, part: str, error: BaseException, patch: pytest.M
     """From the next request on."""
     broken = Broken(error)
     if part == "text":
-        patch.setattr(engine._codec, "stream", lambda: broken)
+        patch.setattr(engine._codec, "stream", lambda *_: broken)
     elif part == "sampler":
         patch.setattr(continuous, "Sampler", lambda *_: broken)
     elif part == "grammar":
@@ -85,7 +85,7 @@ def test_a_part_that_fails_costs_its_own_answer(
 
 
 def test_text_that_fails_at_the_end_of_a_cancelled_answer(engine: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine._codec, "stream", lambda: Broken(ZeroDivisionError("a bug")))
+    monkeypatch.setattr(engine._codec, "stream", lambda *_: Broken(ZeroDivisionError("a bug")))
     with pytest.raises(EngineFault, match="a bug"):
         list(engine.stream(Prompt((66,)), Sampling(), deadline_s=0.0))
     monkeypatch.undo()

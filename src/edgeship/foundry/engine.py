@@ -137,14 +137,19 @@ class FoundryEngine:
             self._line.put(answer)
 
     def check(self, conversation: Conversation) -> None:
-        """Raises TemplateMismatch where Foundry Local makes another number of tokens of it than the package."""
-        self._render(conversation)
+        """Raises TemplateMismatch where Foundry Local makes another number of tokens of it than the package.
 
-    def _render(self, conversation: Conversation) -> tuple[tuple[Message, ...], tuple[int, ...]]:
+        Both take control tokens in its texts as such here.
+        """
+        self._render(conversation, trusting=True)
+
+    def _render(
+        self, conversation: Conversation, *, trusting: bool = False
+    ) -> tuple[tuple[Message, ...], tuple[int, ...]]:
         """Messages of which Foundry Local makes as many tokens as the package's template, and those tokens."""
         conversation = replace(conversation, messages=self._codec.readable(conversation.messages))
-        prompt = self._codec.render(conversation)
-        if self._codec.has_control_tokens(conversation):
+        prompt = self._codec.render(conversation, trusting=trusting)
+        if not trusting and self._codec.has_control_tokens(conversation):
             raise PromptInvalid("Foundry Local takes control tokens of the model in a text as such", hint=INSTEAD)
         messages = plain_messages(conversation)
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.
