@@ -124,7 +124,7 @@ def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
 @needs_signals
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(signal.SIGTERM, EngineFailed), (9, MemoryShort)],
+    [(signal.SIGSEGV, EngineFailed), (9, MemoryShort)],
 )
 def test_a_child_that_is_killed(folder: Path, number: int, kind: type[EdgeshipError]) -> None:
     write_script(folder, {}, delay_s=5.0)
