@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +50,23 @@ def test_the_readmes_blocks_run(example: Path, tmp_path: Path) -> None:
     packages.install(example, settings_module.resolve().cache_dir, name="support-int4")
     found = blocks(ROOT / "README.md")
     assert found
-    code = "\n".join(found)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    with served("support-int4") as url:
+        code = "\n".join(found).replace("http://127.0.0.1:8080", url)
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def served(name: str) -> Iterator[str]:
+    """The URL of `edgeship serve` for a package."""
+    words = [sys.executable, "-m", "edgeship", "serve", name, "--port", "0", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            lines = iter(process.stdout.readline, "}\n")
+            yield str(json.loads("".join([*lines, "}"]))["url"])
+        finally:
+            process.terminate()
 
 
 def test_every_name_is_there() -> None:

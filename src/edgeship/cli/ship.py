@@ -230,7 +230,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     serve = our_command("serve", shipped.package.name, *elsewhere)
-    show(f'chat:      {run}\nask once:  {run} "..."\nserve:     {serve}')
+    show(f'serve:     {serve}\nchat:      {run}\nask once:  {run} "..."')
 
 
 def _ways_on(report: Report) -> str:

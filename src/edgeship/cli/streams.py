@@ -52,8 +52,8 @@ def prepare() -> None:
 
 
 def show(text: str = "") -> None:
-    """A line on stdout."""
-    print(as_shown(text, sys.stdout))
+    """A line on stdout at once: whoever started us may wait for it."""
+    print(as_shown(text, sys.stdout), flush=True)
 
 
 def say(text: str) -> None:
