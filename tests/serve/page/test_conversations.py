@@ -108,6 +108,25 @@ def test_an_answer_goes_on_while_another_conversation_is_open(visit: Visit) -> N
         page.locator("#log").get_by_text("Unplug it.").wait_for()
 
 
+def test_no_click_is_lost_when_the_list_changes_under_it(visit: Visit) -> None:
+    """A row that is pressed stays until it is let go, though another conversation moves to the top meanwhile."""
+    with serving(lambda: models.scripted(delay_s=0.002)) as url:
+        page = visit(url)
+        send(page, "hello")
+        button(page, "New conversation").click()
+        send(page, "rich")
+        page.get_by_role("link", name="hello").hover()
+        page.mouse.down()
+        page.evaluate("""() => {
+            const [key, kept] = Object.entries(localStorage).find(([, value]) => value.includes("hello"));
+            localStorage.setItem(key, kept.replaceAll("hello", "renamed"));
+            window.dispatchEvent(new StorageEvent("storage", { key }));
+        }""")
+        assert page.get_by_role("link", name="hello").is_visible()
+        page.mouse.up()
+        page.locator("#log").get_by_text("Good day to you.").wait_for()
+
+
 def test_a_page_that_is_closed_in_the_middle_keeps_what_came(visit: Visit) -> None:
     with serving(lambda: models.scripted(delay_s=0.002)) as url:
         page = visit(url)

@@ -9,12 +9,14 @@ import { title } from "./tree.js";
 const search = document.getElementById("search");
 const list = document.getElementById("conversations");
 let naming = false;
+let pressed = false;
 
 /** Makes the list ready. open: shows a conversation by its id, null for a new one. current: the id of the open one. */
 export function listing({ open, current }) {
   let shown = null;
   const render = () => {
-    if (naming) return; // somebody is typing into the list
+    // Somebody is typing into the list, or about to click: a row that moves away would take the click with it.
+    if (naming || pressed) return;
     const conversations = found();
     const now = JSON.stringify([current(), conversations.map((one) => [one.id, title(one)])]);
     if (now === shown) return;
@@ -39,6 +41,11 @@ export function listing({ open, current }) {
     );
     return item;
   };
+  list.addEventListener("pointerdown", () => (pressed = true));
+  for (const end of ["pointerup", "pointercancel"]) {
+    // After the click, which comes next.
+    window.addEventListener(end, () => setTimeout(() => ((pressed = false), render())));
+  }
   search.addEventListener("input", render);
   window.addEventListener("storage", render);
   render();
