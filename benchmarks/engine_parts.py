@@ -31,7 +31,7 @@ REPEATS = 3
 KV_TOKEN_BYTES = 24 * 2 * 2 * 64 * 4  # the 0.5 B shape: layers, keys and values, heads, head size, float32
 COPIED_TOKENS = 256
 # An engine that nobody asks moves its weights to huge pages. The peers do so while they load.
-_SETTLING_S = 2.0
+SETTLING_S = 2.0
 _PARTS = 10
 INTENTS = ["refund", "delivery_status", "damaged_item", "cancel_order"]
 INTENTS += ["change_address", "invoice_copy", "technical_help", "other"]
@@ -296,7 +296,7 @@ def _load(
         trial = Trial(setting, 1.0, 1.0)
         tuning = Tuning(setting.threads, accuracy_level, slots, {}, {}, "now", {}, "", (trial,))
     model = open_batched(EngineOptions(folder, None, limits, speculation, tuning))
-    time.sleep(_SETTLING_S)
+    time.sleep(SETTLING_S)
     return model
 
 

@@ -20,12 +20,19 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def complete(port: int, prompt: list[int], new: int, **more: Any) -> Iterator[int]:
+def complete(port: int, prompt: list[int], new: int, *, model: str = "any", **more: Any) -> Iterator[int]:
     """The likeliest tokens after a prompt, `new` of them, as they come: how many each event of the stream brings.
 
     What is left over when an event says what was used comes last: tokens that added no text, and left no event.
     """
-    body = {"prompt": prompt, "max_tokens": new, "temperature": 0, "ignore_eos": True, "stream": True} | more
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": new,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+    } | more
     body["stream_options"] = {"include_usage": True}
     told = 0
     for event in events(port, "/v1/completions", body):

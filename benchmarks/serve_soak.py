@@ -130,7 +130,7 @@ def _chat(port: int, **body: Any) -> None:
 
 
 def _body(**body: Any) -> dict[str, Any]:
-    return {"stream": True, **body}
+    return {"model": "engine-example", "stream": True, **body}
 
 
 def _sample(process: psutil.Process, said: Counter[str]) -> dict[str, int]:
