@@ -10,7 +10,8 @@ from typing import Any
 import typer.main
 
 from edgeship.cli.app import app
-from edgeship.errors import IN_PYTHON, AdapterInvalid, DiskShort, EngineFailed, MemoryShort, ToolFailed, ran_out
+from edgeship.errors import AdapterInvalid, DiskShort, EngineFailed, MemoryShort, ToolFailed, ran_out
+from edgeship.in_python import OPTIONS
 
 
 def test_what_strangers_wrote_is_quoted_without_power_and_end() -> None:
@@ -51,11 +52,11 @@ def test_every_option_that_a_message_names_has_its_words_in_python() -> None:
     # What only the command line reads or writes, and an option of ours that is another tool's too.
     no_program_has = {"--config", "--publisher", "--context-tokens", "--file", "--json", "--model"}
     ours = set(_options(typer.main.get_command(app)))
-    assert set(IN_PYTHON) <= ours
+    assert set(OPTIONS) <= ours
     source = Path(__file__).parent.parent / "src" / "edgeship"
     rooms = (path for path in source.rglob("*.py") if "cli" not in path.parts)
     named = {option for path in rooms for text in _texts(path) for option in re.findall(r"--[a-z][a-z-]+", text)}
-    assert (named & ours) - no_program_has <= set(IN_PYTHON)
+    assert (named & ours) - no_program_has <= set(OPTIONS)
 
 
 def _options(command: Any) -> Iterator[str]:

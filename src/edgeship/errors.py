@@ -7,8 +7,9 @@ the command line returns and its `http_status` what a server answers. Adapters r
 from __future__ import annotations
 
 import errno
-import re
 from typing import ClassVar
+
+from edgeship import in_python
 
 _MOST_CHARACTERS = 2000
 
@@ -27,7 +28,9 @@ class EdgeshipError(Exception):
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        return "\n".join((in_words(self.what, self.where, self.hint), *_python_notes(f"{self.what} {self.hint or ''}")))
+        return "\n".join(
+            (in_words(self.what, self.where, self.hint), *in_python.notes(f"{self.what} {self.hint or ''}"))
+        )
 
     def to_dict(self) -> dict[str, str | int | None]:
         """The error as `--json` prints it."""
@@ -44,49 +47,6 @@ def in_words(what: str, where: str | None, hint: str | None) -> str:
     """What happened, where, and what to try, each on a line of its own."""
     lines = (what, where and f"  where: {where}", hint and f"  try:   {hint}")
     return "\n".join(line for line in lines if line)
-
-
-IN_PYTHON = {
-    "--adapter": "adapter=",
-    "--allowed-host": "allowed_hosts=",
-    "--allow-pickle": "allow_pickle=True of open_checkpoint",
-    "--api-key-env": "api_key=",
-    "--app": "EDGESHIP_FOUNDRY_APP",
-    "--bits": "Recipe(bits=...)",
-    "--budget": "Recipe(bits=...), 32 times as much",
-    "--builder": "Recipe(builder=...)",
-    "--cache-dir": "cache_dir=",
-    "--calibrate": "Recipe(calibration=...)",
-    "--no-calibrate": "Recipe(calibrate=False)",
-    "--chat-template": "chat_template= of open_checkpoint",
-    "--context": "Limits(context_tokens=...)",
-    "--cors-origin": "cors_origins=",
-    "--escalate": "escalate=True",
-    "--eval": "eval=",
-    "--force": "force=True",
-    "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",
-    "--kv-memory": "Limits(kv_bytes=...)",
-    "--min-p": "min_p=",
-    "--memory": "EDGESHIP_MEMORY_BYTES",
-    "--method": "Recipe(method=...)",
-    "--name": "name=",
-    "--precision": "a recipe's name",
-    "--reference": "reference=",
-    "--revision": "revision= of open_checkpoint",
-    "--schema": "schema=",
-    "--schema-lenient": "schema_lenient=True",
-    "--stop": "stop=",
-    "--temperature": "temperature=",
-    "--threads": "threads=",
-}
-"""How a program says what an option of the command line does: messages name options, and programs raise them too."""
-_OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")
-
-
-def _python_notes(text: str) -> list[str]:
-    named = dict.fromkeys(_OPTION.findall(text))
-    known = [f"{option} is {IN_PYTHON[option]}" for option in named if option in IN_PYTHON]
-    return [f"  in Python: {', '.join(known)}"] if known else []
 
 
 def _told(text: str) -> str:

@@ -26,9 +26,7 @@ Some = TypeVar("Some")
 log = logging.getLogger("edgeship.serve")
 # Beginning an answer takes a moment, or as long as a model that died takes to come back. No thread waits after that.
 _THREADS = 256
-
-
-# What is told that the server ends has so long to be told.
+# Clients are given so long to hear that the server ends.
 _LAST_WORDS_S = 3.0
 _TICKET = "edgeship.ticket"
 

@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -152,8 +153,6 @@ class Settings(Fields):
 
 def for_answer(sampling: Sampling, number: int) -> Sampling:
     """The settings of one of several answers to one question: with a seed, each has one of its own."""
-    from dataclasses import replace
-
     return sampling if sampling.seed is None or number == 0 else replace(sampling, seed=sampling.seed + number)
 
 
