@@ -42,7 +42,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")
 
 
 def notes(text: str) -> list[str]:
-    """What a message says besides of the options that it names: none where it names none."""
+    """A line that says what the options which a message names are called in Python; none where it names none."""
     named = dict.fromkeys(_OPTION.findall(text))
     known = [f"{option} is {OPTIONS[option]}" for option in named if option in OPTIONS]
     return [f"  in Python: {', '.join(known)}"] if known else []
