@@ -41,11 +41,11 @@ export function listing({ open, current }) {
     );
     return item;
   };
+  const released = () => ((pressed = false), render());
   list.addEventListener("pointerdown", () => (pressed = true));
-  for (const end of ["pointerup", "pointercancel"]) {
-    // After the click, which comes next.
-    window.addEventListener(end, () => setTimeout(() => ((pressed = false), render())));
-  }
+  window.addEventListener("click", released);
+  // No click comes where the pointer was moved away; where one does, it comes before this.
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => setTimeout(released));
   search.addEventListener("input", render);
   window.addEventListener("storage", render);
   render();
