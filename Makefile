@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
+# One process for each core, and each test file in one of them. Slow tests use all cores by themselves.
+QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve soak bench-foundry clean
 
@@ -30,13 +33,14 @@ demo: setup ## ship the example model end to end
 	@$(BIN)/edgeship ship examples/triage/checkpoint --eval examples/triage/eval.jsonl --name triage
 
 test: setup-dev lint ## every check and test
-	@$(BIN)/python -m pytest
+	@$(QUICK)
+	@$(BIN)/python -m pytest -m slow
 
 test-aarch64: setup-dev ## ship the example on an emulated aarch64 (Linux x86_64 with apt-get; downloads 250 MB once)
 	@$(BIN)/python -m pytest tests/test_aarch64.py --aarch64 -s
 
 quick: setup-dev ## the quick tests only
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(QUICK)
 
 fuzz: setup-dev ## damage what strangers bring, for an hour (ARGS="--minutes 5 --seed 2")
 	@$(BIN)/python -m tests.fuzz --minutes 60 $(ARGS)

@@ -52,9 +52,7 @@ def test_values_of_other_types_are_other_keys() -> None:
     assert len({planning.step_key("s", {"v": value}, "d", {}) for value in values}) == len(values)
 
 
-@pytest.mark.parametrize(
-    "value", [Path("x"), {1, 2}, float("nan"), float("inf"), object(), {1: 2}, b"x", Precision], ids=repr
-)
+@pytest.mark.parametrize("value", [Path("x"), {1, 2}, float("nan"), float("inf"), object(), {1: 2}, b"x", Precision])
 def test_a_value_without_one_way_to_write_it_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="only plain JSON"):
         planning.step_key("s", {"v": value}, "d", {})

@@ -65,6 +65,7 @@ def test_a_server_whose_file_cannot_be_written_goes_on(tmp_path: Path, caplog: p
         ("words", {}),
         (str(os.getpid()), None),
     ],
+    ids=["gone", "another", "no-record", "no-process", "no-json"],
 )
 def test_files_of_servers_that_are_gone_go_too(tmp_path: Path, name: str, content: object) -> None:
     path = tmp_path / "servers" / f"{name}.json"
