@@ -8,8 +8,9 @@ overload  200 clients at once on 8 slots: what they are answered, and how long /
 kill      the process of one of two models is killed under load: what becomes of all requests, and when it is back
 soak      mixed load (--minutes): answers, cancelled answers, bad requests, long prompts, schemas; growth of memory
 
-Tokens of the random checkpoint have hardly any text, and a token without text leaves no event: times of single tokens
-over HTTP say nothing here, for neither server.
+Every token of the random checkpoint has text, so that each leaves an event in both servers' streams; `text_events`
+beside `new_tokens` shows it for one answer. Both get the same token ids, go on past the end of an answer, and draw from
+the forty likeliest tokens: the likeliest ones of random weights repeat themselves, which guessing would gain from.
 
 The last line printed is one JSON object with the figures; those called `target` judge them.
 usage: bench_serve.py [--only engine,llama,...] [--rounds N] [--minutes N]
@@ -55,7 +56,8 @@ _START_S = 120
 def engine(rounds: int) -> Figures:
     figures: Figures = {}
     for clients in (1, 8):
-        job = {"folder": str(bench_engine.package()), "clients": clients, "requests": CLIENTS[clients]}
+        asked = {"clients": clients, "requests": CLIENTS[clients], "sampling": streams.DRAWN}
+        job = {"folder": str(bench_engine.package())} | asked
         runs = in_turns(
             rounds,
             {
@@ -71,16 +73,8 @@ def engine(rounds: int) -> Figures:
 
 def llama(rounds: int) -> Figures:
     figures: Figures = {}
-    binaries, gguf = peers.llama_cpp().binaries, bench_engine.gguf()
-    for clients, requests in CLIENTS.items():
-        runs = in_turns(
-            rounds,
-            {
-                "serve": partial(_served, clients),
-                "llama": partial(llama_server.closed, binaries, gguf, CORES, clients, requests),
-            },
-        )
-        found = medians(runs)
+    for clients in CLIENTS:
+        found = medians(in_turns(rounds, {"serve": partial(_served, clients), "llama": partial(_llama, clients)}))
         figures |= {f"{name}_of_{clients}": value for name, value in found.items()}
         figures[f"output_of_{clients}"] = found["serve_tokens_per_s"] / found["llama_tokens_per_s"]
         figures[f"ttft_of_{clients}"] = found["serve_ttft_p50_s"] / found["llama_ttft_p50_s"]
@@ -200,18 +194,28 @@ def _started(folder: Path) -> Figures:
 
 
 def _served(clients: int) -> Figures:
-    """Clients in a closed loop, with prompts that nobody has asked before."""
     with serving(bench_engine.package()) as port:
-        model = bench_engine.package().name
-        list(http_client.complete(port, _prompt(0, 16), 4, model=model))
-        time.sleep(engine_parts.SETTLING_S)
+        return _closed(port, clients, model=bench_engine.package().name)
 
-        def ask(number: int) -> Iterator[object]:
-            prompt = _prompt(number + 1, streams.PROMPT_TOKENS)
-            return http_client.complete(port, prompt, streams.NEW_TOKENS, model=model)
 
-        found: Figures = streams.closed_loop(ask, clients, CLIENTS[clients])
-        return found
+def _llama(clients: int) -> Figures:
+    binaries, gguf = peers.llama_cpp().binaries, bench_engine.gguf()
+    with llama_server.serving(binaries, gguf, CORES, slots=SLOTS, context=SLOTS * CONTEXT_TOKENS) as port:
+        return _closed(port, clients, cache_prompt=False)
+
+
+def _closed(port: int, clients: int, **more: Any) -> Figures:
+    """Clients in a closed loop, with prompts that nobody has asked before."""
+    new, settings = streams.NEW_TOKENS, streams.DRAWN | more
+    told = http_client.told(port, _prompt(0, streams.PROMPT_TOKENS), new, **settings)
+    assert (told["prompt_tokens"], told["new_tokens"]) == (streams.PROMPT_TOKENS, new), told
+    time.sleep(engine_parts.SETTLING_S)
+
+    def ask(number: int) -> Iterator[object]:
+        return http_client.complete(port, _prompt(number + 1, streams.PROMPT_TOKENS), new, **settings)
+
+    found: Figures = streams.closed_loop(ask, clients, CLIENTS[clients])
+    return told | found
 
 
 def _prompt(seed: int, length: int) -> list[int]:

@@ -105,12 +105,13 @@ def eight(job: Figures) -> Figures:
 
 
 def closed(job: Figures) -> Figures:
-    """Clients in a closed loop, each with so many requests."""
+    """Clients in a closed loop, each with so many requests. sampling: how tokens are chosen, else the likeliest."""
     model = _load(job, slots=8)
     _ask(model, _prompt(999, 16), 4)
+    sampling = replace(_greedy(streams.NEW_TOKENS), **job.get("sampling", {}))
 
     def answer(number: int) -> Iterator[object]:
-        yield from model.stream(_prompt(number, streams.PROMPT_TOKENS), _greedy(streams.NEW_TOKENS))
+        yield from model.stream(_prompt(number, streams.PROMPT_TOKENS), sampling)
 
     found: Figures = streams.closed_loop(answer, job["clients"], job["requests"])
     return found

@@ -21,27 +21,39 @@ def free_port() -> int:
 
 
 def complete(port: int, prompt: list[int], new: int, *, model: str = "any", **more: Any) -> Iterator[int]:
-    """The likeliest tokens after a prompt, `new` of them, as they come: how many each event of the stream brings.
+    """An answer of `new` tokens to a prompt: 1 for each event that brings text, as they come.
 
-    What is left over when an event says what was used comes last: tokens that added no text, and left no event.
+    What is left over when an event says what was used comes last: tokens that added no text, and left no event. The
+    likeliest tokens, unless `more` says otherwise.
     """
-    body = {
-        "model": model,
-        "prompt": prompt,
-        "max_tokens": new,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-    } | more
-    body["stream_options"] = {"include_usage": True}
     told = 0
-    for event in events(port, "/v1/completions", body):
+    for event in events(port, "/v1/completions", _body(prompt, new, model=model, **more)):
         if usage := event.get("usage"):
             yield from [1] * (usage["completion_tokens"] - told)
             return
-        if event.get("choices"):
+        if _has_text(event):
             told += 1
             yield 1
+
+
+def told(port: int, prompt: list[int], new: int, *, model: str = "any", **more: Any) -> dict[str, int]:
+    """What such an answer comes to: events with text, and the tokens of prompt and answer as the server counts them."""
+    found = list(events(port, "/v1/completions", _body(prompt, new, model=model, **more)))
+    usage = found[-1]["usage"]
+    return {
+        "text_events": sum(map(_has_text, found)),
+        "new_tokens": usage["completion_tokens"],
+        "prompt_tokens": usage["prompt_tokens"],
+    }
+
+
+def _body(prompt: list[int], new: int, **more: Any) -> dict[str, Any]:
+    body = {"prompt": prompt, "max_tokens": new, "temperature": 0, "ignore_eos": True, "stream": True}
+    return body | {"stream_options": {"include_usage": True}} | more
+
+
+def _has_text(event: dict[str, Any]) -> bool:
+    return any(choice["text"] for choice in event.get("choices", ()))
 
 
 def events(port: int, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:

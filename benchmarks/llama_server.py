@@ -39,7 +39,7 @@ def sampled(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
         "sampled": {"temperature": 0.7, "top_p": 0.9, "top_k": 0, "min_p": 0},
     }
     speeds: dict[str, list[float]] = {name: [] for name in kinds}
-    with _server(binaries, gguf, threads, slots=1, context=2048) as port:
+    with serving(binaries, gguf, threads, slots=1, context=2048) as port:
         for seed in range(4):
             for name, settings in kinds.items():
                 times = [time.perf_counter() for _ in _complete(port, _prompt(seed, 64), 64, cached=False, **settings)]
@@ -52,7 +52,7 @@ def sampled(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
 
 def eight(binaries: Path, gguf: Path, threads: int) -> Any:
     """Eight clients, with nothing kept between prompts."""
-    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
+    with serving(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
         list(_complete(port, _prompt(0, 16), 4, cached=False))
 
         def ask(number: int) -> Iterator[object]:
@@ -61,21 +61,9 @@ def eight(binaries: Path, gguf: Path, threads: int) -> Any:
         return streams.closed_loop(ask)
 
 
-def closed(binaries: Path, gguf: Path, threads: int, clients: int, requests: int) -> Any:
-    """Clients in a closed loop over the API that every server has, with nothing kept between prompts."""
-    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
-        list(_complete(port, _prompt(0, 16), 4, cached=False))
-
-        def ask(number: int) -> Iterator[object]:
-            prompt = _prompt(number + 1, streams.PROMPT_TOKENS)
-            return http_client.complete(port, prompt, streams.NEW_TOKENS, cache_prompt=False)
-
-        return streams.closed_loop(ask, clients, requests)
-
-
 def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     """TTFT of a prompt of 700 tokens, and of its second turn."""
-    with _server(binaries, gguf, threads, slots=1, context=2048) as port:
+    with serving(binaries, gguf, threads, slots=1, context=2048) as port:
         list(_complete(port, _prompt(0, 16), 4, cached=False))
         prompt = _prompt(1, 700)
         cold, said = _ttft(port, prompt, 20)
@@ -85,7 +73,7 @@ def prefix(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
 
 def itl(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     """The longest pause of running answers while a long prompt is admitted."""
-    with _server(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
+    with serving(binaries, gguf, threads, slots=8, context=8 * 2048) as port:
         list(_complete(port, _prompt(0, 300), 16, cached=False))
 
         def answer(seed: int) -> Iterator[object]:
@@ -133,7 +121,8 @@ def _complete(port: int, prompt: list[int], new: int, *, cached: bool, **setting
 
 
 @contextmanager
-def _server(binaries: Path, gguf: Path, threads: int, *, slots: int, context: int) -> Iterator[int]:
+def serving(binaries: Path, gguf: Path, threads: int, *, slots: int, context: int) -> Iterator[int]:
+    """The port of a server, once it is ready. context: tokens of all slots together."""
     port = http_client.free_port()
     words = [str(binaries / "llama-server"), "-m", str(gguf), "--host", HOST, "--port", str(port), "-np", str(slots)]
     words += ["-c", str(context), "-t", str(threads), "--no-webui"]

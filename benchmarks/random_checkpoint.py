@@ -6,8 +6,10 @@ each from a random place and with a random sign.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -60,6 +62,8 @@ FILE_BYTES = 5_000_000_000
 _BLOCK = 16 * 2**20
 _SIGN = np.uint16(0x8000)
 
+_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_SPACE = "Ġ"  # as byte-level tokenizers write it
 _STEP = 77_777  # shares no factor with the vocabulary, so that a text comes back to a token after all others only
 _LOUD = 1024.0
 
@@ -75,7 +79,7 @@ def make(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
     temporary.mkdir(parents=True)
     (temporary / "config.json").write_text(json.dumps(config, indent=2))
     (temporary / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
-    _tokenizer(temporary)
+    _tokenizer(temporary, config["vocab_size"])
     _weights(temporary, shapes(config), np.random.default_rng(seed))
     temporary.replace(folder)
     return folder
@@ -198,17 +202,13 @@ def _count(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape))
 
 
-def _tokenizer(folder: Path) -> None:
-    tokenizer = Tokenizer(models.BPE())
+def _tokenizer(folder: Path, vocab_size: int) -> None:
+    """Byte pairs, as many tokens as the model has: a token without text would leave no event in a server's stream."""
+    vocabulary, merges = _words(vocab_size)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["system user assistant"], trainer)
+    tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -217,3 +217,18 @@ def _tokenizer(folder: Path) -> None:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "chat_template.jinja").write_text(CHATML)
+
+
+def _words(vocab_size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """All bytes, all pairs of letters, and words of a space and four letters up to the size; and how each is merged."""
+    letters = list(string.ascii_lowercase)
+    pairs = list(itertools.product(letters, letters))
+    merges = [(_SPACE, letter) for letter in letters]
+    merges += [(_SPACE + one, other) for one, other in pairs]
+    merges += pairs
+    single = [*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    joined = ["".join(pair) for pair in pairs]
+    words = itertools.product((_SPACE + pair for pair in joined), joined)
+    merges += itertools.islice(words, vocab_size - len(single) - len(merges))
+    tokens = [*single, *(one + other for one, other in merges)]
+    return {token: number for number, token in enumerate(tokens)}, merges
