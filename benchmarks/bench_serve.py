@@ -19,6 +19,7 @@ usage: bench_serve.py [--only engine,llama,...] [--rounds N] [--minutes N]
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import random
 import statistics
@@ -50,6 +51,10 @@ SLOTS, CONTEXT_TOKENS = 8, 2048
 CLIENTS = {1: 4, 8: 4, 32: 2}
 """How many there are, and how many requests each makes, one after another."""
 OVERLOAD_CLIENTS, OVERLOAD_TOKENS = 200, 16
+KILL_CLIENTS = 12
+"""Of each model: more than it has slots."""
+KILL_TOKENS = {bench_engine.package: 300, bench_engine.example: 1900}
+"""So many that no answer is complete within a second."""
 _START_S = 120
 SOAK_KV_MEMORY = "50MB"
 """A third of it for what was asked before; the slots of the example have the rest."""
@@ -100,13 +105,15 @@ def start(rounds: int) -> Figures:
 
 def overload(_: int) -> Figures:
     """Every client asks once, all at the same moment."""
-    with serving(bench_engine.package()) as port:
+    folder = bench_engine.package()
+    with serving(folder) as port:
         said, health = Counter[str](), list[float]()
         over = threading.Event()
-        asking = [
-            threading.Thread(target=lambda seed=seed: said.update([_outcome(port, seed)]))
-            for seed in range(OVERLOAD_CLIENTS)
-        ]
+
+        def ask(seed: int) -> None:
+            said.update([_outcome(port, folder, _prompt(seed, streams.PROMPT_TOKENS), OVERLOAD_TOKENS)])
+
+        asking = [threading.Thread(target=ask, args=(seed,)) for seed in range(OVERLOAD_CLIENTS)]
         looking = threading.Thread(target=_look, args=(port, over, health))
         for thread in (looking, *asking):
             thread.start()
@@ -119,33 +126,37 @@ def overload(_: int) -> Figures:
 
 
 def kill(_: int) -> Figures:
-    """Eight answers of each of two models are running when the first one's process is killed."""
+    """Answers of two models are running, and more of them wait, when the first one's process is killed."""
     hit, other = bench_engine.package(), bench_engine.example()
     loads_s = turns.child(engine_parts.__file__, "load", {"folder": str(hit)})["ready_s"]
     with serving(hit, other) as port:
-        for folder in (hit, other):
-            list(http_client.complete(port, _prompt(0, 16), 2, model=folder.name))
-        said: dict[str, Counter[str]] = {folder.name: Counter() for folder in (hit, other)}
+        for folder in KILL_TOKENS:
+            list(http_client.complete(port, _prompt(0, 16), 2, model=folder().name))
+        said: dict[str, Counter[str]] = {folder().name: Counter() for folder in KILL_TOKENS}
+
+        def ask(folder: Path, seed: int, new: int) -> None:
+            said[folder.name].update([_outcome(port, folder, _prompt(seed, 16), new)])
+
         threads = [
-            threading.Thread(target=lambda name=name, seed=seed: said[name].update([_long(port, name, seed)]))
-            for name in said
-            for seed in range(SLOTS)
+            threading.Thread(target=ask, args=(folder(), seed, new))
+            for folder, new in KILL_TOKENS.items()
+            for seed in range(KILL_CLIENTS)
         ]
         for thread in threads:
             thread.start()
         time.sleep(1)
+        ended_before = sum(sum(found.values()) for found in said.values())
         _process_of(hit).kill()
         killed = time.perf_counter()
-        while True:  # whoever asks again is answered as soon as the model is back
-            with suppress(http_client.Refused, OSError):
-                list(http_client.complete(port, _prompt(1, 16), 1, model=hit.name))
-                break
+        # Whoever asks again is answered as soon as the model is back.
+        while _outcome(port, hit, _prompt(1, 16), 1) != "answer":
+            time.sleep(0.01)
         back_s = time.perf_counter() - killed
         for thread in threads:
             thread.join()
-    figures = {"hit": dict(said[hit.name]), "other": dict(said[other.name]), "back_s": back_s, "load_s": loads_s}
+    figures = {"hit": dict(said[hit.name]), "other": dict(said[other.name]), "ended_before": ended_before}
     target = {"hit": "answers and errors only", "other": "answers only", "back_s": "load_s + 1 at most"}
-    return figures | {"target": target}
+    return figures | {"back_s": back_s, "load_s": loads_s, "target": target | {"ended_before": 0}}
 
 
 def soak(minutes: float) -> Figures:
@@ -225,27 +236,17 @@ def _prompt(seed: int, length: int) -> list[int]:
     return random.Random(seed).choices(range(200, 900) if length < 20 else range(1000, 100_000), k=length)
 
 
-def _outcome(port: int, seed: int) -> str:
+def _outcome(port: int, folder: Path, prompt: list[int], new: int) -> str:
     """What a client is answered in the end."""
     try:
-        prompt, model = _prompt(seed, streams.PROMPT_TOKENS), bench_engine.package().name
-        tokens = sum(http_client.complete(port, prompt, OVERLOAD_TOKENS, model=model))
+        tokens = sum(http_client.complete(port, prompt, new, model=folder.name))
+    except http_client.Broken:
+        return "error event"
     except http_client.Refused as refused:
         return str(refused.status)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return type(error).__name__
-    return "answer" if tokens == OVERLOAD_TOKENS else f"{tokens} tokens"
-
-
-def _long(port: int, model: str, seed: int) -> str:
-    body: dict[str, Any] = {"model": model, "prompt": _prompt(seed, 16), "max_tokens": 100, "stream": True}
-    try:
-        last = list(http_client.events(port, "/v1/completions", body | {"ignore_eos": True}))[-1]
-    except http_client.Refused as refused:
-        return str(refused.status)
-    except OSError as error:
-        return type(error).__name__
-    return "error event" if "error" in last else "answer"
+    return "answer" if tokens == new else f"{tokens} tokens"
 
 
 def _look(port: int, over: threading.Event, seen: list[float]) -> None:

@@ -24,10 +24,12 @@ def complete(port: int, prompt: list[int], new: int, *, model: str = "any", **mo
     """An answer of `new` tokens to a prompt: 1 for each event that brings text, as they come.
 
     What is left over when an event says what was used comes last: tokens that added no text, and left no event. The
-    likeliest tokens, unless `more` says otherwise.
+    likeliest tokens, unless `more` says otherwise. Raises Refused, and Broken where the answer ends with an error.
     """
     told = 0
     for event in events(port, "/v1/completions", _body(prompt, new, model=model, **more)):
+        if "error" in event:
+            raise Broken(event["error"]["message"])
         if usage := event.get("usage"):
             yield from [1] * (usage["completion_tokens"] - told)
             return
@@ -69,6 +71,10 @@ def events(port: int, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any
                 yield json.loads(line[6:])
     finally:
         connection.close()  # before the end it cancels
+
+
+class Broken(Exception):
+    """An answer that ended with an error."""
 
 
 class Refused(Exception):
