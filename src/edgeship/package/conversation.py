@@ -19,7 +19,7 @@ RESERVED = ("messages", "tools", "add_generation_prompt")
 """What a template gets by itself, and no variable may be called."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # OpenAI's have 64 at most.
-_MOST_NAME = 256
+MOST_NAME = 256
 _MESSAGE_HINT = 'A message is {"role": "user", "content": "text"}.'
 _TOOL_HINT = 'A tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": SCHEMA}}.'
 ToolChoice = Literal["auto", "none", "required"]
@@ -187,7 +187,7 @@ def _check_tool(tool: Any, where: str) -> None:
     function = tool["function"]
     length = len(function["name"])
     _require(
-        0 < length <= _MOST_NAME, f"{where}: function.name has {length} characters, not 1 to {_MOST_NAME}", _TOOL_HINT
+        0 < length <= MOST_NAME, f"{where}: function.name has {length} characters, not 1 to {MOST_NAME}", _TOOL_HINT
     )
     parameters = function.get("parameters")
     _require(parameters is None or isinstance(parameters, Mapping), f"{where}: function.parameters is no object")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -13,8 +14,10 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from edgeship.errors import RequestInvalid
 from edgeship.system.fields import shown
 
+_NOTHING: tuple[Any, ...] = ("", [], {})
 _NULL = {"type": "null"}
 _UNKNOWN = "field_unknown"
+_WRONG_KIND = "union_tag_invalid"
 _AS_JSON = {"True": "true", "False": "false"}
 _CHARACTERS_COMPARED = 64
 
@@ -32,29 +35,31 @@ No = Annotated[Literal[False], BeforeValidator(_boolean)]
 
 
 class Fields(BaseModel):
-    """A request, or an object in one. A field that is null counts as not given; one that is not known is refused."""
+    """A request, or an object in one. A field that is null counts as not given; one that is not known is refused.
+
+    unread: what clients send with nothing in it, such as an empty list, which counts as not given then.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    unread: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _known_and_given(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        known = _names(cls)
+        if values.keys() <= known and None not in values.values():  # nearly always, and there may be many thousands
+            return values
         given = {name: value for name, value in values.items() if value is not None}
-        known = list(cls._names())
-        stranger = next((name for name in given if name not in known), None)
-        if stranger is not None:
+        for name in cls.unread:
+            if name in given and given[name] in _NOTHING:
+                del given[name]
+        if not given.keys() <= known:
+            stranger = next(name for name in given if name not in known)
             close = difflib.get_close_matches(stranger[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.75)
             raise PydanticCustomError(_UNKNOWN, "{field} is not known", {"field": stranger, "close": close})
         return given
-
-    @classmethod
-    def _names(cls) -> Iterator[str]:
-        """What its fields are called in a request."""
-        for name, field in cls.model_fields.items():
-            alias = field.validation_alias
-            yield from map(str, alias.choices if isinstance(alias, AliasChoices) else [alias or name])
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:
@@ -67,11 +72,21 @@ class Fields(BaseModel):
         return told
 
 
+@functools.cache
+def _names(kind: type[Fields]) -> frozenset[str]:
+    """What its fields are called in a request."""
+    aliases = {name: field.validation_alias for name, field in kind.model_fields.items()}
+    choices = (alias.choices if isinstance(alias, AliasChoices) else [alias or name] for name, alias in aliases.items())
+    return frozenset(str(name) for names in choices for name in names)
+
+
 def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
     """What a client is told of the faults that pydantic found in its request: the first of them, with its field."""
     fault = faults[0]
     if fault["type"] == _UNKNOWN:
         return _unknown([*fault["loc"], fault["ctx"]["field"]], body, fault["ctx"]["close"])
+    if fault["type"] == _WRONG_KIND:
+        return _of_no_kind([*fault["loc"], fault["ctx"]["discriminator"].strip("'")], body, fault["ctx"])
     param = _field(fault["loc"], body, missing=fault["type"] == "missing")
     if fault["type"] == "literal_error":
         given, only = (_AS_JSON.get(text, text) for text in (shown(fault["input"]), fault["ctx"]["expected"]))
@@ -80,6 +95,12 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
         return RequestInvalid("the request has no body", hint="Send a JSON object.")
     said = str(fault["msg"])
     return RequestInvalid(f"{param or 'the request'}: {said[:1].lower()}{said[1:]}", param=param)
+
+
+def _of_no_kind(place: Sequence[str | int], body: Any, told: Mapping[str, Any]) -> RequestInvalid:
+    """An object that says by one of its fields which of several it is, and is none of them."""
+    param = _field(place, body, missing=False)
+    return RequestInvalid(f"{param} is {shown(told['tag'])}, and can only be {told['expected_tags']} here", param=param)
 
 
 def _unknown(place: Sequence[str | int], body: Any, close: Sequence[str]) -> RequestInvalid:
@@ -95,10 +116,20 @@ def _field(place: Sequence[str | int], body: Any, *, missing: bool) -> str | Non
     """
     if place[0] == "query":
         return str(place[1])
-    path = ""
-    for part in place[1:]:
-        if isinstance(body, dict) and (part in body or (missing and part == place[-1])):
-            path, body = f"{path}.{part}", body.get(part)
-        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+    path, last = "", len(place) - 1
+    for number, part in enumerate(place[1:], 1):
+        if isinstance(body, list) and isinstance(part, int) and part < len(body):
             path, body = f"{path}[{part}]", body[part]
+        elif isinstance(body, dict) and part in body and (number == last or not _is_kind(part, body)):
+            path, body = f"{path}.{part}", body[part]
+        elif isinstance(body, dict) and missing and number == last:
+            path = f"{path}.{part}"
     return path.removeprefix(".") or None
+
+
+def _is_kind(part: str | int, body: Mapping[Any, Any]) -> bool:
+    """Whether a part of a path says what kind of object this is, and names no field of it.
+
+    A part of the type "text" has a field of that name, too, in which nothing else lies.
+    """
+    return part in (body.get("type"), body.get("role")) and not isinstance(body[part], dict | list)

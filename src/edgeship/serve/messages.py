@@ -1,89 +1,212 @@
-"""The messages and tools of a request as chat templates know them. Pure."""
+"""The messages and tools of a request, as OpenAI's clients write them, and the same as chat templates know them.
+
+A message that an answer of ours was is taken when it is sent back, as the clients of the field store and send it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from edgeship.engine.api import ToolCall
 from edgeship.errors import AnswerInvalid, RequestInvalid
-from edgeship.package.conversation import Message
+from edgeship.package.conversation import MOST_NAME
+from edgeship.package.conversation import Message as TemplateMessage
+from edgeship.serve.fields import Fields
 from edgeship.system import json_file
 
 MOST_MESSAGES, MOST_TOOLS, MOST_PARTS = 4096, 512, 1024
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content"}
-_TEXTS = {
-    **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "reasoning_text"), "text"),
-    "refusal": "refusal",
-}
-"""Kinds of parts that are texts, and the field that each has its text in."""
-EMPTY: tuple[Any, ...] = (None, [], {}, "")
-"""What clients send back of an answer that they were given, without anything in it."""
 
 
-def read_messages(given: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Messages as OpenAI has them, for a template. Raises RequestInvalid that names the message and the field."""
-    if len(given) > MOST_MESSAGES:
-        raise RequestInvalid(f"{len(given)} messages, and {MOST_MESSAGES} is the most", param="messages")
-    return [_message(message, f"messages[{number}]") for number, message in enumerate(given)]
+class CacheControl(Fields):
+    """Marks a prompt's beginning that Anthropic would keep. What was read is known the next time anyway."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
 
 
-def _message(given: Mapping[str, Any], where: str) -> Message:
-    message = {name: value for name, value in given.items() if value is not None}
-    strangers = [name for name, value in message.items() if name not in _FIELDS and value not in EMPTY]
-    if strangers:
-        raise RequestInvalid(f"{where}.{strangers[0]} is not supported here", param=where, hint="Leave it out.")
-    role = message.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise RequestInvalid(f"{where}.role is {role!r}; it must be one of {', '.join(_ROLES)}", param=f"{where}.role")
-    kept = {name: message[name] for name in _FIELDS if name in message and message[name] != []}
-    content = kept.get("content")
-    if isinstance(content, list):
-        kept["content"] = read_parts(content, f"{where}.content")
-    return kept | {"role": _ROLES[role]}
+class TextPart(Fields):
+    """A text. cache_control: see there. annotations: of an answer that was held against sources, which are none here.
+
+    logprobs: of an answer that is sent back; they say nothing to the model.
+    """
+
+    unread: ClassVar[tuple[str, ...]] = ("annotations",)
+
+    type: Literal["text", "input_text", "output_text", "summary_text", "reasoning_text"]
+    text: str
+    cache_control: CacheControl | None = None
+    logprobs: list[Any] | None = None
+
+    def in_template(self) -> dict[str, str]:
+        """The same as templates know it."""
+        return {"type": "text", "text": self.text}
 
 
-def read_parts(given: Any, where: str) -> list[dict[str, str]]:
-    """A list of content parts, all of them texts. where: the field that it is. Raises RequestInvalid."""
-    if not isinstance(given, list):
-        raise RequestInvalid(f"{where} is neither a text nor a list of parts", param=where)
-    if len(given) > MOST_PARTS:
-        raise RequestInvalid(f"{where} has {len(given)} parts, and {MOST_PARTS} is the most", param=where)
-    return [_part(part, f"{where}[{number}]") for number, part in enumerate(given)]
+class RefusalPart(Fields):
+    """The text with which a model refused to answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    def in_template(self) -> dict[str, str]:
+        """The same as templates know it."""
+        return {"type": "text", "text": self.refusal}
 
 
-def _part(part: Any, where: str) -> dict[str, str]:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if not isinstance(kind, str) or kind not in _TEXTS:
-        raise RequestInvalid(f"{where}.type is {kind!r}, and only texts are read here", param=where)
-    text = part.get(_TEXTS[kind])
-    if not isinstance(text, str):
-        raise RequestInvalid(f"{where}.{_TEXTS[kind]} is no text", param=where)
-    return {"type": "text", "text": text}
+Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+Parts = Annotated[list[Part], Field(max_length=MOST_PARTS)]
 
 
-def read_tools(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Tools as OpenAI has them, without what only says how they are to be called. Raises RequestInvalid."""
-    if len(given) > MOST_TOOLS:
-        raise RequestInvalid(f"{len(given)} tools, and {MOST_TOOLS} is the most", param="tools")
-    return [_tool(tool, f"tools[{number}]") for number, tool in enumerate(given)]
+def _text_or_parts(given: Any) -> Any:
+    if not isinstance(given, str | list):
+        raise PydanticCustomError("content_type", "it is neither a text nor a list of parts")
+    return given
 
 
-def _tool(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    function = given.get("function")
-    if given.get("type") != "function" or not isinstance(function, Mapping):
-        raise RequestInvalid(f"{where} is no function: {{'type': 'function', 'function': ...}}", param=where)
-    known = ("name", "description", "parameters")
-    return {"type": "function", "function": {name: function[name] for name in known if function.get(name) is not None}}
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Parts, Tag("parts")],
+    Discriminator(lambda given: "text" if isinstance(given, str) else "parts"),
+    BeforeValidator(_text_or_parts),
+]
+"""A text, or parts that are texts."""
+
+
+def content_in_template(content: str | Sequence[TextPart | RefusalPart]) -> str | list[dict[str, str]]:
+    """The same as templates know it."""
+    return content if isinstance(content, str) else [part.in_template() for part in content]
+
+
+Arguments = TypeVar("Arguments", dict[str, Any], str, dict[str, Any] | str)
+
+
+def check_arguments(given: Arguments) -> Arguments:
+    """The arguments of a call, which are an object, or one as JSON."""
+    if isinstance(given, str) and _object_in(given) is None:
+        raise PydanticCustomError("arguments", "it is no JSON object")
+    return given
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    try:
+        found = json_file.parse(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+class CalledFunction(Fields):
+    """A function's name, and what it is called with: an object, or one as JSON, which is how OpenAI has it."""
+
+    name: str
+    arguments: Annotated[dict[str, Any] | str, AfterValidator(check_arguments)]
+
+
+class Call(Fields):
+    """A call that the model made. index: among those of one answer, as streams have it."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
+        function = {"name": self.function.name, "arguments": self.function.arguments}
+        return ({} if self.id is None else {"id": self.id}) | {"type": "function", "function": function}
+
+
+class Message(Fields):
+    """One turn.
+
+    Of an answer that is sent back: refusal, annotations, audio and function_call have nothing in them here, and
+    provider_specific_fields are LiteLLM's own notes.
+    """
+
+    unread: ClassVar[tuple[str, ...]] = (
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+        "images",
+        "thinking_blocks",
+    )
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    name: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    provider_specific_fields: dict[str, Any] | None = None
+
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
+        return turn(
+            "system" if self.role == "developer" else self.role,
+            None if self.content is None else content_in_template(self.content),
+            name=self.name,
+            tool_calls=[call.in_template() for call in self.tool_calls or ()],
+            tool_call_id=self.tool_call_id,
+            reasoning_content=self.reasoning_content,
+        )
+
+
+Messages = Annotated[list[Message], Field(max_length=MOST_MESSAGES, examples=[[{"role": "user", "content": "hello"}]])]
+
+
+def turn(role: str, content: str | Sequence[dict[str, str]] | None, **more: Any) -> dict[str, Any]:
+    """A message for a template, without what is empty. more: its other fields."""
+    found = {"role": role, "content": content} | {name: value or None for name, value in more.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_template(messages: Sequence[Message]) -> list[TemplateMessage]:
+    """The messages for a template. Raises RequestInvalid for one that says nothing."""
+    for number, message in enumerate(messages):
+        if message.content is None and not message.tool_calls:
+            param = f"messages[{number}].content"
+            raise RequestInvalid(f"{param} is missing", param=param, hint="Only a message with tool_calls has none.")
+    return [message.in_template() for message in messages]
+
+
+class Function(Fields):
+    """A function that the model may call. strict: its arguments fit all of the schema, or it is refused."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Fields):
+    """The same as a tool. cache_control: see there."""
+
+    type: Literal["function"]
+    function: Function
+    cache_control: CacheControl | None = None
+
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
+        told = self.function
+        return tool(told.name, told.description, told.parameters, strict=bool(told.strict))
+
+
+Tools = Annotated[list[Tool], Field(max_length=MOST_TOOLS)]
+
+
+def tool(name: str, description: str | None, parameters: Any, *, strict: bool) -> dict[str, Any]:
+    """A function for a template, without what is not told."""
+    function = {"name": name, "description": description, "parameters": parameters, "strict": strict or None}
+    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
 
 
 def read_arguments(call: ToolCall) -> dict[str, Any]:
     """What a function is called with. Raises AnswerInvalid: the models of other servers may write anything."""
-    try:
-        found = json_file.parse(call.arguments)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = _object_in(call.arguments)
+    if found is None:
         raise AnswerInvalid(f"the model calls {call.name!r} with what is no JSON object", answer=call.arguments)
     return found

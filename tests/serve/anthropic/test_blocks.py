@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation
 from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of
+from edgeship.serve.anthropic.messages import _text, _thinking, _tool_use
 
 CALL = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}}
 
@@ -79,6 +80,13 @@ def test_thoughts_go_back_to_the_model() -> None:
     assert found[1] == {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}
 
 
+def test_what_was_answered_is_taken_back() -> None:
+    thought, text = _thinking("Hm."), _text("I look.")
+    content = [thought, text, _tool_use("call_1", "weather", {"city": "Paris"})]
+    found = read({"role": "user", "content": "a"}, {"role": "assistant", "content": content}, result("20"))
+    assert found[1]["content"] == "I look."
+
+
 def test_turns_of_one_side_become_one() -> None:
     found = read(
         {"role": "user", "content": "a"},
@@ -113,6 +121,8 @@ def test_an_answer_is_not_continued() -> None:
         {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]},
         {"role": "user", "content": [{"type": "text", "text": "a", "citations": [{}]}]},
         {"role": "user", "content": [{"type": "text", "text": "a", "other": 1}]},
+        {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral", "for": 5}}]},
+        {"role": "assistant", "content": [CALL | {"caller": {"type": "code_execution_20250825", "tool_id": "x"}}]},
         result([{"type": "image", "source": {}}]),
     ],
 )

@@ -91,6 +91,10 @@ def test_what_an_answer_is_held_to(url: str) -> None:
     assert ask(url, guided_choice=["no", "yes"], seed=1).json()["choices"][0]["message"]["content"] in ("no", "yes")
 
 
+def called(arguments: str) -> dict[str, Any]:
+    return {"id": "c1", "type": "function", "function": {"name": "time", "arguments": arguments}}
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -103,9 +107,12 @@ def test_what_an_answer_is_held_to(url: str) -> None:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"messages": "hello"}, "messages"),
         ({"messages": [{"role": "boss", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parametres": 1}}]}, "tools[0].function.parametres"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}, "strict": True}]}, "tools[0].strict"),
         ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"store": True}, "store"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],
@@ -117,6 +124,25 @@ def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert param.split(".")[-1] in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "user", "content": 1}, "content"),
+        ({"role": "user"}, "content"),
+        ({"role": "user", "content": "x", "contents": "y"}, "contents"),
+        ({"role": "user", "content": [{"type": "text", "text": "x", "detail": 1}]}, "content[0].detail"),
+        ({"role": "user", "content": [{"type": "text"}]}, "content[0].text"),
+        ({"role": "user", "content": [{"type": "text", "text": 1}]}, "content[0].text"),
+        ({"role": "assistant", "tool_calls": [called("{}") | {"arguments": "{}"}]}, "tool_calls[0].arguments"),
+        ({"role": "assistant", "tool_calls": [called("[]")]}, "tool_calls[0].function.arguments"),
+    ],
+)
+def test_what_is_wrong_in_a_message_is_named(url: str, message: dict[str, Any], param: str) -> None:
+    response = ask(url, messages=[{"role": "user", "content": "hello"}, message])
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == f"messages[1].{param}"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +163,23 @@ def test_what_is_said_of_a_field(url: str, body: dict[str, Any], message: str) -
 
 def test_null_counts_as_not_given(url: str) -> None:
     assert ask(url, functions=None, temperature=None, stop=None).status_code == 200
+
+
+def test_what_was_answered_is_taken_back(url: str) -> None:
+    first = {"role": "user", "content": "weather and time?"}
+    said = ask(url, messages=[first], tools=TOOLS, max_tokens=300).json()["choices"][0]["message"]
+    # As the packages of OpenAI and LiteLLM write it, and as one puts the pieces of a stream together.
+    said |= {"annotations": [], "audio": None, "function_call": None, "provider_specific_fields": {"refusal": None}}
+    said["tool_calls"] = [call | {"index": number} for number, call in enumerate(said["tool_calls"])]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "12:00"} for call in said["tool_calls"]]
+    assert ask(url, messages=[first, said, *results], tools=TOOLS).status_code == 200
+
+
+def test_a_function_that_is_strict_has_a_schema_that_can_be_kept(url: str) -> None:
+    unkept = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    function = {"name": "time", "parameters": unkept}
+    tools = [{"type": "function", "function": function | {"strict": strict}} for strict in (False, True)]
+    assert [ask(url, tools=[tool]).status_code for tool in tools] == [200, 400]
 
 
 def test_a_model_that_is_not_there(url: str) -> None:

@@ -5,24 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from edgeship.engine.api import CallPiece, Token, ToolCall, Usage
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation
-from edgeship.serve.openai.response_items import messages_of, read_items
+from edgeship.serve.fields import refusal
+from edgeship.serve.openai.response_items import Item, messages_of, read_items
+from edgeship.serve.openai.response_output import Output
+from edgeship.serve.openai.response_request import ResponseRequest
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Rome"}'}
 CALLED = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
 
 
+def read(given: str | list[dict[str, Any]]) -> list[Item]:
+    """The items of a request. Raises RequestInvalid as the server does."""
+    body = {"model": "m", "input": given}
+    try:
+        return read_items(ResponseRequest.model_validate(body).input)
+    except ValidationError as error:
+        raise refusal([fault | {"loc": ("body", *fault["loc"])} for fault in error.errors()], body) from error
+
+
 def test_a_text_is_a_message_of_the_user() -> None:
-    [item] = read_items("hello")
+    [item] = read("hello")
     assert item.pop("id").startswith("msg_")
     content = [{"type": "input_text", "text": "hello"}]
     assert item == {"type": "message", "status": "completed", "role": "user", "content": content}
 
 
 def test_a_turn_of_the_model_is_one_message() -> None:
-    items = read_items(
+    items = read(
         [
             {"role": "developer", "content": "Be kind."},
             {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
@@ -52,7 +66,7 @@ def test_a_turn_of_the_model_is_one_message() -> None:
 
 
 def test_two_messages_of_the_model_stay_two() -> None:
-    items = read_items(
+    items = read(
         [
             {"role": "assistant", "phase": "commentary", "content": "I look."},
             {"role": "assistant", "phase": "final_answer", "content": "Rain."},
@@ -63,7 +77,7 @@ def test_two_messages_of_the_model_stay_two() -> None:
 
 
 def test_thoughts_alone_are_a_message_without_text() -> None:
-    items = read_items([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}, {**USER}])
+    items = read([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}, {**USER}])
     assert messages_of(items)[0] == {"role": "assistant", "reasoning_content": "Hm.", "content": ""}
 
 
@@ -77,11 +91,13 @@ USER = {"role": "user", "content": "hello"}
         ({"type": 3}, "input[1].type"),
         ({"role": "tool", "content": "x"}, "input[1].role"),
         ({"role": "user"}, "input[1].content"),
-        ({"role": "user", "content": [{"type": "input_file"}]}, "input[1].content[0]"),
+        ({"role": "user", "content": [{"type": "input_file"}]}, "input[1].content[0].type"),
         ({"role": "user", "content": "x", "phase": "commentary", "name": "x"}, "input[1].name"),
+        ({"role": "user", "content": [{"type": "input_text", "text": "x", "detail": 1}]}, "input[1].content[0].detail"),
         ({"role": "user", "content": "x", "phase": "last"}, "input[1].phase"),
         ({"role": "user", "content": "x", "id": 1}, "input[1].id"),
         ({"type": "function_call", "name": "f", "arguments": "{}"}, "input[1].call_id"),
+        ({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{"}, "input[1].arguments"),
         ({"type": "function_call_output", "call_id": "c1", "output": 3}, "input[1].output"),
         ({"type": "reasoning", "summary": [], "encrypted_content": "x"}, "input[1].encrypted_content"),
         ({"type": "reasoning", "summary": "x"}, "input[1].summary"),
@@ -89,20 +105,34 @@ USER = {"role": "user", "content": "hello"}
 )
 def test_an_item_that_is_wrong_is_named(item: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestInvalid) as caught:
-        read_items([USER, item])
+        read([USER, item])
     assert caught.value.param == param
 
 
-def test_what_is_empty_or_null_is_not_there() -> None:
-    [item] = read_items([{"role": "assistant", "content": "x", "tool_calls": [], "refusal": None, "id": None}])
+def test_what_is_null_is_not_there() -> None:
+    [item] = read([{"role": "assistant", "content": "x", "refusal": None, "id": None}])
     assert item["id"].startswith("msg_")
+
+
+def test_what_was_answered_is_taken_back() -> None:
+    output = Output({"id": "resp_1"}, None)
+    call = ToolCall("c1", "f", "{}")
+    output.take(Token(1, "", thinking="Hm."))
+    output.take(Token(1, "I look."))
+    output.take(Token(1, "", calling=(CallPiece(0, "c1", "f", "{}"),), tool_calls=(call,)))
+    output.take(Token(1, "", finish="tool_calls", usage=Usage(1, 2, 0.0, 0.0)))
+    items = output.response["output"]
+    assert [item["type"] for item in items] == ["reasoning", "message", "function_call"]
+    # As the package of OpenAI writes it.
+    items[0] |= {"encrypted_content": None}
+    assert [item["id"] for item in read([USER, *items])[1:]] == [item["id"] for item in items]
 
 
 def test_the_output_of_a_call_that_is_not_there() -> None:
     with pytest.raises(RequestInvalid, match="'c2'"):
-        messages_of(read_items([CALL, {"type": "function_call_output", "call_id": "c2", "output": "x"}]))
+        messages_of(read([CALL, {"type": "function_call_output", "call_id": "c2", "output": "x"}]))
 
 
 def test_more_items_than_are_read() -> None:
-    with pytest.raises(RequestInvalid, match="5000 items"):
-        read_items([USER] * 5000)
+    with pytest.raises(RequestInvalid, match="at most 4096 items"):
+        read([USER] * 5000)

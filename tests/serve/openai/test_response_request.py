@@ -46,7 +46,8 @@ def test_what_is_answered(tmp_path: Path) -> None:
     )
     found = asked.conversation(read_items(asked.input), opened)
     assert [message["role"] for message in found.messages] == ["system", "user"]
-    assert found.tools == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    function = {"name": "f", "parameters": {"type": "object"}, "strict": True}
+    assert found.tools == [{"type": "function", "function": function}]
     assert (found.tool_choice, found.allowed_tools, found.parallel_tool_calls) == ("required", ["f"], False)
     assert found.variables == {"reasoning_effort": "low"}
 

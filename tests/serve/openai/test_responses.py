@@ -193,7 +193,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
         ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
         ({"stream_options": {"include_obfuscation": False}}, "stream_options"),
         ({"metadata": {"a": "x" * 513}}, "metadata.a"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
     ],
 )
 def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any], param: str) -> None:

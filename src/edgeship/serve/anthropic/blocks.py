@@ -12,13 +12,13 @@ from pydantic import BeforeValidator, Field
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Message as TemplateMessage
 from edgeship.serve.fields import Fields
-from edgeship.serve.messages import MOST_PARTS, read_messages
+from edgeship.serve.messages import MOST_PARTS, CacheControl, turn
 
 
 class Block(Fields):
-    """cache_control: what was read is known the next time anyway."""
+    """cache_control: see there."""
 
-    cache_control: dict[str, Any] | None = None
+    cache_control: CacheControl | None = None
 
 
 class Text(Block):
@@ -29,14 +29,20 @@ class Text(Block):
     citations: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
+class Caller(Fields):
+    """The model itself."""
+
+    type: Literal["direct"]
+
+
 class ToolUse(Block):
-    """A call that the model made. caller: by whom; here always by the model itself."""
+    """A call that the model made. caller: by whom."""
 
     type: Literal["tool_use"]
     id: str
     name: str
     input: dict[str, Any]
-    caller: dict[str, Any] | None = None
+    caller: Caller | None = None
 
 
 class Thinking(Block):
@@ -106,14 +112,13 @@ class _Turn:
     def message(self) -> TemplateMessage:
         """The message that it makes."""
         parts = [{"type": "text", "text": text} for text in self.texts]
-        found: dict[str, Any] = {"role": self.role, "content": parts if len(parts) > 1 else "".join(self.texts)}
-        if self.thoughts:
-            found["reasoning_content"] = "\n".join(self.thoughts)
-        if self.calls:
-            found["tool_calls"] = self.calls
-        if self.answers is not None:
-            found["tool_call_id"] = self.answers
-        return found
+        return turn(
+            self.role,
+            parts if len(parts) > 1 else "".join(self.texts),
+            reasoning_content="\n".join(self.thoughts),
+            tool_calls=self.calls,
+            tool_call_id=self.answers,
+        )
 
 
 def conversation_of(
@@ -128,12 +133,12 @@ def conversation_of(
             hint="Let the last message be the user's.",
         )
     turns = [_Turn("system", [block.text for block in system])] if system else []
-    for turn in _turns(messages):
-        if turns and turn.role == turns[-1].role != "tool":
-            _join(turns[-1], turn)
+    for each in _turns(messages):
+        if turns and each.role == turns[-1].role != "tool":
+            _join(turns[-1], each)
         else:
-            turns.append(turn)
-    return read_messages([turn.message() for turn in turns])
+            turns.append(each)
+    return [each.message() for each in turns]
 
 
 def _join(turn: _Turn, more: _Turn) -> None:

@@ -12,7 +12,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
 from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of
 from edgeship.serve.fields import Fields
-from edgeship.serve.messages import read_tools
+from edgeship.serve.messages import MOST_MESSAGES, MOST_TOOLS, CacheControl, tool
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Stops
 
@@ -23,22 +23,21 @@ _CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none
 class Tool(Fields):
     """A function that the model may call.
 
-    strict: arguments are valid in any case. eager_input_streaming: they are streamed in any case. cache_control: see
-    Block.
+    strict: its arguments fit all of the schema, or it is refused. eager_input_streaming: they are streamed in any case.
+    cache_control: see there.
     """
 
     type: Literal["custom"] = "custom"
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
     input_schema: dict[str, Any]
-    strict: bool = True
+    strict: bool = False
     eager_input_streaming: bool = True
-    cache_control: dict[str, Any] | None = None
+    cache_control: CacheControl | None = None
 
-    def described(self) -> dict[str, Any]:
-        """The same as OpenAI describes it."""
-        function = {"name": self.name, "description": self.description, "parameters": self.input_schema}
-        return {"type": "function", "function": function}
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
+        return tool(self.name, self.description, self.input_schema, strict=self.strict)
 
 
 class ToolChoice(Fields):
@@ -106,21 +105,21 @@ class Metadata(Fields):
 
 
 class Asked(Fields):
-    """A conversation: what is counted, and what is answered. cache_control: see Block."""
+    """A conversation: what is counted, and what is answered. cache_control: see there."""
 
     model: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     system: Texts | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: ThinkingSwitch | None = None
     output_config: OutputConfig | None = None
-    cache_control: dict[str, Any] | None = None
+    cache_control: CacheControl | None = None
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
         messages = conversation_of(self.system or (), self.messages)
-        tools = read_tools([tool.described() for tool in self.tools or ()])
+        tools = [tool.in_template() for tool in self.tools or ()]
         choice = self.tool_choice.of_conversation() if self.tool_choice else {}
         return Conversation(messages, tools, self._variables(opened), **choice)
 

@@ -11,10 +11,10 @@ from pydantic import AliasChoices, Field
 from starlette.responses import Response
 
 from edgeship.errors import NotSupported
+from edgeship.serve.fields import Fields
 from edgeship.serve.models import Loaded, ModelCard
 from edgeship.serve.ollama import details
 from edgeship.serve.ollama.names import found, tagged
-from edgeship.serve.ollama.request import Spared
 from edgeship.serve.server import server_of
 from edgeship.version import __version__
 
@@ -27,7 +27,7 @@ _FOR_EVER = "2999-12-31T00:00:00Z"
 """When a model expires that stays until others need its room."""
 
 
-class ShowRequest(Spared):
+class ShowRequest(Fields):
     """Which model. verbose: there is no more to tell."""
 
     unread: ClassVar[tuple[str, ...]] = ("system", "template", "options", "name", "model")

@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields, No, Yes
-from edgeship.serve.messages import read_messages, read_tools
+from edgeship.serve.messages import MOST_MESSAGES, Tools, turn
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Stops, check_top
 
@@ -26,22 +26,6 @@ _MOST_CHARACTERS = 100
 
 _Unused = bool | int | float | None
 _Only1 = Annotated[float, Field(ge=1, le=1)]
-
-
-class Spared(Fields):
-    """A request, or an object in one. Clients send fields that they do not use, with nothing in them.
-
-    unread: those of these names count as not given then; with something in them they are refused.
-    """
-
-    unread: ClassVar[tuple[str, ...]] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_not_given(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if not (name in cls.unread and value in ("", [], {}))}
 
 
 class Options(Fields):
@@ -88,7 +72,7 @@ class Options(Fields):
     embedding_only: No | None = None
 
 
-class Asked(Spared):
+class Asked(Fields):
     """What all answers have in common.
 
     num_predict: of the options; Open WebUI sends it here.
@@ -158,14 +142,14 @@ class Call(Fields):
     type: Literal["function"] | None = None
     index: int | None = None
 
-    def as_openai(self) -> dict[str, Any]:
-        """The same as OpenAI writes it."""
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
         arguments = json.dumps(self.function.arguments, ensure_ascii=False)
         found = {"type": "function", "function": {"name": self.function.name, "arguments": arguments}}
         return found | ({"id": self.id} if self.id else {})
 
 
-class Message(Spared):
+class Message(Fields):
     """One turn. tool_name: of a tool's answer, by whom it is."""
 
     unread: ClassVar[tuple[str, ...]] = ("images",)
@@ -177,16 +161,16 @@ class Message(Spared):
     tool_name: str | None = None
     tool_call_id: str | None = None
 
-    def as_openai(self) -> dict[str, Any]:
-        """The same as OpenAI writes it."""
-        return {
-            "role": self.role,
-            "content": self.content,
-            "reasoning_content": self.thinking or None,
-            "tool_calls": [call.as_openai() for call in self.tool_calls or ()],
-            "name": self.tool_name or None,
-            "tool_call_id": self.tool_call_id or None,
-        }
+    def in_template(self) -> dict[str, Any]:
+        """The same as templates know it."""
+        return turn(
+            self.role,
+            self.content,
+            reasoning_content=self.thinking,
+            tool_calls=[call.in_template() for call in self.tool_calls or ()],
+            name=self.tool_name,
+            tool_call_id=self.tool_call_id,
+        )
 
 
 class ChatRequest(Asked):
@@ -194,14 +178,14 @@ class ChatRequest(Asked):
 
     unread: ClassVar[tuple[str, ...]] = ("template",)
 
-    messages: list[Message] = Field(default_factory=list)
-    tools: list[dict[str, Any]] | None = None
+    messages: list[Message] = Field(default_factory=list, max_length=MOST_MESSAGES)
+    tools: Tools | None = None
     system: str = ""
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
-        messages = _told(self.system) + [message.as_openai() for message in self.messages]
-        return Conversation(read_messages(messages), read_tools(self.tools or ()), self.variables(opened))
+        messages = _told(self.system) + [message.in_template() for message in self.messages]
+        return Conversation(messages, [tool.in_template() for tool in self.tools or ()], self.variables(opened))
 
 
 class GenerateRequest(Asked):
@@ -216,7 +200,7 @@ class GenerateRequest(Asked):
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid."""
         messages = [*_told(self.system), {"role": "user", "content": self.prompt}]
-        return Conversation(read_messages(messages), (), self.variables(opened))
+        return Conversation(messages, (), self.variables(opened))
 
     def require_raw(self) -> None:
         """Raises RequestInvalid for what only a template could take up."""
@@ -242,4 +226,4 @@ def seconds(given: float | str, param: str) -> float:
 
 
 def _told(system: str) -> list[dict[str, Any]]:
-    return [{"role": "system", "content": system}] if system else []
+    return [turn("system", system)] if system else []

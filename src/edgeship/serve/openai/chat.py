@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -20,7 +20,7 @@ from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields, No
-from edgeship.serve.messages import read_messages, read_tools
+from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
 from edgeship.serve.openai.settings import Settings, check_top, for_answer
@@ -60,11 +60,11 @@ class AllowedTools(Fields):
 class ChatRequest(Settings):
     """A conversation, and how it is to be answered."""
 
-    messages: Annotated[list[dict[str, Any]], Field(examples=[[{"role": "user", "content": "hello"}]])]
+    messages: Messages
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | AllowedTools = "auto"
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
@@ -78,8 +78,8 @@ class ChatRequest(Settings):
         effort = thoughts.effort(opened, self.reasoning_effort, "reasoning_effort")
         choice, allowed = self._chosen()
         return Conversation(
-            read_messages(self.messages),
-            read_tools(self.tools or ()),
+            in_template(self.messages),
+            [tool.in_template() for tool in self.tools or ()],
             effort | thoughts.checked(opened, self.chat_template_kwargs),
             tool_choice=choice,
             allowed_tools=allowed,

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Message
-from edgeship.serve.messages import EMPTY, MOST_MESSAGES, read_messages, read_parts
+from edgeship.serve.fields import Fields
+from edgeship.serve.messages import (
+    MOST_MESSAGES,
+    Content,
+    Parts,
+    RefusalPart,
+    TextPart,
+    check_arguments,
+    content_in_template,
+    turn,
+)
 
 Item = dict[str, Any]
-
-_ROLES = ("user", "assistant", "system", "developer")
-_PHASES = ("commentary", "final_answer")
 
 
 def new_id(prefix: str) -> str:
@@ -21,71 +30,111 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def read_items(given: str | Sequence[Mapping[str, Any]]) -> list[Item]:
-    """The items of a request's `input`, checked, with an id each. Raises RequestInvalid that names item and field."""
+class _Given(Fields):
+    """An item as clients send it. status: that of an answer which is sent back; what is sent counts as complete."""
+
+    prefix: ClassVar[str]
+
+    type: str
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+    def item(self) -> Item:
+        """The same with an id."""
+        known = {"id": self.id or new_id(self.prefix), "type": self.type, "status": "completed"}
+        return known | self._said()
+
+    def _said(self) -> Item:
+        raise NotImplementedError
+
+
+class GivenMessage(_Given):
+    """What somebody said."""
+
+    prefix: ClassVar[str] = "msg"
+
+    type: Literal["message"]
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    def _said(self) -> Item:
+        part = output_text if self.role == "assistant" else _input_text
+        content = [part(text) for text in _texts(self.content)]
+        return {"role": self.role, "content": content} | ({"phase": self.phase} if self.phase else {})
+
+
+class GivenCall(_Given):
+    """A call that the model made."""
+
+    prefix: ClassVar[str] = "fc"
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: Annotated[str, AfterValidator(check_arguments)]
+
+    def _said(self) -> Item:
+        return {"call_id": self.call_id, "name": self.name, "arguments": self.arguments}
+
+
+class GivenOutput(_Given):
+    """What a call came to."""
+
+    prefix: ClassVar[str] = "fco"
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Content
+
+    def _said(self) -> Item:
+        output = self.output if isinstance(self.output, str) else [_input_text(text) for text in _texts(self.output)]
+        return {"call_id": self.call_id, "output": output}
+
+
+class GivenThoughts(_Given):
+    """What the model thought."""
+
+    prefix: ClassVar[str] = "rs"
+
+    type: Literal["reasoning"]
+    summary: Parts = Field(default_factory=list)
+    content: Parts = Field(default_factory=list)
+
+    def _said(self) -> Item:
+        kinds = {"summary": "summary_text", "content": "reasoning_text"}
+        return {
+            name: [{"type": kind, "text": text} for text in _texts(getattr(self, name))] for name, kind in kinds.items()
+        }
+
+
+def _as_message(given: Any) -> Any:
+    """An item that does not say what it is is a message."""
+    return given | {"type": "message"} if isinstance(given, dict) and given.get("type") is None else given
+
+
+GivenItem = Annotated[
+    Annotated[GivenMessage | GivenCall | GivenOutput | GivenThoughts, Field(discriminator="type")],
+    BeforeValidator(_as_message),
+]
+Input = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[GivenItem], Field(max_length=MOST_MESSAGES), Tag("items")],
+    Discriminator(lambda given: "text" if isinstance(given, str) else "items"),
+]
+"""A text, or items."""
+
+
+def read_items(given: str | Sequence[GivenMessage | GivenCall | GivenOutput | GivenThoughts]) -> list[Item]:
+    """The items of a request's `input`, with an id each."""
     if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if len(given) > MOST_MESSAGES:
-        raise RequestInvalid(f"{len(given)} items, and {MOST_MESSAGES} is the most", param="input")
-    return [_read_item(item, f"input[{number}]") for number, item in enumerate(given)]
+        given = [GivenMessage(type="message", role="user", content=given)]
+    return [item.item() for item in given]
 
 
-def _read_item(given: Mapping[str, Any], where: str) -> Item:
-    item = {name: value for name, value in given.items() if value is not None}
-    kind = item.get("type", "message")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise RequestInvalid(f"{where}.type is {kind!r}; it must be one of {', '.join(_KINDS)}", param=f"{where}.type")
-    prefix, names, read = _KINDS[kind]
-    known = {"type", "id", "status", *names}
-    strangers = [name for name, value in item.items() if name not in known and value not in EMPTY]
-    if strangers:
-        param = f"{where}.{strangers[0]}"
-        raise RequestInvalid(f"{param} is not supported here", param=param, hint="Leave it out.")
-    return {
-        "id": _text(item, "id", where) if "id" in item else new_id(prefix),
-        "type": kind,
-        "status": "completed",
-        **read(item, where),
-    }
-
-
-def _read_message(item: Item, where: str) -> Item:
-    role = _one_of(_ROLES, item, "role", where)
-    content = item.get("content")
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    texts = [part["text"] for part in read_parts(content, f"{where}.content")]
-    phase = {"phase": _one_of(_PHASES, item, "phase", where)} if "phase" in item else {}
-    part = output_text if role == "assistant" else _input_text
-    return {"role": role, "content": [part(text) for text in texts], **phase}
-
-
-def _read_call(item: Item, where: str) -> Item:
-    return {name: _text(item, name, where) for name in ("call_id", "name", "arguments")}
-
-
-def _read_output(item: Item, where: str) -> Item:
-    output = item.get("output")
-    if not isinstance(output, str):
-        output = [_input_text(part["text"]) for part in read_parts(output, f"{where}.output")]
-    return {"call_id": _text(item, "call_id", where), "output": output}
-
-
-def _read_reasoning(item: Item, where: str) -> Item:
-    parts = {}
-    for name, kind in (("summary", "summary_text"), ("content", "reasoning_text")):
-        texts = [part["text"] for part in read_parts(item.get(name, []), f"{where}.{name}")]
-        parts[name] = [{"type": kind, "text": text} for text in texts]
-    return parts
-
-
-_KINDS: Mapping[str, tuple[str, tuple[str, ...], Callable[[Item, str], Item]]] = {
-    "message": ("msg", ("role", "content", "phase"), _read_message),
-    "function_call": ("fc", ("call_id", "name", "arguments"), _read_call),
-    "function_call_output": ("fco", ("call_id", "output"), _read_output),
-    "reasoning": ("rs", ("summary", "content"), _read_reasoning),
-}
-"""Each kind of item: what its ids begin with, its fields, and what reads them."""
+def _texts(content: str | Sequence[TextPart | RefusalPart]) -> list[str]:
+    """The texts that it is made of."""
+    found = content_in_template(content)
+    return [found] if isinstance(found, str) else [part["text"] for part in found]
 
 
 def output_text(text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
@@ -97,27 +146,12 @@ def _input_text(text: str) -> dict[str, Any]:
     return {"type": "input_text", "text": text}
 
 
-def _text(item: Item, name: str, where: str) -> str:
-    value = item.get(name)
-    if not isinstance(value, str):
-        raise RequestInvalid(f"{where}.{name} is no text", param=f"{where}.{name}")
-    return value
-
-
-def _one_of(allowed: Sequence[str], item: Item, name: str, where: str) -> str:
-    value = item.get(name)
-    if value not in allowed:
-        param = f"{where}.{name}"
-        raise RequestInvalid(f"{param} is {value!r}; it must be one of {', '.join(allowed)}", param=param)
-    return str(value)
-
-
 def messages_of(items: Sequence[Item], instructions: str | None = None) -> list[Message]:
     """The messages that these items are: what a model thought, said and called in one turn is one message.
 
     Raises RequestInvalid for the output of a call that is not there.
     """
-    messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
+    messages: list[dict[str, Any]] = [turn("system", instructions)] if instructions else []
     calls: set[str] = set()
     for item in items:
         kind = item["type"]
@@ -130,19 +164,24 @@ def messages_of(items: Sequence[Item], instructions: str | None = None) -> list[
             _add_call(messages, item)
         else:
             _check_called(item["call_id"], calls)
-            messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
+            messages.append(turn("tool", _content(item["output"]), tool_call_id=item["call_id"]))
     for message in messages:
         if "content" not in message and "tool_calls" not in message:  # thoughts that led to nothing
             message["content"] = ""
-    return read_messages(messages)
+    return list(messages)
 
 
 def _add_message(messages: list[dict[str, Any]], item: Item) -> None:
-    content = item["content"][0]["text"] if len(item["content"]) == 1 else item["content"]
+    content = item["content"][0]["text"] if len(item["content"]) == 1 else _content(item["content"])
     if item["role"] == "assistant" and messages and _has_only_thoughts(messages[-1]):
         messages[-1]["content"] = content
     else:
-        messages.append({"role": item["role"], "content": content})
+        messages.append(turn("system" if item["role"] == "developer" else item["role"], content))
+
+
+def _content(told: str | Sequence[Mapping[str, Any]]) -> str | list[dict[str, str]]:
+    """A text, or an item's parts as templates know them."""
+    return told if isinstance(told, str) else [{"type": "text", "text": part["text"]} for part in told]
 
 
 def _add_call(messages: list[dict[str, Any]], item: Item) -> None:

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
-from edgeship.package.conversation import Conversation, ToolChoice
+from edgeship.package.conversation import MOST_NAME, Conversation, ToolChoice
 from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields, No
-from edgeship.serve.messages import MOST_TOOLS, read_tools
+from edgeship.serve.messages import MOST_TOOLS, tool
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.response_items import Item, messages_of
+from edgeship.serve.openai.response_items import Input, Item, messages_of
 from edgeship.serve.openai.settings import check_top
 
 LOGPROBS = "message.output_text.logprobs"
@@ -27,7 +27,7 @@ class FunctionTool(Fields):
     """A function that the model may call, told in one object."""
 
     type: Literal["function"]
-    name: str
+    name: Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -108,7 +108,7 @@ class ResponseRequest(Fields):
     """
 
     model: str
-    input: str | list[dict[str, Any]]
+    input: Input
     instructions: str | None = None
     previous_response_id: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -136,7 +136,7 @@ class ResponseRequest(Fields):
 
     def conversation(self, items: Sequence[Item], opened: Opened) -> Conversation:
         """What is to be answered. items: all of it, what came before too. Raises PromptInvalid, RequestInvalid."""
-        tools = read_tools([{"type": "function", "function": tool.model_dump()} for tool in self.tools])
+        tools = [tool(told.name, told.description, told.parameters, strict=bool(told.strict)) for told in self.tools]
         choice, allowed = self._chosen()
         return Conversation(
             messages_of(items, self.instructions),

@@ -13,7 +13,7 @@ from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
 from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields, Yes
-from edgeship.serve.messages import read_messages, read_tools
+from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Tokens
 from edgeship.serve.server import server_of
@@ -31,8 +31,8 @@ class TokenizeRequest(Fields):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: Yes = True
@@ -82,7 +82,7 @@ def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
         return codec.encode(body.prompt) if special else Prompt(codec.read_rendered(body.prompt))
     if body.add_special_tokens:
         raise RequestInvalid("a chat template writes the special tokens itself", param="add_special_tokens")
-    messages, tools = read_messages(body.messages or ()), read_tools(body.tools or ())
+    messages, tools = in_template(body.messages or ()), [tool.in_template() for tool in body.tools or ()]
     return codec.render(Conversation(messages, tools, thoughts.checked(opened, body.chat_template_kwargs)))
 
 
