@@ -6,7 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from edgeship.errors import EdgeshipError, MethodWrong, NotFound
-from edgeship.serve import access, failures, fields, health, page
+from edgeship.serve import access, failures, fields, health, page, query
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.access import Gate
 from edgeship.serve.anthropic import messages
@@ -92,7 +92,8 @@ def over(pool: Pool, options: ServeOptions, *, ready: Sequence[str] | None = Non
     )
     app.state.server = server
     for router in ROUTERS:
-        app.include_router(router)
+        # The page is opened from links, which have whatever others put into them.
+        app.include_router(router, dependencies=[] if router is page.router else [Depends(query.check)])
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.add_exception_handler(EdgeshipError, _failed)

@@ -107,9 +107,14 @@ def told(error: EdgeshipError) -> str:
 
 def api_path(scope: Mapping[str, Any]) -> str:
     """The path of a request, or of the API that it speaks by its headers: Anthropic has its own list of models."""
-    anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return _MESSAGES if is_anthropic(scope) else scope["path"]
+
+
+def is_anthropic(scope: Mapping[str, Any]) -> bool:
+    """Whether a request speaks Anthropic's API."""
     path: str = scope["path"]
-    return _MESSAGES if anthropic and path.startswith("/v1/") else path
+    by_header = any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return path.startswith(_MESSAGES) or (by_header and path.startswith("/v1/"))
 
 
 def document(path: str, error: EdgeshipError) -> dict[str, Any]:

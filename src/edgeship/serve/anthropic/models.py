@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,20 +11,21 @@ from edgeship.serve.models import ModelCard
 
 VERSION = "anthropic-version"
 """The header that Anthropic's clients send."""
-_MOST, _USUAL = 1000, 20
+MOST = 1000
+"""Models in one page."""
+_USUAL = 20
 
 
-def listed(cards: Sequence[ModelCard], asked: Mapping[str, str]) -> dict[str, Any]:
-    """One page of the models, by each of their names.
-
-    asked: after_id, before_id, limit. Raises RequestInvalid.
-    """
+def listed(
+    cards: Sequence[ModelCard], *, after_id: str | None = None, before_id: str | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """One page of the models, by each of their names. Raises RequestInvalid for ids of none."""
     models = [told(card, name) for card in cards for name in card.listed_names]
     names = [model["id"] for model in models]
-    first = _place(names, asked, "after_id", -1) + 1
-    last = _place(names, asked, "before_id", len(names))
-    limit = _limit(asked.get("limit", str(_USUAL)))
-    page = models[first:last][-limit:] if "before_id" in asked else models[first:last][:limit]
+    first = 0 if after_id is None else _place(names, after_id, "after_id") + 1
+    last = len(names) if before_id is None else _place(names, before_id, "before_id")
+    limit = _USUAL if limit is None else limit
+    page = models[first:last][:limit] if before_id is None else models[first:last][-limit:]
     return {
         "data": page,
         "has_more": len(page) < last - first,
@@ -39,15 +40,7 @@ def told(card: ModelCard, name: str) -> dict[str, Any]:
     return {"type": "model", "id": name, "display_name": name, "created_at": created, "lifecycle": "active"}
 
 
-def _place(names: Sequence[str], asked: Mapping[str, str], param: str, otherwise: int) -> int:
-    if param not in asked:
-        return otherwise
-    if asked[param] not in names:
-        raise RequestInvalid(f"{param} is {asked[param]!r}, and no model is called so", param=param)
-    return names.index(asked[param])
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
-        raise RequestInvalid(f"limit is {text!r}; it must be from 1 to {_MOST}", param="limit")
-    return int(text)
+def _place(names: Sequence[str], name: str, param: str) -> int:
+    if name not in names:
+        raise RequestInvalid(f"{param} is {name!r}, and no model is called so", param=param)
+    return names.index(name)

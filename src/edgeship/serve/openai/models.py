@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
-from edgeship.errors import NotSupported
+from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.serve.anthropic import models as anthropic
 from edgeship.serve.models import ModelCard
 from edgeship.serve.server import server_of
@@ -15,11 +15,24 @@ router = APIRouter()
 
 
 @router.get("/v1/models")
-async def list_models(request: Request) -> dict[str, Any]:
-    """Every model, by each of its names. `root` is the same for all of one model, as at vLLM."""
+async def list_models(
+    request: Request,
+    after_id: str | None = None,
+    before_id: str | None = None,
+    limit: Annotated[int | None, Query(ge=1, le=anthropic.MOST)] = None,
+) -> dict[str, Any]:
+    """Every model, by each of its names. `root` is the same for all of one model, as at vLLM.
+
+    after_id, before_id, limit: of Anthropic's list, which comes in pages.
+    """
     cards = server_of(request).pool.cards()
     if anthropic.VERSION in request.headers:
-        return anthropic.listed(cards, request.query_params)
+        return anthropic.listed(cards, after_id=after_id, before_id=before_id, limit=limit)
+    for name, given in {"after_id": after_id, "before_id": before_id, "limit": limit}.items():
+        if given is not None:
+            raise RequestInvalid(
+                f"{name} is not supported here", param=name, hint=f"It goes with the header {anthropic.VERSION}."
+            )
     return {"object": "list", "data": [_told(card, name) for card in cards for name in card.listed_names]}
 
 

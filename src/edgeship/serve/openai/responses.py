@@ -9,14 +9,12 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from edgeship.errors import EdgeshipError, NotFound, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
-from edgeship.serve.fields import Fields
 from edgeship.serve.openai.response_items import Item, new_id, read_items
 from edgeship.serve.openai.response_output import Event, Output
 from edgeship.serve.openai.response_request import ResponseRequest
@@ -24,20 +22,6 @@ from edgeship.serve.openai.stored import StoredResponse
 from edgeship.serve.server import server_of
 
 router = APIRouter()
-
-
-class Nothing(Fields):
-    """A query without anything in it."""
-
-
-class ItemsQuery(Fields):
-    """Which of a response's items are listed. after: the id of the item before the first."""
-
-    model_config = ConfigDict(extra="forbid", strict=False)
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
 
 
 @router.post("/v1/responses", responses=streams.DOCUMENTED)
@@ -112,8 +96,8 @@ def _sent(event: Event) -> str:
 
 
 @router.get("/v1/responses/{name}")
-async def retrieve_response(name: str, request: Request, _: Annotated[Nothing, Query()]) -> Response:
-    """A response that was stored, as it was."""
+async def retrieve_response(name: str, request: Request, stream: Literal["false"] = "false") -> Response:  # noqa: ARG001 - taken for that value alone
+    """A response that was stored, as it was: whole, with what was asked for when it was made."""
     return Response(_find(name, request).response, media_type="application/json")
 
 
@@ -125,14 +109,20 @@ async def delete_response(name: str, request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/responses/{name}/input_items")
-async def list_input_items(name: str, request: Request, query: Annotated[ItemsQuery, Query()]) -> dict[str, Any]:
-    """What a response answers, with what came before."""
+async def list_input_items(
+    name: str,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+) -> dict[str, Any]:
+    """What a response answers, with what came before. after: the id of the item before the first."""
     items = _find(name, request).read_items()
-    if query.order == "desc":
+    if order == "desc":
         items.reverse()
-    if query.after is not None:
-        items = items[_place(items, query.after) + 1 :]
-    page = items[: query.limit]
+    if after is not None:
+        items = items[_place(items, after) + 1 :]
+    page = items[:limit]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
     return {"object": "list", "data": page, "has_more": len(items) > len(page), **ends}
 
