@@ -41,6 +41,20 @@ def test_what_is_no_json_by_every_reading_is_refused(url: str, body: bytes) -> N
     assert response.json()["error"]["code"] == "body_invalid"
 
 
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "latin-1"]
+)
+def test_json_is_utf_8(url: str, encoding: str) -> None:
+    content = json.dumps(QUESTION | {"user": "\u00e9"}, ensure_ascii=False).encode(encoding)
+    response = httpx2.post(
+        url + PATH, content=content, headers={"content-type": f"application/json; charset={encoding}"}
+    )
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["code"] == "body_invalid"
+    assert "UTF-8" in error["message"] or "line 1" in error["message"]
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"1", b"null"])
 def test_what_is_no_object_is_refused(url: str, body: bytes) -> None:
     response = httpx2.post(url + PATH, content=body)

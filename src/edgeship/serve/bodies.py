@@ -7,6 +7,7 @@ nested too deep, whatever parser reads it after this.
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -23,6 +24,7 @@ Refuse = Callable[[Scope, Exception], Application]
 
 HELD = "edgeship.held"
 """In the scope: what is freed when the request is over, however it ends."""
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _LARGE_BYTES = 1 << 16
 """A longer body is checked in a thread: nobody else waits for that."""
 
@@ -93,11 +95,18 @@ class Bodies:
 
 async def _check(body: bytes) -> None:
     """Raises BodyInvalid for what is no JSON, or JSON that readers read in different ways."""
+    if body.startswith(_MARKS):
+        raise BodyInvalid(
+            "the request's body begins with a byte order mark", hint="Send JSON in UTF-8, without such a mark."
+        )
     try:
+        text = body.decode("utf-8")
         if len(body) > _LARGE_BYTES:
-            await asyncio.to_thread(json_file.parse, body, finite=True)
+            await asyncio.to_thread(json_file.parse, text, finite=True)
         else:
-            json_file.parse(body, finite=True)
+            json_file.parse(text, finite=True)
+    except UnicodeDecodeError as error:
+        raise BodyInvalid(f"the request's body is not UTF-8: {error}", hint="Send JSON in UTF-8.") from error
     except ValueError as error:
         raise BodyInvalid(f"the request's body is no JSON that can be used: {error}") from error
 
