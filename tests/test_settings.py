@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import NotWritable, UsageError
-from edgeship.settings import Settings, config_file, described, parse_bytes, read_config, resolve, write_config
+from edgeship.settings import (
+    Settings,
+    config_file,
+    described,
+    parse_bytes,
+    parse_seconds,
+    read_config,
+    resolve,
+    write_config,
+)
 
 
 def test_defaults_lie_under_the_home(own_home: Path) -> None:
@@ -200,6 +209,13 @@ def test_a_config_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises((NotWritable, UsageError), match=r"cannot be (written|read)"):
         write_config(tmp_path / "file" / "config.toml", "home", "/x")
+
+
+@pytest.mark.parametrize("text", ["", "-5m", "soon"])
+def test_what_no_timeout_can_be(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--idle-timeout is '.*'; it must be seconds, or a duration like 90s"):
+        parse_seconds(text, "--idle-timeout")
+    assert parse_seconds("5m", "--idle-timeout") == 300
 
 
 @pytest.mark.parametrize(("key", "value"), [("treads", "2"), ("threads", "0"), ("memory_bytes", "lots")])

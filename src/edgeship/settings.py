@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from edgeship.errors import NotWritable, UsageError
-from edgeship.system import foreign, toml_file
+from edgeship.system import duration, foreign, toml_file
 from edgeship.system.fields import shown
 
 Value = TypeVar("Value")
@@ -149,6 +149,11 @@ def parse_bytes(text: str, source: str) -> int:
     return _read(_AMOUNT, text, source)
 
 
+def parse_seconds(text: str, source: str) -> float:
+    """'5m', '1h30m' or '300' in seconds. source: what gave it. Raises UsageError, which names that."""
+    return _read(_DURATION, text, source)
+
+
 @dataclass(frozen=True)
 class _Kind(Generic[Value]):
     """A kind of value: what reads it, with a ValueError for what it cannot be, and what it must be in words."""
@@ -176,6 +181,13 @@ def _app_name(stated: object) -> str:
     if not _APP.fullmatch(text) or ".." in text:
         raise ValueError(text)
     return text
+
+
+def _seconds(stated: object) -> float:
+    found = duration.seconds_in(str(stated))
+    if found < 0:
+        raise ValueError(found)
+    return found
 
 
 def _threads(stated: object) -> int:
@@ -216,6 +228,7 @@ def _bytes(stated: object) -> int:
 
 
 _FOLDER = _Kind(_folder, "the path of a folder; . is the working folder")
+_DURATION = _Kind(_seconds, "seconds, or a duration like 90s, 5m or 1h30m")
 _AMOUNT = _Kind(_bytes, "a number of bytes, like 8GB, 512MiB or 8000000000")
 _KINDS: dict[str, _Kind[Any]] = {
     "home": _FOLDER,

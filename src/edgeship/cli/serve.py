@@ -106,12 +106,11 @@ class ModelsOptions:
         ),
     ] = None
     idle_timeout: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--idle-timeout",
-            min=0,
-            metavar="SECONDS",
-            help="Unload a model that nobody has asked for so long.",
+            metavar="DURATION",
+            help="Unload a model that nobody has asked for so long, e.g. 5m; seconds without a unit.",
             show_default="never",
         ),
     ] = None
@@ -128,21 +127,20 @@ class LoadOptions:
     ] = 256
     max_body: Annotated[str, typer.Option("--max-body", help="The longest request that is read.")] = "4MiB"
     deadline: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--deadline",
-            min=0,
-            metavar="SECONDS",
+            metavar="DURATION",
             help="An answer that takes longer is cut.",
             show_default="no limit",
         ),
     ] = None
     drain: Annotated[
-        float,
+        str,
         typer.Option(
-            "--drain", min=0, metavar="SECONDS", help="How long running answers may go on when the server is to end."
+            "--drain", metavar="DURATION", help="How long running answers may go on when the server is to end."
         ),
-    ] = 30.0
+    ] = "30s"
 
 
 @dataclass(frozen=True)
@@ -230,16 +228,19 @@ def _options(
     def size(text: str | None, option: str) -> int | None:
         return settings.parse_bytes(text, option) if text else None
 
+    def seconds(text: str | None, option: str) -> float | None:
+        return None if text is None else settings.parse_seconds(text, option)
+
     return ServeOptions(
         aliases=aliases,
         limits=Limits(models.slots, models.context, size(models.kv_memory, "--kv-memory")),
         memory_bytes=size(models.memory, "--memory"),
         threads=models.threads,
-        idle_timeout_s=models.idle_timeout,
+        idle_timeout_s=seconds(models.idle_timeout, "--idle-timeout"),
         most_body_bytes=settings.parse_bytes(load.max_body, "--max-body"),
         most_waiting=load.max_waiting,
-        deadline_s=load.deadline,
-        drain_s=load.drain,
+        deadline_s=seconds(load.deadline, "--deadline"),
+        drain_s=settings.parse_seconds(load.drain, "--drain"),
         api_key_file=listen.api_key_file,
         host=listen.host,
         allowed_hosts=listen.allowed_host or (),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,13 +15,8 @@ from edgeship.serve.fields import Fields, No, Yes
 from edgeship.serve.messages import MOST_MESSAGES, Tools, turn
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Stops, check_top
-
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_UNIT = "|".join(sorted(_UNITS_S, key=len, reverse=True))
-_DURATION = re.compile(rf"[+-]?([0-9]+(\.[0-9]*)?({_UNIT}))+")
-_PIECE = re.compile(rf"([0-9]+(?:\.[0-9]*)?)({_UNIT})")
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
-_MOST_CHARACTERS = 100
+from edgeship.system.duration import seconds_in
+from edgeship.system.fields import shown
 
 _Unused = bool | int | float | None
 _Only1 = Annotated[float, Field(ge=1, le=1)]
@@ -211,18 +205,14 @@ class GenerateRequest(Asked):
 
 def seconds(given: float | str, param: str) -> float:
     """A duration as Ollama's clients write it: seconds, or a text such as "5m". Raises RequestInvalid."""
-    if not isinstance(given, str):
-        return given
-    if len(given) <= _MOST_CHARACTERS and _NUMBER.fullmatch(given):
-        return float(given)
-    if len(given) > _MOST_CHARACTERS or not _DURATION.fullmatch(given):
+    try:
+        return seconds_in(given) if isinstance(given, str) else given
+    except ValueError as error:
         raise RequestInvalid(
-            f"{param} is {given[:_MOST_CHARACTERS]!r}, which is no duration",
+            f"{param} is {shown(given)}, which is no duration",
             param=param,
             hint='Write seconds, or a text such as "5m" or "1h30m"; 0 unloads the model, -1 keeps it.',
-        )
-    total = sum(float(number) * _UNITS_S[unit] for number, unit in _PIECE.findall(given))
-    return -total if given.startswith("-") else total
+        ) from error
 
 
 def _told(system: str) -> list[dict[str, Any]]:
