@@ -143,7 +143,7 @@ def answers_of(chat: Chat) -> Answer:
 
 def _sampling(body: dict[str, Any]) -> Sampling:
     given = {name: body[name] for name in _SAMPLING if name in body}
-    held = response_format.constraint(body.get("response_format", {}))
+    held = response_format.constraint(body.get("response_format", {"type": "text"}))
     return Sampling(**given, stop=tuple(body.get("stop", ())), constraint=held)
 
 

@@ -18,7 +18,6 @@ TEXT = json.dumps(SCHEMA)
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, None),
         ({"type": "text"}, None),
         ({"type": "json_object"}, Constraint("json_object")),
         ({"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}, Constraint("json_schema", TEXT)),
@@ -42,6 +41,11 @@ def test_forms(given: dict[str, Any], expected: Constraint | None) -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
+        ({}, "no type"),
+        ({"type": None}, "no type"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strickt": True}}, "'strickt'"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "shema": SCHEMA}}, "'shema'"),
+        ({"type": "json_schema", "json_schema": {"name": "a"}}, "no schema"),
         ({"type": "xml"}, "'xml', which is not known"),
         ({"type": "json_object", "schema": SCHEMA}, "'schema' beside the type 'json_object'"),
         ({"type": "text", "json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type 'text'"),

@@ -12,6 +12,8 @@ from edgeship.system import json_file
 
 _HINT = 'Send {"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}.'
 _WRAPPER = {"name", "description", "schema", "strict"}
+_KEYWORDS = {"type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "$defs"}
+"""One of them at least is in any schema that says something."""
 _TEXTS: dict[str, Literal["lark", "regex"]] = {"lark_grammar": "lark", "regex": "regex"}
 
 
@@ -49,7 +51,9 @@ def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
     strangers = [name for name, value in response_format.items() if name not in ("type", kind) and value is not None]
     if strangers:
         raise ConstraintInvalid(f"response_format has {strangers[0]!r} beside the type {kind!r}", hint=_HINT)
-    if kind in (None, "text"):
+    if kind is None:
+        raise ConstraintInvalid("response_format has no type", hint=_HINT)
+    if kind == "text":
         return None
     if kind == "json_object":
         return Constraint("json_object")
@@ -67,9 +71,21 @@ def _schema(given: Any) -> str:
     if isinstance(given, str) and given.strip():
         return given
     if isinstance(given, Mapping) and given:
-        wrapped = given.get("schema")
-        # In a schema alone, "schema" is no keyword, and would hold an answer to nothing.
-        is_wrapped = isinstance(wrapped, Mapping | bool) and ("name" in given or _WRAPPER.issuperset(given))
-        schema = wrapped if is_wrapped else given
-        return json.dumps(schema, ensure_ascii=False)
+        return json.dumps(_unwrapped(given) if _is_wrapped(given) else given, ensure_ascii=False)
     raise ConstraintInvalid("response_format has the type 'json_schema' and no schema", hint=_HINT)
+
+
+def _is_wrapped(given: Mapping[str, Any]) -> bool:
+    """Whether it has a schema in it. In a schema alone, "schema" and "name" are no keywords, and hold to nothing."""
+    if isinstance(given.get("schema"), Mapping | bool) and ("name" in given or _WRAPPER.issuperset(given)):
+        return True
+    return isinstance(given.get("name"), str) and _KEYWORDS.isdisjoint(given)
+
+
+def _unwrapped(given: Mapping[str, Any]) -> Any:
+    strangers = [name for name, value in given.items() if name not in _WRAPPER and value is not None]
+    if strangers:
+        raise ConstraintInvalid(f"response_format.json_schema has {strangers[0]!r}, which is not known", hint=_HINT)
+    if given.get("schema") is None:
+        raise ConstraintInvalid("response_format.json_schema has no schema", hint=_HINT)
+    return given["schema"]

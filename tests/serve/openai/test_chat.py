@@ -113,6 +113,15 @@ def called(arguments: str) -> dict[str, Any]:
         ({"tools": [{"type": "function", "function": {"name": "f"}, "strict": True}]}, "tools[0].strict"),
         ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_grammar": ""}, "guided_grammar"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": ["a", ""]}, "guided_choice[1]"),
+        ({"structured_outputs": {}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
+        ({"structured_outputs": {"json_object": False}}, "structured_outputs.json_object"),
+        ({"structured_outputs": {"json_object": True, "regex": "a"}}, "structured_outputs.json_object"),
+        ({"response_format": {}}, "response_format"),
         ({"store": True}, "store"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],
@@ -180,6 +189,14 @@ def test_a_function_that_is_strict_has_a_schema_that_can_be_kept(url: str) -> No
     function = {"name": "time", "parameters": unkept}
     tools = [{"type": "function", "function": function | {"strict": strict}} for strict in (False, True)]
     assert [ask(url, tools=[tool]).status_code for tool in tools] == [200, 400]
+
+
+@pytest.mark.parametrize(("name", "meant"), [("", None), ("SCRIPTED", "scripted"), ("Alias", "alias")])
+def test_a_model_that_is_nearly_there(url: str, name: str, meant: str | None) -> None:
+    response = ask(url, model=name)
+    assert response.status_code == 404
+    hint = f"Did you mean {meant}? Models" if meant else "Models"
+    assert response.json()["error"]["message"].startswith(f"no model is called {name!r}. {hint}")
 
 
 def test_a_model_that_is_not_there(url: str) -> None:

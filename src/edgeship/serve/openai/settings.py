@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -16,8 +16,9 @@ from edgeship.engine import response_format
 from edgeship.engine.api import MOST_LOGPROBS, Constraint, Sampling
 from edgeship.engine.grammar import lark
 from edgeship.errors import ConstraintInvalid, RequestInvalid
-from edgeship.serve.fields import Fields, No
+from edgeship.serve.fields import Fields, No, Yes
 
+Given = TypeVar("Given")
 MOST_ANSWERS = 16
 """To one request."""
 _MOST_STOPS = 64
@@ -56,14 +57,19 @@ class StreamOptions(Fields):
     include_obfuscation: No = False
 
 
+Written = Annotated[str, Field(min_length=1)]
+"""A regular expression or a grammar. As at vLLM, an empty one is refused: it would hold an answer to nothing."""
+Choice = Annotated[list[Written], Field(min_length=1)]
+
+
 class StructuredOutputs(Fields):
     """vLLM's: what an answer is held to, one of them."""
 
     json_schema: Any = Field(default=None, alias="json")
-    regex: str | None = None
-    choice: list[str] | None = None
-    grammar: str | None = None
-    json_object: bool | None = None
+    regex: Written | None = None
+    choice: Choice | None = None
+    grammar: Written | None = None
+    json_object: Yes | None = None
 
 
 class Settings(Fields):
@@ -90,9 +96,9 @@ class Settings(Fields):
     ignore_eos: bool = False
     response_format: dict[str, Any] | None = None
     guided_json: dict[str, Any] | str | bool | None = None
-    guided_regex: str | None = None
-    guided_choice: list[str] | None = None
-    guided_grammar: str | None = None
+    guided_regex: Written | None = None
+    guided_choice: Choice | None = None
+    guided_grammar: Written | None = None
     structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -140,15 +146,16 @@ class Settings(Fields):
 
     def constraint(self) -> Constraint | None:
         """What the answer is held to. Raises RequestInvalid for more than one, ConstraintInvalid."""
-        given = {
-            "response_format": self.response_format and response_format.constraint(self.response_format),
-            "guided_json": _schema(self.guided_json),
-            "guided_regex": self.guided_regex and Constraint("regex", self.guided_regex),
-            "guided_choice": _choice(self.guided_choice, "guided_choice"),
-            "guided_grammar": self.guided_grammar and Constraint("lark", lark(self.guided_grammar)),
-            "structured_outputs": _structured(self.structured_outputs),
-        }
-        return _the_only_one({name: constraint for name, constraint in given.items() if constraint})
+        return _the_only_one(
+            {
+                "response_format": _given(response_format.constraint, self.response_format),
+                "guided_json": _given(_schema, self.guided_json),
+                "guided_regex": _given(_regex, self.guided_regex),
+                "guided_choice": _given(_choice, self.guided_choice),
+                "guided_grammar": _given(_grammar, self.guided_grammar),
+                "structured_outputs": _given(_structured, self.structured_outputs),
+            }
+        )
 
 
 def for_answer(sampling: Sampling, number: int) -> Sampling:
@@ -162,38 +169,51 @@ def check_top(count: int | None, param: str) -> None:
         raise RequestInvalid(f"{param} is {count}; it must be from 0 to {MOST_LOGPROBS}", param=param)
 
 
-def _the_only_one(given: Mapping[str, Constraint]) -> Constraint | None:
+def _the_only_one(found: Mapping[str, Constraint | None]) -> Constraint | None:
+    given = {name: constraint for name, constraint in found.items() if constraint is not None}
     if len(given) > 1:
         names = " and ".join(given)
         raise RequestInvalid(f"an answer is held to one thing, and {names} name several", param=list(given)[1])
     return next(iter(given.values()), None)
 
 
-def _structured(given: StructuredOutputs | None) -> Constraint | None:
-    if given is None:
-        return None
-    found = {
-        "structured_outputs.json": _schema(given.json_schema),
-        "structured_outputs.regex": given.regex and Constraint("regex", given.regex),
-        "structured_outputs.choice": _choice(given.choice, "structured_outputs.choice"),
-        "structured_outputs.grammar": given.grammar and Constraint("lark", lark(given.grammar)),
-        "structured_outputs.json_object": given.json_object and Constraint("json_object"),
-    }
-    return _the_only_one({name: constraint for name, constraint in found.items() if constraint})
+def _given(read: Callable[[Given], Constraint | None], value: Given | None) -> Constraint | None:
+    return None if value is None else read(value)
 
 
-def _schema(given: Any) -> Constraint | None:
-    if given is None:
-        return None
+def _structured(given: StructuredOutputs) -> Constraint:
+    found = _the_only_one(
+        {
+            "structured_outputs.json": _given(_schema, given.json_schema),
+            "structured_outputs.regex": _given(_regex, given.regex),
+            "structured_outputs.choice": _given(_choice, given.choice),
+            "structured_outputs.grammar": _given(_grammar, given.grammar),
+            "structured_outputs.json_object": Constraint("json_object") if given.json_object else None,
+        }
+    )
+    if found is None:
+        raise RequestInvalid(
+            "structured_outputs holds an answer to nothing",
+            param="structured_outputs",
+            hint="Give json, regex, choice, grammar or json_object.",
+        )
+    return found
+
+
+def _schema(given: Any) -> Constraint:
     return Constraint("json_schema", given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
 
 
-def _choice(texts: list[str] | None, param: str) -> Constraint | None:
-    if texts is None:
-        return None
-    if not texts or not all(texts):
-        raise RequestInvalid(f"{param}: a choice is made among texts that are not empty", param=param)
+def _regex(given: str) -> Constraint:
+    return Constraint("regex", given)
+
+
+def _choice(texts: list[str]) -> Constraint:
     return Constraint("regex", "|".join(re.escape(text) for text in texts))
+
+
+def _grammar(given: str) -> Constraint:
+    return Constraint("lark", lark(given))
 
 
 def _top_k(given: int | None) -> int | None:
