@@ -19,7 +19,7 @@ ROUTES = [
     if router is not page.router
     for route in router.routes
     if isinstance(route, APIRoute)
-    for method in route.methods
+    for method in route.methods or ()
 ]
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 

@@ -22,6 +22,7 @@ from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, Stats, check_setti
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineBusy, ModelUnknown, ServerEnding
+from edgeship.package import DAMAGED, genai_config
 from edgeship.serve.budget import Budget, Need, in_units
 from edgeship.serve.catalog import ModelCard as ModelCard
 from edgeship.settings import Settings
@@ -148,6 +149,7 @@ class Pool:
         self._read_cards = cards if callable(cards) else lambda: cards
         self._known: Sequence[ModelCard] = ()
         self._settings, self._budget = settings, Budget(settings, limits, memory_bytes)
+        self._limits = limits
         self._idle_timeout_s, self._wait_s = idle_timeout_s, wait_s
         self._open_chat = open_chat
         self._models: dict[object, _Model] = {}
@@ -169,12 +171,31 @@ class Pool:
         return tuple(cards)
 
     def find(self, name: str | None) -> ModelCard:
-        """The model of that name or alias; the first of all for no name. Raises ModelUnknown."""
+        """The model of that name or alias; the first of all where none is named. Raises ModelUnknown.
+
+        An empty text is a name, and no model has it.
+        """
         cards = self.cards()
-        found = next((card for card in cards if not name or name in card.names), None)
+        found = next((card for card in cards if name is None or name in card.names), None)
         if found is None:
             raise _unknown(name, cards)
         return found
+
+    def context_tokens(self, card: ModelCard) -> int | None:
+        """Prompt and answer of a model together: what it has where it is open, else what its files and limits allow.
+
+        None where only opening it tells. Files are read.
+        """
+        model = self._models.get(_key(card))
+        if model and model.opened:
+            return model.opened.chat.context_tokens
+        if card.folder is None:
+            return None
+        try:
+            of_model = genai_config.read(card.folder, DAMAGED).context_tokens
+        except EdgeshipError:
+            return None
+        return min(of_model, self._limits.context_tokens or of_model)
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
@@ -434,10 +455,19 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
     if not cards:
         return ModelUnknown("no model is served", hint="Install a package, or name one when the server is started.")
     known = [name for card in cards for name in card.names]
-    close = difflib.get_close_matches((name or "")[:_CHARACTERS_COMPARED], known)
+    close = _alike((name or "")[:_CHARACTERS_COMPARED], known)
     listed = ", ".join(card.id for card in cards[:_NAMES_LISTED]) + (", ..." if len(cards) > _NAMES_LISTED else "")
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
+
+
+def _alike(name: str, known: Sequence[str]) -> list[str]:
+    """The names that somebody may have meant, however they write capitals."""
+    folded: dict[str, list[str]] = {}
+    for each in known:
+        folded.setdefault(each.casefold(), []).append(each)
+    close = difflib.get_close_matches(name.casefold(), folded)
+    return [each for found in close for each in folded[found]]
 
 
 def _ending() -> ServerEnding:

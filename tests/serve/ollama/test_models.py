@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from edgeship.engine.api import Chat, Limits
 from edgeship.package import manifest as manifests
@@ -32,8 +33,12 @@ def url(package: manifests.Package) -> Iterator[str]:
         return ScriptedEngine({})
 
     cards = [card("tiny", aliases=("tiny:1",), folder=package.folder), card("far")]
-    options = ServeOptions(limits=Limits(context_tokens=100))
-    with serving(lambda: app.over(Pool(cards, settings=resolve(), open_chat=open_chat), options)) as url:
+
+    def made() -> FastAPI:
+        limits = Limits(context_tokens=100)
+        return app.over(Pool(cards, settings=resolve(), limits=limits, open_chat=open_chat), ServeOptions())
+
+    with serving(made) as url:
         yield url
 
 

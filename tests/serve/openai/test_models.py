@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from edgeship.engine.remote import RemoteChat
-from tests.serve.serving import scripted_app, serving
+from edgeship.package import DAMAGED, genai_config
+from tests.serve.serving import bigram_app, scripted_app, serving
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,17 @@ def test_each_name_is_listed_with_its_model(url: str) -> None:
     listed = httpx2.get(f"{url}/v1/models").json()["data"]
     assert [(entry["id"], entry["root"]) for entry in listed] == [("scripted", "scripted"), ("alias", "scripted")]
     assert httpx2.get(f"{url}/v1/models/alias").json()["root"] == "scripted"
+
+
+def test_how_long_a_context_is_where_that_is_known(folder: Path) -> None:
+    asked = {"model": "bigram", "prompt": "hello", "max_tokens": 1}
+    with serving(lambda: bigram_app(folder)) as url:
+        before = httpx2.get(f"{url}/v1/models/bigram").json()["max_model_len"]
+        httpx2.post(f"{url}/v1/completions", json=asked)
+        [after] = [entry["max_model_len"] for entry in httpx2.get(f"{url}/v1/models").json()["data"]]
+        told = httpx2.post(f"{url}/tokenize", json={"prompt": "hello"}).json()["max_model_len"]
+    assert before == genai_config.read(folder, DAMAGED).context_tokens
+    assert after == told
 
 
 def test_who_names_no_model_gets_the_only_one(url: str) -> None:

@@ -69,7 +69,7 @@ def of(card: ModelCard) -> Details:
 
 
 def shown(card: ModelCard, context_tokens: int | None) -> dict[str, Any]:
-    """All that is told of one model. context_tokens: what engines here give it at most. Raises PackageDamaged."""
+    """All that is told of one model. context_tokens: what it has here, where that is known. Raises PackageDamaged."""
     details = of(card)
     if card.folder is None:
         return {"details": details.told(), "model_info": {}, "capabilities": ["completion"], "template": ""}

@@ -67,7 +67,7 @@ async def show(body: ShowRequest, request: Request) -> dict[str, Any]:
     """All that is told of one model."""
     server = server_of(request)
     card = found(server.pool, body.model)
-    told = await asyncio.to_thread(details.shown, card, server.options.limits.context_tokens)
+    told = await asyncio.to_thread(details.shown, card, server.pool.context_tokens(card))
     return told | {"modelfile": f"FROM {card.id}\n", "modified_at": _time(card.created)}
 
 

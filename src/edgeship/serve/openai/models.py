@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.serve.anthropic import models as anthropic
-from edgeship.serve.models import ModelCard
+from edgeship.serve.models import ModelCard, Pool
 from edgeship.serve.server import server_of
 
 router = APIRouter()
@@ -25,7 +26,8 @@ async def list_models(
 
     after_id, before_id, limit: of Anthropic's list, which comes in pages.
     """
-    cards = server_of(request).pool.cards()
+    pool = server_of(request).pool
+    cards = pool.cards()
     if anthropic.VERSION in request.headers:
         return anthropic.listed(cards, after_id=after_id, before_id=before_id, limit=limit)
     for name, given in {"after_id": after_id, "before_id": before_id, "limit": limit}.items():
@@ -33,18 +35,30 @@ async def list_models(
             raise RequestInvalid(
                 f"{name} is not supported here", param=name, hint=f"It goes with the header {anthropic.VERSION}."
             )
-    return {"object": "list", "data": [_told(card, name) for card in cards for name in card.listed_names]}
+    data = await asyncio.to_thread(lambda: [_told(pool, card, name) for card in cards for name in card.listed_names])
+    return {"object": "list", "data": data}
 
 
 @router.get("/v1/models/{name:path}")
 async def retrieve_model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    card = server_of(request).pool.find(name)
-    return anthropic.told(card, name) if anthropic.VERSION in request.headers else _told(card, name)
+    pool = server_of(request).pool
+    card = pool.find(name)
+    if anthropic.VERSION in request.headers:
+        return anthropic.told(card, name)
+    return await asyncio.to_thread(_told, pool, card, name)
 
 
-def _told(card: ModelCard, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": card.created, "owned_by": "edgeship", "root": card.id}
+def _told(pool: Pool, card: ModelCard, name: str) -> dict[str, Any]:
+    """As OpenAI tells it; max_model_len is vLLM's, which clients look for."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "edgeship",
+        "root": card.id,
+        "max_model_len": pool.context_tokens(card),
+    }
 
 
 @router.post("/v1/embeddings", include_in_schema=False)
