@@ -311,7 +311,8 @@ class Engine(Chat, Protocol):
     """A chat whose tokens are known.
 
     slots: answers that are made side by side; more wait in line.
-    context_cut: why context_tokens is below the model's own, and what would raise it; None where it is not.
+    context_cut: why context_tokens is below the model's own, and after a semicolon what would raise it; None where it
+    is not.
     """
 
     context_tokens: int
@@ -353,15 +354,16 @@ class Engine(Chat, Protocol):
 def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int, cut: str | None = None) -> None:
     """Raises ContextFull for more tokens than `limit`, PromptInvalid for none or ids that the model does not have.
 
-    cut: why the limit is below the model's own, and what would raise it.
+    cut: why the limit is below the model's own, and after a semicolon what would raise it.
     """
     if not tokens:
         raise PromptInvalid("the prompt is empty", hint="Give at least one token of text.")
     if len(tokens) > limit:
-        why = f", since {cut}" if cut else ""
+        why, _, what_helps = (cut or "").partition("; ")
         raise ContextFull(
-            f"the prompt has {len(tokens)} tokens and the model takes at most {limit}{why}",
-            hint="Shorten the prompt or the conversation.",
+            f"the prompt has {len(tokens)} tokens and the model takes at most {limit}"
+            + (f", since {why}" if why else ""),
+            hint="Shorten the prompt or the conversation." + (f" {what_helps}." if what_helps else ""),
         )
     strangers = [token for token in tokens if not 0 <= token < vocab_size]
     if strangers:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from edgeship.errors import EdgeshipError, UsageError
+from edgeship.errors import EdgeshipError, NotFound, OriginRefused, TemplateInvalid, TemplateMissing, UsageError
 from edgeship.serve.exchange import current_id
 from edgeship.system.child import Died
 
@@ -34,6 +35,17 @@ _ANTHROPIC_TYPES = {
 _NO_FAULT = (503, 504)
 """Statuses from 500 on that say what the server has no room or no time for: no fault, and nothing to hide."""
 _MESSAGES = "/v1/messages"
+_SENTENCE_END = re.compile(r"(?<=[.?!]) ")
+_TYPED = re.compile(r"(?<![\w-])--[a-z]|`edgeship |\bpip install\b|\bin Python\b")
+"""What only somebody at the server's command line can type."""
+_INSTEAD: Mapping[type[EdgeshipError], str] = {
+    TemplateMissing: "Ask /v1/completions, which needs none.",
+    TemplateInvalid: "Send messages as the model's template takes them.",
+    NotFound: "/v1/models lists the models.",
+}
+"""What a client can do where a hint holds nothing else."""
+_FOR_THE_OPERATOR = (OriginRefused,)
+"""Errors that only those meet who set a server up, or who were not meant to reach it."""
 RETRY_AFTER_S = 1
 """What a client is told to wait where the server is full."""
 
@@ -99,10 +111,21 @@ def _is_fault(error: EdgeshipError) -> bool:
 def told(error: EdgeshipError) -> str:
     """What a client is told: what it sent wrong and how to mend it; of the server's own troubles only the kind."""
     if isinstance(error, UsageError) or error.http_status < 500:
-        return f"{error.what}. {error.hint}" if error.hint else error.what
+        hint = _hint(error)
+        return f"{error.what}. {hint}" if hint else error.what
     if not _is_fault(error):
         return error.what
     return f"the server could not answer ({error.code}); its log says more"
+
+
+def _hint(error: EdgeshipError) -> str:
+    """What a client can do about it. Commands and options are for whoever runs the server, and are left out."""
+    if not error.hint or isinstance(error, _FOR_THE_OPERATOR):
+        return error.hint or ""
+    sentences = _SENTENCE_END.split(error.hint)
+    kept = [sentence for sentence in sentences if not _TYPED.search(sentence)]
+    instead = next((hint for kind, hint in _INSTEAD.items() if isinstance(error, kind)), "")
+    return " ".join(kept) or instead
 
 
 def api_path(scope: Mapping[str, Any]) -> str:

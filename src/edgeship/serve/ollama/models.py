@@ -89,7 +89,7 @@ async def manage() -> None:
     """Raises NotSupported."""
     raise NotSupported(
         "models are not brought, made or removed over the network",
-        hint="Use `edgeship ship`, `edgeship cache add` and `edgeship cache rm` on the server's machine.",
+        hint="Whoever runs the server does that on its machine: docs/serve-ollama.md says how.",
     )
 
 
