@@ -248,11 +248,13 @@ class ByteCodec:
         self.thought_marks = thought_marks
 
     def render(self, conversation: Conversation) -> Prompt:
-        """Each message as TURN, role, line break, content; then TURN and the assistant's role."""
+        """Each message as TURN, role, line break, content; then TURN and the assistant's role, unless that is there."""
         turns = [f"{message['role']}\n{text_of(message.get('content'))}" for message in conversation.messages]
+        begun = [] if conversation.continues else ["assistant\n"]
         return Prompt(
-            tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in [*turns, "assistant\n"])),
+            tuple(itertools.chain.from_iterable((TURN, *utf8(turn)) for turn in [*turns, *begun])),
             conversation.tool_use,
+            conversation.continues,
         )
 
     def encode(self, text: str) -> Prompt:

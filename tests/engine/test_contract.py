@@ -93,6 +93,18 @@ def test_an_answer_ends_with_its_reason_and_only_there(engine: Engine) -> None:
     assert len(tokens) <= 24
 
 
+def test_an_answer_that_was_begun_goes_on(engine: Engine) -> None:
+    asked = Conversation([*QUESTION.messages, {"role": "assistant", "content": "Fine, thank"}], continues=True)
+    prompt, anew = engine.render(asked), engine.render(QUESTION)
+    assert prompt.continues
+    assert prompt.tokens[: len(anew.tokens)] == anew.tokens
+    assert len(prompt.tokens) > len(anew.tokens)
+    answer = ask(engine, asked, Sampling(max_tokens=4))
+    assert answer.tokens == collect(engine.stream(prompt, Sampling(max_tokens=4))).tokens
+    if engine.name == "scripted":
+        assert answer.text == " you"
+
+
 def test_the_same_seed_gives_the_same_answer(engine: Engine) -> None:
     prompt = engine.render(QUESTION)
     first, second = (collect(engine.stream(prompt, LIVELY)) for _ in range(2))

@@ -129,3 +129,27 @@ def test_whether_a_conversation_is_about_tools(conversation: Conversation, uses:
 def test_a_content_as_one_text() -> None:
     assert text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]) == "a\nb"
     assert (text_of("a"), text_of(None)) == ("a", "")
+
+
+CALLED = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ({"role": "user", "content": "hello"}, "it is not the assistant's"),
+        ({"role": "assistant", "content": " \n"}, "it has no text"),
+        ({"role": "assistant", "content": "I look.", "tool_calls": [CALLED]}, "it calls functions"),
+    ],
+)
+def test_what_cannot_be_continued(last: dict[str, Any], why: str) -> None:
+    with pytest.raises(PromptInvalid, match=why) as caught:
+        Conversation([{"role": "user", "content": "hello"}, last], continues=True)
+    assert caught.value.param == "messages"
+
+
+def test_a_required_call_begins_anew() -> None:
+    begun = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Good"}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(PromptInvalid, match="a call is required"):
+        Conversation(begun, tools, tool_choice="required", continues=True)

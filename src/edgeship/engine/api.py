@@ -47,8 +47,8 @@ class Prompt:
     """What the model reads, as token ids.
 
     tools: what its answer may call; None where calls are text like any other.
-    continues: it is a text, and what the model makes of it goes on with that: a space at its beginning is kept, and no
-    thoughts are told apart. Otherwise it is a conversation, and what comes is an answer.
+    continues: it is a text, or an answer that was begun, and what the model makes of it goes on with that: a space at
+    its beginning is kept, and no thoughts are told apart. Otherwise it is a conversation, and what comes is an answer.
     """
 
     tokens: tuple[int, ...]
@@ -323,7 +323,8 @@ class Engine(Chat, Protocol):
     def render(self, conversation: Conversation) -> Prompt:
         """The prompt of a conversation that waits for an answer.
 
-        Raises TemplateMissing, TemplateInvalid, and PromptInvalid for a conversation without a message.
+        Raises TemplateMissing, TemplateInvalid, NotSupported for an answer that cannot be continued, and PromptInvalid
+        for a conversation without a message.
         """
         ...
 

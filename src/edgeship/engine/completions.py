@@ -45,6 +45,10 @@ def request(model: str, conversation: Conversation, sampling: Sampling, *, extra
     extras: whether the server takes what vLLM and llama.cpp's server take besides.
     Raises NotSupported for what it could not be asked, ConstraintInvalid for a schema that is no JSON.
     """
+    if conversation.continues:
+        raise NotSupported(
+            "an API like OpenAI's does not go on with an answer that was begun", hint="Let the model answer anew."
+        )
     body: dict[str, Any] = {
         "model": model,
         "messages": [dict(message) for message in conversation.messages],

@@ -109,7 +109,7 @@ class IsolatedEngine:
     def render(self, conversation: Conversation) -> Prompt:
         """See Engine.render."""
         found = self._ask("render", conversation=asdict(conversation))
-        return Prompt(tuple(found["tokens"]), conversation.tool_use)
+        return Prompt(tuple(found["tokens"]), conversation.tool_use, conversation.continues)
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""

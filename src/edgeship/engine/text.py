@@ -13,7 +13,7 @@ from edgeship.engine.api import Conversation, Message, Prompt, utf8
 from edgeship.engine.thinking import MARKS, Marks
 from edgeship.engine.tools import CallMarks
 from edgeship.errors import ContextFull, TemplateInvalid, TemplateMissing
-from edgeship.package import DAMAGED, template, tokenizer
+from edgeship.package import DAMAGED, continuing, template, tokenizer
 from edgeship.package.control_tokens import ControlTokens
 from edgeship.package.conversation import text_of
 from edgeship.package.tool_prompts import ToolPrompts, chosen_for
@@ -59,15 +59,17 @@ class TextCodec:
         """The conversation in the model's own template, ready for an answer.
 
         trusting: control tokens that stand in its texts count as such, as they do in transformers; else they are text.
-        Raises TemplateMissing, TemplateInvalid, and PromptInvalid for text that is not Unicode.
+        Raises TemplateMissing, TemplateInvalid, PromptInvalid for text that is not Unicode, and NotSupported for an
+        answer that was begun and that the template does not show as it is.
         """
         self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
         if trusting:
-            return Prompt(self.read_rendered(self._rendered(conversation)), conversation.tool_use)
+            tokens = self.read_rendered(self._rendered(conversation))
+            return Prompt(tokens, conversation.tool_use, conversation.continues)
         text, typed = self._rendered_apart(conversation)
         tokens = self._encode(text, special=False, seams=typed)
         self._control.require_written(tokens, text, typed)
-        return Prompt(tokens, conversation.tool_use)
+        return Prompt(tokens, conversation.tool_use, conversation.continues)
 
     def has_control_tokens(self, conversation: Conversation) -> bool:
         """Whether control tokens stand in texts of the conversation, where they are no more than text."""
@@ -78,6 +80,12 @@ class TextCodec:
         return self._control.typed(self._rendered(self._control.mark(conversation)))
 
     def _rendered(self, conversation: Conversation) -> str:
+        if conversation.continues:
+            return continuing.rendered(conversation, self._written)
+        return self._written(conversation)
+
+    def _written(self, conversation: Conversation) -> str:
+        """What the template makes of it: with the beginning of an answer, unless that is there already."""
         if self.template is None:
             raise TemplateMissing(
                 "this package has no chat template",
@@ -92,6 +100,7 @@ class TextCodec:
             self.template,
             self.readable(messages),
             special_tokens=self.special_tokens,
+            add_generation_prompt=not conversation.continues,
             tools=variables.pop("tools", ()),
             variables=variables,
         )

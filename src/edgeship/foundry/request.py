@@ -25,6 +25,8 @@ def plain_messages(conversation: Conversation) -> list[Message]:
     """
     if conversation.tool_use or any(message.get("tool_calls") for message in conversation.messages):
         raise NotSupported("Foundry Local is given no tools here", hint=INSTEAD)
+    if conversation.continues:
+        raise NotSupported("Foundry Local does not go on with an answer that was begun", hint=INSTEAD)
     if conversation.variables:
         raise NotSupported("Foundry Local gives its chat template no variables", hint=INSTEAD)
     messages: list[Message] = [

@@ -50,6 +50,7 @@ class Conversation:
     variables: what a template may ask for besides, such as enable_thinking.
     tool_choice: "none" does not show the tools; "required" takes calls and nothing else for an answer.
     allowed_tools: names of those that may be called, where not all may. parallel_tool_calls: several in one answer.
+    continues: the last message is an answer that was begun, and what comes goes on with its text.
     """
 
     messages: Sequence[Message]
@@ -58,6 +59,7 @@ class Conversation:
     tool_choice: ToolChoice = "auto"
     allowed_tools: Sequence[str] = ()
     parallel_tool_calls: bool = True
+    continues: bool = False
 
     def __post_init__(self) -> None:
         _require(_is_list(self.messages), "the messages are no list")
@@ -66,6 +68,8 @@ class Conversation:
         for number, message in enumerate(self.messages, 1):
             _check_message(message, f"message {number}")
         self._check_tools()
+        if self.continues:
+            self._check_begun()
         _require(isinstance(self.variables, Mapping), "the template's variables are no object")
         for name in self.variables:
             require_variable(name)
@@ -86,6 +90,20 @@ class Conversation:
         """Whether anything in it is about tools: the answer's, or calls and results of earlier ones."""
         told = any(message.get("tool_calls") or message["role"] == "tool" for message in self.messages)
         return told or self.tool_use is not None
+
+    def _check_begun(self) -> None:
+        last = self.messages[-1]
+        faults = (
+            (last["role"] != "assistant", "it is not the assistant's"),
+            (bool(last.get("tool_calls")), "it calls functions"),
+            (not text_of(last.get("content")).strip(), "it has no text"),
+            (self.tool_choice == "required", "a call is required"),
+        )
+        why = next((why for wrong, why in faults if wrong), None)
+        if why:
+            raise PromptInvalid(
+                f"the last message is to be continued, and {why}", hint="Let the model answer anew.", param="messages"
+            )
 
     def _check_tools(self) -> None:
         _require(_is_list(self.tools), "tools is no list")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from edgeship.engine.api import Conversation, Engine, Prompt, Sampling, Token
-from edgeship.errors import DeadlinePassed, NotSupported
+from edgeship.errors import DeadlinePassed, NotSupported, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
@@ -114,7 +114,17 @@ class Server:
     async def converse(
         self, request: Request, opened: Opened, conversation: Conversation, samplings: Sequence[Sampling]
     ) -> Answers:
-        """One answer to a conversation for each of these settings. Raises as `answer` does."""
+        """One answer to a conversation for each of these settings.
+
+        Raises as `answer` does, and RequestInvalid for one that was begun and is to be held to something: what is there
+        already was not.
+        """
+        if conversation.continues and any(sampling.constraint for sampling in samplings):
+            raise RequestInvalid(
+                "an answer that goes on with the last message cannot be held to anything",
+                param="messages",
+                hint="Let the model answer anew.",
+            )
 
         def ask(sampling: Sampling) -> Ask:
             return lambda cancel, deadline_s, on_step: opened.chat.converse(

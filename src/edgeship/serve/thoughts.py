@@ -57,6 +57,16 @@ def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
     raise RequestInvalid(f"{param}: {opened.card.id} has no levels of thinking", param=param, hint="Leave it out.")
 
 
+def require_none(wanted: object, param: str, *, continues: bool) -> None:
+    """Raises RequestInvalid where a model is to think before it goes on with an answer that was begun."""
+    if continues and wanted:
+        raise RequestInvalid(
+            f"{param}: an answer that goes on with the last message has no thoughts before it",
+            param=param,
+            hint="Leave it out, or let the model answer anew.",
+        )
+
+
 def most_tokens(level: str | None) -> int | None:
     """How many tokens a model may think at a level; None for any number. See `Sampling.thinking_tokens`."""
     return 0 if level == NONE else None

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation
-from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of
+from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of, is_begun
 from edgeship.serve.anthropic.messages import _text, _thinking, _tool_use
 
 CALL = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}}
@@ -105,9 +105,15 @@ def test_results_stay_apart() -> None:
     assert [message["content"] for message in found[2:]] == ["1", "2"]
 
 
-def test_an_answer_is_not_continued() -> None:
-    with pytest.raises(RequestInvalid, match="not continued") as caught:
-        read({"role": "user", "content": "a"}, {"role": "assistant", "content": "I"})
+def test_the_last_answer_was_begun_unless_it_calls_tools() -> None:
+    def begun(*messages: dict[str, Any]) -> bool:
+        return is_begun([TypeAdapter(Message).validate_python(message) for message in messages])
+
+    question = {"role": "user", "content": "a"}
+    assert not begun(question)
+    assert begun(question, {"role": "assistant", "content": "I"})
+    with pytest.raises(RequestInvalid, match="nothing says what they came to") as caught:
+        begun(question, {"role": "assistant", "content": [CALL]})
     assert caught.value.param == "messages[1]"
 
 

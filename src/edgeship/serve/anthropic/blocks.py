@@ -124,14 +124,7 @@ class _Turn:
 def conversation_of(
     system: Sequence[Text], messages: Sequence[UserMessage | AssistantMessage]
 ) -> list[TemplateMessage]:
-    """The messages for a template. Raises RequestInvalid, also for an answer that is to be continued."""
-    if messages[-1].role == "assistant":
-        param = f"messages[{len(messages) - 1}]"
-        raise RequestInvalid(
-            f"{param} is the assistant's, and answers are not continued here",
-            param=param,
-            hint="Let the last message be the user's.",
-        )
+    """The messages for a template."""
     turns = [_Turn("system", [block.text for block in system])] if system else []
     for each in _turns(messages):
         if turns and each.role == turns[-1].role != "tool":
@@ -139,6 +132,22 @@ def conversation_of(
         else:
             turns.append(each)
     return [each.message() for each in turns]
+
+
+def is_begun(messages: Sequence[UserMessage | AssistantMessage]) -> bool:
+    """Whether the last message is an answer that was begun, which is to be continued. Raises RequestInvalid for calls.
+
+    Their results come next.
+    """
+    last = messages[-1]
+    if last.role == "assistant" and any(isinstance(block, ToolUse) for block in last.content):
+        param = f"messages[{len(messages) - 1}]"
+        raise RequestInvalid(
+            f"{param} calls tools, and nothing says what they came to",
+            param=param,
+            hint="Let a message with tool_result blocks follow.",
+        )
+    return last.role == "assistant"
 
 
 def _join(turn: _Turn, more: _Turn) -> None:

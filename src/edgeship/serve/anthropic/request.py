@@ -10,7 +10,7 @@ from pydantic import Field
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
-from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of
+from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of, is_begun
 from edgeship.serve.fields import Fields
 from edgeship.serve.messages import MOST_MESSAGES, MOST_TOOLS, CacheControl, tool
 from edgeship.serve.models import Opened
@@ -118,10 +118,11 @@ class Asked(Fields):
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
-        messages = conversation_of(self.system or (), self.messages)
+        messages, continues = conversation_of(self.system or (), self.messages), is_begun(self.messages)
+        thoughts.require_none(self.thinking and self.thinking.wanted, "thinking", continues=continues)
         tools = [tool.in_template() for tool in self.tools or ()]
         choice = self.tool_choice.of_conversation() if self.tool_choice else {}
-        return Conversation(messages, tools, self._variables(opened), **choice)
+        return Conversation(messages, tools, self._variables(opened), continues=continues, **choice)
 
     def _variables(self, opened: Opened) -> dict[str, Any]:
         wanted = self.thinking.wanted if self.thinking else None

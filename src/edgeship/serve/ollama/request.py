@@ -179,7 +179,11 @@ class ChatRequest(Asked):
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
         messages = _told(self.system) + [message.in_template() for message in self.messages]
-        return Conversation(messages, [tool.in_template() for tool in self.tools or ()], self.variables(opened))
+        last = self.messages[-1]
+        continues = last.role == "assistant" and not last.tool_calls
+        thoughts.require_none(self.think, "think", continues=continues)
+        tools = [tool.in_template() for tool in self.tools or ()]
+        return Conversation(messages, tools, self.variables(opened), continues=continues)
 
 
 class GenerateRequest(Asked):

@@ -23,7 +23,7 @@ from edgeship.serve.fields import Fields, No
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
-from edgeship.serve.openai.settings import Settings, check_top, for_answer
+from edgeship.serve.openai.settings import Settings, check_top, continuing, for_answer
 from edgeship.serve.openai.usage import Usages, usage_of
 from edgeship.serve.server import server_of
 
@@ -58,7 +58,7 @@ class AllowedTools(Fields):
 
 
 class ChatRequest(Settings):
-    """A conversation, and how it is to be answered."""
+    """A conversation, and how it is to be answered. continue_final_message, add_generation_prompt: see `continuing`."""
 
     messages: Messages
     max_completion_tokens: int | None = None
@@ -69,12 +69,17 @@ class ChatRequest(Settings):
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool | None = None
     modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: No | None = None
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises PromptInvalid, RequestInvalid."""
+        continues = continuing(self.continue_final_message, self.add_generation_prompt)
+        thinks = self.reasoning_effort not in (None, thoughts.NONE)
+        thoughts.require_none(thinks, "reasoning_effort", continues=continues)
         effort = thoughts.effort(opened, self.reasoning_effort, "reasoning_effort")
         choice, allowed = self._chosen()
         return Conversation(
@@ -84,6 +89,7 @@ class ChatRequest(Settings):
             tool_choice=choice,
             allowed_tools=allowed,
             parallel_tool_calls=self.parallel_tool_calls,
+            continues=continues,
         )
 
     def _chosen(self) -> tuple[ToolChoice, Sequence[str]]:

@@ -163,6 +163,20 @@ def for_answer(sampling: Sampling, number: int) -> Sampling:
     return sampling if sampling.seed is None or number == 0 else replace(sampling, seed=sampling.seed + number)
 
 
+def continuing(continue_final_message: bool, add_generation_prompt: bool | None) -> bool:
+    """Whether the answer goes on with the last message, which vLLM's clients say by both of these.
+
+    Raises RequestInvalid where one of them asks for what the other does not.
+    """
+    if continue_final_message == (add_generation_prompt is False):
+        return continue_final_message
+    raise RequestInvalid(
+        "continue_final_message: true and add_generation_prompt: false go together",
+        param="continue_final_message" if continue_final_message else "add_generation_prompt",
+        hint="Give both to go on with the last message, or none of them.",
+    )
+
+
 def check_top(count: int | None, param: str) -> None:
     """Raises RequestInvalid for more likeliest tokens than can be told."""
     if count is not None and not 0 <= count <= MOST_LOGPROBS:

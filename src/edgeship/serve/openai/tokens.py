@@ -12,10 +12,10 @@ from edgeship.engine.text import TextCodec
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, Yes
+from edgeship.serve.fields import Fields
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.settings import Tokens
+from edgeship.serve.openai.settings import Tokens, continuing
 from edgeship.serve.server import server_of
 
 router = APIRouter()
@@ -27,6 +27,7 @@ class TokenizeRequest(Fields):
     """A text, or a conversation as it is put to the model. return_token_strs: also the text of each token.
 
     add_special_tokens: those that the tokenizer puts around every text; in a conversation the template writes them.
+    continue_final_message, add_generation_prompt: see `continuing`.
     """
 
     model: str | None = None
@@ -35,7 +36,8 @@ class TokenizeRequest(Fields):
     tools: Tools | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool | None = None
-    add_generation_prompt: Yes = True
+    continue_final_message: bool = False
+    add_generation_prompt: bool | None = None
     return_token_strs: bool = False
 
 
@@ -83,7 +85,9 @@ def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
     if body.add_special_tokens:
         raise RequestInvalid("a chat template writes the special tokens itself", param="add_special_tokens")
     messages, tools = in_template(body.messages or ()), [tool.in_template() for tool in body.tools or ()]
-    return codec.render(Conversation(messages, tools, thoughts.checked(opened, body.chat_template_kwargs)))
+    variables = thoughts.checked(opened, body.chat_template_kwargs)
+    continues = continuing(body.continue_final_message, body.add_generation_prompt)
+    return codec.render(Conversation(messages, tools, variables, continues=continues))
 
 
 def _codec(opened: Opened) -> TextCodec:
