@@ -57,6 +57,26 @@ def test_wrong_options_are_named(given: list[str], said: str, capsys: pytest.Cap
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "code", "exit_code"),
+    [
+        (["nothing"], "package-not-found", 4),
+        (["--host", "0.0.0.0"], "usage", 2),
+        (["--port", "many"], "usage", 2),
+        (["--idle-timeout", "soon"], "usage", 2),
+    ],
+)
+def test_what_ends_the_start_is_a_line_of_json_like_all_that_is_logged(
+    given: list[str], code: str, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--log-json", *given]) == exit_code
+    [line] = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["code"], told["exit_code"]) == ("error", code, exit_code)
+    assert told["message"]
+    assert told["hint"]
+
+
 def test_no_server_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ps"]) == 0
     assert "no server runs" in capsys.readouterr().err

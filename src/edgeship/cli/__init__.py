@@ -39,7 +39,7 @@ def _run(given: list[str]) -> int:
         # Native modules that are interrupted while they start say that they failed.
         if failure.came_from(error, KeyboardInterrupt):
             return failure.interrupted()
-        return failure.explain(error, as_json="--json" in given)
+        return failure.explain(error, as_json="--json" in given, log_json="--log-json" in given)
 
 
 def entry() -> None:

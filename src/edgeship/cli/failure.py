@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import platform
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeship.cli.streams import OutputLost, give_up_output, say
 from edgeship.errors import EdgeshipError, NotWritable, UsageError, in_words, ran_out
+from edgeship.system import log
 from edgeship.system.shell import as_typed
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130
+_log = logging.getLogger("edgeship.cli")
 _REPORT = (
     "Please report it with that file. It holds versions and the call stack, and may hold names and values from your "
     "files: read it before you send it."
@@ -24,16 +28,20 @@ _KEPT_LOGS, _LOG_HALF, _MOST_CHARACTERS = 20, 1 << 17, 1000
 _READER_GONE = (errno.EPIPE, errno.EINVAL)
 
 
-def explain(error: BaseException, *, as_json: bool) -> int:
-    """Prints what happened, where, and what to try; returns the exit code."""
+def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> int:
+    """Prints what happened, where, and what to try; returns the exit code.
+
+    log_json: whoever reads stderr expects lines of JSON there, and gets one.
+    """
     import typer
     from typer.exceptions import TyperException
 
+    tell = partial(_print, as_json=as_json, log_json=log_json)
     error = ran_out(error) or error
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = UsageError("a name is longer than this system allows", hint="Give a shorter one.")
     if isinstance(error, EdgeshipError):
-        return _print(error.to_dict(), as_json=as_json)
+        return tell(error.to_dict())
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.Abort):
@@ -44,7 +52,7 @@ def explain(error: BaseException, *, as_json: bool) -> int:
             say(error.format_message())
             return 2
         command = context.command_path if context else "edgeship"
-        return _print(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."), as_json=as_json)
+        return tell(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."))
     said = "".join(traceback.format_exception(error))
     facts = _facts("internal", 3, _shortened(f"a fault in Edgeship itself: {type(error).__name__}: {error}"))
     try:
@@ -52,7 +60,7 @@ def explain(error: BaseException, *, as_json: bool) -> int:
     except OSError as unwritten:
         say(said)
         facts |= {"hint": f"Please report it with what stands above, which could not be kept in a file: {unwritten}."}
-    return _print(facts, as_json=as_json)
+    return tell(facts)
 
 
 def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -84,13 +92,18 @@ def _facts(
     return {"code": code, "exit_code": exit_code, "what": what, "where": where, "hint": hint}
 
 
-def _print(facts: Mapping[str, Any], *, as_json: bool) -> int:
+def _print(facts: Mapping[str, Any], *, as_json: bool, log_json: bool = False) -> int:
     facts = {key: as_typed(value) if isinstance(value, str) else value for key, value in facts.items()}
     if as_json:
         from edgeship.cli.output import print_json
 
         print_json({"error": facts})
-    say(f"error[{facts['code']}]: {in_words(facts['what'], facts['where'], facts['hint'])}")
+    if log_json:
+        log.show(log.Level.INFO, as_json=True)
+        rest = {name: value for name, value in facts.items() if name != "what"}
+        _log.error("%s", facts["what"], extra={"facts": {"message": facts["what"], **rest}})
+    else:
+        say(f"error[{facts['code']}]: {in_words(facts['what'], facts['where'], facts['hint'])}")
     return int(facts["exit_code"])
 
 
