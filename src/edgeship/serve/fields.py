@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,6 +33,11 @@ def _boolean(given: Any) -> Any:
 Yes = Annotated[Literal[True], BeforeValidator(_boolean)]
 No = Annotated[Literal[False], BeforeValidator(_boolean)]
 """What can only be had so. Any other value is refused."""
+
+
+def form_of(given: Any) -> str:
+    """Where a field is a text or something with parts: which of them it is, so that faults are told of that one."""
+    return "parts" if isinstance(given, dict | list) else "text"
 
 
 class Fields(BaseModel):
@@ -116,20 +122,23 @@ def _field(place: Sequence[str | int], body: Any, *, missing: bool) -> str | Non
     """
     if place[0] == "query":
         return str(place[1])
-    path, last = "", len(place) - 1
-    for number, part in enumerate(place[1:], 1):
+    path = ""
+    for part, following in itertools.zip_longest(place[1:], place[2:]):
         if isinstance(body, list) and isinstance(part, int) and part < len(body):
             path, body = f"{path}[{part}]", body[part]
-        elif isinstance(body, dict) and part in body and (number == last or not _is_kind(part, body)):
+        elif isinstance(body, dict) and part in body and not _is_kind(part, body, following):
             path, body = f"{path}.{part}", body[part]
-        elif isinstance(body, dict) and missing and number == last:
+        elif isinstance(body, dict) and missing and following is None:
             path = f"{path}.{part}"
     return path.removeprefix(".") or None
 
 
-def _is_kind(part: str | int, body: Mapping[Any, Any]) -> bool:
+def _is_kind(part: str | int, body: Mapping[Any, Any], following: str | int | None) -> bool:
     """Whether a part of a path says what kind of object this is, and names no field of it.
 
-    A part of the type "text" has a field of that name, too, in which nothing else lies.
+    What is of the type "text" or "function" has a field of that name, too; then what follows says which is meant.
     """
-    return part in (body.get("type"), body.get("role")) and not isinstance(body[part], dict | list)
+    if following is None or part not in (body.get("type"), body.get("role")):
+        return False
+    inner = body[part]
+    return not isinstance(inner, dict | list) or (following in body and following not in inner)

@@ -15,7 +15,7 @@ from edgeship.engine.api import ToolCall
 from edgeship.errors import AnswerInvalid, RequestInvalid
 from edgeship.package.conversation import MOST_NAME
 from edgeship.package.conversation import Message as TemplateMessage
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, form_of
 from edgeship.system import json_file
 
 MOST_MESSAGES, MOST_TOOLS, MOST_PARTS = 4096, 512, 1024
@@ -69,7 +69,7 @@ def _text_or_parts(given: Any) -> Any:
 
 Content = Annotated[
     Annotated[str, Tag("text")] | Annotated[Parts, Tag("parts")],
-    Discriminator(lambda given: "text" if isinstance(given, str) else "parts"),
+    Discriminator(form_of),
     BeforeValidator(_text_or_parts),
 ]
 """A text, or parts that are texts."""

@@ -94,5 +94,5 @@ def test_errors_are_those_of_the_package(client: ollama.Client) -> None:
     assert caught.value.status_code == 404
     with pytest.raises(ollama.ResponseError, match="embeddings"):
         client.embed("scripted", "hello")
-    with pytest.raises(ollama.ResponseError, match="edgeship ship"):
+    with pytest.raises(ollama.ResponseError, match="on its machine"):
         list(client.pull("scripted", stream=True))

@@ -7,10 +7,10 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import Answer
@@ -19,7 +19,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
-from edgeship.serve.fields import Fields, No
+from edgeship.serve.fields import Fields, No, form_of
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.logprobs import chat_logprobs
@@ -57,6 +57,14 @@ class AllowedTools(Fields):
     allowed_tools: Allowed
 
 
+Choice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("text")]
+    | Annotated[NamedTool | AllowedTools, Field(discriminator="type"), Tag("parts")],
+    Discriminator(form_of),
+]
+"""Whether a tool may or must be called, and which."""
+
+
 class ChatRequest(Settings):
     """A conversation, and how it is to be answered. continue_final_message, add_generation_prompt: see `continuing`."""
 
@@ -65,7 +73,7 @@ class ChatRequest(Settings):
     logprobs: bool = False
     top_logprobs: int | None = None
     tools: Tools | None = None
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | AllowedTools = "auto"
+    tool_choice: Choice = "auto"
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import MOST_NAME, Conversation, ToolChoice
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, No
+from edgeship.serve.fields import Fields, No, form_of
 from edgeship.serve.messages import MOST_TOOLS, tool
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import Input, Item, messages_of
@@ -46,6 +46,14 @@ class AllowedTools(Fields):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"] = "auto"
     tools: list[NamedTool] = Field(min_length=1)
+
+
+Choice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("text")]
+    | Annotated[NamedTool | AllowedTools, Field(discriminator="type"), Tag("parts")],
+    Discriminator(form_of),
+]
+"""Whether a tool may or must be called, and which."""
 
 
 class TextFormat(Fields):
@@ -120,7 +128,7 @@ class ResponseRequest(Fields):
     include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
     text: TextOptions = TextOptions()
     tools: list[FunctionTool] = Field(default_factory=list, max_length=MOST_TOOLS)
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | AllowedTools = "auto"
+    tool_choice: Choice = "auto"
     parallel_tool_calls: bool = True
     reasoning: Reasoning = Reasoning()
     stream: bool = False
