@@ -121,13 +121,8 @@ def is_open(kind: type[Fields], place: Place) -> bool:
     """Whether whatever a client writes there is meant."""
     if place == ("metadata",):
         return kind is not anthropic.MessagesRequest
-    return place == ("format",) or place[-1:] in [
-        ("parameters",),
-        ("schema",),
-        ("input",),
-        ("arguments",),
-        ("input_schema",),
-    ]
+    names = ("parameters", "schema", "input_schema", "input", "arguments")
+    return place == ("format",) or (bool(place) and place[-1] in names)
 
 
 def at(value: Any, place: Place) -> Any:

@@ -137,7 +137,8 @@ def test_without_a_question_a_model_is_loaded_or_unloaded(ask: Any) -> None:
         ({"keep_alive": "soon"}, "keep_alive"),
         ({"think": True}, "think"),
         ({"think": "high"}, "think"),
-        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
     ],
 )
 def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any], named: str) -> None:

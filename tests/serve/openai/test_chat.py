@@ -122,6 +122,7 @@ def called(arguments: str) -> dict[str, Any]:
         ({"structured_outputs": {"json_object": False}}, "structured_outputs.json_object"),
         ({"structured_outputs": {"json_object": True, "regex": "a"}}, "structured_outputs.json_object"),
         ({"response_format": {}}, "response_format"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
         ({"store": True}, "store"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],

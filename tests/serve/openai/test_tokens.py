@@ -73,6 +73,9 @@ def test_lm_eval_takes_it_for_its_tokenizer(url: str, codec: TextCodec) -> None:
         ("tokenize", {"prompt": "a", "messages": MESSAGES}, "prompt"),
         ("tokenize", {"messages": MESSAGES, "add_special_tokens": True}, "add_special_tokens"),
         ("tokenize", {"messages": MESSAGES, "add_generation_prompt": False}, "add_generation_prompt"),
+        ("tokenize", {"messages": MESSAGES, "continue_final_message": True}, "continue_final_message"),
+        ("tokenize", {"prompt": "a", "chat_template_kwargs": {}}, "chat_template_kwargs"),
+        ("tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
         ("tokenize", {"messages": [{"role": "boss"}]}, "messages[0].role"),
         ("tokenize", {"prompt": 5}, "prompt"),
         ("detokenize", {"tokens": "a"}, "tokens"),
@@ -86,6 +89,13 @@ def test_what_is_wrong_is_named(url: str, path: str, body: dict[str, Any], param
     response = httpx2.post(f"{url}/{path}", json=body)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["param"] == param
+
+
+def test_an_answer_that_was_begun_ends_the_prompt(url: str, codec: TextCodec) -> None:
+    begun = [*MESSAGES, {"role": "assistant", "content": "Good day"}]
+    how = {"continue_final_message": True, "add_generation_prompt": False}
+    told = httpx2.post(f"{url}/tokenize", json={"messages": begun} | how).json()
+    assert codec.decode(told["tokens"], special=True).endswith("<|im_start|>assistant\nGood day")
 
 
 def test_a_model_whose_tokens_are_not_known_says_so() -> None:

@@ -89,6 +89,8 @@ class Asked(Fields):
 
     def sampling(self) -> Sampling:
         """How the answer is made. Raises RequestInvalid."""
+        if self.top_logprobs and not self.logprobs:
+            raise RequestInvalid("top_logprobs needs logprobs: true", param="top_logprobs")
         check_top(self.top_logprobs, "top_logprobs")
         options = self.options
         most = options.num_predict if options.num_predict is not None else self.num_predict

@@ -114,6 +114,13 @@ class ChatRequest(Settings):
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestInvalid("top_logprobs needs logprobs: true", param="top_logprobs")
         check_top(self.top_logprobs, "top_logprobs")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise RequestInvalid(
+                f"max_tokens is {self.max_tokens}, and max_completion_tokens, which means the same, is "
+                f"{self.max_completion_tokens}",
+                param="max_tokens",
+                hint="Give one of them.",
+            )
         limit = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         thinking_tokens = thoughts.most_tokens(self.reasoning_effort)

@@ -19,6 +19,7 @@ from edgeship.serve.openai.settings import Tokens, continuing
 from edgeship.serve.server import server_of
 
 router = APIRouter()
+_OF_MESSAGES = {"tools", "chat_template_kwargs", "continue_final_message", "add_generation_prompt"}
 _CLASS = "PreTrainedTokenizerFast"
 """Where a package does not say which: what reads any tokenizer.json."""
 
@@ -80,6 +81,7 @@ def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
     if (body.prompt is None) == (body.messages is None):
         raise RequestInvalid("either prompt or messages is tokenized", param="prompt", hint="Give one of them.")
     if body.prompt is not None:
+        _require_none_for_messages(body)
         special = body.add_special_tokens is not False
         return codec.encode(body.prompt) if special else Prompt(codec.read_rendered(body.prompt))
     if body.add_special_tokens:
@@ -88,6 +90,12 @@ def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
     variables = thoughts.checked(opened, body.chat_template_kwargs)
     continues = continuing(body.continue_final_message, body.add_generation_prompt)
     return codec.render(Conversation(messages, tools, variables, continues=continues))
+
+
+def _require_none_for_messages(body: TokenizeRequest) -> None:
+    """Raises RequestInvalid for what a text has no use for."""
+    for name in sorted(body.model_fields_set & _OF_MESSAGES):
+        raise RequestInvalid(f"{name} goes with messages, and a prompt is given", param=name, hint="Leave it out.")
 
 
 def _codec(opened: Opened) -> TextCodec:
