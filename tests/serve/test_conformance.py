@@ -58,5 +58,6 @@ def test_images_are_refused(url: str, path: str, field: str, part: dict[str, Any
     response = httpx2.post(f"{url}/v1/{path}", json=body)
     assert response.status_code == 400
     error = response.json()["error"]
-    assert error["param"] == f"{field}[0].content[0]"
-    assert f"{part['type']!r}, and only texts are read" in error["message"]
+    assert error["param"] == f"{field}[0].content[0].type"
+    assert f"is {part['type']!r}" in error["message"]
+    assert error["message"].endswith("Models here read texts.")

@@ -106,7 +106,9 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
 def _of_no_kind(place: Sequence[str | int], body: Any, told: Mapping[str, Any]) -> RequestInvalid:
     """An object that says by one of its fields which of several it is, and is none of them."""
     param = _field(place, body, missing=False)
-    return RequestInvalid(f"{param} is {shown(told['tag'])}, and can only be {told['expected_tags']} here", param=param)
+    possible = told["expected_tags"]
+    hint = "Models here read texts." if "'text'" in possible else None  # an image, a sound or a file was sent
+    return RequestInvalid(f"{param} is {shown(told['tag'])}, and can only be {possible} here", param=param, hint=hint)
 
 
 def _unknown(place: Sequence[str | int], body: Any, close: Sequence[str]) -> RequestInvalid:
