@@ -111,15 +111,20 @@ class Conversation:
             _check_tool(tool, f"tool {number}")
         names = [tool["function"]["name"] for tool in self.tools]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        _require(not twice, f"two tools are called {''.join(twice[:1])!r}", _TOOL_HINT)
+        _require(not twice, f"two tools are called {''.join(twice[:1])!r}", _TOOL_HINT, param="tools")
         _require(_is_list(self.allowed_tools), "allowed_tools is no list", _TOOL_HINT)
         for name in self.allowed_tools:
-            _require(name in names, f"allowed_tools has {name!r}, and no tool is called so", _TOOL_HINT)
+            _require(
+                name in names, f"{name!r} may be called, and no tool is called so", _TOOL_HINT, param="tool_choice"
+            )
         choices = get_args(ToolChoice)
         known = self.tool_choice in choices
         _require(known, f"tool_choice is {self.tool_choice!r} and none of {', '.join(choices)}", _TOOL_HINT)
         _require(
-            names or self.tool_choice != "required", "tool_choice is 'required' and there are no tools", _TOOL_HINT
+            names or self.tool_choice != "required",
+            "tool_choice is 'required' and there are no tools",
+            _TOOL_HINT,
+            param="tool_choice",
         )
         _require(isinstance(self.parallel_tool_calls, bool), "parallel_tool_calls is not true or false", _TOOL_HINT)
 
@@ -229,6 +234,6 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _require(holds: Any, what: str, hint: str = _MESSAGE_HINT) -> None:
+def _require(holds: Any, what: str, hint: str = _MESSAGE_HINT, *, param: str | None = None) -> None:
     if not holds:
-        raise PromptInvalid(what, hint=hint)
+        raise PromptInvalid(what, hint=hint, param=param)

@@ -91,6 +91,9 @@ def test_what_an_answer_is_held_to(url: str) -> None:
     assert ask(url, guided_choice=["no", "yes"], seed=1).json()["choices"][0]["message"]["content"] in ("no", "yes")
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
 def called(arguments: str) -> dict[str, Any]:
     return {"id": "c1", "type": "function", "function": {"name": "time", "arguments": arguments}}
 
@@ -122,6 +125,8 @@ def called(arguments: str) -> dict[str, Any]:
         ({"structured_outputs": {"json_object": False}}, "structured_outputs.json_object"),
         ({"structured_outputs": {"json_object": True, "regex": "a"}}, "structured_outputs.json_object"),
         ({"response_format": {}}, "response_format"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
         ({"store": True}, "store"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
@@ -133,7 +138,7 @@ def test_a_field_that_is_wrong_or_unknown_is_named(url: str, body: dict[str, Any
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
-    assert param.split(".")[-1] in error["message"]
+    assert param.split(".")[-1].rstrip("s") in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,12 @@ def test_what_is_said_of_a_field(url: str, body: dict[str, Any], message: str) -
 
 def test_null_counts_as_not_given(url: str) -> None:
     assert ask(url, functions=None, temperature=None, stop=None).status_code == 200
+
+
+def test_a_function_that_is_to_be_called_is_among_the_tools(url: str) -> None:
+    error = ask(url, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}).json()["error"]
+    assert error["param"] == "tool_choice"
+    assert error["message"].startswith("'g' may be called, and no tool is called so")
 
 
 def test_what_was_answered_is_taken_back(url: str) -> None:
