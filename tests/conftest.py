@@ -50,7 +50,7 @@ def own_log() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for each test, and no way out to a model hub."""
-    # Not by `mktemp`, which looks through all folders that there are already: with thousands of tests, a fifth of the time.
+    # Not by `mktemp`, which looks through all folders of all tests so far.
     home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES))
     home.mkdir(parents=True)
     for key in (

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from edgeship.engine.api import (
     Usage,
     utf8,
 )
+from edgeship.engine.codec import Spelling
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
@@ -243,9 +245,12 @@ class ByteCodec:
     """Text as the bytes of UTF-8. thought_marks: bytes around thoughts."""
 
     call_marks = CallMarks(HERMES)
+    template = None
+    config: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, thought_marks: Marks | None = None) -> None:
         self.thought_marks = thought_marks
+        self.thinks = thought_marks is not None
 
     def render(self, conversation: Conversation) -> Prompt:
         """Each message as TURN, role, line break, content; then TURN and the assistant's role, unless that is there."""
@@ -257,9 +262,25 @@ class ByteCodec:
             conversation.continues,
         )
 
-    def encode(self, text: str) -> Prompt:
+    def encode(self, text: str, *, special: bool = True) -> Prompt:  # noqa: ARG002 - nothing is put around a text
         """The bytes of a text."""
         return Prompt(tuple(utf8(text)), continues=True)
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """The text of bytes; END and TURN are special."""
+        shown = [each.in_bytes for each in self.spell(tokens) if special or not each.special]
+        return b"".join(shown).decode(errors="replace")
+
+    def spell(self, tokens: Sequence[int]) -> tuple[Spelling, ...]:
+        """Each byte as it is."""
+        named = {END: Spelling(b"<end>", special=True), TURN: Spelling(b"<turn>", special=True)}
+        return tuple(named.get(token) or Spelling(bytes([token])) for token in tokens)
+
+    def places(self, tokens: Sequence[int], text: str) -> tuple[int, ...]:  # noqa: ARG002 - special ones are left out
+        """Where the character of each byte begins."""
+        stream = self.stream()
+        ends = itertools.accumulate(len(stream.push(token)) for token in tokens)
+        return (0, *ends)[: len(tokens)]
 
     def stream(self, after: Sequence[int] = ()) -> _ByteText:  # noqa: ARG002 - bytes are the same anywhere
         """A new stream of text."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from edgeship.engine.api import Conversation, Message
+from edgeship.engine.codec import Spelling
 from edgeship.engine.text import TextCodec
 from edgeship.engine.tools import CallMarks
 from edgeship.errors import ContextFull, EngineFailed, PromptInvalid, TemplateInvalid, TemplateMissing
@@ -102,7 +103,7 @@ def test_a_character_of_several_tokens_comes_whole(byte_level: TextCodec) -> Non
 @pytest.mark.parametrize("text", ["hello world", "a \N{GRINNING FACE} \xe9 a", "</s> a", "<|im_end|> a"])
 def test_a_text_goes_on_from_any_place(kind: str, text: str, request: pytest.FixtureRequest) -> None:
     codec: TextCodec = request.getfixturevalue(kind)
-    tokens = codec.read_rendered(text)
+    tokens = codec.encode(text, special=False).tokens
     for place in range(len(tokens)):
         before = codec.decode(tokens[:place]).rstrip("\N{REPLACEMENT CHARACTER}")
         stream = codec.stream(tokens[:place])
@@ -111,11 +112,10 @@ def test_a_text_goes_on_from_any_place(kind: str, text: str, request: pytest.Fix
 
 
 def test_the_text_of_special_tokens_is_streamed_where_it_is_wanted(byte_level: TextCodec) -> None:
-    tokens = byte_level.read_rendered("<|im_start|>hello<|im_end|>")
+    tokens = byte_level.encode("<|im_start|>hello<|im_end|>", special=False).tokens
     stream = byte_level.stream(special=True)
     assert [stream.push(token) for token in tokens][:: len(tokens) - 1] == ["<|im_start|>", "<|im_end|>"]
-    assert byte_level.is_special(tokens[0])
-    assert not byte_level.is_special(tokens[1])
+    assert [spelling.special for spelling in byte_level.spell(tokens)][:2] == [True, False]
 
 
 def test_special_tokens_leave_no_text(byte_level: TextCodec) -> None:
@@ -206,22 +206,48 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_the_bytes_of_tokens_are_the_text_s(kind: TextCodec, numbers: list[int]) -> None:
     size = kind._tokenizer.library.get_vocab_size()
     tokens = [number % size for number in numbers]
-    said = b"".join(kind.token_text(token, first=not place)[1] for place, token in enumerate(tokens))
-    text = kind.decode(tokens, special=True)
+    said = b"".join(spelling.in_bytes for spelling in kind.spell(tokens))
+    before = kind._tokenizer.library.token_to_id("a")
+    text = kind.decode([before, *tokens], special=True).removeprefix("a")
     assert said.decode(errors="replace").count("\N{REPLACEMENT CHARACTER}") <= text.count("\N{REPLACEMENT CHARACTER}")
     if "\N{REPLACEMENT CHARACTER}" not in text:
         assert said.decode() == text
 
 
 def test_a_token_by_itself(byte_level: TextCodec, byte_fallback: TextCodec) -> None:
-    first, *_, last = (byte_level.token_text(token) for token in byte_level.encode("\N{GRINNING FACE}").tokens)
-    assert (first, last) == (("\N{REPLACEMENT CHARACTER}", b"\xf0"), ("\N{REPLACEMENT CHARACTER}", b"\x80"))
-    assert byte_level.token_text(1) == ("<|im_start|>", b"<|im_start|>")
-    assert byte_level.token_text(10**6) == ("", b"")
+    first, *_, last = byte_level.spell(byte_level.encode("\N{GRINNING FACE}").tokens)
+    assert (first, last) == (Spelling(b"\xf0"), Spelling(b"\x80"))
+    assert {first.text, last.text} == {"\N{REPLACEMENT CHARACTER}"}
+    [turn, nothing] = byte_level.spell([1, 10**6])
+    assert (turn, turn.text) == (Spelling(b"<|im_start|>", special=True), "<|im_start|>")
+    assert (nothing, nothing.text) == (Spelling(b""), "")
     hello = byte_fallback._tokenizer.library.token_to_id("\u2581hello")
-    assert byte_fallback.token_text(hello) == (" hello", b" hello")
-    assert byte_fallback.token_text(hello, first=True) == ("hello", b"hello")
-    assert [byte_fallback.token_text(2 + byte)[1] for byte in range(256)] == [bytes([byte]) for byte in range(256)]
+    assert byte_fallback.spell([hello]) == (Spelling(b" hello"),)
+    found = byte_fallback.spell(range(2, 258))
+    assert [spelling.in_bytes for spelling in found] == [bytes([byte]) for byte in range(256)]
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
+def test_the_places_of_tokens(kind: str, request: pytest.FixtureRequest) -> None:
+    codec: TextCodec = request.getfixturevalue(kind)
+    text = "hello w\xf6rld \N{GRINNING FACE} a"
+    tokens = codec.encode(text, special=False).tokens
+    places = codec.places(tokens, text)
+    assert places[0] == 0
+    assert list(places) == sorted(places)
+    for token, spelling, place in zip(tokens, codec.spell(tokens), places, strict=True):
+        if "\N{REPLACEMENT CHARACTER}" not in spelling.text:
+            written = spelling.text if place else codec.decode([token])  # SentencePiece's first space is not shown
+            assert text[place : place + len(written)] == written
+    assert codec.places((), "") == ()
+
+
+def test_the_places_of_special_tokens_that_were_written(byte_level: TextCodec) -> None:
+    text = "<|im_start|>hello<|im_end|>"
+    tokens = byte_level.encode(text).tokens
+    assert byte_level.places(tokens, text)[-1] == text.index("<|im_end|>")
+    # Around a text, they are no part of it.
+    assert byte_level.places((1, *byte_level.encode("hello").tokens), "hello")[:2] == (0, 0)
 
 
 @pytest.mark.slow
@@ -239,7 +265,7 @@ def test_the_bytes_of_tokens_are_those_that_constraints_go_by(tmp_path: Path) ->
         expected = vocabulary(known, size)
         for token in ordinary:
             # The library leaves out 0xFF, for which it has a use of its own.
-            assert codec.token_text(token)[1] in (expected[token], b"\xff")
+            assert codec.spell([token])[0].in_bytes in (expected[token], b"\xff")
 
 
 # --- control tokens that somebody typed -------------------------------------------------------------------------------
@@ -433,16 +459,3 @@ def test_tools_are_rendered_and_marks_found(folder: Path) -> None:
     assert prompt.tools.names == ("weather",)
     assert '[AVAILABLE_TOOLS][{"type": "function"' in codec.decode(prompt.tokens)
     assert codec.render(Conversation([USER], [tool], tool_choice="none")) == codec.render(Conversation([USER]))
-
-
-def test_a_tokenizer_may_be_loaded_once_it_is_needed(folder: Path) -> None:
-    codec, expected = TextCodec(folder, later=True), TextCodec(folder).encode("hello")
-    assert codec.template == TextCodec(folder).template
-    assert codec.encode("hello") == expected
-    (folder / "tokenizer.json").write_text("{", encoding="utf-8")
-    assert codec.encode("hello") == expected
-    broken = TextCodec(folder, later=True)
-    assert broken.special_tokens == codec.special_tokens
-    for _ in range(2):
-        with pytest.raises(EngineFailed, match=r"tokenizer\.json cannot be read"):
-            broken.encode("hello")

@@ -203,7 +203,7 @@ def test_more_requests_than_may_wait_are_refused(int4_folder: Path) -> None:
 
 def test_what_is_prepared_for_ever_ends_with_its_answer(engine: FoundryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
-    monkeypatch.setattr(engine._codec, "render", lambda _, **__: never.wait())
+    monkeypatch.setattr(engine.codec, "render", lambda _, **__: never.wait())
     cancelled = threading.Event()
     cancelled.set()
     for ending, reason in ({"deadline_s": 0.01}, "deadline"), ({"cancel": cancelled}, "cancelled"):

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -17,10 +18,11 @@ from fastapi import FastAPI
 
 from edgeship import targets
 from edgeship.engine.api import Chat
+from edgeship.engine.codec import Codec
 from edgeship.package.tool_formats import HERMES
 from edgeship.serve import ServeOptions, app
 from edgeship.serve.connections import Connection
-from edgeship.serve.models import ModelCard, Pool
+from edgeship.serve.models import ModelCard, Opened, Pool
 from edgeship.settings import resolve
 from tests.bigram import open_bigram
 from tests.scripted import CallingEngine, ScriptedEngine
@@ -42,6 +44,16 @@ def card(name: str, *, aliases: tuple[str, ...] = (), folder: Path | None = None
     """A model of that name, whatever its target is."""
     target = targets.Target("folder", str(folder or name), resolve())
     return ModelCard(name, target, aliases, 1_700_000_000, None, folder)
+
+
+def talker(codec: Codec | None = None, **facts: Any) -> Chat:
+    """A chat that nobody asks for an answer, and no engine. codec: what tells its tokens."""
+    return cast(Chat, SimpleNamespace(codec=codec, close=lambda: None, **facts))
+
+
+def opened(codec: Codec | None = None, **facts: Any) -> Opened:
+    """The model "model", which is such a chat."""
+    return Opened(card("model"), talker(codec, **facts))
 
 
 def pool_of(answers: Mapping[str, str], **how: Any) -> Pool:

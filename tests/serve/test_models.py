@@ -581,8 +581,6 @@ def test_two_packages_and_room_for_one(example: Path, settings: Settings) -> Non
         async def answer(name: str) -> str:
             async with pool.use(name) as opened:
                 assert isinstance(opened.chat, IsolatedEngine)
-                assert opened.codec
-                assert opened.codec.render(QUESTION) == await asyncio.to_thread(opened.chat.render, QUESTION)
                 assert names(pool) == [opened.card.id]
                 return (await asyncio.to_thread(ask, opened.chat, QUESTION, Sampling(max_tokens=8))).text
 
@@ -617,34 +615,6 @@ def test_a_package_that_is_being_opened_is_given_up(example: Path, settings: Set
         assert len(psutil.Process().children()) == children
 
     run(work, *Catalog([], settings).cards(), settings=settings, memory_bytes=None, open_chat=None)
-
-
-def test_one_whose_tokenizer_cannot_be_used_is_closed_again(settings: Settings, tmp_path: Path) -> None:
-    folder = make_package(tmp_path / "x").folder
-    (folder / "tokenizer_config.json").unlink()
-    shelf = Shelf()
-
-    async def work(pool: Pool) -> None:
-        with pytest.raises(EngineFailed, match=r"tokenizer_config\.json"):
-            await use(pool, "x")
-        assert not shelf.open
-
-    run(work, *Catalog([folder], settings).cards(), settings=settings, shelf=shelf)
-
-
-def test_a_tokenizer_is_not_loaded_before_it_is_needed(settings: Settings, tmp_path: Path) -> None:
-    """No other thread runs while it is: answers of other models would wait."""
-    folder = make_package(tmp_path / "x").folder
-    (folder / "tokenizer.json").write_text("{", encoding="utf-8")
-
-    async def work(pool: Pool) -> None:
-        async with pool.use("x") as opened:
-            assert opened.codec
-            assert opened.codec.template
-            with pytest.raises(EngineFailed, match=r"tokenizer\.json"):
-                opened.codec.encode("hello")
-
-    run(work, *Catalog([folder], settings).cards(), settings=settings)
 
 
 def test_what_is_no_package_any_more_cannot_be_opened(settings: Settings, tmp_path: Path) -> None:

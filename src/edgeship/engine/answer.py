@@ -70,12 +70,14 @@ class AnswerText:
     """The text of one answer as its tokens come, up to a stop text.
 
     after_thoughts: the white space that comes first only stands between the thoughts and the answer.
+    end: characters that its tokens have made, whatever of them was shown.
     """
 
     def __init__(self, text: TextStream, stop: Sequence[str]) -> None:
         self._text = text
         self._stops = StopFilter(stop)
         self.after_thoughts = False
+        self.end = 0
 
     @property
     def stopped_by(self) -> str | None:
@@ -85,6 +87,7 @@ class AnswerText:
     def push(self, token: int) -> str:
         """What may be shown now."""
         piece = self._text.push(token)
+        self.end += len(piece)
         if self.after_thoughts:
             piece = piece.lstrip()
             self.after_thoughts = not piece

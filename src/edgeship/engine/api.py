@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_type_hints, runtime_checkable
 
+from edgeship.engine.codec import Codec
+from edgeship.engine.codec import Prompt as Prompt
 from edgeship.errors import ContextFull, EngineBusy, PromptInvalid, UsageError
 from edgeship.package.conversation import Conversation as Conversation
 from edgeship.package.conversation import Message as Message
@@ -40,20 +42,6 @@ _COUNTS = {
 """What the counts among an engine's settings may be: far beyond what any machine has."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "deadline"]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the model reads, as token ids.
-
-    tools: what its answer may call; None where calls are text like any other.
-    continues: it is a text, or an answer that was begun, and what the model makes of it goes on with that: a space at
-    its beginning is kept, and no thoughts are told apart. Otherwise it is a conversation, and what comes is an answer.
-    """
-
-    tokens: tuple[int, ...]
-    tools: ToolUse | None = None
-    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +144,7 @@ class Token:
     Engines that are told texts and no ids (Foundry Local) have none on any step.
     usage: what the answer cost; on the last step only.
     prompt_tokens: how many the prompt has; on the first step, from engines that tell it.
+    start: where the token begins in the text of all tokens so far, in characters; beside its log-probability.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
     calling: what this step adds to calls in the making. A call that the answer's end cuts stays without an end.
@@ -174,6 +163,7 @@ class Token:
     calling: tuple[CallPiece, ...] = ()
     stopped_by: str | None = None
     prompt_tokens: int | None = None
+    start: int | None = None
 
 
 class EngineFault(Exception):
@@ -261,6 +251,7 @@ class Chat(Protocol):
 
     context_tokens: prompt and answer together; None where it is not known.
     note: what the user should know about how this chat was chosen.
+    codec: tells its tokens; None where they are not known here.
     """
 
     name: str
@@ -269,6 +260,9 @@ class Chat(Protocol):
 
     @property
     def context_tokens(self) -> int | None: ...
+
+    @property
+    def codec(self) -> Codec | None: ...
 
     def converse(
         self,
@@ -315,21 +309,18 @@ class Engine(Chat, Protocol):
     is not.
     """
 
+    codec: Codec
     context_tokens: int
     context_cut: str | None
     vocab_size: int
     slots: int
 
     def render(self, conversation: Conversation) -> Prompt:
-        """The prompt of a conversation that waits for an answer.
-
-        Raises TemplateMissing, TemplateInvalid, NotSupported for an answer that cannot be continued, and PromptInvalid
-        for a conversation without a message.
-        """
+        """See Codec.render."""
         ...
 
     def encode(self, text: str) -> Prompt:
-        """The tokens of a text as it is, with no template around it."""
+        """See Codec.encode."""
         ...
 
     def stream(

@@ -29,6 +29,7 @@ from edgeship.engine.api import (
     check_sampling,
     check_tokens,
 )
+from edgeship.engine.codec import Codec
 from edgeship.engine.decoders import Chunk, Decoder, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
@@ -47,11 +48,9 @@ from edgeship.system import border
 _log = logging.getLogger("edgeship.engine")
 
 
-class Codec(Protocol):
-    """Text to token ids and back."""
+class StreamingCodec(Codec, Protocol):
+    """One that also turns tokens into text as they come."""
 
-    def render(self, conversation: Conversation) -> Prompt: ...
-    def encode(self, text: str) -> Prompt: ...
     def stream(self, after: Sequence[int] = ()) -> TextStream: ...
     @property
     def thought_marks(self) -> Marks | None: ...
@@ -70,7 +69,7 @@ class ContinuousEngine:
     def __init__(
         self,
         decoder: Decoder,
-        codec: Codec,
+        codec: StreamingCodec,
         grammars: Grammars,
         *,
         defaults: Sampling,
@@ -91,6 +90,7 @@ class ContinuousEngine:
         self.note = note
         self.context_cut = context_cut
         self.cache = PrefixCache(cache_bytes if decoder.keeps_prefixes else 0)
+        self.codec: Codec = codec
         self._decoder, self._codec, self._grammars = decoder, codec, grammars
         self._thought_marks = codec.thought_marks
         self._end_ids = end_ids

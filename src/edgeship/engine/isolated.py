@@ -32,8 +32,10 @@ from edgeship.engine.api import (
     check_settings,
     check_tokens,
 )
+from edgeship.engine.codec import Codec
 from edgeship.engine.decoders import Floats
 from edgeship.engine.isolated_answer import Answer, Message
+from edgeship.engine.isolated_codec import IsolatedCodec
 from edgeship.engine.pacing import Callbacks
 from edgeship.engine.steps import Owner
 from edgeship.engine.wire import read_sampling
@@ -96,6 +98,7 @@ class IsolatedEngine:
         self.note: str | None = hello["note"]
         self.context_cut: str | None = hello["context_cut"]
         self.defaults = read_sampling(hello["defaults"])
+        self.codec: Codec = IsolatedCodec(self._ask, hello["template"], thinks=hello["thinks"])
 
     @property
     def pid(self) -> int:
@@ -108,12 +111,11 @@ class IsolatedEngine:
 
     def render(self, conversation: Conversation) -> Prompt:
         """See Engine.render."""
-        found = self._ask("render", conversation=asdict(conversation))
-        return Prompt(tuple(found["tokens"]), conversation.tool_use, conversation.continues)
+        return self.codec.render(conversation)
 
     def encode(self, text: str) -> Prompt:
         """See Engine.encode."""
-        return Prompt(tuple(self._ask("encode", text=text)["tokens"]), continues=True)
+        return self.codec.encode(text)
 
     def converse(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeship.engine import opening
 from edgeship.engine.api import Conversation, Engine, Limits, Prompt, Token
-from edgeship.engine.wire import read_prompt, read_sampling
+from edgeship.engine.wire import read_prompt, read_sampling, spellings
 from edgeship.system import worker
 
 Send = Callable[[Mapping[str, Any]], None]
@@ -32,6 +32,7 @@ def main() -> None:
         parent.send({"id": 0, **worker.failure(error)})
         return
     facts = {name: getattr(engine, name) for name in _FACTS}
+    facts |= {"template": engine.codec.template, "thinks": engine.codec.thinks}
     parent.send({"id": 0, "defaults": asdict(engine.defaults), **facts})
     server = _Server(engine, parent.send)
     while True:
@@ -53,7 +54,7 @@ class _Server:
     """Takes calls up in threads of a pool; whatever one of them raises is its own answer."""
 
     def __init__(self, engine: Engine, send: Send) -> None:
-        self._engine, self._send = engine, send
+        self._engine, self._codec, self._send = engine, engine.codec, send
         self._pool = ThreadPoolExecutor(_THREADS)
         self._cancels: dict[int, threading.Event] = {}
 
@@ -81,11 +82,22 @@ class _Server:
         return {"stats": asdict(self._engine.stats())}
 
     def _render(self, message: dict[str, Any]) -> dict[str, Any]:
-        prompt = self._engine.render(Conversation(**message["conversation"]))
-        return {"tokens": prompt.tokens}
+        return {"tokens": self._codec.render(Conversation(**message["conversation"])).tokens}
 
     def _encode(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {"tokens": self._engine.encode(message["text"]).tokens}
+        return {"tokens": self._codec.encode(message["text"], special=message["special"]).tokens}
+
+    def _decode(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._codec.decode(message["tokens"], special=message["special"])}
+
+    def _spell(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"spelled": spellings(self._codec.spell(message["tokens"]))}
+
+    def _places(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"places": self._codec.places(message["tokens"], message["text"])}
+
+    def _config(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"config": self._codec.config}
 
     def _score(self, message: dict[str, Any]) -> dict[str, Any]:
         import numpy as np

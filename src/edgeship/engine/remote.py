@@ -76,6 +76,7 @@ class RemoteChat:
 
     name = "remote"
     note: str | None = None
+    codec = None
 
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, extras: bool = False) -> None:
         self.url, self.defaults = address.read(url), Sampling()

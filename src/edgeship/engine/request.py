@@ -382,6 +382,7 @@ class Request:
         return self.matcher.forced()[: FORCED_TOKENS - so_far]
 
     def _say(self, token: int, found: Logprob | None, *, last: bool) -> None:
+        start = self.text.end
         shown = self.text.push(token)
         finish: FinishReason | None = None
         if self.text.stopped_by is not None or last:
@@ -390,11 +391,18 @@ class Request:
             finish = "length"
         if finish:
             shown += self.text.rest()
-        self._emit(token, shown, finish, found)
+        self._emit(token, shown, finish, found, start=start)
 
     def _emit(
-        self, token: int, shown: str, finish: FinishReason | None, found: Logprob | None, thought: str = ""
+        self,
+        token: int,
+        shown: str,
+        finish: FinishReason | None,
+        found: Logprob | None,
+        thought: str = "",
+        start: int | None = None,
     ) -> None:
+        """A step with a token. start: where it begins, if that is not where the text ends."""
         self.tokens.append(token)
         self._made += 1
         self.sampler.accept(token)
@@ -405,9 +413,19 @@ class Request:
         prompt_logprobs = tuple(self._prompt_logprobs) if first and self._wants_prompt_logprobs else None
         usage = self.usage() if finish else None
         stop = self.text.stopped_by if finish else None
-        told = len(self.prompt) if first else None
         self._put(
-            Token(token, shown, finish, found, usage, prompt_logprobs, thought, stopped_by=stop, prompt_tokens=told)
+            Token(
+                token,
+                shown,
+                finish,
+                found,
+                usage,
+                prompt_logprobs,
+                thought,
+                stopped_by=stop,
+                prompt_tokens=len(self.prompt) if first else None,
+                start=None if found is None else self.text.end if start is None else start,
+            )
         )
 
     def _finish_without_token(self, finish: FinishReason) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from edgeship.engine.api import Conversation, Message, Prompt, utf8
+from edgeship.engine.api import Conversation, Message, utf8
+from edgeship.engine.codec import Prompt, Spelling
 from edgeship.engine.thinking import MARKS, Marks
 from edgeship.engine.tools import CallMarks
 from edgeship.errors import ContextFull, TemplateInvalid, TemplateMissing
@@ -30,30 +30,20 @@ _SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 class TextCodec:
     """The tokenizer of a package folder. Raises EngineFailed where it is missing or damaged, TemplateInvalid.
 
+    No other thread runs while it is loaded, which takes a second with the largest vocabularies.
     context_tokens: longer texts are refused before they are read; None reads any.
-    later: the tokenizer is loaded when it is first needed, and may raise EngineFailed then. No other thread runs while
-    it is loaded, which takes a second with the largest vocabularies.
-    template: the chat template, None where there is none. special_tokens: bos_token, ... as the template names them.
-    config: what the package says of its tokenizer, without the template.
+    special_tokens: bos_token, ... as the template names them. See Codec for the rest.
     """
 
-    def __init__(self, folder: Path, context_tokens: int | None = None, *, later: bool = False) -> None:
+    def __init__(self, folder: Path, context_tokens: int | None = None) -> None:
         if not (folder / tokenizer.CONFIG_NAME).is_file():
             raise DAMAGED.about(folder / tokenizer.CONFIG_NAME, "is missing")
-        files = self._files = tokenizer.read(folder, DAMAGED)
+        files = tokenizer.read(folder, DAMAGED)
         self._folder, self._context_tokens = folder, context_tokens
-        self._loading = threading.Lock()
-        self._loaded = None if later else files.load()
+        self._tokenizer = files.load()
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
         self.config = tokenizer.told(files)
-
-    @property
-    def _tokenizer(self) -> tokenizer.Tokenizer:
-        with self._loading:
-            if self._loaded is None:
-                self._loaded = self._files.load()
-            return self._loaded
 
     def render(self, conversation: Conversation, *, trusting: bool = False) -> Prompt:
         """The conversation in the model's own template, ready for an answer.
@@ -64,7 +54,7 @@ class TextCodec:
         """
         self._check_length(sum(len(text_of(message.get("content"))) for message in conversation.messages))
         if trusting:
-            tokens = self.read_rendered(self._rendered(conversation))
+            tokens = self._encode(self._rendered(conversation), special=False)
             return Prompt(tokens, conversation.tool_use, conversation.continues)
         text, typed = self._rendered_apart(conversation)
         tokens = self._encode(text, special=False, seams=typed)
@@ -126,31 +116,32 @@ class TextCodec:
             return messages
         return template.readable(self.template, messages, self.special_tokens)
 
-    def encode(self, text: str) -> Prompt:
-        """The tokens of a text, with the special tokens that the tokenizer puts around every text."""
-        return Prompt(self._encode(text, special=True), continues=True)
-
-    def read_rendered(self, text: str) -> tuple[int, ...]:
-        """The tokens of a text in which a template has written the special tokens itself."""
-        return self._encode(text, special=False)
+    def encode(self, text: str, *, special: bool = True) -> Prompt:
+        """See Codec."""
+        return Prompt(self._encode(text, special=special), continues=True)
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        """The text of tokens; special tokens leave none unless `special` asks for theirs."""
+        """See Codec."""
         return self._tokenizer.decode(tokens, special=special)
 
-    def token_text(self, token: int, *, first: bool = False) -> tuple[str, bytes]:
-        """What a token adds to a text, and the bytes of that; some tokens are a part of a character.
+    def spell(self, tokens: Sequence[int]) -> tuple[Spelling, ...]:
+        """See Codec."""
+        return tuple(Spelling(self._tokenizer.token_bytes(token), self._is_special(token)) for token in tokens)
 
-        first: nothing stands before it, where tokenizers by SentencePiece leave out a space. Joined, the bytes are the
-        text of the tokens, but for special tokens, which leave none there.
-        """
-        found = self._tokenizer.token_bytes(token, first=first)
-        return found.decode(errors="replace"), found
+    def places(self, tokens: Sequence[int], text: str) -> tuple[int, ...]:
+        """See Codec."""
+        stream = self.stream(special=self.decode(tokens, special=True) == text)
+        ends = itertools.accumulate(len(stream.push(token)) for token in tokens)
+        return (0, *ends)[: len(tokens)]
 
-    def is_special(self, token: int) -> bool:
-        """Whether a token only leaves text where that of special tokens is asked for."""
+    def _is_special(self, token: int) -> bool:
         added = self._tokenizer.added_tokens.get(token)
         return added is not None and added.special
+
+    @property
+    def thinks(self) -> bool:
+        """See Codec."""
+        return self.thought_marks is not None
 
     @property
     def thought_marks(self) -> Marks | None:

@@ -1,11 +1,12 @@
-"""Sampling, prompts and tokens as JSON brings them back from another process."""
+"""Sampling, prompts, tokens and their spellings as JSON brings them back from another process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeship.engine.api import CallPiece, Logprob, Prompt, Sampling, Token, ToolCall, ToolUse, Usage
+from edgeship.engine.codec import Spelling
 
 
 def read_sampling(values: Mapping[str, Any]) -> Sampling:
@@ -30,7 +31,18 @@ def read_token(values: Mapping[str, Any]) -> Token:
         tuple(CallPiece(**piece) for piece in values["calling"]),
         values["stopped_by"],
         values["prompt_tokens"],
+        values["start"],
     )
+
+
+def spellings(found: Iterable[Spelling]) -> list[Any]:
+    """Spellings as values for JSON, which has no bytes."""
+    return [[spelling.in_bytes.hex(), spelling.special] for spelling in found]
+
+
+def read_spellings(values: Iterable[Any]) -> tuple[Spelling, ...]:
+    """Spellings from these values."""
+    return tuple(Spelling(bytes.fromhex(in_bytes), special) for in_bytes, special in values)
 
 
 def read_prompt(values: Mapping[str, Any]) -> Prompt:

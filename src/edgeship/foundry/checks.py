@@ -131,7 +131,7 @@ def _parts(template: str, codec: TextCodec, conversations: Sequence[Sample]) -> 
         return parts
 
     def assembled(messages: Sequence[Message]) -> tuple[int, ...]:
-        return codec.read_rendered(prompt_parts.assemble(parts, messages))
+        return codec.encode(prompt_parts.assemble(parts, messages), special=False).tokens
 
     fidelity.require_fidelity(
         fidelity.check_fidelity(

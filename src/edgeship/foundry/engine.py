@@ -76,7 +76,7 @@ class FoundryEngine:
     def __init__(self, folder: Path, *, threads: int | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
         config = genai_config.read(folder, DAMAGED)
         self.context_tokens = min(limits.context_tokens or config.context_tokens, config.context_tokens)
-        self._codec = TextCodec(folder, self.context_tokens)
+        self.codec = TextCodec(folder, self.context_tokens)
         self._grammars = Grammars(folder / tokenizer.FILE_NAME, config.vocab_size, config.end_ids)
         self.defaults = defaults_of(config.search)
         self._vocab_size = config.vocab_size
@@ -147,9 +147,9 @@ class FoundryEngine:
         self, conversation: Conversation, *, trusting: bool = False
     ) -> tuple[tuple[Message, ...], tuple[int, ...]]:
         """Messages of which Foundry Local makes as many tokens as the package's template, and those tokens."""
-        conversation = replace(conversation, messages=self._codec.readable(conversation.messages))
-        prompt = self._codec.render(conversation, trusting=trusting)
-        if not trusting and self._codec.has_control_tokens(conversation):
+        conversation = replace(conversation, messages=self.codec.readable(conversation.messages))
+        prompt = self.codec.render(conversation, trusting=trusting)
+        if not trusting and self.codec.has_control_tokens(conversation):
             raise PromptInvalid("Foundry Local takes control tokens of the model in a text as such", hint=INSTEAD)
         messages = plain_messages(conversation)
         # Foundry Local does not trim texts where a template does, nor compose accents where the tokenizer does.

@@ -200,8 +200,8 @@ class Tokenizer:
         with border.as_ours(lambda said: self._failed(f"cannot write a text: {said}")):
             return str(self.library.decode(list(tokens), skip_special_tokens=not special))
 
-    def token_bytes(self, token: int, *, first: bool = False) -> bytes:
-        """What a token adds to the bytes of a text, before which `first` says there is none; nothing for no token.
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to the bytes of a text, where others stand before it; nothing for no token.
 
         A token may be a part of a character. Special tokens have bytes too, though texts leave them out.
         """
@@ -213,10 +213,9 @@ class Tokenizer:
             return piece.encode() if whole else bytes(_BYTES[character] for character in piece)
         if "ByteFallback" in self._decoders and (byte := _PART.fullmatch(piece)):
             return bytes.fromhex(byte[1])
-        before = [] if first else [_BEFORE]
         with border.as_ours(lambda said: self._failed(f"cannot write a token: {said}")):
             decode = self.library.decoder.decode if self.library.decoder else " ".join
-            return str(decode([*before, piece])).removeprefix("".join(before)).encode()
+            return str(decode([_BEFORE, piece])).removeprefix(_BEFORE).encode()
 
     @functools.cached_property
     def _decoders(self) -> set[str]:

@@ -73,10 +73,14 @@ class Answers(AsyncIterator[tuple[int, Token]]):
 
     async def whole(self) -> list[Answer]:
         """All answers, once they are complete."""
+        return [collect(steps) for steps in await self.steps()]
+
+    async def steps(self) -> list[list[Token]]:
+        """The steps of each answer, once all are complete."""
         steps: dict[int, list[Token]] = {}
         async for index, step in self:
             steps.setdefault(index, []).append(step)
-        return [collect(steps[index]) for index in sorted(steps)]
+        return [steps[index] for index in sorted(steps)]
 
     def _to(self, index: int) -> OnStep:
         def take(step: Token | Exception) -> None:

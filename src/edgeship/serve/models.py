@@ -20,7 +20,6 @@ from typing import TypeVar
 
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, Stats, check_settings
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineBusy, ModelUnknown, ServerEnding
 from edgeship.package import DAMAGED, genai_config
 from edgeship.serve.budget import Budget, Need, in_units
@@ -46,11 +45,10 @@ _Some = TypeVar("_Some")
 
 @dataclass
 class Opened:
-    """A model that is ready. codec: its tokenizer, loaded when it is needed; None where it has no files here."""
+    """A model that is ready."""
 
     card: ModelCard
     chat: Chat
-    codec: TextCodec | None
 
 
 @dataclass(frozen=True)
@@ -325,14 +323,7 @@ class Pool:
 
     def _open(self, model: _Model) -> Opened:
         card = model.card
-        chat = self._open_chat(card) if self._open_chat else self._open_card(card, model.limits)
-        try:
-            # All that most requests need of it is its template, and loading the tokenizer keeps everybody waiting.
-            codec = TextCodec(card.folder, chat.context_tokens, later=True) if card.folder else None
-        except BaseException:
-            chat.close()
-            raise
-        return Opened(card, chat, codec)
+        return Opened(card, self._open_chat(card) if self._open_chat else self._open_card(card, model.limits))
 
     def _open_card(self, card: ModelCard, limits: Limits) -> Chat:
         here = self._settings

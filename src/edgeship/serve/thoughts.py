@@ -31,12 +31,12 @@ def switched(opened: Opened, wanted: bool | None, param: str) -> dict[str, Any]:
     """
     if wanted is None:
         return {}
-    codec = opened.codec
+    codec = opened.chat.codec
     if codec is None:
         said = "is asked through another server, which has no switch for what it thinks"
     elif switch := switch_of(codec.template):
         return {switch: wanted}
-    elif wanted and codec.thought_marks is None:
+    elif wanted and not codec.thinks:
         said = "does not think before it answers"
     else:
         return {}
@@ -50,7 +50,8 @@ def effort(opened: Opened, level: str | None, param: str) -> dict[str, Any]:
     """
     if level is None:
         return {}
-    if opened.codec and opened.codec.template and EFFORT in template.asks_for(opened.codec.template):
+    chat_template = _template(opened)
+    if chat_template and EFFORT in template.asks_for(chat_template):
         return {EFFORT: level}
     if level == NONE:
         return switched(opened, False, param)
@@ -74,10 +75,16 @@ def most_tokens(level: str | None) -> int | None:
 
 def checked(opened: Opened, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The variables that a request gives the template. Raises RequestInvalid for one that it does not read."""
-    chat_template = opened.codec.template if opened.codec else None
+    chat_template = _template(opened)
     known = template.asks_for(chat_template) if chat_template else None
     stranger = next((name for name in given or () if known is not None and name not in known), None)
     if stranger is not None:
         param = f"chat_template_kwargs.{stranger}"
         raise RequestInvalid(f"{param}: the chat template of {opened.card.id} has no such variable", param=param)
     return dict(given or {})
+
+
+def _template(opened: Opened) -> str | None:
+    """The chat template; None where there is none here."""
+    codec = opened.chat.codec
+    return codec.template if codec else None

@@ -11,14 +11,12 @@ from edgeship.engine.api import Constraint
 from edgeship.errors import RequestInvalid
 from edgeship.serve.models import Opened
 from edgeship.serve.ollama.request import ChatRequest, GenerateRequest, seconds
-from tests.scripted import ScriptedEngine
-from tests.serve.serving import card
+from tests.serve import serving
 
 
 @pytest.fixture(scope="module")
-def opened() -> Any:
-    with ScriptedEngine({}, context_tokens=1000) as engine:
-        yield Opened(card("scripted"), engine, None)
+def opened() -> Opened:
+    return serving.opened(context_tokens=1000)
 
 
 def chat(**body: Any) -> ChatRequest:

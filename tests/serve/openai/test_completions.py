@@ -162,7 +162,7 @@ def test_what_prompt_logprobs_tell(url: str, codec: TextCodec) -> None:
         assert told[str(best)] == {
             "logprob": pytest.approx(LIKELY[one, best], abs=1e-5),
             "rank": 1,
-            "decoded_token": codec.token_text(best)[0],
+            "decoded_token": codec.spell([best])[0].text,
         }
         assert len(told) in (3, 4)
     assert {len(likeliest) for likeliest in found["logprobs"]["top_logprobs"][1 : len(tokens)]} <= {1, 2}

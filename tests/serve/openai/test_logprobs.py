@@ -12,9 +12,8 @@ import pytest
 
 from edgeship.engine.api import Conversation, Logprob, Token
 from edgeship.engine.text import TextCodec
-from edgeship.serve.openai.logprobs import Offsets, chat_logprobs, completion_logprobs, prompt_logprobs
+from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, completion_logprobs, prompt_logprobs
 from tests.bigram import LIKELY
-from tests.checkpoints import make_sentencepiece_tokenizer
 from tests.serve.serving import bigram_app, serving
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -26,11 +25,8 @@ def url(folder: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
-    folder = tmp_path_factory.mktemp("sentencepiece")
-    make_sentencepiece_tokenizer(folder)
-    return TextCodec(folder)
+def spelled(codec: TextCodec, *tokens: int) -> Spelled:
+    return dict(zip(tokens, codec.spell(tokens), strict=True))
 
 
 def ask(url: str, **body: Any) -> httpx2.Response:
@@ -79,42 +75,23 @@ def test_usage_is_told_from_the_first_step_of_a_chat_on(url: str, codec: TextCod
 
 
 def test_special_tokens_have_no_bytes(codec: TextCodec) -> None:
-    [entry] = chat_logprobs([Token(2, "", logprob=Logprob(-1.0))], codec)["content"]
+    [entry] = chat_logprobs([Token(2, "", logprob=Logprob(-1.0))], spelled(codec, 2))["content"]
     assert entry == {"token": "<|im_end|>", "logprob": -1.0, "bytes": None, "top_logprobs": []}
 
 
 def test_of_tokens_that_are_written_alike_the_likelier_counts(codec: TextCodec) -> None:
     nothing = 383  # which the tokenizer does not have, as it does not have 382
     how = Logprob(-3.0, ((382, -0.5), (5, -2.0)))
-    found = completion_logprobs([(nothing, how)], codec, Offsets(codec.stream()), 2)
-    assert found["top_logprobs"] == [{"": -0.5, codec.token_text(5)[0]: -2.0}]
+    found = completion_logprobs([(nothing, how, 7)], spelled(codec, nothing, 382, 5), 2)
+    assert found["top_logprobs"] == [{"": -0.5, codec.spell([5])[0].text: -2.0}]
     assert found["token_logprobs"] == [-3.0]
-
-
-def test_offsets_without_the_tokens_around_a_text(sentencepiece: TextCodec) -> None:
-    text = "hello wörld"
-    tokens = (1, *sentencepiece.read_rendered(text))
-    offsets = Offsets(sentencepiece.stream())
-    found = [offsets.of(token) for token in tokens]
-    assert found[:2] == [0, 0]
-    assert sentencepiece.decode(tokens) == text
-    texts = [sentencepiece.token_text(token)[0].strip() for token in tokens[1:]]
-    for token, start in zip(texts, found[1:], strict=True):
-        assert text[start:].strip().startswith(token.strip("�"))
-
-
-def test_what_follows_a_text_has_its_place_after_that(sentencepiece: TextCodec) -> None:
-    before, after = sentencepiece.read_rendered("hello"), sentencepiece.read_rendered(" world")
-    offsets = Offsets(sentencepiece.stream(before), 5)
-    found = [offsets.of(token) for token in after]
-    assert found[0] == 5
-    assert found[-1] > 5
+    assert found["text_offset"] == [7]
 
 
 def test_the_likeliest_tokens_of_a_prompt_are_as_many_as_were_asked_for(codec: TextCodec) -> None:
     of_third = Logprob(-1.0, ((5, -0.1), (7, -1.0), (9, -4.0)))
     of_second = Logprob(-6.0, ((5, -0.1), (7, -1.0), (9, -4.0)))
-    first, second, third = prompt_logprobs((1, 8, 7), (of_second, of_third), codec, 2)
+    first, second, third = prompt_logprobs((1, 8, 7), (of_second, of_third), spelled(codec, 5, 7, 8, 9), 2)
     assert first is None
     assert {token: told["rank"] for token, told in second.items()} == {"5": 1, "7": 2, "8": None}
     assert {token: (told["rank"], told["logprob"]) for token, told in third.items()} == {"5": (1, -0.1), "7": (2, -1.0)}

@@ -115,7 +115,7 @@ def test_what_is_null_is_not_there() -> None:
 
 
 def test_what_was_answered_is_taken_back() -> None:
-    output = Output({"id": "resp_1"}, None)
+    output = Output({"id": "resp_1"})
     call = ToolCall("c1", "f", "{}")
     output.take(Token(1, "", thinking="Hm."))
     output.take(Token(1, "I look."))

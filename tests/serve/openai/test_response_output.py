@@ -15,7 +15,7 @@ USAGE = Usage(3, 5, 0.0, 0.0, cached_tokens=2, reasoning_tokens=1)
 
 
 def told(*steps: Token) -> tuple[list[Event], dict[str, Any]]:
-    output = Output({"id": "resp_1"}, None)
+    output = Output({"id": "resp_1"})
     events = output.begin()
     for step in steps:
         events += output.take(step)
@@ -109,7 +109,7 @@ def test_what_it_cost() -> None:
 
 
 def test_a_response_that_failed_says_why_and_no_more_than_that() -> None:
-    output = Output({"id": "resp_1"}, None)
+    output = Output({"id": "resp_1"})
     output.begin()
     output.take(Token(None, "x"))
     event = output.failed(EngineFailed("cannot read /home/somebody/model.onnx"))
@@ -123,13 +123,14 @@ def test_a_response_that_failed_says_why_and_no_more_than_that() -> None:
 def test_log_probabilities_are_told_with_the_text_that_their_tokens_make(tmp_path: Path) -> None:
     checkpoints.make_tokenizer(tmp_path)
     codec = TextCodec(tmp_path)
-    output = Output({"id": "resp_1"}, codec)
+    output = Output({"id": "resp_1"})
     [thought, *tokens] = codec.encode("hé").tokens
-    events = output.take(Token(thought, "", logprob=Logprob(-9.0), thinking="h"))
+    spelled = dict(zip((0, thought, *tokens), codec.spell((0, thought, *tokens)), strict=True))
+    events = output.take(Token(thought, "", logprob=Logprob(-9.0), thinking="h"), spelled)
     for token in tokens:  # only the last one completes the character
         found = Logprob(-0.5, ((token, -0.5),))
-        events += output.take(Token(token, "é" if token == tokens[-1] else "", logprob=found))
-    events += output.take(Token(0, "", logprob=Logprob(-1.0), finish="stop", usage=USAGE))
+        events += output.take(Token(token, "é" if token == tokens[-1] else "", logprob=found), spelled)
+    events += output.take(Token(0, "", logprob=Logprob(-1.0), finish="stop", usage=USAGE), spelled)
     [delta] = [event for event in events if event["type"] == "response.output_text.delta"]
     assert [entry["logprob"] for entry in delta["logprobs"]] == [-0.5] * len(tokens)
     assert delta["logprobs"][0]["top_logprobs"][0]["logprob"] == -0.5

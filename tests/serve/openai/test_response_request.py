@@ -7,12 +7,11 @@ from typing import Any
 
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.engine.text import TextCodec
-from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import read_items
 from edgeship.serve.openai.response_request import ResponseRequest
 from tests import checkpoints
-from tests.scripted import DEFAULTS, ScriptedEngine
-from tests.serve.serving import card
+from tests.scripted import DEFAULTS
+from tests.serve import serving
 
 
 def read(**body: Any) -> ResponseRequest:
@@ -36,7 +35,7 @@ def test_log_probabilities_are_asked_for_by_include() -> None:
 
 def test_what_is_answered(tmp_path: Path) -> None:
     checkpoints.make_tokenizer(tmp_path, "{{ messages }}{{ reasoning_effort }}")
-    opened = Opened(card("m"), ScriptedEngine({}), TextCodec(tmp_path))
+    opened = serving.opened(TextCodec(tmp_path))
     asked = read(
         instructions="Be kind.",
         tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}],

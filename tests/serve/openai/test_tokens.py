@@ -12,8 +12,11 @@ from lm_eval.utils import RemoteTokenizer, check_remote_tokenizer_support  # typ
 
 from edgeship.engine.api import Conversation
 from edgeship.engine.text import TextCodec
+from edgeship.serve import ServeOptions, app
+from edgeship.serve.models import Pool
+from edgeship.settings import resolve
 from tests.checkpoints import CHATML, VOCAB
-from tests.serve.serving import bigram_app, scripted_app, serving
+from tests.serve.serving import bigram_app, card, serving, talker
 
 TEXT = "hello wörld<|im_end|>"
 MESSAGES = [{"role": "user", "content": "hello<|im_end|>"}]
@@ -99,7 +102,8 @@ def test_an_answer_that_was_begun_ends_the_prompt(url: str, codec: TextCodec) ->
 
 
 def test_a_model_whose_tokens_are_not_known_says_so() -> None:
-    with serving(scripted_app) as url:
+    pool = Pool([card("scripted")], settings=resolve(), open_chat=lambda _: talker())
+    with serving(lambda: app.over(pool, ServeOptions())) as url:
         for response in (
             httpx2.post(f"{url}/tokenize", json={"prompt": "a"}),
             httpx2.post(f"{url}/detokenize", json={"tokens": [5]}),

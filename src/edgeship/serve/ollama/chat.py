@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from edgeship.engine.answer import collect
 from edgeship.engine.api import AnswerSteps, Engine, OnStep, Sampling, Token, ToolCall, Usage
+from edgeship.engine.codec import Codec
 from edgeship.errors import EdgeshipError, NotSupported
 from edgeship.serve import failures, streams
 from edgeship.serve.answering import Answers
@@ -20,7 +21,7 @@ from edgeship.serve.messages import read_arguments
 from edgeship.serve.models import Opened
 from edgeship.serve.ollama.names import found
 from edgeship.serve.ollama.request import Asked, ChatRequest, GenerateRequest
-from edgeship.serve.openai.logprobs import chat_logprobs
+from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spelled
 from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
@@ -77,13 +78,14 @@ async def _reply(body: Asked, request: Request, said: Said, begin: Begin | None)
         return JSONResponse(reply.nothing("load"))
     answers = await begin(server, opened)
     if body.stream:
-        return streams.events(_lines(answers, reply), request, _error_line, media_type=streams.LINES)
-    return JSONResponse(reply.whole([step async for _, step in answers]))
+        return streams.events(_lines(server, answers, reply), request, _error_line, media_type=streams.LINES)
+    steps = [step async for _, step in answers]
+    return JSONResponse(reply.whole(steps, await spelled(server, reply.codec, steps)))
 
 
-async def _lines(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
+async def _lines(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     async for _, step in answers:
-        if part := reply.part(step):
+        if part := reply.part(step, await spelled(server, reply.codec, [step])):
             yield _line(part)
         if step.finish is not None:
             assert step.usage, "the last step says what the answer cost"
@@ -105,15 +107,15 @@ class _Reply:
         self._body, self._said = body, said
         self._began_s = time.perf_counter()
         self._load_s = 0.0
-        self._opened: Opened | None = None
+        self.codec: Codec | None = None
 
     def opened(self, opened: Opened) -> None:
         """The model is there."""
-        self._opened, self._load_s = opened, time.perf_counter() - self._began_s
+        self.codec, self._load_s = opened.chat.codec, time.perf_counter() - self._began_s
 
-    def part(self, step: Token) -> dict[str, Any] | None:
+    def part(self, step: Token, spelled: Spelled) -> dict[str, Any] | None:
         """What a step adds; None where that is nothing."""
-        logprobs = self._logprobs([step])
+        logprobs = self._logprobs([step], spelled)
         if not (step.text or step.thinking or step.tool_calls or logprobs.get("logprobs")):
             return None
         return self._facts(step.text, step.thinking, step.tool_calls) | {"done": False} | logprobs
@@ -122,11 +124,11 @@ class _Reply:
         """What ends a stream."""
         return self._facts() | self._done(finish) | self._times(usage)
 
-    def whole(self, steps: Sequence[Token]) -> dict[str, Any]:
+    def whole(self, steps: Sequence[Token], spelled: Spelled) -> dict[str, Any]:
         """The answer to a request that is no stream."""
         answer = collect(steps)
         facts = self._facts(answer.text, answer.thinking, answer.tool_calls)
-        return facts | self._done(answer.finish) | self._logprobs(steps) | self._times(answer.usage)
+        return facts | self._done(answer.finish) | self._logprobs(steps, spelled) | self._times(answer.usage)
 
     def nothing(self, why: str) -> dict[str, Any]:
         """The answer to a request without a question."""
@@ -139,10 +141,8 @@ class _Reply:
     def _done(self, reason: str) -> dict[str, Any]:
         return {"done": True, "done_reason": "stop" if reason == "tool_calls" else reason}
 
-    def _logprobs(self, steps: Sequence[Token]) -> dict[str, Any]:
-        if not self._body.logprobs:
-            return {}
-        return {"logprobs": chat_logprobs(steps, self._opened.codec if self._opened else None)["content"]}
+    def _logprobs(self, steps: Sequence[Token], spelled: Spelled) -> dict[str, Any]:
+        return {"logprobs": chat_logprobs(steps, spelled)["content"]} if self._body.logprobs else {}
 
     def _times(self, usage: Usage) -> dict[str, Any]:
         return {

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse, Response
 
-from edgeship.engine.answer import Answer
+from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
@@ -22,10 +23,10 @@ from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields, No, form_of
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import chat_logprobs
+from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spelled
 from edgeship.serve.openai.settings import Settings, check_top, continuing, for_answer
 from edgeship.serve.openai.usage import Usages, usage_of
-from edgeship.serve.server import server_of
+from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
 
@@ -139,18 +140,20 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
         answers = await server.converse(request, opened, conversation, samplings)
     reply = _Reply(body, opened)
     if body.stream:
-        return streams.events(_chunks(answers, reply), request)
-    return JSONResponse(reply.whole(await answers.whole()))
+        return streams.events(_chunks(server, answers, reply), request)
+    steps = await answers.steps()
+    return JSONResponse(reply.whole(steps, await spelled(server, reply.codec, chain(*steps))))
 
 
-async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
+async def _chunks(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     """The events of a stream: a role, what comes, why it ends, and what it cost."""
     for number in range(reply.body.n):
         yield reply.chunk(number, {"role": "assistant", "content": ""})
     async for number, step in answers:
         reply.count(number, step)
         if (delta := _delta(step)) or step.logprob:  # a part of a character adds no text yet, and has its own
-            yield reply.chunk(number, delta, logprobs=reply.logprobs_of([step]))
+            logprobs = reply.logprobs_of([step], await spelled(server, reply.codec, [step]))
+            yield reply.chunk(number, delta, logprobs=logprobs)
         if step.finish is not None:
             yield reply.chunk(number, {}, finish=step.finish)
     if reply.body.tells_usage:
@@ -185,7 +188,7 @@ class _Reply:
     """The answer's words, whole or in chunks."""
 
     def __init__(self, body: ChatRequest, opened: Opened) -> None:
-        self.body, self._opened = body, opened
+        self.body, self.codec = body, opened.chat.codec
         self._facts = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -193,13 +196,14 @@ class _Reply:
         }
         self._usages = Usages(answers=body.n)
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The answers to a request that is no stream."""
+    def whole(self, steps: Sequence[Sequence[Token]], spelled: Spelled) -> dict[str, Any]:
+        """The answers to a request that is no stream. steps: of each."""
+        answers = [collect(each) for each in steps]
         choices = [
             {
                 "index": number,
                 "message": _message(answer),
-                "logprobs": self._logprobs(answer),
+                "logprobs": self.logprobs_of(steps[number], spelled),
                 "finish_reason": answer.finish,
             }
             for number, answer in enumerate(answers)
@@ -220,13 +224,9 @@ class _Reply:
         """Takes note of what a step cost."""
         self._usages.count(number, step)
 
-    def logprobs_of(self, steps: Sequence[Token]) -> Any:
-        """Those of a chunk's tokens, where they were asked for."""
-        return chat_logprobs(steps, self._opened.codec) if self.body.logprobs else None
-
-    def _logprobs(self, answer: Answer) -> Any:
-        steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
-        return self.logprobs_of(steps)
+    def logprobs_of(self, steps: Sequence[Token], spelled: Spelled) -> Any:
+        """Those of these tokens, where they were asked for."""
+        return chat_logprobs(steps, spelled) if self.body.logprobs else None
 
     def _event(self, choices: list[Any], more: Mapping[str, Any]) -> str:
         return streams.event(json.dumps(self._facts | {"object": "chat.completion.chunk", "choices": choices, **more}))

@@ -11,23 +11,24 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse, Response
 
-from edgeship.engine.answer import Answer
-from edgeship.engine.api import Engine, Logprob, Prompt, Sampling, Token, check_tokens
-from edgeship.engine.text import TextCodec
+from edgeship.engine.answer import collect
+from edgeship.engine.api import Engine, Logprob, Sampling, Token, check_tokens
+from edgeship.engine.codec import Codec, Prompt
 from edgeship.errors import NotSupported, PromptInvalid, RequestInvalid
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Offsets, completion_logprobs, joined, prompt_logprobs
+from edgeship.serve.openai.logprobs import Scored, Spelled, completion_logprobs, prompt_logprobs, spelled
 from edgeship.serve.openai.settings import Settings, Tokens, check_top, for_answer
 from edgeship.serve.openai.usage import Usages
-from edgeship.serve.server import server_of
+from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
 MOST_PROMPTS = 256
@@ -90,53 +91,48 @@ class CompletionRequest(Settings):
 
 
 @dataclass(frozen=True)
-class _Model:
-    """What is asked, and its tokenizer."""
-
-    id: str
-    engine: Engine
-    codec: TextCodec
-
-
-@dataclass(frozen=True)
 class _Asked:
-    """One prompt. text: as it is echoed."""
+    """One prompt. text: what is echoed. places: where its tokens begin in that, if they are told."""
 
     prompt: Prompt
-    text: str
+    text: str = ""
+    places: tuple[int, ...] = ()
 
 
 @router.post("/v1/completions", responses=streams.DOCUMENTED)
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """How each prompt goes on."""
     server = server_of(request)
-    model = _model(await server.open(request, body.model))
+    opened = await server.open(request, body.model)
+    engine = _engine(opened)
     with body.naming_constraint():
         prompts, sampling = body.prompts(), body.sampling()
-        asked = await server.in_thread(lambda: [_read(model, prompt, field) for field, prompt in prompts.items()])
+        asked = await server.in_thread(lambda: [_read(engine, body, one, field) for field, one in prompts.items()])
         asks: list[Ask] = [
-            partial(_stream, model.engine, one.prompt, for_answer(sampling, number))
+            partial(_stream, engine, one.prompt, for_answer(sampling, number))
             for one in asked
             for number in range(body.n)
         ]
         answers = await server.answer(request, asks)
-    reply = _Reply(body, model, asked, anew=sampling.constraint is not None)
+    reply = _Reply(body, opened.card.id, asked)
     if body.stream:
-        return streams.events(_chunks(answers, reply), request)
-    found = await answers.whole()
-    return JSONResponse(await server.in_thread(lambda: reply.whole(found)))  # many log-probabilities take a while
+        return streams.events(_chunks(server, engine.codec, answers, reply), request)
+    steps = await answers.steps()
+    read = chain(*(one.prompt.tokens for one in asked))
+    found = await spelled(server, engine.codec, chain(*steps), read)
+    # Many log-probabilities take a while.
+    return JSONResponse(await server.in_thread(lambda: reply.whole(steps, found)))
 
 
-def _model(opened: Opened) -> _Model:
-    if isinstance(opened.chat, Engine) and opened.codec is not None:
-        return _Model(opened.card.id, opened.chat, opened.codec)
+def _engine(opened: Opened) -> Engine:
+    if isinstance(opened.chat, Engine):
+        return opened.chat
     raise NotSupported(
         f"{opened.card.id} answers conversations, and takes no prompts", hint="Ask /v1/chat/completions."
     )
 
 
-def _read(model: _Model, given: str | list[int], field: str) -> _Asked:
-    engine = model.engine
+def _read(engine: Engine, body: CompletionRequest, given: str | list[int], field: str) -> _Asked:
     try:
         prompt = engine.encode(given) if isinstance(given, str) else Prompt(tuple(given), continues=True)
         limit = engine.context_tokens - 1
@@ -144,7 +140,10 @@ def _read(model: _Model, given: str | list[int], field: str) -> _Asked:
     except PromptInvalid as error:
         error.param = field
         raise
-    return _Asked(prompt, given if isinstance(given, str) else model.codec.decode(given, special=True))
+    if not body.echo:
+        return _Asked(prompt)
+    text = given if isinstance(given, str) else engine.codec.decode(given, special=True)
+    return _Asked(prompt, text, engine.codec.places(prompt.tokens, text) if body.logprobs is not None else ())
 
 
 def _stream(
@@ -153,9 +152,11 @@ def _stream(
     return engine.stream(prompt, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
 
 
-async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
+async def _chunks(server: Server, codec: Codec, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     async for number, step in answers:
-        if chunk := reply.chunk(number, step):
+        found = await spelled(server, codec, [step], reply.prompt_tokens(number))
+        told = partial(reply.chunk, number, step, found)
+        if chunk := await server.in_thread(told) if step.prompt_logprobs else told():
             yield chunk
     if reply.body.tells_usage:
         yield reply.usage_chunk()
@@ -163,31 +164,35 @@ async def _chunks(answers: Answers, reply: _Reply) -> AsyncIterator[str]:
 
 
 class _Reply:
-    """The answers' words, whole or in chunks. anew: they begin as if no text stood before them."""
+    """The answers' words, whole or in chunks."""
 
-    def __init__(self, body: CompletionRequest, model: _Model, asked: Sequence[_Asked], *, anew: bool) -> None:
+    def __init__(self, body: CompletionRequest, model: str, asked: Sequence[_Asked]) -> None:
         self.body = body
         self._facts = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
-            "model": model.id,
+            "model": model,
         }
         each = [one for one in asked for _ in range(body.n)]
-        self._choices = [_Choice(number, body, model.codec, one, anew=anew) for number, one in enumerate(each)]
+        self._choices = [_Choice(number, body, one) for number, one in enumerate(each)]
         self._usages = Usages(prompts=len(asked), answers=body.n, made=bool(body.new_tokens))
 
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The answers to a request that is no stream."""
-        for number, answer in enumerate(answers):
-            self._usages.count(number, Token(None, "", usage=answer.usage))
-        choices = [choice.whole(answer) for choice, answer in zip(self._choices, answers, strict=True)]
+    def prompt_tokens(self, number: int) -> Sequence[int]:
+        """Those that an answer follows."""
+        return self._choices[number].asked.prompt.tokens
+
+    def whole(self, steps: Sequence[Sequence[Token]], spelled: Spelled) -> dict[str, Any]:
+        """The answers to a request that is no stream. steps: of each."""
+        for number, each in enumerate(steps):
+            self._usages.count(number, each[-1])
+        choices = [choice.whole(each, spelled) for choice, each in zip(self._choices, steps, strict=True)]
         return self._facts | {"choices": choices, "usage": self._usages.told()}
 
-    def chunk(self, number: int, step: Token) -> str | None:
+    def chunk(self, number: int, step: Token, spelled: Spelled) -> str | None:
         """The event of a step; None where it says nothing."""
         self._usages.count(number, step)
-        told = self._choices[number].step(step)
+        told = self._choices[number].step(step, spelled)
         if told is None:
             return None
         return self._event([told], {"usage": self._usages.so_far()} if self.body.tells_usage_always else {})
@@ -203,52 +208,48 @@ class _Reply:
 class _Choice:
     """One answer, told at once or step by step. The first time, that which is echoed goes before it."""
 
-    def __init__(self, number: int, body: CompletionRequest, codec: TextCodec, asked: _Asked, *, anew: bool) -> None:
-        self._number, self._body, self._codec, self._asked = number, body, codec, asked
-        goes_on = codec.stream(() if anew else asked.prompt.tokens)
-        self._offsets = Offsets(goes_on, len(asked.text) if body.echo else 0)
+    def __init__(self, number: int, body: CompletionRequest, asked: _Asked) -> None:
+        self._number, self._body, self.asked = number, body, asked
         self._begun = False
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """A whole answer."""
-        steps = [Token(token, "", logprob=found) for token, found in zip(answer.tokens, answer.logprobs, strict=False)]
-        return self._told(answer.text, steps, answer.prompt_logprobs, answer.finish)
+    def whole(self, steps: Sequence[Token], spelled: Spelled) -> dict[str, Any]:
+        """A whole answer. spelled: how the tokens of prompt and answer are written, and the likeliest ones."""
+        answer = collect(steps)
+        return self._told(answer.text, steps, answer.finish, spelled)
 
-    def step(self, step: Token) -> dict[str, Any] | None:
+    def step(self, step: Token, spelled: Spelled) -> dict[str, Any] | None:
         """What a step adds; None for nothing."""
-        told = self._told(step.text, [step], step.prompt_logprobs or (), step.finish)
+        told = self._told(step.text, [step], step.finish, spelled)
         adds = told["text"] or told["finish_reason"] or (told["logprobs"] or {}).get("tokens")
         return told if adds or "prompt_logprobs" in told else None
 
-    def _told(
-        self, text: str, steps: Sequence[Token], of_prompt: Sequence[Logprob], finish: str | None
-    ) -> dict[str, Any]:
+    def _told(self, text: str, steps: Sequence[Token], finish: str | None, spelled: Spelled) -> dict[str, Any]:
         begins, self._begun = not self._begun, True
+        of_prompt = steps[0].prompt_logprobs or ()
         if not self._body.new_tokens:
             text, steps, finish = "", [], finish and "length"
         told: dict[str, Any] = {
             "index": self._number,
-            "text": self._asked.text + text if begins and self._body.echo else text,
-            "logprobs": self._logprobs(steps, of_prompt if begins else None),
+            "text": self.asked.text + text if begins else text,
+            "logprobs": self._logprobs(steps, of_prompt if begins else None, spelled),
             "finish_reason": finish,
         }
         if begins and (top := self._body.prompt_logprobs) is not None:
-            told["prompt_logprobs"] = prompt_logprobs(self._asked.prompt.tokens, of_prompt, self._codec, top)
+            told["prompt_logprobs"] = prompt_logprobs(self.asked.prompt.tokens, of_prompt, spelled, top)
         return told
 
-    def _logprobs(self, steps: Sequence[Token], of_prompt: Sequence[Logprob] | None) -> dict[str, Any] | None:
-        top = self._body.logprobs
+    def _logprobs(
+        self, steps: Sequence[Token], of_prompt: Sequence[Logprob] | None, spelled: Spelled
+    ) -> dict[str, Any] | None:
+        top, asked = self._body.logprobs, self.asked
         if top is None:
             return None
-        scored = [(step.id, step.logprob) for step in steps if step.id is not None and step.logprob]
-        made = completion_logprobs(scored, self._codec, self._offsets, top)
-        if of_prompt is None or not self._body.echo:
-            return made
-        tokens = self._asked.prompt.tokens
-        echoed = zip(tokens, (None, *of_prompt), strict=True)
-        return joined(completion_logprobs(echoed, self._codec, self._of_echo(tokens), top), made)
-
-    def _of_echo(self, tokens: Sequence[int]) -> Offsets:
-        """A tokenizer puts special tokens around a text that are not part of it; those that are written there are."""
-        written = self._codec.decode(tokens, special=True) == self._asked.text
-        return Offsets(self._codec.stream(special=written))
+        scored: list[Scored] = []
+        if of_prompt is not None and self._body.echo:
+            scored += zip(asked.prompt.tokens, (None, *of_prompt), asked.places, strict=True)
+        scored += [
+            (step.id, step.logprob, len(asked.text) + step.start)
+            for step in steps
+            if step.id is not None and step.logprob is not None and step.start is not None
+        ]
+        return completion_logprobs(scored, spelled, top)

@@ -8,26 +8,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from edgeship.engine.api import CallPiece, Token, Usage
-from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError
 from edgeship.serve import failures
-from edgeship.serve.openai.logprobs import chat_logprobs
+from edgeship.serve.openai.logprobs import NOTHING, Spelled, chat_logprobs
 from edgeship.serve.openai.response_items import Item, new_id, output_text
 
 Event = dict[str, Any]
 
 
 class Output:
-    """A response in the making.
+    """A response in the making. begun: what is known of it beforehand."""
 
-    begun: what is known of it beforehand. codec: tells the texts of tokens whose log-probabilities were asked for.
-    """
-
-    def __init__(self, begun: Mapping[str, Any], codec: TextCodec | None) -> None:
-        self._begun, self._codec = begun, codec
+    def __init__(self, begun: Mapping[str, Any]) -> None:
+        self._begun = begun
         self._items: list[Item] = []
         self._open: _Growing | None = None
-        self._untold: list[Token] = []
+        self._untold: list[Any] = []
         self._sequence = 0
         self.response = self._as("in_progress")
 
@@ -36,15 +32,16 @@ class Output:
         kinds = ("response.created", "response.in_progress")
         return self._numbered([{"type": kind, "response": self.response} for kind in kinds])
 
-    def take(self, step: Token) -> list[Event]:
-        """The events of a step."""
+    def take(self, step: Token, spelled: Spelled = NOTHING) -> list[Event]:
+        """The events of a step. spelled: how the tokens are written whose log-probabilities it tells."""
         events: list[Event] = []
-        self._untold.append(step)
+        self._untold += chat_logprobs([step], spelled)["content"]
         if step.thinking:
             self._untold.clear()  # log-probabilities are told of what is answered
             events += self._grow(_Thoughts, step.thinking)
         if step.text:
-            events += self._grow(_Answer, step.text, self._logprobs())
+            events += self._grow(_Answer, step.text, self._untold)
+            self._untold = []
         for piece in step.calling:
             events += self._call(piece)
         if isinstance(self._open, _Call) and self._open.call_id in {call.id for call in step.tool_calls}:
@@ -104,11 +101,6 @@ class Output:
             done["incomplete_details"] = {"reason": "max_output_tokens"}
         self.response = self._as(status) | done
         return [*events, {"type": f"response.{status}", "response": self.response}]
-
-    def _logprobs(self) -> list[Any]:
-        found: list[Any] = chat_logprobs(self._untold, self._codec)["content"] if self._codec else []
-        self._untold.clear()
-        return found
 
     def _as(self, status: str) -> dict[str, Any]:
         unknown = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))

@@ -11,15 +11,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from edgeship.engine.api import Token
 from edgeship.errors import EdgeshipError, NotFound, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
+from edgeship.serve.models import Opened
+from edgeship.serve.openai.logprobs import Spelled, spelled
 from edgeship.serve.openai.response_items import Item, new_id, read_items
 from edgeship.serve.openai.response_output import Event, Output
 from edgeship.serve.openai.response_request import ResponseRequest
 from edgeship.serve.openai.stored import StoredResponse
-from edgeship.serve.server import server_of
+from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
 
@@ -32,12 +35,13 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     opened = await server.open(request, body.model)
     answers = await server.converse(request, opened, body.conversation(items, opened), [body.sampling()])
     begun = {"id": new_id("resp"), "object": "response", "created_at": int(time.time()), "model": opened.card.id}
-    output = Output(begun | body.told(opened.chat.defaults), opened.codec)
+    output = Output(begun | body.told(opened.chat.defaults))
+    told = _told(server, opened, answers)
     keep = partial(_keep, request, body, items, output)
     if body.stream:
-        return streams.events(_events(answers, output, keep), request, partial(_failed, output))
-    async for _, step in answers:
-        output.take(step)
+        return streams.events(_events(told, output, keep), request, partial(_failed, output))
+    async for step, how in told:
+        output.take(step, how)
     keep()
     return JSONResponse(output.response)
 
@@ -75,11 +79,19 @@ def _owner(request: Request) -> str:
     return exchanges.of(request.scope).key or ""
 
 
-async def _events(answers: Answers, output: Output, keep: Callable[[], None]) -> AsyncIterator[str]:
+async def _told(server: Server, opened: Opened, answers: Answers) -> AsyncIterator[tuple[Token, Spelled]]:
+    """The steps of the only answer, each with how the tokens are written that it tells log-probabilities of."""
+    async for _, step in answers:
+        yield step, await spelled(server, opened.chat.codec, [step])
+
+
+async def _events(
+    told: AsyncIterator[tuple[Token, Spelled]], output: Output, keep: Callable[[], None]
+) -> AsyncIterator[str]:
     for event in output.begin():
         yield _sent(event)
-    async for _, step in answers:
-        events = output.take(step)
+    async for step, how in told:
+        events = output.take(step, how)
         if step.finish is not None:
             keep()  # before a client hears of it, and asks for it
         for event in events:

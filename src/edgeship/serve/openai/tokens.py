@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from edgeship.engine.api import Engine, Prompt
-from edgeship.engine.text import TextCodec
+from edgeship.engine.api import Engine
+from edgeship.engine.codec import Codec, Prompt
 from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.package.conversation import Conversation
 from edgeship.serve import thoughts
@@ -57,7 +57,8 @@ async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
     codec = _codec(opened)
     tokens = (await server.in_thread(partial(_tokens, opened, codec, body))).tokens
     told: dict[str, Any] = {"count": len(tokens), "max_model_len": opened.chat.context_tokens, "tokens": tokens}
-    return told | {"token_strs": [codec.token_text(token)[0] for token in tokens] if body.return_token_strs else None}
+    spelled = await server.in_thread(partial(codec.spell, tokens)) if body.return_token_strs else None
+    return told | {"token_strs": spelled and [spelling.text for spelling in spelled]}
 
 
 @router.post("/detokenize")
@@ -73,17 +74,18 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
     """What tokenizer_config.json says, with the special tokens and the template, wherever the package keeps these."""
-    codec = _codec(await server_of(request).open(request, model))
-    return {"tokenizer_class": _CLASS, **codec.config, "chat_template": codec.template}
+    server = server_of(request)
+    codec = _codec(await server.open(request, model))
+    config = await server.in_thread(lambda: codec.config)
+    return {"tokenizer_class": _CLASS, **config, "chat_template": codec.template}
 
 
-def _tokens(opened: Opened, codec: TextCodec, body: TokenizeRequest) -> Prompt:
+def _tokens(opened: Opened, codec: Codec, body: TokenizeRequest) -> Prompt:
     if (body.prompt is None) == (body.messages is None):
         raise RequestInvalid("either prompt or messages is tokenized", param="prompt", hint="Give one of them.")
     if body.prompt is not None:
         _require_none_for_messages(body)
-        special = body.add_special_tokens is not False
-        return codec.encode(body.prompt) if special else Prompt(codec.read_rendered(body.prompt))
+        return codec.encode(body.prompt, special=body.add_special_tokens is not False)
     if body.add_special_tokens:
         raise RequestInvalid("a chat template writes the special tokens itself", param="add_special_tokens")
     messages, tools = in_template(body.messages or ()), [tool.in_template() for tool in body.tools or ()]
@@ -98,7 +100,7 @@ def _require_none_for_messages(body: TokenizeRequest) -> None:
         raise RequestInvalid(f"{name} goes with messages, and a prompt is given", param=name, hint="Leave it out.")
 
 
-def _codec(opened: Opened) -> TextCodec:
-    if opened.codec is None:
+def _codec(opened: Opened) -> Codec:
+    if opened.chat.codec is None:
         raise NotSupported(f"the tokens of {opened.card.id} are not known here", hint="Ask the server that has it.")
-    return opened.codec
+    return opened.chat.codec
