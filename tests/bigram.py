@@ -10,6 +10,7 @@ import numpy as np
 from edgeship.engine.continuous import ContinuousEngine
 from edgeship.engine.decoders import Chunk, Floats
 from edgeship.engine.grammar import Grammars
+from edgeship.engine.opening import EngineOptions
 from edgeship.engine.text import TextCodec
 from tests.checkpoints import VOCAB
 from tests.scripted import DEFAULTS, ScriptedDecoder
@@ -45,6 +46,15 @@ def open_bigram(folder: Path, context_tokens: int = 512) -> ContinuousEngine:
         defaults=DEFAULTS,
         end_ids=(END,),
     )
+
+
+ENGINE = "tests.bigram:open_package"
+"""What `load` and IsolatedEngine take as the engine's name."""
+
+
+def open_package(options: EngineOptions) -> ContinuousEngine:
+    """The engine of a package that `tests.packages` made."""
+    return open_bigram(options.folder)
 
 
 def greedy(token: int, count: int) -> Sequence[int]:

@@ -149,6 +149,29 @@ def test_a_longer_prompt_is_refused_with_both_numbers(engine: Engine) -> None:
         engine.stream(Prompt((7,) * length), Sampling())
 
 
+def test_each_token_s_place_is_told_beside_its_log_probability(engine: Engine) -> None:
+    """In the text of all tokens: where a stop text is held back, a token's own text is told later."""
+    prompt = engine.encode("how are you")
+    settings = replace(LIVELY, logprobs=0)
+    steps = list(engine.stream(prompt, settings))
+    starts = [step.start for step in steps]
+    assert starts == [len("".join(step.text for step in steps[:place])) for place in range(len(steps))]
+    text = "".join(step.text for step in steps)
+    held = list(engine.stream(prompt, replace(settings, stop=(text[3:8] + "never said",))))
+    assert [step.start for step in held] == starts
+    assert [step.start for step in engine.stream(prompt, LIVELY)] == [None] * len(steps)
+
+
+def test_what_an_engine_tells_of_its_tokens(engine: Engine) -> None:
+    text = "how are you \N{GRINNING FACE}?"
+    tokens = engine.codec.encode(text, special=False).tokens
+    assert engine.codec.decode(tokens) == text
+    assert b"".join(spelling.in_bytes for spelling in engine.codec.spell(tokens)) == text.encode()
+    assert engine.codec.places(tokens, text)[:2] == (0, len(engine.codec.decode(tokens[:1])))
+    assert engine.codec.render(QUESTION) == engine.render(QUESTION)
+    assert not engine.codec.thinks
+
+
 def test_cancelled_before_the_first_token(engine: Engine) -> None:
     cancel = threading.Event()
     cancel.set()

@@ -27,7 +27,7 @@ def folder_with(path: Path, **decoder: int) -> Path:
     return path
 
 
-def test_a_package_holds_its_files_both_tokenizers_and_the_rotary_tables(tmp_path: Path) -> None:
+def test_a_package_holds_its_files_its_tokenizer_and_the_rotary_tables(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "x", num_key_value_heads=2, head_size=16)
     (folder / "tokenizer.json").write_bytes(b"x" * 100)
     found = footprint.of_package(folder, 5100, Limits(slots=3), tmp_path)

@@ -135,7 +135,6 @@ def test_without_a_question_a_model_is_loaded_or_unloaded(ask: Any) -> None:
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"format": "yaml"}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
-        ({"think": True}, "think"),
         ({"think": "high"}, "think"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
