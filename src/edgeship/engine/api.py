@@ -144,7 +144,7 @@ class Token:
     Engines that are told texts and no ids (Foundry Local) have none on any step.
     usage: what the answer cost; on the last step only.
     prompt_tokens: how many the prompt has; on the first step, from engines that tell it.
-    start: where the token begins in the text of all tokens so far, in characters; beside its log-probability.
+    start: where the token begins in the text that the answer's tokens make, in characters; beside its log-probability.
     prompt_logprobs: on the first step, where asked for: one for each of the prompt's tokens but the first.
     thinking: what this step adds to what the model thinks before it answers, from chats that can tell it apart.
     calling: what this step adds to calls in the making. A call that the answer's end cuts stays without an end.

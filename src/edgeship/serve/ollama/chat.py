@@ -21,7 +21,7 @@ from edgeship.serve.messages import read_arguments
 from edgeship.serve.models import Opened
 from edgeship.serve.ollama.names import found
 from edgeship.serve.ollama.request import Asked, ChatRequest, GenerateRequest
-from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spelled
+from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spell
 from edgeship.serve.server import Server, server_of
 
 router = APIRouter()
@@ -80,12 +80,12 @@ async def _reply(body: Asked, request: Request, said: Said, begin: Begin | None)
     if body.stream:
         return streams.events(_lines(server, answers, reply), request, _error_line, media_type=streams.LINES)
     steps = [step async for _, step in answers]
-    return JSONResponse(reply.whole(steps, await spelled(server, reply.codec, steps)))
+    return JSONResponse(reply.whole(steps, await spell(server, reply.codec, steps)))
 
 
 async def _lines(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     async for _, step in answers:
-        if part := reply.part(step, await spelled(server, reply.codec, [step])):
+        if part := reply.part(step, await spell(server, reply.codec, [step])):
             yield _line(part)
         if step.finish is not None:
             assert step.usage, "the last step says what the answer cost"

@@ -23,7 +23,7 @@ from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields, No, form_of
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spelled
+from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spell
 from edgeship.serve.openai.settings import Settings, check_top, continuing, for_answer
 from edgeship.serve.openai.usage import Usages, usage_of
 from edgeship.serve.server import Server, server_of
@@ -142,7 +142,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     if body.stream:
         return streams.events(_chunks(server, answers, reply), request)
     steps = await answers.steps()
-    return JSONResponse(reply.whole(steps, await spelled(server, reply.codec, chain(*steps))))
+    return JSONResponse(reply.whole(steps, await spell(server, reply.codec, chain(*steps))))
 
 
 async def _chunks(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
@@ -152,7 +152,7 @@ async def _chunks(server: Server, answers: Answers, reply: _Reply) -> AsyncItera
     async for number, step in answers:
         reply.count(number, step)
         if (delta := _delta(step)) or step.logprob:  # a part of a character adds no text yet, and has its own
-            logprobs = reply.logprobs_of([step], await spelled(server, reply.codec, [step]))
+            logprobs = reply.logprobs_of([step], await spell(server, reply.codec, [step]))
             yield reply.chunk(number, delta, logprobs=logprobs)
         if step.finish is not None:
             yield reply.chunk(number, {}, finish=step.finish)

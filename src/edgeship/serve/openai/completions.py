@@ -25,7 +25,7 @@ from edgeship.errors import NotSupported, PromptInvalid, RequestInvalid
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Scored, Spelled, completion_logprobs, prompt_logprobs, spelled
+from edgeship.serve.openai.logprobs import Scored, Spelled, completion_logprobs, prompt_logprobs, spell
 from edgeship.serve.openai.settings import Settings, Tokens, check_top, for_answer
 from edgeship.serve.openai.usage import Usages
 from edgeship.serve.server import Server, server_of
@@ -119,7 +119,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
         return streams.events(_chunks(server, engine.codec, answers, reply), request)
     steps = await answers.steps()
     read = chain(*(one.prompt.tokens for one in asked))
-    found = await spelled(server, engine.codec, chain(*steps), read)
+    found = await spell(server, engine.codec, chain(*steps), read)
     # Many log-probabilities take a while.
     return JSONResponse(await server.in_thread(lambda: reply.whole(steps, found)))
 
@@ -154,7 +154,7 @@ def _stream(
 
 async def _chunks(server: Server, codec: Codec, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
     async for number, step in answers:
-        found = await spelled(server, codec, [step], reply.prompt_tokens(number))
+        found = await spell(server, codec, [step], reply.prompt_tokens(number))
         told = partial(reply.chunk, number, step, found)
         if chunk := await server.in_thread(told) if step.prompt_logprobs else told():
             yield chunk

@@ -17,7 +17,7 @@ Spelled = Mapping[int, Spelling]
 NOTHING: Spelled = MappingProxyType({})
 
 
-async def spelled(server: Server, codec: Codec | None, steps: Iterable[Token], prompt: Iterable[int] = ()) -> Spelled:
+async def spell(server: Server, codec: Codec | None, steps: Iterable[Token], prompt: Iterable[int] = ()) -> Spelled:
     """How the tokens are written whose log-probabilities these steps tell, and the prompt's where they tell of those.
 
     Nothing where they tell none. A codec may have to ask another process, so it is asked in a thread.

@@ -17,7 +17,7 @@ from edgeship.serve import exchange as exchanges
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Spelled, spelled
+from edgeship.serve.openai.logprobs import Spelled, spell
 from edgeship.serve.openai.response_items import Item, new_id, read_items
 from edgeship.serve.openai.response_output import Event, Output
 from edgeship.serve.openai.response_request import ResponseRequest
@@ -82,7 +82,7 @@ def _owner(request: Request) -> str:
 async def _told(server: Server, opened: Opened, answers: Answers) -> AsyncIterator[tuple[Token, Spelled]]:
     """The steps of the only answer, each with how the tokens are written that it tells log-probabilities of."""
     async for _, step in answers:
-        yield step, await spelled(server, opened.chat.codec, [step])
+        yield step, await spell(server, opened.chat.codec, [step])
 
 
 async def _events(
