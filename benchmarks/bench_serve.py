@@ -5,6 +5,9 @@ llama     the same over llama-server -np 8 (Q4_0 of the same random checkpoint i
           and 32 clients, and the time to the first token
 start     seconds from `edgeship serve` to ready, beyond those that the engine itself takes to load
 overload  200 clients at once on 8 slots: what they are answered, and how long /health/live takes meanwhile
+refusal   the same where 16 may wait: how long it takes until the others are told to come back later, and beside it how
+          long an application takes that says so to everybody and does nothing else, on the same machine
+fair      one request for 256 answers, and beside it another client that asks for one at a time
 kill      the process of one of two models is killed under load: what becomes of all requests, and when it is back
 soak      mixed load (--minutes): answers, cancelled answers, bad requests, long prompts, schemas; growth of memory
 
@@ -35,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_engine
+import burst
 import engine_parts
 import http_client
 import llama_server
@@ -55,6 +59,9 @@ KILL_CLIENTS = 12
 """Of each model: more than it has slots."""
 KILL_TOKENS = {bench_engine.package: 300, bench_engine.example: 1900}
 """So many that no answer is complete within a second."""
+_MAY_WAIT, _MANY = 16, 256
+_REST_S = 3
+"""After a burst, for what it has left to be answered."""
 _START_S = 120
 SOAK_KV_MEMORY = "50MB"
 """A third of it for what was asked before; the slots of the example have the rest."""
@@ -123,6 +130,54 @@ def overload(_: int) -> Figures:
         looking.join()
     figures = {"said": dict(said), "health_checks": len(health), "health_p99_ms": 1e3 * _p99(health)}
     return figures | {"target": {"said": "answers and 429 only", "health_p99_ms": "under 50"}}
+
+
+def refusal(rounds: int) -> Figures:
+    """Bursts on the example, whose engine leaves the machine some time; the first one warms up and does not count."""
+    port = http_client.free_port()
+    bare = subprocess.Popen([sys.executable, burst.__file__, str(port)])
+    try:
+        with serving(bench_engine.example(), options=("--max-waiting", str(_MAY_WAIT))) as ours:
+            found: dict[str, list[burst.Answer]] = {"bare": [], "serve": []}
+            for number in range(rounds + 1):
+                for name, asked in (("bare", port), ("serve", ours)):
+                    answers = _burst(asked, number)
+                    found[name] += answers if number else []
+                time.sleep(_REST_S)
+    finally:
+        bare.terminate()
+        bare.wait()
+    figures: Figures = {"said": dict(Counter(answer.status for answer in found["serve"]))}
+    for name, refused in found.items():
+        times = [1e3 * answer.seconds for answer in refused if answer.status == 429]
+        figures |= {f"{name}_p50_ms": statistics.median(times), f"{name}_p99_ms": _p99(times)}
+    figures["p50_over_bare"] = figures["serve_p50_ms"] / figures["bare_p50_ms"]
+    retry = all(answer.retry_after for answer in found["serve"] if answer.status == 429)
+    return figures | {"retry_after": retry, "target": {"serve_p50_ms": "under 50", "said": "answers and 429 only"}}
+
+
+def fair(rounds: int) -> Figures:
+    """How long the small requests take, alone and beside the large one; and the large one alone, and beside these."""
+    with serving(bench_engine.example()) as port:
+        _many(port, 1)
+        alone_s = statistics.median(_small(port, number) for number in range(10 * rounds))
+        many_s = [_many(port, number) for number in range(rounds)]
+        beside: list[float] = []
+        both_s: list[float] = []
+        for number in range(rounds):
+            large = threading.Thread(target=lambda number=number: both_s.append(_many(port, rounds + number)))
+            large.start()
+            time.sleep(0.1)
+            while large.is_alive():
+                beside.append(_small(port, len(beside)))
+            large.join()
+    return {
+        "small_alone_s": alone_s,
+        "small_beside_p50_s": statistics.median(beside),
+        "small_beside_most_s": max(beside),
+        "many_alone_s": statistics.median(many_s),
+        "many_beside_s": statistics.median(both_s),
+    }
 
 
 def kill(_: int) -> Figures:
@@ -249,6 +304,27 @@ def _outcome(port: int, folder: Path, prompt: list[int], new: int) -> str:
     return "answer" if tokens == new else f"{tokens} tokens"
 
 
+def _burst(port: int, seed: int) -> list[burst.Answer]:
+    body = {"model": bench_engine.example().name, "prompt": _prompt(seed, 16), "max_tokens": 200, "ignore_eos": True}
+    return burst.ask(port, "/v1/completions", body, OVERLOAD_CLIENTS)
+
+
+def _many(port: int, seed: int) -> float:
+    """Seconds of a request for as many answers as one may want."""
+    return _asked_s(port, [_prompt(1000 * seed + number, 16) for number in range(_MANY)], 64)
+
+
+def _small(port: int, seed: int) -> float:
+    return _asked_s(port, [_prompt(1_000_000 + seed, 16)], 8)
+
+
+def _asked_s(port: int, prompts: list[list[int]], tokens: int) -> float:
+    began = time.perf_counter()
+    body = {"model": bench_engine.example().name, "prompt": prompts, "max_tokens": tokens, "ignore_eos": True}
+    assert http_client.posted(port, "/v1/completions", body) == 200
+    return time.perf_counter() - began
+
+
 def _look(port: int, over: threading.Event, seen: list[float]) -> None:
     while not over.wait(0.02):
         status, seconds = http_client.status_of(port, "/health/live")
@@ -283,6 +359,8 @@ def main() -> None:
         "llama": llama,
         "start": start,
         "overload": overload,
+        "refusal": refusal,
+        "fair": fair,
         "kill": kill,
     }
     parser.add_argument("--only", default=",".join(sections))

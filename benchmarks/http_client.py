@@ -73,6 +73,18 @@ def events(port: int, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any
         connection.close()  # before the end it cancels
 
 
+def posted(port: int, path: str, body: dict[str, Any]) -> int:
+    """The status that a request is answered with, once the whole answer is there."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_PATIENCE_S)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
 class Broken(Exception):
     """An answer that ended with an error."""
 

@@ -53,6 +53,8 @@ def _told(text: str) -> str:
     """A message, which may quote what strangers wrote: nothing that a terminal obeys, and not endless."""
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[: _MOST_CHARACTERS // 2]} ... {text[-_MOST_CHARACTERS // 2 :]}"
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 

@@ -11,6 +11,7 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from typing import Protocol
 
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import AnswerSteps, OnStep, Token
@@ -20,41 +21,54 @@ Ask = Callable[[threading.Event, float | None, OnStep], AnswerSteps]
 """Begins an answer: is given what cancels it, after how many seconds it is cut, and what its steps go to."""
 
 
+class Course(Protocol):
+    """What the answers to one request go through, each by its number."""
+
+    async def take(self, number: int) -> float | None:
+        """Waits until an answer may begin; after how many seconds it is cut. Raises what it cannot begin for."""
+
+    def tell(self, number: int, step: Token | Exception) -> object:
+        """A step of an answer came, or what it failed with: also one that nobody takes any more."""
+
+
 class Answers(AsyncIterator[tuple[int, Token]]):
     """Answers to one request, and their steps with the number of the answer that each belongs to.
 
-    tell: gets each step as it comes, with the answer's number: also those that nobody takes any more.
     Raises, at the step where it happens, what ends an answer before its time; the others are then ended.
     """
 
-    def __init__(self, executor: Executor, tell: Callable[[int, Token | Exception], object]) -> None:
-        self._executor, self._tell = executor, tell
+    def __init__(self, executor: Executor, course: Course) -> None:
+        self._executor, self._course = executor, course
         self._loop = asyncio.get_running_loop()
         self._steps: asyncio.Queue[tuple[int, Token | Exception]] = asyncio.Queue()
         self._cancel = threading.Event()
         self._begun: list[AnswerSteps] = []
+        self._following: asyncio.Task[None] | None = None
         self._open = 0
 
-    async def begin(self, asks: Sequence[Ask], deadline_s: float | None = None) -> None:
-        """Begins one answer for each of these. Raises what an engine refuses one with; then none is left."""
+    async def begin(self, asks: Sequence[Ask]) -> None:
+        """Begins the first of these answers, and sees to it that the others follow, one after another.
+
+        Raises what the first cannot begin for; then none is left.
+        """
+        self._open = len(asks)
         try:
-            for index, ask in enumerate(asks):
-                self._open += 1
-                start = functools.partial(ask, self._cancel, deadline_s, self._to(index))
-                self._begun.append(await self._loop.run_in_executor(self._executor, start))
+            await self._start(0, asks[0])
         except BaseException:  # a cancelled request too: the answer in hand is ended by its event
             self.close()
             raise
+        if len(asks) > 1:
+            self._following = self._loop.create_task(self._follow(asks))
 
     def close(self) -> None:
         """Ends the answers that have not ended."""
-        self._cancel.set()
+        self._stop()
         for steps in self._begun:
             steps.close()
 
     def end(self) -> None:
         """Ends the answers since the server ends, and says so to whoever waits for their steps."""
-        self._cancel.set()
+        self._stop()
         self._steps.put_nowait((0, _ending()))
 
     async def __anext__(self) -> tuple[int, Token]:
@@ -82,6 +96,25 @@ class Answers(AsyncIterator[tuple[int, Token]]):
             steps.setdefault(index, []).append(step)
         return [steps[index] for index in sorted(steps)]
 
+    async def _start(self, index: int, ask: Ask) -> None:
+        within_s = await self._course.take(index)
+        start = functools.partial(ask, self._cancel, within_s, self._to(index))
+        self._begun.append(await self._loop.run_in_executor(self._executor, start))
+
+    async def _follow(self, asks: Sequence[Ask]) -> None:
+        for index, ask in enumerate(asks[1:], 1):
+            try:
+                await self._start(index, ask)
+            except Exception as error:
+                self._came(index, error)
+                return
+
+    def _stop(self) -> None:
+        """No more are begun, and those that are end."""
+        self._cancel.set()
+        if self._following:
+            self._following.cancel()
+
     def _to(self, index: int) -> OnStep:
         def take(step: Token | Exception) -> None:
             self._loop.call_soon_threadsafe(self._came, index, step)
@@ -89,7 +122,7 @@ class Answers(AsyncIterator[tuple[int, Token]]):
         return take
 
     def _came(self, index: int, step: Token | Exception) -> None:
-        self._tell(index, step)
+        self._course.tell(index, step)
         self._steps.put_nowait((index, step))
 
 

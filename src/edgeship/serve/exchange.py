@@ -27,7 +27,6 @@ class Exchange:
     """id: what a client and the log call the request. arrived_s: by `time.perf_counter`.
 
     key: the name of the API key. priority: who has more goes first. charge: takes tokens from what the key allows.
-    slots: answers that the model makes side by side; None where that is not known.
     waited_s: for a place at the model. first_s: to the first step of an answer.
     finishes: how each of its answers ended. error: the code of what went wrong.
     """
@@ -38,7 +37,6 @@ class Exchange:
     priority: int = 0
     charge: Callable[[int], object] = _free
     model: str | None = None
-    slots: int | None = None
     waited_s: float = 0.0
     first_s: float | None = None
     prompt_tokens: int = 0

@@ -1,59 +1,80 @@
 """The line in front of the models: who waits, who runs, and who is told at once to come back later.
 
 An engine answers in the order in which it was asked. So it is given hardly more than it can make side by side, and the
-others wait here, where who has priority goes first. To be used by one event loop.
+others wait here. A request that wants many answers has its places one by one: whoever has priority goes first, and then
+whoever has the fewest places, so that many answers to one client keep no other waiting. To be used by one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from edgeship.errors import EngineBusy, ServerEnding
+from edgeship.serve import exchange as exchanges
 from edgeship.serve.bodies import Application, Receive, Refuse, Scope, Send
 
 AHEAD = 2
 """So many answers more than a model has slots are begun, or half as many as it has: a slot never waits for us."""
+_TICKET = "edgeship.ticket"
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A request in the line. waits: for its places. answers: places that it has; none once its answers are made."""
+    """A request in the line. number: those that came earlier have a lower one. waits: for its first place.
 
-    model: str
+    model: None before it is known. answers: places that it has.
+    """
+
+    number: int
     priority: int
-    waits: bool = True
+    waits: bool
+    model: str | None = None
     answers: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Who has a lower one goes first."""
+        return -self.priority, self.answers, self.number
 
 
 @dataclass
 class _Lane:
-    """One model's part of the line: answers that run, and who waits for how many places, first those who go first."""
+    """One model's part of the line: how many answers may run, how many do, and who waits for a place.
 
-    most: int = 1
+    most: None where nobody waits.
+    """
+
+    most: int | None = None
     running: int = 0
-    waiting: list[tuple[int, int, int, asyncio.Future[None]]] = field(default_factory=list)
+    waiting: list[tuple[Ticket, asyncio.Future[None]]] = field(default_factory=list)
 
-    def has_room(self, answers: int) -> bool:
-        return not self.running or self.running + answers <= self.most
+    @property
+    def free(self) -> int:
+        return 0 if self.most is None else max(0, self.most - self.running)
 
-    def free(self, answers: int) -> None:
-        """So many answers are over, and who is next goes on."""
+    def take(self, ticket: Ticket) -> None:
+        ticket.waits = False
+        ticket.answers += 1
+        self.running += 1
+
+    def end(self, ticket: Ticket, answers: int) -> None:
+        ticket.answers -= answers
         self.running -= answers
-        while self.waiting:
-            *_, wanted, turn = self.waiting[0]
-            if not turn.done():
-                if not self.has_room(wanted):
-                    return
-                self.running += wanted
-                turn.set_result(None)
-            heapq.heappop(self.waiting)
+        self.give()
+
+    def give(self) -> None:
+        """Places that are free go to those who are next."""
+        self.waiting = [(ticket, turn) for ticket, turn in self.waiting if not turn.done()]
+        while self.free and self.waiting:
+            ticket, turn = first = min(self.waiting, key=lambda one: one[0].rank)
+            self.waiting.remove(first)
+            self.take(ticket)
+            turn.set_result(None)
 
 
 class Line:
@@ -62,93 +83,99 @@ class Line:
     def __init__(self, most_waiting: int) -> None:
         self._most_waiting = most_waiting
         self._tickets: set[Ticket] = set()
-        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+        self._lanes: defaultdict[str | None, _Lane] = defaultdict(_Lane)
         self._numbers = itertools.count()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._left = asyncio.Event()
         self.ending = False
 
-    def check(self) -> None:
-        """Raises ServerEnding where nobody is let in any more, EngineBusy where as many wait as may."""
-        if self.ending:
-            raise ServerEnding("the server is being stopped, and takes no more requests")
-        waiting = sum(ticket.waits for ticket in self._tickets)
-        if waiting >= self._most_waiting:
-            raise EngineBusy(f"{waiting} requests wait already, and no more may", hint="Try again later.")
+    def enter(self, priority: int = 0, *, waits: bool = True) -> Ticket:
+        """A new request is in the line until it leaves. waits: it asks for something.
 
-    @contextmanager
-    def joined(self, model: str, priority: int) -> Iterator[Ticket]:
-        """A request for a model is in the line until this ends. Raises what `check` raises."""
-        self.check()
-        ticket = Ticket(model, priority)
-        self._tickets.add(ticket)
-        self._empty.clear()
-        try:
-            yield ticket
-        finally:
-            self._tickets.discard(ticket)
-            self.keep(ticket, 0)
-            if not self._tickets:
-                self._lanes.clear()
-                self._empty.set()
-
-    async def place(self, ticket: Ticket, answers: int, slots: int | None) -> float:
-        """Waits until the request's answers may begin; for how long, in seconds. Raises ServerEnding.
-
-        slots: what the model makes side by side; None where it is not known, and nobody waits.
+        Then it raises ServerEnding where nobody is let in any more, and EngineBusy where as many wait as may. Those
+        whose bodies are still read wait too: else all that come at the same time would be let in.
         """
-        lane, since = self._lanes[ticket.model], time.perf_counter()
-        if slots is not None and ticket.waits:  # who has a place waits for no more, or two could wait for ever
-            lane.most = slots + max(AHEAD, slots // 2)
-            answers = min(answers, lane.most)
-            if lane.waiting or not lane.has_room(answers):
-                await self._turn(lane, ticket.priority, answers)
-                ticket.waits, ticket.answers = False, answers
-                return time.perf_counter() - since
-        lane.running += answers
-        ticket.waits, ticket.answers = False, ticket.answers + answers
-        return 0.0
+        if waits:
+            self._require_open()
+            waiting = sum(ticket.waits for ticket in self._tickets)
+            # Whoever finds a free place has it as soon as it is known what it is asked for.
+            if waiting >= self._most_waiting + sum(lane.free for lane in self._lanes.values()):
+                raise EngineBusy(f"{waiting} requests wait already, and no more may", hint="Try again later.")
+        ticket = Ticket(next(self._numbers), priority, waits)
+        self._tickets.add(ticket)
+        return ticket
 
-    def keep(self, ticket: Ticket, answers: int) -> None:
-        """So many of a request's answers are still made; the places of the others are free.
+    def join(self, ticket: Ticket, model: str) -> None:
+        """It is known now which model a request is for. Raises ServerEnding."""
+        self._require_open()
+        ticket.model = model
+
+    def know(self, model: str, slots: int | None) -> None:
+        """A model is open. slots: answers that it makes side by side; None where that is not known."""
+        self._lanes[model].most = None if slots is None else slots + max(AHEAD, slots // 2)
+
+    async def place(self, ticket: Ticket) -> float:
+        """Waits until one more of the request's answers may begin; for how long, in seconds. Raises ServerEnding."""
+        lane, since = self._lanes[ticket.model], time.perf_counter()
+        if lane.most is None:
+            lane.take(ticket)
+            return 0.0
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append((ticket, turn))
+        lane.give()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:
+                self.end_answer(ticket)  # it had its place already
+            raise
+        return time.perf_counter() - since
+
+    def end_answer(self, ticket: Ticket) -> None:
+        """One of a request's answers is made, and its place free.
 
         A client may take its time to read what was made, or never read it: others do not wait for that.
         """
-        over = max(0, ticket.answers - answers)
-        ticket.answers -= over
-        self._lanes[ticket.model].free(over)
+        if ticket.answers:
+            self._lanes[ticket.model].end(ticket, 1)
+
+    def leave(self, ticket: Ticket) -> None:
+        """The request is over, and so are its answers."""
+        self._tickets.discard(ticket)
+        if ticket.answers:
+            self._lanes[ticket.model].end(ticket, ticket.answers)
+        self._left.set()
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
         """By model: requests that run, and requests that wait."""
-        running = Counter(ticket.model for ticket in self._tickets if not ticket.waits)
-        waiting = Counter(ticket.model for ticket in self._tickets if ticket.waits)
+        running = Counter(ticket.model for ticket in self._tickets if ticket.model and not ticket.waits)
+        waiting = Counter(ticket.model for ticket in self._tickets if ticket.model and ticket.waits)
         return running, waiting
 
     async def drain(self, within_s: float) -> bool:
-        """Lets nobody in any more and waits until all are gone; whether they were, within so long."""
+        """Lets nobody in any more and waits until all are gone who joined; whether they were, within so long."""
         self.ending = True
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._empty.wait()
-        return self._empty.is_set()
+                while self._joined():
+                    self._left.clear()
+                    await self._left.wait()
+        return not self._joined()
 
     def end_waiting(self) -> None:
         """Those who wait for a place get ServerEnding."""
         for lane in self._lanes.values():
-            for *_, turn in lane.waiting:
+            for _, turn in lane.waiting:
                 if not turn.done():
                     turn.set_exception(_ended())
             lane.waiting.clear()
 
-    async def _turn(self, lane: _Lane, priority: int, answers: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(lane.waiting, (-priority, next(self._numbers), answers, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            granted = turn.done() and not turn.cancelled() and turn.exception() is None
-            lane.free(answers if granted else 0)
-            raise
+    def _joined(self) -> bool:
+        """Whether anybody wants something of a model."""
+        return any(ticket.model for ticket in self._tickets)
+
+    def _require_open(self) -> None:
+        if self.ending:
+            raise ServerEnding("the server is being stopped, and takes no more requests")
 
 
 def _ended() -> ServerEnding:
@@ -162,10 +189,22 @@ class Admission:
         self._app, self._line, self._refuse = app, line, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            try:
-                self._line.check()
-            except (EngineBusy, ServerEnding) as error:
-                await self._refuse(scope, error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            ticket = self._line.enter(exchanges.of(scope).priority, waits=scope["method"] == "POST")
+        except (EngineBusy, ServerEnding) as error:
+            await self._refuse(scope, error)(scope, receive, send)
+            return
+        scope[_TICKET] = ticket
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._line.leave(ticket)
+
+
+def ticket_of(scope: Scope) -> Ticket:
+    """That of a request."""
+    ticket: Ticket = scope[_TICKET]
+    return ticket

@@ -10,13 +10,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from edgeship.engine.api import Conversation, Engine, Prompt, Sampling, Token
+from edgeship.engine.api import Chat, Conversation, Engine, Prompt, Sampling, Token
 from edgeship.errors import DeadlinePassed, NotSupported, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
-from edgeship.serve.exchange import Exchange
-from edgeship.serve.line import Line, Ticket
+from edgeship.serve.line import Line, ticket_of
 from edgeship.serve.metrics import Metrics
 from edgeship.serve.models import Opened, Pool
 from edgeship.serve.openai.stored import StoredResponses
@@ -28,7 +27,6 @@ log = logging.getLogger("edgeship.serve")
 _THREADS = 256
 # Clients are given so long to hear that the server ends.
 _LAST_WORDS_S = 3.0
-_TICKET = "edgeship.ticket"
 
 
 class Server:
@@ -58,54 +56,39 @@ class Server:
 
         The task raises what loading one raises.
         """
-        self.loading = asyncio.create_task(self.pool.warm(ready))
+        self.loading = asyncio.create_task(self._warm(ready))
         self.loading.add_done_callback(_log_failure)
         return self.loading
+
+    async def _warm(self, ready: Sequence[str] | None) -> None:
+        await self.pool.warm(ready)
+        for model in self.pool.loaded():
+            self.line.know(model.card.id, _slots(model.chat))
 
     async def open(self, request: Request, name: str | None, *, keep_alive_s: float | None = None) -> Opened:
         """The model called `name`, which stays loaded until the request is over.
 
-        Raises ModelUnknown, MemoryShort, EngineBusy where too many wait, ServerEnding.
+        Raises ModelUnknown, MemoryShort, EngineBusy where there is no room for it, ServerEnding.
         """
         exchange, held = exchanges.of(request.scope), request.scope[HELD]
         exchange.model = self.pool.find(name).id
-        request.scope[_TICKET] = held.enter_context(self.line.joined(exchange.model, exchange.priority))
+        self.line.join(ticket_of(request.scope), exchange.model)
         opened: Opened = await held.enter_async_context(self.pool.use(name, keep_alive_s=keep_alive_s))
-        exchange.slots = opened.chat.slots if isinstance(opened.chat, Engine) else None
+        self.line.know(exchange.model, _slots(opened.chat))
         return opened
 
     async def answer(self, request: Request, asks: Sequence[Ask]) -> Answers:
-        """The answers that these begin, which end with the request.
+        """The answers that these begin, each when its turn has come; they end with the request.
 
-        Raises what an engine refuses one with, ServerEnding, and DeadlinePassed for one that waits for too long.
+        Raises what an engine refuses the first one with, ServerEnding, and DeadlinePassed where it waits for too long.
         """
-        exchange, held = exchanges.of(request.scope), request.scope[HELD]
-        ticket: Ticket = request.scope[_TICKET]
-        deadline_s = self.options.deadline_s
-        try:
-            async with asyncio.timeout(deadline_s):
-                waited_s = await self.line.place(ticket, len(asks), exchange.slots)
-        except TimeoutError as error:
-            raise DeadlinePassed("the answer was not begun within the time that it was given") from error
-        exchange.waited_s += waited_s
-        answers = Answers(self.executor, self._followed(ticket, exchange, len(asks)))
+        held = request.scope[HELD]
+        answers = Answers(self.executor, _Places(self, request))
         self._answers.add(answers)
         held.callback(self._answers.discard, answers)
         held.callback(answers.close)
-        await answers.begin(asks, None if deadline_s is None else max(0.0, deadline_s - waited_s))
+        await answers.begin(asks)
         return answers
-
-    def _followed(self, ticket: Ticket, exchange: Exchange, answers: int) -> Callable[[int, Token | Exception], None]:
-        """What each step of a request's answers is told to: they are counted, and those that end leave their places."""
-        followed, going = self.metrics.follow(exchange), set(range(answers))
-
-        def take(number: int, step: Token | Exception) -> None:
-            followed.take(number, step)
-            if isinstance(step, Exception) or step.finish is not None:
-                going.discard(number)
-                self.line.keep(ticket, len(going))
-
-        return take
 
     async def in_thread(self, work: Callable[[], Some]) -> Some:
         """What `work` gives or raises, while other requests go on."""
@@ -156,6 +139,40 @@ class Server:
             self.loading.cancel()
         await self.pool.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Places:
+    """The places that the answers to one request have in the line, and what is told of their steps."""
+
+    def __init__(self, server: Server, request: Request) -> None:
+        self._line, self._ticket = server.line, ticket_of(request.scope)
+        self._exchange = exchanges.of(request.scope)
+        self._followed = server.metrics.follow(self._exchange)
+        self._taken: set[int] = set()
+        limit_s = server.options.deadline_s
+        self._deadline = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
+
+    async def take(self, number: int) -> float | None:
+        """See Course."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                waited_s = await self._line.place(self._ticket)
+        except TimeoutError as error:
+            raise DeadlinePassed("the answer was not begun within the time that it was given") from error
+        self._taken.add(number)
+        self._exchange.waited_s += 0.0 if number else waited_s
+        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def tell(self, number: int, step: Token | Exception) -> None:
+        """See Course. An answer that ends leaves its place."""
+        self._followed.take(number, step)
+        if (isinstance(step, Exception) or step.finish is not None) and number in self._taken:
+            self._taken.discard(number)
+            self._line.end_answer(self._ticket)
+
+
+def _slots(chat: Chat) -> int | None:
+    return chat.slots if isinstance(chat, Engine) else None
 
 
 def _log_failure(loading: asyncio.Task[None]) -> None:
