@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from edgeship.engine.api import Chat, Conversation, Engine, Prompt, Sampling, Token
 from edgeship.errors import DeadlinePassed, NotSupported, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve.answering import Answers, Ask
 from edgeship.serve.bodies import HELD
+from edgeship.serve.documents import Document
 from edgeship.serve.line import Line, ticket_of
 from edgeship.serve.metrics import Metrics
 from edgeship.serve.models import Opened, Pool
@@ -93,6 +95,10 @@ class Server:
     async def in_thread(self, work: Callable[[], Some]) -> Some:
         """What `work` gives or raises, while other requests go on."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    async def tell(self, make: Callable[[], Mapping[str, Any]]) -> Response:
+        """The response of the document that `make` gives, while other requests go on."""
+        return await self.in_thread(lambda: Document(make()))
 
     async def converse(
         self, request: Request, opened: Opened, conversation: Conversation, samplings: Sequence[Sampling]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from edgeship.engine.codec import Spelling
 from edgeship.engine.text import TextCodec
 from tests.bigram import END, LIKELY, greedy
 from tests.checkpoints import VOCAB
@@ -288,3 +290,29 @@ def test_a_long_list_that_is_wrong_is_refused_at_once(url: str) -> None:
     assert response.status_code == 400
     assert len(response.content) < 1000
     assert response.json()["error"]["param"] == "prompt[1]"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "hello", "logprobs": 1}),
+        ("/v1/completions", {"prompt": "hello " * 50, "logprobs": 1, "echo": True, "stream": True}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hello"}], "logprobs": True}),
+        ("/tokenize", {"prompt": "hello", "return_token_strs": True}),
+    ],
+)
+def test_what_may_be_large_is_made_while_others_are_served(
+    url: str, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[str] = []
+    real = TextCodec.spell
+
+    def noted(codec: TextCodec, tokens: Sequence[int]) -> tuple[Spelling, ...]:
+        makers.append(threading.current_thread().name)
+        return real(codec, tokens)
+
+    monkeypatch.setattr(TextCodec, "spell", noted)
+    more = {} if path == "/tokenize" else {"max_tokens": 1}
+    assert httpx2.post(url + path, json=body | more | {"model": "bigram"}).status_code == 200
+    assert makers
+    assert all(name.startswith("edgeship serve") for name in makers)

@@ -80,7 +80,8 @@ async def _reply(body: Asked, request: Request, said: Said, begin: Begin | None)
     if body.stream:
         return streams.events(_lines(server, answers, reply), request, _error_line, media_type=streams.LINES)
     steps = [step async for _, step in answers]
-    return JSONResponse(reply.whole(steps, await spell(server, reply.codec, steps)))
+    spelled = await spell(server, reply.codec, steps)
+    return await server.tell(lambda: reply.whole(steps, spelled))
 
 
 async def _lines(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import CallPiece, Sampling, Token, ToolCall
@@ -142,7 +142,8 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     if body.stream:
         return streams.events(_chunks(server, answers, reply), request)
     steps = await answers.steps()
-    return JSONResponse(reply.whole(steps, await spell(server, reply.codec, chain(*steps))))
+    found = await spell(server, reply.codec, chain(*steps))
+    return await server.tell(lambda: reply.whole(steps, found))
 
 
 async def _chunks(server: Server, answers: Answers, reply: _Reply) -> AsyncIterator[str]:
@@ -199,7 +200,7 @@ class _Reply:
     def whole(self, steps: Sequence[Sequence[Token]], spelled: Spelled) -> dict[str, Any]:
         """The answers to a request that is no stream. steps: of each."""
         answers = [collect(each) for each in steps]
-        choices = [
+        choices = (
             {
                 "index": number,
                 "message": _message(answer),
@@ -207,7 +208,7 @@ class _Reply:
                 "finish_reason": answer.finish,
             }
             for number, answer in enumerate(answers)
-        ]
+        )
         usage = usage_of([answer.usage for answer in answers], answers=self.body.n)
         return self._facts | {"object": "chat.completion", "choices": choices, "usage": usage}
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from edgeship.engine.answer import collect
 from edgeship.engine.api import Engine, Logprob, Sampling, Token, check_tokens
@@ -121,7 +121,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     read = chain(*(one.prompt.tokens for one in asked))
     found = await spell(server, engine.codec, chain(*steps), read)
     # Many log-probabilities take a while.
-    return JSONResponse(await server.in_thread(lambda: reply.whole(steps, found)))
+    return await server.tell(lambda: reply.whole(steps, found))
 
 
 def _engine(opened: Opened) -> Engine:
@@ -186,7 +186,7 @@ class _Reply:
         """The answers to a request that is no stream. steps: of each."""
         for number, each in enumerate(steps):
             self._usages.count(number, each[-1])
-        choices = [choice.whole(each, spelled) for choice, each in zip(self._choices, steps, strict=True)]
+        choices = (choice.whole(each, spelled) for choice, each in zip(self._choices, steps, strict=True))
         return self._facts | {"choices": choices, "usage": self._usages.told()}
 
     def chunk(self, number: int, step: Token, spelled: Spelled) -> str | None:

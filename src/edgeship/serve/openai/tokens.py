@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from edgeship.engine.api import Engine
 from edgeship.engine.codec import Codec, Prompt
@@ -50,15 +51,19 @@ class DetokenizeRequest(Fields):
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """The tokens of a text, or of a conversation's prompt."""
     server = server_of(request)
     opened = await server.open(request, body.model)
     codec = _codec(opened)
-    tokens = (await server.in_thread(partial(_tokens, opened, codec, body))).tokens
-    told: dict[str, Any] = {"count": len(tokens), "max_model_len": opened.chat.context_tokens, "tokens": tokens}
-    spelled = await server.in_thread(partial(codec.spell, tokens)) if body.return_token_strs else None
-    return told | {"token_strs": spelled and [spelling.text for spelling in spelled]}
+
+    def told() -> dict[str, Any]:
+        tokens = list(_tokens(opened, codec, body).tokens)
+        texts = [spelling.text for spelling in codec.spell(tokens)] if body.return_token_strs else None
+        most = opened.chat.context_tokens
+        return {"count": len(tokens), "max_model_len": most, "tokens": tokens, "token_strs": texts}
+
+    return await server.tell(told)
 
 
 @router.post("/detokenize")
