@@ -27,6 +27,11 @@ CHAT = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 4} | MADE
 SCORED = {"logprobs": 3, "stop": ["zzz"]} | MADE
 RESPONSE = {"input": TEXT, "include": ["message.output_text.logprobs"], "top_logprobs": 2, "max_output_tokens": 9}
 OLLAMA = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 2, "options": {"num_predict": 9, "seed": 3}}
+CONTINUED = {
+    "messages": [*MESSAGES, {"role": "assistant", "content": "Good"}],
+    "continue_final_message": True,
+    "add_generation_prompt": False,
+}
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", CHAT | {"n": 2}),
     ("/v1/chat/completions", CHAT | {"stream": True}),
@@ -43,6 +48,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     *(("/tokenize", {"prompt": TEXT, "add_special_tokens": special}) for special in (False, True)),
     ("/tokenize", {"prompt": TEXT, "return_token_strs": True}),
     ("/tokenize", {"messages": MESSAGES}),
+    ("/v1/chat/completions", CHAT | CONTINUED),
     ("/tokenize", {"prompt": "a" * 200_000}),
     ("/detokenize", {"tokens": TOKENS}),
     ("/detokenize", {"tokens": [10**6]}),
