@@ -40,8 +40,6 @@ from peers import WORK
 from turns import CORES, Figures, in_turns, medians
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
-# glibc keeps freed memory for each thread and size; what fills up there would look like a leak.
-_PLAIN_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0", "MALLOC_ARENA_MAX": "1"}
 _T_95 = 2.26  # two-sided, for nine degrees of freedom
 
 
@@ -190,7 +188,7 @@ def memory(rounds: int) -> Figures:
 
 
 def soak(requests: int) -> Figures:
-    found = _child("soak", example(), _PLAIN_MALLOC, requests=requests)
+    found = _child("soak", example(), turns.PLAIN_MALLOC, requests=requests)
     return found | {"target": {"slope_bytes_per_request": f"within {_T_95} standard errors of 0"}}
 
 

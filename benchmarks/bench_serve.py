@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -216,7 +216,7 @@ def kill(_: int) -> Figures:
 
 def soak(minutes: float) -> Figures:
     """On the example: many requests in little time. Its cache of prompts is small, so that it is full when we count."""
-    with serving(bench_engine.example(), options=("--kv-memory", SOAK_KV_MEMORY)) as port:
+    with serving(bench_engine.example(), options=("--kv-memory", SOAK_KV_MEMORY), variables=turns.PLAIN_MALLOC) as port:
         return serve_soak.run(port, _server_process(port), 60 * minutes)
 
 
@@ -224,11 +224,12 @@ def soak(minutes: float) -> Figures:
 
 
 @contextmanager
-def serving(*folders: Path, options: Sequence[str] = ()) -> Iterator[int]:
-    """The port of a server for these packages, once it is ready."""
+def serving(*folders: Path, options: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> Iterator[int]:
+    """The port of a server for these packages, once it is ready. variables: added to its environment."""
     port = http_client.free_port()
     words = [*_words(port, *folders), *options]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=sys.stderr, env=_variables())
+    environment = _variables() | dict(variables or {})
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=sys.stderr, env=environment)
     try:
         _wait(port, process)
         yield port

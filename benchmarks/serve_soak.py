@@ -83,6 +83,9 @@ def run(port: int, server: psutil.Process, seconds: float) -> Figures:
     Between parts of the time nobody asks anything for a moment, and only then is memory looked at: what answers hold
     while they are made is not growth. The slope is the mean growth over the parts of the second half, with the standard
     error of that mean: sizes depend on those before them, and a straight line through them would look surer than it is.
+
+    Some of the server's growth ends only after hours: CPython remembers 4,096 names of attributes that were looked
+    up, also those that are made on the way, as by `reprlib` for a value that is refused.
     """
     said, samples = Counter[str](), list[_Sample]()
     for part in range(2 * PARTS):

@@ -14,6 +14,8 @@ from typing import Any
 Figures = dict[str, Any]
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """What gives a peer on glibc the pages of 2 MB that our engine asks for itself."""
+PLAIN_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0", "MALLOC_ARENA_MAX": "1"}
+"""For what looks for leaks: glibc keeps freed memory for each thread and size, which would look like one."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
