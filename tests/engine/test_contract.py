@@ -460,8 +460,9 @@ def test_settings_at_the_ends_of_their_ranges() -> None:
 
 def test_tokens_at_the_ends_of_their_range() -> None:
     check_tokens((0, 9), limit=2, vocab_size=10)
-    with pytest.raises(ContextFull, match="takes at most 1, since memory is short"):
+    with pytest.raises(ContextFull, match="takes at most 1, since memory is short") as full:
         check_tokens((0, 9), limit=1, vocab_size=10, cut="memory is short")
+    assert "tools" in (full.value.hint or "")  # clients offer some that nobody typed
     with pytest.raises(PromptInvalid, match="token id 10 is outside the vocabulary of 10"):
         check_tokens((0, 10), limit=2, vocab_size=10)
 

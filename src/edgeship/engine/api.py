@@ -355,7 +355,8 @@ def check_tokens(tokens: Sequence[int], *, limit: int, vocab_size: int, cut: str
         raise ContextFull(
             f"the prompt has {len(tokens)} tokens and the model takes at most {limit}"
             + (f", since {why}" if why else ""),
-            hint="Shorten the prompt or the conversation." + (f" {what_helps}." if what_helps else ""),
+            hint="Shorten the prompt or the conversation; tools are part of it."
+            + (f" {what_helps}." if what_helps else ""),
         )
     strangers = [token for token in tokens if not 0 <= token < vocab_size]
     if strangers:

@@ -184,7 +184,7 @@ class TextCodec:
             raise ContextFull(
                 f"a text of {characters} characters is longer than any {self._context_tokens} tokens, which are all "
                 "that the model takes",
-                hint="Shorten the prompt or the conversation.",
+                hint="Shorten the prompt or the conversation; tools are part of it.",
             )
 
 
