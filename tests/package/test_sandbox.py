@@ -136,6 +136,7 @@ def test_a_message_of_a_template_is_shown_in_part() -> None:
         "{{ items|join(', ') }}{{ items|map('string')|join }}{{ items|select('odd')|list }}{{ items|first }}",
         "{{ 'a\nb'|indent(2) }}{{ 'a'.center(5) }}{{ 'a'.rjust(3, '.') }}{{ 'aa'|replace('a', 'b') }}",
         "{% set ns = namespace(n=0, t='') %}{% for a in items %}{% set ns.n = ns.n + a %}{% endfor %}{{ ns.n }}",
+        "{% for a in items %}{% set x = namespace(n=a) %}{% set y = namespace(n=dict(m=x.n)) %}{{ y.n.m }}{% endfor %}",
         "{% macro m(a, b='x') %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, 3, c=[4]) }}",
         "{% macro m() %}<{{ caller() }}>{% endmacro %}{% call m() %}x{% endcall %}{% set b %}1{% endset %}{{ b }}",
         "{{ 1 in items }}{{ 'l' in 'hello' }}{{ 'a' not in table }}{{ items is iterable }}{{ dict(a=1) }}",

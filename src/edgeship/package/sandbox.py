@@ -36,6 +36,8 @@ _GROWING_METHODS = {"center", "expandtabs", "format", "format_map", "join", "lju
 _GROWING_METHODS |= {"translate", "zfill"}
 _GROWING_FILTERS = {"center", "format", "indent", "join", "replace", "round", "string", "tojson"}
 _LEFT_OUT = {"batch", "pprint", "slice", "striptags", "sum", "urlize", "wordwrap", "xmlattr"}
+# What Jinja itself hands over with a call: the variables of the loop or block in which it stands.
+_OF_THE_PLACE = ("_loop_vars", "_block_vars")
 _LONG_NUMBER = re.compile(r"\d{4,}")
 _NESTED_FIELD = re.compile(r"\{[^{}]*\{")
 
@@ -106,7 +108,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, work: Any, *args: Any, **named: Any) -> Any:
         """See jinja2; calls of macros, methods and functions are paid for."""
         method = getattr(work, "__wrapped__", work)
-        given = (*args, *named.values())
+        given = (*args, *(value for name, value in named.items() if name not in _OF_THE_PLACE))
         if getattr(method, "__name__", None) in _GROWING_METHODS and hasattr(method, "__self__"):
             _spend(_grown(method.__self__, given, formats=method.__name__ in ("format", "format_map")))
         elif isinstance(work, type):  # dict, namespace, cycler: they hold what they are given
