@@ -115,7 +115,7 @@ SMOLLM3 = (
     "{% else %}{{ '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}{% endif %}{% endfor %}" + _OPENS
 )
 
-# Calls as Python writes them, which no format here reads.
+# Calls as Python writes them.
 PYTHONIC = (
     "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + message.role + '\n' }}"
     "{% if loop.first and tools %}{{ 'Respond with [f(x=1)].\n' }}{{ tools | tojson }}{% endif %}"
@@ -137,6 +137,134 @@ CHATML = (
     "{% endfor %}" + _OPENS
 )
 
+_GEMMA_VALUES = (
+    "{% macro shown(value) %}{% if value is string %}{{ QUOTE + value + QUOTE }}"
+    "{% elif value is boolean %}{{ 'true' if value else 'false' }}"
+    "{% elif value is mapping %}{{ '{' }}{% for name, each in value | dictsort %}{{ name }}:{{ shown(each) }}"
+    "{{ ',' if not loop.last }}{% endfor %}{{ '}' }}"
+    "{% elif value is sequence %}{{ '[' }}{% for each in value %}{{ shown(each) }}{{ ',' if not loop.last }}"
+    "{% endfor %}{{ ']' }}{% else %}{{ value }}{% endif %}{% endmacro %}"
+)
+
+# Wants a result's name, results after calls, and content in every message. Results go on in the model's turn.
+FUNCTIONGEMMA = (
+    _GEMMA_VALUES.replace("QUOTE", "'<escape>'") + "{{ bos_token }}"
+    "{% set told = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% if tools or told %}{{ '<start_of_turn>developer\n' + told }}{% for tool in tools or [] %}"
+    "{{ '<start_function_declaration>declaration:' + tool.function.name }}"
+    "{{ shown({'description': tool.function.description | default('')}) }}"
+    "{{ '<end_function_declaration>' }}{% endfor %}{{ '<end_of_turn>\n' }}{% endif %}"
+    "{% set ns = namespace(before='') %}"
+    "{% for message in messages if message.role != 'system' %}{% if message.role == 'tool' %}"
+    "{% if 'name' not in message %}{{ raise_exception('a result needs a name') }}{% endif %}"
+    "{{ '<start_function_response>response:' + message.name + shown({'value': message.content}) }}"
+    "{{ '<end_function_response>' }}{% set ns.before = 'tool' %}"
+    "{% else %}{% if ns.before == 'call' %}{{ raise_exception('a call needs a result') }}{% endif %}"
+    "{% if ns.before != 'tool' %}{{ '<start_of_turn>' + message.role + '\n' }}{% endif %}{{ message.content | trim }}"
+    "{% set ns.before = 'text' %}{% for call in message.tool_calls %}"
+    "{{ '<start_function_call>call:' + call.function.name + shown(call.function.arguments) }}"
+    "{{ '<end_function_call>' }}{% set ns.before = 'call' %}{% endfor %}"
+    "{% if ns.before == 'text' %}{{ '<end_of_turn>\n' }}{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and ns.before == 'text' %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
+# Looks ahead for the results of a call, with a namespace of its own in the loop.
+GEMMA4 = (
+    _GEMMA_VALUES.replace("QUOTE", "'<|\"|>'") + "{{ bos_token }}"
+    "{% if tools %}{{ '<|turn>system\n' }}{% for tool in tools %}{{ '<|tool>declaration:' + tool.function.name }}"
+    "{{ shown({'description': tool.function.description | default('')}) }}{{ '<tool|>' }}{% endfor %}"
+    "{{ '<turn|>\n' }}{% endif %}"
+    "{% for message in messages %}{% if message.role != 'tool' %}"
+    "{{ '<|turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}"
+    "{% for call in message.tool_calls %}"
+    "{{ '<|tool_call>call:' + call.function.name + shown(call.function.arguments) + '<tool_call|>' }}{% endfor %}"
+    "{% set scan = namespace(stopped=false) %}{% set seen = namespace(count=0) %}"
+    "{% for other in messages[loop.index:] if message.tool_calls %}"
+    "{% if other.role != 'tool' %}{% set scan.stopped = true %}{% elif not scan.stopped %}"
+    "{% set seen.count = seen.count + 1 %}"
+    "{{ '<|tool_response>response:' + other.name + shown({'value': other.content}) + '<tool_response|>' }}"
+    "{% endif %}{% endfor %}{{ message.content or '' }}{% if not seen.count %}{{ '<turn|>\n' }}{% endif %}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role != 'tool' %}{{ '<|turn>model\n' }}{% endif %}"
+)
+
+_LFM2_TOOLS = (
+    "{{ bos_token }}{% if tools %}{{ '<|im_start|>system\nList of tools: <|tool_list_start|>' }}{{ tools | tojson }}"
+    "{{ '<|tool_list_end|><|im_end|>\n' }}{% endif %}"
+)
+
+# Writes texts in single quotes, and leaves what stands in them as it is.
+LFM2 = (
+    _LFM2_TOOLS + "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{{ message.content or '' }}"
+    "{% if message.tool_calls %}{{ '<|tool_call_start|>[' }}{% for call in message.tool_calls %}"
+    "{{ call.function.name + '(' }}{% for name, value in call.function.arguments.items() %}"
+    """{{ name + '=' }}{{ "'" + value + "'" if value is string else value | string }}{{ ', ' if not loop.last }}"""
+    "{% endfor %}{{ ')' }}{{ ', ' if not loop.last }}{% endfor %}{{ ']<|tool_call_end|>' }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}" + _OPENS
+)
+
+# An older one, which writes no calls.
+LFM2_OLD = (
+    _LFM2_TOOLS + "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.role == 'tool' %}{{ '<|tool_response_start|>' + message.content + '<|tool_response_end|>' }}"
+    "{% else %}{{ message.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}" + _OPENS
+)
+
+OLMO3 = (
+    "{% if tools %}{{ '<|im_start|>system\n<functions>' }}{{ tools | tojson }}"
+    "{{ '</functions><|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{{ message.content or '' }}"
+    "{% if message.tool_calls %}{{ '<function_calls>\n' }}{% for call in message.tool_calls %}"
+    "{{ call.function.name + '(' }}{% for name, value in call.function.arguments.items() %}"
+    "{{ name + '=' }}{{ value | tojson }}{{ ', ' if not loop.last }}{% endfor %}{{ ')' }}{{ '\n' if not loop.last }}"
+    "{% endfor %}{{ '\n</function_calls>' }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}" + _OPENS
+)
+
+_TAGGED_ARGUMENTS = (
+    "{% for name, value in call.function.arguments.items() %}{{ BEFORE + name + AFTER }}"
+    "{{ value if value is string else value | tojson }}{{ END }}{% endfor %}"
+)
+
+QWEN_XML = (
+    "{% if tools %}{{ '<|im_start|>system\n<tools>' }}{% for tool in tools %}{{ '\n' }}{{ tool | tojson }}{% endfor %}"
+    "{{ '\n</tools>\n<tool_call>\n<function=f>\n<parameter=p>\nv\n</parameter>\n</function>\n</tool_call>' }}"
+    "{{ '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{% if message.role == 'tool' %}"
+    "{{ '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}"
+    "{% else %}{{ '<|im_start|>' + message.role + '\n' }}{{ message.content or '' }}"
+    "{% for call in message.tool_calls %}{{ '\n<tool_call>\n<function=' + call.function.name + '>\n' }}"
+    + _TAGGED_ARGUMENTS.replace("BEFORE", "'<parameter='")
+    .replace("AFTER", "'>\n'")
+    .replace("END", "'\n</parameter>\n'")
+    + "{{ '</function>\n</tool_call>' }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    + _OPENS
+)
+
+GLM = (
+    "[gMASK]<sop>{% if tools %}{{ '<|system|>\n<tools>' }}{{ tools | tojson }}{{ '</tools>' }}{% endif %}"
+    "{% for message in messages %}{% if message.role == 'tool' %}"
+    "{{ '<|observation|>\n<tool_response>\n' + message.content + '\n</tool_response>' }}"
+    "{% else %}{{ '<|' + message.role + '|>\n' }}{{ message.content or '' }}{% for call in message.tool_calls %}"
+    "{{ '\n<tool_call>' + call.function.name + '\n' }}"
+    + _TAGGED_ARGUMENTS.replace("BEFORE", "'<arg_key>'")
+    .replace("AFTER", "'</arg_key>\n<arg_value>'")
+    .replace("END", "'</arg_value>\n'")
+    + "{{ '</tool_call>' }}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+MINIMAX = (
+    "{% if tools %}{{ ']~b]system\n<tools>' }}{{ tools | tojson }}{{ '</tools>[e~[\n' }}{% endif %}"
+    "{% for message in messages %}{{ ']~b]' + message.role + '\n' }}{{ message.content or '' }}"
+    "{% if message.tool_calls %}{{ '\n<minimax:tool_call>\n' }}{% for call in message.tool_calls %}"
+    "{{ '<invoke name=\"' + call.function.name + '\">\n' }}"
+    + _TAGGED_ARGUMENTS.replace("BEFORE", "'<parameter name=\"'")
+    .replace("AFTER", "'\">'")
+    .replace("END", "'</parameter>\n'")
+    + "{{ '</invoke>\n' }}{% endfor %}{{ '</minimax:tool_call>' }}{% endif %}{{ '[e~[\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ']~b]ai\n<think>\n' }}{% endif %}"
+)
+
 BY_FORMAT = {
     "qwen": (QWEN, "hermes", "tools"),
     "hermes": (HERMES, "hermes", "tools"),
@@ -148,7 +276,15 @@ BY_FORMAT = {
     "llama3": (LLAMA3, "llama3", "tools"),
     "smollm3": (SMOLLM3, "hermes", "xml_tools"),
     "listed": (LISTED, "json-list", "tools"),
-    "pythonic": (PYTHONIC, "hermes", "told"),
+    "pythonic": (PYTHONIC, "pythonic", "tools"),
+    "functiongemma": (FUNCTIONGEMMA, "functiongemma", "tools"),
+    "gemma4": (GEMMA4, "gemma4", "tools"),
+    "lfm2": (LFM2, "lfm2", "tools"),
+    "lfm2-old": (LFM2_OLD, "lfm2", "tools"),
+    "olmo3": (OLMO3, "olmo3", "tools"),
+    "qwen-xml": (QWEN_XML, "qwen-xml", "tools"),
+    "glm": (GLM, "glm", "tools"),
+    "minimax": (MINIMAX, "minimax", "tools"),
     "chatml": (CHATML, "hermes", "told"),
 }
 """Each with the format in which it writes calls, and how it is shown tools."""

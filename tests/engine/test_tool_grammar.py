@@ -125,7 +125,7 @@ def test_whatever_is_chosen_is_read_as_calls(form: ToolFormat, seed: int) -> Non
         dense = [token for token in choices if token > 32]
         said.append(chooser.choice(dense or choices))
         matcher.push(said[-1])
-    step = CallReader(form, USE.names).push(vocabulary.decode(said), last=True)
+    step = CallReader(form, FUNCTIONS).push(vocabulary.decode(said), last=True)
     assert step.text == ""
     assert step.tool_calls
     for call in step.tool_calls:

@@ -15,14 +15,14 @@ from edgeship.package.tool_formats import FORMATS, HERMES, ToolFormat
 from tests.scripted import ByteCodec
 
 BY_NAME = {form.name: form for form in FORMATS}
-NAMES = ("weather", "we", 'odd "name"')
+FUNCTIONS = tuple({"name": name} for name in ("weather", "we", 'odd "name"'))
 BONN = ("weather", {"city": "Bonn", "note": 'a "quoted" }] \\ \u00fc\n'})
 every_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 
 
 def read(form: ToolFormat, pieces: Sequence[str]) -> tuple[str, list[tuple[str, str]], list[tuple[str, str]]]:
     """Text, calls, and the calls as their pieces tell them."""
-    reader = CallReader(form, NAMES)
+    reader = CallReader(form, FUNCTIONS)
     steps = [*(reader.push(piece) for piece in pieces), reader.push("", last=True)]
     calls = [call for step in steps for call in step.tool_calls]
     told: dict[int, tuple[str, str]] = {}
@@ -119,7 +119,7 @@ def test_a_call_behind_what_only_looked_like_one_is_found() -> None:
 
 
 def test_arguments_come_as_they_are_written() -> None:
-    reader = CallReader(HERMES, NAMES)
+    reader = CallReader(HERMES, FUNCTIONS)
     assert reader.push('Look: <tool_call>\n{"name": "we').calling == ()
     assert reader.push('ather", "arguments": ').calling == ()
     (begun,) = reader.push('{"city"').calling
@@ -138,7 +138,7 @@ def test_a_call_that_is_cut_stays_without_an_end() -> None:
 
 
 def test_ids_of_mistral_are_short() -> None:
-    (call,) = CallReader(BY_NAME["mistral"], NAMES).push('[TOOL_CALLS][{"name": "we", "arguments": {}}]').tool_calls
+    (call,) = CallReader(BY_NAME["mistral"], FUNCTIONS).push('[TOOL_CALLS][{"name": "we", "arguments": {}}]').tool_calls
     assert len(call.id) == 9
     assert call.id.isalnum()
 
@@ -156,7 +156,7 @@ def test_an_answer_that_cannot_be_held_to_calls_has_none() -> None:
         asked.append(said)
         return False
 
-    reader = CallReader(HERMES, NAMES, refuse)
+    reader = CallReader(HERMES, FUNCTIONS, refuse)
     text = HERMES.written([("we", {})])
     steps = [*(reader.push(char) for char in text), reader.push("", last=True)]
     assert "".join(step.text for step in steps) == text
@@ -171,7 +171,7 @@ def test_an_answer_is_held_from_the_first_mark_on() -> None:
         asked.append(said)
         return True
 
-    reader = CallReader(HERMES, NAMES, hold)
+    reader = CallReader(HERMES, FUNCTIONS, hold)
     for piece in (
         "Well.",
         '<tool_call>\n{"name"',
@@ -191,7 +191,7 @@ def test_without_a_mark_an_answer_is_held_once_name_and_arguments_are_there() ->
         asked.append(said)
         return True
 
-    reader = CallReader(BY_NAME["llama3"], NAMES, hold)
+    reader = CallReader(BY_NAME["llama3"], FUNCTIONS, hold)
     for char in ' {"name": "we", "parameters": {}}':
         reader.push(char)
     assert asked == ['{"name": "we", "parameters": {']
@@ -202,3 +202,43 @@ def test_marks_that_leave_no_text_are_seen() -> None:
     text = MarkedText(ByteCodec().stream(), CallMarks(BY_NAME["mistral"], {"[TOOL_CALLS]": 257}))
     assert [text.push(token) for token in (97, 0xC3, 257, 98)] == ["a", "", "\ufffd[TOOL_CALLS]", "b"]
     assert text.flush() == ""
+
+
+NOTES = (
+    {
+        "name": "note",
+        "parameters": {
+            "properties": {"text": {"type": "string"}, "count": {"type": "integer"}, "code": {"type": "string"}}
+        },
+    },
+)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form.notation], ids=lambda form: form.name)
+def test_arguments_leave_as_json_and_texts_as_they_come(form: ToolFormat) -> None:
+    arguments = {"code": "7", "count": 7, "text": 'a long "text"\nof two lines'}
+    text = form.written([("note", arguments)])
+    reader = CallReader(form, NOTES)
+    begun = reader.push(text[: text.index("text")])
+    assert json.loads("".join(piece.arguments for piece in begun.calling) + "}") == {"code": "7", "count": 7}
+    half = text.index("two")
+    (going,) = reader.push(text[text.index("text") : half]).calling
+    assert 'a long \\"text\\"\\nof ' in going.arguments
+    (call,) = reader.push(text[half:], last=True).tool_calls
+    assert json.loads(call.arguments) == arguments
+
+
+def test_without_a_mark_a_call_in_python_is_held_once_its_name_is_there() -> None:
+    asked: list[str] = []
+
+    def hold(said: str) -> bool:
+        asked.append(said)
+        return True
+
+    reader = CallReader(BY_NAME["pythonic"], NOTES, hold)
+    for char in ' [note(count=7, code="7")]':
+        reader.push(char)
+    assert asked == ["[note("]
+    assert reader.made == 1
+    assert CallReader(BY_NAME["pythonic"], NOTES, hold).push("[not").text == ""
+    assert CallReader(BY_NAME["pythonic"], NOTES, hold).push("[now").text == "[now"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.package import template
+from edgeship.package import call_syntax, template
 from edgeship.package.conversation import Conversation
 from edgeship.package.tool_formats import FORMATS
 from edgeship.package.tool_prompts import chosen_for
@@ -61,8 +61,8 @@ def test_a_whole_exchange_is_shown(name: str) -> None:
     assert -1 not in places
     assert prompt.index("time") >= 0
     said = prompt.rpartition("Rain in Bonn?")[2]
-    assert next(row for row in FORMATS if row.name == form).read(said) == ("weather", {"city": "Bonn"})
-    assert prompt.index("It rains.") > prompt.rindex('"Bonn"')
+    assert call_syntax.read(next(row for row in FORMATS if row.name == form), said) == ("weather", {"city": "Bonn"})
+    assert said.index("It rains.") > said.rindex("Bonn")
 
 
 every_plain_template = pytest.mark.parametrize("name", sorted(BY_FORMAT.keys() - {"phi4-each"}))
@@ -130,3 +130,11 @@ def test_a_call_without_an_id_gets_one_where_it_must() -> None:
 def test_a_template_that_fails_with_tools_is_told_in_words() -> None:
     text = "{% if tools %}{{ raise_exception('no tools') }}{% endif %}" + tool_templates.CHATML
     assert "You may call functions" in rendered(text, Conversation([USER], [WEATHER]))
+
+
+def test_what_a_model_must_be_told_with_tools_is_said_where_nobody_says_anything() -> None:
+    told = "developer\nYou are a model that can do function calling with the following functions<start_function_decl"
+    assert told in rendered(tool_templates.FUNCTIONGEMMA, Conversation([USER], [WEATHER]))
+    own = Conversation([{"role": "system", "content": "Call."}, USER], [WEATHER])
+    assert "developer\nCall.<start_function_decl" in rendered(tool_templates.FUNCTIONGEMMA, own)
+    assert "You are a model" not in rendered(tool_templates.FUNCTIONGEMMA, Conversation([USER]))

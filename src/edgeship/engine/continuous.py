@@ -229,7 +229,7 @@ class ContinuousEngine:
             steps=steps,
             matcher=held.at_once,
             matcher_of_calls=held.from_call,
-            calls=CallReader(marks.format, prompt.tools.names) if marks and prompt.tools else None,
+            calls=CallReader(marks.format, prompt.tools.functions) if marks and prompt.tools else None,
             drafts=None if self._speculation is False else self._drafts(prompt.tokens),
             cancel=cut.cancel,
             dropped=dropped,

@@ -76,10 +76,10 @@ class Enders:
 
 
 class Ending:
-    """Watches one answer."""
+    """Watches one answer. marks: tokens that end a text in what is no JSON."""
 
-    def __init__(self, enders: Enders, *, is_json: bool) -> None:
-        self._enders = enders
+    def __init__(self, enders: Enders, *, is_json: bool, marks: Collection[int] = ()) -> None:
+        self._enders, self._marks = enders, list(marks)
         self._place = Place.BETWEEN if is_json else Place.PLAIN
         self._text = bytearray()  # of the text or number in which the answer stands; the whole where it is no JSON
         self._open: list[_Items] = []
@@ -98,6 +98,8 @@ class Ending:
         """What is left of `allowed` where something should end. likeliest: the token that the model would say."""
         for place in self._to_end(allowed, likeliest):
             left = allowed & self._enders.at(place)
+            if place is Place.PLAIN:
+                left[self._marks] = allowed[self._marks]
             if left.any():
                 return left
         return self._without_zeros(allowed) if self._is_fraction_of_zeros() else allowed

@@ -56,10 +56,16 @@ _MOST_ADDED_TOKENS = 1 << 15
 
 @dataclass(frozen=True)
 class Written:
-    """A constraint that was written here: in Lark's notation, once for each of `layouts`. kind: what errors call it."""
+    """A constraint that was written here, in Lark's notation: once for each of `layouts`, or only once.
+
+    kind: what errors call it. is_json: all that it allows is written like JSON, but for marks.
+    ends: the marks by which a text ends in what is not.
+    """
 
     kind: str
     texts: tuple[str, ...]
+    is_json: bool = True
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,14 @@ class Grammars:
             self._compiled.move_to_end(constraint)
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        ending = Ending(self._enders, is_json=constraint.kind not in ("regex", "lark"))
-        return Matcher([layout.deep_copy() for layout in compiled], self._tokenizer, self._vocab_size, ending)
+        layouts = [layout.deep_copy() for layout in compiled]
+        return Matcher(layouts, self._tokenizer, self._vocab_size, self._ending(constraint))
+
+    def _ending(self, constraint: Held) -> Ending:
+        calls = constraint.other if isinstance(constraint, Either) else constraint
+        written = calls if isinstance(calls, Written) else None
+        is_json = constraint.kind not in ("regex", "lark") and (written is None or written.is_json)
+        return Ending(self._enders, is_json=is_json, marks=written.ends if written else ())
 
     def _compile_in_time(self, constraint: Held) -> list[Any]:
         try:
@@ -284,6 +296,11 @@ def lark(grammar: str) -> str:
         raise _invalid(Constraint("lark"), f"it looks like GBNF, and cannot be read as such: {error}") from error
 
 
+def regex(pattern: str) -> str:
+    """A regular expression of JSON Schema as it stands in Lark's notation. Raises ValueError."""
+    return str(_library().regex_to_lark(pattern, "dw"))
+
+
 def _library() -> Any:
     try:
         import llguidance
@@ -298,7 +315,9 @@ def _grammars(matcher: Any, constraint: Held) -> list[str]:
     """The constraint as the library wants it: JSON in each layout."""
     if isinstance(constraint, Either):
         ones, others = _grammars(matcher, constraint.one), _grammars(matcher, constraint.other)
-        return [_either(one, other) for one, other in zip(itertools.cycle(ones), others, strict=False)]
+        number = max(len(ones), len(others))
+        pairs = itertools.islice(zip(itertools.cycle(ones), itertools.cycle(others), strict=False), number)
+        return [_either(one, other) for one, other in pairs]
     if isinstance(constraint, Written):
         with border.as_ours(lambda said: _invalid(constraint, said)):
             return [str(matcher.grammar_from_lark(text)) for text in constraint.texts]

@@ -176,10 +176,10 @@ def _below(place: str, schema: dict[str, Any], root: dict[str, Any]) -> Iterator
     yield from ((f"{place}/{name}", schema[name]) for name in _SINGLE if name in schema)
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/"):
-        yield reference, _at(root, reference)
+        yield reference, at(root, reference)
 
 
-def _at(root: Any, reference: str) -> Any:
+def at(root: Any, reference: str) -> Any:
     for step in reference.split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         if isinstance(root, list) and step.isdecimal() and int(step) < len(root):

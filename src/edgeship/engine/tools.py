@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeship.engine.answer import TextStream, held_length
 from edgeship.engine.api import CallPiece, ToolCall
+from edgeship.engine.functions import Function
+from edgeship.package import call_syntax
 from edgeship.package.tool_formats import ToolFormat
 
 _ID_CHARACTERS, _SHORT_ID_CHARACTERS = 24, 9
-_Reading = Generator[None, str, str]
-"""Is sent one character after another, and gives what it has read of them."""
+Functions = Mapping[str, Mapping[str, Any]]
+"""As OpenAI describes them, by their names."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,17 @@ class MarkedText:
 class CallReader:
     """Reads one answer. What only looks like a call stays text; white space around calls belongs to them.
 
-    names: of the functions that may be called.
+    functions: those that may be called, as OpenAI describes them.
     hold: is asked where the first call begins whether the answer is held to calls from there on, and is told what the
     answer has said since the mark; where not, that was no call. None: it is held already.
     made: calls that are complete.
     """
 
-    def __init__(self, form: ToolFormat, names: Collection[str], hold: Callable[[str], bool] | None = None) -> None:
-        self._form, self._names, self.hold = form, names, hold
+    def __init__(
+        self, form: ToolFormat, functions: Sequence[Mapping[str, Any]], hold: Callable[[str], bool] | None = None
+    ) -> None:
+        self._form, self.hold = form, hold
+        self._functions = {function["name"]: function for function in functions}
         self._rest = ""  # what is not read yet
         self._calls: _Calls | None = None
         self._said = False  # some text, other than white space
@@ -84,7 +88,7 @@ class CallReader:
         found = self._mark()
         if found:
             text, after = self._rest[: found[0]].rstrip(), self._rest[found[1] :]
-            self._calls = _Calls(self._form, self._names, self._begun, self._rest[len(text) : found[1]])
+            self._calls = _Calls(self._form, self._functions, self._begun, self._rest[len(text) : found[1]])
         elif last:
             text, after = self._rest if self._rest.strip() or not self._begun else "", ""
         else:
@@ -138,14 +142,13 @@ class _Calls:
     begun: name and arguments of one are there. certain: it is a call, if the rest fits.
     """
 
-    def __init__(self, form: ToolFormat, names: Collection[str], index: int, prefix: str) -> None:
-        self._form, self._names, self._prefix = form, names, prefix
-        self._longest = max(map(len, names), default=0) + len(form.name_end)
+    def __init__(self, form: ToolFormat, functions: Functions, index: int, prefix: str) -> None:
+        self._functions, self._prefix, self._short_ids = functions, prefix, form.short_ids
         self.raw, self.index = prefix, index
         self.begun = self.done = self.failed = False
         self._told: list[CallPiece | ToolCall] = []
-        self._back = ""
-        self._reading = self._all()
+        self._call = _Call()
+        self._reading = call_syntax.reading(form, self)
         next(self._reading)
 
     @property
@@ -182,152 +185,54 @@ class _Calls:
         told, self._told = self._told, []
         return told
 
-    # --- what is read, each as far as characters have come -----------------------------------------------------------
+    # --- what is told of each call, see call_syntax.Calls -----------------------------------------------------------
 
-    def _all(self) -> _Reading:
-        if not self._form.listed:
-            yield from self._one()
+    def naming(self, beginning: str) -> None:
+        if not any(name.startswith(beginning.rstrip()) for name in self._functions):
+            raise ValueError("no function is called so")
+
+    def name(self, name: str) -> None:
+        if name not in self._functions:
+            raise ValueError("no function is called so")
+        self._call.name = name
+        self._begin()
+
+    def arguments(self, piece: str) -> None:
+        self._call.arguments.append(piece)
+        if self._call.id:
+            self._told.append(CallPiece(self._call.index, None, None, piece))
         else:
-            yield from self._expect("[")
-            yield from self._one()
-            while (yield from self._expect(",]")) == ",":
-                yield from self._one()
-        if self._form.end:
-            yield from self._expect(self._form.end[0])
-            for char in self._form.end[1:]:
-                _require((yield) == char)
-        return ""
+            self._begin()
 
-    def _one(self) -> _Reading:
-        call = _Call()
-        if self._form.name_end:
-            name = ""
-            while not name.endswith(self._form.name_end):
-                name += yield
-                _require(len(name.lstrip()) <= self._longest)
-            self._name(call, name.removesuffix(self._form.name_end).strip())
-            yield from self._arguments(call)
-        else:
-            yield from self._object(call)
-        _require(call.id and call.complete)
-        self._told.append(ToolCall(call.id, call.name, "".join(call.arguments)))
-        return ""
+    def kinds(self, argument: str) -> Collection[str]:
+        return Function.of(self._functions[self._call.name]).kinds(argument) or call_syntax.ANY_KIND
 
-    def _object(self, call: _Call) -> _Reading:
-        yield from self._expect("{")
-        while True:
-            yield from self._expect('"')
-            key = yield from self._text()
-            yield from self._expect(":")
-            if key == self._form.name_key:
-                yield from self._expect('"')
-                self._name(call, (yield from self._text()))
-            elif key == self._form.arguments_key:
-                yield from self._arguments(call)
-            else:
-                yield from self._value()
-            if (yield from self._expect(",}")) == "}":
-                return ""
+    def end(self) -> None:
+        call, self._call = self._call, _Call()
+        arguments = "".join(call.arguments)
+        call_syntax.parse(arguments)
+        self._told.append(ToolCall(call.id, call.name, arguments))
 
-    def _name(self, call: _Call, name: str) -> None:
-        _require(name in self._names and not call.name)
-        call.name = name
-        self._begin(call)
-
-    def _arguments(self, call: _Call) -> _Reading:
-        _require(not call.arguments)
-        opening = yield from self._expect("{")
-        yield from self._nested(opening, lambda char: self._add(call, char))
-        _parse("".join(call.arguments))
-        call.complete = True
-        return ""
-
-    def _add(self, call: _Call, char: str) -> None:
-        call.arguments.append(char)
-        if call.id:
-            self._told.append(CallPiece(call.index, None, None, char))
-        else:
-            self._begin(call)
-
-    def _begin(self, call: _Call) -> None:
+    def _begin(self) -> None:
         """Tells of a call once name and arguments are there, in whichever order."""
+        call = self._call
         if call.name and call.arguments:
-            characters = _SHORT_ID_CHARACTERS if self._form.short_ids else _ID_CHARACTERS
-            call.id = ("" if self._form.short_ids else "call_") + uuid.uuid4().hex[:characters]
+            characters = _SHORT_ID_CHARACTERS if self._short_ids else _ID_CHARACTERS
+            call.id = ("" if self._short_ids else "call_") + uuid.uuid4().hex[:characters]
             call.index = self.index
             self.index += 1
             self.begun = True
             self._told.append(CallPiece(call.index, call.id, call.name, "".join(call.arguments)))
 
-    def _value(self) -> _Reading:
-        """Any value, which nobody asks for."""
-        char = yield from self._visible()
-        if char == '"':
-            yield from self._text()
-        elif char in "{[":
-            yield from self._nested(char, lambda _: None)
-        else:
-            while (char := (yield)).strip() and char not in ",]}":
-                pass
-            self._back = char
-        return ""
-
-    def _text(self) -> _Reading:
-        """A text of JSON whose first quote was read."""
-        raw = '"'
-        escaped = False
-        while len(raw) == 1 or escaped or raw[-1] != '"':
-            escaped = not escaped and raw[-1] == "\\"
-            raw += yield
-        return str(_parse(raw))
-
-    def _nested(self, opening: str, tell: Callable[[str], object]) -> _Reading:
-        """An object or a list whose first bracket was read, character by character."""
-        tell(opening)
-        depth, quoted, escaped = 1, False, False
-        while depth:
-            char = yield
-            tell(char)
-            if char == '"' and not escaped:
-                quoted = not quoted
-            elif not quoted:
-                depth += (char in "{[") - (char in "}]")
-            escaped = quoted and char == "\\" and not escaped
-        return ""
-
-    def _visible(self) -> _Reading:
-        char, self._back = self._back, ""
-        while not char.strip():
-            char = yield
-        return char
-
-    def _expect(self, chars: str) -> _Reading:
-        char = yield from self._visible()
-        _require(char in chars)
-        return char
-
 
 @dataclass
 class _Call:
-    """What is known of one call. arguments: their characters."""
+    """What is known of one call. arguments: their JSON, in pieces."""
 
     id: str = ""
     name: str = ""
     index: int = 0
     arguments: list[str] = field(default_factory=list)
-    complete: bool = False
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("this is nested too deep") from error
-
-
-def _require(holds: object) -> None:
-    if not holds:
-        raise ValueError("this is no call")
 
 
 def _merged(pieces: Iterable[CallPiece]) -> tuple[CallPiece, ...]:

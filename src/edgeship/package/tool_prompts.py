@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeship.errors import TemplateInvalid
-from edgeship.package import template
+from edgeship.package import call_syntax, template
 from edgeship.package.conversation import Conversation, Message, text_of
 from edgeship.package.tool_formats import FORMATS, HERMES, ToolFormat
 
@@ -29,6 +29,8 @@ _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 # What is rendered to see what a template makes of it.
 _QUESTION: Message = {"role": "user", "content": "edgeship question"}
 _NAME, _ARGUMENTS, _ID, _RESULT = "edgeship_probe", {"edgeship": 1}, "edgeship1", "edgeship result"
+# Some templates put every argument in quotes.
+_READ = ((_NAME, _ARGUMENTS), (_NAME, {"edgeship": "1"}))
 _FUNCTION = {"name": _NAME, "description": "d", "parameters": {"type": "object", "properties": {}}}
 _TOOLS = ({"type": "function", "function": _FUNCTION},)
 _CALL: Message = {
@@ -71,8 +73,11 @@ class ToolPrompts:
         messages = _with_results(map(self._with_calls, _named(conversation.messages)), written=self.writes_results)
         if self.format.short_ids:
             messages = [_with_short_ids(message) for message in messages]
-        if conversation.tool_use is None or self.shown_by in ("tools", "xml_tools"):
+        if conversation.tool_use is None:
             return messages
+        if self.shown_by in ("tools", "xml_tools"):
+            told = self.format.told if messages[0]["role"] != "system" else ""
+            return [{"role": "system", "content": told}, *messages] if told else messages
         functions = [tool["function"] for tool in conversation.tools]
         return _told(messages, functions) if self.shown_by == "told" else _beside(messages, functions)
 
@@ -120,7 +125,7 @@ class _Probe:
     def format_of(self, call: Message, shown_by: ShownBy) -> ToolFormat | None:
         """The format that reads what the template writes for a call."""
         said = self._shown(shown_by, call).rpartition(str(_QUESTION["content"]))[2]
-        return next((form for form in FORMATS if form.read(said) == (_NAME, _ARGUMENTS)), None)
+        return next((form for form in FORMATS if call_syntax.read(form, said) in _READ), None)
 
     def format_asked_for(self, shown_by: ShownBy) -> ToolFormat | None:
         """The format whose sign stands in a prompt with tools."""
