@@ -174,16 +174,38 @@ def test_nothing_is_thought_without_marks() -> None:
     assert (found.now, found.may_begin, found.take(1)) == (False, False, None)
 
 
-@pytest.mark.parametrize("names", [*MARKS, ("<plan>", "</plan>"), ("<think>",)])
+@pytest.mark.parametrize("names", [*(marks[:2] for marks in MARKS), ("<plan>", "</plan>"), ("<think>",)])
 def test_marks_are_tokens_of_the_tokenizer(names: tuple[str, ...], tmp_path: Path) -> None:
     checkpoints.make_tokenizer(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     tokenizer.add_tokens(list(names))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     found = TextCodec(tmp_path).thought_marks
-    assert (found is not None) == (names in MARKS)
+    assert (found is not None) == (names[-1] in [end for _, end, _ in MARKS])
     if found is not None:
         assert [tokenizer.id_to_token(each) for each in (found.begin, found.end)] == list(names)
+        assert (*names, found.label) in MARKS
+
+
+@pytest.mark.parametrize(
+    ("said", "thinking"),
+    [
+        ("<thought\nIt rains.>yes", "It rains."),
+        ("<thought\n>yes", ""),
+        ("<>yes", ""),
+        ("<thoughtful>yes", "thoughtful"),
+        ("<tho>yes", "tho"),
+        ("<x thought\n>yes", "x thought\n"),
+    ],
+)
+def test_the_label_of_thoughts_is_none_of_them(said: str, thinking: str) -> None:
+    found = answer(said, marks=Marks(ord("<"), ord(">"), "thought\n"))
+    assert (found.thinking, found.text) == (thinking, "yes")
+
+
+def test_thoughts_that_a_template_opened_have_no_label() -> None:
+    found = Thoughts(Marks(ord("<"), ord(">"), "thought\n"), list(b"question <t\n"), ByteCodec().stream())
+    assert [found.take(token) for token in b"tho>y"] == ["t", "h", "o", "", None]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +213,8 @@ def test_marks_are_tokens_of_the_tokenizer(names: tuple[str, ...], tmp_path: Pat
     [
         ("<think>\n\n</think>\n\nyes", "yes"),
         ("[THINK]a\nb[/THINK]yes", "yes"),
+        ("<|channel>thought\nx<channel|>yes", "yes"),
+        ("<seed:think>x</seed:think>yes", "yes"),
         ("yes <think>x</think>", "yes <think>x</think>"),
         ("<think>cut", "<think>cut"),
         ("", ""),

@@ -20,7 +20,7 @@ from edgeship.package.tool_prompts import ToolPrompts, chosen_for
 
 CHARACTERS_A_TOKEN = 256
 """Twice as many as the longest tokens of any family have: a text of more for each token of a context fits in none."""
-_THOUGHT_MARKS = frozenset(itertools.chain(*MARKS))
+_THOUGHT_MARKS = frozenset(itertools.chain(*((begin, end) for begin, end, _ in MARKS)))
 _MOST_PARTS = 8
 """Of two characters in UTF-8, each of which may be a token: one that is whole, and one that is not yet."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
@@ -146,10 +146,10 @@ class TextCodec:
     @property
     def thought_marks(self) -> Marks | None:
         """The tokens around what the model thinks; None where the tokenizer has none."""
-        for names in MARKS:
+        for *names, label in MARKS:
             begin, end = map(self._tokenizer.library.token_to_id, names)
             if begin is not None and end is not None:
-                return Marks(begin, end)
+                return Marks(begin, end, label)
         return None
 
     @property

@@ -8,19 +8,30 @@ from dataclasses import dataclass
 
 from edgeship.engine.answer import TextStream
 
-# Qwen, DeepSeek, SmolLM and others; Magistral; Cohere.
-MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"))
+# As the tokenizer has them, with what some models say between the first mark and their thoughts: Qwen, DeepSeek, SmolLM
+# and most others; Magistral; Cohere; Gemma 4; Seed; EXAONE Deep.
+MARKS = (
+    ("<think>", "</think>", ""),
+    ("[THINK]", "[/THINK]", ""),
+    ("<|START_THINKING|>", "<|END_THINKING|>", ""),
+    ("<|channel>", "<channel|>", "thought\n"),
+    ("<seed:think>", "</seed:think>", ""),
+    ("<thought>", "</thought>", ""),
+)
 # A template may open the thoughts itself, or close them where none are wanted; line breaks follow the mark.
 _LAST_TOKENS = 3
-_LEADING = re.compile("|".join(rf"\s*{re.escape(begin)}.*?{re.escape(end)}\s*" for begin, end in MARKS), re.DOTALL)
+_LEADING = re.compile(
+    "|".join(rf"\s*{re.escape(begin + label)}.*?{re.escape(end)}\s*" for begin, end, label in MARKS), re.DOTALL
+)
 
 
 @dataclass(frozen=True)
 class Marks:
-    """The tokens around a model's thoughts."""
+    """The tokens around a model's thoughts. label: the text with which they begin, which is none of them."""
 
     begin: int
     end: int
+    label: str = ""
 
 
 class Thoughts:
@@ -38,6 +49,7 @@ class Thoughts:
         self.now = marks is not None and not ended and marks.begin in last
         self.may_begin = not ended and not self.now
         self.tokens = 0
+        self._label = self._held = ""
 
     @property
     def begin(self) -> int | None:
@@ -61,8 +73,17 @@ class Thoughts:
         assert self._text
         self.now = token != self._marks.end
         if begins:
+            self._label = self._marks.label
             return ""
-        return self._text.push(token) if self.now else self._text.flush()
+        return self._without_label(self._text.push(token) if self.now else self._text.flush())
+
+    def _without_label(self, text: str) -> str:
+        self._held += text
+        if self.now and self._label.startswith(self._held):
+            return ""
+        text, label = self._held, self._label
+        self._held = self._label = ""
+        return text.removeprefix(label)
 
 
 def answer_of(text: str) -> str:
