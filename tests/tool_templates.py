@@ -125,6 +125,9 @@ PYTHONIC = (
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 
+# Puts every argument in quotes, whatever it is.
+PYTHONIC_QUOTED = PYTHONIC.replace("{{ value | tojson }}", """{{ '"' + value | string + '"' }}""")
+
 LISTED = (
     "{% if tools %}{{ '### Tools\n' }}{{ tools | tojson }}{% endif %}"
     "{% for message in messages %}{{ '### ' + message.role + '\n' }}{{ message.content or '' }}"
@@ -277,6 +280,7 @@ BY_FORMAT = {
     "smollm3": (SMOLLM3, "hermes", "xml_tools"),
     "listed": (LISTED, "json-list", "tools"),
     "pythonic": (PYTHONIC, "pythonic", "tools"),
+    "pythonic-quoted": (PYTHONIC_QUOTED, "pythonic", "tools"),
     "functiongemma": (FUNCTIONGEMMA, "functiongemma", "tools"),
     "gemma4": (GEMMA4, "gemma4", "tools"),
     "lfm2": (LFM2, "lfm2", "tools"),

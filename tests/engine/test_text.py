@@ -459,3 +459,13 @@ def test_tools_are_rendered_and_marks_found(folder: Path) -> None:
     assert prompt.tools.names == ("weather",)
     assert '[AVAILABLE_TOOLS][{"type": "function"' in codec.decode(prompt.tokens)
     assert codec.render(Conversation([USER], [tool], tool_choice="none")) == codec.render(Conversation([USER]))
+
+
+def test_marks_in_arguments_that_leave_no_text_are_found(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(tool_templates.FUNCTIONGEMMA, encoding="utf-8")
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    marks = ["<start_function_call>", "<end_function_call>", "<escape>"]
+    library.add_special_tokens(marks)
+    library.save(str(folder / "tokenizer.json"))
+    found = TextCodec(folder).call_marks
+    assert found == CallMarks(BY_NAME["functiongemma"], {mark: library.get_vocab()[mark] for mark in marks})
