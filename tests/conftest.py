@@ -14,6 +14,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is such a process for each core already. Read when numpy is imported first.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 from edgeship import settings as settings_module
 from edgeship.settings import Settings
 from tests import checkpoints, families
