@@ -5,8 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-# One process for each core, and each test file in one of them. Slow tests use all cores by themselves.
-QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist loadfile
+# One process for each core. Slow tests use all cores by themselves.
+QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve soak bench-foundry clean
