@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import queue
 import tempfile
 import threading
@@ -48,8 +49,8 @@ STOPPED_S = 2.0
 """A child that somebody stopped is given so long to go on: those who ask have no reason to wait for longer."""
 _log = logging.getLogger("edgeship.engine")
 _WORKER = "edgeship.engine.isolated_worker"
-# How often answers are looked at that may be cut: cancel and deadline act within so long.
-_LOOK_S = 0.02
+# How often a child is looked at that was told to end an answer, and did not yet.
+_OBEYS_S = 1.0
 _GRACE_S = 1.0
 _AGAIN = "Ask again: a new process is started."
 
@@ -219,7 +220,7 @@ class _Process:
         self._numbers = itertools.count(1)
         self._hello: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
         self._calls = {0: _Call(self._hello.put)}
-        self._answering = threading.Event()
+        self._changed = threading.Event()
         self._heard_at = 0.0
         # Why no call is answered any more: each gets an exception of its own.
         self._why: Callable[[], Exception] | None = None
@@ -253,7 +254,7 @@ class _Process:
                 self.child.send({"id": number, "kind": kind, **fields})
                 self._calls[number] = call
                 if call.answer:
-                    self._answering.set()
+                    self._mind(number, call.answer)
                 return
             error = self._why()
         call.take(error)
@@ -279,25 +280,33 @@ class _Process:
         if failure and number == 0:
             self._lose(lambda: _failure_in(message) or failure)
 
+    def _mind(self, number: int, answer: Answer) -> None:
+        """Sees to it that the child hears when an answer is cut, and that it is cut in time."""
+
+        def cut() -> None:
+            self.child.send({"id": number, "kind": "cancel"})
+            self._changed.set()
+
+        answer.on_cut = cut
+        if answer.cut_at:  # before it was here
+            cut()
+        self._changed.set()
+
     def _look(self) -> None:
-        """Cuts answers in time, tells the child so, and ends a child that does not obey."""
+        """Cuts answers in time, and ends a child that does not obey. Sleeps while nothing is due."""
         while self._why is None:
-            self._answering.wait()
-            time.sleep(_LOOK_S)
             with self._lock:
-                answers = [(number, call.answer) for number, call in self._calls.items() if call.answer]
-                if not answers:
-                    self._answering.clear()
-            for number, answer in answers:
+                answers = [call.answer for call in self._calls.values() if call.answer]
+            for answer in answers:
                 answer.look()
-                if answer.cut_at and not answer.told:
-                    answer.told = True
-                    self.child.send({"id": number, "kind": "cancel"})
-            if any(self._hangs(answer) for _, answer in answers):
+            if any(map(self._hangs, answers)):
                 self._lose(
                     lambda: EngineFailed(f"the engine's process did not end an answer in {OBEY_S:.0f} s", hint=_AGAIN)
                 )
                 self.child.end()
+            again_s = min((_OBEYS_S if answer.cut_at else answer.look_in_s() for answer in answers), default=math.inf)
+            self._changed.wait(None if again_s == math.inf else again_s)
+            self._changed.clear()
 
     def _hangs(self, answer: Answer) -> bool:
         loaded = 0 not in self._calls
@@ -310,7 +319,7 @@ class _Process:
             self._why = why
             calls = list(self._calls.values())
             self._calls.clear()
-        self._answering.set()
+        self._changed.set()
         for call in calls:
             call.take(why())
 

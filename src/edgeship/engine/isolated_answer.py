@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from edgeship.engine.api import AnswerSteps, FinishReason, OnStep, Token, Usage
 from edgeship.engine.pacing import Callbacks
-from edgeship.engine.steps import Cut
+from edgeship.engine.steps import Cut, Signal
 from edgeship.engine.wire import read_token
 from edgeship.system import border
 
@@ -18,7 +20,7 @@ Message = dict[str, Any]
 class Answer:
     """An answer on its way here, which whoever asked may cut at any moment.
 
-    cut_at: when it was cut. told: whether the child knows.
+    cut_at: when it was cut. on_cut: is called then.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Answer:
     ) -> None:
         self._cut = Cut(cancel, deadline_s)
         self.cut_at: float | None = None
-        self.told = False
+        self.on_cut: Callable[[], object] = lambda: None
         self._prompt_tokens = prompt_tokens
         self._steps = callbacks.steps(on_step, self._drop)
         self._lock = threading.RLock()
@@ -40,6 +42,8 @@ class Answer:
         self._over = False
         self._made = self._thought = 0
         self._first: float | None = None
+        if isinstance(cancel, Signal):
+            cancel.tell(self.look)
 
     # --- for the threads that hear the child and look at the time ----------------------------------------------------
 
@@ -55,6 +59,10 @@ class Answer:
                 self._prompt_tokens = message["prompt_tokens"]
                 self._begun.set()
 
+    def look_in_s(self) -> float:
+        """After how many seconds it has to be looked at again; infinity where it need not be."""
+        return math.inf if self._over else self._cut.look_in_s()
+
     def look(self) -> None:
         """Cuts it where that is due."""
         if why := self._cut.due():
@@ -66,6 +74,7 @@ class Answer:
             if not self._over:
                 self.cut_at = time.perf_counter()
                 self._put(Token(None, "", why, usage=self.usage(self._made)))
+                self.on_cut()
 
     def _put(self, token: Token) -> None:
         if not self._over:

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeship.engine import opening
 from edgeship.engine.api import Conversation, Engine, Limits, Prompt, Token
+from edgeship.engine.steps import Relay
 from edgeship.engine.wire import read_prompt, read_sampling, spellings
 from edgeship.system import worker
 
@@ -121,7 +122,7 @@ class _Server:
             self._send({"id": number, **said})
 
         sampling = read_sampling(message["sampling"])
-        self._engine.stream(prompt, sampling, cancel=self._cancels[number], on_step=tell)
+        self._engine.stream(prompt, sampling, cancel=self._cancels[number], on_step=Relay(tell))
         return {"prompt_tokens": len(prompt.tokens)}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgeship.engine.api import AnswerSteps, OnStep, Token, Usage
-from edgeship.engine.steps import Handle, Steps, give
+from edgeship.engine.steps import Handle, Relay, Steps, give
 from edgeship.system import border
 
 Step = Token | Exception
@@ -125,6 +125,11 @@ class CalledSteps(PacedSteps):
             self._failed()
 
     def _add(self, due_s: float, step: Step) -> None:
+        is_due = _ends(step) or due_s <= time.perf_counter()
+        # Only the thread that makes the steps adds any, so that none comes between.
+        if is_due and isinstance(self._on_step, Relay) and self._callbacks.has_none_of(self):
+            self.call(step)
+            return
         with self._callbacks.changing(self):
             self._steps.append((due_s, step))
 
@@ -132,13 +137,15 @@ class CalledSteps(PacedSteps):
 class Callbacks:
     """One thread that gives the steps of all answers to their callbacks, each step when it is due.
 
-    It is not the engine's thread: a callback that takes its time holds up other callbacks, and not the model.
+    It is not the engine's thread: a callback that takes its time holds up other callbacks, and not the model. A Relay
+    takes none, and is called by whoever makes the steps, unless these are held back.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._changed = threading.Condition()
         self._waiting: dict[CalledSteps, None] = {}  # those that have steps left, by who came first
+        self._given: set[CalledSteps] = set()  # those whose steps the thread has in hand
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -160,6 +167,11 @@ class Callbacks:
                 self._thread.start()
             self._changed.notify()
 
+    def has_none_of(self, steps: CalledSteps) -> bool:
+        """Whether none of these is on its way."""
+        with self._changed:
+            return steps not in self._waiting and steps not in self._given
+
     def close(self) -> None:
         """Waits until all steps were delivered, and no longer than a callback may take."""
         with self._changed:
@@ -180,6 +192,7 @@ class Callbacks:
                 now = time.perf_counter()
                 due = [(steps, step) for steps in self._waiting for step in steps.take_due(now)]
                 self._waiting = {steps: None for steps in self._waiting if steps.next_due_s < math.inf}
+                self._given = {steps for steps, _ in due}
                 if due or (self._closed and not self._waiting):
                     return due
                 next_due_s = min((steps.next_due_s for steps in self._waiting), default=math.inf)

@@ -15,6 +15,8 @@ from edgeship.errors import EngineFailed
 from edgeship.system import border
 
 Some = TypeVar("Some")
+LOOK_S = 0.02
+"""How often plain events are looked at that may cut an answer."""
 _log = logging.getLogger("edgeship.engine")
 
 
@@ -33,6 +35,46 @@ class Owner:
         """Raises EngineFailed in any other process."""
         if not self.here:
             raise EngineFailed("the model was opened before this process was forked", hint="Open it in this process.")
+
+
+class Signal(threading.Event):
+    """An event that nobody has to look at: it tells those who asked for it the moment it is set.
+
+    Answers that are given one as `cancel` end at once, and none of their engine's threads wakes up to look.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: list[Callable[[], object]] = []
+        self._adding = threading.Lock()
+
+    def tell(self, listener: Callable[[], object]) -> None:
+        """Calls this once the event is set, in the thread that sets it; at once where it is set already."""
+        with self._adding:
+            self._listeners.append(listener)
+        if self.is_set():
+            listener()
+
+    def set(self) -> None:
+        """See Event. A listener may be called more than once."""
+        super().set()
+        with self._adding:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+
+class Relay:
+    """A callback that does no more than hand a step on, so that engines may call it from any thread of theirs.
+
+    To wake up a thread for each token costs more than most callbacks do, and is taken from the model's own time.
+    """
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def __call__(self, step: Token | Exception) -> None:
+        self._on_step(step)
 
 
 class Cut:
@@ -56,6 +98,11 @@ class Cut:
             elif self.deadline is not None and time.perf_counter() >= self.deadline:
                 self._why = "deadline"
         return self._why
+
+    def look_in_s(self) -> float:
+        """After how many seconds it may be due without having told so; infinity where it never is."""
+        left_s = math.inf if self.deadline is None else max(0.0, self.deadline - time.perf_counter())
+        return left_s if self.cancel is None or isinstance(self.cancel, Signal) else min(left_s, LOOK_S)
 
     def within(self, work: Callable[[], Some]) -> Some:
         """What `work` gives, see border.within. Raises TookTooLong where the answer is cut before that."""

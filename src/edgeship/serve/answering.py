@@ -15,6 +15,7 @@ from typing import Protocol
 
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import AnswerSteps, OnStep, Token
+from edgeship.engine.steps import Relay, Signal
 from edgeship.errors import DeadlinePassed, ServerEnding
 
 Ask = Callable[[threading.Event, float | None, OnStep], AnswerSteps]
@@ -41,7 +42,7 @@ class Answers(AsyncIterator[tuple[int, Token]]):
         self._executor, self._course = executor, course
         self._loop = asyncio.get_running_loop()
         self._steps: asyncio.Queue[tuple[int, Token | Exception]] = asyncio.Queue()
-        self._cancel = threading.Event()
+        self._cancel = Signal()
         self._begun: list[AnswerSteps] = []
         self._following: asyncio.Task[None] | None = None
         self._open = 0
@@ -119,7 +120,7 @@ class Answers(AsyncIterator[tuple[int, Token]]):
         def take(step: Token | Exception) -> None:
             self._loop.call_soon_threadsafe(self._came, index, step)
 
-        return take
+        return Relay(take)
 
     def _came(self, index: int, step: Token | Exception) -> None:
         self._course.tell(index, step)
