@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgeship.engine import isolated
+from edgeship.engine import isolated, steps
 from edgeship.engine.answer import ask, collect
 from edgeship.engine.api import Conversation, EngineFault, Limits, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
+from edgeship.engine.steps import Relay, Signal
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EngineFailed, MemoryShort, PromptInvalid
 from edgeship.system import border, child
@@ -174,16 +175,29 @@ def test_cancelling_acts(busy: IsolatedEngine) -> None:
     assert only.finish == "cancelled"
 
 
+def test_a_signal_acts_though_nobody_looks(busy: IsolatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LOOK_S", 3600.0)
+    told: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+    cancel = Signal()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(busy.converse, QUESTION, FOR_EVER, cancel=cancel, on_step=Relay(told.put))
+        cancel.set()
+        step = told.get(timeout=60)
+        asked.result(timeout=60)
+    assert isinstance(step, Token)
+    assert step.finish == "cancelled"
+
+
 def test_both_act_where_each_step_is_called_back(busy: IsolatedEngine) -> None:
     for cancel, deadline_s, finish in ((threading.Event(), None, "cancelled"), (None, 0.1, "deadline")):
         told: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
         if cancel:
             cancel.set()
-        steps = busy.converse(QUESTION, FOR_EVER, cancel=cancel, deadline_s=deadline_s, on_step=told.put)
+        handle = busy.converse(QUESTION, FOR_EVER, cancel=cancel, deadline_s=deadline_s, on_step=told.put)
         step = told.get(timeout=60)
         assert isinstance(step, Token)
         assert step.finish == finish
-        assert list(steps) == []
+        assert list(handle) == []
 
 
 def test_closing_ends_every_wait(busy: IsolatedEngine) -> None:
@@ -202,11 +216,11 @@ def test_closing_ends_every_wait(busy: IsolatedEngine) -> None:
 @POSIX
 def test_a_stopped_process_is_replaced(engine: IsolatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_POLL_S", 0.05)
-    steps = engine.converse(QUESTION, FOR_EVER)
+    answer = engine.converse(QUESTION, FOR_EVER)
     first = engine.pid
     psutil.Process(first).suspend()
     with pytest.raises(EngineFailed, match="the engine's process was stopped from outside"):
-        list(steps)
+        list(answer)
     assert ask(engine, QUESTION, Sampling()).text == "Good day to you."
     assert engine.pid != first
 

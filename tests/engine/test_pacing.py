@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeship.engine import pacing
 from edgeship.engine.api import Token
 from edgeship.engine.pacing import Callbacks, CalledSteps, ReadSteps
+from edgeship.engine.steps import Relay
 from edgeship.errors import EngineFailed
 from tests.waiting import until
 
@@ -121,6 +122,50 @@ def test_a_callback_is_given_steps_in_order_and_when_they_are_due(clock: Clock, 
     CalledSteps(callbacks, given.append, never).put(token(9, last=True))
     until(lambda: len(given) == 4)
     assert given == [token(0), token(1), token(2), token(9, last=True)]
+
+
+def test_a_relay_is_called_by_whoever_makes_the_steps(callbacks: Callbacks) -> None:
+    threads: list[threading.Thread] = []
+    steps = CalledSteps(callbacks, Relay(lambda _: threads.append(threading.current_thread())), never)
+    for number in range(2):
+        steps.put(token(number))
+    assert threads == [threading.current_thread()] * 2
+
+
+def test_a_relay_is_given_nothing_before_what_is_held_back(clock: Clock, callbacks: Callbacks) -> None:
+    given: list[object] = []
+    steps = CalledSteps(callbacks, Relay(given.append), never)
+    steps.gap_s = steps.most_s = 3600.0
+    for number in range(3):
+        steps.put(token(number))
+    assert given == [token(0)]
+    clock.now += 7200.0
+    steps.put(token(3, last=True))
+    until(lambda: len(given) == 4)
+    assert given == [token(0), token(1), token(2), token(3, last=True)]
+
+
+def test_a_relay_waits_for_the_step_that_is_on_its_way(callbacks: Callbacks) -> None:
+    given: list[object] = []
+    begun, going_on = threading.Event(), threading.Event()
+
+    def slow(step: object) -> None:
+        begun.set()
+        going_on.wait()
+        given.append(step)
+
+    steps = CalledSteps(callbacks, Relay(slow), never)
+    steps.gap_s = steps.most_s = 0.01
+    going_on.set()
+    steps.put(token(0))
+    going_on.clear()
+    begun.clear()
+    steps.put(token(1))
+    begun.wait()  # it was held back, and is given by the thread of the callbacks
+    steps.put(token(2, last=True))
+    assert given == [token(0)]
+    going_on.set()
+    until(lambda: given == [token(0), token(1), token(2, last=True)])
 
 
 @pytest.mark.parametrize("end", [token(1, last=True), EngineFailed("it broke")])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
 import pytest
 
-from edgeship.engine.steps import Cut
+from edgeship.engine.steps import LOOK_S, Cut, Signal
 from edgeship.errors import PromptInvalid
 from edgeship.system import border
 
@@ -42,3 +43,21 @@ def test_what_was_due_once_stays_so() -> None:
 def test_what_could_cut_no_answer_is_refused(given: tuple[Any, Any]) -> None:
     with pytest.raises(PromptInvalid, match=r"(cancel|deadline_s) is "):
         Cut(*given)
+
+
+def test_a_signal_tells_those_who_asked_for_it() -> None:
+    told: list[str] = []
+    signal = Signal()
+    signal.tell(lambda: told.append("before"))
+    assert not told
+    signal.set()
+    signal.tell(lambda: told.append("after"))
+    assert told == ["before", "after"]
+
+
+def test_only_what_does_not_tell_has_to_be_looked_at() -> None:
+    assert Cut(None, None).look_in_s() == math.inf
+    assert Cut(Signal(), None).look_in_s() == math.inf
+    assert Cut(threading.Event(), 3600.0).look_in_s() == LOOK_S
+    assert LOOK_S < Cut(Signal(), 3600.0).look_in_s() <= 3600.0
+    assert Cut(None, 0.0).look_in_s() == 0.0
