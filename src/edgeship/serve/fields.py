@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -21,6 +21,8 @@ _UNKNOWN = "field_unknown"
 _WRONG_KIND = "union_tag_invalid"
 _AS_JSON = {"True": "true", "False": "false"}
 _CHARACTERS_COMPARED = 64
+_MOST_STOPS = 64
+_MOST_STOP_CHARACTERS = 1000
 
 
 def _boolean(given: Any) -> Any:
@@ -33,6 +35,19 @@ def _boolean(given: Any) -> Any:
 Yes = Annotated[Literal[True], BeforeValidator(_boolean)]
 No = Annotated[Literal[False], BeforeValidator(_boolean)]
 """What can only be had so. Any other value is refused."""
+
+
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
+Stops = Annotated[
+    list[StopText],
+    Field(max_length=_MOST_STOPS),
+    BeforeValidator(_as_list, json_schema_input_type=StopText | list[StopText]),
+]
+"""Texts that end an answer: one, or several."""
 
 
 def form_of(given: Any) -> str:

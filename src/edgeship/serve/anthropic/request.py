@@ -11,10 +11,9 @@ from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
 from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of, is_begun
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, Stops
 from edgeship.serve.messages import MOST_MESSAGES, MOST_TOOLS, CacheControl, tool
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.settings import Stops
 
 _CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 """Ways to choose a tool, and what conversations call them."""

@@ -17,11 +17,11 @@ from edgeship.engine.codec import Codec
 from edgeship.errors import EdgeshipError, NotSupported
 from edgeship.serve import failures, streams
 from edgeship.serve.answering import Answers
+from edgeship.serve.logprobs import Spelled, chat_logprobs, spell
 from edgeship.serve.messages import read_arguments
 from edgeship.serve.models import Opened
 from edgeship.serve.ollama.names import found
 from edgeship.serve.ollama.request import Asked, ChatRequest, GenerateRequest
-from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spell
 from edgeship.serve.server import Server, server_of
 
 router = APIRouter()

@@ -11,10 +11,10 @@ from pydantic import Field
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, No, Yes
+from edgeship.serve.fields import Fields, No, Stops, Yes
+from edgeship.serve.logprobs import check_top
 from edgeship.serve.messages import MOST_MESSAGES, Tools, turn
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.settings import Stops, check_top
 from edgeship.system.duration import seconds_in
 from edgeship.system.fields import shown
 

@@ -21,10 +21,10 @@ from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
 from edgeship.serve.fields import Fields, No, form_of
+from edgeship.serve.logprobs import Spelled, chat_logprobs, check_top, spell
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, spell
-from edgeship.serve.openai.settings import Settings, check_top, continuing, for_answer
+from edgeship.serve.openai.settings import Settings, continuing, for_answer
 from edgeship.serve.openai.usage import Usages, usage_of
 from edgeship.serve.server import Server, server_of
 

@@ -24,9 +24,9 @@ from edgeship.engine.codec import Codec, Prompt
 from edgeship.errors import NotSupported, PromptInvalid, RequestInvalid
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
+from edgeship.serve.logprobs import Scored, Spelled, check_top, completion_logprobs, prompt_logprobs, spell
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Scored, Spelled, completion_logprobs, prompt_logprobs, spell
-from edgeship.serve.openai.settings import Settings, Tokens, check_top, for_answer
+from edgeship.serve.openai.settings import Settings, Tokens, for_answer
 from edgeship.serve.openai.usage import Usages
 from edgeship.serve.server import Server, server_of
 

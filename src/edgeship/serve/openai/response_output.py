@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from edgeship.engine.api import CallPiece, Token, Usage
 from edgeship.errors import EdgeshipError
 from edgeship.serve import failures
-from edgeship.serve.openai.logprobs import NOTHING, Spelled, chat_logprobs
+from edgeship.serve.logprobs import NOTHING, Spelled, chat_logprobs
 from edgeship.serve.openai.response_items import Item, new_id, output_text
 
 Event = dict[str, Any]

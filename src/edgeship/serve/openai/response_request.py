@@ -13,10 +13,10 @@ from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import MOST_NAME, Conversation, ToolChoice
 from edgeship.serve import thoughts
 from edgeship.serve.fields import Fields, No, form_of
+from edgeship.serve.logprobs import check_top
 from edgeship.serve.messages import MOST_TOOLS, tool
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.response_items import Input, Item, messages_of
-from edgeship.serve.openai.settings import check_top
 
 LOGPROBS = "message.output_text.logprobs"
 MetadataKey = Annotated[str, Field(max_length=64)]

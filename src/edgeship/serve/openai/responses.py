@@ -16,8 +16,8 @@ from edgeship.errors import EdgeshipError, NotFound, RequestInvalid
 from edgeship.serve import exchange as exchanges
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers
+from edgeship.serve.logprobs import Spelled, spell
 from edgeship.serve.models import Opened
-from edgeship.serve.openai.logprobs import Spelled, spell
 from edgeship.serve.openai.response_items import Item, new_id, read_items
 from edgeship.serve.openai.response_output import Event, Output
 from edgeship.serve.openai.response_request import ResponseRequest

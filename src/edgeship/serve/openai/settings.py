@@ -10,19 +10,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from edgeship.engine import response_format
-from edgeship.engine.api import MOST_LOGPROBS, Constraint, Sampling
+from edgeship.engine.api import Constraint, Sampling
 from edgeship.engine.grammar import lark
 from edgeship.errors import ConstraintInvalid, RequestInvalid
-from edgeship.serve.fields import Fields, No, Yes
+from edgeship.serve.fields import Fields, No, Stops, Yes
 
 Given = TypeVar("Given")
 MOST_ANSWERS = 16
 """To one request."""
-_MOST_STOPS = 64
-_MOST_STOP_CHARACTERS = 1000
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")  # one name for a token: of two biases, one would count for nothing
 _HOLDING = (
     "response_format",
@@ -34,19 +32,8 @@ _HOLDING = (
 )
 
 
-def _as_list(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
-
-
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
 """Token ids, as many as a body holds: the first that is wrong is told, and no other."""
-StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
-Stops = Annotated[
-    list[StopText],
-    Field(max_length=_MOST_STOPS),
-    BeforeValidator(_as_list, json_schema_input_type=StopText | list[StopText]),
-]
-"""A text, or several."""
 
 
 class StreamOptions(Fields):
@@ -175,12 +162,6 @@ def continuing(continue_final_message: bool, add_generation_prompt: bool | None)
         param="continue_final_message" if continue_final_message else "add_generation_prompt",
         hint="Give both to go on with the last message, or none of them.",
     )
-
-
-def check_top(count: int | None, param: str) -> None:
-    """Raises RequestInvalid for more likeliest tokens than can be told."""
-    if count is not None and not 0 <= count <= MOST_LOGPROBS:
-        raise RequestInvalid(f"{param} is {count}; it must be from 0 to {MOST_LOGPROBS}", param=param)
 
 
 def _the_only_one(found: Mapping[str, Constraint | None]) -> Constraint | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from edgeship.engine.api import Logprob, Token
+from edgeship.engine.api import MOST_LOGPROBS, Logprob, Token
 from edgeship.engine.codec import Codec, Spelling
+from edgeship.errors import RequestInvalid
 from edgeship.serve.server import Server
 
 Scored = tuple[int, Logprob | None, int]
@@ -40,6 +41,12 @@ def _named_by(step: Token) -> Iterator[int]:
         yield step.id
     for found in (step.logprob, *(step.prompt_logprobs or ())):
         yield from (token for token, _ in found.top) if found else ()
+
+
+def check_top(count: int | None, param: str) -> None:
+    """Raises RequestInvalid for more likeliest tokens than can be told."""
+    if count is not None and not 0 <= count <= MOST_LOGPROBS:
+        raise RequestInvalid(f"{param} is {count}; it must be from 0 to {MOST_LOGPROBS}", param=param)
 
 
 def chat_logprobs(steps: Sequence[Token], spelled: Spelled) -> dict[str, Any]:

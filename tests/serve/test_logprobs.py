@@ -12,7 +12,7 @@ import pytest
 
 from edgeship.engine.api import Conversation, Logprob, Token
 from edgeship.engine.text import TextCodec
-from edgeship.serve.openai.logprobs import Spelled, chat_logprobs, completion_logprobs, prompt_logprobs
+from edgeship.serve.logprobs import Spelled, chat_logprobs, completion_logprobs, prompt_logprobs
 from tests.bigram import LIKELY
 from tests.serve.serving import bigram_app, serving
 
