@@ -51,6 +51,8 @@ def test_forms(given: dict[str, Any], expected: Constraint | None) -> None:
         ({"type": "text", "json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type 'text'"),
         ({"json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type None"),
         ({"type": 3}, "3, which is not known"),
+        ({"type": []}, r"\[\], which is not known"),
+        ({"type": {"a": 1}}, "which is not known"),
         ({"type": "json_schema"}, "no schema"),
         ({"type": "json_schema", "json_schema": {}}, "no schema"),
         ({"type": "json_schema", "json_schema": " "}, "no schema"),

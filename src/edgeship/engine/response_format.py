@@ -59,7 +59,7 @@ def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
         return Constraint("json_object")
     if kind == "json_schema":
         return Constraint("json_schema", _schema(response_format.get("json_schema")))
-    if kind in _TEXTS:
+    if isinstance(kind, str) and kind in _TEXTS:
         text = response_format.get(kind)
         if not isinstance(text, str) or not text.strip():
             raise ConstraintInvalid(f"response_format has the type {kind!r} and no text under {kind!r}", hint=_HINT)
