@@ -157,6 +157,12 @@ def test_patterns_that_look_at_nothing_around_are_kept(pattern: str) -> None:
     assert read({"pattern": pattern})[1] == []
 
 
+def test_a_set_that_is_not_closed_looks_at_nothing_around() -> None:
+    """The library says what is wrong with it. Many of them would otherwise be looked for to the end, each anew."""
+    schema = {"pattern": "[(?=a)" + "[" * 19_000}
+    assert json_schema.read(json.dumps(schema)) == (schema, [])
+
+
 def test_what_is_referred_to_is_read_wherever_it_lies() -> None:
     schema: dict[str, Any] = {
         "$ref": "#/components/schemas/Ticket~1v1",

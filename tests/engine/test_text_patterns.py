@@ -92,6 +92,12 @@ def test_formats(name: str, matches: list[str], others: list[str]) -> None:
     assert [text for text in [*matches, *others] if whole.fullmatch(text)] == matches
 
 
+def test_a_set_that_is_not_closed_goes_on_to_the_end() -> None:
+    """The library says what is wrong with it. Many of them would otherwise be looked for to the end, each anew."""
+    (terminal,) = content({"pattern": "[a^b$" + "[" * 19_000}, set())
+    assert "a^b$[[[" in terminal
+
+
 def test_lengths() -> None:
     assert content({"minLength": 2}, set()) == ["/(?s:.){2,}/"]
     assert content({"maxLength": 2}, set()) == ["/(?s:.){0,2}/"]

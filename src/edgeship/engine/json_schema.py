@@ -31,7 +31,7 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _SINGLE = ("items", "additionalItems", "additionalProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 # What is not allowed in regular expressions here; escapes and sets of characters are passed over.
-_LOOKING_AROUND = re.compile(r"(\\[1-9]|\\k<|\(\?<?[=!])|\\.|\[(?:\\.|[^\]\\])*\]", re.DOTALL)
+_LOOKING_AROUND = re.compile(r"(\\[1-9]|\\k<|\(\?<?[=!])|\\.|\[(?:\\.|[^\]\\])*+\]?", re.DOTALL)
 
 # Keywords that mean something and are not enforced, and when they mean nothing all the same.
 _NOT_ENFORCED: dict[str, Callable[[Any, dict[str, Any]], bool]] = {

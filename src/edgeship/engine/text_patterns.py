@@ -11,7 +11,7 @@ from edgeship.engine import grammar
 ANY = "/(?s:.*)/"
 # What an expression is made of: escapes and sets of characters, which are passed over; brackets, bars and anchors.
 _PARTS = re.compile(
-    r"\\(?P<escape>.)|\[(?:\\.|[^\]\\])*\]|(?P<open>\()|(?P<close>\))|(?P<bar>\|)|(?P<anchor>[\^$])", re.DOTALL
+    r"\\(?P<escape>.)|\[(?:\\.|[^\]\\])*+\]?|(?P<open>\()|(?P<close>\))|(?P<bar>\|)|(?P<anchor>[\^$])", re.DOTALL
 )
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$/\-&~#]")
 
