@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -100,12 +101,61 @@ def test_what_is_left_out_is_named(schema: Any, word: str) -> None:
         ({"anyOf": [3]}, "3 is no schema"),
         ({"allOf": [{"anyOf": [{"minLength": number} for number in range(10)]}] * 9}, "too many"),
         ({"$ref": "#/$defs/a0"}, "too many"),
+        ({"oneOf": [{"enum": [*range(3000)]}, {"enum": [*range(3000, 6000)]}]}, "too many"),
+        ({"allOf": [{"enum": [*range(30)] * 5}] * 9}, "too many"),
     ],
 )
 def test_what_cannot_be_taken_apart(schema: Any, why: str) -> None:
     doubled = {f"a{number}": {"anyOf": [{"$ref": f"#/$defs/a{number + 1}"}] * 2} for number in range(40)}
     with pytest.raises(ValueError, match=why):
         of(schema, **{"$defs": {**doubled, "a40": TEXT}})
+
+
+def test_branches_with_many_names_are_too_much_to_compare() -> None:
+    def branch(first: int) -> Any:
+        return {"type": "object", "properties": {"k": {"enum": [*range(first, first + 400)]}}, "required": ["k"]}
+
+    with pytest.raises(ValueError, match="too many"):
+        of({"oneOf": [branch(400 * number) for number in range(40)]})
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("type", 3),
+        ("type", None),
+        ("type", [[]]),
+        ("enum", 3),
+        ("enum", {"a": 1}),
+        ("anyOf", 3),
+        ("oneOf", {}),
+        ("allOf", "ab"),
+        ("$ref", 3),
+        ("$ref", []),
+        ("format", 3),
+        ("format", ["date"]),
+        ("pattern", 3),
+        ("minLength", "1"),
+        ("maxLength", -1),
+        ("minItems", True),
+        ("minimum", "1"),
+        ("multipleOf", None),
+        ("prefixItems", {}),
+        ("properties", ["a"]),
+        ("patternProperties", 3),
+        ("required", "ab"),
+        ("required", [3]),
+    ],
+)
+def test_a_keyword_with_a_value_that_it_cannot_have_is_named(word: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"its {re.escape(word)} is .*, which cannot be"):
+        of({word: value})
+
+
+def test_so_is_one_of_a_property_that_tells_branches_apart() -> None:
+    inner = {"type": "object", "properties": {"k": {"enum": 3}}, "required": ["k"]}
+    with pytest.raises(ValueError, match="its enum is 3"):
+        of({"oneOf": [inner, inner]})
 
 
 def test_the_types_of_a_property() -> None:

@@ -219,6 +219,8 @@ def test_what_is_not_enforced_is_left_out_unless_the_function_is_strict(
     [
         ("pythonic", {"properties": {"a": {"type": "strin"}}}, "strin"),
         ("qwen-xml", {"properties": {"a": {"$ref": "#/nowhere"}}}, "nowhere"),
+        ("glm", {"properties": {"a": {"enum": 3}}}, "its enum is 3"),
+        ("gemma4", {"properties": {"a": {"type": "object", "properties": 3}}}, "its properties is 3"),
         ("pythonic", {"properties": {"no name": TEXT}, "required": ["no name"]}, "no call in the model"),
         ("gemma4", {"properties": {"a": {"const": 'x<|"|>'}}, "required": ["a"]}, "no call in the model"),
         ("glm", {"properties": {"a": {"const": "</arg_value>"}}, "required": ["a"]}, "no call in the model"),
