@@ -6,6 +6,7 @@ Servers that run: tests/serve/test_running.py.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -75,6 +76,15 @@ def test_what_ends_the_start_is_a_line_of_json_like_all_that_is_logged(
     assert (told["level"], told["code"], told["exit_code"]) == ("error", code, exit_code)
     assert told["message"]
     assert told["hint"]
+
+
+@pytest.mark.parametrize(("given", "shown"), [([], ["warning", "error"]), (["--log-level", "error"], ["error"])])
+def test_what_goes_wrong_is_logged(given: list[str], shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*given, "serve", "nothing"]) == 4
+    capsys.readouterr()
+    for level in ("info", "warning", "error"):
+        getattr(logging.getLogger("edgeship.serve"), level)("what is %s", level)
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()] == shown
 
 
 def test_no_server_runs(capsys: pytest.CaptureFixture[str]) -> None:

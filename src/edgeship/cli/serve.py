@@ -184,6 +184,8 @@ def serve(
         )
     if tell.log_json or tell.log_prompts:
         log.show(log.Level.INFO, as_json=tell.log_json)
+    elif not log.is_shown():  # what goes wrong in a server is told nowhere else
+        log.show(log.Level.WARNING)
     try:
         from edgeship.serve import running, tracing
     except ModuleNotFoundError as error:

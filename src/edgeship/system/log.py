@@ -39,6 +39,11 @@ def show(at_least: Level, *, as_json: bool = False) -> None:
     _ROOT.setLevel(at_least.upper())
 
 
+def is_shown() -> bool:
+    """Whether anything that is logged is shown."""
+    return any(isinstance(handler, _Screen) for handler in _ROOT.handlers)
+
+
 class _AsJson(logging.Formatter):
     """A record as an object: time, level, logger and message, or the facts that it has in place of one."""
 
