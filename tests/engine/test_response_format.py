@@ -49,7 +49,7 @@ def test_forms(given: dict[str, Any], expected: Constraint | None) -> None:
         ({"type": "xml"}, "'xml', which is not known"),
         ({"type": "json_object", "schema": SCHEMA}, "'schema' beside the type 'json_object'"),
         ({"type": "text", "json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type 'text'"),
-        ({"json_schema": {"schema": SCHEMA}}, "'json_schema' beside the type None"),
+        ({"json_schema": {"schema": SCHEMA}}, "response_format has no type"),
         ({"type": 3}, "3, which is not known"),
         ({"type": []}, r"\[\], which is not known"),
         ({"type": {"a": 1}}, "which is not known"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_LOGPROBS = 20
 """Likeliest tokens that can be asked for."""
 
-_LARGE, _LARGEST, _LARGEST_BIAS = 10_000, 2**64 - 1, 1e9
+_LARGE, _LARGEST, _LARGEST_TOLD, _LARGEST_BIAS = 10_000, 2**64 - 1, "2^64 - 1", 1e9
 """Beyond these a setting means nothing, and 32 bits would not hold what it makes of a logit."""
 _EITHER_SIGN = f"a number from -{_LARGE} to {_LARGE}"
 _MOST_SLOTS, _MOST_BYTES = 1024, 2**63 - 1
@@ -384,7 +384,7 @@ def check_sampling(sampling: Sampling) -> None:
     faults = {
         "temperature": (_is_outside(sampling.temperature, 0, _LARGE), f"a number from 0 to {_LARGE}"),
         "top_p": (sampling.top_p == 0 or _is_outside(sampling.top_p, 0, 1), "greater than 0 and at most 1"),
-        "top_k": (_is_outside(sampling.top_k, 0, _LARGEST), f"from 0 to {_LARGEST}"),
+        "top_k": (_is_outside(sampling.top_k, 0, _LARGEST), f"from 0 to {_LARGEST_TOLD}"),
         "min_p": (_is_outside(sampling.min_p, 0, 1), "from 0 to 1"),
         "repetition_penalty": (
             _is_outside(sampling.repetition_penalty, 1 / _LARGE, _LARGE),
@@ -398,9 +398,9 @@ def check_sampling(sampling: Sampling) -> None:
         ),
         "logprobs": (_is_outside(sampling.logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
         "prompt_logprobs": (_is_outside(sampling.prompt_logprobs, 0, MOST_LOGPROBS), f"from 0 to {MOST_LOGPROBS}"),
-        "max_tokens": (_is_outside(sampling.max_tokens, 1, _LARGEST), f"from 1 to {_LARGEST}"),
-        "thinking_tokens": (_is_outside(sampling.thinking_tokens, 0, _LARGEST), f"from 0 to {_LARGEST}"),
-        "seed": (_is_outside(sampling.seed, 0, _LARGEST), f"from 0 to {_LARGEST}"),
+        "max_tokens": (_is_outside(sampling.max_tokens, 1, _LARGEST), f"from 1 to {_LARGEST_TOLD}"),
+        "thinking_tokens": (_is_outside(sampling.thinking_tokens, 0, _LARGEST), f"from 0 to {_LARGEST_TOLD}"),
+        "seed": (_is_outside(sampling.seed, 0, _LARGEST), f"from 0 to {_LARGEST_TOLD}"),
         "stop": ("" in sampling.stop, "without empty texts"),
     }
     for name, (wrong, rule) in faults.items():
@@ -413,7 +413,7 @@ def check_cut(cancel: threading.Event | None, deadline_s: float | None) -> None:
     if cancel is not None and not isinstance(cancel, threading.Event):
         raise _setting_invalid("cancel", cancel, "; it must be a threading.Event")
     if deadline_s is not None and not (_is_number(deadline_s) and 0 <= deadline_s <= _LARGEST):
-        raise _setting_invalid("deadline_s", deadline_s, f"; it must be a number of seconds from 0 to {_LARGEST}")
+        raise _setting_invalid("deadline_s", deadline_s, f"; it must be a number of seconds from 0 to {_LARGEST_TOLD}")
 
 
 def check_settings(*, limits: Limits, **others: object) -> None:

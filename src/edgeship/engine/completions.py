@@ -47,7 +47,8 @@ def request(model: str, conversation: Conversation, sampling: Sampling, *, extra
     """
     if conversation.continues:
         raise NotSupported(
-            "an API like OpenAI's does not go on with an answer that was begun", hint="Let the model answer anew."
+            "the server of this model cannot be asked to go on with an answer that was begun",
+            hint="Let the last message be the user's.",
         )
     body: dict[str, Any] = {
         "model": model,

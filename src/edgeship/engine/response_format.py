@@ -48,11 +48,11 @@ def constraint(response_format: Mapping[str, Any]) -> Constraint | None:
     lark_grammar, regex: a text under the same key. Raises ConstraintInvalid.
     """
     kind = response_format.get("type")
+    if kind is None:
+        raise ConstraintInvalid("response_format has no type", hint=_HINT)
     strangers = [name for name, value in response_format.items() if name not in ("type", kind) and value is not None]
     if strangers:
         raise ConstraintInvalid(f"response_format has {strangers[0]!r} beside the type {kind!r}", hint=_HINT)
-    if kind is None:
-        raise ConstraintInvalid("response_format has no type", hint=_HINT)
     if kind == "text":
         return None
     if kind == "json_object":

@@ -20,6 +20,7 @@ RESERVED = ("messages", "tools", "add_generation_prompt")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # OpenAI's have 64 at most.
 MOST_NAME = 256
+_NAMES_TOLD = 5
 _MESSAGE_HINT = 'A message is {"role": "user", "content": "text"}.'
 _TOOL_HINT = 'A tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": SCHEMA}}.'
 ToolChoice = Literal["auto", "none", "required"]
@@ -102,7 +103,9 @@ class Conversation:
         why = next((why for wrong, why in faults if wrong), None)
         if why:
             raise PromptInvalid(
-                f"the last message is to be continued, and {why}", hint="Let the model answer anew.", param="messages"
+                f"the last message is to be continued, and {why}",
+                hint="Only a text of the assistant that calls nothing can be continued.",
+                param="messages",
             )
 
     def _check_tools(self) -> None:
@@ -115,7 +118,10 @@ class Conversation:
         _require(_is_list(self.allowed_tools), "allowed_tools is no list", _TOOL_HINT)
         for name in self.allowed_tools:
             _require(
-                name in names, f"{name!r} may be called, and no tool is called so", _TOOL_HINT, param="tool_choice"
+                name in names,
+                f"{name!r} is to be called, and no tool has that name",
+                _listed(names) if names else _TOOL_HINT,
+                param="tool_choice",
             )
         choices = get_args(ToolChoice)
         known = self.tool_choice in choices
@@ -228,6 +234,11 @@ def _is_object(arguments: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NAMES_TOLD else ""
+    return f"The tools are {', '.join(names[:_NAMES_TOLD])}{more}."
 
 
 def _is_list(value: Any) -> bool:

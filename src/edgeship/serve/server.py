@@ -110,9 +110,10 @@ class Server:
         """
         if conversation.continues and any(sampling.constraint for sampling in samplings):
             raise RequestInvalid(
-                "an answer that goes on with the last message cannot be held to anything",
+                "an answer that goes on with the last message cannot be held to a schema, an expression, a choice or a "
+                "grammar",
                 param="messages",
-                hint="Let the model answer anew.",
+                hint="Leave that out, or let the last message be the user's.",
             )
 
         def ask(sampling: Sampling) -> Ask:

@@ -64,7 +64,7 @@ def require_none(wanted: object, param: str, *, continues: bool) -> None:
         raise RequestInvalid(
             f"{param}: an answer that goes on with the last message has no thoughts before it",
             param=param,
-            hint="Leave it out, or let the model answer anew.",
+            hint="Leave it out, or let the last message be the user's.",
         )
 
 

@@ -183,7 +183,7 @@ def test_null_counts_as_not_given(url: str) -> None:
 def test_a_function_that_is_to_be_called_is_among_the_tools(url: str) -> None:
     error = ask(url, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}).json()["error"]
     assert error["param"] == "tool_choice"
-    assert error["message"].startswith("'g' may be called, and no tool is called so")
+    assert error["message"] == "'g' is to be called, and no tool has that name. The tools are f."
 
 
 def test_what_was_answered_is_taken_back(url: str) -> None:
