@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -23,6 +23,7 @@ _AS_JSON = {"True": "true", "False": "false"}
 _CHARACTERS_COMPARED = 64
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
+_OPPOSITES = {"min_", "max_"}
 
 
 def _boolean(given: Any) -> Any:
@@ -78,8 +79,9 @@ class Fields(BaseModel):
                 del given[name]
         if not given.keys() <= known:
             stranger = next(name for name in given if name not in known)
-            close = difflib.get_close_matches(stranger[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.75)
-            raise PydanticCustomError(_UNKNOWN, "{field} is not known", {"field": stranger, "close": close})
+            raise PydanticCustomError(
+                _UNKNOWN, "{field} is not known", {"field": stranger, "meant": meant(stranger, known)}
+            )
         return given
 
     @classmethod
@@ -105,7 +107,7 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
     """What a client is told of the faults that pydantic found in its request: the first of them, with its field."""
     fault = faults[0]
     if fault["type"] == _UNKNOWN:
-        return _unknown([*fault["loc"], fault["ctx"]["field"]], body, fault["ctx"]["close"])
+        return _unknown([*fault["loc"], fault["ctx"]["field"]], body, fault["ctx"]["meant"])
     if fault["type"] == _WRONG_KIND:
         return _of_no_kind([*fault["loc"], fault["ctx"]["discriminator"].strip("'")], body, fault["ctx"])
     param = _field(fault["loc"], body, missing=fault["type"] == "missing")
@@ -126,9 +128,16 @@ def _of_no_kind(place: Sequence[str | int], body: Any, told: Mapping[str, Any]) 
     return RequestInvalid(f"{param} is {shown(told['tag'])}, and can only be {possible} here", param=param, hint=hint)
 
 
-def _unknown(place: Sequence[str | int], body: Any, close: Sequence[str]) -> RequestInvalid:
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The name among these that somebody may have misspelt; None where none is alike, or where it is an opposite."""
+    possible = [each for each in known if {name[:4], each[:4]} != _OPPOSITES]
+    close = difflib.get_close_matches(name[:_CHARACTERS_COMPARED], possible, n=1, cutoff=0.75)
+    return close[0] if close else None
+
+
+def _unknown(place: Sequence[str | int], body: Any, close: str | None) -> RequestInvalid:
     param = _field(place, body, missing=False)
-    hint = f"Did you mean {close[0]}?" if close else "Leave it out."
+    hint = f"Did you mean {close}?" if close else "Leave it out."
     return RequestInvalid(f"{param} is not supported here", param=param, hint=hint)
 
 

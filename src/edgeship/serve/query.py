@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 
 from fastapi import Request
@@ -10,9 +9,8 @@ from fastapi.routing import APIRoute
 
 from edgeship.errors import RequestInvalid
 from edgeship.serve import failures
+from edgeship.serve.fields import meant
 from edgeship.system.fields import shown
-
-_CHARACTERS_COMPARED = 64
 
 
 def check(request: Request) -> None:
@@ -22,8 +20,8 @@ def check(request: Request) -> None:
     given = Counter(name for name, _ in request.query_params.multi_items())
     for name, count in given.items():
         if name not in known and not _is_label(request, name):
-            close = difflib.get_close_matches(name[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.75)
-            hint = f"Did you mean {close[0]}?" if close else "Leave it out of the URL."
+            close = meant(name, known)
+            hint = f"Did you mean {close}?" if close else "Leave it out of the URL."
             raise RequestInvalid(f"{shown(name)} is not supported in a URL here", param=name, hint=hint)
         if count > 1:
             raise RequestInvalid(f"{name} is there {count} times in the URL", param=name, hint="Give it once.")

@@ -164,6 +164,8 @@ def test_what_is_wrong_in_a_message_is_named(url: str, message: dict[str, Any], 
     ("body", "message"),
     [
         ({"temprature": 1}, "temprature is not supported here. Did you mean temperature?"),
+        ({"repeat_penalty": 1}, "repeat_penalty is not supported here. Did you mean repetition_penalty?"),
+        ({"min_tokens": 1}, "min_tokens is not supported here. Leave it out."),
         ({"functions": []}, "functions is not supported here. Leave it out."),
         ({"stream": True, "stream_options": {"include_usag": 1}}, "not supported here. Did you mean include_usage?"),
         ({"response_format": {"type": "text"}, "guided_jsn": {}}, "Did you mean guided_json?"),
