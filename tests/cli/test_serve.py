@@ -49,6 +49,7 @@ def test_with_keys_or_by_ones_own_will_it_is_served(
         (["--memory", "x"], "--memory"),
         (["--port", "70000"], "--port"),
         (["--drain", "-1"], "--drain"),
+        (["--deadline", "0"], "every answer would be cut"),
         (["--metrics-names", "mine"], "--metrics-names"),
         (["--api-key-file", "nowhere"], "no file of keys"),
     ],

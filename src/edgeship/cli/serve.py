@@ -233,6 +233,9 @@ def _options(
     def seconds(text: str | None, option: str) -> float | None:
         return None if text is None else settings.parse_seconds(text, option)
 
+    deadline_s = seconds(load.deadline, "--deadline")
+    if deadline_s == 0:
+        raise UsageError("--deadline is 0, and every answer would be cut", hint="Leave it out for no limit.")
     return ServeOptions(
         aliases=aliases,
         limits=Limits(models.slots, models.context, size(models.kv_memory, "--kv-memory")),
@@ -241,7 +244,7 @@ def _options(
         idle_timeout_s=seconds(models.idle_timeout, "--idle-timeout"),
         most_body_bytes=settings.parse_bytes(load.max_body, "--max-body"),
         most_waiting=load.max_waiting,
-        deadline_s=seconds(load.deadline, "--deadline"),
+        deadline_s=deadline_s,
         drain_s=settings.parse_seconds(load.drain, "--drain"),
         api_key_file=listen.api_key_file,
         host=listen.host,

@@ -126,7 +126,7 @@ class Server:
     async def render(self, opened: Opened, conversation: Conversation) -> Prompt:
         """The prompt of a conversation. Raises NotSupported for a model whose tokens are not known, as `render`."""
         if not isinstance(opened.chat, Engine):
-            raise NotSupported(f"{opened.card.id} does not tell its tokens", hint="Ask a package.")
+            raise NotSupported(f"the tokens of {opened.card.id} are not known here", hint="Ask the server that has it.")
         return await asyncio.get_running_loop().run_in_executor(self.executor, opened.chat.render, conversation)
 
     async def drain(self) -> None:
