@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,16 @@ from edgeship.engine.codec import Spelling
 
 def read_sampling(values: Mapping[str, Any]) -> Sampling:
     """Sampling from its `asdict`."""
+    found: Sampling = _sampling().validate_python(values)
+    return found
+
+
+@functools.cache
+def _sampling() -> Any:
+    # To make it takes a millisecond, and every answer needs it.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Sampling).validate_python(values)
+    return TypeAdapter(Sampling)
 
 
 def read_token(values: Mapping[str, Any]) -> Token:
