@@ -142,7 +142,7 @@ def test_functions_are_called(model: edgeship.Model) -> None:
     assert model.ask("hello", tools=TOOLS, tool_choice="required", max_tokens=500).tool_calls
     for choice in ("auto", "none"):
         assert model.ask("hello", tools=TOOLS, tool_choice=choice).text == "Good day."
-    with pytest.raises(PromptInvalid, match="no tool is called so"):
+    with pytest.raises(PromptInvalid, match="no tool has that name"):
         model.ask("hello", tools=TOOLS, tool_choice="three")
 
 

@@ -146,7 +146,7 @@ def test_functions_are_called(package: str, tmp_path: Path, capsys: pytest.Captu
         ("[", ["hello"], "the tools cannot be read"),
         ("{}", ["hello"], "the tools are no list"),
         ("[1]", ["hello"], "tool 1 is no object"),
-        ("[]", ["hello", "--tool-choice", "time"], "no tool is called so"),
+        ("[]", ["hello", "--tool-choice", "time"], "no tool has that name"),
         ('[{"function": {"name": "f"}}]', [], "--tools needs a prompt"),
     ],
 )
