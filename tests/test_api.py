@@ -47,10 +47,10 @@ def test_the_page_runs_from_top_to_bottom(example: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_readmes_blocks_run(example: Path, tmp_path: Path) -> None:
-    packages.install(example, settings_module.resolve().cache_dir, name="support-int4")
+    packages.install(example, settings_module.resolve().cache_dir, name="triage-int4")
     found = blocks(ROOT / "README.md")
     assert found
-    with served("support-int4") as url:
+    with served("triage-int4") as url:
         code = "\n".join(found).replace("http://127.0.0.1:8080", url)
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
