@@ -164,13 +164,19 @@ def test_an_answer_that_cannot_be_held_to_calls_has_none() -> None:
     assert asked == [""]
 
 
-def test_an_answer_is_held_from_the_first_mark_on() -> None:
-    asked: list[str] = []
+class Holding:
+    """Holds every answer to calls, and remembers what it was asked for."""
 
-    def hold(said: str) -> bool:
-        asked.append(said)
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, said: str) -> bool:
+        self.asked.append(said)
         return True
 
+
+def test_an_answer_is_held_from_the_first_mark_on() -> None:
+    hold = Holding()
     reader = CallReader(HERMES, FUNCTIONS, hold)
     for piece in (
         "Well.",
@@ -180,21 +186,16 @@ def test_an_answer_is_held_from_the_first_mark_on() -> None:
         HERMES.written([("we", {})]),
     ):
         reader.push(piece)
-    assert asked == ['\n{"name"']
+    assert hold.asked == ['\n{"name"']
     assert reader.made == 2
 
 
 def test_without_a_mark_an_answer_is_held_once_name_and_arguments_are_there() -> None:
-    asked: list[str] = []
-
-    def hold(said: str) -> bool:
-        asked.append(said)
-        return True
-
+    hold = Holding()
     reader = CallReader(BY_NAME["llama3"], FUNCTIONS, hold)
     for char in ' {"name": "we", "parameters": {}}':
         reader.push(char)
-    assert asked == ['{"name": "we", "parameters": {']
+    assert hold.asked == ['{"name": "we", "parameters": {']
     assert reader.made == 1
 
 
@@ -229,16 +230,11 @@ def test_arguments_leave_as_json_and_texts_as_they_come(form: ToolFormat) -> Non
 
 
 def test_without_a_mark_a_call_in_python_is_held_once_its_name_is_there() -> None:
-    asked: list[str] = []
-
-    def hold(said: str) -> bool:
-        asked.append(said)
-        return True
-
+    hold = Holding()
     reader = CallReader(BY_NAME["pythonic"], NOTES, hold)
     for char in ' [note(count=7, code="7")]':
         reader.push(char)
-    assert asked == ["[note("]
+    assert hold.asked == ["[note("]
     assert reader.made == 1
     assert CallReader(BY_NAME["pythonic"], NOTES, hold).push("[not").text == ""
     assert CallReader(BY_NAME["pythonic"], NOTES, hold).push("[now").text == "[now"

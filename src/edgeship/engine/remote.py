@@ -28,7 +28,7 @@ from edgeship.engine.api import (
 )
 from edgeship.engine.completions import END, Chunks, message_of, request
 from edgeship.engine.pacing import Callbacks
-from edgeship.engine.steps import Cut, Owner
+from edgeship.engine.steps import LOOK_S, Cut, Owner
 from edgeship.errors import (
     ContextFull,
     EdgeshipError,
@@ -53,8 +53,6 @@ LIST_S = 60.0
 """For so long a server may list its models."""
 MOST_EVENT_BYTES = 1 << 20
 _MOST_BODY_BYTES = 4 << 20
-# How often answers are looked at that may be cut: cancel and deadline act within so long.
-_LOOK_S = 0.02
 # For so long a stream is read on after its last event: a connection is used again only if its stream has ended.
 _REST_S = 1.0
 # By which names servers tell how long prompt and answer may be: vLLM's, llama.cpp's, others'.
@@ -185,7 +183,7 @@ class RemoteChat:
     async def _follow(self, answer: _Answer, reading: asyncio.Future[None]) -> None:
         try:
             while not answer.look():
-                await asyncio.wait({reading}, timeout=_LOOK_S)
+                await asyncio.wait({reading}, timeout=LOOK_S)
                 if reading.done():
                     await reading
                     break

@@ -16,7 +16,7 @@ from edgeship.system import border
 
 Some = TypeVar("Some")
 LOOK_S = 0.02
-"""How often plain events are looked at that may cut an answer."""
+"""How often an answer is looked at that a plain event may cut: it ends within so long."""
 _log = logging.getLogger("edgeship.engine")
 
 

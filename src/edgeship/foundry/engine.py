@@ -35,7 +35,7 @@ from edgeship.engine.api import (
 )
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.sampling import defaults_of
-from edgeship.engine.steps import Cut, Owner, call_back
+from edgeship.engine.steps import LOOK_S, Cut, Owner, call_back
 from edgeship.engine.text import TextCodec
 from edgeship.errors import EdgeshipError, EngineFailed, PromptInvalid, TemplateMismatch
 from edgeship.foundry import layout
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from edgeship.engine.opening import EngineOptions
 
 _log = logging.getLogger("edgeship.foundry")
-# How often an answer that is being waited for looks whether it is still wanted.
-_LOOK_S = 0.02
 
 
 def open_foundry(options: EngineOptions) -> Chat:
@@ -265,7 +263,7 @@ class _Steps:
             if why:
                 return self._end("", why)
             try:
-                event = self._answer.events.get(timeout=_LOOK_S)
+                event = self._answer.events.get(timeout=LOOK_S)
             except queue.Empty:
                 continue
             if isinstance(event, EdgeshipError):

@@ -29,8 +29,9 @@ class CacheControl(Fields):
 
 
 class TextPart(Fields):
-    """A text. cache_control: see there. annotations: of an answer that was held against sources, which are none here.
+    """A text. cache_control: see CacheControl.
 
+    annotations: of an answer that was held against sources, which are none here.
     logprobs: of an answer that is sent back; they say nothing to the model.
     """
 
@@ -183,7 +184,7 @@ class Function(Fields):
 
 
 class Tool(Fields):
-    """The same as a tool. cache_control: see there."""
+    """The same as a tool. cache_control: see CacheControl."""
 
     type: Literal["function"]
     function: Function

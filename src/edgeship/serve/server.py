@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,10 +125,10 @@ class Server:
         return await self.answer(request, [ask(sampling) for sampling in samplings])
 
     async def render(self, opened: Opened, conversation: Conversation) -> Prompt:
-        """The prompt of a conversation. Raises NotSupported for a model whose tokens are not known, as `render`."""
+        """The prompt of a conversation. Raises what Codec.render does, and NotSupported where tokens are not known."""
         if not isinstance(opened.chat, Engine):
             raise NotSupported(f"the tokens of {opened.card.id} are not known here", hint="Ask the server that has it.")
-        return await asyncio.get_running_loop().run_in_executor(self.executor, opened.chat.render, conversation)
+        return await self.in_thread(functools.partial(opened.chat.render, conversation))
 
     async def drain(self) -> None:
         """Takes no more requests, and returns once those that run are over: by themselves, or cut in the end."""

@@ -16,7 +16,7 @@ from edgeship.serve.messages import MOST_PARTS, CacheControl, turn
 
 
 class Block(Fields):
-    """cache_control: see there."""
+    """cache_control: see CacheControl."""
 
     cache_control: CacheControl | None = None
 

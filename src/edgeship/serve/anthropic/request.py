@@ -23,7 +23,7 @@ class Tool(Fields):
     """A function that the model may call.
 
     strict: its arguments fit all of the schema, or it is refused. eager_input_streaming: they are streamed in any case.
-    cache_control: see there.
+    cache_control: see CacheControl.
     """
 
     type: Literal["custom"] = "custom"
@@ -104,7 +104,7 @@ class Metadata(Fields):
 
 
 class Asked(Fields):
-    """A conversation: what is counted, and what is answered. cache_control: see there."""
+    """A conversation: what is counted, and what is answered. cache_control: see CacheControl."""
 
     model: str | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
