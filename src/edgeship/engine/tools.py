@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -144,6 +145,8 @@ class _Calls:
 
     def __init__(self, form: ToolFormat, functions: Functions, index: int, prefix: str) -> None:
         self._functions, self._prefix, self._short_ids = functions, prefix, form.short_ids
+        # A schema is read for the first argument that asks, and not for each.
+        self._function = functools.cache(lambda name: Function.of(functions[name]))
         self.raw, self.index = prefix, index
         self.begun = self.done = self.failed = False
         self._told: list[CallPiece | ToolCall] = []
@@ -205,7 +208,7 @@ class _Calls:
             self._begin()
 
     def kinds(self, argument: str) -> Collection[str]:
-        return Function.of(self._functions[self._call.name]).kinds(argument) or call_syntax.ANY_KIND
+        return self._function(self._call.name).kinds(argument) or call_syntax.ANY_KIND
 
     def end(self) -> None:
         call, self._call = self._call, _Call()
