@@ -181,9 +181,9 @@ def test_int4_gets_bits_until_it_holds(tiny: Path, settings: Settings, capsys: p
     assert (code, result["holds"]) == (0, True)
     assert result["package"] == f"tiny-{result['chosen']}:1"
     asked, *tried = sorted(result["escalation"], key=lambda attempt: attempt["bits"])
-    assert (asked["label"], asked["holds"]) == ("int4", False)
+    assert (asked["label"], asked["good_enough"]) == ("int4", False)
     assert [attempt["label"] for attempt in tried] == [f"int4-{attempt['bits']:g}bits" for attempt in tried]
-    assert result["chosen"] == next(attempt["label"] for attempt in tried if attempt["holds"])
+    assert result["chosen"] == next(attempt["label"] for attempt in tried if attempt["good_enough"])
     assert any("bits a weight; at " in reason for reason in result["verdict"]["reasons"])
     report = json.loads(Path(result["report"]["json"]).read_bytes())
     assert report["escalation"] == result["escalation"]
@@ -201,7 +201,7 @@ def test_int4_that_only_just_does_not_hold_gets_half_a_bit_more(tiny: Path, caps
     just_more = ["--max-kld", "9", "--min-top1", str((agreed + 0.5) / plain["positions"])]
     result = ship(capsys, *asked, *just_more)[1]
     first, *tried = sorted(result["escalation"], key=lambda attempt: attempt["bits"])
-    assert (first["label"], first["holds"]) == ("int4", False)
+    assert (first["label"], first["good_enough"]) == ("int4", False)
     assert len(tried) == 1
     assert first["bits"] < tried[0]["bits"] <= first["bits"] + 1
     far = ["--max-kld", "9", "--min-top1", "1"]
@@ -212,9 +212,9 @@ def test_where_no_budget_holds_all_tries_are_told(tiny: Path, capsys: pytest.Cap
     never = ["--max-kld", "0", "--reference", "fp32", "--escalate"]
     code, result = ship(capsys, str(tiny), "-p", "int4", *never)
     assert (code, result["package"]) == (1, None)
-    assert [attempt["holds"] for attempt in result["escalation"]] == [False] * len(result["candidates"])
+    assert [attempt["good_enough"] for attempt in result["escalation"]] == [False] * len(result["candidates"])
     assert max(attempt["bits"] for attempt in result["escalation"]) == 8.0
-    assert result["verdict"]["reasons"][-1].startswith("INT4 does not hold at ")
+    assert result["verdict"]["reasons"][-1].startswith("INT4 is not good enough at ")
     # What is known to fail with as many bits is not tried with fewer.
     code, result = ship(capsys, str(tiny), "-p", "int8", "-p", "int4", *never)
     assert (code, sorted(result["candidates"])) == (1, ["int4", "int8"])

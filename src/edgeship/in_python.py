@@ -11,6 +11,7 @@ OPTIONS = {
     "--api-key-env": "api_key=",
     "--app": "EDGESHIP_FOUNDRY_APP",
     "--bits": "Recipe(bits=...)",
+    "--block-size": "Recipe(block_size=...)",
     "--budget": "Recipe(bits=...), 32 times as much",
     "--builder": "Recipe(builder=...)",
     "--cache-dir": "cache_dir=",
@@ -25,6 +26,10 @@ OPTIONS = {
     "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",
     "--kv-memory": "Limits(kv_bytes=...)",
     "--min-p": "min_p=",
+    "--min-pass-rate": "Thresholds(min_pass_rate=...)",
+    "--min-top1": "Thresholds(min_top1_agreement=...)",
+    "--max-drop": "Thresholds(max_drop=...)",
+    "--max-kld": "Thresholds(max_mean_kld_nats=...)",
     "--memory": "EDGESHIP_MEMORY_BYTES",
     "--method": "Recipe(method=...)",
     "--name": "name=",
@@ -36,6 +41,7 @@ OPTIONS = {
     "--stop": "stop=",
     "--temperature": "temperature=",
     "--threads": "threads=",
+    "--undecided": "undecided=",
 }
 """How a program says what an option of the command line does: messages name options, and programs raise them too."""
 _OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")

@@ -21,7 +21,7 @@ from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-    from edgeship.measure.compare import Thresholds
+    from edgeship.measure.compare import Thresholds, Undecided
     from edgeship.package.manifest import Package
     from edgeship.preflight import ReferenceName
     from edgeship.shipping import Shipped
@@ -98,6 +98,7 @@ def ship(
     adapter: str | Path | None = None,
     variables: Mapping[str, Any] | None = None,
     thresholds: Thresholds | None = None,
+    undecided: Undecided = "take",
     reference: Literal["auto"] | ReferenceName = "auto",
     report: str | Path | None = None,
     escalate: bool = False,
@@ -105,19 +106,21 @@ def ship(
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> Shipped:
-    """Builds every candidate, measures them, installs the smallest that holds and checks it.
+    """Builds every candidate, measures them, installs the smallest that is good enough and checks it.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
     Lines; without one it is decided by how closely the candidates follow the checkpoint's own answers. schema: what
     answers to the questions are held to, as `Model.ask` takes it. name: packages are called NAME-RECIPE.
     recipes: the candidates, by default fp32, fp16, int8 and int4; fp32 among them is the baseline.
     variables: for the chat template, where a conversation brings no others.
-    escalate: give INT4 more bits where the smallest candidate does not hold, until one holds.
+    undecided: whether a candidate may ship that too few cases leave undecided, where what was measured lies within the
+    thresholds ("take"), or only one that is shown to hold ("refuse").
+    escalate: give INT4 more bits where it is not good enough, until it is.
     report: the folder for the report. force: begin even where memory or disk look too small.
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
     from edgeship import preflight, shipping
-    from edgeship.measure.compare import Thresholds
+    from edgeship.measure.compare import Thresholds, Undecided
 
     limits = thresholds or shipping.DEFAULT_THRESHOLDS
     references = ("auto", *get_args(preflight.ReferenceName))
@@ -125,6 +128,8 @@ def ship(
         raise _unfit("eval_limit", eval_limit, "a whole number of at least 1", "Leave it out for all cases.")
     if not isinstance(limits, Thresholds):
         raise _unfit("thresholds", limits, "edgeship.Thresholds", "Leave them out for the usual ones.")
+    if undecided not in get_args(Undecided):
+        raise _unfit("undecided", undecided, "'take' or 'refuse'", "Leave it out to take what looks as if it held.")
     if reference not in references:
         raise _unfit("reference", reference, f"one of {', '.join(references)}", "Leave it out for the best there is.")
     return shipping.ship(
@@ -133,6 +138,7 @@ def ship(
         name=name if name is None else _name(name),
         recipes=_recipes(shipping.CANDIDATES if recipes is None else recipes),
         thresholds=limits,
+        undecided=undecided,
         reference=reference,
         eval_file=_optional_path("eval", eval),
         eval_limit=eval_limit,

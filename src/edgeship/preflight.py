@@ -18,7 +18,7 @@ from edgeship.errors import UsageError
 from edgeship.held_out import without_cases
 from edgeship.measure import property_order
 from edgeship.measure.askable import require_askable
-from edgeship.measure.compare import Thresholds
+from edgeship.measure.compare import Thresholds, Undecided
 from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
 from edgeship.measure.reference import of_checkpoint
@@ -49,6 +49,7 @@ class Shipment:
     question: str | None = None
     report_dir: Path | None = None
     escalate: bool = False
+    undecided: Undecided = "take"
     force_resources: bool = False
     remarks: tuple[str, ...] = ()
 

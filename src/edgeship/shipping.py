@@ -24,13 +24,14 @@ from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Prompt, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, PrecisionUnsupported, ResourceError
-from edgeship.measure.compare import Choice, Thresholds, choose
+from edgeship.measure.compare import Choice, Thresholds, Undecided, choose
 from edgeship.measure.escalation import Attempt, in_words, next_budget, next_step, with_budget
 from edgeship.measure.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.questions import built_in_prompts
+from edgeship.measure.recommendation import in_figures
 from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
 from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
@@ -83,6 +84,7 @@ def ship(
     name: str | None = None,
     recipes: Sequence[Recipe] = (),
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    undecided: Undecided = "take",
     reference: Literal["auto"] | ReferenceName = "auto",
     eval_file: Path | None = None,
     eval_limit: int | None = None,
@@ -97,11 +99,13 @@ def ship(
 
     name: packages are called name-label; by default the checkpoint's.
     recipes: the candidates, by default CANDIDATES; FP32 among them is the baseline.
+    undecided: what becomes of a candidate whose cases are too few to tell: with "take" it may ship where what was
+    measured lies within the limits; with "refuse" only what is shown to hold may.
     reference: what agreement is measured with: the checkpoint in transformers, or its FP32 build, which needs no
     PyTorch; "auto" takes the first where it is installed.
     constraint: what answers to the eval's questions are held to.
     question: what the installed package is asked at the end; the eval's first question by default.
-    escalate: give INT4 more bits where the smallest candidate does not hold, until one does or as many as INT8 has.
+    escalate: give INT4 more bits where it is not good enough, until it is or has as many as INT8.
     force_resources: go on although memory or disk look too small.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
@@ -111,6 +115,7 @@ def ship(
         name=name or checkpoint.name,
         recipes=tuple(recipes) or tuple(named_recipe(label, {}, where="candidates") for label in CANDIDATES),
         thresholds=thresholds,
+        undecided=undecided,
         reference=choose_reference(checkpoint) if reference == "auto" else reference,
         eval_file=eval_file,
         eval_limit=eval_limit,
@@ -258,11 +263,15 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
     """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
-    choice = choose(others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds)
+    choice = choose(
+        others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds, shipment.undecided
+    )
     remarks = []
     escalation = _escalation(shipment, made, choice)
-    if not all(found.holds for found in escalation):
+    if not all(found.good_enough for found in escalation):
         remarks.append(in_words(escalation))
+    if choice.chosen is not None:
+        remarks.append(in_figures(choice.chosen, measured[choice.chosen], measured[baseline] if baseline else None))
     if choice.chosen is not None and measured[choice.chosen].evaluation is not None:
         remarks.append(_as_shipped(made[choice.chosen].package, shipment.constraint))
     return replace(choice, reasons=(*choice.reasons, *remarks))
@@ -273,17 +282,21 @@ def _another(
 ) -> Recipe | None:
     """What is to be tried next: the largest INT4 of those asked for, with more bits.
 
-    With --escalate until it holds; without, once, where it only just does not and its budget is the recipe's own.
+    With --escalate until it is good enough; without, once, where it is undecided and its budget is the recipe's own.
+    Nothing where the cases are too few to show that anything holds, which bits do not mend, and what looks as if it
+    held is refused.
     """
     asked = [recipe for recipe in shipment.recipes if recipe.precision is Precision.INT4]
-    failed = [recipe for recipe in asked if not choice.judgements[recipe.label].holds]
+    failed = [recipe for recipe in asked if not _good_enough(choice, recipe.label)]
     if choice.fault is not None or not failed:
         return None
     largest = max(failed, key=lambda recipe: measured[recipe.label].size_bytes)
-    attempts = _attempts(shipment, made, choice)
+    attempts, judgement = _attempts(shipment, made, choice), choice.judgements[largest.label]
+    if judgement.hopeless and judgement.within:
+        return None
     if shipment.escalate:
         bits = next_budget(attempts)
-    elif choice.judgements[largest.label].near and largest.tolerance is not None and not _tried(shipment, made):
+    elif judgement.outcome == "undecided" and largest.tolerance is not None and not _tried(shipment, made):
         bits = next_step(next(found.bits for found in attempts if found.label == largest.label))
     else:
         return None
@@ -303,7 +316,11 @@ def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> 
             return one.recipe.bits
         return 8 * one.build.files[DATA_NAME].size_bytes / shipment.checkpoint.parameters
 
-    return [Attempt(label, bits(made[label]), judgement.holds) for label, judgement in choice.judgements.items()]
+    return [Attempt(label, bits(made[label]), _good_enough(choice, label)) for label in choice.judgements]
+
+
+def _good_enough(choice: Choice, label: str) -> bool:
+    return choice.judgements[label].is_good_enough(choice.undecided)
 
 
 def _escalation(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> tuple[Attempt, ...]:

@@ -10,6 +10,7 @@ import pytest
 from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
+from edgeship.measure.compare import choose
 from edgeship.measure.escalation import Attempt
 from edgeship.measure.report import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
@@ -51,16 +52,20 @@ def test_cases_that_fail_are_shown_with_their_question(capsys: pytest.CaptureFix
 
 
 def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = report(answer="a wrong answer")
+    made = report(answer="a wrong answer")
+    fp32, *_, int4 = made.candidates
+    failed = replace(made, choice=choose({"int4": int4.measurement}, fp32.measurement))
     ship._print_shipped(Shipped(failed, ReportPaths(Path("a"), Path("b"), Path("c"))), None)
     said = capsys.readouterr().out
     assert "nothing was installed" in said
-    assert "more bits for INT4 (--escalate); recipes that keep more (-p int8)" in said
+    assert "nothing was installed: no candidate holds" in said
+    assert "try: " in said
     assert "--min-pass-rate" in said
-    tried = replace(failed, escalation=(Attempt("int4", 4.2, holds=False),))
-    assert "--escalate" not in ship._ways_on(tried)
+    assert "more bits for INT4 (--escalate)" in said
+    tried = replace(failed, escalation=(Attempt("int4", 4.2, good_enough=False),))
+    assert "--escalate" not in " ".join(ship._ways_on(tried))
     without = [replace(found, measurement=measurement()) for found in failed.candidates]
-    assert "--eval FILE" in ship._ways_on(replace(failed, candidates=tuple(without)))
+    assert "--eval FILE" in " ".join(ship._ways_on(replace(failed, candidates=tuple(without))))
 
 
 def test_the_texts_are_said_that_agreement_is_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_the_table() -> None:
         "mean KLD": "0.0021",
         "top-1 %": "100.0",
         "eval pass %": "96.2 [93.6, 97.8]",
+        "front": "yes",
         "holds": "yes, chosen",
     }
     assert [row[-1] for row in table.rows] == ["baseline", "yes", "yes, chosen", "no"]
@@ -106,6 +107,7 @@ def test_the_table_of_what_was_not_measured() -> None:
         "mean KLD": "–",
         "top-1 %": "–",
         "eval pass %": "–",
+        "front": "yes",
         "holds": "no",
     }
 

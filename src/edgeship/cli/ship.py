@@ -73,7 +73,14 @@ Question = Annotated[
 ]
 Escalate = Annotated[
     bool,
-    typer.Option("--escalate", help="Where the smallest does not hold, give INT4 more bits until it does."),
+    typer.Option("--escalate", help="Where INT4 is not good enough, give it more bits until it is."),
+]
+WhatIsUndecided = Annotated[
+    Literal["take", "refuse"],
+    typer.Option(
+        "--undecided",
+        help="Whether a candidate that too few cases leave undecided is taken if its figures lie within the limits.",
+    ),
 ]
 ReportFolder = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report.", show_default=False, parser=as_path)
@@ -122,6 +129,7 @@ def ship(
     changes: RecipeOptions,
     reference: Reference = "auto",
     thresholds: ThresholdOptions,
+    undecided: WhatIsUndecided = "take",
     escalate: Escalate = False,
     ask: Question = None,
     report: ReportFolder = None,
@@ -149,6 +157,7 @@ def ship(
             name=name,
             recipes=recipes,
             thresholds=thresholds.thresholds(),
+            undecided=undecided,
             reference=reference,
             eval_file=eval_file,
             eval_limit=eval_limit,
@@ -183,6 +192,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
     report = shipped.report
     return {
         "holds": report.choice.holds,
+        "outcome": report.choice.outcome,
         "chosen": report.choice.chosen,
         "package": shipped.package.ref if shipped.package else None,
         "folder": str(shipped.package.folder) if shipped.package else None,
@@ -191,6 +201,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
         "reference": report.reference,
         "texts": report.texts,
         "escalation": [asdict(attempt) for attempt in report.escalation],
+        "front": list(report.front),
         "candidates": {candidate.label: candidate.measurement.summary() for candidate in report.candidates},
         "report": {
             "html": str(shipped.paths.html),
@@ -203,7 +214,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
-    from edgeship.measure.report import agreement, busy, table_rows
+    from edgeship.measure.report import agreement, busy, headline, table_rows
 
     report = shipped.report
     table = table_rows(report)
@@ -220,28 +231,31 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     _print_failures(report)
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
-        show("nothing was installed: no candidate holds")
-        show(f"try: {_ways_on(report)}.")
+        show(f"nothing was installed: {headline(report)}")
+        show(f"try: {'; '.join(_ways_on(report))}.")
         return
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
-    show(f"shipped: {ref} ({state}) in {shipped.package.folder}\n")
-    show(f"> {shipped.question}\n{shipped.answer}\n")
+    show(f"shipped: {ref} ({state}) in {shipped.package.folder}")
+    if not report.choice.holds:
+        show(f"undecided: {report.choice.chosen} may fall short after all; --undecided refuse ships only what holds")
+    show(f"\n> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     serve = our_command("serve", shipped.package.name, *elsewhere)
     show(f'serve:     {serve}\nchat:      {run}\nask once:  {run} "..."')
 
 
-def _ways_on(report: Report) -> str:
-    """What may be tried where no candidate holds."""
-    ways = ["recipes that keep more (-p int8)"]
-    if not report.escalation and report.choice.fault is None:
-        ways.insert(0, "more bits for INT4 (--escalate)")
-    if any(candidate.measurement.evaluation for candidate in report.candidates):
-        return f"{'; '.join(ways)}; or what you find good enough (--min-pass-rate, --max-drop)"
-    says_more = "an evaluation, since how often answers are right says more than how closely texts agree (--eval FILE)"
-    return f"{'; '.join([says_more, *ways])}; or other limits (--max-kld, --min-top1)"
+def _ways_on(report: Report) -> tuple[str, ...]:
+    """What may be tried where no candidate is good enough."""
+    from edgeship.measure.recommendation import ways_on
+
+    return ways_on(
+        report.choice,
+        {candidate.label: candidate.recipe for candidate in report.candidates},
+        evaluated=any(candidate.measurement.evaluation for candidate in report.candidates),
+        escalated=bool(report.escalation),
+    )
 
 
 def _print_failures(report: Report) -> None:

@@ -1,20 +1,23 @@
-"""Which of several packages to take: the smallest whose quality holds, with reasons in plain sentences."""
+"""Which of several packages to take, with reasons in plain sentences; each holds, fails, or is undecided."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from edgeship.errors import UsageError
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.statistics import Z_95, PairedChange, paired_change
+from edgeship.measure.noninferiority import Finding, Outcome, of_change, of_mean, of_rate, together, worse_slices
+from edgeship.measure.statistics import PairedChange, mcnemar, paired_change
 from edgeship.system.fields import shown
 
-_ROUNDING = 1e-9
+Undecided = Literal["take", "refuse"]
+"""Whether a candidate that too few cases leave undecided is taken, where its figures lie within the limits."""
+_OUTCOMES: dict[Outcome, str] = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"}
 
 
 @dataclass(frozen=True)
@@ -45,24 +48,40 @@ class Thresholds:
 class Judgement:
     """Whether one package's quality holds, and why.
 
-    near: it does not, by so little that chance may have decided: its limits lie within the figures' 95 % intervals.
+    within: what was measured lies within the limits, whatever chance may have done to it.
+    more: about so many more cases (positions, where agreement decides) would decide; None where that is decided, or
+    where no number would be enough. hopeless: there are too few cases to show that anything holds.
+    worse_slices: those whose pass rate surely fell by more than is allowed.
     """
 
-    holds: bool
+    outcome: Outcome
     reasons: tuple[str, ...]
-    near: bool = False
+    within: bool
+    more: int | None = None
+    hopeless: bool = False
+    worse_slices: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """True where it is shown to hold."""
+        return self.outcome == "holds"
+
+    def is_good_enough(self, undecided: Undecided) -> bool:
+        """Whether it may ship: it holds, or it is undecided, looks as if it held, and such are taken."""
+        return self.holds or (undecided == "take" and self.outcome == "undecided" and self.within)
 
     def of(self, label: str) -> str:
         """The same in words."""
-        return f"{label.upper()} {'holds' if self.holds else 'does not hold'}: {'; '.join(self.reasons)}"
+        return f"{label.upper()} {_OUTCOMES[self.outcome]}: {'; '.join(self.reasons)}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The package to take by its label, None where none holds.
+    """The package to take by its label, None where none is good enough.
 
     reasons: what decided; judgements: every candidate's by its label, smallest first.
     fault: why nothing made of the checkpoint can hold, if that is known.
+    undecided: what became of candidates that are undecided.
     """
 
     chosen: str | None
@@ -70,17 +89,31 @@ class Choice:
     judgements: dict[str, Judgement]
     thresholds: Thresholds
     fault: str | None = None
+    undecided: Undecided = "take"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The chosen one's; without one whether all of them fail."""
+        if self.chosen is not None:
+            return self.judgements[self.chosen].outcome
+        undecided = any(judgement.outcome == "undecided" for judgement in self.judgements.values())
+        return "undecided" if undecided else "fails"
 
     @property
     def holds(self) -> bool:
-        """True where there is something to take."""
-        return self.chosen is not None
+        """True where what is taken is shown to hold."""
+        return self.outcome == "holds"
 
     def verdict(self) -> dict[str, Any]:
-        """The gate's answer, as a manifest and a report keep it."""
+        """The gate's answer, as the store and a report keep it."""
+        chosen = self.judgements[self.chosen] if self.chosen is not None else None
         return {
             "holds": self.holds,
+            "outcome": self.outcome,
             "chosen": self.chosen,
+            "undecided": self.undecided,
+            "more_to_decide": chosen.more if chosen else None,
+            "worse_slices": list(chosen.worse_slices) if chosen else [],
             "reasons": list(self.reasons),
             "thresholds": asdict(self.thresholds),
         }
@@ -90,8 +123,9 @@ def choose(
     candidates: Mapping[str, Measurement],
     baseline: Measurement | None,
     thresholds: Thresholds | None = None,
+    undecided: Undecided = "take",
 ) -> Choice:
-    """The smallest candidate that holds, by its model files; `baseline` is the FP32 build, if there is one."""
+    """The smallest candidate that is good enough, by its model files; `baseline` is the FP32 build, if there is one."""
     limits = thresholds or Thresholds()
     judgements = {
         label: judge(candidates[label], baseline, limits)
@@ -99,35 +133,38 @@ def choose(
     }
     fault = baseline_fault(baseline, limits) if baseline else None
     if fault is not None:
-        fallen = {label: Judgement(False, (fault, *judgement.reasons)) for label, judgement in judgements.items()}
-        return Choice(None, (fault,), fallen, limits, fault)
-    chosen = next((label for label, judgement in judgements.items() if judgement.holds), None)
-    return Choice(chosen, _why(chosen, judgements), judgements, limits)
+        fallen = {
+            label: Judgement("fails", (fault, *judgement.reasons), within=False)
+            for label, judgement in judgements.items()
+        }
+        return Choice(None, (fault,), fallen, limits, fault, undecided)
+    chosen = next((label for label, judgement in judgements.items() if judgement.is_good_enough(undecided)), None)
+    return Choice(chosen, _why(chosen, judgements), judgements, limits, undecided=undecided)
 
 
 def judge(measurement: Measurement, baseline: Measurement | None, thresholds: Thresholds) -> Judgement:
-    """Whether a package's quality holds.
+    """Whether a package's quality holds, with 95 % confidence either way.
 
     By its evaluation beside FP32's where there is one, else by agreement with the reference; a package of
-    which neither was measured does not hold. Without a baseline an evaluation has only its minimum to reach.
+    which neither was measured fails. Without a baseline an evaluation has only its minimum to reach.
     """
     if measurement.evaluation is not None:
         return _judge_evaluation(measurement.evaluation, baseline.evaluation if baseline else None, thresholds)
     if measurement.fidelity is not None:
         return _judge_fidelity(measurement.fidelity, thresholds)
-    return Judgement(False, ("neither an evaluation nor agreement with a reference was measured",))
+    return Judgement("fails", ("neither an evaluation nor agreement with a reference was measured",), within=False)
 
 
 def baseline_fault(baseline: Measurement, thresholds: Thresholds) -> str | None:
-    """Why nothing made of this checkpoint can hold, if FP32 itself is not good enough.
+    """Why nothing made of this checkpoint can hold, if FP32 itself is surely not good enough.
 
     FP32 strays only from the original: where the FP32 build is the reference, it agrees with itself.
     """
     fidelity, evaluation = baseline.fidelity, baseline.evaluation
-    if fidelity is not None and not _judge_fidelity(fidelity, thresholds).holds:
+    if fidelity is not None and _judge_fidelity(fidelity, thresholds).outcome == "fails":
         figures = _fidelity_figures(fidelity)
         return f"the conversion is at fault: FP32 itself strays from the original ({figures})"
-    if evaluation is not None and _below_minimum(evaluation, thresholds):
+    if evaluation is not None and _reaches_minimum(evaluation, thresholds).outcome == "fails":
         return (
             f"the checkpoint itself is at fault: in FP32 it passes {_percent(evaluation.pass_rate)} of "
             f"{evaluation.cases} cases; at least {_percent(thresholds.min_pass_rate)} is asked"
@@ -135,31 +172,74 @@ def baseline_fault(baseline: Measurement, thresholds: Thresholds) -> str | None:
     return None
 
 
-def pair(candidate: EvalResult, baseline: EvalResult) -> PairedChange:
-    """The change from `baseline` to `candidate`, case by case. Raises ValueError where the cases differ."""
+def pair(candidate: EvalResult, baseline: EvalResult, within: str | None = None) -> PairedChange:
+    """The change from `baseline` to `candidate`, case by case; of the slice `within` alone, where one is named.
+
+    Raises ValueError where the cases differ.
+    """
     outcomes = {record.id: record.passed for record in candidate.records}
     if outcomes.keys() != {record.id for record in baseline.records}:
         raise ValueError("the two evaluations are not of the same cases")
-    return paired_change(
-        [record.passed for record in baseline.records], [outcomes[record.id] for record in baseline.records]
-    )
+    records = [record for record in baseline.records if within in (None, record.slice)]
+    return paired_change([record.passed for record in records], [outcomes[record.id] for record in records])
 
 
 def _judge_evaluation(candidate: EvalResult, baseline: EvalResult | None, thresholds: Thresholds) -> Judgement:
-    low = _below_minimum(candidate, thresholds)
+    minimum = _reaches_minimum(candidate, thresholds)
     reasons = [f"passes {_percent(candidate.pass_rate)} of {candidate.cases} cases"]
-    if low:
-        reasons.append(f"at least {_percent(thresholds.min_pass_rate)} is asked")
+    if not minimum.within or minimum.outcome != "holds":
+        bounds = f"{_points(minimum.bounds.low)} to {_percent(minimum.bounds.high)}"
+        reasons.append(f"at least {_percent(thresholds.min_pass_rate)} is asked (one-sided 95 % bounds {bounds})")
+    findings = [minimum]
+    worse: tuple[str, ...] = ()
     if baseline is None:
         reasons.append("FP32 was not measured, so a drop from it is not known")
-        return Judgement(not low, tuple(reasons))
-    change = pair(candidate, baseline)
-    reasons[0] += f", {_beside(change, baseline)}; a drop of {_points(thresholds.max_drop)} points is allowed"
-    # One case alone is more than the allowed drop: said, not judged.
-    if 1 / change.cases > thresholds.max_drop:
-        reasons.append(f"{change.cases} cases are too few to see a drop that small")
-    too_far = change.lost - change.gained > thresholds.max_drop * change.cases + _ROUNDING
-    return Judgement(not low and not too_far, tuple(reasons))
+    elif baseline is not candidate:
+        change = pair(candidate, baseline)
+        reasons[0] += f", {_beside(change, baseline)}; a drop of {_points(thresholds.max_drop)} points is allowed"
+        findings.append(of_change(change, thresholds.max_drop))
+        worse, said = _worse_slices(candidate, baseline, thresholds.max_drop)
+        reasons += said
+    finding = together(findings)
+    return _judgement(finding, findings, [*reasons, *_undecided(finding, "cases", candidate.cases)], worse)
+
+
+def _judgement(
+    finding: Finding, findings: Sequence[Finding], reasons: Sequence[str], worse: tuple[str, ...] = ()
+) -> Judgement:
+    within = all(one.within for one in findings)
+    hopeless = any(one.hopeless for one in findings)
+    return Judgement(finding.outcome, tuple(reasons), within, finding.more, hopeless, worse)
+
+
+def _undecided(finding: Finding, unit: str, count: int) -> list[str]:
+    """What would decide, where that is not decided."""
+    if finding.outcome != "undecided":
+        return []
+    if finding.more is None:
+        return [f"no number of {unit} like these would decide: the figure lies on the limit itself"]
+    few = f"{count:,} {unit} are too few to show that anything holds; " if finding.hopeless else ""
+    return [f"{few}about {_about(finding.more)} more {unit} like these would decide"]
+
+
+def _about(count: int) -> str:
+    """Two digits of a number, rounded up: the rest is chance."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return f"{-(-count // step) * step:,}"
+
+
+def _worse_slices(candidate: EvalResult, baseline: EvalResult, max_drop: float) -> tuple[tuple[str, ...], list[str]]:
+    """The slices that surely fell by more than is allowed, and the sentence that names them."""
+    changes = {name: pair(candidate, baseline, name) for name in candidate.by_slice}
+    worse = worse_slices(changes, max_drop) if len(changes) > 1 else {}
+    if not worse:
+        return (), []
+    named = (f"{name!r} by {_points(-changes[name].change)} points (Holm's p {_p(worse[name])})" for name in worse)
+    return tuple(worse), [f"slices that are surely worse by more than that: {', '.join(named)}"]
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _beside(change: PairedChange, baseline: EvalResult) -> str:
@@ -170,18 +250,22 @@ def _beside(change: PairedChange, baseline: EvalResult) -> str:
             beside = f"as many as FP32 ({change.lost} of them others)"
     else:
         beside = "the same ones as FP32"
-    interval = f"{_signed_points(change.interval.low)} to {_signed_points(change.interval.high)}"
-    return f"{beside} (95 % interval of the change {interval} points)"
+    bounds = f"{_signed_points(change.bounds.low)} to {_signed_points(change.bounds.high)}"
+    differ = f"; McNemar's exact p {_p(mcnemar(change.lost, change.gained))}" if change.lost or change.gained else ""
+    return f"{beside} (one-sided 95 % bounds of the change {bounds} points{differ})"
 
 
 def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
     most, least = thresholds.max_mean_kld_nats, thresholds.min_top1_agreement
-    holds = fidelity.mean_kld_nats <= most and fidelity.top1_agreement >= least
-    spread = Z_95 * (fidelity.mean_kld_error_nats or 0.0)
-    near = not holds and fidelity.mean_kld_nats - spread <= most and fidelity.top1_agreement_95.high >= least
+    agreed = round(fidelity.top1_agreement * fidelity.positions)
+    findings = [
+        of_mean(fidelity.mean_kld_nats, fidelity.mean_kld_error_nats, fidelity.positions, most),
+        of_rate(agreed, fidelity.positions, least),
+    ]
+    finding = together(findings)
     limits = f"allowed are at most {most:g} nats and at least {_percent(least)}"
-    so_near = "; that is no further off than chance may take it" if near else ""
-    return Judgement(holds, (f"{_fidelity_figures(fidelity)}; {limits}{so_near}",), near)
+    said = _undecided(finding, "positions", fidelity.positions)
+    return _judgement(finding, findings, [f"{_fidelity_figures(fidelity)}; {limits}", *said])
 
 
 def _fidelity_figures(fidelity: Fidelity) -> str:
@@ -201,12 +285,21 @@ def _why(chosen: str | None, judgements: Mapping[str, Judgement]) -> tuple[str, 
     for label, judgement in judgements.items():
         looked_at.append(judgement.of(label))
         if label == chosen:
-            return tuple(looked_at)
-    return ("none of the candidates holds", *looked_at)
+            break
+    if chosen is None:
+        return ("none of the candidates holds", *looked_at)
+    if not judgements[chosen].holds:
+        surely = next((label for label, judgement in judgements.items() if judgement.holds), None)
+        larger = (
+            f"the smallest that is shown to hold is {surely.upper()}, which --undecided refuse takes" if surely else ""
+        )
+        larger = larger or "none is shown to hold"
+        looked_at.append(f"{chosen.upper()} is taken since what was measured lies within the limits; {larger}")
+    return tuple(looked_at)
 
 
-def _below_minimum(evaluation: EvalResult, thresholds: Thresholds) -> bool:
-    return evaluation.passed < thresholds.min_pass_rate * evaluation.cases - _ROUNDING
+def _reaches_minimum(evaluation: EvalResult, thresholds: Thresholds) -> Finding:
+    return of_rate(evaluation.passed, evaluation.cases, thresholds.min_pass_rate)
 
 
 def _percent(rate: float) -> str:

@@ -1,4 +1,4 @@
-"""Bits for INT4 where the smallest candidate does not hold: which budget to try next, and what became of all."""
+"""Bits for INT4 where the smallest candidate is not good enough: which budget to try next, and what became of all."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ MOST_TRIES = len(BUDGETS).bit_length()
 
 @dataclass(frozen=True)
 class Attempt:
-    """A candidate, its bits a weight with scales included, and whether its quality holds."""
+    """A candidate, its bits a weight with scales included, and whether its quality is good enough to ship."""
 
     label: str
     bits: float
-    holds: bool
+    good_enough: bool
 
 
 def next_budget(attempts: Sequence[Attempt]) -> float | None:
-    """The middle of the budgets that may be the smallest that holds; None where none is left.
+    """The middle of the budgets that may be the smallest that is good enough; None where none is left.
 
-    More bits are taken to hold where fewer do.
+    More bits are taken to be so where fewer are.
     """
-    failed = max((found.bits for found in attempts if not found.holds), default=0.0)
-    held = min((found.bits for found in attempts if found.holds), default=math.inf)
-    left = [bits for bits in BUDGETS if failed + STEP_BITS / 2 < bits < held - STEP_BITS / 2]
+    too_few = max((found.bits for found in attempts if not found.good_enough), default=0.0)
+    enough = min((found.bits for found in attempts if found.good_enough), default=math.inf)
+    left = [bits for bits in BUDGETS if too_few + STEP_BITS / 2 < bits < enough - STEP_BITS / 2]
     return left[(len(left) - 1) // 2] if left else None
 
 
 def next_step(failed_bits: float) -> float | None:
-    """The smallest budget above what just does not hold; None where that has as many bits as there are."""
+    """The smallest budget above what is just not good enough; None where that has as many bits as there are."""
     return next((bits for bits in BUDGETS if bits > failed_bits + STEP_BITS / 2), None)
 
 
@@ -46,10 +46,10 @@ def with_budget(recipe: Recipe, bits: float) -> Recipe:
 
 
 def in_words(attempts: Sequence[Attempt]) -> str:
-    """How many bits hold, and how many do not; some do not."""
-    held = [found.bits for found in attempts if found.holds]
-    *others, last = [f"{bits:.3g}" for bits in sorted(found.bits for found in attempts if not found.holds)]
+    """How many bits are enough, and how many are not; some are not."""
+    enough = [found.bits for found in attempts if found.good_enough]
+    *others, last = [f"{bits:.3g}" for bits in sorted(found.bits for found in attempts if not found.good_enough)]
     failed = [*([", ".join(others)] if others else []), last]
-    if not held:
-        return f"INT4 does not hold at {' or '.join(failed)} bits a weight"
-    return f"INT4 holds at {min(held):.3g} bits a weight; at {' and '.join(failed)} it does not"
+    if not enough:
+        return f"INT4 is not good enough at {' or '.join(failed)} bits a weight"
+    return f"INT4 is good enough at {min(enough):.3g} bits a weight; at {' and '.join(failed)} it is not"

@@ -62,14 +62,20 @@ function part(heading, ...children) {
   return el("section", { class: "part" }, el("h2", {}, heading), children);
 }
 
+const OUTCOMES = {
+  holds: ["holds", "done", "Holds"],
+  fails: ["falls", "close", "Does not hold"],
+  undecided: ["", null, "Undecided: it may hold, and more cases would tell"],
+};
+
 function verdict(record) {
   const said = record?.verdict;
   if (!said) return el("p", { class: "verdict" }, "There is no verdict: it was not held against its original.");
-  const holds = said.holds === true;
+  const [look, sign, words] = OUTCOMES[said.outcome] ?? OUTCOMES[said.holds === true ? "holds" : "fails"];
   return el(
     "section",
-    { class: holds ? "verdict holds" : "verdict falls", "aria-label": "Verdict" },
-    el("p", { class: "verdict-head" }, icon(holds ? "done" : "close"), holds ? "Holds" : "Does not hold"),
+    { class: `verdict ${look}`, "aria-label": "Verdict" },
+    el("p", { class: "verdict-head" }, sign && icon(sign), words),
     el("ul", {}, (Array.isArray(said.reasons) ? said.reasons : []).map((reason) => el("li", {}, String(reason)))),
   );
 }
