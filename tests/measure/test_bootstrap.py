@@ -57,7 +57,8 @@ def coverage(statistic: Statistic, source: Source, size: int, truth: float, *, p
         (MEAN, normal, 12, 10.0),
         (MEAN, skewed, 50, math.exp(0.125)),
         (MEDIAN, skewed, 30, 1.0),
-        (MEDIAN, normal, 60, 10.0),
+        (MEDIAN, normal, 61, 10.0),
+        (quantile(0.9), normal, 100, 10 + 2 * 1.2815516),
         (difference(MEAN), normal, 20, 0.0),
         (ratio(MEAN), skewed, 20, 1.0),
         (ratio(MEDIAN), skewed, 20, 1.0),
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.floats(-1e6, 1e6), min_size=8, max_size=30),
+    st.lists(st.floats(-1e6, 1e6), min_size=12, max_size=30),
     st.sampled_from([MEAN, MEDIAN, quantile(0.6)]),
     st.booleans(),
 )
@@ -122,6 +123,15 @@ def test_an_interval_lies_within_the_values(values: list[float], statistic: Stat
 def test_what_does_not_vary_has_no_width() -> None:
     assert interval(MEAN, [3.0] * 9) == Interval(3.0, 3.0)
     assert interval(ratio(MEAN), [2.0] * 9, [3.0] * 9) == Interval(1.5, 1.5)
+
+
+@pytest.mark.parametrize(("part", "size"), [(0.5, 6), (0.5, 31), (0.9, 100), (0.99, 1000), (0.05, 300)])
+def test_a_quantile_lies_between_values_as_the_binomial_distribution_says(part: float, size: int) -> None:
+    found = interval(quantile(part), range(size))
+    assert found is not None
+    below = scipy.stats.binom(size, part)
+    assert below.cdf(found.low) <= 0.025 < below.cdf(found.low + 1)
+    assert below.sf(found.high) <= 0.025 < below.sf(found.high - 1)
 
 
 @pytest.mark.parametrize(("part", "least"), [(0.5, 6), (0.9, 36), (0.99, 368), (0.1, 36)])

@@ -237,7 +237,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
     show(f"shipped: {ref} ({state}) in {shipped.package.folder}")
-    if not report.choice.holds:
+    if report.choice.outcome != "holds":
         show(f"undecided: {report.choice.chosen} may fall short after all; --undecided refuse ships only what holds")
     show(f"\n> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []

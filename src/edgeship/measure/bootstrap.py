@@ -27,6 +27,7 @@ class Statistic:
     """What is worked out of samples, along the last axis of each.
 
     smooth: it moves a little with each value, as a mean does. A quantile jumps from value to value.
+    part: of a quantile of one sample, how much lies below it.
     least: so many values of each sample it takes for an honest 95 % interval.
     """
 
@@ -34,6 +35,7 @@ class Statistic:
     of: Callable[..., Any]
     samples: int = 1
     smooth: bool = True
+    part: float | None = None
     least: int = 5
 
 
@@ -59,7 +61,7 @@ def quantile(part: float) -> Statistic:
         return np.quantile(values, part, axis=-1)
 
     least = math.ceil(math.log(0.025) / math.log(max(part, 1 - part)))
-    return Statistic(f"quantile {part:g}", of, smooth=False, least=least)
+    return Statistic(f"quantile {part:g}", of, smooth=False, part=part, least=least)
 
 
 MEDIAN = quantile(0.5)
@@ -101,9 +103,11 @@ def interval(
     paired: the samples' values belong together one by one, and are drawn together.
     seed: the same seed gives the same interval.
 
-    Smooth statistics get BCa, widened as Student's t is for few values; quantiles get percentiles of the draws.
-    Simulated, 95 % intervals hold 93 to 97 % of the time from 12 values on (87 to 92 % with 5), fewer where a mean is
-    of values as skewed as waiting times (91 to 93 % of exponential ones); ratios and differences err on the wide side.
+    Smooth statistics get BCa, widened as Student's t is for few values. A quantile of one sample needs no draws: its
+    values enclose it as often as the binomial distribution says. Ratios and differences of quantiles get percentiles.
+    Simulated with 1,000 samples each of normal, lognormal (sigma 0.5) and exponential values, 95 % intervals hold 92 to
+    97 % of the time from 12 values on. With 5, those of means hold 85 to 92 %, of their ratios 95 to 96 %. The ratio of
+    the means of pairs, each 1.1 times the other give or take 0.1, holds 90 to 95 % (exponential values: 90 to 94 %).
     """
     import numpy as np
 
@@ -112,6 +116,8 @@ def interval(
     fewest = min(array.size for array in arrays)
     if fewest < statistic.least:
         return None
+    if statistic.part is not None:
+        return _enclosed(np.sort(arrays[0]), statistic.part, (1 - confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = _drawn(statistic, arrays, paired, resamples, seed)
         found = float(statistic.of(*arrays))
@@ -135,6 +141,23 @@ def _check(statistic: Statistic, arrays: list[Values], paired: bool, confidence:
         raise ValueError(f"the {statistic.name} of what is not finite has no interval")
     if not 0 < confidence < 1:
         raise ValueError(f"no interval has the confidence {confidence}")
+
+
+def _enclosed(ordered: Values, part: float, tail: float) -> Interval | None:
+    """The values that a quantile lies between, outside each with the probability `tail` at the most; None without such.
+
+    So many values lie below the quantile as of so many throws show heads, where `part` of all do.
+    """
+    import numpy as np
+
+    counts = np.arange(ordered.size + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
+    chances = np.exp(
+        factorials[-1] - factorials - factorials[::-1] + counts * math.log(part) + counts[::-1] * math.log(1 - part)
+    )
+    low = int(np.count_nonzero(np.cumsum(chances) <= tail)) - 1
+    high = ordered.size - int(np.count_nonzero(np.cumsum(chances[::-1]) <= tail))
+    return Interval(float(ordered[low]), float(ordered[high])) if low >= 0 and high < ordered.size else None
 
 
 def _levels(shift: float, skew: float, values: int, level: float) -> list[float]:

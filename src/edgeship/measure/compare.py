@@ -101,8 +101,8 @@ class Choice:
 
     @property
     def holds(self) -> bool:
-        """True where what is taken is shown to hold."""
-        return self.outcome == "holds"
+        """True where there is something to take; `outcome` tells whether that is shown to hold."""
+        return self.chosen is not None
 
     def verdict(self) -> dict[str, Any]:
         """The gate's answer, as the store and a report keep it."""

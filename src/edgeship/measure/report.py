@@ -322,7 +322,7 @@ def headline(report: Report) -> str:
     chosen = report.choice.chosen
     if chosen is None:
         return "no candidate holds" if report.choice.outcome == "fails" else "no candidate is shown to hold"
-    if report.choice.holds:
+    if report.choice.outcome == "holds":
         return f"{chosen.upper()}, the smallest that holds"
     return f"{chosen.upper()}, the smallest that may hold: undecided"
 

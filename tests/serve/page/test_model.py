@@ -36,7 +36,8 @@ MEASURED = {
 @pytest.fixture
 def url(tmp_path: Path, settings: Settings) -> Iterator[str]:
     package = make_package(tmp_path / "package")
-    verdict = {"holds": True, "reasons": ["INT4 holds: 91.0 %"], "thresholds": {"min_pass_rate": 0.8}}
+    reasons = ["INT4 is undecided: 91.0 %"]
+    verdict = {"holds": True, "outcome": "undecided", "reasons": reasons, "thresholds": {"min_pass_rate": 0.8}}
     installed, _ = packages.install(
         package.folder, settings.cache_dir, name="tiny", measurements=MEASURED, verdict=verdict
     )
@@ -57,7 +58,8 @@ def test_a_package_its_figures_and_its_verdict(visit: Visit, url: str) -> None:
     page.get_by_role("link", name="Model", exact=True).click()
     page.get_by_role("heading", name="org/tiny").wait_for()
     verdict = page.get_by_role("region", name="Verdict")
-    assert "INT4 holds: 91.0 %" in verdict.inner_text()
+    assert "INT4 is undecided: 91.0 %" in verdict.inner_text()
+    assert verdict.get_by_text("Undecided: it may hold").is_visible()
     assert page.locator(".tiles").get_by_text("321.0 tokens/s").is_visible()
     assert page.locator(".bar-row").all_inner_texts() == [
         "all cases\n91.0 % of 100",
