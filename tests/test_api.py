@@ -138,6 +138,7 @@ def test_a_checkpoint_in_the_home_of_nobody_is_not_there() -> None:
         ({"recipes": 5}, "recipe is 5; it must be a Recipe"),
         ({"recipes": ["int4", None]}, "recipe is None"),
         ({"thresholds": "strict"}, "thresholds is 'strict'"),
+        ({"undecided": "guess"}, "undecided is 'guess'; it must be 'take' or 'refuse'"),
         ({"reference": "torch"}, "reference is 'torch'; it must be one of auto, transformers, fp32"),
         ({"reference": ["fp32"]}, "reference is \\['fp32'\\]"),
     ],

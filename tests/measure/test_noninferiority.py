@@ -7,8 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from edgeship.measure.noninferiority import Finding, of_change, of_mean, of_rate, of_scores, together, worse_slices
-from edgeship.measure.statistics import Interval, PairedChange, paired_change
+from edgeship.measure.noninferiority import (
+    Finding,
+    of_change,
+    of_mean,
+    of_rate,
+    of_scores,
+    of_share,
+    together,
+    worse_slices,
+)
+from edgeship.measure.statistics import Interval, PairedChange, paired_change, wilson
 
 
 def change(cases: int, lost: int, gained: int) -> PairedChange:
@@ -69,6 +78,14 @@ def test_no_drop_at_all_cannot_be_shown() -> None:
 def test_a_rate(passed: int, cases: int, least: float, outcome: str) -> None:
     found = of_rate(passed, cases, least)
     assert (found.outcome, found.within) == (outcome, passed >= least * cases)
+
+
+@pytest.mark.parametrize(("agreed", "outcome"), [(190, "holds"), (184, "undecided"), (170, "fails"), (200, "holds")])
+def test_a_share_is_judged_by_its_own_interval(agreed: int, outcome: str) -> None:
+    found = of_share(agreed / 200, wilson(agreed, 200), 200, 0.9)
+    assert found.outcome == outcome == of_rate(agreed, 200, 0.9).outcome
+    # Where positions are so alike that 200 say no more than 20 would, little is decided.
+    assert of_share(agreed / 200, wilson(agreed // 10, 20), 200, 0.9).outcome == "undecided"
 
 
 @pytest.mark.parametrize(

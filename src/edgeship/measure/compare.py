@@ -11,7 +11,16 @@ from edgeship.errors import UsageError
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.noninferiority import Finding, Outcome, of_change, of_mean, of_rate, together, worse_slices
+from edgeship.measure.noninferiority import (
+    Finding,
+    Outcome,
+    of_change,
+    of_mean,
+    of_rate,
+    of_share,
+    together,
+    worse_slices,
+)
 from edgeship.measure.statistics import PairedChange, mcnemar, paired_change
 from edgeship.system.fields import shown
 
@@ -257,10 +266,9 @@ def _beside(change: PairedChange, baseline: EvalResult) -> str:
 
 def _judge_fidelity(fidelity: Fidelity, thresholds: Thresholds) -> Judgement:
     most, least = thresholds.max_mean_kld_nats, thresholds.min_top1_agreement
-    agreed = round(fidelity.top1_agreement * fidelity.positions)
     findings = [
         of_mean(fidelity.mean_kld_nats, fidelity.mean_kld_error_nats, fidelity.positions, most),
-        of_rate(agreed, fidelity.positions, least),
+        of_share(fidelity.top1_agreement, fidelity.top1_agreement_95, fidelity.positions, least),
     ]
     finding = together(findings)
     limits = f"allowed are at most {most:g} nats and at least {_percent(least)}"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgeship.measure import bootstrap
 from edgeship.measure.statistics import (
+    Z_95,
     Z_ONE_SIDED_95,
     Interval,
     PairedChange,
@@ -84,6 +85,14 @@ def of_rate(passed: int, cases: int, least: float) -> Finding:
         variance=rate * (1 - rate),
         least=least_cases(1 - least),
     )
+
+
+def of_share(share: float, interval: Interval, cases: int, least: float) -> Finding:
+    """Whether a share reaches `least`, by its interval of 95 %: what was counted need not be independent."""
+    narrower = Z_ONE_SIDED_95 / Z_95
+    bounds = Interval(share - narrower * (share - interval.low), share + narrower * (interval.high - share))
+    error = (interval.high - interval.low) / (2 * Z_95)
+    return found(share, least, bounds, cases=cases, variance=cases * error**2)
 
 
 def of_mean(mean: float, error: float | None, cases: int, most: float) -> Finding:
