@@ -92,7 +92,7 @@ def _cut(text: str, cases: Sequence[EvalCase], questions: set[str]) -> tuple[str
         return text, 0
     for case in cases:
         if _plain(case.question) in whole and len(case.question) >= _LEAST_CHARACTERS:
-            question, answer = _pattern(case.question), _pattern(case.expected_text)
+            question, answer = _pattern(case.question), _pattern(case.right_answer or "")
             text, count = re.subn(rf"{question}(\s+(\S+:\s+)?{answer})?", " ", text, flags=re.IGNORECASE)
             found += count
     return text, found

@@ -183,8 +183,10 @@ def _reference(
     """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
     checkpoint, out = shipment.checkpoint, work / "reference.npz"
     conversations = [conversation.messages for conversation in readers.conversations(checkpoint)]
+    # What is told of tools stands in prompts alone, and of what assertions ask for no answer is known.
+    known = [(case, case.right_answer) for case in cases if case.right_answer is not None and not case.tools]
     texts: Sequence[ScoredText | Prompt] = [
-        ScoredText(case.conversation, case.expected_text) for case in take_evenly(cases, REFERENCE_TEXTS)
+        ScoredText(case.conversation, answer) for case, answer in take_evenly(known, REFERENCE_TEXTS)
     ]
     texts = texts or built_in_prompts(checkpoint)
     if fp32 is not None:
@@ -419,9 +421,9 @@ def _require_same_answers(
     constraint: Constraint | None,
 ) -> None:
     assert measurement.evaluation is not None
-    sampling = greedy(measurement.evaluation.max_tokens, constraint)
+    max_tokens = measurement.evaluation.max_tokens
     for case, record in zip(cases[:RECHECKED_ANSWERS], measurement.evaluation.records, strict=False):
-        answer = ask(chat, Conversation(case.conversation), sampling).text
+        answer = ask(chat, case.asked, greedy(max_tokens, case.constraint or constraint)).text
         if answer != record.answer:
             raise EngineFailed(
                 f"the installed package answers case {record.id!r} otherwise than when it was measured: "

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import EvalInvalid
-from edgeship.measure.evalset import EvalCase, json_equal, passes, read_evalset, take_evenly
+from edgeship.measure.evalset import EvalCase, passes, read_evalset, take_evenly
+from edgeship.measure.json_values import json_equal
 
 USER = [{"role": "user", "content": "hello"}]
 json_values = st.recursive(

@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from edgeship.engine.api import Constraint, Conversation
 from edgeship.engine.thinking import answer_of
-from edgeship.errors import EvalInvalid
+from edgeship.errors import EvalInvalid, PromptInvalid
+from edgeship.measure import schemas
+from edgeship.measure.assertions import (
+    NEEDS_TOOLS,
+    Around,
+    Assertion,
+    AssertionResult,
+    Embed,
+    Reply,
+    check,
+    wanted_calls,
+)
+from edgeship.measure.json_values import parse_json
 from edgeship.package.example_files import Kind
-from edgeship.package.examples import document, unified
+from edgeship.package.examples import READ, document, unified
 from edgeship.system import json_file
+from edgeship.system.text import meant
 
 LISTED_FAULTS = 5
+Some = TypeVar("Some")
+_ROUNDING = 1e-9
+_LATER = "later"
+# What a line of another shape may say of its case; anything else under these names is no business of ours.
+_MARKS: dict[str, Callable[[Any], bool]] = {
+    "tags": lambda value: isinstance(value, list) and all(isinstance(tag, str) and tag for tag in value),
+    "weight": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf,
+    "seed": lambda value: type(value) is int and 0 <= value < 1 << 64,
+    "parallel_tool_calls": lambda value: isinstance(value, bool),
+}
 _NO_FIELD = "this field is not read"
 _FORMAT = (
     'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], "expected": "..."}; '
@@ -31,31 +66,71 @@ _PREFERENCE = (
 _FILE = Kind(EvalInvalid, "evaluation", "--eval", "question and answer")
 
 
+class _Unfit(ValueError):
+    """A line that is JSON and no case."""
+
+
 class EvalMessage(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation. tool_calls: of the assistant, as OpenAI has them; tool_call_id: which of them a tool
+    answers. name: who speaks, for templates that show it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["system", "user", "assistant"]
-    content: str = Field(min_length=1)
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _may_be_null(cls, content: Any) -> Any:
+        return "" if content is None else content
+
+    @model_validator(mode="after")
+    def _is_a_turn(self) -> EvalMessage:
+        if not (self.content or self.tool_calls):
+            raise _at("content", "must not be empty")
+        if self.tool_calls and self.role != "assistant":
+            raise _at("tool_calls", "only the assistant calls tools")
+        return self
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The message as an engine takes it."""
+        return {"role": self.role, "content": self.content} | self.model_dump(
+            exclude={"role", "content"}, exclude_defaults=True, mode="json"
+        )
 
 
 class EvalCase(BaseModel):
-    """A conversation and the answer it must get.
+    """A conversation, and what its answer must be like.
 
     expected: a text, or the JSON that the answer must parse to: an object, array, number, true or false. With match
     "exact" or "contains" also a list of texts, each of which is right.
     match: "exact" compares texts without the white space around them, "contains" looks for the expected text
     in the answer, "json" compares values. By default "exact" for a text, "json" for all else.
+    asserted: what else must hold; `assert` in a file. threshold: the score that is enough; without one all must hold.
+    weight: of the case among others. seed: what its sampling begins with. tools: that may be called.
+    answer_schema: a JSON schema that the answer is held to while it is made; `schema` in a file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1)
     slice: str = Field(default="all", min_length=1)
+    tags: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=0, lt=1 << 64)
     messages: tuple[EvalMessage, ...]
-    expected: str | bool | int | float | dict[str, Any] | list[Any]
+    tools: tuple[dict[str, Any], ...] = ()
+    parallel_tool_calls: bool = True
+    answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    expected: str | bool | int | float | dict[str, Any] | list[Any] | None = None
     match: Literal["exact", "json", "contains"] = "exact"
+    asserted: tuple[Assertion, ...] = Field(default=(), alias="assert")
+    threshold: float | None = Field(default=None, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +142,8 @@ class EvalCase(BaseModel):
     @field_validator("messages")
     @classmethod
     def _waits_for_an_answer(cls, messages: tuple[EvalMessage, ...]) -> tuple[EvalMessage, ...]:
-        if not messages or messages[-1].role != "user":
-            raise ValueError("the conversation must end with a user turn")
+        if not messages or messages[-1].role not in ("user", "tool"):
+            raise ValueError("the conversation must end with a user turn, or with what a tool answers")
         return messages
 
     @field_validator("expected", mode="before")
@@ -84,19 +159,57 @@ class EvalCase(BaseModel):
 
     @model_validator(mode="after")
     def _match_fits_expected(self) -> EvalCase:
+        if self.expected is None:
+            return self
         if self.match != "json" and not all(isinstance(text, str) and text.strip() for text in self._right_texts):
             raise ValueError(f'match "{self.match}" needs a text as expected, or a list of texts')
         if self.match == "json" and isinstance(self.expected, str):
             try:
-                parse_json(self.expected)
+                parse_json(answer_of(self.expected))
             except ValueError as error:
                 raise ValueError(f'match "json" needs JSON as expected: {error}') from error
         return self
 
+    @model_validator(mode="after")
+    def _can_be_asked_and_judged(self) -> EvalCase:
+        if not self.assertions:
+            raise _at("expected", "Field required, or assert")
+        if not any(each.weight for each in self.assertions):
+            raise _at("assert", "every weight is 0, so that nothing decides")
+        if not self.tools and any(each.base in NEEDS_TOOLS for each in self.asserted):
+            raise _at("tools", "Field required, since an assertion looks into them")
+        try:
+            self.asked  # noqa: B018 - says what is no conversation
+        except PromptInvalid as error:
+            raise ValueError(error.what) from error
+        if self.answer_schema is not None:
+            try:
+                schemas.require_schema(self.answer_schema)
+            except ValueError as error:
+                raise _at("schema", f"is no JSON schema: {error}") from error
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not given is not written, so that it can be read again."""
+        return {name: value for name, value in dump(self).items() if value is not None}
+
     @property
-    def conversation(self) -> list[dict[str, str]]:
+    def conversation(self) -> list[dict[str, Any]]:
         """The messages as an engine takes them."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        return [message.plain for message in self.messages]
+
+    @property
+    def asked(self) -> Conversation:
+        """The conversation with its tools."""
+        return Conversation(self.conversation, tools=self.tools, parallel_tool_calls=self.parallel_tool_calls)
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer is held to while it is made."""
+        if self.answer_schema is None:
+            return None
+        return Constraint("json_schema", json.dumps(self.answer_schema, ensure_ascii=False), lenient=True)
 
     @property
     def question(self) -> str:
@@ -104,45 +217,86 @@ class EvalCase(BaseModel):
         return self.messages[-1].content
 
     @property
-    def expected_text(self) -> str:
-        """The expected answer as a model would write it, the first where several are right."""
+    def assertions(self) -> tuple[Assertion, ...]:
+        """All that must hold: what is expected, and what is asserted besides."""
+        if self.expected is None:
+            return self.asserted
+        value: Any = self.expected
+        if self.match == "json":
+            value = parse_json(answer_of(value)) if isinstance(value, str) else value
+            return (Assertion(type="equals-json", value=value), *self.asserted)
+        several = isinstance(value, list)
+        name = {("exact", False): "equals", ("exact", True): "one-of", ("contains", False): "contains"}
+        texts = [answer_of(str(text)).strip() for text in self._right_texts]
+        kind = name.get((self.match, several), "contains-any")
+        return (Assertion(type=kind, value=texts if several else texts[0]), *self.asserted)
+
+    @property
+    def right_answer(self) -> str | None:
+        """A right answer as a model would write it, the first where several are; None where only assertions tell."""
+        if self.expected is None:
+            return None
         if self.match != "json":
             return str(self._right_texts[0])
         return self.expected if isinstance(self.expected, str) else json.dumps(self.expected, ensure_ascii=False)
+
+    @property
+    def expected_text(self) -> str:
+        """What is expected, for people: a right answer, or the assertions in a few words."""
+        return self.right_answer or "; ".join(each.told for each in self.asserted)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may stand in a right answer than what is expected."""
+        return self.expected is None or self.match == "contains"
 
     @property
     def _right_texts(self) -> Sequence[Any]:
         return self.expected if isinstance(self.expected, list) and self.expected else [self.expected]
 
 
+_FIELDS = {
+    place: [str(field.alias or name) for name, field in kind.model_fields.items()]
+    for place, kind in (("", EvalCase), ("messages", EvalMessage), ("assert", Assertion))
+}
+"""Which fields there are, by where they stand."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case. score: the mean of its assertions' by their weights."""
+
+    passed: bool
+    score: float
+    results: tuple[AssertionResult, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why it fails; empty where it passes."""
+        failed = [each for each in self.results if not each.passed and each.weight]
+        return "" if self.passed else "; ".join(f"{each.name}: {each.reason}" for each in failed)
+
+
+def judge(case: EvalCase, reply: Reply, *, embed: Embed | None = None) -> Outcome:
+    """Whether an answer is what the case asks for; thoughts before it are left aside.
+
+    It passes where every assertion holds, or where the score reaches the case's threshold. Assertions of weight 0 only
+    report. embed: what `similar` compares by. Raises what that raises.
+    """
+    around = Around(case.tools, embed)
+    results = tuple(check(assertion, reply, around) for assertion in case.assertions)
+    total = math.fsum(each.weight for each in results)
+    score = math.fsum(each.score * each.weight for each in results) / total
+    if case.threshold is None:
+        passed = all(each.passed for each in results if each.weight)
+    else:
+        passed = score >= case.threshold - _ROUNDING
+    return Outcome(passed, score, results)
+
+
 def passes(case: EvalCase, answer: str) -> bool:
-    """True where the answer is what the case expects; thoughts before either are left aside."""
-    answer = answer_of(answer)
-    if case.match == "json":
-        expected = parse_json(answer_of(case.expected)) if isinstance(case.expected, str) else case.expected
-        try:
-            return json_equal(expected, parse_json(answer))
-        except ValueError:
-            return False
-    right = [answer_of(str(text)).strip() for text in case._right_texts]
-    return any(text in answer for text in right) if case.match == "contains" else answer.strip() in right
-
-
-def parse_json(text: str) -> Any:
-    """The value of a JSON text; stricter than `json.loads`: no NaN, no key twice. Raises ValueError."""
-    try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("it nests too deeply") from error
-
-
-def json_equal(left: Any, right: Any) -> bool:
-    """Equality as JSON sees it: key order does not matter, 1 equals 1.0, and true is not 1."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(json_equal(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(json_equal, left, right))
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+    """As `judge`, of a text alone."""
+    return judge(case, Reply(answer)).passed
 
 
 def read_evalset(path: Path) -> tuple[EvalCase, ...]:
@@ -179,13 +333,36 @@ def _case(line: str, place: str) -> EvalCase:
     if not isinstance(values, dict):
         return EvalCase.model_validate_json(line)
     example = unified(values)
+    if "assert" in values:  # then the line was written for an evaluation, and every field of it is meant
+        example |= {name: value for name, value in values.items() if name not in READ | example.keys()}
+    else:
+        example |= {name: values[name] for name, fits in _MARKS.items() if name in values and fits(values[name])}
     named = example.get("id")
     if named is None or (isinstance(named, int | float) and not isinstance(named, bool)):
         example["id"] = place if named is None else f"{named:g}" if isinstance(named, float) else str(named)
+    if "expected" not in example:
+        example = _expecting_calls(example, values)
     return EvalCase.model_validate(example)
 
 
-def take_evenly(cases: Sequence[EvalCase], limit: int | None) -> tuple[EvalCase, ...]:
+def _expecting_calls(example: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversation that ends in calls of the assistant, as OpenAI's fine-tuning files have them: those are right.
+
+    Raises ValueError for calls that are none, and for an answer that was not to be learnt.
+    """
+    turns = example.get("messages")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    if not (isinstance(turns, list) and isinstance(last, dict) and last.get("tool_calls") and len(turns) > 1):
+        return example
+    try:
+        calls = [{"name": name, "arguments": arguments} for name, arguments in wanted_calls(last["tool_calls"])]
+    except ValueError as error:
+        raise _Unfit(f"messages.{len(turns) - 1}.tool_calls: {error}") from error
+    asserted = [{"type": "tool-calls", "value": calls}]
+    return example | {"messages": turns[:-1], "assert": [*values.get("assert", ()), *asserted]}
+
+
+def take_evenly(cases: Sequence[Some], limit: int | None) -> tuple[Some, ...]:
     """At most `limit` cases, always the same; taken evenly, so a file sorted by slice keeps its slices."""
     if limit is None or limit >= len(cases):
         return tuple(cases)
@@ -203,16 +380,21 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _explain(error: ValueError) -> str:
+    if isinstance(error, _Unfit):
+        return str(error)
     if not isinstance(error, ValidationError):
         return f"Invalid JSON: {str(error).removeprefix('line 1, ')}"  # all of it is one line
-    return ", ".join(
-        _explain_one(_NO_FIELD if fault["type"] == "extra_forbidden" else str(fault["msg"]), fault["loc"])
-        for fault in error.errors(include_input=False)
-    )
+    return ", ".join(map(_explain_one, error.errors(include_input=False)))
 
 
-def _explain_one(message: str, location: tuple[int | str, ...]) -> str:
-    message = message.removeprefix("Value error, ")
+def _explain_one(fault: Mapping[str, Any]) -> str:
+    message, location = str(fault["msg"]).removeprefix("Value error, "), fault["loc"]
+    if fault["type"] == "extra_forbidden":
+        known = _FIELDS.get(str(location[0]) if len(location) > 1 else "", ())
+        close = meant(str(location[-1]), known)
+        message = _NO_FIELD + (f"; did you mean {close}?" if close else "")
+    elif fault["type"] == _LATER:
+        message, location = fault["ctx"]["message"], (*location, fault["ctx"]["field"])
     return f"{'.'.join(map(str, location))}: {message}" if location else message
 
 
@@ -220,12 +402,6 @@ def _refuse(path: Path, what: str, hint: str = _FORMAT) -> NoReturn:
     raise EvalInvalid(what, where=str(path), hint=hint)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return values
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _at(field: str, message: str) -> PydanticCustomError:
+    """A fault of a field that is found once all fields are read."""
+    return PydanticCustomError(_LATER, "{field}: {message}", {"field": field, "message": message})

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Constraint, Conversation, Engine, FinishReason, Sampling
+from edgeship.engine.api import Chat, Constraint, Engine, FinishReason, Sampling
 from edgeship.errors import EvalInvalid, PromptInvalid, TemplateInvalid
-from edgeship.measure.evalset import EvalCase, passes
+from edgeship.measure.assertions import Reply
+from edgeship.measure.evalset import EvalCase, judge
 from edgeship.measure.statistics import Interval, wilson
 from edgeship.progress import Progress, silent
 
@@ -91,7 +92,7 @@ def evaluate(
     records, start = [], time.perf_counter()
     for index, case in enumerate(cases):
         progress(f"evaluation, {index} of {len(cases)} cases", index / len(cases))
-        records.append(_answer(chat, case, greedy(max_tokens, constraint)))
+        records.append(_answer(chat, case, greedy(max_tokens, case.constraint or constraint)))
     return summarise(cases, records, max_tokens, time.perf_counter() - start)
 
 
@@ -102,8 +103,8 @@ def greedy(max_tokens: int, constraint: Constraint | None) -> Sampling:
 
 def answer_tokens(chat: Chat, cases: Sequence[EvalCase]) -> int:
     """Tokens an answer may have: twice the longest expected one and room, more where text stands around."""
-    longest = max(_count_tokens(chat, case.expected_text) for case in cases)
-    room = _ROOM_AROUND_TOKENS if any(case.match == "contains" for case in cases) else _ROOM_TOKENS
+    longest = max(_count_tokens(chat, case.right_answer or "") for case in cases)
+    room = _ROOM_AROUND_TOKENS if any(case.is_open for case in cases) else _ROOM_TOKENS
     return 2 * longest + room
 
 
@@ -114,7 +115,7 @@ def _count_tokens(chat: Chat, text: str) -> int:
 
 def _answer(chat: Chat, case: EvalCase, sampling: Sampling) -> EvalRecord:
     try:
-        answer = ask(chat, Conversation(case.conversation), sampling)
+        answer = ask(chat, case.asked, sampling)
     except (PromptInvalid, TemplateInvalid) as error:
         raise EvalInvalid(
             f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint
@@ -123,7 +124,7 @@ def _answer(chat: Chat, case: EvalCase, sampling: Sampling) -> EvalRecord:
     return EvalRecord(
         case.id,
         case.slice,
-        passes(case, answer.text),
+        judge(case, Reply.of(answer)).passed,
         answer.text,
         answer.finish,
         usage.prompt_tokens,

@@ -48,7 +48,7 @@ def probe(
     order = {
         "folder": str(folder.absolute()),
         "threads": threads,
-        "options": TypeAdapter(ProbeOptions).dump_python(options, mode="json"),
+        "options": TypeAdapter(ProbeOptions).dump_python(options, mode="json", by_alias=True),
     }
     try:
         return Measurement.from_dict(child.run("edgeship.measure.probe", order, progress=progress))

@@ -7,7 +7,8 @@ from typing import Any
 
 from edgeship.engine import json_schema
 from edgeship.engine.api import Constraint
-from edgeship.measure.evalset import EvalCase, parse_json
+from edgeship.measure.evalset import EvalCase
+from edgeship.measure.json_values import parse_json
 
 
 def difference(constraint: Constraint, cases: Sequence[EvalCase]) -> str | None:

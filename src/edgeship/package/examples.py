@@ -8,12 +8,18 @@ from typing import Any
 from edgeship.package.conversation import text_of
 from edgeship.system import json_file
 
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 _CONVERSATIONS = ("messages", "conversations", "prompt")
 _ANSWERS = ("completion", "output", "response", "answer")
 _QUESTIONS = ("instruction", "prompt", "question", "input")
 _TOLD_BESIDE = ("tools", "functions", "images", "videos", "audios")
+_OF_A_TURN = ("tool_calls", "function_call", "tool_call_id", "name")
 _TOLD_WITH_QUESTION = ("passage", "documents", "choices", "options")
+
+READ = frozenset(
+    (*_CONVERSATIONS, *_ANSWERS, *_QUESTIONS, *_TOLD_WITH_QUESTION, "system", "context", "history", "answers", "ideal")
+)
+"""What the fields of examples are called that are read here, or refused by others."""
 
 
 def document(text: str) -> list[Any] | None:
@@ -48,7 +54,7 @@ def unified(example: Mapping[str, Any]) -> dict[str, Any]:
         answers = next((example[name] for name in _ANSWERS if name in example), None)
     if _is_list_of_objects(answers):  # messages too, as TRL has them
         turns, answers = [*turns, *map(_turn, answers)], None
-    if answers is None and turns[-1].keys() == {"role", "content"} and turns[-1]["role"] == "assistant":
+    if answers is None and turns[-1]["role"] == "assistant" and turns[-1].keys() <= {"role", "content", "name"}:
         turns, answers = turns[:-1], turns[-1]["content"]
     if isinstance(answers, list):
         kept = {"match": "exact", **kept}
@@ -102,8 +108,8 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     if _is_list_of_objects(content) and all(map(_is_text_part, content)):
         content = text_of(content)
-    calls = {name: turn[name] for name in ("tool_calls", "function_call") if turn.get(name)}
-    return {"role": _ROLES.get(str(role), role), "content": content, **calls}
+    more = {name: turn[name] for name in _OF_A_TURN if turn.get(name)}
+    return {"role": _ROLES.get(str(role), role), "content": content, **more}
 
 
 def _is_text_part(part: Mapping[str, Any]) -> bool:

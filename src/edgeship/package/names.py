@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from edgeship.errors import NameInvalid
 from edgeship.system.fields import shown
+from edgeship.system.text import alike
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _Item = TypeVar("_Item", bound="Versioned")
@@ -85,5 +85,5 @@ def select(known: Sequence[_Item], ref: str) -> tuple[list[_Item], str]:
     chosen = [item for item in named if version in (None, item.version)]
     if named:
         return chosen, f"There is {', '.join(f'{item.name}:{item.version}' for item in named)}. "
-    close = difflib.get_close_matches(name, sorted({item.name for item in known}))
+    close = alike(name, sorted({item.name for item in known}))
     return [], f"Did you mean {' or '.join(close)}? " if close else ""

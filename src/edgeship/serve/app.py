@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -32,10 +31,9 @@ from edgeship.serve.options import ServeOptions
 from edgeship.serve.server import Server
 from edgeship.serve.tracing import Tracing
 from edgeship.settings import resolve
+from edgeship.system.text import meant
 from edgeship.version import __version__
 
-_CHARACTERS_COMPARED = 64
-"""Of a path that there is not, before one is looked for that was meant."""
 ROUTERS = (
     chat.router,
     completions.router,
@@ -161,8 +159,8 @@ async def _no_such_thing(request: Request, error: Exception) -> JSONResponse:
         answer.headers["allow"] = allowed
         return answer
     known = [route.path for route in _ROUTES if route.include_in_schema]
-    close = difflib.get_close_matches(path[:_CHARACTERS_COMPARED], known, n=1, cutoff=0.8)
-    hint = f"Did you mean {close[0]}?" if close else "/openapi.json lists what there is."
+    close = meant(path, known, least=0.8)
+    hint = f"Did you mean {close}?" if close else "/openapi.json lists what there is."
     return refused(request.scope, NotFound(f"there is no {path}", hint=hint))
 
 

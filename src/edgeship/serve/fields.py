@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -14,16 +13,15 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from edgeship.errors import RequestInvalid
 from edgeship.system.fields import shown
+from edgeship.system.text import meant
 
 _NOTHING: tuple[Any, ...] = ("", [], {})
 _NULL = {"type": "null"}
 _UNKNOWN = "field_unknown"
 _WRONG_KIND = "union_tag_invalid"
 _AS_JSON = {"True": "true", "False": "false"}
-_CHARACTERS_COMPARED = 64
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
-_OPPOSITES = {"min_", "max_"}
 
 
 def _boolean(given: Any) -> Any:
@@ -126,13 +124,6 @@ def _of_no_kind(place: Sequence[str | int], body: Any, told: Mapping[str, Any]) 
     possible = told["expected_tags"]
     hint = "Models here read texts." if "'text'" in possible else None  # an image, a sound or a file was sent
     return RequestInvalid(f"{param} is {shown(told['tag'])}, and can only be {possible} here", param=param, hint=hint)
-
-
-def meant(name: str, known: Iterable[str]) -> str | None:
-    """The name among these that somebody may have misspelt; None where none is alike, or where it is an opposite."""
-    possible = [each for each in known if {name[:4], each[:4]} != _OPPOSITES]
-    close = difflib.get_close_matches(name[:_CHARACTERS_COMPARED], possible, n=1, cutoff=0.75)
-    return close[0] if close else None
 
 
 def _unknown(place: Sequence[str | int], body: Any, close: str | None) -> RequestInvalid:

@@ -8,7 +8,6 @@ process holds more already.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import threading
 import time
@@ -26,6 +25,7 @@ from edgeship.serve.budget import Budget, Need, in_units
 from edgeship.serve.catalog import ModelCard as ModelCard
 from edgeship.settings import Settings
 from edgeship.system import memory
+from edgeship.system.text import alike
 
 WAIT_S = 30.0
 """A model that there is no room for waits so long for others to become idle."""
@@ -37,8 +37,6 @@ _STATS_S = 1.0
 _LONGEST_S = 10.0**8
 """Who asks for a model to be kept longer than three years means for ever."""
 _NAMES_LISTED = 20
-# To look for likenesses takes longer, the longer a name is, and clients may send anything.
-_CHARACTERS_COMPARED = 100
 _log = logging.getLogger("edgeship.serve")
 _Some = TypeVar("_Some")
 
@@ -446,19 +444,10 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
     if not cards:
         return ModelUnknown("no model is served", hint="Install a package, or name one when the server is started.")
     known = [name for card in cards for name in card.names]
-    close = _alike((name or "")[:_CHARACTERS_COMPARED], known)
+    close = alike(name or "", known)
     listed = ", ".join(card.id for card in cards[:_NAMES_LISTED]) + (", ..." if len(cards) > _NAMES_LISTED else "")
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
-
-
-def _alike(name: str, known: Sequence[str]) -> list[str]:
-    """The names that somebody may have meant, however they write capitals."""
-    folded: dict[str, list[str]] = {}
-    for each in known:
-        folded.setdefault(each.casefold(), []).append(each)
-    close = difflib.get_close_matches(name.casefold(), folded)
-    return [each for found in close for each in folded[found]]
 
 
 def _ending() -> ServerEnding:

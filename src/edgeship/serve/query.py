@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from edgeship.errors import RequestInvalid
 from edgeship.serve import failures
-from edgeship.serve.fields import meant
 from edgeship.system.fields import shown
+from edgeship.system.text import meant
 
 
 def check(request: Request) -> None:

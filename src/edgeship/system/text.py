@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
+from collections.abc import Iterable
 from typing import TextIO
 
+# To look for likenesses takes longer, the longer a name is, and anybody may send anything.
+_CHARACTERS_COMPARED = 100
+_OPPOSITES = {"min", "max"}
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What moves a terminal's cursor, changes its state or the order in which a line is read. Line feeds and tabs stay, and
 # the marks that right-to-left text is written with.
@@ -29,3 +34,21 @@ def harmless(text: str) -> str:
 def as_shown(text: str, stream: TextIO) -> str:
     """A text as it goes to a stream: harmless where that is a terminal, as it is elsewhere."""
     return harmless(text) if stream.isatty() else text
+
+
+def meant(name: str, known: Iterable[str], *, least: float = 0.75) -> str | None:
+    """The name among these that somebody may have misspelt; None where none is alike, or where it is an opposite."""
+    possible = (each for each in known if {name[:3], each[:3]} != _OPPOSITES)
+    return next(iter(alike(name, possible, most=1, least=least)), None)
+
+
+def alike(name: str, known: Iterable[str], *, most: int = 3, least: float = 0.6) -> list[str]:
+    """The names that somebody may have meant, however they write capitals, nearest first.
+
+    least: how much of both must be the same, from 0 to 1.
+    """
+    folded: dict[str, list[str]] = {}
+    for each in known:
+        folded.setdefault(each.casefold(), []).append(each)
+    close = difflib.get_close_matches(name[:_CHARACTERS_COMPARED].casefold(), list(folded), n=most, cutoff=least)
+    return [each for found in close for each in folded[found]]
