@@ -45,6 +45,7 @@ HEAVY = {
     "onnx": set[str](),
     "onnx_ir": {"builder.graph", "builder.onnx_model", "engine.decoders.step_graph"},
     "llguidance": {"engine.grammar"},
+    "jsonschema_rs": {"measure.schemas"},
     "huggingface_hub": {"checkpoint.hub"},
     "tokenizers": {"package.tokenizer"},
     "foundry_local_sdk": {"foundry.sdk"},

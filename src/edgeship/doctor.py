@@ -25,6 +25,7 @@ PACKAGES = (
     "httpx2",
     "huggingface-hub",
     "jinja2",
+    "jsonschema-rs",
     "llguidance",
     "numpy",
     "onnx-ir",

@@ -84,7 +84,7 @@ def preflight(
         raise UsageError("a candidate is named twice", hint="Name each of them once.")
     lacking = packaging.require_packable(shipment.checkpoint)
     spelling = readers.spell(shipment.checkpoint)
-    asked = take_evenly(read_evalset(shipment.eval_file), shipment.eval_limit) if shipment.eval_file else ()
+    asked = take_evenly(read_evalset(shipment.eval_file, progress), shipment.eval_limit) if shipment.eval_file else ()
     cases = require_askable(asked, shipment.checkpoint, progress)
     if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
         progress(f"note: {remark}", None)

@@ -9,7 +9,7 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -61,6 +61,7 @@ _CONTEXT_FULL = re.compile(r"context.{0,20}(length|size|window)|(exceed|longer).
 _LISTED_MODELS = 10
 _NOT_THERE = (404, 405, 501)
 _IS_IT_ONE = "Is it the address of an API like OpenAI's?"
+_IS_IT_FOR_THEM = "Is its model one for embeddings?"
 
 
 class RemoteChat:
@@ -116,6 +117,11 @@ class RemoteChat:
             self._open.add(answer)
             asyncio.run_coroutine_threadsafe(self._make(answer), self._loop)
         return answer.steps()
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Each text as a vector, by the server's model. Raises RemoteFailed, and as the first step of an answer."""
+        self._owner.require()
+        return self._wait_for(self._embed(list(texts)))
 
     def stats(self) -> Stats:
         """See Chat.stats; only what was asked from here is known."""
@@ -207,6 +213,22 @@ class RemoteChat:
                 elif step := answer.chunks.push(event.data):
                     answer.put(step)
         answer.end()
+
+    async def _embed(self, texts: list[str]) -> list[list[float]]:
+        body = json.dumps({"model": self.model, "input": texts, "encoding_format": "float"}, ensure_ascii=False)
+        async with self._ask("POST", "embeddings", utf8(body)) as response:
+            told = await _body(response)
+        try:
+            listed = sorted(json_file.parse(told, finite=True)["data"], key=lambda each: int(each["index"]))
+            vectors = [[float(number) for number in each["embedding"]] for each in listed]
+            if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+                raise ValueError("there is not one vector for each text, all of one length")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"the server's embeddings cannot be read: {error!r}"
+            raise RemoteFailed(
+                self._without_key(what), where=self.url, hint="Is its model one for embeddings?"
+            ) from error
+        return vectors
 
     async def _choose(self, model: str | None) -> tuple[str, int | None]:
         """The model that is meant, and how long prompt and answer may be, where the server tells."""

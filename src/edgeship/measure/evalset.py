@@ -24,9 +24,8 @@ from pydantic_core import PydanticCustomError
 from edgeship.engine.api import Constraint, Conversation
 from edgeship.engine.thinking import answer_of
 from edgeship.errors import EvalInvalid, PromptInvalid
-from edgeship.measure import schemas
+from edgeship.measure import promptfoo, schemas
 from edgeship.measure.assertions import (
-    NEEDS_TOOLS,
     Around,
     Assertion,
     AssertionResult,
@@ -38,6 +37,7 @@ from edgeship.measure.assertions import (
 from edgeship.measure.json_values import parse_json
 from edgeship.package.example_files import Kind
 from edgeship.package.examples import READ, document, unified
+from edgeship.progress import Progress, silent
 from edgeship.system import json_file
 from edgeship.system.text import meant
 
@@ -176,7 +176,7 @@ class EvalCase(BaseModel):
             raise _at("expected", "Field required, or assert")
         if not any(each.weight for each in self.assertions):
             raise _at("assert", "every weight is 0, so that nothing decides")
-        if not self.tools and any(each.base in NEEDS_TOOLS for each in self.asserted):
+        if not self.tools and any(each.needs_tools for each in self.asserted):
             raise _at("tools", "Field required, since an assertion looks into them")
         try:
             self.asked  # noqa: B018 - says what is no conversation
@@ -299,17 +299,25 @@ def passes(case: EvalCase, answer: str) -> bool:
     return judge(case, Reply(answer)).passed
 
 
-def read_evalset(path: Path) -> tuple[EvalCase, ...]:
-    """The cases of a file of JSON Lines, or of one JSON array, in its order; empty lines are skipped.
+def read_evalset(path: Path, progress: Progress = silent) -> tuple[EvalCase, ...]:
+    """The cases of a file of JSON Lines, of one JSON array, or of promptfoo's YAML, in its order.
 
     Examples may have other shapes, see `package.examples.unified`; one without an id is called by its place.
+    progress: is told what of the file is left aside.
     Raises EvalInvalid that names lines and fields, the first LISTED_FAULTS of them.
     """
-    cases: list[EvalCase] = []
     faults: list[str] = []
-    hint = _FORMAT
+    if path.suffix.lower() in promptfoo.SUFFIXES:
+        reading = promptfoo.read(path)
+        lines, hint = iter(reading.lines), promptfoo.HINT
+        faults += reading.faults
+        for note in reading.notes:
+            progress(f"note: {note}", None)
+    else:
+        lines, hint = _lines(path), _FORMAT
+    cases: list[EvalCase] = []
     first_places: dict[str, str] = {}
-    for place, line in _lines(path):
+    for place, line in lines:
         try:
             case = _case(line, place)
         except ValueError as error:  # pydantic's is one too
@@ -324,7 +332,7 @@ def read_evalset(path: Path) -> tuple[EvalCase, ...]:
         more = f"; and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
         _refuse(path, "; ".join(faults[:LISTED_FAULTS]) + more, hint)
     if not cases:
-        _refuse(path, "the file holds no cases")
+        _refuse(path, "the file holds no cases", hint)
     return tuple(cases)
 
 
@@ -340,26 +348,35 @@ def _case(line: str, place: str) -> EvalCase:
     named = example.get("id")
     if named is None or (isinstance(named, int | float) and not isinstance(named, bool)):
         example["id"] = place if named is None else f"{named:g}" if isinstance(named, float) else str(named)
-    if "expected" not in example:
+    if "expected" not in values:
+        _require_learnt(values.get("messages"))
         example = _expecting_calls(example, values)
     return EvalCase.model_validate(example)
+
+
+def _require_learnt(turns: Any) -> None:
+    """Raises ValueError for a conversation whose last answer was left out of training: it is none to expect."""
+    last = turns[-1] if isinstance(turns, list) and turns and isinstance(turns[-1], dict) else {}
+    if last.get("role") == "assistant" and last.get("weight") == 0:
+        raise _Unfit(f"messages.{len(turns) - 1}.weight: is 0, so that this answer is none to learn or to expect")
 
 
 def _expecting_calls(example: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A conversation that ends in calls of the assistant, as OpenAI's fine-tuning files have them: those are right.
 
-    Raises ValueError for calls that are none, and for an answer that was not to be learnt.
+    Raises ValueError for calls that are none.
     """
     turns = example.get("messages")
     last = turns[-1] if isinstance(turns, list) and turns else None
-    if not (isinstance(turns, list) and isinstance(last, dict) and last.get("tool_calls") and len(turns) > 1):
+    if "expected" in example or not (isinstance(turns, list) and isinstance(last, dict) and last.get("tool_calls")):
         return example
     try:
         calls = [{"name": name, "arguments": arguments} for name, arguments in wanted_calls(last["tool_calls"])]
     except ValueError as error:
         raise _Unfit(f"messages.{len(turns) - 1}.tool_calls: {error}") from error
     asserted = [{"type": "tool-calls", "value": calls}]
-    return example | {"messages": turns[:-1], "assert": [*values.get("assert", ()), *asserted]}
+    more = values.get("assert", [])
+    return example | {"messages": turns[:-1], "assert": [*more, *asserted] if isinstance(more, list) else more}
 
 
 def take_evenly(cases: Sequence[Some], limit: int | None) -> tuple[Some, ...]:

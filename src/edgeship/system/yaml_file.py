@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from yaml import Node
 
 MOST_BYTES = 1 << 16
-"""A larger file is not read: a workflow takes a page."""
+"""A larger file is not read unless more is expected: a workflow takes a page."""
 _DEEPEST = 100
 
 
-def read_as_json(path: Path) -> str:
-    """The JSON text of what a file holds that a user named.
+def read_as_json(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
+    """The JSON text of what a file holds that a user named. Raises OSError, and ValueError as `as_json`."""
+    return as_json(foreign.read_text(path, named=True, most_bytes=most_bytes))
 
-    References to other parts of the file are refused: a few lines of them can stand for gigabytes.
-    Raises OSError, and ValueError that says where for what is no YAML, or YAML that JSON cannot say.
+
+def as_json(text: str) -> str:
+    """The JSON text of what YAML says.
+
+    References to other parts of the text are refused: a few lines of them can stand for gigabytes.
+    Raises ValueError that says where for what is no YAML, or YAML that JSON cannot say.
     """
     import yaml
 
-    text = foreign.read_text(path, named=True, most_bytes=MOST_BYTES)
     try:
         _require_plain(text)
         loader = yaml.SafeLoader(text)
