@@ -17,7 +17,7 @@ from edgeship.engine.api import Constraint
 from edgeship.errors import UsageError
 from edgeship.held_out import without_cases
 from edgeship.measure import property_order
-from edgeship.measure.askable import require_askable
+from edgeship.measure.askable import require_askable, require_judgeable
 from edgeship.measure.compare import Thresholds, Undecided
 from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
@@ -85,6 +85,7 @@ def preflight(
     lacking = packaging.require_packable(shipment.checkpoint)
     spelling = readers.spell(shipment.checkpoint)
     asked = take_evenly(read_evalset(shipment.eval_file, progress), shipment.eval_limit) if shipment.eval_file else ()
+    require_judgeable(asked, embeds=False)
     cases = require_askable(asked, shipment.checkpoint, progress)
     if shipment.constraint and (remark := property_order.difference(shipment.constraint, cases)):
         progress(f"note: {remark}", None)

@@ -336,10 +336,31 @@ OTHER_SHAPES: list[dict[str, Any]] = [
 """Examples as fine-tuning files have them."""
 
 
+ASSERTING: list[dict[str, Any]] = [
+    {
+        "assert": [{"type": "regex", "value": "(a+)+$", "weight": 2}, {"type": "not-contains", "value": "x"}],
+        "threshold": 0.5,
+    },
+    {
+        "assert": [
+            {"type": "json-path", "path": "$.a[0]['b']", "value": 1},
+            {"type": "json-schema", "value": {"type": "object"}},
+        ]
+    },
+    {
+        "assert": [{"type": "tool-calls", "value": [{"name": "f", "arguments": {}}]}],
+        "tools": [{"function": {"name": "f"}}],
+    },
+    {"expected": "yes", "tags": ["a"], "weight": 2, "seed": 1, "schema": {"properties": {"a": {"pattern": "^a"}}}},
+]
+"""What is asserted of answers."""
+
+
 def _eval(folder: Path) -> None:
     case = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "hello"}], "slice": "a"}
     lines = [case | {"id": "a1", "expected": "yes"}, case | {"id": "a2", "expected": {"a": [1, 2.5]}, "match": "json"}]
     lines.append(case | {"id": "a3", "expected": "ye", "match": "contains"})
+    lines += [case | {"id": f"b{number}", **more} for number, more in enumerate(ASSERTING)]
     lines += OTHER_SHAPES
     (folder / "eval.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
 
@@ -350,6 +371,26 @@ def _read_eval(folder: Path) -> None:
     for case in read_evalset(folder / "eval.jsonl"):
         passes(case, case.expected_text)
         passes(case, "[" * 5000)
+
+
+def _promptfoo(folder: Path) -> None:
+    text = """
+prompts: ['Say {{word}}.', {raw: '[{"role": "user", "content": "{% if word %}{{ word | upper }}{% endif %}"}]', label: chat}, file://p.txt]
+defaultTest: {assert: [{type: max-length, value: 9}]}
+tests:
+  - {description: one, vars: {word: [a, b]}, threshold: 0.5, assert: [{type: equals, value: '{{word}}', weight: 2}]}
+  - {vars: file://vars.yaml, assert: [{type: is-json, value: {type: object}}, {type: not-regex, value: a+}]}
+"""
+    (folder / "promptfoo.yaml").write_text(text, encoding="utf-8")
+    (folder / "p.txt").write_text("one {{word}}\n---\ntwo\n", encoding="utf-8")
+    (folder / "vars.yaml").write_text("word: '{{other}}'\nother: c\n", encoding="utf-8")
+
+
+def _read_promptfoo(folder: Path) -> None:
+    from edgeship.measure.evalset import passes, read_evalset
+
+    for case in read_evalset(folder / "promptfoo.yaml"):
+        passes(case, "{}")
 
 
 def _calibration(folder: Path) -> None:

@@ -9,11 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeship.engine.api import Constraint, ToolCall
 from edgeship.errors import EvalInvalid
-from edgeship.measure.evalset import EvalCase, passes, read_evalset, take_evenly
+from edgeship.measure.assertions import Reply
+from edgeship.measure.evalset import EvalCase, judge, passes, read_evalset, take_evenly
 from edgeship.measure.json_values import json_equal
 
 USER = [{"role": "user", "content": "hello"}]
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+CALLS = [
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+        ],
+    }
+]
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -149,7 +161,33 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         ({"messages": [*USER, {"role": "assistant", "content": ""}]}, "line 2: expected: must not be empty"),
         (line(id="b", messages=[{"role": "usr", "content": "x"}]), "line 2: messages.0.role: "),
         (line(id="b", messages=[{"role": "user", "content": ""}]), "line 2: messages.0.content: "),
-        (line(id="b", macth="json"), "line 2: macth: "),
+        (line(id="b", macth="json"), "line 2: macth: this field is not read; did you mean match?"),
+        (line(id="b", **{"assert": [{"type": "contians", "value": "x"}]}), "line 2: assert.0: there is no assertion"),
+        (
+            line(id="b", **{"assert": [{"type": "contains", "vlaue": "x"}]}),
+            "assert.0.vlaue: this field is not read",
+        ),
+        (line(id="b", **{"assert": {"type": "contains"}}), "line 2: assert: "),
+        (
+            {"messages": USER, "assert": [{"type": "is-json"}], "tag": []},
+            "line 2: tag: this field is not read; did you",
+        ),
+        ({"messages": USER, "assert": [{"type": "is-json", "weight": 0}]}, "line 2: assert: every weight is 0"),
+        ({"messages": USER, "assert": [{"type": "is-valid-function-call"}]}, "line 2: tools: Field required"),
+        (line(id="b", tools=[{"type": "function"}]), "line 2: tool 1: function is no object"),
+        (line(id="b", schema={"type": "strin"}), "line 2: schema: is no JSON schema"),
+        (line(id="b", schema=[]), "line 2: schema: "),
+        (line(id="b", weight=0), "line 2: weight: "),
+        (line(id="b", seed=-1), "line 2: seed: "),
+        (line(id="b", tags="x"), "line 2: tags: "),
+        (line(id="b", threshold=2), "line 2: threshold: "),
+        ({"messages": [*USER, {"role": "assistant", "content": "b", "weight": 0}]}, "line 2: messages.1.weight: is 0"),
+        (
+            {"messages": [*USER, {"role": "assistant", "function_call": {"name": "a"}}]},
+            "messages.1.function_call",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, *CALLS]}, "line 2: messages.0.content: "),
+        ({"messages": [*USER, *CALLS], "functions": [{}]}, "line 2: functions: this field is not read"),
         (line(id="b", match="fuzzy"), "line 2: match: "),
         (line(id="b", match="json"), 'line 2: match "json" needs JSON as expected'),
         (line(id="b", match="json", expected="[" * 5000), "needs JSON as expected: it nests too deeply"),
@@ -241,3 +279,101 @@ def test_numbers_and_truth_are_compared_as_json(expected: object, right: str, wr
     assert passes(case, right)
     assert not passes(case, wrong)
     assert case.expected_text == json.dumps(expected)
+
+
+def test_openais_fine_tuning_file_as_it_is(tmp_path: Path) -> None:
+    told = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+    path = write(
+        tmp_path,
+        {"messages": [{"role": "developer", "content": "Be brief."}, *USER, *CALLS], "tools": TOOLS},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "ada"},
+                {**CALLS[0], "weight": 0},
+                told,
+                {"role": "assistant", "content": "It is sunny.", "weight": 1},
+            ],
+            "tools": TOOLS,
+            "parallel_tool_calls": False,
+        },
+    )
+    called, said = read_evalset(path)
+    assert called.conversation == [{"role": "system", "content": "Be brief."}, *USER]
+    assert (called.right_answer, called.is_open) == (None, True)
+    right = ToolCall("x", "weather", '{"city":"Rome"}')
+    assert judge(called, Reply("", (right,))).passed
+    assert not judge(called, Reply("Rome")).passed
+    assert said.conversation[0] == {"role": "user", "content": "hello", "name": "ada"}
+    assert said.conversation[1:] == [{**CALLS[0], "content": ""}, told]
+    assert said.right_answer == "It is sunny."
+    assert said.asked.tools == tuple(TOOLS)
+    assert not said.asked.parallel_tool_calls
+
+
+def test_a_line_with_everything(tmp_path: Path) -> None:
+    asserted = [{"type": "contains", "value": "a", "weight": 3}, {"type": "max-length", "value": 3}]
+    schema = {"type": "object"}
+    more = {"tags": ["new", "hard"], "weight": 2, "seed": 7, "schema": schema, "threshold": 0.7, "slice": "s"}
+    [one] = read_evalset(write(tmp_path, {"id": 1.5, "question": "hello", "assert": asserted, **more}))
+    assert (one.id, one.tags, one.weight, one.seed, one.threshold) == ("1.5", ("new", "hard"), 2, 7, 0.7)
+    assert one.constraint == Constraint("json_schema", json.dumps(schema), lenient=True)
+    assert one.expected_text == "contains 'a'; max-length 3"
+    assert one.is_open
+    assert EvalCase.model_validate(one.model_dump(mode="json", by_alias=True)) == one
+
+
+def test_expected_stands_before_what_is_asserted() -> None:
+    made = case(["yes", "no"], match="contains", **{"assert": [{"type": "not-contains", "value": "sorry"}]})
+    assert [each.type for each in made.assertions] == ["contains-any", "not-contains"]
+    assert not passes(made, "yes, sorry")
+    assert passes(made, "oh no")
+    assert case("x").assertions[0].type == "equals"
+    assert case(["x", "y"], match="exact").assertions[0].type == "one-of"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "answer", "score", "passed"),
+    [
+        (None, "ab", 1.0, True),
+        (None, "a", 0.75, False),
+        (0.75, "a", 0.75, True),
+        (0.76, "a", 0.75, False),
+        (0.2, "b", 0.25, True),
+        (0.0, "", 0.0, True),
+    ],
+)
+def test_the_score_is_the_mean_by_weights(threshold: float | None, answer: str, score: float, passed: bool) -> None:
+    asserted = [
+        {"type": "contains", "value": "a", "weight": 3},
+        {"type": "contains", "value": "b"},
+        {"type": "contains", "value": "never", "weight": 0},
+    ]
+    values = {"id": "a", "messages": USER, "assert": asserted} | ({} if threshold is None else {"threshold": threshold})
+    outcome = judge(EvalCase.model_validate(values), Reply(answer))
+    assert outcome.score == pytest.approx(score)
+    assert (outcome.passed, len(outcome.results)) == (passed, 3)
+    assert outcome.reason == ("" if passed else "contains: it does not contain 'b'")
+
+
+def test_marks_of_other_files_are_left_aside_where_they_are_none_of_ours(tmp_path: Path) -> None:
+    turns = [*USER, {"role": "assistant", "content": "yes"}]
+    kept = {"messages": turns, "tags": ["a"], "weight": 2, "seed": 3}
+    aside = {"messages": turns, "tags": "a, b", "weight": "2", "seed": "x", "source": "web"}
+    first, second = read_evalset(write(tmp_path, kept, aside))
+    assert (first.tags, first.weight, first.seed) == (("a",), 2, 3)
+    assert (second.tags, second.weight, second.seed) == ((), 1, None)
+
+
+NAMES = ("id", "messages", "expected", "match", "assert", "tools", "schema", "weight", "tags", "question", "answers")
+lines = st.dictionaries(st.sampled_from(NAMES), json_values | st.sampled_from([USER, TOOLS, [{"type": "is-json"}]]))
+
+
+@given(lines | st.builds(lambda more: line(**more), lines), st.text(max_size=10))
+def test_nothing_but_eval_invalid(tmp_path_factory: pytest.TempPathFactory, values: Any, answer: str) -> None:
+    path = write(tmp_path_factory.getbasetemp(), values)
+    try:
+        [read] = read_evalset(path)
+    except EvalInvalid:
+        return
+    assert 0 <= judge(read, Reply(answer)).score <= 1
+    assert EvalCase.model_validate(read.model_dump(mode="json", by_alias=True)) == read

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgeship.system.text import as_shown, decode, harmless
+from edgeship.system.text import alike, as_shown, decode, harmless, meant
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -52,3 +52,24 @@ def test_what_is_no_terminal_gets_text_as_it_is() -> None:
 
     assert as_shown("\x1b[2J", io.StringIO()) == "\x1b[2J"
     assert as_shown("\x1b[2J", Terminal()) == r"\u001b[2J"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("temprature", "temperature"),
+        ("TEMPERATURE", "temperature"),
+        ("min_tokens", None),
+        ("max-lenght", "max-length"),
+        ("min-lenght", None),
+        ("x" * 100_000, None),
+        ("", None),
+    ],
+)
+def test_the_name_that_is_meant(name: str, found: str | None) -> None:
+    assert meant(name, ["temperature", "max_tokens", "max-length"]) == found
+
+
+def test_names_that_are_alike_are_told_as_they_are_written() -> None:
+    assert alike("TRIAGE-int", ["other", "Triage-INT4"]) == ["Triage-INT4"]
+    assert alike("triage", ["Triage", "triage", "TRIAGE"], most=1) == ["Triage", "triage", "TRIAGE"]

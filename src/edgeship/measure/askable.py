@@ -30,6 +30,17 @@ def require_askable(
     return tuple(cases)
 
 
+def require_judgeable(cases: Sequence[EvalCase], *, embeds: bool) -> None:
+    """Raises EvalInvalid for cases whose answers are compared by meaning, where there is no model to do it by."""
+    named = [repr(case.id) for case in cases if any(each.base == "similar" for each in case.asserted)]
+    if named and not embeds:
+        more = f"; and {len(named) - LISTED_FAULTS} more" if len(named) > LISTED_FAULTS else ""
+        raise EvalInvalid(
+            f"there is no embedding model for the assertion similar of {', '.join(named[:LISTED_FAULTS])}{more}",
+            hint="Name the URL of one where the command takes it (`edgeship eval`), or assert what a text must have.",
+        )
+
+
 def require_askable_by(chat: Chat, cases: Sequence[EvalCase]) -> None:
     """Raises EvalInvalid for cases that a target with a tokenizer cannot be asked, as `require_askable`.
 

@@ -55,7 +55,8 @@ _MARKS: dict[str, Callable[[Any], bool]] = {
 _NO_FIELD = "this field is not read"
 _FORMAT = (
     'Each line is one object: {"id": "a1", "messages": [{"role": "user", "content": "..."}], "expected": "..."}; '
-    '"id", "slice" and "match" are optional. Fine-tuning files are read too: "messages" that end with the assistant, '
+    '"id", "slice" and "match" are optional, and "assert" may stand for "expected". Fine-tuning files are read too: '
+    '"messages" that end with the assistant, '
     'ShareGPT\'s "conversations", "prompt" and "completion", "instruction", "input" and "output", "question" and '
     '"answer".'
 )
