@@ -148,6 +148,12 @@ class CalibrationInvalid(UsageError):
     code = "calibration-invalid"
 
 
+class PromptsInvalid(UsageError):
+    """A file of prompts to measure with that has a line that cannot be used."""
+
+    code = "prompts-invalid"
+
+
 class PromptInvalid(UsageError):
     """A prompt or sampling setting that the model cannot take."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeship.cli import (
+    bench,
     build,
     cache,
     config,
@@ -69,6 +70,7 @@ app.command()(serve.serve)
 app.command()(ps.ps)
 app.command()(stop.stop)
 app.command()(tune.tune)
+app.command()(bench.bench)
 app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")
 app.add_typer(model.app, name="model")

@@ -186,7 +186,7 @@ def run(
 
     sampling = options.sampling()
     target = targets.resolve(name, settings.resolve(cache_dir=cache_dir, threads=threads))
-    key = _key(api_key_env)
+    key = key_in(api_key_env)
     limits = _limits(context, kv_memory, target)
     return answer(
         target,
@@ -294,7 +294,8 @@ def _left_out(constraint: Constraint | None) -> str:
     return ""
 
 
-def _key(variable: str | None) -> str | None:
+def key_in(variable: str | None) -> str | None:
+    """The key that the environment variable of --api-key-env holds. Raises UsageError."""
     if variable is None:
         return None
     key = os.environ.get(variable)

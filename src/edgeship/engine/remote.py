@@ -9,9 +9,9 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from edgeship.engine import address
 from edgeship.engine.api import (
@@ -23,6 +23,7 @@ from edgeship.engine.api import (
     Sampling,
     Stats,
     Token,
+    Usage,
     check_sampling,
     utf8,
 )
@@ -64,9 +65,26 @@ _IS_IT_ONE = "Is it the address of an API like OpenAI's?"
 _IS_IT_FOR_THEM = "Is its model one for embeddings?"
 
 
+class Reader(Protocol):
+    """Makes steps of the events of a stream. It is asked in the thread that reads all streams, so it must not wait."""
+
+    def push(self, data: str) -> Token | None:
+        """The step that an event makes, if it makes one. Raises RemoteFailed."""
+        ...
+
+    def end(self) -> Token:
+        """The last step, once the stream has ended. Raises RemoteFailed where that is too early."""
+        ...
+
+    def usage(self) -> Usage:
+        """What the answer has cost so far."""
+        ...
+
+
 class RemoteChat:
     """See Chat. What a server refuses is raised with an answer's first step.
 
+    names: all that the server calls the model.
     url: of the API, such as http://localhost:8080/v1. model: may be left out where the server has only one.
     extras: whether the server may be asked for what vLLM and llama.cpp's server take besides: top_k, min_p,
     repetition_penalty, ignore_eos, thinking_tokens and variables of the chat template.
@@ -90,7 +108,7 @@ class RemoteChat:
         self._thread.start()
         try:
             self._client = self._wait_for(self._connect())
-            self.model, self.context_tokens = self._wait_for(self._choose(model))
+            self.model, self.context_tokens, self.names = self._wait_for(self._choose(model))
         except BaseException:
             self.close()
             raise
@@ -107,10 +125,23 @@ class RemoteChat:
         on_step: OnStep | None = None,
     ) -> AnswerSteps:
         """See Chat.converse. Raises NotSupported for what an API like OpenAI's has no place for."""
-        self._owner.require()
         check_sampling(sampling)
-        body = json.dumps(request(self.model, conversation, sampling, extras=self._extras), ensure_ascii=False)
-        answer = _Answer(utf8(body), self._callbacks, cancel, deadline_s, on_step)
+        body = request(self.model, conversation, sampling, extras=self._extras)
+        return self.send(body, Chunks, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+
+    def send(
+        self,
+        body: Mapping[str, Any],
+        reader: Callable[[float], Reader],
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> AnswerSteps:
+        """The same for the body of a request as it is. reader: makes what reads the stream, given when it was asked."""
+        self._owner.require()
+        content = utf8(json.dumps(body, ensure_ascii=False))
+        answer = _Answer(content, reader, self._callbacks, cancel, deadline_s, on_step)
         with self._lock:
             if self._closed:
                 raise EngineFailed("the chat is closed")
@@ -122,6 +153,14 @@ class RemoteChat:
         """Each text as a vector, by the server's model. Raises RemoteFailed, and as the first step of an answer."""
         self._owner.require()
         return self._wait_for(self._embed(list(texts)))
+
+    def tell(self, path: str, body: Mapping[str, Any]) -> Any:
+        """What the server says to a request that is answered at once, as JSON. path: beside its /v1, as "/tokenize".
+
+        Raises RemoteFailed and what else a server refuses with.
+        """
+        self._owner.require()
+        return self._wait_for(self._tell(path, utf8(json.dumps(body, ensure_ascii=False))))
 
     def stats(self) -> Stats:
         """See Chat.stats; only what was asked from here is known."""
@@ -225,13 +264,19 @@ class RemoteChat:
                 raise ValueError("there is not one vector for each text, all of one length")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"the server's embeddings cannot be read: {error!r}"
-            raise RemoteFailed(
-                self._without_key(what), where=self.url, hint="Is its model one for embeddings?"
-            ) from error
+            raise RemoteFailed(self._without_key(what), where=self.url, hint=_IS_IT_FOR_THEM) from error
         return vectors
 
-    async def _choose(self, model: str | None) -> tuple[str, int | None]:
-        """The model that is meant, and how long prompt and answer may be, where the server tells."""
+    async def _tell(self, path: str, body: bytes) -> Any:
+        place = f"..{path}" if self.url.endswith("/v1") else path.lstrip("/")
+        try:
+            async with asyncio.timeout(LIST_S), self._ask("POST", place, body) as response:
+                return json_file.parse(await _body(response))
+        except (ValueError, TimeoutError) as error:
+            raise RemoteFailed(f"what the server says to {path} cannot be read", where=self.url) from error
+
+    async def _choose(self, model: str | None) -> tuple[str, int | None, frozenset[str]]:
+        """The model that is meant, how long prompt and answer may be, where the server tells, and all of its names."""
         try:
             async with asyncio.timeout(LIST_S):
                 listed = await self._models()
@@ -248,7 +293,10 @@ class RemoteChat:
                     hint="Name the one that is meant: `--model NAME`, in Python `model=`.",
                 )
             [model] = different
-        return model, _context_tokens(listed.get(model, {}))
+        entry = listed.get(model, {})
+        root = entry.get("root")
+        same = {name for name, other in listed.items() if isinstance(root, str) and other.get("root") == root}
+        return model, _context_tokens(entry), frozenset({model, *same})
 
     async def _models(self) -> dict[str, Mapping[str, Any]]:
         """What the server says of each of its models; nothing where it lists none."""
@@ -332,6 +380,7 @@ class _Answer:
     def __init__(
         self,
         body: bytes,
+        reader: Callable[[float], Reader],
         callbacks: Callbacks,
         cancel: threading.Event | None,
         deadline_s: float | None,
@@ -340,7 +389,7 @@ class _Answer:
         self.body = body
         self.over = self.complete = False
         self._cut = Cut(cancel, deadline_s)
-        self.chunks = Chunks(self._cut.asked_s)
+        self.chunks = reader(self._cut.asked_s)
         self._dropped = threading.Event()
         self._steps = callbacks.steps(on_step, self._dropped.set)
 

@@ -1,0 +1,336 @@
+"""`edgeship bench`: how fast a target answers under load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgeship import settings
+from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
+from edgeship.cli.options import CacheDir, Context, Json, Threads, as_path, grouped
+from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
+from edgeship.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeship.measure.bench import Bench, Plan
+    from edgeship.measure.load.driver import Load
+    from edgeship.measure.load.figures import Slo
+
+_MOST_CLIENTS, _MOST_TOKENS, _LARGEST_RATE = 4096, 10**7, 1e6
+_SLO_NAMES = ("ttft", "first_text", "tpot", "e2e")
+REQUESTS = 64
+"""Where neither --requests nor --duration says how many: the fewest that carry a 90th percentile."""
+
+BenchTarget = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class AskedOptions:
+    """What is asked."""
+
+    prompt_tokens: Annotated[
+        int,
+        typer.Option("--prompt-tokens", min=1, max=_MOST_TOKENS, help="Tokens of each made-up prompt, exactly."),
+    ] = 128
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", min=1, max=_MOST_TOKENS, help="Tokens of each answer, at most.")
+    ] = 64
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            help="Ask the questions of this file instead: JSON Lines, in the shapes of --eval.",
+            show_default=False,
+            parser=as_path,
+        ),
+    ] = None
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="Ask the file's conversations turn by turn, each with the answers so far."),
+    ] = False
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed asks the same prompts.")] = 0
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How it is asked."""
+
+    concurrency: Annotated[
+        str | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N[,N...]",
+            help="Clients that each ask again once they are answered; a level for each number.",
+            show_default="1",
+        ),
+    ] = None
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            metavar="R[,R...]",
+            help="Requests a second, whether or not others are answered; latency counts from when each was due.",
+            show_default=False,
+        ),
+    ] = None
+    arrivals: Annotated[
+        Literal["poisson", "fixed"], typer.Option("--arrivals", help="Whether the times of --rate are drawn, or even.")
+    ] = "poisson"
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="1, 2, 4 ... clients, until more of them gain less than a tenth.")
+    ] = False
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests", min=1, help="Requests at each level.", show_default=f"{REQUESTS}, or as --duration allows"
+        ),
+    ] = None
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--duration",
+            metavar="DURATION",
+            help="Send no request later than this after a level's start, e.g. 30s.",
+            show_default="no limit",
+        ),
+    ] = None
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="DURATION", help="A request that takes longer is an error.")
+    ] = "5m"
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, max=100, help="Measure each level so often; 5 give intervals of rates.")
+    ] = 1
+    warm_up: Annotated[
+        int | None,
+        typer.Option(
+            "--warm-up",
+            min=0,
+            help="Requests with short answers before each level, which are not counted.",
+            show_default="as many as run at the same time",
+        ),
+    ] = None
+    slo: Annotated[
+        str | None,
+        typer.Option(
+            "--slo",
+            metavar="NAME=DURATION,...",
+            help=f"Count requests that keep these limits, e.g. ttft=500ms,tpot=50ms; names: {', '.join(_SLO_NAMES)}.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a package may take."""
+
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            "--slots",
+            min=1,
+            help="For a package: answers that are made side by side.",
+            show_default="what `tune` found, or 4",
+        ),
+    ] = None
+    context: Context = None
+    threads: Threads = None
+
+
+@dataclass(frozen=True)
+class KeptOptions:
+    """What is kept of it."""
+
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            "--records",
+            help="Write what was seen of each request to this file, as JSON Lines.",
+            show_default=False,
+            parser=as_path,
+        ),
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Write the table to this file.", show_default=False, parser=as_path),
+    ] = None
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write every figure to this file.", show_default=False, parser=as_path),
+    ] = None
+
+
+@grouped
+def bench(
+    *,
+    target: BenchTarget,
+    asked: AskedOptions,
+    load: LoadOptions,
+    engine: EngineOptions,
+    kept: KeptOptions,
+    model: ServerModel = None,
+    api_key_env: KeyVariable = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Measure how fast a target answers: latencies, tokens a second, and what cannot be believed of them."""
+    from edgeship import targets
+    from edgeship.engine.api import Limits
+    from edgeship.measure import bench as measuring
+    from edgeship.measure.load.subject import Access
+
+    plan = _plan(asked, load)
+    found = targets.resolve(target, settings.resolve(cache_dir=cache_dir, threads=engine.threads))
+    access = Access(Limits(engine.slots, engine.context), model, key_in(api_key_env))
+    _require_places(kept)
+    with telling() as progress:
+        done = measuring.bench(found, plan, access, progress=progress)
+    _keep(kept, done)
+    if as_json:
+        print_json(done.document)
+    else:
+        _print(done.document)
+    if not any(level["completed"] for level in done.document["levels"]):
+        return _nothing_was_answered(done.document)
+    return 0
+
+
+def _plan(asked: AskedOptions, load: LoadOptions) -> Plan:
+    """What the options mean. Raises UsageError."""
+    from edgeship.measure.bench import Plan
+    from edgeship.measure.load.driver import Bounds
+    from edgeship.measure.load.subject import Asked
+
+    if asked.replay and asked.prompts is None:
+        raise UsageError("--replay needs conversations", hint="Give them with --prompts FILE.")
+    given = {"--concurrency": load.concurrency, "--rate": load.rate, "--sweep": load.sweep or None}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} exclude each other", hint="Give one of them.")
+    duration_s = _seconds(load.duration, "--duration")
+    timeout_s = _seconds(load.timeout, "--timeout")
+    assert timeout_s is not None
+    requests = load.requests or (REQUESTS if duration_s is None else None)
+    return Plan(
+        asked=Asked(**vars(asked)),
+        bounds=Bounds(requests, duration_s, timeout_s),
+        loads=_loads(load),
+        sweep=load.sweep,
+        repeats=load.repeat,
+        warm_up=load.warm_up,
+        slo=_slo(load.slo),
+    )
+
+
+def _loads(options: LoadOptions) -> tuple[Load, ...]:
+    from edgeship.measure.load.driver import Load
+
+    if options.rate is not None:
+        rates = _numbers(options.rate, "--rate", float, _LARGEST_RATE, "numbers above 0, like 0.5,2")
+        return tuple(Load(rate_per_s=rate, arrivals=options.arrivals) for rate in rates)
+    clients = _numbers(
+        options.concurrency or "1",
+        "--concurrency",
+        int,
+        _MOST_CLIENTS,
+        f"whole numbers from 1 to {_MOST_CLIENTS}, like 1,8",
+    )
+    return tuple(Load(count) for count in clients)
+
+
+def _numbers(text: str, option: str, kind: Any, most: float, rule: str) -> list[Any]:
+    """The numbers of a list, each above 0 and there once. Raises UsageError."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number <= most for number in found) or len(set(found)) < len(found):
+        raise UsageError(f"{option} is {text!r}; it must be {rule}, each once", hint="Give it such a value.")
+    return found
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    found = settings.parse_seconds(text, option)
+    if found == 0:
+        raise UsageError(f"{option} is 0, and nothing could be measured", hint="Give it some time, e.g. 30s.")
+    return found
+
+
+def _slo(text: str | None) -> Slo | None:
+    from edgeship.measure.load.figures import Slo
+
+    if text is None:
+        return None
+    limits: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (one.strip() for one in part.partition("="))
+        if not equals or name not in _SLO_NAMES or name in limits:
+            raise UsageError(
+                f"--slo is {text!r}; {part!r} is no limit",
+                hint=f"Write ttft=500ms,tpot=50ms. Names: {', '.join(_SLO_NAMES)}.",
+            )
+        limits[name] = settings.parse_seconds(value, f"--slo {name}")
+    return Slo(limits)
+
+
+def _require_places(kept: KeptOptions) -> None:
+    """That what is measured can be written, before it is measured. Raises UsageError, NotWritable."""
+    from edgeship.system.storage import require_writable
+
+    for path in (kept.records, kept.markdown, kept.csv):
+        if path is not None:
+            if path.is_dir():
+                raise UsageError("that is a folder, and a file is to be written", where=str(path), hint="Name a file.")
+            require_writable(path.absolute().parent, "name a file elsewhere.")
+
+
+def _keep(kept: KeptOptions, done: Bench) -> None:
+    from edgeship.measure.load import records, tables
+    from edgeship.system.storage import write_file
+
+    if kept.records is not None:
+        records.write(kept.records, done.records)
+    if kept.markdown is not None:
+        write_file(kept.markdown, tables.as_markdown(done.document))
+    if kept.csv is not None:
+        write_file(kept.csv, tables.as_csv(done.document))
+
+
+def _print(document: dict[str, Any]) -> None:
+    from edgeship.measure.load import tables
+
+    print_table(*tables.table(document))
+    target, knee = document["target"], document["knee"]
+    facts: list[tuple[str, str]] = []
+    if target["load_s"] is not None:
+        facts.append(("loaded in", f"{target['load_s']:.2f} s"))
+        for name, first in (target["first_request"] or {}).items():
+            if first["ttft_s"] is not None:
+                facts.append((f"first request, {name}", f"TTFT {first['ttft_s']:.3f} s, E2E {first['e2e_s']:.3f} s"))
+    if knee:
+        beyond = "more clients gain less than a tenth" if knee["reached"] else "not reached with the most clients tried"
+        facts.append(("knee", f"concurrency {knee['concurrency']}: {beyond}"))
+    if facts:
+        print_pairs(facts)
+    for one in tables.notes(document):
+        note(one)
+
+
+def _nothing_was_answered(document: dict[str, Any]) -> int:
+    from edgeship.errors import RemoteFailed
+
+    kinds = [one for level in document["levels"] for one in level["error_kinds"]]
+    why = f": {kinds[0]['what']}" if kinds else ""
+    note(f"no request was answered{why}")
+    return RemoteFailed.exit_code

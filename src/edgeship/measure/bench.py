@@ -1,0 +1,128 @@
+"""How fast a target answers under load: one ruler for packages, Foundry Local and servers. See docs/bench.md."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeship.measure import document
+from edgeship.measure.load import figures
+from edgeship.measure.load.driver import Bounds, Load
+from edgeship.measure.load.levels import Level
+from edgeship.measure.load.records import Record
+from edgeship.measure.load.subject import Access, Asked, Subject, opened
+from edgeship.progress import Progress, silent
+from edgeship.targets import Target
+
+GAIN = 1.1
+"""A sweep goes on while twice as many clients get so many times the tokens a second."""
+MOST_CLIENTS = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. sweep: closed loops of 1, 2, 4 ... clients until more of them gain nothing.
+
+    repeats: of each level, one round of all levels after another. warm_up: requests before each level; None takes as
+    many as run at the same time.
+    """
+
+    asked: Asked
+    bounds: Bounds
+    loads: tuple[Load, ...] = (Load(1),)
+    sweep: bool = False
+    repeats: int = 1
+    warm_up: int | None = None
+    slo: figures.Slo | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured. document: what `--json` prints. records: of each level, with what its level is."""
+
+    document: dict[str, Any]
+    records: tuple[tuple[Mapping[str, Any], tuple[Record, ...]], ...]
+
+
+def bench(target: Target, plan: Plan, access: Access, *, progress: Progress = silent) -> Bench:
+    """Opens the target and measures every level of the plan. Raises what `opened` raises."""
+    with opened(target, plan.asked, access, timeout_s=plan.bounds.timeout_s, progress=progress) as subject:
+        levels = list(_swept(subject, plan, progress) if plan.sweep else _planned(subject, plan, progress))
+        told = [level.to_dict() for level in levels]
+        whole = {
+            **document.head("bench"),
+            "target": subject.to_dict(),
+            "workload": _workload(plan),
+            "levels": told,
+            "knee": _knee(told) if plan.sweep else None,
+        }
+        of_levels = [({"level": level.load.name}, level.records) for level in levels]
+        first = [({"level": "first requests"}, subject.first_records)] if subject.first_records else []
+    return Bench(whole, (*first, *of_levels))
+
+
+def _planned(subject: Subject, plan: Plan, progress: Progress) -> Iterator[Level]:
+    """Rounds, so that a machine that slows down slows down every level."""
+    driven = [
+        [subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=progress) for load in plan.loads]
+        for _ in range(plan.repeats)
+    ]
+    for load, repeats in zip(plan.loads, zip(*driven, strict=True), strict=True):
+        yield Level(load, repeats, subject.expected, plan.slo)
+
+
+def _swept(subject: Subject, plan: Plan, progress: Progress) -> Iterator[Level]:
+    """Twice as many clients each time, until that gains little, or nothing can be told."""
+    best = 0.0
+    for clients in (2**power for power in itertools.count()):
+        load = Load(clients)
+        repeats = tuple(
+            subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=progress) for _ in range(plan.repeats)
+        )
+        level = Level(load, repeats, subject.expected, plan.slo)
+        yield level
+        rate = _rate(level.to_dict())
+        if rate is None or rate < GAIN * best or clients >= MOST_CLIENTS:
+            return
+        best = rate
+
+
+def _rate(level: Mapping[str, Any]) -> float | None:
+    """What more clients are to raise: tokens a second, or requests where tokens are not told."""
+    found = level["output_tokens_per_s"]
+    rate = level["requests_per_s"] if found is None else found
+    return float(rate) if rate else None
+
+
+def _knee(levels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The smallest load beyond which more clients gain little: the throughput stays, and everybody waits longer."""
+    rates = [(level, rate) for level in levels if (rate := _rate(level)) is not None]
+    if not rates:
+        return None
+    level, rate = rates[0]
+    for other, more in rates[1:]:
+        if more < GAIN * rate:
+            break
+        level, rate = other, more
+    reached = level is not levels[-1] or len(levels) == 1
+    return {
+        "concurrency": level["concurrency"],
+        "output_tokens_per_s": level["output_tokens_per_s"],
+        "reached": reached,
+    }
+
+
+def _workload(plan: Plan) -> dict[str, Any]:
+    asked = plan.asked
+    return {
+        "kind": "synthetic" if asked.prompts is None else "replay" if asked.replay else "prompts",
+        "prompts": None if asked.prompts is None else str(asked.prompts),
+        "prompt_tokens": asked.prompt_tokens if asked.prompts is None else None,
+        "new_tokens": asked.new_tokens,
+        "seed": asked.seed,
+        **asdict(plan.bounds),
+        "repeats": plan.repeats,
+        "warm_up": plan.warm_up,
+    }

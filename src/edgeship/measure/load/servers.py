@@ -1,0 +1,163 @@
+"""Asks a server with an API like OpenAI's, and notes each event of its stream as it comes."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from edgeship.engine.api import Token, Usage
+from edgeship.engine.remote import RemoteChat
+from edgeship.engine.steps import Relay
+from edgeship.errors import EdgeshipError, PromptInvalid
+from edgeship.measure.load import chunks
+from edgeship.measure.load.chats import failure_of
+from edgeship.measure.load.driver import Closable
+from edgeship.measure.load.records import Failure, Reply
+from edgeship.measure.load.workload import Question
+from edgeship.system import border
+
+_USAGE = {"include_usage": True}
+_EVERY_USAGE = {**_USAGE, "continuous_usage_stats": True}
+# What is asked besides OpenAI's own fields, from most to least: the first that a server does not refuse.
+_ASKED_BESIDE: tuple[dict[str, Any], ...] = (
+    {"ignore_eos": True, "stream_options": _EVERY_USAGE},
+    {"ignore_eos": True, "stream_options": _USAGE},
+    {"stream_options": _EVERY_USAGE},
+    {"stream_options": _USAGE},
+    {},
+)
+_HELLO = ({"role": "user", "content": "Hello"},)
+
+
+class _Events:
+    """See Reader: keeps the events, and leaves to read them for later."""
+
+    def __init__(self, asked_s: float) -> None:
+        self._asked_s = asked_s
+        self.events: chunks.Events = []
+
+    def push(self, data: str) -> None:
+        self.events.append((time.perf_counter(), data))
+
+    def end(self) -> Token:
+        return Token(None, "", "stop", usage=self.usage())
+
+    def usage(self) -> Usage:
+        waited_s = time.perf_counter() - self._asked_s
+        return Usage(0, 0, waited_s, waited_s)
+
+
+class ServerAsker:
+    """See Asker.
+
+    beside: what is asked besides OpenAI's own fields: what the server takes of it, found by a first short request.
+    """
+
+    def __init__(self, chat: RemoteChat, timeout_s: float) -> None:
+        self.chat = chat
+        self.beside = _ASKED_BESIDE[0]
+        self._tokenize: Callable[[Mapping[str, Any]], int] | None = None
+        for beside in _ASKED_BESIDE:
+            self.beside = beside
+            reply = self._answer(Question(messages=_HELLO, new_tokens=1, ignore_eos=True), timeout_s)
+            if reply.failure is None or reply.failure.kind != PromptInvalid.code:
+                return
+        self.beside = _ASKED_BESIDE[0]  # it refuses for another reason, which the requests will tell
+
+    @property
+    def takes_ignore_eos(self) -> bool:
+        """Whether the server takes the wish for answers that do not end early; whether it obeys shows in them."""
+        return "ignore_eos" in self.beside
+
+    def ask(self, question: Question, timeout_s: float, done: Callable[[Callable[[], Reply]], object]) -> Closable:
+        """See Asker.ask."""
+        readers: list[_Events] = []
+
+        def reader(asked_s: float) -> _Events:
+            readers.append(_Events(asked_s))
+            return readers[0]
+
+        def take(step: Token | Exception) -> None:
+            done(partial(self._read, readers[0].events, step, time.perf_counter(), timeout_s))
+
+        return self.chat.send(self._body(question), reader, deadline_s=timeout_s, on_step=Relay(take))
+
+    def _body(self, question: Question) -> dict[str, Any]:
+        given = {"max_tokens": question.new_tokens, "temperature": question.temperature, "seed": question.seed}
+        beside = {name: value for name, value in self.beside.items() if name != "ignore_eos" or question.ignore_eos}
+        return {
+            "model": self.chat.model,
+            "messages": [dict(message) for message in question.messages],
+            "stream": True,
+            **{name: value for name, value in given.items() if value is not None},
+            **beside,
+        }
+
+    def _read(self, events: chunks.Events, step: Token | Exception, end_s: float, timeout_s: float) -> Reply:
+        failure = failure_of(step) if isinstance(step, Exception) else None
+        if isinstance(step, Token) and step.finish == "deadline":
+            failure = Failure("timeout", f"the answer was not complete in {timeout_s:g} s")
+        elif isinstance(step, Token) and step.finish == "cancelled":
+            failure = Failure("cancelled", "the answer was cancelled")
+        return chunks.read(events, self.chat.names, self.chat.model, end_s, failure)
+
+    def _answer(self, question: Question, timeout_s: float) -> Reply:
+        """One answer, waited for."""
+        inbox: queue.SimpleQueue[Callable[[], Reply]] = queue.SimpleQueue()
+        self.ask(question, timeout_s, inbox.put)
+        return border.take(inbox)()
+
+    # --- counting ----------------------------------------------------------------------------------------------------
+
+    def counter(self, timeout_s: float) -> tuple[Callable[[str], int | None], bool]:
+        """What counts the tokens of a prompt with this text as its only message, and whether it costs next to nothing.
+
+        By the server's tokenizer, where it can be asked; else by the usage of a request, which gives None where the
+        server tells none.
+        """
+        for way in (self._prompt_by_vllm, self._prompt_by_llama):
+            if _tried(way, "Hello") is not None:
+                return partial(_tried, way), True
+        return partial(self._prompt_by_usage, timeout_s), False
+
+    def count(self, text: str) -> int | None:
+        """The tokens of a text, by the server's tokenizer; None where it cannot be asked."""
+        for way in (self._text_by_vllm, self._text_by_llama):
+            found = _tried(way, text)
+            if found is not None:
+                return found
+        return None
+
+    def _prompt_by_vllm(self, text: str) -> int:
+        found = self.chat.tell("/tokenize", {"model": self.chat.model, "messages": _messages(text)})
+        return int(found["count"])
+
+    def _prompt_by_llama(self, text: str) -> int:
+        prompt = self.chat.tell("/apply-template", {"messages": _messages(text)})["prompt"]
+        found = self.chat.tell("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+        return len(found["tokens"])
+
+    def _text_by_vllm(self, text: str) -> int:
+        body = {"model": self.chat.model, "prompt": text, "add_special_tokens": False}
+        return int(self.chat.tell("/tokenize", body)["count"])
+
+    def _text_by_llama(self, text: str) -> int:
+        return len(self.chat.tell("/tokenize", {"content": text, "add_special": False})["tokens"])
+
+    def _prompt_by_usage(self, timeout_s: float, text: str) -> int | None:
+        return self._answer(Question(messages=tuple(_messages(text)), new_tokens=1), timeout_s).prompt_tokens
+
+
+def _messages(text: str) -> Sequence[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def _tried(way: Callable[[str], int], text: str) -> int | None:
+    """What a way of counting gives; None where the server does not know it."""
+    try:
+        return way(text)
+    except (EdgeshipError, LookupError, TypeError, ValueError):
+        return None
