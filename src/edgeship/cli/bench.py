@@ -57,7 +57,15 @@ class AskedOptions:
         bool,
         typer.Option("--replay", help="Ask the file's conversations turn by turn, each with the answers so far."),
     ] = False
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed asks the same prompts.")] = 0
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="The same seed asks the same prompts at the same times.",
+            show_default="0; for a URL another one each time, since a server may remember prompts",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def bench(target: Target, plan: Plan, access: Access, *, progress: Progress = si
         whole = {
             **document.head("bench"),
             "target": subject.to_dict(),
-            "workload": _workload(plan),
+            "workload": _workload(plan, subject.seed),
             "levels": told,
             "knee": _knee(told) if plan.sweep else None,
         }
@@ -114,14 +114,14 @@ def _knee(levels: list[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _workload(plan: Plan) -> dict[str, Any]:
+def _workload(plan: Plan, seed: int) -> dict[str, Any]:
     asked = plan.asked
     return {
         "kind": "synthetic" if asked.prompts is None else "replay" if asked.replay else "prompts",
         "prompts": None if asked.prompts is None else str(asked.prompts),
         "prompt_tokens": asked.prompt_tokens if asked.prompts is None else None,
         "new_tokens": asked.new_tokens,
-        "seed": asked.seed,
+        "seed": seed,
         **asdict(plan.bounds),
         "repeats": plan.repeats,
         "warm_up": plan.warm_up,

@@ -84,7 +84,7 @@ class _Seen:
         # Most servers begin with a chunk that says no more than whose turn it is.
         says_nothing = not kinds and (reason is not None or ("role" in delta and not self.arrivals))
         told = _count(_object(chunk, "usage"), "completion_tokens")
-        if kinds or not says_nothing:
+        if kinds or not says_nothing or (told or 0) > self.told_tokens > 0:
             self.arrivals.append(Arrival(at_s, kinds, None if told is None else max(0, told - self.told_tokens)))
             self.told_tokens = self.told_tokens if told is None else told
         if reason is not None:

@@ -9,9 +9,8 @@ from edgeship.measure.load.records import Record
 
 TOLERANCE = 0.02
 """Figures are to be right within so much."""
-RECOUNT_TOLERANCE = 0.1
-"""A text is not always broken again into the tokens that it was made of."""
-_RECOUNT_LEAST = 3
+RECOUNT_TOLERANCE = 0.2
+"""A text is not always broken again into the tokens that it was made of, and some tokens leave none."""
 _BY_TOKENS = ("tpot_s", "output_tokens_per_s")
 _OF_PROMPTS = ("ttft_s", "first_text_s", "e2e_s", "input_tokens_per_s")
 
@@ -103,6 +102,11 @@ def _of_pieces(records: Sequence[Record]) -> tuple[list[Doubt], bool]:
             f"answers came in {shown} pieces, and the target tells {tokens} tokens; one piece cannot have less than one"
         )
         return [Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))], True
+    if known := [one for one in records if one.reply.counted_output_tokens is not None]:
+        counted = sum(one.reply.counted_output_tokens or 0 for one in known)
+        if _fits(sum(bool(one.kinds) for record in known for one in record.reply.arrivals), counted, len(known)):
+            what = f"usage tells {tokens} tokens; answers came in {shown} pieces, and a tokenizer counts as many"
+            return [Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))], True
     what = (
         f"answers of {tokens} tokens came in {shown} pieces, {tokens / max(1, shown):.1f} tokens each; when the tokens "
         "between came cannot be told"
@@ -134,15 +138,14 @@ def _fits(pieces: int, tokens: int, requests: int) -> bool:
 def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
     told = [(one.reply.output_tokens, one.reply.counted_output_tokens) for one in records]
     pairs = [(one, other) for one, other in told if one is not None and other is not None]
-    wrong = [(one, other) for one, other in pairs if abs(one - other) > max(_RECOUNT_LEAST, RECOUNT_TOLERANCE * other)]
-    if wrong and 2 * len(wrong) > len(pairs):
-        usage, counted = (sum(one[side] for one in wrong) for side in (0, 1))
-        what = f"usage tells {usage} tokens of {len(wrong)} answers that a tokenizer counts as {counted}"
+    usage, counted = (sum(pair[side] for pair in pairs) for side in (0, 1))
+    if abs(usage - counted) > len(pairs) + RECOUNT_TOLERANCE * counted:
+        what = f"usage tells {usage} tokens of {len(pairs)} answers that a tokenizer counts as {counted}"
         yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
     beyond = [
         one
         for one in records
-        if one.asked_output_tokens is not None and (one.reply.output_tokens or 0) > one.asked_output_tokens
+        if one.asked_output_tokens is not None and (one.reply.output_tokens or 0) > one.asked_output_tokens + 1
     ]
     if beyond:
         what = f"usage tells more tokens of {len(beyond)} answers than they were allowed to have"

@@ -12,7 +12,7 @@ from edgeship.measure.bootstrap import MEAN, MEDIAN, Statistic, interval
 from edgeship.measure.load.records import Record
 
 NEEDED = {50: 11, 90: 64, 95: 130, 99: 662}
-"""From so many values on a percentile is known with 99 % confidence: fewer may all lie on one side of it."""
+"""So many values a percentile takes: that all of them lie on one side of it then has a chance of one in a thousand."""
 LATENCIES = ("ttft_s", "first_text_s", "tpot_s", "itl_s", "e2e_s")
 Groups = Sequence[Sequence[float]]
 """Values of one figure, those of a request together."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -27,6 +29,8 @@ from edgeship.progress import Progress, silent
 from edgeship.targets import Target
 
 WARM_UP_TOKENS = 8
+_PREPARED = 256
+"""So many questions are made before a level whose time is limited, and not its requests."""
 _RECOUNTED = 16
 """So many answers of a level are counted again by the server's tokenizer."""
 _LISTED_FAULTS = 5
@@ -37,14 +41,15 @@ class Asked:
     """What is asked. prompts: a file of questions, instead of made-up ones of prompt_tokens each.
 
     new_tokens: of an answer at most; of one to a made-up prompt also at least, where the target can be asked for that.
-    replay: conversations of the file are asked turn by turn.
+    replay: conversations of the file are asked turn by turn. seed: the same one asks the same; None takes 0, and
+    another one each time for a server, which may remember the prompts of the last time.
     """
 
     prompt_tokens: int = 128
     new_tokens: int = 64
     prompts: Path | None = None
     replay: bool = False
-    seed: int = 0
+    seed: int | None = None
 
 
 class Subject:
@@ -55,13 +60,15 @@ class Subject:
         self._asked, self._timeout_s, self._load_s = asked, timeout_s, load_s
         self._asker = ServerAsker(chat, timeout_s) if isinstance(chat, RemoteChat) else ChatAsker(chat)
         self._overhead = 0
-        self._scripts = self._made_up() if asked.prompts is None else self._of_file(asked.prompts)
+        self.seed = _seed(target) if asked.seed is None else asked.seed
+        self._supply = self._made_up() if asked.prompts is None else self._of_file(asked.prompts)
         self._first: list[Record] = []
         self._drives = 0
 
     # --- what is asked -----------------------------------------------------------------------------------------------
 
-    def _made_up(self) -> Iterator[Script]:
+    def _made_up(self) -> Callable[[], Iterator[Script]]:
+        """Prompts that go on with each level: none is asked twice."""
         asked, context = self._asked, self.chat.context_tokens
         if context is not None and asked.prompt_tokens + asked.new_tokens > context:
             raise UsageError(
@@ -70,7 +77,7 @@ class Subject:
                 hint="Ask for less.",
             )
         if isinstance(self.chat, Engine):
-            make = workload.token_prompts(self.chat.vocab_size, asked.prompt_tokens, asked.new_tokens, asked.seed)
+            make = workload.token_prompts(self.chat.vocab_size, asked.prompt_tokens, asked.new_tokens, self.seed)
         else:
             count, cheap = (
                 self._asker.counter(self._timeout_s)
@@ -80,12 +87,19 @@ class Subject:
             vocabulary = learn(count, cheap=cheap)
             self._overhead = vocabulary.overhead
             make = text_prompts(vocabulary, asked.prompt_tokens, asked.new_tokens)
-        return workload.synthetic(make, asked.seed)
+        scripts = workload.synthetic(make, self.seed)
+        return lambda: scripts
 
-    def _of_file(self, path: Path) -> Iterator[Script]:
+    def _of_file(self, path: Path) -> Callable[[], Iterator[Script]]:
+        """The file's questions, from the first one for each level."""
         scripts = workload.read_prompts(path, self._asked.new_tokens, replay=self._asked.replay)
         self._require_short(path, scripts)
-        return workload.again_and_again(scripts)
+        return lambda: itertools.cycle(scripts)
+
+    def _prepared(self, count: int) -> Iterator[Script]:
+        """Questions of which the first ones are made now: later it would take time between requests."""
+        supply = self._supply()
+        return itertools.chain(list(islice(supply, count)), supply)
 
     def _require_short(self, path: Path, scripts: tuple[Script, ...]) -> None:
         codec, context = self.chat.codec, self.chat.context_tokens
@@ -113,19 +127,20 @@ class Subject:
     def ask_first(self) -> None:
         """The first request after loading, cold, and one more like it."""
         bounds = Bounds(1, None, self._timeout_s)
+        scripts = self._prepared(2)
         for _ in range(2):
-            self._first += drive(self._asker, islice(self._scripts, 1), Load(1), bounds).records
+            self._first += drive(self._asker, scripts, Load(1), bounds).records
 
     def drive(self, load: Load, bounds: Bounds, *, warm_up: int | None = None, progress: Progress = silent) -> Driven:
         """One level, after requests with short answers that warm it up: by default as many as run at the same time."""
         count = (load.concurrency or 1) if warm_up is None else warm_up
         if count:
             progress(f"{load.name}: warming up", None)
-            short = map(_shortened, islice(self._scripts, count))
+            short = iter([_shortened(script) for script in islice(self._supply(), count)])
             drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, bounds.timeout_s))
         self._drives += 1
-        seed = self._asked.seed + self._drives
-        driven = drive(self._asker, self._scripts, load, bounds, seed=seed, progress=progress)
+        scripts, seed = self._prepared(bounds.requests or _PREPARED), self.seed + self._drives
+        driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
         return replace(driven, records=tuple(self._recounted(driven.records)))
 
     def _recounted(self, records: tuple[Record, ...]) -> Iterator[Record]:
@@ -161,6 +176,10 @@ class Subject:
             "first_request": {name: _first(record) for name, record in zip(("cold", "warm"), self._first, strict=False)}
             or None,
         }
+
+
+def _seed(target: Target) -> int:
+    return secrets.randbelow(2**31) if target.kind == "url" else 0
 
 
 def _shortened(script: Script) -> Script:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeship.errors import EngineFailed, UsageError
 from edgeship.measure.load.workload import Make, Question
@@ -28,6 +28,8 @@ WORDS = tuple(_LISTED.split())
 _LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 """For vocabularies that have few of the words."""
 _MOST_CORRECTIONS = 12
+_TRIED, _TRIED_TOKENS = 8, 40
+"""Texts that are counted once more; where they have what their words have, so have all others."""
 _MOST_COUNTS = 200
 """Requests that are spent on counting where each is a prompt that the model reads."""
 
@@ -37,7 +39,7 @@ class Vocabulary:
     """What words cost. overhead: the tokens of a prompt around its text.
 
     lengths: the tokens of each word where it stands after another one.
-    count: counts the prompt of a text once more; None where that costs too much to do it for each.
+    count: counts the prompt of a text; None where that costs too much to do it for each, or tells nothing new.
     """
 
     overhead: int
@@ -74,11 +76,23 @@ def learn(count: Count, *, cheap: bool) -> Vocabulary:
             measure(words[:half])
             measure(words[half:])
 
-    measure(WORDS[1:])
+    measure(WORDS)
     if 1 not in lengths.values():
         measure(_LETTERS)
-    # The first word of a text has no space before it, and may have other tokens than after one.
-    return Vocabulary(base - lengths.get(first, 1), lengths, count if cheap else None)
+    # The first word of a text has no space before it: where it has other tokens by that, so have most words.
+    learnt = Vocabulary(base - lengths.get(first, 1), lengths, None)
+    return replace(learnt, count=count) if cheap and not _holds(learnt, count) else learnt
+
+
+def _holds(vocabulary: Vocabulary, count: Count) -> bool:
+    """Whether texts have as many tokens as their words."""
+    words = sorted(vocabulary.lengths)
+    for tried in range(_TRIED):
+        begin = [words[tried * len(words) // _TRIED]]
+        text, tokens = _text(vocabulary, begin, vocabulary.overhead + _TRIED_TOKENS, random.Random(tried))
+        if count(text) != tokens:
+            return False
+    return True
 
 
 def text_prompts(vocabulary: Vocabulary, prompt_tokens: int, new_tokens: int) -> Make:

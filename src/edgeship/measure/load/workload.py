@@ -118,11 +118,6 @@ def read_prompts(path: Path, new_tokens: int | None, *, replay: bool = False) ->
     return tuple(scripts)
 
 
-def again_and_again(scripts: Sequence[Script]) -> Iterator[Script]:
-    """The scripts in their order, from the beginning after the last one."""
-    return itertools.cycle(scripts)
-
-
 def _examples(path: Path) -> Iterator[tuple[str, Any]]:
     text = _FILE.read(path)
     items = document(text)

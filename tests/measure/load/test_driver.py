@@ -1,0 +1,171 @@
+"""When requests are sent, what of them is noted, and what ends a level."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from edgeship.errors import EngineBusy
+from edgeship.measure.load import driver
+from edgeship.measure.load.driver import HOPELESS, Bounds, Driven, Load, drive
+from edgeship.measure.load.records import Arrival, Failure, Reply
+from edgeship.measure.load.workload import Question, Script
+
+FOR_EVER = 60.0
+
+
+class Target:
+    """Answers after so long, from threads of its own: each request in turn, and the rest as the last one.
+
+    FOR_EVER never answers. at_once: how many it answered at the same time at most.
+    """
+
+    def __init__(self, *reply_after_s: float, failure: Failure | None = None, refuses: bool = False) -> None:
+        self.after_s, self.failure, self.refuses = reply_after_s or (0.0,), failure, refuses
+        self.asked: list[Question] = []
+        self.closed = self.at_once = self._running = 0
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question, timeout_s: float, done: Callable[[Callable[[], Reply]], object]) -> Target:
+        del timeout_s
+        if self.refuses:
+            raise EngineBusy("the line is full")
+        with self._lock:
+            number = len(self.asked)
+            self.asked.append(question)
+            self._running += 1
+            self.at_once = max(self.at_once, self._running)
+        after_s = self.after_s[min(number, len(self.after_s) - 1)]
+        if after_s < FOR_EVER:
+            threading.Thread(target=self._answer, args=(number, after_s, done), daemon=True).start()
+        return self
+
+    def _answer(self, number: int, after_s: float, done: Callable[[Callable[[], Reply]], object]) -> None:
+        time.sleep(after_s)
+        with self._lock:
+            self._running -= 1
+        end_s = time.perf_counter()
+        reply = Reply(
+            (Arrival(end_s, ("text",), 1),), end_s, output_tokens=1, failure=self.failure, text=f"answer {number}"
+        )
+        done(lambda: reply)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def questions(count: int | None = None) -> Iterator[Script]:
+    numbers = itertools.count() if count is None else range(count)
+    return (Script(Question(messages=({"role": "user", "content": str(number)},))) for number in numbers)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_LEAST_GRACE_S", 0.1)
+    monkeypatch.setattr(driver, "_TOLD_EVERY_S", 0.02)
+
+
+def run(target: Target, load: Load, **bounds: Any) -> Driven:
+    limits = Bounds(**({"requests": None, "duration_s": None, "timeout_s": 5.0} | bounds))
+    return drive(target, questions(), load, limits)
+
+
+def test_a_closed_loop_has_so_many_at_the_same_time_and_never_more() -> None:
+    target = Target(0.01)
+    found = run(target, Load(3), requests=9)
+    assert (len(found.records), target.at_once, found.stopped) == (9, 3, None)
+    assert [record.number for record in found.records] == list(range(9))
+    assert all(record.scheduled_s is None and record.start_s == record.sent_s for record in found.records)
+
+
+def test_a_rate_does_not_wait_for_answers_and_counts_from_when_a_request_was_due() -> None:
+    target = Target(0.05)
+    found = run(target, Load(rate_per_s=200, arrivals="fixed"), requests=6)
+    assert [record.scheduled_s for record in found.records] == pytest.approx([number / 200 for number in range(6)])
+    assert target.at_once == 6
+    assert all(record.sent_s >= record.start_s for record in found.records)
+
+
+def test_times_of_a_poisson_process_are_the_seeds_and_come_at_its_rate() -> None:
+    load = Load(rate_per_s=50)
+    first, again, other = (list(itertools.islice(load.due_s(seed), 2000)) for seed in (1, 1, 2))
+    assert first == again != other
+    gaps = [after - before for before, after in itertools.pairwise(first)]
+    mean = sum(gaps) / len(gaps)
+    spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+    assert mean == pytest.approx(1 / 50, rel=0.1)
+    assert spread == pytest.approx(mean, rel=0.1)  # as of an exponential distribution
+
+
+def test_what_ran_when_the_time_was_over_may_take_as_long_as_others_took_and_is_then_cut() -> None:
+    target = Target(0.0, 0.0, FOR_EVER)
+    found = run(target, Load(1), duration_s=0.05)
+    assert found.stopped == "duration"
+    assert [record.is_complete for record in found.records] == [True, True, False]
+    assert not found.records[-1].is_error
+    assert target.closed == 1
+    assert found.wall_s >= 0.05
+
+
+def test_nothing_is_sent_once_the_time_is_over() -> None:
+    target = Target(0.02)
+    found = run(target, Load(2), duration_s=0.1)
+    assert all(record.sent_s < 0.1 for record in found.records)
+    assert all(record.is_complete for record in found.records)
+
+
+def test_a_target_that_only_fails_is_not_asked_for_ever() -> None:
+    target = Target(failure=Failure("remote-failed", "the server failed (500)"))
+    found = run(target, Load(1), duration_s=FOR_EVER)
+    assert (len(found.records), found.stopped) == (HOPELESS, "failures")
+
+
+def test_a_target_that_fails_as_often_as_it_is_asked_is_asked_as_often_as_it_should_be() -> None:
+    target = Target(failure=Failure("remote-failed", "the server failed (500)"))
+    found = run(target, Load(1), requests=4)
+    assert (len(found.records), sum(record.is_error for record in found.records)) == (4, 4)
+
+
+def test_what_cannot_be_sent_is_an_error() -> None:
+    found = run(Target(refuses=True), Load(2), requests=3)
+    assert [record.reply.failure for record in found.records] == [Failure("engine-busy", "the line is full")] * 3
+
+
+def test_a_conversation_is_asked_turn_by_turn_with_the_answers_so_far() -> None:
+    def user(text: str) -> dict[str, str]:
+        return {"role": "user", "content": text}
+
+    target = Target()
+    script = Script(Question(messages=(user("a"),)), ((user("b"),), (user("c"),)))
+    bounds = Bounds(None, None, 5.0)
+    found = drive(target, iter([script]), Load(1), bounds)
+    assert [(record.conversation, record.turn) for record in found.records] == [(0, 0), (0, 1), (0, 2)]
+    told = [[message["content"] for message in question.messages] for question in target.asked]
+    assert told == [["a"], ["a", "answer 0", "b"], ["a", "answer 0", "b", "answer 1", "c"]]
+
+
+def test_a_conversation_whose_turn_fails_is_not_gone_on_with() -> None:
+    script = Script(Question(messages=({"role": "user", "content": "a"},)), (({"role": "user", "content": "b"},),))
+    found = drive(Target(failure=Failure("x", "y")), iter([script]), Load(1), Bounds(None, None, 5.0))
+    assert len(found.records) == 1
+    assert found.stopped == "prompts"
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, float | None]] = []
+    drive(
+        Target(0.05),
+        questions(),
+        Load(1),
+        Bounds(4, None, 5.0),
+        progress=lambda text, part=None: told.append((text, part)),
+    )
+    assert told
+    text, part = told[0]
+    assert text.startswith("concurrency 1: 1 of 4 requests, ")
+    assert part == 0.25
