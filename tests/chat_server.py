@@ -23,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
     """Gives each request to the test's function for its path."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what is written goes at once, and not when the client has told of the last piece
     server: Server
 
     def do_GET(self) -> None:

@@ -22,12 +22,13 @@ from tests.chat_server import Handler
 from tests.measure.load.scripted_server import Script, scripted
 
 FEW = Bounds(3, None, 10.0)
-QUICK = {"first_s": 0.0, "gap_s": 0.0}
+QUICK: dict[str, Any] = {"first_s": 0.0, "gap_s": 0.0}
 
 
 def run(url: str, settings: Settings, *, bounds: Bounds = FEW, clients: int = 3, **facts: Any) -> Bench:
-    asked = {name: facts.pop(name) for name in ("prompt_tokens", "new_tokens", "prompts", "replay") if name in facts}
-    plan = Plan(Asked(**({"prompt_tokens": 20, "new_tokens": 12} | asked)), bounds, (Load(clients),), **facts)
+    asked: dict[str, Any] = {"prompt_tokens": 20, "new_tokens": 12}
+    asked |= {name: facts.pop(name) for name in ("new_tokens", "prompts", "replay") if name in facts}
+    plan = Plan(Asked(**asked), bounds, (Load(clients),), **facts)
     return bench(targets.resolve(url, settings), plan, Access())
 
 

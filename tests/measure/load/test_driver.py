@@ -158,14 +158,11 @@ def test_a_conversation_whose_turn_fails_is_not_gone_on_with() -> None:
 
 def test_progress_is_told() -> None:
     told: list[tuple[str, float | None]] = []
-    drive(
-        Target(0.05),
-        questions(),
-        Load(1),
-        Bounds(4, None, 5.0),
-        progress=lambda text, part=None: told.append((text, part)),
-    )
-    assert told
+
+    def tell(text: str, part: float | None = None) -> None:
+        told.append((text, part))
+
+    drive(Target(0.05), questions(), Load(1), Bounds(4, None, 5.0), progress=tell)
     text, part = told[0]
     assert text.startswith("concurrency 1: 1 of 4 requests, ")
     assert part == 0.25
