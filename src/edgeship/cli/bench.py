@@ -245,13 +245,9 @@ def _loads(options: LoadOptions) -> tuple[Load, ...]:
     if options.rate is not None:
         rates = _numbers(options.rate, "--rate", float, _LARGEST_RATE, "numbers above 0, like 0.5,2")
         return tuple(Load(rate_per_s=rate, arrivals=options.arrivals) for rate in rates)
-    clients = _numbers(
-        options.concurrency or "1",
-        "--concurrency",
-        int,
-        _MOST_CLIENTS,
-        f"whole numbers from 1 to {_MOST_CLIENTS}, like 1,8",
-    )
+    rule = f"whole numbers from 1 to {_MOST_CLIENTS}, like 1,8"
+    given = "1" if options.concurrency is None else options.concurrency
+    clients = _numbers(given, "--concurrency", int, _MOST_CLIENTS, rule)
     return tuple(Load(count) for count in clients)
 
 

@@ -1,0 +1,119 @@
+"""`bench`: what it prints and keeps, its exit codes, and options that cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.cli.bench import REQUESTS, AskedOptions, LoadOptions, _plan
+from edgeship.measure.load.driver import Bounds, Load
+from tests.chat_server import Handler, Server
+from tests.measure.load.scripted_server import Script, scripted
+
+FEW = ["--requests", "2", "--new-tokens", "12", "--prompt-tokens", "20"]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with scripted(Script(tokenizes=True, first_s=0.0, gap_s=0.0)) as found:
+        yield found
+
+
+def test_a_document_of_every_level(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", server.url, *FEW, "--concurrency", "1,2", "--slo", "ttft=10s", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "edgeship/bench/1"
+    assert told["target"]["kind"] == "url"
+    assert [level["concurrency"] for level in told["levels"]] == [1, 2]
+    for level in told["levels"]:
+        for figure in ("ttft_s", "first_text_s", "tpot_s", "itl_s", "e2e_s"):
+            assert {"mean", "p50", "p90", "p95", "p99", "needs"} <= level[figure].keys()
+            assert level[figure]["p99"] is None
+            assert level[figure]["needs"]["p99"] > 0
+        assert level["output_tokens_per_s"] > 0
+        assert (level["errors"], level["warnings"]) == (0, [])
+
+
+def test_a_table_and_files(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {name: tmp_path / name for name in ("records", "markdown", "csv")}
+    files = [text for name, path in places.items() for text in (f"--{name}", str(path))]
+    assert main(["bench", server.url, *FEW, "--rate", "100", "--arrivals", "fixed", *files]) == 0
+    told = capsys.readouterr()
+    assert "rate 100/s" in told.out
+    assert "needs 9" in told.out
+    assert len(places["records"].read_text(encoding="utf-8").splitlines()) == 2
+    assert "| rate 100/s | 2 | 0 |" in places["markdown"].read_text(encoding="utf-8")
+    assert places["csv"].read_text(encoding="utf-8").startswith("name,concurrency,")
+
+
+def test_a_target_that_answers_nothing_fails_and_what_was_seen_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(handler: Handler) -> None:
+        handler.say({"error": {"message": "out of memory"}}, 500)
+
+    prompts, kept = tmp_path / "prompts.jsonl", tmp_path / "records.jsonl"
+    prompts.write_text('{"prompt": "a"}\n', encoding="utf-8")
+    with scripted(Script(), completions=fail) as server:
+        code = main(["bench", server.url, *FEW, "--prompts", str(prompts), "--records", str(kept), "--json"])
+    told = capsys.readouterr()
+    [level] = json.loads(told.out)["levels"]
+    assert (code, level["errors"], level["completed"]) == (5, 2, 0)
+    assert "no request was answered: the server failed (500): out of memory" in told.err
+    assert len(kept.read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--concurrency", "0"], "--concurrency is '0'; it must be whole numbers from 1"),
+        (["--concurrency", "1,x"], "--concurrency is '1,x'"),
+        (["--concurrency", "2,2"], "each once"),
+        (["--concurrency", ""], "--concurrency is ''"),
+        (["--rate", "-1"], "--rate is '-1'; it must be numbers above 0"),
+        (["--rate", "nan"], "--rate is 'nan'"),
+        (["--rate", "inf"], "--rate is 'inf'"),
+        (["--rate", "1", "--sweep"], "--rate and --sweep exclude each other"),
+        (["--concurrency", "1", "--rate", "1"], "--concurrency and --rate exclude each other"),
+        (["--duration", "soon"], "--duration is 'soon'; it must be seconds"),
+        (["--timeout", "0"], "--timeout is 0"),
+        (["--slo", "ttft"], "'ttft' is no limit"),
+        (["--slo", "speed=1s"], "'speed=1s' is no limit"),
+        (["--slo", "ttft=1s,ttft=2s"], "is no limit"),
+        (["--slo", "ttft=fast"], "--slo ttft is 'fast'"),
+        (["--replay"], "--replay needs conversations"),
+        (["--records", "."], "that is a folder"),
+        (["--api-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE is not set"),
+        (["--slots", "2"], "a server decides on its slots"),
+        (["--prompts", "no-such-file"], "prompts file cannot be read"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    options: list[str], told: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", server.url, *options]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_package_has_no_key_and_no_choice_of_models(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del own_home
+    assert main(["bench", "nothing", "--model", "m"]) == 2
+    assert "only a server has a choice of models" in capsys.readouterr().err
+    assert main(["bench", "nothing"]) == 4
+
+
+def plan(**load: Any) -> tuple[Bounds, tuple[Load, ...]]:
+    made = _plan(AskedOptions(), LoadOptions(**load))
+    return made.bounds, made.loads
+
+
+def test_how_much_is_asked_where_that_is_not_said() -> None:
+    assert plan() == (Bounds(REQUESTS, None, 300.0), (Load(1),))
+    assert plan(duration="30s")[0] == Bounds(None, 30.0, 300.0)
+    assert plan(duration="1m", requests=5, timeout="9")[0] == Bounds(5, 60.0, 9.0)
+    assert plan(rate="0.5,2")[1] == (Load(rate_per_s=0.5), Load(rate_per_s=2.0))
