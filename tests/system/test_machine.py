@@ -86,3 +86,19 @@ def test_time_is_counted_on_the_cores_that_are_granted(monkeypatch: pytest.Monke
     alone = machine._seconds()[1]
     monkeypatch.undo()
     assert 0 < alone <= machine._seconds()[1]
+
+
+def test_what_helpers_use_is_not_the_work_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([(100.0, 7.0, 3.0), (110.0, 12.0, 8.0)])
+    monkeypatch.setattr(machine, "_seconds", lambda: next(moments))
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    used = iter([4.0, 9.0])
+    assert machine.OthersWork(lambda: next(used)).share() == 0.25
+
+
+def test_a_core_is_free_or_used() -> None:
+    before = machine.core_times()
+    assert len(before) == psutil.cpu_count()
+    for then, now, told in zip(before, machine.core_times(), psutil.cpu_times(percpu=True), strict=True):
+        assert then.free <= now.free <= told.idle + getattr(told, "iowait", 0.0)
+        assert 0 < then.used <= now.used

@@ -6,8 +6,10 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 GIB = 1024**3
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -74,26 +76,53 @@ def cores_to_use(asked: int | None) -> int:
 
 
 class OthersWork:
-    """What other processes use of the cores that this one may use, from now on."""
+    """What other processes use of the cores that this one may use, from now on.
 
-    def __init__(self) -> None:
-        self._begun = _seconds()
+    helpers_s: the seconds of a core that processes have used which count as this one, whenever it is called.
+    """
+
+    def __init__(self, helpers_s: Callable[[], float] = float) -> None:
+        self._helpers_s = helpers_s
+        self._begun = self._seconds()
 
     def share(self) -> float:
         """The part of the cores, from 0 to 1, on average."""
-        wall, free, own = (now - then for now, then in zip(_seconds(), self._begun, strict=True))
+        wall, free, own = (now - then for now, then in zip(self._seconds(), self._begun, strict=True))
         # A quota grants fewer cores than there are, and any that are free.
         return max(0.0, 1 - (free + own) / (wall * usable_cores())) if wall > 0 else 0.0
+
+    def _seconds(self) -> tuple[float, float, float]:
+        """Of a clock, free on the cores that are granted to this process, and used by it and its helpers."""
+        wall, free, own = _seconds()
+        return wall, free, own + self._helpers_s()
 
 
 def _seconds() -> tuple[float, float, float]:
     """Of a clock, free on the cores that are granted to this process, and used by it."""
+    granted = granted_cores()
+    free = sum(core.free for number, core in enumerate(core_times()) if number in granted)
+    return time.perf_counter(), free, time.process_time()
+
+
+class CoreTime(NamedTuple):
+    """Seconds of a core since the machine was started: without work, and with."""
+
+    free: float
+    used: float
+
+
+def core_times() -> list[CoreTime]:
+    """Of each core of this machine."""
     import psutil
 
-    cores = psutil.cpu_times(percpu=True)
-    granted = (cores[core] for core in granted_cores() if core < len(cores))
-    free = sum(core.idle + getattr(core, "iowait", 0.0) for core in granted)
-    return time.perf_counter(), free, time.process_time()
+    # Linux counts a guest's time as its user's too.
+    counted_twice = {"guest", "guest_nice"}
+    cores = []
+    for core in psutil.cpu_times(percpu=True):
+        free = core.idle + getattr(core, "iowait", 0.0)
+        every = sum(value for name, value in core._asdict().items() if name not in counted_twice)
+        cores.append(CoreTime(free, every - free))
+    return cores
 
 
 def free_disk_bytes(folder: Path) -> int:

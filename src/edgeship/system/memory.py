@@ -6,6 +6,7 @@ Only the standard library at the top: the script that runs in Olive's environmen
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,21 +14,30 @@ from pathlib import Path
 
 def peak_memory_bytes() -> int:
     """The most physical memory that this process has held at once."""
-    try:
-        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
+    told = peak_memory_bytes_of(os.getpid())
+    if told or sys.platform == "win32":
+        return told or 0
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_memory_bytes_of(pid: int) -> int | None:
+    """The same of any process; None where the system does not tell it, and where there is no such process."""
+    if sys.platform == "win32":
+        import psutil
+
+        try:
+            return int(psutil.Process(pid).memory_info().peak_wset)
+        except psutil.Error:
+            return None
+    with suppress(OSError):
+        # Unlike ru_maxrss, this does not begin at what the parent held when it started this process.
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def resident_bytes(pid: int) -> int:
