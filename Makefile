@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve soak bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve bench-measure soak bench-foundry clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-engine: setup-dev ## the engine against llama.cpp and onnxruntime-genai
 
 bench-serve: setup-dev ## the server against its engine alone and llama.cpp's server
 	@$(BIN)/python benchmarks/bench_serve.py $(ARGS)
+
+bench-measure: setup-dev ## what measuring costs, and how long measurements take
+	@$(BIN)/python benchmarks/bench_measure.py $(ARGS)
 
 soak: setup-dev ## mixed load on the server for 30 minutes (ARGS="--minutes 5")
 	@$(BIN)/python benchmarks/bench_serve.py --only soak $(ARGS)

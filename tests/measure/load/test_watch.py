@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from edgeship.engine.api import Chat
 from edgeship.measure.load import watch
-from edgeship.measure.load.watch import Cost, Place, Series, Watch, doubts, place_of
+from edgeship.measure.load.watch import Cost, Place, Series, Watch, doubts, place_of, together
 from edgeship.settings import Settings
 from edgeship.system import energy
-from edgeship.system.machine import granted_cores
 from edgeship.system.processes import Unseen
 from edgeship.targets import Target
 from tests.chat_server import models, serving
@@ -203,40 +202,61 @@ def test_a_client_that_is_held_up_knows_it() -> None:
 # --- what is doubtful -------------------------------------------------------------------------------------------------
 
 
+def doubted(cost: Cost, **usual: float) -> list[str]:
+    return [str(doubt) for doubt in doubts(cost, **usual)]
+
+
 def test_a_quiet_level_leaves_no_doubt() -> None:
-    assert doubts(QUIET, ttft_s=0.1, itl_s=0.01) == ()
-    assert doubts(replace(QUIET, client_late_p99_s=1.0)) == ()
+    assert doubted(QUIET, ttft_s=0.1, itl_s=0.01) == []
+    assert doubted(replace(QUIET, client_late_p99_s=1.0)) == []
 
 
 def test_a_late_client_spoils_the_times_that_it_touches() -> None:
     late = replace(QUIET, client_late_p99_s=0.012)
-    assert doubts(late, ttft_s=1.0, itl_s=0.25) == ()
-    [doubt] = doubts(late, ttft_s=1.0, itl_s=0.02)
-    assert doubt == (
-        "the client was late by 12.0 ms once in a hundred times, and ITL is 20.0 ms: the "
-        "figures of ITL are not to be trusted"
-    )
-    assert [found.split(" of ")[-1] for found in doubts(late, ttft_s=0.06, itl_s=0.02)] == [
-        "TTFT are not to be trusted",
-        "ITL are not to be trusted",
+    assert doubted(late, ttft_s=1.0, itl_s=0.25) == []
+    assert doubted(late, ttft_s=1.0, itl_s=0.02) == [
+        "client-late: the client was late by 12.0 ms once in a hundred times, and ITL is 20.0 ms: the 95th and 99th "
+        "percentiles of ITL are not to be trusted."
+    ]
+    assert doubted(replace(late, client_late_p50_s=0.0011), ttft_s=1.0, itl_s=0.02) == [
+        "client-late: the client was late by 1.1 ms every other time, and ITL is 20.0 ms: the figures of ITL are not "
+        "to be trusted."
+    ]
+    assert [found.split(" of ")[-1] for found in doubted(late, ttft_s=0.06, itl_s=0.02)] == [
+        "TTFT are not to be trusted.",
+        "ITL are not to be trusted.",
     ]
 
 
-def test_a_client_that_works_much_is_told() -> None:
-    cores = len(granted_cores())
-    [doubt] = doubts(replace(QUIET, client_cpu_s=9.0))
-    assert doubt == "the client itself used 90% of a core: it may be what held the answers up"
-    some = min(0.7, 0.2 * cores)
-    [doubt] = doubts(replace(QUIET, client_cpu_s=10 * some)) or [""]
-    assert doubt.startswith(f"the client itself used {some / cores:.0%} of the cores that the target needs")
-    assert doubts(replace(QUIET, client_cpu_s=10 * some, here=False)) == ()
-    assert doubts(replace(QUIET, client_cpu_s=None)) == ()
+def test_a_client_that_works_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "granted_cores", lambda: [0, 1])
+    [found] = doubted(replace(QUIET, client_cpu_s=9.0))
+    assert found == "client-busy: the client itself used 90% of a core: it may have held answers up."
+    [found] = doubted(replace(QUIET, client_cpu_s=4.0))
+    assert found.startswith("client-busy: the client itself used 20% of the cores that the target needs")
+    assert doubted(replace(QUIET, client_cpu_s=4.0, here=False)) == []
+    assert doubted(replace(QUIET, client_cpu_s=None)) == []
 
 
 def test_a_busy_machine_is_told() -> None:
-    [doubt] = doubts(replace(QUIET, others=0.4))
-    assert doubt.startswith("other programs used 40% of the cores meanwhile")
-    assert doubts(replace(QUIET, others=None)) == ()
+    [found] = doubted(replace(QUIET, others=0.4))
+    assert found.startswith("machine-busy: other programs used 40% of the cores meanwhile")
+    assert doubted(replace(QUIET, others=None)) == []
+
+
+def test_repeats_cost_together_what_each_of_them_did() -> None:
+    first = replace(QUIET, cpu_s=4.0, joules=2.0, cores=(0.5, 1.0), others=0.1, rss_begin_bytes=7, rss_peak_bytes=9)
+    first = replace(first, rss_end_bytes=8, rss_over_time=((0.0, 7), (5.0, 9)), processes=1, client_late_p99_s=0.5)
+    other = replace(first, wall_s=30.0, cpu_s=8.0, joules=None, cores=(0.1, 1.0), others=0.5, rss_peak_bytes=12)
+    other = replace(other, rss_begin_bytes=8, rss_end_bytes=10, processes=2, client_late_p99_s=0.25)
+    found = together([first, replace(other, unknown={"joules": "refused"})])
+    assert (found.wall_s, found.cpu_s, found.joules, found.client_cpu_s) == (40.0, 12.0, None, 0.2)
+    assert list(found.cores) == pytest.approx([0.2, 1.0])
+    assert found.others == pytest.approx(0.4)
+    assert (found.rss_begin_bytes, found.rss_peak_bytes, found.rss_end_bytes) == (7, 12, 10)
+    assert found.rss_over_time == ((0.0, 7), (5.0, 9), (10.0, 7), (15.0, 9))
+    assert (found.processes, found.client_late_p99_s, found.unknown) == (2, 0.5, {"joules": "refused"})
+    assert together([first]) == first
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=500))

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from edgeship.errors import EdgeshipError
 from edgeship.measure.load.records import UNFINISHED, Failure, Record, Reply
+from edgeship.measure.load.watch import Cost
 from edgeship.measure.load.workload import Question, Script
 from edgeship.progress import Progress, silent
 from edgeship.system import border
@@ -85,11 +86,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Driven:
-    """What came of a level. wall_s: from its start to its last end. stopped: why no more was sent than that."""
+    """What came of a level. wall_s: from its start to its last end. stopped: why no more was sent than that.
+
+    cost: what it took, where that was watched.
+    """
 
     records: tuple[Record, ...]
     wall_s: float
     stopped: str | None = None
+    cost: Cost | None = None
 
 
 def drive(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgeship.measure.bootstrap import MEAN
-from edgeship.measure.load import figures
-from edgeship.measure.load.doubts import Expected, Trust, judge, output_tokens
+from edgeship.measure.load import figures, watch
+from edgeship.measure.load.doubts import Doubt, Expected, Trust, judge, output_tokens
 from edgeship.measure.load.driver import Driven, Load
 from edgeship.measure.load.records import Record
 
@@ -22,13 +22,12 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class Level:
-    """One load on a target, and what was seen of it. beside: what was seen beside the records, such as resources."""
+    """One load on a target, and what was seen of it."""
 
     load: Load
     repeats: tuple[Driven, ...]
     expected: Expected
     slo: figures.Slo | None = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -41,6 +40,7 @@ class Level:
         complete = [record for record in records if record.is_complete]
         wall_s = sum(driven.wall_s for driven in self.repeats)
         rates = [_rates(driven, trust) for driven in self.repeats]
+        latencies, cost = _latencies(complete, trust), self._cost()
         good = self._goodput(trust, wall_s)
         kinds = Counter(failure for record in records if (failure := record.reply.failure) and record.is_error)
         return {
@@ -57,7 +57,7 @@ class Level:
             ],
             "wall_s": wall_s,
             "ended": next((driven.stopped for driven in self.repeats if driven.stopped), "requests"),
-            **_latencies(complete, trust),
+            **latencies,
             **_together(rates, wall_s),
             "repeats": rates,
             "tps_per_user": None,
@@ -65,8 +65,8 @@ class Level:
             "prompt_tokens": _range([record.reply.prompt_tokens for record in complete]),
             "output_tokens": _range([output_tokens(record) for record in complete]),
             "cached_tokens": sum(record.reply.cached_tokens or 0 for record in complete),
-            **self.beside,
-            "warnings": [str(doubt) for doubt in trust.doubts] + list(self._ends()),
+            "cost": cost and cost.to_dict(sum(output_tokens(record) or 0 for record in complete)),
+            "warnings": [str(doubt) for doubt in (*trust.doubts, *_of_measuring(cost, latencies))] + self._ends(),
             "refused": trust.refused,
         } | _tps_per_user(complete, trust)
 
@@ -74,6 +74,10 @@ class Level:
         if self.slo is None or any(f"{name}_s" in trust.refused for name in self.slo.limits_s):
             return None
         return figures.goodput(self.records, self.slo, output_tokens, wall_s)
+
+    def _cost(self) -> watch.Cost | None:
+        costs = [driven.cost for driven in self.repeats if driven.cost]
+        return watch.together(costs) if len(costs) == len(self.repeats) else None
 
     def _ends(self) -> list[str]:
         found = []
@@ -84,6 +88,11 @@ class Level:
             if cut:
                 found.append(f"unfinished: {cut} requests ran when the time was over; they are in no figure.")
         return found
+
+
+def _of_measuring(cost: watch.Cost | None, latencies: Mapping[str, Any]) -> Iterator[Doubt]:
+    if cost:
+        yield from watch.doubts(cost, ttft_s=latencies["ttft_s"]["mean"], itl_s=latencies["itl_s"]["mean"])
 
 
 def _latencies(records: Sequence[Record], trust: Trust) -> dict[str, Any]:

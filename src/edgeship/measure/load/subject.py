@@ -24,6 +24,7 @@ from edgeship.measure.load.figures import e2e_s, ttft_s
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.servers import ServerAsker
 from edgeship.measure.load.texts import learn, text_prompts
+from edgeship.measure.load.watch import Watch, place_of
 from edgeship.measure.load.workload import Script
 from edgeship.progress import Progress, silent
 from edgeship.targets import Target
@@ -57,6 +58,7 @@ class Subject:
 
     def __init__(self, target: Target, chat: Chat, asked: Asked, timeout_s: float, load_s: float | None) -> None:
         self.name, self.kind, self.chat = target.name, target.kind, chat
+        self._target = target
         self._asked, self._timeout_s, self._load_s = asked, timeout_s, load_s
         self._asker = ServerAsker(chat, timeout_s) if isinstance(chat, RemoteChat) else ChatAsker(chat)
         self._overhead = 0
@@ -140,8 +142,9 @@ class Subject:
             drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, bounds.timeout_s))
         self._drives += 1
         scripts, seed = self._prepared(bounds.requests or _PREPARED), self.seed + self._drives
-        driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
-        return replace(driven, records=tuple(self._recounted(driven.records)))
+        with Watch(place_of(self._target, self.chat)) as watching:
+            driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
+        return replace(driven, records=tuple(self._recounted(driven.records)), cost=watching.cost)
 
     def _recounted(self, records: tuple[Record, ...]) -> Iterator[Record]:
         """The records without the texts of answers, of which some were counted by the server's tokenizer."""

@@ -11,12 +11,13 @@ import socket
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from edgeship.measure.load.doubts import Doubt
 from edgeship.system.energy import Energy, EnergyUnknown
 from edgeship.system.machine import BUSY, CoreTime, OthersWork, core_times, granted_cores
 from edgeship.system.processes import Family, Unseen, addresses_here, listening
@@ -34,7 +35,9 @@ _MOST_OF_TIME = 1 / 200
 """What looking may take of the time; where it takes longer than expected, it is done less often."""
 _MOST_POINTS = 120
 _TOUCHES = 0.05
-"""A client that was late by more than this part of a time cannot be trusted with that time."""
+"""A client that was late by more than this part of a time cannot be trusted with that time.
+
+How late it usually was touches all figures; how late it was now and then, those of the longest times."""
 _MOST_OF_A_CORE = 0.8
 """Python runs one thread at a time: a client that uses more of a core than this may be what holds up the answers."""
 _MOST_BESIDE = 0.1
@@ -231,30 +234,77 @@ class Watch:
             return None
 
 
-def doubts(cost: Cost, *, ttft_s: float | None = None, itl_s: float | None = None) -> tuple[str, ...]:
-    """What of the one who measures, and of this machine, may have spoilt figures, in words; empty where nothing may.
+def together(costs: Sequence[Cost]) -> Cost:
+    """What several repeats of a level cost in all, one after another; the client was as late as in the worst of them.
+
+    What is unknown of one is unknown of all.
+    """
+    memory, before_s = Series(_MOST_POINTS), 0.0
+    for cost in costs:
+        for at_s, held in cost.rss_over_time:
+            memory.add(before_s + at_s, held)
+        before_s += cost.wall_s
+
+    def of_all(name: str, work_out: Callable[[list[Any]], Any]) -> Any:
+        values = [getattr(cost, name) for cost in costs]
+        return None if None in values else work_out(values)
+
+    def on_average(values: Sequence[float]) -> float:
+        return sum(value * cost.wall_s for value, cost in zip(values, costs, strict=True)) / before_s
+
+    return Cost(
+        wall_s=before_s,
+        here=costs[0].here,
+        processes=of_all("processes", max),
+        rss_begin_bytes=costs[0].rss_begin_bytes,
+        rss_peak_bytes=of_all("rss_peak_bytes", max),
+        rss_end_bytes=costs[-1].rss_end_bytes,
+        rss_over_time=memory.points,
+        cpu_s=of_all("cpu_s", sum),
+        joules=of_all("joules", sum),
+        cores=tuple(map(on_average, zip(*(cost.cores for cost in costs), strict=True))),
+        others=of_all("others", on_average),
+        client_cpu_s=of_all("client_cpu_s", sum),
+        client_late_p50_s=of_all("client_late_p50_s", max),
+        client_late_p99_s=of_all("client_late_p99_s", max),
+        unknown={name: why for cost in costs for name, why in cost.unknown.items()},
+    )
+
+
+def doubts(cost: Cost, *, ttft_s: float | None = None, itl_s: float | None = None) -> Iterator[Doubt]:
+    """What of the one who measures, and of this machine, may have spoilt figures.
 
     ttft_s, itl_s: the times that were measured, as they usually were.
     """
-    late_s, found = cost.client_late_p99_s, list[str]()
+    cores = len(granted_cores())
     for name, usual_s in (("TTFT", ttft_s), ("ITL", itl_s)):
-        if usual_s and late_s > _TOUCHES * usual_s:
-            found.append(
-                f"the client was late by {_ms(late_s)} once in a hundred times, and {name} is {_ms(usual_s)}: the "
-                f"figures of {name} are not to be trusted"
-            )
+        if not usual_s:
+            continue
+        if cost.client_late_p50_s > _TOUCHES * usual_s:
+            how, spoilt = f"{_ms(cost.client_late_p50_s)} every other time", "figures"
+        elif cost.client_late_p99_s > _TOUCHES * usual_s:
+            how, spoilt = f"{_ms(cost.client_late_p99_s)} once in a hundred times", "95th and 99th percentiles"
+        else:
+            continue
+        what = (
+            f"the client was late by {how}, and {name} is {_ms(usual_s)}: the {spoilt} of {name} are not to be trusted"
+        )
+        yield Doubt("client-late", what)
     if cost.client_cpu_s is not None and cost.wall_s:
         used = cost.client_cpu_s / cost.wall_s
         if used > _MOST_OF_A_CORE:
-            found.append(f"the client itself used {used:.0%} of a core: it may be what held the answers up")
-        elif cost.here and used > _MOST_BESIDE * len(granted_cores()):
-            found.append(
-                f"the client itself used {used / len(granted_cores()):.0%} of the cores that the target needs: ask "
-                "from another machine, or read its speed as that much too low"
+            yield Doubt("client-busy", f"the client itself used {used:.0%} of a core: it may have held answers up")
+        elif cost.here and used > _MOST_BESIDE * cores:
+            yield Doubt(
+                "client-busy",
+                f"the client itself used {used / cores:.0%} of the cores that the target needs: ask from another "
+                "machine, or read the target's speed as that much too low",
             )
     if cost.others is not None and cost.others > BUSY:
-        found.append(f"other programs used {cost.others:.0%} of the cores meanwhile; measure again when they are done")
-    return tuple(found)
+        yield Doubt(
+            "machine-busy",
+            f"other programs used {cost.others:.0%} of the cores meanwhile; measure again when they are done",
+        )
 
 
 class Series:
