@@ -36,7 +36,7 @@ def test_a_document_of_every_level(server: Server, capsys: pytest.CaptureFixture
             assert level[figure]["p99"] is None
             assert level[figure]["needs"]["p99"] > 0
         assert level["output_tokens_per_s"] > 0
-        assert (level["errors"], level["warnings"]) == (0, [])
+        assert (level["errors"], level["refused"]) == (0, {})
 
 
 def test_a_table_and_files(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

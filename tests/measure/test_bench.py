@@ -38,6 +38,11 @@ def level_of(script: Script, settings: Settings, **facts: Any) -> dict[str, Any]
     return dict(level)
 
 
+def of_target(level: dict[str, Any]) -> list[str]:
+    """What is doubted of the target: the machine of the tests may be busy, and its client late."""
+    return [text for text in level["warnings"] if not text.startswith(("machine-busy", "client-"))]
+
+
 def near(value: float, truth: list[float]) -> bool:
     """Within 2 % of what the server itself saw."""
     return value == pytest.approx(statistics.fmean(truth), rel=0.02)
@@ -51,7 +56,7 @@ def test_the_figures_are_what_the_server_did(settings: Settings) -> None:
     assert near(level["tpot_s"]["mean"], [one.tpot_s for one in script.sent])
     assert near(level["itl_s"]["mean"], [gap for one in script.sent for gap in one.gaps_s])
     assert near(level["e2e_s"]["mean"], [one.end_s - one.asked_s for one in script.sent])
-    assert (level["errors"], level["warnings"], level["refused"]) == (0, [], {})
+    assert (level["errors"], of_target(level), level["refused"]) == (0, [], {})
     assert (level["output_tokens"]["mean"], level["prompt_tokens"]) == (12, {"mean": 20, "min": 20, "max": 20})
 
 
@@ -97,7 +102,7 @@ def test_what_cannot_be_believed_is_refused_by_name(
     for figure in refused:
         value = level[figure]
         assert (value["mean"] if isinstance(value, dict) else value) is None
-    assert level["warnings"]
+    assert of_target(level)
 
 
 def questions(settings: Settings) -> Path:
@@ -245,7 +250,8 @@ def test_a_package_is_measured_in_a_process_of_its_own(example: Path, settings: 
     assert whole["target"]["load_s"] > 0
     assert whole["target"]["first_request"]["cold"]["ttft_s"] > 0
     for level in whole["levels"]:
-        assert (level["completed"], level["errors"], level["warnings"], level["refused"]) == (12, 0, [], {})
+        assert (level["completed"], level["errors"], of_target(level), level["refused"]) == (12, 0, [], {})
+        assert level["cost"]["rss_peak_bytes"] > 0
         assert (level["prompt_tokens"]["mean"], level["output_tokens"]["mean"]) == (48, 16)
         assert level["itl_s"]["values"] == 12 * 15
         assert level["cached_tokens"] == 0
