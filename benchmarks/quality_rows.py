@@ -181,7 +181,7 @@ def _score_onnx(held: Ruler, folder: Path, accuracy_level: int | None, path: Pat
     reference = Reference(path)
     with scored_onnx.opened(folder, held.folder, accuracy_level) as opened:
         logits = map(opened.logits, reference.tokens)
-        found = summarise(part for at, each in enumerate(logits) for part in reference.score(at, each))
+        found = summarise(reference.score(at, each) for at, each in enumerate(logits))
     return {
         "kld_nats": found.mean_kld_nats,
         "kld_error_nats": found.mean_kld_error_nats,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeship.measure.fidelity import Scores
+from edgeship.measure.fidelity import LIKELIEST, Scores, joined
 from edgeship.system.storage import new_file
 
 CONTEXT = 512
@@ -40,13 +40,12 @@ class Reference:
             shape = (count, len(SCORED), _row_length(self.vocabulary))
             self._rows: Steps = np.memmap(path, np.uint16, "r", stream.tell(), shape)
 
-    def score(self, window: int, logits: Floats) -> Iterator[Scores]:
+    def score(self, window: int, logits: Floats) -> Scores:
         """A candidate's logits of a window's scored positions, float32 [positions, vocabulary], by llama.cpp's rule."""
         following = self.tokens[window, FIRST_SCORED + 1 :]
         step = max(1, _CHUNK_VALUES // self.vocabulary)
-        for at in range(0, len(SCORED), step):
-            part = slice(at, at + step)
-            yield self._score(self._rows[window, part], logits[part], following[part])
+        parts = [slice(at, at + step) for at in range(0, len(SCORED), step)]
+        return joined([self._score(self._rows[window, part], logits[part], following[part]) for part in parts])
 
     def _score(self, rows: Steps, logits: Floats, following: Tokens) -> Scores:
         scale, least = rows[:, :4].copy().view(np.float32).T
@@ -54,7 +53,9 @@ class Reference:
         found = logits - _log_sum(logits)[:, None]
         weights = np.where(expected > -_CUT_NATS, np.exp(expected), 0)
         each = np.arange(len(rows)), following
+        likeliest = [np.argpartition(values, -LIKELIEST, axis=1)[:, -LIKELIEST:] for values in (expected, logits)]
         return Scores(
+            shared=(likeliest[0][:, :, None] == likeliest[1][:, None, :]).any(axis=2).mean(axis=1),
             kld_nats=(weights * (expected - found)).sum(axis=1, dtype=np.float64),
             agrees=expected.argmax(axis=1) == logits.argmax(axis=1),
             reference_nll_nats=-expected[each].astype(np.float64),

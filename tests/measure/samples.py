@@ -41,7 +41,8 @@ def evaluation(outcomes: Sequence[bool], *, answer: str = "no", prefix: str = "c
 def fidelity(mean_kld_nats: float = 0.01, top1_agreement: float = 0.98) -> Fidelity:
     """Agreement with these figures over 200 positions."""
     agrees = np.arange(200) < round(200 * top1_agreement)
-    return summarise_scores([Scores(np.full(200, mean_kld_nats), agrees, np.full(200, 1.0), np.full(200, 1.1))])
+    klds, shared = np.full(200, mean_kld_nats), np.full(200, 1.0)
+    return summarise_scores([Scores(agrees, np.full(200, 1.0), np.full(200, 1.1), klds, shared)])
 
 
 def speed(decode_tokens_per_s: float = 50.0) -> Speed:

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,10 +19,12 @@ from edgeship.errors import EdgeshipError, EngineFailed, MemoryShort
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
-from edgeship.measure.reference import ScoredText
+from edgeship.measure.reference import ScoredText, Text, do_job
 from edgeship.measure.reference.of_checkpoint import reference
+from edgeship.progress import silent
 from edgeship.system import child, memory
 from tests import scripted
+from tests.measure.reference.test_reference import Bytes
 from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
 SHORT = ProbeOptions(prompt_tokens=16, new_tokens=10, repeats=2, engine=scripted.ENGINE)
@@ -46,17 +50,22 @@ def cases() -> tuple[EvalCase, ...]:
     )
 
 
-def write_reference(path: Path, tokens: list[int], first_scored: int) -> Path:
-    """Logits of a reference that says what the scripted engine says, but for the first scored position."""
-    logits = ScriptedEngine({}).score(tokens)[first_scored - 1 : -1]
-    logits[0] = 0.0
-    with path.open("wb") as stream:
-        np.savez(stream, tokens_0=np.array(tokens), first_scored_0=np.array(first_scored), logits_0=logits)
+def write_reference(path: Path, tokens: list[int]) -> Path:
+    """A reference that says what the scripted engine says, but for the first scored position."""
+
+    class Nearly(Bytes):
+        def logits(self, tokens: Sequence[int], first_scored: int) -> Any:
+            found = ScriptedEngine({}).score(tokens)[first_scored - 1 : -1]
+            found[0] = 0.0
+            return found
+
+    order = {"conversations": [], "texts": [{"tokens": tokens}], "out": str(path), "budget_bytes": 10**6}
+    do_job(Nearly(), order, silent)
     return path
 
 
 def test_everything_of_one_package(folder: Path, cases: tuple[EvalCase, ...], tmp_path: Path) -> None:
-    logits = write_reference(tmp_path / "reference.npz", [10, 10, 20, 20, 30], 2)
+    logits = write_reference(tmp_path / "reference.npz", [10, 10, 20, 20, 30])
     told: list[str] = []
     found = probe(
         folder,
@@ -77,11 +86,14 @@ def test_everything_of_one_package(folder: Path, cases: tuple[EvalCase, ...], tm
         ("3", False),
     ]
     assert found.fidelity is not None
-    assert found.fidelity.positions == 3
+    assert found.fidelity.positions == 4
     # uniform against one logit of 100 among VOCAB_SIZE
     odds = VOCAB_SIZE - 1 + np.exp(100.0)
     assert found.fidelity.max_kld_nats == pytest.approx(np.log(odds) - np.log(VOCAB_SIZE) - 100 / VOCAB_SIZE)
     assert found.fidelity.median_kld_nats == pytest.approx(0, abs=1e-12)
+    worst = found.worst_tokens[0]
+    assert (worst.position, worst.before, worst.actual.text) == (1, "\n", "\n")
+    assert worst.kld_nats == found.fidelity.max_kld_nats
     assert "loading" in told
     assert any(message.startswith("evaluation") for message in told)
 
@@ -97,7 +109,8 @@ def test_only_what_is_asked_for(folder: Path) -> None:
 
 def test_a_reference_without_texts_says_nothing(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "empty.npz", texts=np.array(0))
-    assert probe(folder, replace(SHORT, reference=tmp_path / "empty.npz")).fidelity is None
+    found = probe(folder, replace(SHORT, reference=tmp_path / "empty.npz"))
+    assert (found.fidelity, found.worst_tokens) == (None, ())
 
 
 def test_the_summary_leaves_single_answers_out(folder: Path, cases: tuple[EvalCase, ...]) -> None:
@@ -105,6 +118,7 @@ def test_the_summary_leaves_single_answers_out(folder: Path, cases: tuple[EvalCa
     assert summary["evaluation"]["passed"] == 2
     assert not {"records", "failures"} & summary["evaluation"].keys()
     assert "runs" not in summary["speed"]
+    assert "worst_tokens" not in summary
     json.dumps(summary)
 
 
@@ -154,7 +168,7 @@ def test_a_real_package_beside_its_original(tiny: Path, tmp_path: Path, cases: t
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(tiny), "-o", str(made), "-p", "fp32"]
     subprocess.run([*command, "-e", "cpu", "-c", str(tmp_path / "builder")], capture_output=True, check=True)
     conversation = [{"role": "user", "content": "hello world, how are you?"}]
-    texts: list[ScoredText | Prompt] = [ScoredText(conversation, "order today " * 10), Prompt(tuple(range(3, 40)))]
+    texts: list[Text] = [ScoredText(conversation, "order today " * 10), Prompt(tuple(range(3, 40)))]
     logits = reference(tiny, None, [], texts, tmp_path / "reference.npz").path
     found = probe(made, replace(SHORT, engine="genai", cases=cases, reference=logits), threads=2)
     # The same FP32 weights: any shift between rows and tokens would show.

@@ -9,6 +9,7 @@ from typing import Any
 from edgeship.measure.evaluate import EvalResult
 from edgeship.measure.fidelity import Fidelity
 from edgeship.measure.speed import Speed
+from edgeship.measure.worst_tokens import WorstToken
 
 _ABSURD = 1e18
 """No figure is as large."""
@@ -37,7 +38,7 @@ class Measurement:
     peak_memory_bytes: of a process of its own that loaded the package, ran the speed test and answered the
     evaluation. The fidelity check comes after: its tables of logits are ours, not the model's.
     busy: the part of the cores (0 to 1) that other processes used while speed and evaluation were measured.
-    fidelity, evaluation: None where they were not asked for.
+    fidelity, evaluation: None where they were not asked for. worst_tokens: with fidelity, where it is worst.
     """
 
     threads: int
@@ -50,6 +51,7 @@ class Measurement:
     fidelity: Fidelity | None = None
     evaluation: EvalResult | None = None
     busy: float = 0.0
+    worst_tokens: tuple[WorstToken, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -63,8 +65,9 @@ class Measurement:
         return TypeAdapter(Measurement).validate_python(values)
 
     def summary(self) -> dict[str, Any]:
-        """`to_dict` without single answers, speed runs and failures: what the store keeps."""
+        """`to_dict` without single answers, tokens, speed runs and failures: what the store keeps."""
         values = self.to_dict()
+        values.pop("worst_tokens")
         values["speed"].pop("runs")
         if values["evaluation"] is not None:
             for raw in ("records", "failures"):

@@ -18,6 +18,7 @@ from edgeship.system import child, memory, worker
 
 if TYPE_CHECKING:
     from edgeship.measure.fidelity import Fidelity
+    from edgeship.measure.worst_tokens import WorstToken
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ProbeOptions:
     """What to measure.
 
     cases: to be answered. constraint: what their answers are held to.
-    reference: logits to be held against, as `edgeship.reference` writes them.
+    reference: predictions to be held against, as `measure.reference` writes them.
     prompt_tokens, new_tokens, repeats: of the speed test.
     """
 
@@ -73,7 +74,7 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
         measured_speed = speed.measure(engine, options.prompt_tokens, options.new_tokens, options.repeats, progress)
         evaluation = evaluate(engine, options.cases, progress, options.constraint) if options.cases else None
         peak, busy = memory.peak_memory_bytes(), others.share()
-        fidelity = _fidelity(engine, options.reference, progress) if options.reference else None
+        fidelity, worst = _fidelity(engine, options.reference, progress) if options.reference else (None, ())
     return Measurement(
         threads=cores_to_use(threads),
         size_bytes=sizes[0],
@@ -85,23 +86,26 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
         fidelity=fidelity,
         evaluation=evaluation,
         busy=busy,
+        worst_tokens=worst,
     )
 
 
-def _fidelity(engine: Engine, path: Path, progress: Progress) -> Fidelity | None:
+def _fidelity(engine: Engine, path: Path, progress: Progress) -> tuple[Fidelity | None, tuple[WorstToken, ...]]:
     import numpy as np
 
-    from edgeship.measure.fidelity import score_logits, summarise
+    from edgeship.measure.fidelity import score, summarise
     from edgeship.measure.reference import read_texts
+    from edgeship.measure.worst_tokens import WorstTokens
 
-    scores = []
+    scores, worst = [], WorstTokens(engine.codec)
     for number, text in enumerate(read_texts(path), 1):
         progress(f"agreement with the reference, text {number}", None)
         # What is after a token predicts the next one; the last token predicts none that is known.
         logits = engine.score(text.tokens[:-1], text.first_scored - 1)
-        scores.append(score_logits(text.logits, logits, np.array(text.tokens[text.first_scored :])))
+        scores.append(score(text.predictions, logits, np.array(text.tokens[text.first_scored :])))
+        worst.add(text, scores[-1], logits)
     # A reference whose texts were all too long says nothing.
-    return summarise(scores) if scores else None
+    return (summarise(scores), worst.worst_first()) if scores else (None, ())
 
 
 def _sizes(folder: Path) -> tuple[int, int]:

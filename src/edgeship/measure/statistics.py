@@ -43,7 +43,7 @@ class PairedChange:
     bounds: Interval
 
 
-def wilson(passed: int, total: int, z: float = Z_95) -> Interval:
+def wilson(passed: float, total: float, z: float = Z_95) -> Interval:
     """Wilson's score interval for the rate `passed` / `total`; 0 to 1 where total is 0."""
     if total == 0:
         return Interval(0.0, 1.0)

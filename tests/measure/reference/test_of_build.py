@@ -11,7 +11,7 @@ import pytest
 from edgeship.engine import opening
 from edgeship.engine.api import Prompt
 from edgeship.errors import EngineFailed, TemplateInvalid
-from edgeship.measure.reference import ANSWER_TOKENS, ScoredText, of_build, read_texts
+from edgeship.measure.reference import ANSWER_TOKENS, ReferenceText, ScoredText, Text, of_build, read_texts
 from edgeship.progress import silent
 from edgeship.system import child
 from tests import checkpoints
@@ -20,11 +20,17 @@ from tests.scripted import VOCAB_SIZE, ScriptedEngine
 QUESTION = [{"role": "user", "content": "hello world"}]
 
 
+def log_probs(text: ReferenceText) -> Any:
+    """Of all tokens, in the vocabulary's order."""
+    return np.take_along_axis(text.predictions.log_probs, text.predictions.tokens.argsort(axis=1), axis=1)
+
+
 class Wide(ScriptedEngine):
-    """Takes any token id."""
+    """Has all tokens of the checkpoint."""
 
     def score(self, tokens: Any, first: int = 0) -> Any:
-        return super().score([token % VOCAB_SIZE for token in tokens], first)
+        found = super().score([token % VOCAB_SIZE for token in tokens], first)
+        return np.pad(found, ((0, 0), (0, checkpoints.VOCAB - VOCAB_SIZE)))
 
 
 def test_the_job_reaches_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +59,7 @@ def test_the_job_reaches_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (ids[0], ids[-1], ids.count(2)) == (1, 0, 1)
     (text,) = found.texts()
     expected = Wide({}).score(text.tokens)[text.first_scored - 1 : -1]
-    np.testing.assert_array_equal(text.logits, expected)
+    np.testing.assert_array_equal(text.predictions.tokens[:, 0], expected.argmax(axis=1))
 
 
 def test_a_folder_without_a_model_is_an_error_of_ours(tmp_path: Path) -> None:
@@ -68,7 +74,7 @@ def test_it_says_what_the_original_says(tmp_path: Path, fp32_folder: Path) -> No
 
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny")
     own = Prompt(tuple(range(3, 40)))
-    texts: list[ScoredText | Prompt] = [ScoredText(QUESTION, "how are you?"), own, ScoredText(QUESTION, "x " * 600)]
+    texts: list[Text] = [ScoredText(QUESTION, "how are you?"), own, ScoredText(QUESTION, "x " * 600)]
     ours = of_build.reference(
         fp32_folder,
         checkpoint,
@@ -86,7 +92,7 @@ def test_it_says_what_the_original_says(tmp_path: Path, fp32_folder: Path) -> No
     assert (ours.texts_used, ours.texts_skipped) == (theirs.texts_used, theirs.texts_skipped) == (2, 1)
     for our, their in zip(read_texts(ours.path), read_texts(theirs.path), strict=True):
         assert (our.tokens, our.first_scored) == (their.tokens, their.first_scored)
-        np.testing.assert_allclose(our.logits, their.logits, atol=2e-5)
+        np.testing.assert_allclose(log_probs(our), log_probs(their), atol=2e-5)
     answer = [*read_texts(ours.path)][1].tokens[len(own.tokens) :]
     assert 0 < len(answer) <= ANSWER_TOKENS
     with pytest.raises(TemplateInvalid, match="no"):

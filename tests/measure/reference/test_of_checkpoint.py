@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from edgeship.engine.api import Conversation
 from edgeship.engine.opening import load
 from edgeship.errors import CheckpointInvalid, DependencyMissing, MemoryShort, TemplateInvalid, ToolFailed
 from edgeship.measure import reference as references
+from edgeship.measure.predictions import keep, row_bytes
 from edgeship.measure.reference import ScoredText, of_checkpoint
 from edgeship.measure.reference.of_checkpoint import predicted_memory_bytes, reference
 from edgeship.system import child
 from edgeship.system.shell import our_install
 from tests import checkpoints
+from tests.measure.reference.test_of_build import log_probs
 
 QUESTION = [{"role": "user", "content": "hello world"}]
 
@@ -52,7 +55,7 @@ def test_a_killed_child_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_success_without_a_file_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, {})
-    with pytest.raises(ToolFailed, match="left no logits"):
+    with pytest.raises(ToolFailed, match="left no predictions"):
         reference(tmp_path, None, [], [], tmp_path / "out.npz")
 
 
@@ -98,14 +101,13 @@ def test_the_original_agrees_with_an_fp32_package(tmp_path: Path, request: pytes
     assert answered.first_scored == len(prompt)
     assert short.first_scored == len(prompt)
     for text in (answered, short):
-        assert text.logits.dtype == np.float32
-        ours = engine.score(text.tokens)[text.first_scored - 1 : -1]
-        np.testing.assert_allclose(text.logits, ours, atol=2e-5)
+        ours = keep(engine.score(text.tokens)[text.first_scored - 1 : -1], np.array(text.tokens[text.first_scored :]))
+        np.testing.assert_allclose(log_probs(text), log_probs(replace(text, predictions=ours)), atol=2e-5)
 
 
 @pytest.mark.slow
 def test_adapter_template_and_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(references, "LOGITS_BUDGET_BYTES", 8 * checkpoints.VOCAB * 4)
+    monkeypatch.setattr(references, "PREDICTIONS_BUDGET_BYTES", 8 * row_bytes(checkpoints.VOCAB))
     checkpoint = checkpoints.make_checkpoint(tmp_path / "tiny", template=None)
     adapter = checkpoints.make_adapter(tmp_path / "adapter")
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -117,7 +119,7 @@ def test_adapter_template_and_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [(run.texts_used, run.texts_skipped) for run in runs] == [(2, 1), (2, 1)]
     (plain, _), (tuned, _) = ([*run.texts()] for run in runs)
     assert plain.tokens == tuned.tokens
-    assert np.abs(plain.logits - tuned.logits).max() > 0.01
+    assert np.abs(log_probs(plain) - log_probs(tuned)).max() > 0.01
 
 
 @pytest.mark.slow

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from edgeship.engine.api import Message, Prompt, Sampling
 from edgeship.errors import DiskShort, ToolFailed
 from edgeship.measure import reference
-from edgeship.measure.reference import REPEATED_TOKENS, do_job, read_texts, text_ids, until_repeated
+from edgeship.measure.predictions import keep, row_bytes
+from edgeship.measure.reference import (
+    REPEATED_TOKENS,
+    PlainText,
+    ScoredText,
+    Text,
+    do_job,
+    read_texts,
+    text_ids,
+    until_repeated,
+)
 from edgeship.progress import silent
 from edgeship.system import worker
 from edgeship.system.child import failure_in
@@ -49,18 +59,22 @@ class Bytes:
         return (rows[:, None] + np.arange(VOCAB)).astype(np.float32)
 
 
-def job(out: Path, *texts: tuple[str, str] | Prompt, budget_bytes: int = 10**6) -> dict[str, Any]:
-    orders = [{"prompt": list(asked.tokens)} if isinstance(asked, Prompt) else text(*asked) for asked in texts]
+def job(out: Path, *texts: Text, budget_bytes: int = 10**6) -> dict[str, Any]:
+    orders = list(map(reference._order, texts))
     return {"conversations": [], "texts": orders, "out": str(out), "budget_bytes": budget_bytes}
 
 
-def text(said: str, answer: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": said}], "answer": answer}
+def text(said: str, answer: str) -> ScoredText:
+    return ScoredText([{"role": "user", "content": said}], answer)
+
+
+def ids_of(model: Any, asked: Text) -> tuple[list[int], int]:
+    return text_ids(model, reference._order(asked))
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=8), st.text(st.characters(codec="ascii"), max_size=8))
 def test_the_answer_is_scored_with_the_token_that_ends_it(said: str, answer: str) -> None:
-    tokens, first = text_ids(Bytes(), text(said, answer))
+    tokens, first = ids_of(Bytes(), text(said, answer))
     assert bytes(tokens[:first]).decode() == f"u:{said}\na:"
     assert bytes(tokens[first:]).decode() == f"{answer}\n"
 
@@ -71,13 +85,17 @@ def test_a_template_that_does_not_continue_the_prompt_adds_nothing() -> None:
             found = super().ids(messages, add_generation_prompt=add_generation_prompt)
             return found if add_generation_prompt else [0, *found]
 
-    tokens, first = text_ids(Rewriting(), text("x", "y"))
+    tokens, first = ids_of(Rewriting(), text("x", "y"))
     assert bytes(tokens[first:]) == b"y"
 
 
 def test_a_prompt_is_answered_by_the_model_itself_and_the_answer_is_scored() -> None:
-    assert text_ids(Bytes(), {"prompt": [7, 8]}) == ([7, 8, 0, 1, 2, 3, 4], 2)
-    assert text_ids(Bytes(context_tokens=4), {"prompt": [7, 8]}) == ([7, 8, 0, 1], 2)
+    assert ids_of(Bytes(), Prompt((7, 8))) == ([7, 8, 0, 1, 2, 3, 4], 2)
+    assert ids_of(Bytes(context_tokens=4), Prompt((7, 8))) == ([7, 8, 0, 1], 2)
+
+
+def test_of_a_text_as_it_is_all_but_the_first_token_is_scored() -> None:
+    assert ids_of(Bytes(), PlainText([7, 8, 9])) == ([7, 8, 9], 1)
 
 
 def test_answers_without_room_are_left_out(tmp_path: Path) -> None:
@@ -98,21 +116,22 @@ def test_an_answer_counts_until_it_repeats_itself() -> None:
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     out = tmp_path / "reference.npz"
-    result = do_job(Bytes(), job(out, ("hello", "yes"), Prompt((7,)), ("x" * 200, "too long")), silent)
+    result = do_job(Bytes(), job(out, text("hello", "yes"), Prompt((7,)), text("x" * 200, "too long")), silent)
     assert result["texts_used"] == 2
     assert result["peak_memory_bytes"] > 0
     answered, own = read_texts(out)
     assert bytes(answered.tokens).decode() == "u:hello\na:yes\n"
     assert (answered.first_scored, own.first_scored) == (10, 1)
-    assert answered.logits.shape == (4, VOCAB)
-    assert answered.logits.dtype == np.float32
-    np.testing.assert_array_equal(answered.logits[:, 0], [10, 11, 12, 13])
+    assert answered.predictions.vocab_size == VOCAB
+    expected = keep(Bytes().logits(answered.tokens, 10), np.array(answered.tokens[10:]), seed=0)
+    for name, values in vars(expected).items():
+        np.testing.assert_array_equal(getattr(answered.predictions, name), values)
     assert [path.name for path in tmp_path.iterdir()] == ["reference.npz"]
 
 
 def test_the_budget_ends_the_texts(tmp_path: Path) -> None:
-    two_answers = 2 * 4 * VOCAB * 4
-    asked = job(tmp_path / "out.npz", *[("hello", "yes")] * 3, budget_bytes=two_answers)
+    two_answers = 2 * 4 * row_bytes(VOCAB)
+    asked = job(tmp_path / "out.npz", *[text("hello", "yes")] * 3, budget_bytes=two_answers)
     assert do_job(Bytes(), asked, silent)["texts_used"] == 2
 
 
@@ -122,7 +141,7 @@ def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
             raise MemoryError(f"{len(tokens) - first_scored} rows")
 
     with pytest.raises(MemoryError):
-        do_job(Failing(), job(tmp_path / "out.npz", ("hello", "yes")), silent)
+        do_job(Failing(), job(tmp_path / "out.npz", text("hello", "yes")), silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,7 +151,7 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises((OSError, ValueError)) as caught:  # zipfile says what it makes of it
-        do_job(Bytes(), job(tmp_path / "out.npz", ("hello", "yes")), silent)
+        do_job(Bytes(), job(tmp_path / "out.npz", text("hello", "yes")), silent)
     told = failure_in(worker.failure(caught.value))
     assert isinstance(told, DiskShort)
     assert list(tmp_path.iterdir()) == []

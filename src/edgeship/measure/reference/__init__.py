@@ -1,6 +1,7 @@
-"""What packages are held against: prompts' token ids, and logits of texts, made in a child process and kept in an .npz.
+"""What packages are held against: prompts' token ids, and predictions of texts, made in a child process.
 
-Two modules make one: of_checkpoint.py (the checkpoint in transformers) and of_build.py (its FP32 build).
+The predictions are kept in an .npz, in the compact form of predictions.py. Two modules make them: of_checkpoint.py (the
+checkpoint in transformers) and of_build.py (its FP32 build, or another package).
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-LOGITS_BUDGET_BYTES = 400_000_000
+    from edgeship.measure.predictions import Predictions
+
+PREDICTIONS_BUDGET_BYTES = 400_000_000
 ANSWER_TOKENS = 32
 """Of an answer that the reference gives itself, at the most."""
 OWN_WORDS = defaults_of(Search())
 """How the reference gives its own answers: greedily, as the cases of an evaluation are answered."""
 REPEATED_TOKENS = 8
 """So many in a row that were there before are a repetition."""
+_ARRAYS = ("tokens", "first_scored", "likeliest", "log_probs", "tail", "next_log_probs", "vocab_size")
+"""What is kept of each text: it, and the fields of its Predictions."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,31 @@ class ScoredText:
 
 
 @dataclass(frozen=True)
+class PlainText:
+    """A text as it is, of which every token but the first is scored."""
+
+    tokens: Sequence[int]
+
+
+Text = ScoredText | PlainText | Prompt
+"""What is scored. To a prompt the reference gives its own answer, and the tokens of that are scored."""
+
+
+@dataclass(frozen=True)
 class ReferenceText:
     """One text that the reference read.
 
-    logits: float32 [len(tokens) - first_scored, vocab_size]; row i is what predicts tokens[first_scored + i].
+    predictions: of tokens[first_scored:], one after the other.
     """
 
     tokens: tuple[int, ...]
     first_scored: int
-    logits: npt.NDArray[np.float32]
+    predictions: Predictions
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the reference says. The texts are those that the logits' budget held, in the order given.
+    """What the reference says. The texts are those that the budget of bytes held, in the order given.
 
     source: what it is, in words for a report. reader: what made the token ids.
     conversation_tokens: the prompt's ids of each conversation.
@@ -109,13 +125,12 @@ def run_child(
     names: tuple[str, str],
     job: Mapping[str, Any],
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText | Prompt],
+    texts: Sequence[Text],
     out: Path,
     progress: Progress,
 ) -> Reference:
-    """Runs `module` on conversations (prompt ids only) and texts (logits, written to `out`).
+    """Runs `module` on conversations (prompt ids only) and texts (predictions, written to `out`).
 
-    texts: to a prompt the reference gives its own answer, and the tokens of that are scored.
     names: the reference's source and reader. job: what the module needs beyond this, with "checkpoint" in it.
     Raises MemoryShort, ToolFailed, and the errors of ours that the module ends with.
     """
@@ -123,14 +138,14 @@ def run_child(
         "conversations": [[dict(message) for message in messages] for messages in conversations],
         "texts": [_order(text) for text in texts],
         "out": str(out.absolute()),
-        "budget_bytes": LOGITS_BUDGET_BYTES,
+        "budget_bytes": PREDICTIONS_BUDGET_BYTES,
     }
     try:
         result = child.run(module, {**job, **asked}, progress=progress)
     except child.Died as death:
         raise death.as_error(ToolFailed, "the reference run", where=str(job["checkpoint"])) from death
     if not out.is_file():
-        raise ToolFailed("the reference run left no logits", where=str(out))
+        raise ToolFailed("the reference run left no predictions", where=str(out))
     return Reference(
         *names,
         path=out,
@@ -142,9 +157,11 @@ def run_child(
     )
 
 
-def _order(text: ScoredText | Prompt) -> dict[str, Any]:
+def _order(text: Text) -> dict[str, Any]:
     if isinstance(text, Prompt):
         return {"prompt": list(text.tokens)}
+    if isinstance(text, PlainText):
+        return {"tokens": list(text.tokens)}
     return {"messages": [dict(message) for message in text.messages], "answer": text.answer}
 
 
@@ -152,16 +169,17 @@ def read_texts(path: Path) -> Iterator[ReferenceText]:
     """The texts of a reference file, one in memory at a time. Raises ToolFailed where it cannot be read."""
     import numpy as np
 
+    from edgeship.measure.predictions import Predictions
+
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            for index in range(sum(name.startswith("logits_") for name in arrays.files)):
-                yield ReferenceText(
-                    tuple(arrays[f"tokens_{index}"].tolist()),
-                    int(arrays[f"first_scored_{index}"]),
-                    arrays[f"logits_{index}"],
-                )
+            for index in range(sum(name.startswith("tokens_") for name in arrays.files)):
+                found = {name: arrays[f"{name}_{index}"] for name in _ARRAYS}
+                parts = found["likeliest"], found["log_probs"], found["tail"], found["next_log_probs"]
+                predictions = Predictions(*parts, vocab_size=int(found["vocab_size"]))
+                yield ReferenceText(tuple(found["tokens"].tolist()), int(found["first_scored"]), predictions)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ToolFailed(f"the reference logits cannot be read: {error}", where=str(path)) from error
+        raise ToolFailed(f"the reference's predictions cannot be read: {error}", where=str(path)) from error
 
 
 # --- the child's side ------------------------------------------------------------------------------------------------
@@ -171,7 +189,7 @@ def do_job(model: ReferenceModel, job: Mapping[str, Any], progress: Progress) ->
     """The work itself, in this process; what `run_child` returns, as JSON values."""
     start = time.perf_counter()
     conversations = [model.ids(messages, add_generation_prompt=True) for messages in job["conversations"]]
-    used = _write_logits(Path(job["out"]), model, job["texts"], job["budget_bytes"], progress)
+    used = _write_predictions(Path(job["out"]), model, job["texts"], job["budget_bytes"], progress)
     return {
         "conversation_tokens": conversations,
         "texts_used": used,
@@ -189,6 +207,8 @@ def text_ids(
     After an answer that is given comes the token that the template ends a turn with, where it continues prompt and
     answer. The model's own is empty where the context has no room for one.
     """
+    if "tokens" in text:
+        return text["tokens"], 1
     if "prompt" in text:
         prompt = text["prompt"]
         return prompt + _own_answer(model, prompt), len(prompt)
@@ -217,11 +237,13 @@ def until_repeated(answer: Sequence[int]) -> list[int]:
     return list(answer)
 
 
-def _write_logits(
+def _write_predictions(
     out: Path, model: ReferenceModel, texts: Sequence[Mapping[str, Any]], budget_bytes: int, progress: Progress
 ) -> int:
-    """Writes an .npz array by array, so that memory holds one text's logits; returns the number of texts."""
+    """Writes an .npz array by array, so that memory holds one text's; returns the number of texts."""
     import numpy as np
+
+    from edgeship.measure.predictions import keep
 
     used, left = 0, budget_bytes
     with new_file(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -230,11 +252,12 @@ def _write_logits(
             tokens, first_scored = text_ids(model, text)
             if not first_scored < len(tokens) <= model.context_tokens:
                 continue
-            logits = model.logits(tokens, first_scored)
-            left -= logits.nbytes
+            kept = keep(model.logits(tokens, first_scored), np.array(tokens[first_scored:]), seed=used)
+            left -= kept.nbytes
             if left < 0:
                 break
-            for name, values in (("tokens", tokens), ("first_scored", first_scored), ("logits", logits)):
+            parts = (tokens, first_scored, kept.tokens, kept.log_probs, kept.tail, kept.next_log_probs, kept.vocab_size)
+            for name, values in zip(_ARRAYS, parts, strict=True):
                 with archive.open(f"{name}_{used}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, np.asarray(values), allow_pickle=False)
             used += 1

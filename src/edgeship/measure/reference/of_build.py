@@ -13,7 +13,7 @@ from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.engine import opening
 from edgeship.engine.answer import collect
 from edgeship.engine.api import Limits, Message, Prompt, Sampling
-from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
+from edgeship.measure.reference import Reference, Text, do_job, run_child
 from edgeship.package import template, tokenizer
 from edgeship.progress import Progress, silent
 from edgeship.system import worker
@@ -29,17 +29,19 @@ def reference(
     package: Path,
     tokenizer: Path,
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText | Prompt],
+    texts: Sequence[Text],
     out: Path,
     *,
     chat_template: str,
     special_tokens: Mapping[str, str],
+    source: str = SOURCE,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Reference:
-    """Runs the FP32 package on conversations (prompt ids only) and texts (logits, written to `out`).
+    """Runs a package, the FP32 one or another, on conversations (prompt ids) and texts (predictions, written to `out`).
 
     tokenizer: the folder of the checkpoint's tokenizer.json; chat_template, special_tokens: as it states them.
+    source: what the package is, in words.
     Raises TemplateInvalid, EngineFailed, MemoryShort, ToolFailed.
     """
     job = {
@@ -50,7 +52,7 @@ def reference(
         "threads": threads,
     }
     return run_child(
-        "edgeship.measure.reference.of_build", (SOURCE, "tokenizer.json"), job, conversations, texts, out, progress
+        "edgeship.measure.reference.of_build", (source, "tokenizer.json"), job, conversations, texts, out, progress
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.engine.api import Message, Prompt, Sampling
+from edgeship.engine.api import Message, Sampling
 from edgeship.engine.sampling import Sampler
 from edgeship.errors import (
     AdapterInvalid,
@@ -25,7 +25,7 @@ from edgeship.errors import (
     TemplateInvalid,
     ToolFailed,
 )
-from edgeship.measure.reference import Reference, ScoredText, do_job, run_child
+from edgeship.measure.reference import Reference, Text, do_job, run_child
 from edgeship.progress import Progress, silent
 from edgeship.system import worker
 from edgeship.system.shell import our_install
@@ -63,7 +63,7 @@ def reference(
     checkpoint: Path,
     adapter: Path | None,
     conversations: Sequence[Sequence[Message]],
-    texts: Sequence[ScoredText | Prompt],
+    texts: Sequence[Text],
     out: Path,
     *,
     eos_ids: Sequence[int] = (),
@@ -74,7 +74,7 @@ def reference(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Reference:
-    """Runs the original on conversations (prompt ids only) and texts (logits, written to `out`).
+    """Runs the original on conversations (prompt ids only) and texts (predictions, written to `out`).
 
     eos_ids: what ends the original's own answers.
     tokenizer, vocab_size: the tokenizer's folder and the embedding's rows, where an adapter brings its own.
