@@ -154,6 +154,12 @@ class PromptsInvalid(UsageError):
     code = "prompts-invalid"
 
 
+class TextsInvalid(UsageError):
+    """A file of texts that fidelity cannot be measured over."""
+
+    code = "texts-invalid"
+
+
 class PromptInvalid(UsageError):
     """A prompt or sampling setting that the model cannot take."""
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeship.builder.calibration_texts import BUDGET_TOKENS, BUILT_IN, Entry, read_entries
+from edgeship.builder.calibration_texts import BUDGET_TOKENS, BUILT_IN, read_entries
 from edgeship.errors import CalibrationInvalid
 from edgeship.measure.evalset import EvalCase
+from edgeship.package.example_entries import Entry
 from edgeship.recipe import Recipe
 from edgeship.system.storage import write_file
 

@@ -10,3 +10,12 @@ Progress = Callable[[str, float | None], None]
 
 def silent(message: str, fraction: float | None = None) -> None:
     """Tells nobody."""
+
+
+def under(stage: str, progress: Progress) -> Progress:
+    """Tells the same with the stage's name before it."""
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        progress(f"{stage}: {message}", fraction)
+
+    return tell

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeship import builder as builds
-from edgeship import readers
-from edgeship.builder import Build, Plan
-from edgeship.builder import packaging as package
+from edgeship import candidates, readers
 from edgeship.builder.graph import DATA_NAME
-from edgeship.builder.packaging import Spelling
-from edgeship.checkpoint import Checkpoint, require_template
+from edgeship.candidates import Made
+from edgeship.checkpoint import Checkpoint
 from edgeship.checkpoint.inspection import inspection
 from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Prompt, Sampling
+from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, PrecisionUnsupported, ResourceError
 from edgeship.measure.compare import Choice, Thresholds, Undecided, choose
@@ -32,19 +30,18 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.questions import built_in_prompts
 from edgeship.measure.recommendation import in_figures
-from edgeship.measure.reference import Reference, ScoredText, of_build, of_checkpoint
+from edgeship.measure.reference import Reference, ScoredText, Text
 from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight
-from edgeship.progress import Progress, silent
+from edgeship.progress import Progress, silent, under
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
 from edgeship.store.listing import Entry
-from edgeship.system.machine import cores_to_use, this_machine
+from edgeship.system.machine import this_machine
 from edgeship.system.shell import our_command
-from edgeship.system.storage import require_writable, scratch_folder
 from edgeship.version import __version__
 
 # The reference's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
@@ -66,15 +63,6 @@ class Shipped:
     new: bool = False
     question: str | None = None
     answer: str | None = None
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A recipe on its way: its build, and its package in the work folder."""
-
-    recipe: Recipe
-    build: Build
-    package: Package
 
 
 def ship(
@@ -129,19 +117,19 @@ def ship(
 
 
 def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped:
-    with _work_folder(settings) as work:
+    with candidates.work_folder(settings) as work:
         shipment, cases, plans, spelling = preflight(shipment, settings, work, progress)
 
-        def make(recipe: Recipe) -> _Made:
+        def make(recipe: Recipe) -> Made:
             plan = plans.get(recipe) or builds.plan(shipment.checkpoint, recipe, settings)
-            return _make(shipment, recipe, plan, spelling, settings, work, progress)
+            return candidates.make(shipment.checkpoint, recipe, plan, spelling, settings, work, progress)
 
-        def measure(one: _Made) -> Measurement:
+        def measure(one: Made) -> Measurement:
             return _measure(shipment, cases, one, work, settings, progress)
 
         fp32 = make(fp32_of(shipment)) if shipment.reference == "fp32" else None
         reference = _reference(shipment, fp32, cases, settings, work, progress)
-        made: dict[str, _Made] = {}
+        made: dict[str, Made] = {}
         fidelity: dict[str, Any] | None = None
         for recipe in shipment.recipes:
             ready = fp32 if fp32 is not None and recipe == fp32.recipe else None
@@ -174,94 +162,37 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
 
 def _reference(
     shipment: Shipment,
-    fp32: _Made | None,
+    fp32: Made | None,
     cases: Sequence[EvalCase],
     settings: Settings,
     work: Path,
     progress: Progress,
 ) -> Reference:
-    """The token ids for the template check and the logits for the agreement; of `fp32`, or else of the original."""
-    checkpoint, out = shipment.checkpoint, work / "reference.npz"
-    conversations = [conversation.messages for conversation in readers.conversations(checkpoint)]
+    """What agreement is measured with, over the answers that the cases expect, or else over the checkpoint's own."""
+    checkpoint = shipment.checkpoint
     # What is told of tools stands in prompts alone, and of what assertions ask for no answer is known.
     known = [(case, case.right_answer) for case in cases if case.right_answer is not None and not case.tools]
-    texts: Sequence[ScoredText | Prompt] = [
+    texts: Sequence[Text] = [
         ScoredText(case.conversation, answer) for case, answer in take_evenly(known, REFERENCE_TEXTS)
     ]
-    texts = texts or built_in_prompts(checkpoint)
-    if fp32 is not None:
-        return of_build.reference(
-            fp32.package.folder,
-            checkpoint.tokenizer.folder,
-            conversations,
-            texts,
-            out,
-            chat_template=require_template(checkpoint),
-            special_tokens=checkpoint.special_tokens,
-            threads=settings.threads,
-            progress=_under("reference", progress),
-        )
-    return of_checkpoint.reference(
-        checkpoint.folder,
-        checkpoint.adapter.folder if checkpoint.adapter else None,
-        conversations,
-        texts,
-        out,
-        eos_ids=checkpoint.stop.eos_ids,
-        tokenizer=_tokenizer_folder(checkpoint, work),
-        vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,
-        chat_template=checkpoint.chat_template,
-        allow_pickle=checkpoint.pickle,
-        threads=cores_to_use(settings.threads),
-        progress=_under("original", progress),
-    )
+    return candidates.reference(checkpoint, fp32, texts or built_in_prompts(checkpoint), settings, work, progress)
 
 
-def _tokenizer_folder(checkpoint: Checkpoint, work: Path) -> Path:
-    """Where the tokenizer lies as transformers reads it; one that is put together from two folders is written out."""
-    tokenizer = checkpoint.tokenizer
-    if not tokenizer.besides:
-        return tokenizer.folder
-    (work / "tokenizer").mkdir()
-    tokenizer.copy_to(work / "tokenizer")
-    return work / "tokenizer"
-
-
-def _make(
-    shipment: Shipment,
-    recipe: Recipe,
-    plan: Plan,
-    spelling: Spelling,
-    settings: Settings,
-    work: Path,
-    progress: Progress,
-) -> _Made:
-    """Builds and packages one recipe in the work folder."""
-    built = builds.carry_out(
-        plan,
-        settings,
-        _under(f"build {recipe.label}", progress),
-        force_resources=True,  # the preflight has looked at all builds together
-    )
-    packaged = package.write_package(built, shipment.checkpoint, work / recipe.label, spelling)
-    return _Made(recipe, built, packaged)
-
-
-def _check_templates(shipment: Shipment, made: _Made, reference: Reference, progress: Progress) -> dict[str, Any]:
+def _check_templates(shipment: Shipment, made: Made, reference: Reference, progress: Progress) -> dict[str, Any]:
     progress("template: comparing token ids", None)
     samples = readers.conversations(shipment.checkpoint)
     return readers.check_templates(made.package, samples, reference.reader, reference.conversation_tokens)
 
 
 def _measure(
-    shipment: Shipment, cases: Sequence[EvalCase], one: _Made, work: Path, settings: Settings, progress: Progress
+    shipment: Shipment, cases: Sequence[EvalCase], one: Made, work: Path, settings: Settings, progress: Progress
 ) -> Measurement:
     job = ProbeOptions(cases=tuple(cases), reference=work / "reference.npz", constraint=shipment.constraint)
-    tell = _under(f"measure {one.recipe.label}", progress)
+    tell = under(f"measure {one.recipe.label}", progress)
     return probe(one.package.folder, job, threads=settings.threads, progress=tell)
 
 
-def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement]) -> Choice:
+def _choose(shipment: Shipment, made: Mapping[str, Made], measured: Mapping[str, Measurement]) -> Choice:
     """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
     baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
     others = {label: result for label, result in measured.items() if label != baseline}
@@ -280,7 +211,7 @@ def _choose(shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str
 
 
 def _another(
-    shipment: Shipment, made: Mapping[str, _Made], measured: Mapping[str, Measurement], choice: Choice
+    shipment: Shipment, made: Mapping[str, Made], measured: Mapping[str, Measurement], choice: Choice
 ) -> Recipe | None:
     """What is to be tried next: the largest INT4 of those asked for, with more bits.
 
@@ -305,15 +236,15 @@ def _another(
     return None if bits is None else with_budget(largest, bits)
 
 
-def _tried(shipment: Shipment, made: Mapping[str, _Made]) -> bool:
+def _tried(shipment: Shipment, made: Mapping[str, Made]) -> bool:
     """Whether INT4 was given more bits than it was asked for with."""
     return len(made) > len(shipment.recipes)
 
 
-def _attempts(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> list[Attempt]:
+def _attempts(shipment: Shipment, made: Mapping[str, Made], choice: Choice) -> list[Attempt]:
     """All candidates with their bits: as many as they may spend, or else as their data files have."""
 
-    def bits(one: _Made) -> float:
+    def bits(one: Made) -> float:
         if one.recipe.bits is not None and one.recipe.tolerance is None:
             return one.recipe.bits
         return 8 * one.build.files[DATA_NAME].size_bytes / shipment.checkpoint.parameters
@@ -325,7 +256,7 @@ def _good_enough(choice: Choice, label: str) -> bool:
     return choice.judgements[label].is_good_enough(choice.undecided)
 
 
-def _escalation(shipment: Shipment, made: Mapping[str, _Made], choice: Choice) -> tuple[Attempt, ...]:
+def _escalation(shipment: Shipment, made: Mapping[str, Made], choice: Choice) -> tuple[Attempt, ...]:
     """What became of INT4 where more bits may be tried: as it was asked for, and with these."""
     attempts = _attempts(shipment, made, choice) if shipment.escalate or _tried(shipment, made) else []
     return tuple(found for found in attempts if made[found.label].recipe.precision is Precision.INT4)
@@ -346,7 +277,7 @@ def _as_shipped(packaged: Package, constraint: Constraint | None) -> str:
 
 def _install(
     shipment: Shipment,
-    candidate: _Made,
+    candidate: Made,
     measurement: Measurement,
     report: Report,
     settings: Settings,
@@ -435,7 +366,7 @@ def _require_same_answers(
 
 def _report(
     shipment: Shipment,
-    made: Mapping[str, _Made],
+    made: Mapping[str, Made],
     measured: Mapping[str, Measurement],
     choice: Choice,
     reference: Reference,
@@ -480,17 +411,3 @@ def _commands(name: str, settings: Settings) -> tuple[tuple[str, str], ...]:
 def _report_folder(shipment: Shipment, settings: Settings) -> Path:
     stamp = manifest.now().replace(":", "").replace("-", "")
     return shipment.report_dir or settings.reports_dir / shipment.name / f"{stamp}-{os.getpid()}"
-
-
-def _work_folder(settings: Settings) -> contextlib.AbstractContextManager[Path]:
-    """A folder for this run alone. Raises NotWritable, DiskShort."""
-    root = settings.home / "work"
-    require_writable(root, "set EDGESHIP_HOME to a folder that you may write to.")
-    return scratch_folder(root)
-
-
-def _under(stage: str, progress: Progress) -> Progress:
-    def tell(message: str, fraction: float | None = None) -> None:
-        progress(f"{stage}: {message}", fraction)
-
-    return tell

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeship.checkpoint.reading import Text, conversation, encoder, in_template
 from edgeship.errors import CalibrationInvalid
+from edgeship.package import example_entries
+from edgeship.package.example_entries import FORMATS, Entry
 from edgeship.package.example_files import Kind
-from edgeship.package.examples import document, unified
-from edgeship.system import foreign, json_file
+from edgeship.system import foreign
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
@@ -33,13 +32,7 @@ Of SmolLM2 with INT4, texts of the same kind came out nearer with 1,024 tokens a
 """
 _PART_CHARACTERS = 1 << 16
 """A text is read a part at a time: one may be as large as a file, and what is beyond the budget is not wanted."""
-_FORMATS = (
-    'Each line is a JSON object with "messages" (and the answer as "expected"), or with "text"; '
-    "any other file is plain text."
-)
 _FILE = Kind(CalibrationInvalid, "calibration", "--calibrate", "text, or question and answer", once=False)
-_OBJECTS = re.compile(r"\s*(\[\s*)?{")
-"""How a file begins that is to be JSON, and no plain text."""
 
 
 def built_in_digest() -> str:
@@ -84,7 +77,7 @@ def _own(path: Path, checkpoint: Checkpoint) -> list[list[int]]:
     sequences = _sequences(texts, checkpoint, BUDGET_TOKENS)
     if not sequences:
         raise CalibrationInvalid(
-            "the calibration file holds no text of two tokens or more", where=str(path), hint=_FORMATS
+            "the calibration file holds no text of two tokens or more", where=str(path), hint=FORMATS
         )
     return sequences
 
@@ -124,62 +117,9 @@ def _built_in(checkpoint: Checkpoint) -> Iterator[Text]:
         yield (entry["text"], True) if "text" in entry else conversation(entry["messages"], checkpoint)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One example of a file, and where it stands: a text, or `messages` and what is expected."""
-
-    where: str
-    content: str | Mapping[str, Any]
-
-
 def read_entries(path: Path) -> Iterator[Entry]:
     """What the file holds, one after the other as it is asked for. Raises CalibrationInvalid naming the line."""
-    content = _FILE.read(path)
-    items = document(content)
-    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
-    lines = content.split("\n")
-    if items is not None:
-        for number, item in enumerate(items, 1):
-            yield _entry(item, f"{path}, item {number}")
-    elif _OBJECTS.match(content) or _are_strings(lines):
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = f"{path}:{number}"
-                yield _entry(_parsed(line, where), where)
-    else:
-        yield Entry(str(path), content)
-
-
-def _are_strings(lines: Iterable[str]) -> bool:
-    try:
-        return all(isinstance(json_file.parse(line), str) for line in lines if line.strip())
-    except ValueError:
-        return False
-
-
-def _parsed(line: str, where: str) -> Any:
-    try:
-        return json_file.parse(line)
-    except ValueError as error:
-        raise CalibrationInvalid(f"a line is not valid JSON: {error}", where=where, hint=_FORMATS) from error
-
-
-def _entry(value: Any, where: str) -> Entry:
-    if isinstance(value, str):
-        return Entry(where, value)
-    example = unified(value) if isinstance(value, dict) else {}
-    if isinstance(example.get("text"), str):
-        return Entry(where, example["text"])
-    if "messages" not in example:
-        raise CalibrationInvalid('an example has neither "messages" nor "text"', where=where, hint=_FORMATS)
-    turns = example["messages"]
-    if not isinstance(turns, list) or not turns or not all(map(_is_turn, turns)):
-        raise CalibrationInvalid('"messages" is no list of {"role", "content"}', where=where, hint=_FORMATS)
-    return Entry(where, example)
-
-
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+    return example_entries.read_entries(path, _FILE)
 
 
 def _text(entry: Entry, checkpoint: Checkpoint) -> Text:

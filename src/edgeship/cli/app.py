@@ -10,6 +10,7 @@ from edgeship.cli import (
     bench,
     build,
     cache,
+    compare,
     config,
     doctor,
     elsewhere,
@@ -66,6 +67,7 @@ app.command()(doctor.doctor)
 app.command()(inspect.inspect)
 app.command()(build.build)
 app.command()(ship.ship)
+app.command()(compare.compare)
 app.command()(serve.serve)
 app.command()(ps.ps)
 app.command()(stop.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -148,7 +149,7 @@ def ship(
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if name is not None:
         check_name(name)
-    recipes = tuple(_candidate(str(candidate), changes) for candidate in precision or CANDIDATES)
+    recipes = candidates_of(precision, changes)
     opened = reading.open(checkpoint)
     with telling() as progress:
         shipped = shipping.ship(
@@ -173,6 +174,11 @@ def ship(
     else:
         _print_shipped(shipped, cache_dir)
     return 0 if shipped.package else EXIT_NONE_HOLDS
+
+
+def candidates_of(names: Sequence[RecipeName] | None, options: RecipeOptions) -> tuple[Recipe, ...]:
+    """The recipes that are named, or those of CANDIDATES, with the options that mean something to each."""
+    return tuple(_candidate(str(name), options) for name in names or CANDIDATES)
 
 
 def _candidate(name: str, options: RecipeOptions) -> Recipe:

@@ -162,6 +162,16 @@ class RemoteChat:
         self._owner.require()
         return self._wait_for(self._tell(path, utf8(json.dumps(body, ensure_ascii=False))))
 
+    def prompt_logprobs(self, tokens: Sequence[int]) -> list[Any]:
+        """What the server says of each token of a prompt, as vLLM and Edgeship's own server tell it.
+
+        Of the first None, and of each other the likeliest token and itself by their ids, as
+        {"id": {"logprob": ..., "rank": ..., "decoded_token": ...}}. Nothing where the server tells none.
+        Raises RemoteFailed, and what a server's refusal raises.
+        """
+        asked = {"model": self.model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
+        return self._wait_for(self._scored(json.dumps(asked).encode()))
+
     def stats(self) -> Stats:
         """See Chat.stats; only what was asked from here is known."""
         return Stats(len(self._open), 0, None)
@@ -308,6 +318,15 @@ class RemoteChat:
             return {_checked_id(entry["id"]): entry for entry in body["data"]}
         except (ValueError, KeyError, TypeError) as error:
             raise RemoteFailed("the server's list of models cannot be read", where=self.url, hint=_IS_IT_ONE) from error
+
+    async def _scored(self, body: bytes) -> list[Any]:
+        async with self._ask("POST", "completions", body) as response:
+            told = await _body(response)
+        try:
+            found = json_file.parse(told)["choices"][0].get("prompt_logprobs")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise RemoteFailed("the server's completion cannot be read", where=self.url, hint=_IS_IT_ONE) from error
+        return found if isinstance(found, list) else []
 
     @asynccontextmanager
     async def _ask(

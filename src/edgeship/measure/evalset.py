@@ -41,8 +41,9 @@ from edgeship.progress import Progress, silent
 from edgeship.system import json_file
 from edgeship.system.text import meant
 
-LISTED_FAULTS = 5
 Some = TypeVar("Some")
+
+LISTED_FAULTS = 5
 _ROUNDING = 1e-9
 _LATER = "later"
 # What a line of another shape may say of its case; anything else under these names is no business of ours.

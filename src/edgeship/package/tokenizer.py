@@ -226,6 +226,11 @@ class Tokenizer:
         """Tokens that are found in a text before it is cut into pieces: the library's, by their ids."""
         return dict(sorted(self.library.get_added_tokens_decoder().items()))
 
+    @property
+    def vocabulary(self) -> dict[int, str]:
+        """All tokens as the file has them, by their ids."""
+        return {number: token for token, number in self.library.get_vocab(with_added_tokens=True).items()}
+
     @functools.cached_property
     def _seamed(self) -> Any:
         """The library's tokenizer over the same vocabulary in memory, with the seam as one token more."""
