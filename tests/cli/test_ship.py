@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
-from edgeship.measure.compare import choose
+from edgeship.measure.compare import Thresholds, choose
 from edgeship.measure.escalation import Attempt
 from edgeship.measure.report import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
 from tests.measure.samples import measurement, report
+
+PATHS = ReportPaths(Path("a"), Path("b"), Path("c"))
 
 
 def test_the_candidates_are_those_of_the_road() -> None:
@@ -55,7 +59,7 @@ def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str
     made = report(answer="a wrong answer")
     fp32, *_, int4 = made.candidates
     failed = replace(made, choice=choose({"int4": int4.measurement}, fp32.measurement))
-    ship._print_shipped(Shipped(failed, ReportPaths(Path("a"), Path("b"), Path("c"))), None)
+    ship._print_shipped(Shipped(failed, PATHS), None)
     said = capsys.readouterr().out
     assert "nothing was installed" in said
     assert "nothing was installed: no candidate holds" in said
@@ -68,7 +72,36 @@ def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str
     assert "--eval FILE" in " ".join(ship._ways_on(replace(failed, candidates=tuple(without))))
 
 
+@pytest.mark.parametrize("undecided", [None, "refuse"])
+def test_what_becomes_of_the_undecided_is_passed_on(
+    undecided: str | None, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def road(*_: object, **how: Any) -> Shipped:
+        given.update(how)
+        return Shipped(report(), PATHS)
+
+    monkeypatch.setattr(shipping, "ship", road)
+    assert main(["ship", str(tiny), *(["--undecided", undecided] if undecided else [])]) == 1
+    assert given["undecided"] == (undecided or "take")
+
+
+def test_an_undecided_package_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    entry: Any = SimpleNamespace(ref="triage-int8:1", name="triage-int8", folder=Path("int8"))
+    sure = report()
+    ship._print_shipped(Shipped(sure, PATHS, entry, new=True), None)
+    assert "undecided" not in capsys.readouterr().out
+    fp32, _, int8, _ = (found.measurement for found in sure.candidates)
+    unsure = replace(sure, choice=choose({"int8": int8}, fp32, Thresholds(max_drop=0.01)))
+    ship._print_shipped(Shipped(unsure, PATHS, entry, new=True), None)
+    said = capsys.readouterr().out
+    assert "undecided: int8 may fall short after all; --undecided refuse ships only what holds" in said
+    assert "more cases like these would decide" in said
+    assert ship._shipped_dict(Shipped(unsure, PATHS, entry))["outcome"] == "undecided"
+
+
 def test_the_texts_are_said_that_agreement_is_over(capsys: pytest.CaptureFixture[str]) -> None:
-    ship._print_shipped(Shipped(report(), ReportPaths(Path("a"), Path("b"), Path("c"))), None)
+    ship._print_shipped(Shipped(report(), PATHS), None)
     said = "the checkpoint in transformers, over 200 tokens of the answers that 48 cases expect"
     assert f"agreement is measured with {said}" in capsys.readouterr().out

@@ -260,6 +260,7 @@ def test_what_is_undecided_is_taken_or_refused() -> None:
     assert (refused.chosen, refused.outcome) == (INT8, "holds")
     neither = choose({INT4: int4}, fp32, undecided="refuse")
     assert (neither.chosen, neither.outcome) == (None, "undecided")
+    assert neither.reasons[0] == "none of the candidates is shown to hold"
 
 
 def test_what_looks_too_bad_is_not_taken_though_it_is_undecided() -> None:

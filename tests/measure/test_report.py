@@ -11,7 +11,7 @@ import pytest
 from edgeship.engine.api import Constraint
 from edgeship.errors import NotWritable
 from edgeship.measure.charts import BAR_WIDTH, charts
-from edgeship.measure.compare import choose
+from edgeship.measure.compare import Thresholds, choose
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.report import (
     Candidate,
@@ -19,6 +19,7 @@ from edgeship.measure.report import (
     busy,
     failing,
     fp32_passes,
+    headline,
     render_html,
     render_markdown,
     slice_table,
@@ -110,6 +111,23 @@ def test_the_table_of_what_was_not_measured() -> None:
         "front": "yes",
         "holds": "no",
     }
+
+
+def test_what_is_undecided_is_marked() -> None:
+    made = report()
+    fp32, fp16, int8, int4 = (found.measurement for found in made.candidates)
+    strict = Thresholds(max_drop=0.01)
+    made = replace(made, choice=choose({"fp16": fp16, "int8": int8, "int4": int4}, fp32, strict))
+    assert [row[-1] for row in table_rows(made).rows] == ["baseline", "yes", "undecided, chosen", "no"]
+    assert headline(made) == "INT8, the smallest that may hold: undecided"
+    assert '<section class="verdict"' in render_html(made)
+    refused = replace(made, choice=choose({"int8": int8}, fp32, strict, "refuse"))
+    assert headline(refused) == "no candidate is shown to hold"
+    assert made.to_dict()["verdict"]["outcome"] == "undecided"
+
+
+def test_the_front_is_kept_with_the_report() -> None:
+    assert report().to_dict()["front"] == ["fp16", "int8", "int4"]
 
 
 def test_slices_are_shown_where_there_are_several() -> None:

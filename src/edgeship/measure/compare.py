@@ -295,7 +295,8 @@ def _why(chosen: str | None, judgements: Mapping[str, Judgement]) -> tuple[str, 
         if label == chosen:
             break
     if chosen is None:
-        return ("none of the candidates holds", *looked_at)
+        unsure = any(judgement.outcome == "undecided" for judgement in judgements.values())
+        return (f"none of the candidates {'is shown to hold' if unsure else 'holds'}", *looked_at)
     if not judgements[chosen].holds:
         surely = next((label for label, judgement in judgements.items() if judgement.holds), None)
         larger = (
