@@ -4,10 +4,14 @@ Shapes: b sequences of s new tokens each. Where the package's graph takes an att
 position or of all, this one takes `lengths` int32 [b] (tokens of each sequence, the new ones included, less one),
 `total` int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
 [b, w, vocabulary]. Weights stay where they are, in the file beside the package's graph.
+
+It is changed as the file has it, since a model is loaded in the time that onnx_ir, which builds graphs, takes to be
+imported.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from edgeship.package.genai_config import GenaiConfig
 ATTENTION = "GroupQueryAttention"
 LENGTHS, TOTAL, WANTED = "lengths", "total", "wanted"
 _LENGTHS_INPUT, _TOTAL_INPUT = 5, 6
+_STATES = "wanted_states"
 # What may lie between the multiplication that makes logits and the logits.
 _ELEMENTWISE = {"Add", "Cast", "Div", "Mul", "Softcap", "Tanh"}
 _HEADS = {"MatMulNBits", "MatMul", "FusedMatMul", "Gemm"}
@@ -29,128 +34,191 @@ def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None
     accuracy_level: in place of the package's own, 1 multiplies in float32, 4 in int8; None changes nothing.
     Raises NotBatchable with the reason, EngineFailed where the file cannot be read.
     """
-    import onnx_ir
-    from onnx_ir.passes.common import LiftConstantsToInitializersPass
+    import onnx
 
     try:
-        model = onnx_ir.load(path)
+        model = onnx.load_model(path, load_external_data=False)
     except Exception as error:  # protobuf, file and value errors alike
         raise DAMAGED.about(path, f"cannot be read: {error}") from error
     graph = model.graph
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _take_positions(graph)
     _take_lengths(graph)
     _set_accuracy(graph, accuracy_level)
-    _drop_unused(model, config)
-    return bytes(onnx_ir.serde.serialize_model(model).SerializeToString())
+    _drop_unused(graph)
+    _drop_inputs(graph, [config.inputs.get(kind, kind) for kind in ("attention_mask", "position_ids")])
+    return bytes(model.SerializeToString())
 
 
 def _take_positions(graph: Any) -> None:
     """Logits of the wanted positions: by every selection of the last one, or by a new one before the head."""
-    import onnx_ir
+    import onnx
 
-    wanted = _input(graph, WANTED, onnx_ir.DataType.INT64, ["wanted"])
-    selections = [node for node in graph if _selects_last(node)]
+    logits = next((value for value in graph.output if value.name == "logits"), None)
+    if logits is None:
+        raise NotBatchable("its graph gives no logits")
+    _add_input(graph, WANTED, onnx.TensorProto.INT64, ["wanted"])
+    constants = _constants(graph)
+    selections = [node for node in graph.node if _selects_last(node, constants)]
     for node in selections:
-        if node.inputs[1].const_value.numpy().ndim == 0:
+        if _numbers_of(constants[node.input[1]]).ndim == 0:
             _keep_axis(graph, node)
-        node.replace_input_with(1, wanted)
-        _forget_shapes(node)
-    logits = next(value for value in graph.outputs if value.name == "logits")
+        node.input[1] = WANTED
     if not selections:
-        head, index = _head(logits)
-        chosen = onnx_ir.Value(name="wanted_states")
-        gather = onnx_ir.node(
-            "Gather", [head.inputs[index], wanted], attributes={"axis": 1}, outputs=[chosen], name="wanted_states"
-        )
-        graph.insert_before(head, gather)
-        head.replace_input_with(index, chosen)
-        _forget_shapes(gather)
-    vocabulary = logits.shape[-1] if logits.shape is not None else "vocabulary"
-    logits.shape = onnx_ir.Shape(["batch", "wanted", vocabulary])
+        place = _head(graph)
+        head = graph.node[place]
+        gather = onnx.helper.make_node("Gather", [head.input[0], WANTED], [_STATES], name=_STATES, axis=1)
+        head.input[0] = _STATES
+        graph.node.insert(place, gather)
+        selections = [gather]
+    _forget_shapes(graph, {node.output[0] for node in selections})
+    logits.type.tensor_type.shape.CopyFrom(_shape(["batch", "wanted", "vocabulary"]))
 
 
-def _forget_shapes(node: Any) -> None:
-    """What is made of a node's output has other positions than the graph states."""
-    waiting, seen = [node], {node}
+def _forget_shapes(graph: Any, names: set[str]) -> None:
+    """What is made of these has other positions than the graph states."""
+    users = _users(graph)
+    waiting = list(names)
     while waiting:
-        for value in waiting.pop().outputs:
-            value.shape = None
-            followers = {use.node for use in value.uses()} - seen
-            waiting += followers
-            seen |= followers
+        made = {name for node in users[waiting.pop()] for name in node.output} - names
+        names |= made
+        waiting += made
+    for place in reversed(range(len(graph.value_info))):
+        if graph.value_info[place].name in names:
+            del graph.value_info[place]
+    for value in graph.output:
+        if value.name in names:
+            value.type.tensor_type.ClearField("shape")
 
 
-def _selects_last(node: Any) -> bool:
-    if node.op_type != "Gather" or node.inputs[1] is None or node.inputs[1].const_value is None:
+def _selects_last(node: Any, constants: dict[str, Any]) -> bool:
+    if node.op_type != "Gather" or node.input[1] not in constants:
         return False
-    axis = node.attributes.get("axis")
-    return axis is not None and axis.as_int() == 1 and node.inputs[1].const_value.numpy().reshape(-1).tolist() == [-1]
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return axis == 1 and _numbers_of(constants[node.input[1]]).reshape(-1).tolist() == [-1]
 
 
 def _keep_axis(graph: Any, node: Any) -> None:
     """A selection by a single number loses the axis, and what follows puts it back; by several it keeps it."""
-    users = [use.node for use in node.outputs[0].uses()]
+    users = _users(graph)[node.output[0]]
     if [user.op_type for user in users] != ["Unsqueeze"]:
         raise NotBatchable("its graph selects the last position in a way that is not known here")
-    users[0].outputs[0].replace_all_uses_with(node.outputs[0])
-    graph.remove(users[0], safe=True)
+    node.output[0] = users[0].output[0]
+    graph.node.remove(users[0])
 
 
-def _head(logits: Any) -> tuple[Any, int]:
-    """The node that multiplies by the head, and which of its inputs are the states."""
-    node = logits.producer()
-    while node is not None and node.op_type in _ELEMENTWISE:
-        node = next((value.producer() for value in node.inputs if value is not None and value.producer()), None)
-    if node is None or node.op_type not in _HEADS:
-        raise NotBatchable(f"its graph makes logits by {node.op_type if node else 'nothing'}, which is not known here")
-    return node, 0
+def _head(graph: Any) -> int:
+    """The place of the node that multiplies states, its first input, by the head."""
+    places = {name: place for place, node in enumerate(graph.node) if not _is_constant(node) for name in node.output}
+    place = places.get("logits")
+    while place is not None and graph.node[place].op_type in _ELEMENTWISE:
+        place = next((places[name] for name in graph.node[place].input if name in places), None)
+    kind = "nothing" if place is None else graph.node[place].op_type
+    if place is None or kind not in _HEADS:
+        raise NotBatchable(f"its graph makes logits by {kind}, which is not known here")
+    return place
 
 
 def _take_lengths(graph: Any) -> None:
-    import onnx_ir
+    import onnx
 
-    attentions = [node for node in graph if node.op_type == ATTENTION]
-    others = sorted({node.op_type for node in graph if node.op_type.endswith("Attention")} - {ATTENTION})
+    attentions = [node for node in graph.node if node.op_type == ATTENTION]
+    others = sorted({node.op_type for node in graph.node if node.op_type.endswith("Attention")} - {ATTENTION})
     if not attentions or others:
         raise NotBatchable(f"its graph attends by {', '.join(others) or 'no single operator'} and not by {ATTENTION}")
-    pasts = {value for value in graph.inputs if value.name.startswith("past_key_values.")}
-    if {node.inputs[place] for node in attentions for place in (3, 4)} != pasts:
+    pasts = {value.name for value in graph.input if value.name.startswith("past_key_values.")}
+    if {node.input[place] for node in attentions for place in (3, 4)} != pasts:
         raise NotBatchable("its graph reads earlier keys and values outside of the attention")
-    lengths = _input(graph, LENGTHS, onnx_ir.DataType.INT32, ["batch"])
-    total = _input(graph, TOTAL, onnx_ir.DataType.INT32, [])
+    _add_input(graph, LENGTHS, onnx.TensorProto.INT32, ["batch"])
+    _add_input(graph, TOTAL, onnx.TensorProto.INT32, [])
     for node in attentions:
-        node.replace_input_with(_LENGTHS_INPUT, lengths)
-        node.replace_input_with(_TOTAL_INPUT, total)
+        node.input[_LENGTHS_INPUT], node.input[_TOTAL_INPUT] = LENGTHS, TOTAL
 
 
 def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:
-    import onnx_ir
+    import onnx
 
     if accuracy_level is None:
         return
-    for node in graph:
+    for node in graph.node:
         if node.op_type == "MatMulNBits":
-            node.attributes["accuracy_level"] = onnx_ir.AttrInt64("accuracy_level", accuracy_level)
+            kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, onnx.helper.make_attribute("accuracy_level", accuracy_level)])
 
 
-def _drop_unused(model: Any, config: GenaiConfig) -> None:
-    """Takes away what led from the mask to the lengths, and the mask. Raises NotBatchable where it is still needed."""
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
+def _drop_unused(graph: Any) -> None:
+    """Takes away what led from the mask to the lengths, and whatever else no output is made of."""
+    needed = {value.name for value in graph.output}
+    for place in reversed(range(len(graph.node))):  # whatever uses a value comes after what makes it
+        node = graph.node[place]
+        if needed.isdisjoint(node.output):
+            del graph.node[place]
+        else:
+            needed.update(_used_by(node))
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in needed:
+            del graph.initializer[place]
 
-    RemoveUnusedNodesPass()(model)
-    for kind in ("attention_mask", "position_ids"):
-        for value in list(model.graph.inputs):
-            if value.name != config.inputs.get(kind, kind):
-                continue
-            if value.uses():
-                raise NotBatchable(f"its graph uses {kind} for more than the length of each sequence")
-            model.graph.inputs.remove(value)
+
+def _drop_inputs(graph: Any, names: list[str]) -> None:
+    """Takes these away. Raises NotBatchable for one that is still needed."""
+    users = _users(graph)
+    for place in reversed(range(len(graph.input))):
+        name = graph.input[place].name
+        if name in names:
+            if users[name]:
+                raise NotBatchable(f"its graph uses {name} for more than the length of each sequence")
+            del graph.input[place]
 
 
-def _input(graph: Any, name: str, kind: Any, shape: list[int | str]) -> Any:
-    import onnx_ir
+# --- reading a graph -------------------------------------------------------------------------------------------------
 
-    value = onnx_ir.Value(name=name, shape=onnx_ir.Shape(shape), type=onnx_ir.TensorType(kind))
-    graph.inputs.append(value)
-    return value
+
+def _users(graph: Any) -> defaultdict[str, list[Any]]:
+    """The nodes that use each value."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for node in graph.node:
+        for name in _used_by(node):
+            found[name].append(node)
+    return found
+
+
+def _used_by(node: Any) -> set[str]:
+    """The values that a node uses, also those from outside in the graphs that it chooses from."""
+    inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {*node.input, *(name for graph in inner for each in graph.node for name in _used_by(each))} - {""}
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    """The tensors that stand in the graph itself."""
+    import onnx
+
+    there = {tensor.name: tensor for tensor in graph.initializer if tensor.data_location != onnx.TensorProto.EXTERNAL}
+    made = {
+        node.output[0]: onnx.helper.get_attribute_value(node.attribute[0]) for node in graph.node if _is_constant(node)
+    }
+    return there | made
+
+
+def _numbers_of(constant: Any) -> Any:
+    """A tensor's numbers, or those that a node states without one."""
+    import numpy as np
+    import onnx
+
+    return np.asarray(onnx.numpy_helper.to_array(constant) if isinstance(constant, onnx.TensorProto) else constant)
+
+
+def _is_constant(node: Any) -> bool:
+    return bool(node.op_type == "Constant")
+
+
+def _add_input(graph: Any, name: str, kind: int, shape: list[str]) -> None:
+    import onnx
+
+    graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+
+def _shape(names: list[str]) -> Any:
+    import onnx
+
+    return onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, names).tensor_type.shape
