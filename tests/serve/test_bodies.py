@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from edgeship.serve import ServeOptions
+from edgeship.serve import ServeOptions, bodies
 from tests.serve.serving import connected, posted, scripted_app, serving
 
 PATH = "/v1/chat/completions"
@@ -94,3 +94,15 @@ def test_a_client_that_goes_frees_its_place(stream: bool) -> None:
         # All four slots are free again: four answers in a row would not end otherwise.
         answers = [httpx2.post(url + PATH, json=QUESTION | {"max_tokens": 2}, timeout=10) for _ in range(5)]
         assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b'"x:"'])
+def test_a_body_of_very_many_parts_is_refused_before_it_is_read(
+    url: str, part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_PARTS", 20)
+    for count, status in ((15, 400), (21, 413)):
+        body = b'{"model": "scripted", "messages": [' + b",".join([part] * count) + b"]}"
+        response = httpx2.post(url + PATH, content=body)
+        assert response.status_code == status
+        assert response.json()["error"]["code"] == ("body_too_large" if status == 413 else "request_invalid")

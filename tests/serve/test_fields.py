@@ -187,3 +187,24 @@ def test_what_is_wrong_is_named_by_its_place_whatever_it_is(
     if error:
         assert error.param
         assert error.param.startswith(str(place[0]))
+
+
+def test_every_list_is_read_up_to_its_first_fault() -> None:
+    """A body has room for a million wrong values, and to tell them all would hold up the server for seconds."""
+    assert [*_lists(chat.ChatRequest.__pydantic_core_schema__)]
+    for kind in kinds(Fields):
+        for found in _lists(kind.__pydantic_core_schema__):
+            assert found.get("fail_fast"), (kind, found)
+
+
+def _lists(schema: Any) -> Iterator[dict[str, Any]]:
+    """Those that a model reads, with what they hold."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            yield schema
+        for name, part in schema.items():
+            if name not in ("metadata", "serialization", "json_schema_input_schema"):
+                yield from _lists(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _lists(part)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -15,6 +15,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.system.fields import shown
 from edgeship.system.text import meant
 
+Item = TypeVar("Item")
 _NOTHING: tuple[Any, ...] = ("", [], {})
 _NULL = {"type": "null"}
 _UNKNOWN = "field_unknown"
@@ -36,13 +37,17 @@ No = Annotated[Literal[False], BeforeValidator(_boolean)]
 """What can only be had so. Any other value is refused."""
 
 
+Several = Annotated[list[Item], Field(fail_fast=True)]
+"""A list that is read up to its first fault, since that alone is told: a body has room for a million of them."""
+
+
 def _as_list(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
 
 StopText = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
 Stops = Annotated[
-    list[StopText],
+    Several[StopText],
     Field(max_length=_MOST_STOPS),
     BeforeValidator(_as_list, json_schema_input_type=StopText | list[StopText]),
 ]

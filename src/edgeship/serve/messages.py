@@ -15,7 +15,7 @@ from edgeship.engine.api import ToolCall
 from edgeship.errors import AnswerInvalid, RequestInvalid
 from edgeship.package.conversation import MOST_NAME
 from edgeship.package.conversation import Message as TemplateMessage
-from edgeship.serve.fields import Fields, form_of
+from edgeship.serve.fields import Fields, Several, form_of
 from edgeship.system import json_file
 
 MOST_MESSAGES, MOST_TOOLS, MOST_PARTS = 4096, 512, 1024
@@ -40,7 +40,7 @@ class TextPart(Fields):
     type: Literal["text", "input_text", "output_text", "summary_text", "reasoning_text"]
     text: str
     cache_control: CacheControl | None = None
-    logprobs: list[Any] | None = None
+    logprobs: Several[Any] | None = None
 
     def in_template(self) -> dict[str, str]:
         """The same as templates know it."""
@@ -59,7 +59,7 @@ class RefusalPart(Fields):
 
 
 Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
-Parts = Annotated[list[Part], Field(max_length=MOST_PARTS)]
+Parts = Annotated[Several[Part], Field(max_length=MOST_PARTS)]
 
 
 def _text_or_parts(given: Any) -> Any:
@@ -139,7 +139,7 @@ class Message(Fields):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content | None = None
     name: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: Several[Call] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     provider_specific_fields: dict[str, Any] | None = None
@@ -156,7 +156,9 @@ class Message(Fields):
         )
 
 
-Messages = Annotated[list[Message], Field(max_length=MOST_MESSAGES, examples=[[{"role": "user", "content": "hello"}]])]
+Messages = Annotated[
+    Several[Message], Field(max_length=MOST_MESSAGES, examples=[[{"role": "user", "content": "hello"}]])
+]
 
 
 def turn(role: str, content: str | Sequence[dict[str, str]] | None, **more: Any) -> dict[str, Any]:
@@ -196,7 +198,7 @@ class Tool(Fields):
         return tool(told.name, told.description, told.parameters, strict=bool(told.strict))
 
 
-Tools = Annotated[list[Tool], Field(max_length=MOST_TOOLS)]
+Tools = Annotated[Several[Tool], Field(max_length=MOST_TOOLS)]
 
 
 def tool(name: str, description: str | None, parameters: Any, *, strict: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Message as TemplateMessage
-from edgeship.serve.fields import Fields
+from edgeship.serve.fields import Fields, Several
 from edgeship.serve.messages import MOST_PARTS, CacheControl, turn
 
 
@@ -26,7 +26,7 @@ class Text(Block):
 
     type: Literal["text"]
     text: str
-    citations: Annotated[list[Any], Field(max_length=0)] | None = None
+    citations: Annotated[Several[Any], Field(max_length=0)] | None = None
 
 
 class Caller(Fields):
@@ -58,7 +58,7 @@ def _as_blocks(given: Any) -> Any:
 
 
 Texts = Annotated[
-    list[Text],
+    Several[Text],
     Field(max_length=MOST_PARTS),
     BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text]),
 ]
@@ -79,7 +79,7 @@ class UserMessage(Fields):
 
     role: Literal["user", "system"]
     content: Annotated[
-        list[Annotated[Text | ToolResult, Field(discriminator="type")]],
+        Several[Annotated[Text | ToolResult, Field(discriminator="type")]],
         Field(min_length=1, max_length=MOST_PARTS),
         BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text | ToolResult]),
     ]
@@ -90,7 +90,7 @@ class AssistantMessage(Fields):
 
     role: Literal["assistant"]
     content: Annotated[
-        list[Annotated[Text | ToolUse | Thinking, Field(discriminator="type")]],
+        Several[Annotated[Text | ToolUse | Thinking, Field(discriminator="type")]],
         Field(min_length=1, max_length=MOST_PARTS),
         BeforeValidator(_as_blocks, json_schema_input_type=str | list[Text | ToolUse | Thinking]),
     ]

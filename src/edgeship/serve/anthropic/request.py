@@ -11,7 +11,7 @@ from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
 from edgeship.serve.anthropic.blocks import Message, Texts, conversation_of, is_begun
-from edgeship.serve.fields import Fields, Stops
+from edgeship.serve.fields import Fields, Several, Stops
 from edgeship.serve.messages import MOST_MESSAGES, MOST_TOOLS, CacheControl, tool
 from edgeship.serve.models import Opened
 
@@ -107,9 +107,9 @@ class Asked(Fields):
     """A conversation: what is counted, and what is answered. cache_control: see CacheControl."""
 
     model: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[Several[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     system: Texts | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[Several[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: ThinkingSwitch | None = None
     output_config: OutputConfig | None = None

@@ -11,7 +11,7 @@ from pydantic import Field
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, No, Stops, Yes
+from edgeship.serve.fields import Fields, No, Several, Stops, Yes
 from edgeship.serve.logprobs import check_top
 from edgeship.serve.messages import MOST_MESSAGES, Tools, turn
 from edgeship.serve.models import Opened
@@ -153,7 +153,7 @@ class Message(Fields):
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     thinking: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: Several[Call] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
@@ -174,7 +174,7 @@ class ChatRequest(Asked):
 
     unread: ClassVar[tuple[str, ...]] = ("template",)
 
-    messages: list[Message] = Field(default_factory=list, max_length=MOST_MESSAGES)
+    messages: Several[Message] = Field(default_factory=list, max_length=MOST_MESSAGES)
     tools: Tools | None = None
     system: str = ""
 

@@ -20,7 +20,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
-from edgeship.serve.fields import Fields, No, form_of
+from edgeship.serve.fields import Fields, No, Several, form_of
 from edgeship.serve.logprobs import Spelled, chat_logprobs, check_top, spell
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
@@ -48,7 +48,7 @@ class Allowed(Fields):
     """Some of the tools, of which one may or must be called."""
 
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: Several[NamedTool] = Field(min_length=1)
 
 
 class AllowedTools(Fields):
@@ -80,7 +80,7 @@ class ChatRequest(Settings):
     reasoning_effort: str | None = None
     continue_final_message: bool = False
     add_generation_prompt: bool | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Several[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: No | None = None
 

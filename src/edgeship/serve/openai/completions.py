@@ -24,6 +24,7 @@ from edgeship.engine.codec import Codec, Prompt
 from edgeship.errors import NotSupported, PromptInvalid, RequestInvalid
 from edgeship.serve import streams
 from edgeship.serve.answering import Answers, Ask
+from edgeship.serve.fields import Several
 from edgeship.serve.logprobs import Scored, Spelled, check_top, completion_logprobs, prompt_logprobs, spell
 from edgeship.serve.models import Opened
 from edgeship.serve.openai.settings import Settings, Tokens, for_answer
@@ -48,8 +49,8 @@ def _kind(given: Any) -> str:
 Prompts = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Tokens, Tag("tokens")]
-    | Annotated[list[str], Field(fail_fast=True), Tag("texts")]
-    | Annotated[list[Tokens], Field(fail_fast=True), Tag("lists of tokens")],
+    | Annotated[Several[str], Tag("texts")]
+    | Annotated[Several[Tokens], Tag("lists of tokens")],
     Discriminator(_kind),
 ]
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Message
-from edgeship.serve.fields import Fields, form_of
+from edgeship.serve.fields import Fields, Several, form_of
 from edgeship.serve.messages import (
     MOST_MESSAGES,
     Content,
@@ -118,7 +118,7 @@ GivenItem = Annotated[
     BeforeValidator(_as_message),
 ]
 Input = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[GivenItem], Field(max_length=MOST_MESSAGES), Tag("parts")],
+    Annotated[str, Tag("text")] | Annotated[Several[GivenItem], Field(max_length=MOST_MESSAGES), Tag("parts")],
     Discriminator(form_of),
 ]
 """A text, or items."""

@@ -12,7 +12,7 @@ from edgeship.engine.api import Constraint, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import MOST_NAME, Conversation, ToolChoice
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, No, form_of
+from edgeship.serve.fields import Fields, No, Several, form_of
 from edgeship.serve.logprobs import check_top
 from edgeship.serve.messages import MOST_TOOLS, tool
 from edgeship.serve.models import Opened
@@ -45,7 +45,7 @@ class AllowedTools(Fields):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"] = "auto"
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: Several[NamedTool] = Field(min_length=1)
 
 
 Choice = Annotated[
@@ -125,9 +125,9 @@ class ResponseRequest(Fields):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     top_logprobs: int | None = None
-    include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
+    include: Several[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
     text: TextOptions = TextOptions()
-    tools: list[FunctionTool] = Field(default_factory=list, max_length=MOST_TOOLS)
+    tools: Several[FunctionTool] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: Choice = "auto"
     parallel_tool_calls: bool = True
     reasoning: Reasoning = Reasoning()

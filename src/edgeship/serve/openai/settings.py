@@ -16,7 +16,7 @@ from edgeship.engine import response_format
 from edgeship.engine.api import Constraint, Sampling
 from edgeship.engine.grammar import lark
 from edgeship.errors import ConstraintInvalid, RequestInvalid
-from edgeship.serve.fields import Fields, No, Stops, Yes
+from edgeship.serve.fields import Fields, No, Several, Stops, Yes
 
 Given = TypeVar("Given")
 MOST_ANSWERS = 16
@@ -32,8 +32,8 @@ _HOLDING = (
 )
 
 
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
-"""Token ids, as many as a body holds: the first that is wrong is told, and no other."""
+Tokens = Several[Annotated[int, Field(ge=0)]]
+"""Token ids, as many as a body holds."""
 
 
 class StreamOptions(Fields):
@@ -46,7 +46,7 @@ class StreamOptions(Fields):
 
 Written = Annotated[str, Field(min_length=1)]
 """A regular expression or a grammar. As at vLLM, an empty one is refused: it would hold an answer to nothing."""
-Choice = Annotated[list[Written], Field(min_length=1)]
+Choice = Annotated[Several[Written], Field(min_length=1)]
 
 
 class StructuredOutputs(Fields):
