@@ -81,6 +81,13 @@ def test_what_does_not_go_together(client: httpx2.Client, path: str, more: dict[
     assert named in json.dumps(response.json())
 
 
+def test_an_answer_of_ollamas_that_was_begun_with_nothing_is_a_new_one(client: httpx2.Client) -> None:
+    messages = [*BEGUN[:1], {"role": "assistant", "content": ""}]
+    assert text_of(ask(client, "/api/chat", messages=messages).json()) == "Good day to you."
+    held = ask(client, "/api/chat", messages=[{"role": "user", "content": "json"}, messages[1]], format="json")
+    assert json.loads(text_of(held.json())) == {"a": 1}
+
+
 def test_a_call_of_ollamas_is_no_answer_that_was_begun(client: httpx2.Client) -> None:
     called = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     assert text_of(ask(client, "/api/chat", messages=[*BEGUN[:1], called]).json()) == "Good day to you."

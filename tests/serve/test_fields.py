@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -187,6 +188,70 @@ def test_what_is_wrong_is_named_by_its_place_whatever_it_is(
     if error:
         assert error.param
         assert error.param.startswith(str(place[0]))
+
+
+WRONG: list[Any] = [7, -1, 0.5, 10**30, float("inf"), "x", "", "x" * 2000, True, [], [7], {}, {"a": 1}, [[]] * 9000]
+PYDANTICS = re.compile(r"\bshould\b|[Uu]nable|\bvalid |pydantic|type=|[Ff]ield required|discriminator|literal")
+
+
+@requests
+def test_faults_are_told_in_our_own_words(kind: type[Fields], body: dict[str, Any]) -> None:
+    for place in filter(None, places(body)):
+        changed = json.loads(json.dumps(body))  # nothing in it is shared
+        for wrong in WRONG:
+            at(changed, place[:-1])[place[-1]] = wrong
+            if error := refused(kind, changed):
+                assert not PYDANTICS.search(error.what), error.what
+        if isinstance(place[-1], str):
+            del at(changed, place[:-1])[place[-1]]
+            if error := refused(kind, changed):
+                assert not PYDANTICS.search(error.what), error.what
+
+
+ONLY: list[tuple[type[Fields], dict[str, Any]]] = [
+    (chat.ChatRequest, {"model": "m", "messages": []}),
+    (completions.CompletionRequest, {"model": "m", "prompt": "a"}),
+    (anthropic.MessagesRequest, {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}),
+    (ollama.ChatRequest, {"model": "m"}),
+    (ollama.Options, {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), ONLY, ids=[kind.__name__ for kind, _ in ONLY])
+def test_what_is_not_supported_is_taken_with_the_value_that_asks_for_nothing(
+    kind: type[Fields], body: dict[str, Any]
+) -> None:
+    assert kind.only
+    plain = kind.model_validate(body)
+    assert kind.model_validate(body | kind.only) == plain
+    assert kind.model_validate(body | dict.fromkeys(kind.only)) == plain
+    for name, value in kind.only.items():
+        twins: list[Any] = [int(value)] if isinstance(value, bool) else [bool(value)] if value in (0, 1) else []
+        for other in [7, "x", [1], {}, *twins]:
+            error = refused(kind, body | {name: other})
+            assert error
+            assert error.param == name
+            assert error.what.endswith(f"and can only be {json.dumps(value)} here"), error.what
+        assert {"const": value} in kind.model_json_schema()["properties"][name]["anyOf"]
+
+
+def test_the_settings_that_vllm_s_clients_send_as_they_are_by_default_are_taken() -> None:
+    sent = {
+        "skip_special_tokens": True,
+        "min_tokens": 0,
+        "stop_token_ids": [],
+        "best_of": 1,
+        "include_stop_str_in_output": False,
+        "spaces_between_special_tokens": True,
+        "truncate_prompt_tokens": None,
+        "length_penalty": 1.0,
+        "use_beam_search": False,
+        "store": False,
+        "n": 1,
+    }
+    for kind, body in (ONLY[0], ONLY[1]):
+        assert refused(kind, body | sent) is None
+    assert refused(chat.ChatRequest, ONLY[0][1] | {"add_generation_prompt": True}) is None
 
 
 def test_every_list_is_read_up_to_its_first_fault() -> None:

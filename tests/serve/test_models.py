@@ -143,10 +143,10 @@ def test_a_model_is_found_by_its_name_an_alias_and_by_none() -> None:
         with pytest.raises(ModelUnknown, match="no model is called 'smal'") as caught:
             async with pool.use("smal"):
                 pass
-        assert str(caught.value.hint) == "Did you mean small? Models: a, b."
+        assert str(caught.value.hint) == "Did you mean small? Models: a, b, small."
         with pytest.raises(ModelUnknown) as caught:
             pool.find("small" * 10**6)
-        assert str(caught.value.hint) == "Models: a, b."
+        assert str(caught.value.hint) == "Models: a, b, small."
 
     run(work, card("a"), card("b", 10, "small"))
 

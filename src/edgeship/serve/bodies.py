@@ -28,7 +28,7 @@ _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_
 _LARGE_BYTES = 1 << 16
 """A longer body is checked in a thread: nobody else waits for that."""
 MOST_PARTS = 100_000
-"""Objects and lists in a body, and keys: what holds many of them takes seconds to read, in which Python does nothing else."""
+"""Objects and lists in a body, and keys: many of them take seconds to read, in which Python does nothing else."""
 
 
 class Bodies:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -18,8 +19,34 @@ from edgeship.system.text import meant
 Item = TypeVar("Item")
 _NOTHING: tuple[Any, ...] = ("", [], {})
 _NULL = {"type": "null"}
-_UNKNOWN = "field_unknown"
+_UNKNOWN, _NOT_SO = "field_unknown", "field_not_so"
 _WRONG_KIND = "union_tag_invalid"
+_AN_OBJECT, _A_WHOLE = "it must be an object", "it must be a whole number"
+_WORDS: Mapping[str, str] = {
+    "missing": "it is missing",
+    "string_type": "it must be a text",
+    "string_unicode": "it must be a text",
+    "bool_type": "it must be true or false",
+    "float_type": "it must be a number",
+    "finite_number": "it must be a finite number",
+    "int_type": _A_WHOLE,
+    "int_from_float": _A_WHOLE,
+    "int_parsing": _A_WHOLE,
+    "int_parsing_size": "it has too many digits",
+    "list_type": "it must be a list",
+    "dict_type": _AN_OBJECT,
+    "model_type": _AN_OBJECT,
+    "model_attributes_type": _AN_OBJECT,
+    "union_tag_not_found": "it does not say by its {discriminator} what it is",
+    "too_short": "it has {actual_length} entries, and {min_length} are the least",
+    "too_long": "it has more than {max_length} entries",
+    "string_too_short": "it must have {min_length} characters or more",
+    "string_too_long": "it must have {max_length} characters or fewer",
+    "greater_than": "it must be more than {gt}",
+    "greater_than_equal": "it must be {ge} or more",
+    "less_than_equal": "it must be {le} or less",
+}
+"""What is said of a fault in place of pydantic's words; what our own checks say stays."""
 _AS_JSON = {"True": "true", "False": "false"}
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
@@ -63,10 +90,12 @@ class Fields(BaseModel):
     """A request, or an object in one. A field that is null counts as not given; one that is not known is refused.
 
     unread: what clients send with nothing in it, such as an empty list, which counts as not given then.
+    only: what is not supported, with the one value that asks for nothing, which counts as not given, too.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     unread: ClassVar[tuple[str, ...]] = ()
+    only: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +109,12 @@ class Fields(BaseModel):
         for name in cls.unread:
             if name in given and given[name] in _NOTHING:
                 del given[name]
+        for name in [name for name in cls.only if name in given]:
+            if not _is_same(given[name], cls.only[name]):
+                raise PydanticCustomError(
+                    _NOT_SO, "{field} is not supported", {"field": name, "given": given[name], "only": cls.only[name]}
+                )
+            del given[name]
         if not given.keys() <= known:
             stranger = next(name for name in given if name not in known)
             raise PydanticCustomError(
@@ -95,6 +130,8 @@ class Fields(BaseModel):
         for name, field in described.get("properties", {}).items():
             if name not in described.get("required", ()) and _NULL not in field.get("anyOf", ()):
                 described["properties"][name] = {"anyOf": [field, _NULL]}
+        for name, value in cls.only.items():
+            described.setdefault("properties", {})[name] = {"anyOf": [{"const": value}, _NULL]}
         return told
 
 
@@ -106,6 +143,11 @@ def _names(kind: type[Fields]) -> frozenset[str]:
     return frozenset(str(name) for names in choices for name in names)
 
 
+def _is_same(given: Any, value: Any) -> bool:
+    """Whether both are the same in JSON, where true is not 1."""
+    return bool(given == value) and isinstance(given, bool) == isinstance(value, bool)
+
+
 def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
     """What a client is told of the faults that pydantic found in its request: the first of them, with its field."""
     fault = faults[0]
@@ -113,14 +155,24 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
         return _unknown([*fault["loc"], fault["ctx"]["field"]], body, fault["ctx"]["meant"])
     if fault["type"] == _WRONG_KIND:
         return _of_no_kind([*fault["loc"], fault["ctx"]["discriminator"].strip("'")], body, fault["ctx"])
+    if fault["type"] == _NOT_SO:
+        told = fault["ctx"]
+        return _only([*fault["loc"], told["field"]], body, told["given"], json.dumps(told["only"]))
     param = _field(fault["loc"], body, missing=fault["type"] == "missing")
     if fault["type"] == "literal_error":
-        given, only = (_AS_JSON.get(text, text) for text in (shown(fault["input"]), fault["ctx"]["expected"]))
-        return RequestInvalid(f"{param} is {given}, and can only be {only} here", param=param)
+        expected = fault["ctx"]["expected"]
+        return _only(fault["loc"], body, fault["input"], _AS_JSON.get(expected, expected))
     if param is None and fault["type"] == "missing":
         return RequestInvalid("the request has no body", hint="Send a JSON object.")
-    said = str(fault["msg"])
-    return RequestInvalid(f"{param or 'the request'}: {said[:1].lower()}{said[1:]}", param=param)
+    words = _WORDS.get(fault["type"])
+    said = words.format(**fault.get("ctx", {})) if words else str(fault["msg"])
+    return RequestInvalid(f"{param or 'the request'}: {said}", param=param)
+
+
+def _only(place: Sequence[str | int], body: Any, given: Any, possible: str) -> RequestInvalid:
+    """A value that is another one than it can be."""
+    param, text = _field(place, body, missing=False), shown(given)
+    return RequestInvalid(f"{param} is {_AS_JSON.get(text, text)}, and can only be {possible} here", param=param)
 
 
 def _of_no_kind(place: Sequence[str | int], body: Any, told: Mapping[str, Any]) -> RequestInvalid:

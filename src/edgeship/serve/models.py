@@ -445,7 +445,8 @@ def _unknown(name: str | None, cards: Sequence[ModelCard]) -> ModelUnknown:
         return ModelUnknown("no model is served", hint="Install a package, or name one when the server is started.")
     known = [name for card in cards for name in card.names]
     close = alike(name or "", known)
-    listed = ", ".join(card.id for card in cards[:_NAMES_LISTED]) + (", ..." if len(cards) > _NAMES_LISTED else "")
+    names = [name for card in cards for name in card.listed_names]
+    listed = ", ".join(names[:_NAMES_LISTED]) + (", ..." if len(names) > _NAMES_LISTED else "")
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     return ModelUnknown(f"no model is called {name!r}", hint=f"{meant}Models: {listed}.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -131,6 +131,8 @@ class Asked(Fields):
 
 class MessagesRequest(Asked):
     """A conversation, and how it is to be answered. service_tier: there is one only."""
+
+    only: ClassVar[dict[str, Any]] = {"mcp_servers": [], "betas": []}
 
     max_tokens: int
     stream: bool = False

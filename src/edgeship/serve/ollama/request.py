@@ -11,7 +11,7 @@ from pydantic import Field
 from edgeship.engine.api import Constraint, Conversation, Sampling
 from edgeship.errors import RequestInvalid
 from edgeship.serve import thoughts
-from edgeship.serve.fields import Fields, No, Several, Stops, Yes
+from edgeship.serve.fields import Fields, Several, Stops
 from edgeship.serve.logprobs import check_top
 from edgeship.serve.messages import MOST_MESSAGES, Tools, turn
 from edgeship.serve.models import Opened
@@ -19,7 +19,6 @@ from edgeship.system.duration import seconds_in
 from edgeship.system.fields import shown
 
 _Unused = bool | int | float | None
-_Only1 = Annotated[float, Field(ge=1, le=1)]
 
 
 class Options(Fields):
@@ -32,6 +31,17 @@ class Options(Fields):
     Only as they are when left out: what would change the answer and is not supported (mirostat, tfs_z, typical_p,
     repeat_last_n, penalize_newline), or the model's use (vocab_only, logits_all, embedding_only).
     """
+
+    only: ClassVar[dict[str, Any]] = {
+        "mirostat": 0,
+        "tfs_z": 1,
+        "typical_p": 1,
+        "repeat_last_n": -1,
+        "penalize_newline": True,
+        "vocab_only": False,
+        "logits_all": False,
+        "embedding_only": False,
+    }
 
     num_predict: Annotated[int, Field(ge=-2)] | None = None
     num_ctx: Annotated[int, Field(ge=1)] | None = None
@@ -56,21 +66,16 @@ class Options(Fields):
     num_keep: _Unused = None
     mirostat_tau: _Unused = None
     mirostat_eta: _Unused = None
-    mirostat: Literal[0] | None = None
-    tfs_z: _Only1 | None = None
-    typical_p: _Only1 | None = None
-    repeat_last_n: Literal[-1] | None = None
-    penalize_newline: Yes | None = None
-    vocab_only: No | None = None
-    logits_all: No | None = None
-    embedding_only: No | None = None
 
 
 class Asked(Fields):
     """What all answers have in common.
 
     num_predict: of the options; Open WebUI sends it here.
+    Only false: that a prompt is cut where it is too long, or while it is answered, which never happens here.
     """
+
+    only: ClassVar[dict[str, Any]] = {"truncate": False, "shift": False}
 
     model: Annotated[str, Field(min_length=1)]
     stream: bool = True
@@ -180,8 +185,11 @@ class ChatRequest(Asked):
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises RequestInvalid, PromptInvalid."""
-        messages = _told(self.system) + [message.in_template() for message in self.messages]
-        last = self.messages[-1]
+        given = self.messages
+        if len(given) > 1 and given[-1] == Message(role="assistant"):
+            given = given[:-1]  # an answer that was begun with nothing is a new one, as at Ollama
+        messages = _told(self.system) + [message.in_template() for message in given]
+        last = given[-1]
         continues = last.role == "assistant" and not last.tool_calls
         thoughts.require_none(self.think, "think", continues=continues)
         tools = [tool.in_template() for tool in self.tools or ()]

@@ -20,7 +20,7 @@ from edgeship.errors import RequestInvalid
 from edgeship.package.conversation import Conversation, ToolChoice
 from edgeship.serve import streams, thoughts
 from edgeship.serve.answering import Answers
-from edgeship.serve.fields import Fields, No, Several, form_of
+from edgeship.serve.fields import Fields, Several, form_of
 from edgeship.serve.logprobs import Spelled, chat_logprobs, check_top, spell
 from edgeship.serve.messages import Messages, Tools, in_template
 from edgeship.serve.models import Opened
@@ -69,6 +69,14 @@ Choice = Annotated[
 class ChatRequest(Settings):
     """A conversation, and how it is to be answered. continue_final_message, add_generation_prompt: see `continuing`."""
 
+    only = Settings.only | {
+        "echo": False,
+        "add_special_tokens": False,
+        "include_reasoning": True,
+        "functions": [],
+        "verbosity": "medium",
+    }
+
     messages: Messages
     max_completion_tokens: int | None = None
     logprobs: bool = False
@@ -82,7 +90,6 @@ class ChatRequest(Settings):
     add_generation_prompt: bool | None = None
     modalities: Several[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    store: No | None = None
 
     def conversation(self, opened: Opened) -> Conversation:
         """What is to be answered. Raises PromptInvalid, RequestInvalid."""

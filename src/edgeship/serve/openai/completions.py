@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Tag
 from starlette.responses import Response
 
 from edgeship.engine.answer import collect
@@ -58,12 +58,12 @@ Prompts = Annotated[
 class CompletionRequest(Settings):
     """One prompt or several, and how they are to be continued."""
 
+    only = Settings.only | {"suffix": "", "add_special_tokens": True}
+
     prompt: Prompts
     echo: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
-    best_of: Literal[1] | None = None
-    suffix: Literal[""] | None = None
 
     @property
     def new_tokens(self) -> int:

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -64,6 +64,23 @@ class Settings(Fields):
 
     user, safety_identifier, prompt_cache_key, metadata: labels of the client's own; no answer hangs on them.
     """
+
+    only: ClassVar[dict[str, Any]] = {
+        "best_of": 1,
+        "use_beam_search": False,
+        "length_penalty": 1,
+        "min_tokens": 0,
+        "stop_token_ids": [],
+        "bad_words": [],
+        "include_stop_str_in_output": False,
+        "skip_special_tokens": True,
+        "spaces_between_special_tokens": True,
+        "return_token_ids": False,
+        "return_tokens_as_token_ids": False,
+        "priority": 0,
+        "cache_prompt": True,
+        "store": False,
+    }
 
     model: str
     stream: bool = False
