@@ -71,6 +71,37 @@ def test_others_point_to_what_to_type(words: str, capsys: pytest.CaptureFixture[
     assert "edgeship " in said or "hf auth login" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("--max-model-len 5", "--context"),
+        ("-c 5", "--context"),
+        ("--ctx-size 5", "--context"),
+        ("-m a.gguf", "edgeship serve NAME"),
+        ("--model a", "edgeship serve NAME"),
+        ("-np 4", "--slots"),
+        ("--n-gpu-layers 99", "--memory"),
+        ("--gpu-memory-utilization 0.9", "--memory"),
+        ("--served-model-name a", "--alias"),
+    ],
+)
+def test_options_of_other_servers_point_to_ours(words: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert option in said
+    assert "See `edgeship serve --help`" in said
+
+
+def test_options_that_servers_are_pointed_to_are_there() -> None:
+    root: Any = typer.main.get_command(app)
+    options = {name for option in root.commands["serve"].params for name in option.opts}
+    others = {"--precision", "--file"}  # of `edgeship build` and `edgeship key add`
+    typed = {found for hint in elsewhere._OF_SERVE.values() for found in re.findall(r"`[^`]*?(--[a-z-]+)", hint)}
+    assert typed
+    assert typed <= options | others
+    assert not elsewhere._OF_SERVE.keys() & options
+
+
 def test_every_pointer_leads_to_a_command_that_there_is() -> None:
     root: Any = typer.main.get_command(app)
     hints = {**elsewhere._POINTERS, **elsewhere._OF_CONFIG, **elsewhere._OF_FOUNDRY}.values()

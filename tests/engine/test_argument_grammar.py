@@ -82,6 +82,16 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             {"properties": {"k": {"const": "b"}, "v": TEXT}, "required": ["k", "v"]},
         ],
     },
+    "itself": {
+        "properties": {
+            "n": NUMBER,
+            "kids": {"type": "array", "items": {"$ref": "#"}},
+            "same": {"type": "array", "items": {"$ref": "#/properties/long"}},
+            "long": {"type": "string", "minLength": 2.0, "maxLength": 3.0},
+        },
+        "required": ["n"],
+        "additionalProperties": False,
+    },
     "anything": {"type": "object"},
 }
 FITTING: dict[str, list[dict[str, Any]]] = {
@@ -105,6 +115,7 @@ FITTING: dict[str, list[dict[str, Any]]] = {
     "texts": [{"pattern": "abc", "found": "x\nb<", "long": "\u00fc\u00fc", "day": "2024-02-29"}],
     "more": [{"a": 1, "q": "x"}, {"q": 1, "r": "y"}],
     "union": [{"k": "a", "v": 10}, {"k": "b", "v": "x"}],
+    "itself": [{"n": 1, "kids": [{"n": 2, "kids": []}, {"n": 3}]}, {"n": 1, "same": ["ab"], "long": "abc"}],
     "anything": [{}, {"a": {"b": [None, 1.5]}, "c": "x"}],
 }
 NOT_FITTING: dict[str, list[dict[str, Any]]] = {
@@ -126,6 +137,7 @@ NOT_FITTING: dict[str, list[dict[str, Any]]] = {
     ],
     "more": [{"a": "x", "q": 1}, {"a": 1}],
     "union": [{"k": "a", "v": "x"}, {"k": "c", "v": 10}],
+    "itself": [{"n": 1, "kids": [[]]}, {"n": 1, "kids": [{}]}, {"n": 1, "same": ["a"]}, {"n": 1, "long": "a"}],
 }
 
 
@@ -249,6 +261,17 @@ def test_parameters_that_lie_too_deep_in_one_another_are_named(form: str) -> Non
     vocabulary = Bytes(BY_NAME[form], special=False)
     with pytest.raises(ConstraintInvalid, match=r"function 'go' cannot be called.*nested too deeply"):
         hold(vocabulary.grammars, None, use({"properties": {"a": schema}}), vocabulary.marks)
+
+
+def test_what_many_values_refer_to_is_bounded() -> None:
+    large = {"enum": [f"{number} {'x' * 1000}" for number in range(200)]}
+    schema = {
+        "properties": {f"p{n}": {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": n} for n in range(20)},
+        "$defs": {"a": large, "b": {"const": 1}},
+    }
+    vocabulary = Bytes(BY_NAME["qwen-xml"], special=False)
+    with pytest.raises(ConstraintInvalid, match=r"function 'go' cannot be called.*too much"):
+        hold(vocabulary.grammars, None, use(schema), vocabulary.marks)
 
 
 def test_what_cannot_be_written_is_left_unsaid() -> None:

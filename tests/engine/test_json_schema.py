@@ -212,3 +212,19 @@ def test_what_is_no_schema(text: str) -> None:
 
 def test_true_is_a_schema() -> None:
     assert json_schema.read("true") == ({}, [])
+
+
+def test_a_schema_on_its_own_has_what_it_refers_to_and_nothing_else() -> None:
+    root = {
+        "properties": {"a": {"items": {"$ref": "#/$defs/x"}}, "$ref": {"type": "integer"}},
+        "$defs": {"x": {"$ref": "#"}, "y": {"type": "null"}},
+    }
+    found = json_schema.self_contained(root["properties"]["a"], root)
+    assert found == {
+        "items": {"$ref": "#/$defs/0"},
+        "$defs": {
+            "0": {"$ref": "#/$defs/1"},
+            "1": {"properties": {"a": {"items": {"$ref": "#/$defs/0"}}, "$ref": {"type": "integer"}}, "$defs": {}},
+        },
+    }
+    assert json_schema.self_contained({"const": {"$ref": "#"}}, root) == {"const": {"$ref": "#"}}

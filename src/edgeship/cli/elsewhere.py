@@ -84,6 +84,31 @@ _OF_CONFIG: Mapping[str, str] = dict.fromkeys(("ls", "list", "show", "get", "edi
 _OF_FOUNDRY: Mapping[str, str] = dict.fromkeys(
     ("add", "install", "import", "load"), "`edgeship foundry register NAME` registers a package."
 )
+_MODEL = "The model stands without an option: `edgeship serve NAME`."
+_CONTEXT = "`--context TOKENS` sets how long prompt and answer may be together."
+_SLOTS = "`--slots N` sets how many answers a model makes side by side."
+_CPU = "Packages run on the CPU; `--memory SIZE` bounds what all models hold."
+_BUILT = "What a model's weights are is decided when it is built: `edgeship build --precision int4`."
+_TEMPLATE = "The chat template is the package's, and says how calls and thoughts are written."
+_KEYS = "`edgeship key add NAME --file FILE` makes a key, and `--api-key-file FILE` asks for one."
+_OF_SERVE: Mapping[str, str] = {
+    **dict.fromkeys(("-m", "--model", "--model-path"), _MODEL),
+    **dict.fromkeys(("-c", "--ctx-size", "--max-model-len", "--num-ctx", "--context-length"), _CONTEXT),
+    **dict.fromkeys(("-np", "--parallel", "--max-num-seqs", "--num-parallel"), _SLOTS),
+    "-n": f"For -np: {_SLOTS} For -ngl: {_CPU}",  # which of them was typed, the parser does not tell
+    **dict.fromkeys(("-ngl", "--n-gpu-layers", "--gpu-layers", "--gpu-memory-utilization"), _CPU),
+    **dict.fromkeys(("-tp", "--tensor-parallel-size", "--device", "--swap-space"), _CPU),
+    **dict.fromkeys(("-a", "--served-model-name"), "`--alias ALIAS=NAME` gives a model another name."),
+    **dict.fromkeys(("-q", "--quantization", "--dtype", "--load-format"), _BUILT),
+    **dict.fromkeys(("--chat-template", "--jinja", "--reasoning-parser", "--reasoning-format"), _TEMPLATE),
+    **dict.fromkeys(("--tool-call-parser", "--enable-auto-tool-choice", "--enable-reasoning"), _TEMPLATE),
+    "--api-key": _KEYS,
+    **dict.fromkeys(("--ssl-certfile", "--ssl-cert-file"), "`--tls-cert FILE` serves HTTPS with this certificate."),
+    **dict.fromkeys(("--ssl-keyfile", "--ssl-key-file"), "`--tls-key FILE` is the certificate's key."),
+    **dict.fromkeys(("--allowed-origins", "--cors"), "`--cors-origin ORIGIN` lets pages of another origin ask."),
+    "--keep-alive": "`--idle-timeout 5m` unloads models that nobody asks for.",
+}
+"""Options of `serve` as vLLM, llama.cpp's server and Ollama have them."""
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -99,6 +124,11 @@ def add_to(
     _add(packages, _ON_PACKAGES, pointers)
     _add(catalog, _IN_FOUNDRY, {**pointers, **_OF_FOUNDRY})
     _add(config, {}, {**ours, **_OF_CONFIG})
+
+
+def meant_by(option: str, command: str) -> str | None:
+    """What to type in place of another tool's option."""
+    return _OF_SERVE.get(option) if command == "serve" else None
 
 
 def _words_of(group: typer.Typer) -> set[str]:

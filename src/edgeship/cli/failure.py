@@ -52,7 +52,10 @@ def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> i
             say(error.format_message())
             return 2
         command = context.command_path if context else "edgeship"
-        return tell(_facts("usage", 2, error.format_message(), hint=f"See `{command} --help`."))
+        hint = f"See `{command} --help`."
+        if meant := _meant_by(getattr(error, "option_name", ""), command):
+            hint = f"{meant} {hint}"
+        return tell(_facts("usage", 2, error.format_message(), hint=hint))
     said = "".join(traceback.format_exception(error))
     facts = _facts("internal", 3, _shortened(f"a fault in Edgeship itself: {type(error).__name__}: {error}"))
     try:
@@ -61,6 +64,12 @@ def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> i
         say(said)
         facts |= {"hint": f"Please report it with what stands above, which could not be kept in a file: {unwritten}."}
     return tell(facts)
+
+
+def _meant_by(option: str, command: str) -> str | None:
+    from edgeship.cli import elsewhere
+
+    return elsewhere.meant_by(option, command.rpartition(" ")[2])
 
 
 def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from edgeship.engine import text_patterns
 from edgeship.engine.alternatives import Alternatives, Schema, property_of
 from edgeship.engine.functions import Function
+from edgeship.engine.json_schema import self_contained
 from edgeship.package.call_syntax import meant
 from edgeship.package.notations import WORDS, Notation
 
@@ -23,6 +24,7 @@ _SINGLE_QUOTED = (
     r"""/'([^'\\\x00-\x1f]|\\(['"\\\/bfnrt]|u([0-9a-cA-CeEfF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})))*'/"""
 )
 _NEEDS_NO_ESCAPE = re.compile(r"[^'\\\x00-\x1f]*")
+_MOST_IN_JSON = 1 << 20
 _NOBODYS = ""  # no property is called so
 
 
@@ -32,6 +34,8 @@ class Rules:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self.lines: list[str] = []
+        self.in_json = 0
+        """Characters of schemas that the rules hold."""
 
     def rule(self, text: str) -> str:
         """A rule that says this; nothing where it says nothing."""
@@ -241,9 +245,12 @@ class ArgumentGrammar:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def _json(self, schema: Schema) -> str:
-        root = self._function.schema
-        known = {word: root[word] for word in ("$defs", "definitions") if word in root and "$ref" in json.dumps(schema)}
-        return f"%json {json.dumps({**known, **schema, 'x-guidance': self._options})}"
+        told = self_contained(schema, self._function.schema)
+        written = json.dumps({**told, "x-guidance": self._options})
+        self._rules.in_json += len(written)
+        if self._rules.in_json > _MOST_IN_JSON:
+            raise ValueError("what its arguments refer to is too much to be told for each of them")
+        return f"%json {written}"
 
     def _up_to(self, content: list[str], end: str) -> str:
         """A text that holds to all of these terminals, and what it ends with, which does not stand in it."""

@@ -8,7 +8,7 @@ whoever asks allows it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ _INT64_MOST = (1 << 63) - 1
 _MOST_MULTIPLE = (1 << 32) - 1
 _MOST_NAMED = 5
 
+_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _SINGLE = ("items", "additionalItems", "additionalProperties")
@@ -103,6 +104,7 @@ def _take_out(schema: dict[str, Any]) -> Iterator[str]:
     unknown = "format" in schema and isinstance(schema["format"], str) and schema["format"] not in FORMATS
     if unknown:
         del schema["format"]
+    schema.update({name: int(schema[name]) for name in _LENGTHS if _is_whole(schema.get(name))})
     _bound(schema)
     meant = [name for name, means_nothing in _NOT_ENFORCED.items() if _is_meant(schema, name, means_nothing)]
     for name in _NOT_ENFORCED:
@@ -111,6 +113,10 @@ def _take_out(schema: dict[str, Any]) -> Iterator[str]:
     for name in inexact:
         del schema[name]
     yield from (*meant, *inexact)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _bound(schema: dict[str, Any]) -> None:
@@ -177,6 +183,36 @@ def _below(place: str, schema: dict[str, Any], root: dict[str, Any]) -> Iterator
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/"):
         yield reference, at(root, reference)
+
+
+def self_contained(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema that stands within another one, on its own: with all that it refers to there, and nothing else."""
+    names: dict[str, str] = {}
+    waiting = list[str]()
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        return {name: inside(name, inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+    def inside(name: str, inner: Any) -> Any:
+        if name == "$ref" and isinstance(inner, str) and (inner == "#" or inner.startswith("#/")):
+            if inner not in names:
+                names[inner] = str(len(names))
+                waiting.append(inner)
+            return f"#/$defs/{names[inner]}"
+        if name in ("$defs", "definitions"):
+            return {}  # what of it is referred to comes along
+        if name in ("properties", "patternProperties") and isinstance(inner, dict):
+            return {key: moved(each) for key, each in inner.items()}
+        return inner if name in ("const", "enum") else moved(inner)
+
+    found: dict[str, Any] = moved(schema)
+    known = dict[str, Any]()
+    while waiting:
+        reference = waiting.pop()
+        known[names[reference]] = moved(at(root, reference))
+    return found | ({"$defs": known} if known else {})
 
 
 def at(root: Any, reference: str) -> Any:
