@@ -28,6 +28,7 @@ PACKAGES = (
     "jsonschema-rs",
     "llguidance",
     "numpy",
+    "onnx",
     "onnx-ir",
     "platformdirs",
     "psutil",
@@ -38,7 +39,7 @@ PACKAGES = (
     "tomlkit",
     "typer",
 )
-ORIGINAL_PACKAGES = ("onnx", "peft", "torch", "transformers")
+ORIGINAL_PACKAGES = ("peft", "torch", "transformers")
 OTHER_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 CUDA_PARTS = (
     "cuda-toolkit",

@@ -215,7 +215,7 @@ def test_true_is_a_schema() -> None:
 
 
 def test_a_schema_on_its_own_has_what_it_refers_to_and_nothing_else() -> None:
-    root = {
+    root: dict[str, Any] = {
         "properties": {"a": {"items": {"$ref": "#/$defs/x"}}, "$ref": {"type": "integer"}},
         "$defs": {"x": {"$ref": "#"}, "y": {"type": "null"}},
     }

@@ -191,7 +191,7 @@ def test_a_prompt_is_counted(url: str) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0]"),
         ({"system": 3}, "system"),
         ({"top_logprobs": 1}, "top_logprobs"),
-        ({"mcp_servers": []}, "mcp_servers"),
+        ({"mcp_servers": [{}]}, "mcp_servers"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [TOOL | {"name": ""}]}, "tools[0].name"),
         ({"stop_sequences": [""]}, "stop_sequences[0]"),

@@ -101,7 +101,7 @@ def called(arguments: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"functions": []}, "functions"),
+        ({"functions": [{}]}, "functions"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
         ({"temperature": "hot"}, "temperature"),
@@ -165,8 +165,8 @@ def test_what_is_wrong_in_a_message_is_named(url: str, message: dict[str, Any], 
     [
         ({"temprature": 1}, "temprature is not supported here. Did you mean temperature?"),
         ({"repeat_penalty": 1}, "repeat_penalty is not supported here. Did you mean repetition_penalty?"),
-        ({"min_tokens": 1}, "min_tokens is not supported here. Leave it out."),
-        ({"functions": []}, "functions is not supported here. Leave it out."),
+        ({"min_tokens": 1}, "min_tokens is 1, and can only be 0 here"),
+        ({"functions": [1]}, "functions is [1], and can only be [] here"),
         ({"stream": True, "stream_options": {"include_usag": 1}}, "not supported here. Did you mean include_usage?"),
         ({"response_format": {"type": "text"}, "guided_jsn": {}}, "Did you mean guided_json?"),
         ({"structured_outputs": {"jsn": {}}}, "structured_outputs.jsn is not supported here. Did you mean json?"),

@@ -134,5 +134,5 @@ def test_the_output_of_a_call_that_is_not_there() -> None:
 
 
 def test_more_items_than_are_read() -> None:
-    with pytest.raises(RequestInvalid, match="at most 4096 items"):
+    with pytest.raises(RequestInvalid, match="more than 4096 entries"):
         read([USER] * 5000)
