@@ -375,7 +375,10 @@ def _read_eval(folder: Path) -> None:
 
 def _promptfoo(folder: Path) -> None:
     text = """
-prompts: ['Say {{word}}.', {raw: '[{"role": "user", "content": "{% if word %}{{ word | upper }}{% endif %}"}]', label: chat}, file://p.txt]
+prompts:
+  - 'Say {{word}}.'
+  - {raw: '[{"role": "user", "content": "{% if word %}{{ word | upper }}{% endif %}"}]', label: chat}
+  - file://p.txt
 defaultTest: {assert: [{type: max-length, value: 9}]}
 tests:
   - {description: one, vars: {word: [a, b]}, threshold: 0.5, assert: [{type: equals, value: '{{word}}', weight: 2}]}
@@ -603,6 +606,7 @@ READERS: tuple[Reader, ...] = (
         lambda folder: _run(folder, "genai"),
     ),
     Reader("eval", _eval, ("eval.jsonl",), _read_eval),
+    Reader("promptfoo", _promptfoo, ("promptfoo.yaml", "p.txt", "vars.yaml"), _read_promptfoo),
     Reader("calibration", _calibration, ("texts.jsonl",), _read_calibration),
     Reader("recipe", _recipe, ("recipe.toml",), _read_recipe("recipe.toml"), ("build --plan --config {}/recipe.toml",)),
     Reader("workflow", _workflow, ("flow.json",), _read_recipe("flow.json"), ("build --plan --config {}/flow.json",)),
