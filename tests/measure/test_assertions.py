@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgeship.engine.api import ToolCall
+from edgeship.engine.answer import Answer
+from edgeship.engine.api import ToolCall, Usage
 from edgeship.measure.assertion_kinds import KINDS
 from edgeship.measure.assertions import NOT, Around, Assertion, AssertionResult, Reply, check
 
@@ -197,6 +198,15 @@ def test_any_value_is_refused_or_checked(kind: str, value: Any, text: str) -> No
 def test_a_metric_is_what_reports_call_it() -> None:
     result = found(stated("contains", value="a", metric="Tone", weight=2), "a")
     assert (result.name, result.weight) == ("Tone", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "counted", "thought", "tokens"), [("x", 5, 2, 3), ("x", 0, 0, None), ("", 0, 0, 0), ("x", 2, 2, None)]
+)
+def test_what_is_known_of_an_answer(text: str, counted: int, thought: int, tokens: int | None) -> None:
+    usage = Usage(7, counted, 0.1, 0.5, reasoning_tokens=thought)
+    reply = Reply.of(Answer(text, (), "stop", usage))
+    assert reply == Reply(text, (), "stop", 0.5, tokens)
 
 
 def test_calls_may_come_in_any_order() -> None:

@@ -35,9 +35,12 @@ class Reply:
 
     @classmethod
     def of(cls, answer: Answer) -> Reply:
-        """The same of an answer that was just made."""
+        """The same of an answer that was just made; what a model thinks before it is none of its tokens."""
         usage = answer.usage
-        return cls(answer.text, answer.tool_calls, answer.finish, usage.e2e_s, usage.completion_tokens)
+        tokens = usage.completion_tokens - usage.reasoning_tokens
+        # Not every target counts: an answer with a text has tokens.
+        known = tokens if tokens > 0 or not answer.text else None
+        return cls(answer.text, answer.tool_calls, answer.finish, usage.e2e_s, known)
 
 
 @dataclass(frozen=True)
