@@ -154,6 +154,7 @@ def test_what_is_not_known_of_an_answer_holds_neither_way(kind: str, fields: dic
         ({"type": "json-schema", "value": None}, "no JSON schema"),
         ({"type": "is-json", "value": {"type": "strin"}}, "its value is no JSON schema"),
         ({"type": "is-json", "value": {"$ref": "http://x.test/s"}}, "schemas from elsewhere are not read"),
+        ({"type": "contains-json", "value": {"ok": True}}, "'ok' is no word of JSON Schema's"),
         ({"type": "json-path", "value": 1}, "needs a path"),
         ({"type": "json-path", "path": "$.a", "threshold": 1}, "json-path has no threshold"),
         ({"type": "json-path", "path": "a.b", "value": 1}, 'a path begins with "$"'),

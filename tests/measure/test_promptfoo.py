@@ -113,6 +113,31 @@ tests:
     assert all(passes(case, '["hello"]') for case in cases)
 
 
+def test_words_that_yaml_once_took_for_others_are_texts(tmp_path: Path) -> None:
+    text = """
+prompts: ['{{when}} {{day}} {{number}}?']
+tests:
+  - vars: {when: 12:30, day: 2026-11-27, number: 012}
+    assert: [{type: equals, value: Yes}, {type: not-equals, value: true}, {type: max-length, value: 10}]
+"""
+    [case] = read(tmp_path, text)
+    assert case.question == "12:30 2026-11-27 012?"
+    assert passes(case, "Yes")
+    assert not passes(case, "true")
+
+
+def test_a_conversation_may_be_written_by_a_template(tmp_path: Path) -> None:
+    turns = '{% for turn in turns %}{"role": "user", "content": {{ turn | dump }}},{% endfor %}'
+    (tmp_path / "chat.json").write_text(f'[{turns}{{"role": "user", "content": "?"}}]', encoding="utf-8")
+    text = """
+prompts: [file://chat.json]
+tests:
+  - {vars: {turns: ['a "b"']}, options: {disableVarExpansion: true}, assert: [{type: is-json}]}
+"""
+    [case] = read(tmp_path, text)
+    assert [turn["content"] for turn in case.conversation] == ['a "b"', "?"]
+
+
 def test_tests_and_vars_may_lie_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     tests = [{"vars": "file://more/vars.yaml", "assert": [{"type": "equals", "value": "file://more/right.json"}]}]

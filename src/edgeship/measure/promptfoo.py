@@ -97,7 +97,7 @@ class _Prompt:
 def read(path: Path) -> Reading:
     """The cases of a file, each prompt with each test. Raises EvalInvalid for a file that is none of promptfoo's."""
     try:
-        config = json.loads(yaml_file.read_as_json(path, most_bytes=_MOST_BYTES))
+        config = json.loads(yaml_file.read_as_json(path, most_bytes=_MOST_BYTES, plainly=True))
     except OSError as error:
         what = f"the evaluation file cannot be read: {error.strerror or error}"
         raise EvalInvalid(what, where=str(path), hint="Check the path given to --eval.") from error
@@ -159,6 +159,9 @@ def _of_one(place: str, stated: Any, folder: Path) -> Iterator[_Prompt]:
         parts = [part.strip() for part in _file_text(place, name, folder).split("\n---\n")]
         for number, part in enumerate(part for part in parts if part):
             yield _Prompt(label if len(parts) == 1 else f"{label}[{number}]", _conversation_in(place, part))
+        return
+    if name.endswith(".json"):  # which may have a template in it, and be none yet
+        yield _Prompt(label, _conversation_in(place, _file_text(place, name, folder)))
         return
     yield _Prompt(label, _messages(place, _loaded(place, f"{_FILE}{name}", folder)))
 
@@ -366,7 +369,7 @@ def _loaded(place: str, stated: Any, folder: Path) -> Any:
     try:
         if name.endswith(".jsonl"):
             return [json_file.parse(line) for line in text.split("\n") if line.strip()]
-        return json_file.parse(text) if name.endswith(".json") else json.loads(yaml_file.as_json(text))
+        return json_file.parse(text) if name.endswith(".json") else json.loads(yaml_file.as_json(text, plainly=True))
     except ValueError as error:
         raise _Unread(f"{place}: {name}: {error}") from error
 

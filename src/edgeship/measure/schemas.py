@@ -11,16 +11,59 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgeship.errors import DependencyMissing
+from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
     import jsonschema_rs
 
 _SHOWN = 300
+_WORDS = {
+    *(
+        "$ref",
+        "$dynamicRef",
+        "$recursiveRef",
+        "$defs",
+        "definitions",
+        "type",
+        "enum",
+        "const",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    ),
+    *(
+        "not",
+        "if",
+        "then",
+        "else",
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "required",
+    ),
+    *(
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "minProperties",
+        "maxProperties",
+        "items",
+        "prefixItems",
+    ),
+    *("unevaluatedProperties", "unevaluatedItems", "additionalItems", "contains", "minContains", "maxContains"),
+    *("minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern", "format", "minimum", "maximum"),
+    *("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "$schema", "$id", "$comment", "title", "description"),
+    *("default", "examples"),
+}
+"""One of them at least is in any schema; in an example of what is wanted there is none."""
 
 
 def require_schema(schema: Any) -> None:
-    """Raises ValueError that says what is wrong with a schema."""
+    """Raises ValueError that says what is wrong with a schema, or that it has no word of JSON Schema's."""
     _validator(json.dumps(schema))
+    if isinstance(schema, dict) and schema and _WORDS.isdisjoint(schema):
+        raise ValueError(f"{shown(next(iter(schema)))} is no word of JSON Schema's, so that it would allow anything")
 
 
 def fault(schema: Any, value: Any) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeship.system import foreign
 from edgeship.system.fields import shown
@@ -15,16 +17,26 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 16
 """A larger file is not read unless more is expected: a workflow takes a page."""
 _DEEPEST = 100
+_DIGITS = "0123456789"
+_PLAIN = (
+    ("null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)$|0x[0-9a-fA-F]+$", list(f"-+{_DIGITS}")),
+    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list(f"-+.{_DIGITS}")),
+)
+"""What YAML 1.2 takes for something else than a text, by its first character."""
 
 
-def read_as_json(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
+def read_as_json(path: Path, *, most_bytes: int = MOST_BYTES, plainly: bool = False) -> str:
     """The JSON text of what a file holds that a user named. Raises OSError, and ValueError as `as_json`."""
-    return as_json(foreign.read_text(path, named=True, most_bytes=most_bytes))
+    return as_json(foreign.read_text(path, named=True, most_bytes=most_bytes), plainly=plainly)
 
 
-def as_json(text: str) -> str:
+def as_json(text: str, *, plainly: bool = False) -> str:
     """The JSON text of what YAML says.
 
+    plainly: as YAML 1.2 reads it, in which Yes and 12:30 are texts; in YAML 1.1 these are true and 750. A date is a
+    text then, too.
     References to other parts of the text are refused: a few lines of them can stand for gigabytes.
     Raises ValueError that says where for what is no YAML, or YAML that JSON cannot say.
     """
@@ -32,7 +44,7 @@ def as_json(text: str) -> str:
 
     try:
         _require_plain(text)
-        loader = yaml.SafeLoader(text)
+        loader = _plain_loader()(text) if plainly else yaml.SafeLoader(text)
         document = loader.get_single_node()
         _require_no_repeats(document)
         return json.dumps(loader.construct_document(document) if document else None, allow_nan=False)
@@ -45,6 +57,18 @@ def as_json(text: str) -> str:
         raise
     except Exception as error:  # what the library makes of a value that is not what its tag says
         raise ValueError(f"it holds what JSON cannot: {error}") from error
+
+
+@functools.cache
+def _plain_loader() -> type[Any]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as the library has it
+
+    for kind, pattern, beginnings in _PLAIN:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(pattern), beginnings)
+    return Loader
 
 
 def _require_plain(text: str) -> None:
