@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -178,11 +178,13 @@ def test_what_is_no_assertion_is_told(fields: dict[str, Any], said: str) -> None
     assert said in str(caught.value)
 
 
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(KINDS)),
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-        lambda each: st.lists(each) | st.dictionaries(st.text(max_size=3), each),
+        lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each, max_size=3),
+        max_leaves=5,
     ),
     st.text(max_size=20),
 )

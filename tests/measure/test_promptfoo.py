@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeship.errors import EvalInvalid
@@ -259,6 +259,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(values, values, values)
 def test_nothing_but_eval_invalid(tmp_path_factory: pytest.TempPathFactory, one: Any, other: Any, third: Any) -> None:
     config = {"prompts": one, "tests": other, "defaultTest": third}

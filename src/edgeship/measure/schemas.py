@@ -18,43 +18,13 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 _WORDS = {
-    *(
-        "$ref",
-        "$dynamicRef",
-        "$recursiveRef",
-        "$defs",
-        "definitions",
-        "type",
-        "enum",
-        "const",
-        "allOf",
-        "anyOf",
-        "oneOf",
-    ),
-    *(
-        "not",
-        "if",
-        "then",
-        "else",
-        "properties",
-        "patternProperties",
-        "additionalProperties",
-        "propertyNames",
-        "required",
-    ),
-    *(
-        "dependentRequired",
-        "dependentSchemas",
-        "dependencies",
-        "minProperties",
-        "maxProperties",
-        "items",
-        "prefixItems",
-    ),
-    *("unevaluatedProperties", "unevaluatedItems", "additionalItems", "contains", "minContains", "maxContains"),
-    *("minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern", "format", "minimum", "maximum"),
-    *("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "$schema", "$id", "$comment", "title", "description"),
-    *("default", "examples"),
+    *("$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions", "type", "enum", "const", "allOf", "anyOf"),
+    *("oneOf", "not", "if", "then", "else", "properties", "patternProperties", "additionalProperties"),
+    *("propertyNames", "required", "dependentRequired", "dependentSchemas", "dependencies", "minProperties"),
+    *("maxProperties", "items", "prefixItems", "unevaluatedProperties", "unevaluatedItems", "additionalItems"),
+    *("contains", "minContains", "maxContains", "minItems", "maxItems", "uniqueItems", "minLength", "maxLength"),
+    *("pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "$schema"),
+    *("$id", "$comment", "title", "description", "default", "examples"),
 }
 """One of them at least is in any schema; in an example of what is wanted there is none."""
 
