@@ -189,6 +189,7 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, *CALLS]}, "line 2: messages.0.content: "),
         ({"messages": [*USER, *CALLS], "functions": [{}]}, "line 2: functions: this field is not read"),
         (line(id="b", match="fuzzy"), "line 2: match: "),
+        (line(id="b", match="contains", expected="<think>yes</think>"), "line 2: expected: must not be empty"),
         (line(id="b", match="json"), 'line 2: match "json" needs JSON as expected'),
         (line(id="b", match="json", expected="[" * 5000), "needs JSON as expected: it nests too deeply"),
         (line(id="b", match="exact", expected={"a": 1}), 'line 2: match "exact" needs a text as expected'),

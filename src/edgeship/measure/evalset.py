@@ -165,6 +165,8 @@ class EvalCase(BaseModel):
             return self
         if self.match != "json" and not all(isinstance(text, str) and text.strip() for text in self._right_texts):
             raise ValueError(f'match "{self.match}" needs a text as expected, or a list of texts')
+        if self.match == "contains" and not all(answer_of(str(text)).strip() for text in self._right_texts):
+            raise _at("expected", "must not be empty but for thoughts, since any answer contains that")
         if self.match == "json" and isinstance(self.expected, str):
             try:
                 parse_json(answer_of(self.expected))
