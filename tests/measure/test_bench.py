@@ -11,17 +11,22 @@ from typing import Any
 import pytest
 
 from edgeship import targets
-from edgeship.errors import EngineFailed, UsageError
+from edgeship.errors import UsageError
 from edgeship.measure.bench import Bench, Plan, bench
-from edgeship.measure.load import records, tables
+from edgeship.measure.load import figures, records, tables
 from edgeship.measure.load.driver import Bounds, Load
 from edgeship.measure.load.figures import Slo
+from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Asked
+from edgeship.serve import create_app
 from edgeship.settings import Settings
 from tests.chat_server import Handler
-from tests.measure.load.scripted_server import Script, scripted
+from tests.measure.load.scripted_server import Script, Sent, scripted
+from tests.serve.serving import serving
 
+Figures = dict[str, tuple[Callable[[Record], float], Callable[[Sent], float]]]
 FEW = Bounds(3, None, 10.0)
+_TRIES = 6
 QUICK: dict[str, Any] = {"first_s": 0.0, "gap_s": 0.0}
 
 
@@ -40,33 +45,84 @@ def level_of(script: Script, settings: Settings, **facts: Any) -> dict[str, Any]
 
 def of_target(level: dict[str, Any]) -> list[str]:
     """What is doubted of the target: the machine of the tests may be busy, and its client late."""
-    return [text for text in level["warnings"] if not text.startswith(("machine-busy", "client-"))]
+    return [text for text in level["warnings"] if not text.startswith(("machine-busy", "client-", "bursts"))]
 
 
-def near(value: float, truth: list[float]) -> bool:
-    """Within 2 % of what the server itself saw."""
-    return value == pytest.approx(statistics.fmean(truth), rel=0.02)
+def agree(make: Callable[[], Script], figures: Figures, settings: Settings, **facts: Any) -> dict[str, Any]:
+    """A level in which each figure of a request is within 2 % of what the server itself saw of that request.
+
+    Each time one of four: a machine that is busy delays what goes between the two, and a wrong figure is always wrong.
+    """
+    worst: dict[str, float] = {}
+    for _ in range(_TRIES):
+        script = make()
+        with scripted(script) as server:
+            done = run(server.url, settings, bounds=Bounds(4, None, 10.0), clients=1, **facts)
+        [(_, kept)] = done.records
+        assert len(kept) == len(script.sent) == 4
+        worst = {
+            name: min(abs(ours(one) / theirs(sent) - 1) for one, sent in zip(kept, script.sent, strict=True))
+            for name, (ours, theirs) in figures.items()
+        }
+        if max(worst.values()) < 0.02:
+            break
+    assert max(worst.values()) < 0.02, worst
+    return dict(done.document["levels"][0])
+
+
+def known(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def tpot_s(record: Record) -> float:
+    return known(figures.tpot_s(record, record.reply.output_tokens))
 
 
 def test_the_figures_are_what_the_server_did(settings: Settings) -> None:
-    script = Script(tokenizes=True)
-    level = level_of(script, settings)
-    assert len(script.sent) == 3
-    assert near(level["ttft_s"]["mean"], [one.ttft_s for one in script.sent])
-    assert near(level["tpot_s"]["mean"], [one.tpot_s for one in script.sent])
-    assert near(level["itl_s"]["mean"], [gap for one in script.sent for gap in one.gaps_s])
-    assert near(level["e2e_s"]["mean"], [one.end_s - one.asked_s for one in script.sent])
+    level = agree(
+        lambda: Script(tokenizes=True),
+        {
+            "ttft": (lambda one: known(figures.ttft_s(one)), lambda sent: sent.ttft_s),
+            "first text": (lambda one: known(figures.first_text_s(one)), lambda sent: sent.ttft_s),
+            "tpot": (tpot_s, lambda sent: sent.tpot_s),
+            "itl": (
+                lambda one: statistics.fmean(figures.gaps_s(one, shown_only=True)),
+                lambda sent: statistics.fmean(sent.gaps_s),
+            ),
+            "e2e": (figures.e2e_s, lambda sent: sent.end_s - sent.asked_s),
+        },
+        settings,
+    )
     assert (level["errors"], of_target(level), level["refused"]) == (0, [], {})
     assert (level["output_tokens"]["mean"], level["prompt_tokens"]) == (12, {"mean": 20, "min": 20, "max": 20})
+    assert level["itl_s"]["values"] == 4 * 11
 
 
 def test_a_server_that_merges_chunks_and_tells_their_tokens_tells_tpot_and_no_itl(settings: Settings) -> None:
-    script = Script(merge=4, continuous=True)
-    level = level_of(script, settings, new_tokens=16)
     # A piece is sent with its last token.
-    assert near(level["ttft_s"]["mean"], [one.tokens[3] - one.asked_s for one in script.sent])
-    assert near(level["tpot_s"]["mean"], [(one.tokens[-1] - one.tokens[3]) / 12 for one in script.sent])
+    level = agree(
+        lambda: Script(merge=4, continuous=True),
+        {
+            "ttft": (lambda one: known(figures.ttft_s(one)), lambda sent: sent.tokens[3] - sent.asked_s),
+            "tpot": (tpot_s, lambda sent: (sent.tokens[-1] - sent.tokens[3]) / 8),
+        },
+        settings,
+    )
     assert (level["itl_s"]["mean"], level["refused"]) == (None, {"itl_s": "merged-chunks"})
+    assert level["tpot_s"]["mean"] > 0
+
+
+def test_thoughts_come_first_and_text_after_them(settings: Settings) -> None:
+    level = agree(
+        lambda: Script(thoughts=4, tokenizes=True),
+        {
+            "ttft": (lambda one: known(figures.ttft_s(one)), lambda sent: sent.ttft_s),
+            "first text": (lambda one: known(figures.first_text_s(one)), lambda sent: sent.tokens[4] - sent.asked_s),
+        },
+        settings,
+    )
+    assert [text.split(":")[0] for text in of_target(level)] == ["thinking"]
 
 
 @pytest.mark.parametrize(
@@ -171,12 +227,19 @@ def test_a_target_that_fails_has_errors_and_no_fast_answers(
     assert (level["ttft_s"]["mean"], level["e2e_s"]["mean"], level["requests_per_s"]) == (None, None, 0.0)
 
 
-def test_a_server_that_tells_no_lengths_is_asked_the_users_questions(settings: Settings) -> None:
-    with (
-        scripted(Script(usage=None, **QUICK)) as server,
-        pytest.raises(EngineFailed, match="exact length"),
-    ):
-        run(server.url, settings)
+def test_a_server_that_tells_no_lengths_is_asked_as_many_words(settings: Settings) -> None:
+    script = Script(usage=None, **QUICK)
+    level = level_of(script, settings)
+    assert [text.split(":")[0] for text in of_target(level)] == ["usage-missing", "prompt-unknown"]
+    assert level["prompt_tokens"]["mean"] is None
+
+
+def test_a_server_that_only_fails_is_counted_though_nothing_of_it_is_known(settings: Settings) -> None:
+    with scripted(Script(), completions=fail) as server:
+        [level] = run(server.url, settings).document["levels"]
+        asked = [path for path, _, _ in server.asked]
+    assert (level["errors"], level["completed"], level["requests"]) == (3, 0, 3)
+    assert len(asked) == 4  # a first try, and neither counting nor a warm-up
 
 
 def test_a_budget_of_time_keeps_what_was_measured(settings: Settings) -> None:
@@ -217,7 +280,7 @@ def test_records_are_kept_without_any_text_and_give_the_figures_again(settings: 
     read = list(records.read(file, UsageError))
     [(_, kept)] = done.records
     assert [record for _, record in read] == list(kept)
-    assert read[0][0] == {"level": "concurrency 3"}
+    assert read[0][0] == {"level": "concurrency 3", "repeat": 0}
     file.write_text(file.read_text(encoding="utf-8").splitlines()[0] + "\n{}\n", encoding="utf-8")
     with pytest.raises(UsageError, match="line 2 is no record"):
         list(records.read(file, UsageError))
@@ -251,12 +314,26 @@ def test_a_package_is_measured_in_a_process_of_its_own(example: Path, settings: 
     assert whole["target"]["first_request"]["cold"]["ttft_s"] > 0
     for level in whole["levels"]:
         assert (level["completed"], level["errors"], of_target(level), level["refused"]) == (12, 0, [], {})
+        assert whole["target"]["rss_after_load_bytes"] > 0
         assert level["cost"]["rss_peak_bytes"] > 0
         assert (level["prompt_tokens"]["mean"], level["output_tokens"]["mean"]) == (48, 16)
         assert level["itl_s"]["values"] == 12 * 15
         assert level["cached_tokens"] == 0
         assert 0 < level["ttft_s"]["p50"] < level["e2e_s"]["p50"]
         assert level["goodput"]["share"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_server_of_ours_is_measured_as_any_other(example: Path, settings: Settings) -> None:
+    with serving(lambda: create_app(str(example))) as url:
+        whole = run(url, settings, bounds=Bounds(8, None, 60.0), clients=2).document
+    [level] = whole["levels"]
+    assert (level["completed"], level["errors"], level["refused"]) == (8, 0, {})
+    assert {text.split(":")[0] for text in of_target(level)} <= {"template-cached"}
+    assert level["prompt_tokens"] == {"mean": 20, "min": 20, "max": 20}
+    assert level["output_tokens"] == {"mean": 12, "min": 12, "max": 12}
+    assert whole["target"]["load_s"] is None
+    assert 0 < level["ttft_s"]["mean"] < level["e2e_s"]["mean"]
 
 
 @pytest.mark.slow

@@ -58,8 +58,12 @@ def bench(target: Target, plan: Plan, access: Access, *, progress: Progress = si
             "levels": told,
             "knee": _knee(told) if plan.sweep else None,
         }
-        of_levels = [({"level": level.load.name}, level.records) for level in levels]
-        first = [({"level": "first requests"}, subject.first_records)] if subject.first_records else []
+        first = [({"level": "first requests", "repeat": 0}, subject.first_records)] if subject.first_records else []
+        of_levels = [
+            ({"level": level.load.name, "repeat": number}, driven.records)
+            for level in levels
+            for number, driven in enumerate(level.repeats)
+        ]
     return Bench(whole, (*first, *of_levels))
 
 

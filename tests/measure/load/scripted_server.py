@@ -12,7 +12,7 @@ from typing import Any
 from tests.chat_server import MODEL, Handler, Server, models
 from tests.chat_server import Answer as Answers
 
-FIRST_S, GAP_S = 0.25, 0.03
+FIRST_S, GAP_S = 0.15, 0.02
 
 
 @dataclass

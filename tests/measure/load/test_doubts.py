@@ -88,8 +88,16 @@ def test_a_prefix_cache_is_found_on_prompts_that_nobody_asked_before() -> None:
     assert "96% of the tokens" in str(found.doubts[0])
 
 
-def test_a_template_may_be_known() -> None:
-    assert codes(record(TENTH, prompt_tokens=100, cached_tokens=5)) == ["prompt-differs"]
+def test_a_template_may_be_known_and_is_told() -> None:
+    found = trust(record(TENTH, prompt_tokens=10, cached_tokens=4))
+    assert ([str(doubt) for doubt in found.doubts], found.refused) == (
+        ["template-cached: 40% of the prompts' tokens are the chat template's, and were known from before."],
+        {},
+    )
+
+
+def test_prompts_of_an_unknown_length_are_told() -> None:
+    assert codes(record(TENTH), expected=Expected(synthetic=True, exact=False)) == ["prompt-unknown"]
 
 
 def test_a_prefix_cache_on_the_users_prompts_is_told_and_refuses_nothing() -> None:
@@ -113,3 +121,10 @@ def test_thoughts_that_are_counted_and_not_sent_refuse_what_tokens_take() -> Non
 
 def test_prompts_of_another_length_are_told() -> None:
     assert codes(record(TENTH, prompt_tokens=15)) == ["prompt-differs"]
+
+
+def test_tokens_that_come_several_at_a_time_are_told() -> None:
+    in_threes = [place + 0.001 * number for place in TENTH[::4] for number in range(3)]
+    [doubt] = trust(record(in_threes)).doubts
+    assert (doubt.code, doubt.figures) == ("bursts", ())
+    assert "69% of the pieces" in doubt.what

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeship.errors import EngineFailed, PromptsInvalid, UsageError
+from edgeship.errors import PromptsInvalid, UsageError
 from edgeship.measure.load.texts import WORDS, Count, learn, text_prompts
 from edgeship.measure.load.workload import read_prompts, synthetic, token_prompts
 
@@ -73,9 +73,10 @@ def test_learning_costs_few_counts_where_words_are_tokens() -> None:
     assert len(spent) < 10
 
 
-def test_a_target_that_tells_no_length_is_refused() -> None:
-    with pytest.raises(EngineFailed, match="neither a tokenizer nor usage"):
-        learn(lambda _: None, cheap=False)
+def test_a_target_that_tells_no_length_is_asked_as_many_words() -> None:
+    question = text_prompts(learn(lambda _: None, cheap=False), 30, 8)(random.Random(0), 0)
+    assert len(str(question.messages[0]["content"]).split()) == 30
+    assert question.prompt_tokens is None
 
 
 def test_prompts_shorter_than_the_template_are_refused() -> None:

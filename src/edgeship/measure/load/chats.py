@@ -22,6 +22,8 @@ class ChatAsker:
     takes_ignore_eos: whether answers can be asked not to end early; known once a question was asked.
     """
 
+    answers = True
+
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
         self.takes_ignore_eos = True

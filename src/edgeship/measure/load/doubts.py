@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgeship.measure.load.figures import NEEDED, gaps_s
 from edgeship.measure.load.records import Record
 
 TOLERANCE = 0.02
 """Figures are to be right within so much."""
 RECOUNT_TOLERANCE = 0.2
 """A text is not always broken again into the tokens that it was made of, and some tokens leave none."""
+_TOGETHER = 0.1
+"""Pieces that came within such a part of the mean time between two came together."""
 _BY_TOKENS = ("tpot_s", "output_tokens_per_s")
 _OF_PROMPTS = ("ttft_s", "first_text_s", "e2e_s", "input_tokens_per_s")
 
@@ -32,11 +35,13 @@ class Doubt:
 class Expected:
     """What the answers are held against.
 
-    synthetic: prompts were made up, so that none was known before. overhead_tokens: what a template puts around each,
-    and may be known. ends_early: why answers may be shorter than asked; None where the target was asked to go on.
+    synthetic: prompts were made up, so that none was known before. exact: whether they have the tokens that they are to
+    have. overhead_tokens: what a template puts around each, and may be known. ends_early: why answers may be shorter
+    than asked; None where the target was asked to go on.
     """
 
     synthetic: bool = False
+    exact: bool = True
     overhead_tokens: int = 0
     ends_early: str | None = None
 
@@ -71,9 +76,9 @@ def judge(records: Sequence[Record], expected: Expected) -> Trust:
     shown_only = True
     if complete:
         found, shown_only = _of_pieces(complete)
-        checks = (_of_usage, _of_thoughts)
+        checks = (_of_usage, _of_thoughts, _of_bursts)
         doubts += [*found, *(doubt for check in checks for doubt in check(complete))]
-        doubts += [*_of_length(complete, expected), *_of_prefixes(complete, expected), *_of_prompts(complete)]
+        doubts += [*_of_length(complete, expected), *_of_prefixes(complete, expected), *_of_prompts(complete, expected)]
     return Trust(tuple(doubts), shown_only)
 
 
@@ -132,6 +137,18 @@ def _fits(pieces: int, tokens: int, requests: int) -> bool:
     return tokens - requests - slack <= pieces <= tokens + slack
 
 
+def _of_bursts(records: Sequence[Record]) -> Iterator[Doubt]:
+    """Whether tokens come several at a time, though each in a piece of its own."""
+    gaps = [gap for record in records for gap in gaps_s(record, shown_only=True)]
+    together = sum(gap < _TOGETHER * sum(gaps) / len(gaps) for gap in gaps)
+    if len(gaps) >= NEEDED[50] and 2 * together > len(gaps):
+        what = (
+            f"{together / len(gaps):.0%} of the pieces came right after another one: the target makes or sends several "
+            "tokens at a time, so TPOT says more than the percentiles of ITL do"
+        )
+        yield Doubt("bursts", what)
+
+
 # --- usage -----------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +169,12 @@ def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
         yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
 
 
-def _of_prompts(records: Sequence[Record]) -> Iterator[Doubt]:
+def _of_prompts(records: Sequence[Record], expected: Expected) -> Iterator[Doubt]:
+    if not expected.exact:
+        what = (
+            "neither a tokenizer nor usage told how long prompts are: each has as many words as it should have tokens"
+        )
+        yield Doubt("prompt-unknown", what)
     told = [(one.reply.prompt_tokens, one.asked_prompt_tokens) for one in records]
     pairs = [(one, other) for one, other in told if one is not None and other is not None]
     wrong = [(one, other) for one, other in pairs if abs(one - other) > max(1, TOLERANCE * other)]
@@ -211,3 +233,6 @@ def _of_prefixes(records: Sequence[Record], expected: Expected) -> Iterator[Doub
     elif cached - free > TOLERANCE * prompts:
         what = f"{share:.0%} of the tokens of prompts that nobody asked before were not read"
         yield Doubt("prefix-cache", what, _OF_PROMPTS)
+    elif share > TOLERANCE:
+        what = f"{share:.0%} of the prompts' tokens are the chat template's, and were known from before"
+        yield Doubt("template-cached", what)

@@ -29,6 +29,7 @@ _ASKED_BESIDE: tuple[dict[str, Any], ...] = (
     {"stream_options": _USAGE},
     {},
 )
+_FIRST_TOKENS = 4
 _HELLO = ({"role": "user", "content": "Hello"},)
 
 
@@ -53,19 +54,20 @@ class _Events:
 class ServerAsker:
     """See Asker.
 
-    beside: what is asked besides OpenAI's own fields: what the server takes of it, found by a first short request.
+    answers: whether the server answered a first short request. beside: what is asked besides OpenAI's own fields: what
+    the server takes of it, found by that.
     """
 
     def __init__(self, chat: RemoteChat, timeout_s: float) -> None:
-        self.chat = chat
-        self.beside = _ASKED_BESIDE[0]
-        self._tokenize: Callable[[Mapping[str, Any]], int] | None = None
-        for beside in _ASKED_BESIDE:
-            self.beside = beside
-            reply = self._answer(Question(messages=_HELLO, new_tokens=1, ignore_eos=True), timeout_s)
-            if reply.failure is None or reply.failure.kind != PromptInvalid.code:
-                return
-        self.beside = _ASKED_BESIDE[0]  # it refuses for another reason, which the requests will tell
+        self.chat, self._timeout_s = chat, timeout_s
+        self.answers, self.beside = self._tried()
+
+    def _tried(self) -> tuple[bool, Mapping[str, Any]]:
+        for self.beside in _ASKED_BESIDE:
+            failure = self._answer(Question(messages=_HELLO, new_tokens=_FIRST_TOKENS, ignore_eos=True)).failure
+            if failure is None or failure.kind != PromptInvalid.code:
+                return failure is None, self.beside
+        return False, _ASKED_BESIDE[0]  # it refuses for another reason, which the requests will tell
 
     @property
     def takes_ignore_eos(self) -> bool:
@@ -104,24 +106,26 @@ class ServerAsker:
             failure = Failure("cancelled", "the answer was cancelled")
         return chunks.read(events, self.chat.names, self.chat.model, end_s, failure)
 
-    def _answer(self, question: Question, timeout_s: float) -> Reply:
+    def _answer(self, question: Question) -> Reply:
         """One answer, waited for."""
         inbox: queue.SimpleQueue[Callable[[], Reply]] = queue.SimpleQueue()
-        self.ask(question, timeout_s, inbox.put)
+        self.ask(question, self._timeout_s, inbox.put)
         return border.take(inbox)()
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
-    def counter(self, timeout_s: float) -> tuple[Callable[[str], int | None], bool]:
+    def counter(self) -> tuple[Callable[[str], int | None], bool]:
         """What counts the tokens of a prompt with this text as its only message, and whether it costs next to nothing.
 
         By the server's tokenizer, where it can be asked; else by the usage of a request, which gives None where the
-        server tells none.
+        server tells none. A server that does not answer is not asked.
         """
+        if not self.answers:
+            return lambda _: None, False
         for way in (self._prompt_by_vllm, self._prompt_by_llama):
             if _tried(way, "Hello") is not None:
                 return partial(_tried, way), True
-        return partial(self._prompt_by_usage, timeout_s), False
+        return self._prompt_by_usage, False
 
     def count(self, text: str) -> int | None:
         """The tokens of a text, by the server's tokenizer; None where it cannot be asked."""
@@ -147,8 +151,8 @@ class ServerAsker:
     def _text_by_llama(self, text: str) -> int:
         return len(self.chat.tell("/tokenize", {"content": text, "add_special": False})["tokens"])
 
-    def _prompt_by_usage(self, timeout_s: float, text: str) -> int | None:
-        return self._answer(Question(messages=tuple(_messages(text)), new_tokens=1), timeout_s).prompt_tokens
+    def _prompt_by_usage(self, text: str) -> int | None:
+        return self._answer(Question(messages=tuple(_messages(text)), new_tokens=1)).prompt_tokens
 
 
 def _messages(text: str) -> Sequence[dict[str, str]]:

@@ -27,6 +27,7 @@ from edgeship.measure.load.texts import learn, text_prompts
 from edgeship.measure.load.watch import Watch, place_of
 from edgeship.measure.load.workload import Script
 from edgeship.progress import Progress, silent
+from edgeship.system.processes import Family
 from edgeship.targets import Target
 
 WARM_UP_TOKENS = 8
@@ -61,9 +62,10 @@ class Subject:
         self._target = target
         self._asked, self._timeout_s, self._load_s = asked, timeout_s, load_s
         self._asker = ServerAsker(chat, timeout_s) if isinstance(chat, RemoteChat) else ChatAsker(chat)
-        self._overhead = 0
+        self._overhead, self._exact = 0, True
         self.seed = _seed(target) if asked.seed is None else asked.seed
         self._supply = self._made_up() if asked.prompts is None else self._of_file(asked.prompts)
+        self._loaded_bytes = None if load_s is None else Family(place_of(target, chat).pids).look()
         self._first: list[Record] = []
         self._drives = 0
 
@@ -81,13 +83,9 @@ class Subject:
         if isinstance(self.chat, Engine):
             make = workload.token_prompts(self.chat.vocab_size, asked.prompt_tokens, asked.new_tokens, self.seed)
         else:
-            count, cheap = (
-                self._asker.counter(self._timeout_s)
-                if isinstance(self._asker, ServerAsker)
-                else (self._asker.count, True)
-            )
+            count, cheap = self._asker.counter() if isinstance(self._asker, ServerAsker) else (self._asker.count, True)
             vocabulary = learn(count, cheap=cheap)
-            self._overhead = vocabulary.overhead
+            self._overhead, self._exact = vocabulary.overhead, vocabulary.exact
             make = text_prompts(vocabulary, asked.prompt_tokens, asked.new_tokens)
         scripts = workload.synthetic(make, self.seed)
         return lambda: scripts
@@ -124,7 +122,12 @@ class Subject:
     def expected(self) -> Expected:
         """What its answers are held against."""
         told = None if self._asker.takes_ignore_eos else "the target cannot be asked for answers that do not end early"
-        return Expected(synthetic=self._asked.prompts is None, overhead_tokens=self._overhead, ends_early=told)
+        return Expected(
+            synthetic=self._asked.prompts is None,
+            exact=self._exact,
+            overhead_tokens=self._overhead,
+            ends_early=told,
+        )
 
     def ask_first(self) -> None:
         """The first request after loading, cold, and one more like it."""
@@ -136,7 +139,7 @@ class Subject:
     def drive(self, load: Load, bounds: Bounds, *, warm_up: int | None = None, progress: Progress = silent) -> Driven:
         """One level, after requests with short answers that warm it up: by default as many as run at the same time."""
         count = (load.concurrency or 1) if warm_up is None else warm_up
-        if count:
+        if count and self._asker.answers:
             progress(f"{load.name}: warming up", None)
             short = iter([_shortened(script) for script in islice(self._supply(), count)])
             drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, bounds.timeout_s))
@@ -176,6 +179,7 @@ class Subject:
             "context_tokens": chat.context_tokens,
             "note": chat.note,
             "load_s": self._load_s,
+            "rss_after_load_bytes": self._loaded_bytes,
             "first_request": {name: _first(record) for name, record in zip(("cold", "warm"), self._first, strict=False)}
             or None,
         }

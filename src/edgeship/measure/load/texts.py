@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from edgeship.errors import EngineFailed, UsageError
+from edgeship.errors import UsageError
 from edgeship.measure.load.workload import Make, Question
 
 Count = Callable[[str], int | None]
@@ -39,16 +39,29 @@ class Vocabulary:
     """What words cost. overhead: the tokens of a prompt around its text.
 
     lengths: the tokens of each word where it stands after another one.
+    exact: whether that was counted, and not assumed.
     count: counts the prompt of a text; None where that costs too much to do it for each, or tells nothing new.
     """
 
     overhead: int
     lengths: dict[str, int]
     count: Count | None
+    exact: bool = True
+
+
+class _Untold(Exception):
+    """A prompt whose tokens nobody tells."""
 
 
 def learn(count: Count, *, cheap: bool) -> Vocabulary:
-    """What words cost a target. Raises EngineFailed where it tells no count of prompts."""
+    """What words cost a target; a token each where it tells no count of prompts."""
+    try:
+        return _learn(count, cheap=cheap)
+    except _Untold:
+        return Vocabulary(0, dict.fromkeys(WORDS, 1), None, exact=False)
+
+
+def _learn(count: Count, *, cheap: bool) -> Vocabulary:
     spent = 0
 
     def counted(text: str) -> int:
@@ -56,10 +69,7 @@ def learn(count: Count, *, cheap: bool) -> Vocabulary:
         spent += 1
         found = count(text)
         if found is None:
-            raise EngineFailed(
-                "prompts of an exact length cannot be made: neither a tokenizer nor usage tells how long one is",
-                hint="Give your own questions: --prompts FILE.",
-            )
+            raise _Untold
         return found
 
     first = WORDS[0]
@@ -113,7 +123,7 @@ def text_prompts(vocabulary: Vocabulary, prompt_tokens: int, new_tokens: int) ->
         text, tokens = _text(vocabulary, begin, prompt_tokens, chance)
         return Question(
             messages=({"role": "user", "content": text},),
-            prompt_tokens=tokens,
+            prompt_tokens=tokens if vocabulary.exact else None,
             new_tokens=new_tokens,
             ignore_eos=True,
             temperature=1.0,
