@@ -416,3 +416,30 @@ def test_a_stream_in_letters_that_cannot_be_read(charset: str) -> None:
         pytest.raises(RemoteFailed, match="stream"),
     ):
         ask(chat, QUESTION, Sampling())
+
+
+# --- beside the answers -----------------------------------------------------------------------------------------------
+
+
+def test_all_names_of_a_model_are_known() -> None:
+    def listed(handler: Handler) -> None:
+        entries = [("triage", "a"), ("triage:1", "a"), ("other", "b")]
+        handler.say({"data": [{"id": name, "root": root} for name, root in entries]})
+
+    with serving(hello, listed) as server, RemoteChat(server.url, "triage") as chat:
+        assert chat.names == {"triage", "triage:1"}
+    with serving(hello, models("one", "two")) as server, RemoteChat(server.url, "one") as chat:
+        assert chat.names == {"one"}
+
+
+def test_a_server_is_asked_beside_its_api() -> None:
+    with talking(hello) as (chat, server):
+        server.answers["/tokenize"] = lambda handler: handler.say({"count": 3})
+        assert chat.tell("/tokenize", {"prompt": "a b c"}) == {"count": 3}
+        assert server.asked[-1][::2] == ("/tokenize", {"prompt": "a b c"})
+        server.answers["/tokenize"] = lambda handler: handler.say("<html>")
+        with pytest.raises(RemoteFailed, match="says to /tokenize cannot be read"):
+            chat.tell("/tokenize", {})
+        server.answers["/tokenize"] = lambda handler: handler.say({"error": "no"}, 404)
+        with pytest.raises(RemoteFailed, match="404"):
+            chat.tell("/tokenize", {})

@@ -247,7 +247,6 @@ def test_a_budget_of_time_keeps_what_was_measured(settings: Settings) -> None:
     level = level_of(script, settings, bounds=Bounds(None, 0.3, 10.0), clients=1)
     assert level["ended"] == "duration"
     assert level["completed"] == level["requests"] >= 1
-    assert level["wall_s"] < 5
 
 
 def test_a_sweep_ends_where_more_clients_gain_nothing_and_tells_the_knee(settings: Settings) -> None:

@@ -87,14 +87,14 @@ def _swept(subject: Subject, plan: Plan, progress: Progress) -> Iterator[Level]:
         )
         level = Level(load, repeats, subject.expected, plan.slo)
         yield level
-        rate = _rate(level.to_dict())
-        if rate is None or rate < GAIN * best or clients >= MOST_CLIENTS:
+        rate = level.throughput()
+        if not rate or rate < GAIN * best or clients >= MOST_CLIENTS:
             return
         best = rate
 
 
 def _rate(level: Mapping[str, Any]) -> float | None:
-    """What more clients are to raise: tokens a second, or requests where tokens are not told."""
+    """See Level.throughput."""
     found = level["output_tokens_per_s"]
     rate = level["requests_per_s"] if found is None else found
     return float(rate) if rate else None

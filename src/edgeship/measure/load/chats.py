@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from edgeship.engine.api import Chat, Conversation, Engine, Prompt, Sampling, Token
@@ -12,8 +12,6 @@ from edgeship.errors import EdgeshipError, NotSupported
 from edgeship.measure.load.driver import Closable
 from edgeship.measure.load.records import Arrival, Failure, Kind, Reply
 from edgeship.measure.load.workload import Question
-
-Steps = list[tuple[float, Token | Exception]]
 
 
 class ChatAsker:
@@ -30,12 +28,12 @@ class ChatAsker:
 
     def ask(self, question: Question, timeout_s: float, done: Callable[[Callable[[], Reply]], object]) -> Closable:
         """See Asker.ask."""
-        steps: Steps = []
+        steps: list[tuple[float, Token | Exception]] = []
 
         def take(step: Token | Exception) -> None:
             steps.append((time.perf_counter(), step))
             if isinstance(step, Exception) or step.finish is not None:
-                done(partial(read, steps))
+                done(partial(read, steps, timeout_s))
 
         begin = partial(self._begin, question, timeout_s, Relay(take))
         try:
@@ -68,8 +66,8 @@ class ChatAsker:
         return len(self.chat.codec.render(Conversation([{"role": "user", "content": text}])).tokens)
 
 
-def read(steps: Steps) -> Reply:
-    """What came, of the steps of an answer and when each came."""
+def read(steps: Sequence[tuple[float, Token | Exception]], timeout_s: float) -> Reply:
+    """What came, of the steps of an answer and when each came. timeout_s: how long it was given."""
     last_s, last = steps[-1]
     tokens = [(at_s, step) for at_s, step in steps if isinstance(step, Token)]
     # Chats that tell no ids (Foundry Local) have none on any step.
@@ -81,7 +79,6 @@ def read(steps: Steps) -> Reply:
     )
     if isinstance(last, Exception):
         return Reply(arrivals, last_s, failure=failure_of(last))
-    cut = {"deadline": "timeout", "cancelled": "cancelled"}.get(last.finish or "")
     usage = last.usage
     return Reply(
         arrivals,
@@ -92,9 +89,16 @@ def read(steps: Steps) -> Reply:
         cached_tokens=usage.cached_tokens if usage else None,
         reasoning_tokens=usage.reasoning_tokens if usage else None,
         counted_output_tokens=sum(one.tokens or 0 for one in arrivals) if has_ids else None,
-        failure=Failure(cut, f"the answer was not complete in {last_s - steps[0][0]:.1f} s more") if cut else None,
+        failure=cut_short(last, timeout_s),
         text="".join(step.text for _, step in tokens),
     )
+
+
+def cut_short(last: Token, timeout_s: float) -> Failure | None:
+    """Why an answer with this last step is none: it was cut before its end."""
+    if last.finish == "deadline":
+        return Failure("timeout", f"the answer was not complete in {timeout_s:g} s")
+    return Failure("cancelled", "the answer was cancelled") if last.finish == "cancelled" else None
 
 
 def failure_of(error: Exception) -> Failure:

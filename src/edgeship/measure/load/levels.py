@@ -70,6 +70,14 @@ class Level:
             "refused": trust.refused,
         } | _tps_per_user(complete, trust)
 
+    def throughput(self) -> float | None:
+        """What more clients are to raise: tokens a second, or requests where tokens are not told."""
+        trust = judge(self.records, self.expected)
+        wall_s = sum(driven.wall_s for driven in self.repeats)
+        together = _together([_rates(driven, trust) for driven in self.repeats], wall_s)
+        tokens: float | None = together["output_tokens_per_s"]
+        return together["requests_per_s"] if tokens is None else tokens
+
     def _goodput(self, trust: Trust, wall_s: float) -> dict[str, Any] | None:
         if self.slo is None or any(f"{name}_s" in trust.refused for name in self.slo.limits_s):
             return None

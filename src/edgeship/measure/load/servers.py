@@ -13,9 +13,9 @@ from edgeship.engine.remote import RemoteChat
 from edgeship.engine.steps import Relay
 from edgeship.errors import EdgeshipError, PromptInvalid
 from edgeship.measure.load import chunks
-from edgeship.measure.load.chats import failure_of
+from edgeship.measure.load.chats import cut_short, failure_of
 from edgeship.measure.load.driver import Closable
-from edgeship.measure.load.records import Failure, Reply
+from edgeship.measure.load.records import Reply
 from edgeship.measure.load.workload import Question
 from edgeship.system import border
 
@@ -99,11 +99,7 @@ class ServerAsker:
         }
 
     def _read(self, events: chunks.Events, step: Token | Exception, end_s: float, timeout_s: float) -> Reply:
-        failure = failure_of(step) if isinstance(step, Exception) else None
-        if isinstance(step, Token) and step.finish == "deadline":
-            failure = Failure("timeout", f"the answer was not complete in {timeout_s:g} s")
-        elif isinstance(step, Token) and step.finish == "cancelled":
-            failure = Failure("cancelled", "the answer was cancelled")
+        failure = cut_short(step, timeout_s) if isinstance(step, Token) else failure_of(step)
         return chunks.read(events, self.chat.names, self.chat.model, end_s, failure)
 
     def _answer(self, question: Question) -> Reply:

@@ -31,7 +31,7 @@ from edgeship.system.processes import Family
 from edgeship.targets import Target
 
 WARM_UP_TOKENS = 8
-_PREPARED = 256
+_PREPARED, _PREPARED_TOKENS = 256, 2_000_000
 """So many questions are made before a level whose time is limited, and not its requests."""
 _RECOUNTED = 16
 """So many answers of a level are counted again by the server's tokenizer."""
@@ -144,7 +144,9 @@ class Subject:
             short = iter([_shortened(script) for script in islice(self._supply(), count)])
             drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, bounds.timeout_s))
         self._drives += 1
-        scripts, seed = self._prepared(bounds.requests or _PREPARED), self.seed + self._drives
+        # As many as there are requests; not more than there is memory for.
+        most = max(_PREPARED, _PREPARED_TOKENS // self._asked.prompt_tokens)
+        scripts, seed = self._prepared(min(bounds.requests or _PREPARED, most)), self.seed + self._drives
         with Watch(place_of(self._target, self.chat)) as watching:
             driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
         return replace(driven, records=tuple(self._recounted(driven.records)), cost=watching.cost)
