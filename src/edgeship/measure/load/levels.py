@@ -94,7 +94,10 @@ class Level:
             if driven.stopped == "failures":
                 found.append(f"stopped-early: {_ENDED['failures']}, so no more were sent.")
             if cut:
-                found.append(f"unfinished: {cut} requests ran when the time was over; they are in no figure.")
+                found.append(
+                    f"unfinished: {cut} requests ran when the time was over; they are in no figure, and they may be "
+                    "those that took longest."
+                )
         return found
 
 
