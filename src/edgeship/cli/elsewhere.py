@@ -37,6 +37,10 @@ _MEASURE = (
     "`edgeship ship CHECKPOINT --eval FILE` measures quality, speed and memory of every candidate; "
     "`edgeship model info NAME` shows what was measured."
 )
+_SPEED = (
+    "`edgeship bench TARGET` measures how fast a target answers; `edgeship tune NAME` finds what is fastest on this "
+    "machine."
+)
 _ACCOUNT = "Edgeship has no accounts. For models on the Hub that want one: `hf auth login`, or the variable HF_TOKEN."
 _FIND = "There is no search: see https://huggingface.co/models, and `edgeship inspect ORG/NAME` for what one needs."
 _COPY = "A package is a folder: copy it, and install it elsewhere with `edgeship cache add FOLDER`."
@@ -52,9 +56,7 @@ _POINTERS: Mapping[str, str] = {
     **dict.fromkeys(("convert", "quantize", "optimize", "quant"), _CONVERT),
     "capture-onnx-graph": "`edgeship build CHECKPOINT --precision fp32` converts.",
     **dict.fromkeys(("eval", "evaluate", "measure", "perplexity", "test", "compare", "report"), _MEASURE),
-    **dict.fromkeys(
-        ("bench", "benchmark", "profile"), f"`edgeship tune NAME` finds what is fastest on this machine. {_MEASURE}"
-    ),
+    **dict.fromkeys(("benchmark", "profile"), _SPEED),
     **dict.fromkeys(("keys", "token", "tokens"), "`edgeship key add NAME --file FILE` makes a key for a server."),
     **dict.fromkeys(("login", "logout", "signin", "signout", "auth", "whoami"), _ACCOUNT),
     "search": _FIND,
