@@ -16,14 +16,14 @@ from edgeship.errors import all_errors
 DOCS = Path(__file__).parent
 EXIT_CODES = {
     0: "done",
-    1: "a gate failed: nothing holds, or what was to be verified cannot be",
+    1: "a gate failed: nothing holds, or what was to be verified cannot be, or a condition of `--fail-if` holds",
     2: "the command, a recipe or an input file is wrong",
     3: "a fault in Edgeship itself",
     4: "something that was named does not exist",
     5: "a tool that Edgeship drives failed",
     6: "bytes or tokens are not what they should be",
     7: "this machine lacks memory, disk or permission",
-    8: "an answer that was held to something was cut before its end",
+    8: "what was to be decided is undecided, or an answer that was held to something was cut before its end",
     130: "interrupted",
 }
 

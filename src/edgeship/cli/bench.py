@@ -12,23 +12,28 @@ from edgeship import settings
 from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import CacheDir, Context, Json, Threads, as_path, grouped
 from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
+from edgeship.cli.streams import show
 from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeship.measure.bench import Bench, Plan
+    from edgeship.measure.bench import Plan
     from edgeship.measure.load.driver import Load
     from edgeship.measure.load.figures import Slo
+    from edgeship.measure.load.records import Levels
 
+OUTCOMES = {"pass": 0, None: 0, "fail": 1, "undecided": 8}
+"""The exit code of each; None where nothing is to be decided."""
 _MOST_CLIENTS, _MOST_TOKENS, _LARGEST_RATE = 4096, 10**7, 1e6
 _SLO_NAMES = ("ttft", "first_text", "tpot", "e2e")
 REQUESTS = 64
 """Where neither --requests nor --duration says how many: the fewest that carry a 90th percentile."""
 
-BenchTarget = Annotated[
-    str,
+BenchTargets = Annotated[
+    list[str],
     typer.Argument(
         metavar="TARGET",
-        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
+        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's. "
+        "Two of them with --compare.",
     ),
 ]
 
@@ -99,7 +104,10 @@ class LoadOptions:
     requests: Annotated[
         int | None,
         typer.Option(
-            "--requests", min=1, help="Requests at each level.", show_default=f"{REQUESTS}, or as --duration allows"
+            "--requests",
+            min=1,
+            help="Requests at each level, in each turn with --compare.",
+            show_default=f"{REQUESTS}, or as --duration allows; 6 in a turn",
         ),
     ] = None
     duration: Annotated[
@@ -115,8 +123,15 @@ class LoadOptions:
         str, typer.Option("--timeout", metavar="DURATION", help="A request that takes longer is an error.")
     ] = "5m"
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, max=100, help="Measure each level so often; 5 give intervals of rates.")
-    ] = 1
+        int | None,
+        typer.Option(
+            "--repeat",
+            min=1,
+            max=1000,
+            help="Measure each level so often; 5 give intervals of rates.",
+            show_default="1; 12 turns of each target with --compare",
+        ),
+    ] = None
     warm_up: Annotated[
         int | None,
         typer.Option(
@@ -155,6 +170,26 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Two targets beside each other."""
+
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Ask two targets in turns, A B A B, and tell the ratio of each figure, B/A."),
+    ] = False
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="CONDITION",
+            help="With --compare: exit with 1 where this is shown to hold, and with 8 where that is undecided; e.g. "
+            "'ttft_p50 > 1.1x' (B/A), 'e2e_p90 > 2s' (B). Repeatable.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class KeptOptions:
     """What is kept of it."""
 
@@ -180,7 +215,8 @@ class KeptOptions:
 @grouped
 def bench(
     *,
-    target: BenchTarget,
+    target: BenchTargets,
+    compare: CompareOptions,
     asked: AskedOptions,
     load: LoadOptions,
     engine: EngineOptions,
@@ -194,26 +230,53 @@ def bench(
     from edgeship import targets
     from edgeship.engine.api import Limits
     from edgeship.measure import bench as measuring
+    from edgeship.measure import pair
+    from edgeship.measure.load import conditions, pair_tables, tables
     from edgeship.measure.load.subject import Access
 
-    plan = _plan(asked, load)
-    found = targets.resolve(target, settings.resolve(cache_dir=cache_dir, threads=engine.threads))
+    fail_if = [conditions.read(text) for text in compare.fail_if or ()]
+    _require_count(target, compare, load)
+    plan = _plan(asked, load, compared=compare.compare)
+    here = settings.resolve(cache_dir=cache_dir, threads=engine.threads)
+    first, *others = [targets.resolve(text, here) for text in target]
     access = Access(Limits(engine.slots, engine.context), model, key_in(api_key_env))
     _require_places(kept)
     with telling() as progress:
-        done = measuring.bench(found, plan, access, progress=progress)
-    _keep(kept, done)
+        if others:
+            both = pair.compare((first, others[0]), plan, access, fail_if, progress=progress)
+            document, kept_records = both.document, both.records
+        else:
+            single = measuring.bench(first, plan, access, progress=progress)
+            document, kept_records = single.document, single.records
+    _keep(kept, document, kept_records, pair_tables if others else tables)
     if as_json:
-        print_json(done.document)
+        print_json(document)
+    elif others:
+        _print_pair(document)
     else:
-        _print(done.document)
-    if not any(level["completed"] for level in done.document["levels"]):
-        return _nothing_was_answered(done.document)
-    return 0
+        _print(document)
+    for one in (document["a"], document["b"]) if others else (document,):
+        if not any(level["completed"] for level in one["levels"]):
+            return _nothing_was_answered(one)
+    return OUTCOMES[document["outcome"]] if others else 0
 
 
-def _plan(asked: AskedOptions, load: LoadOptions) -> Plan:
+def _require_count(named: list[str], compare: CompareOptions, load: LoadOptions) -> None:
+    """Raises UsageError where there are not as many targets as are to be measured, and for what excludes each other."""
+    if compare.compare:
+        if len(named) != 2:
+            raise UsageError(f"--compare takes two targets, and {len(named)} are named", hint="Name A and B.")
+        if load.sweep:
+            raise UsageError("--sweep and --compare exclude each other", hint="Name loads with --concurrency.")
+    elif len(named) != 1:
+        raise UsageError(f"{len(named)} targets are named, and one is measured", hint="--compare takes two.")
+    elif compare.fail_if:
+        raise UsageError("--fail-if needs two targets", hint="Write `edgeship bench --compare A B --fail-if ...`.")
+
+
+def _plan(asked: AskedOptions, load: LoadOptions, *, compared: bool = False) -> Plan:
     """What the options mean. Raises UsageError."""
+    from edgeship.measure import pair
     from edgeship.measure.bench import Plan
     from edgeship.measure.load.driver import Bounds
     from edgeship.measure.load.subject import Asked
@@ -227,13 +290,15 @@ def _plan(asked: AskedOptions, load: LoadOptions) -> Plan:
     duration_s = _seconds(load.duration, "--duration")
     timeout_s = _seconds(load.timeout, "--timeout")
     assert timeout_s is not None
-    requests = load.requests or (REQUESTS if duration_s is None else None)
+    loads = _loads(load)
+    fewest = max(pair.TURN_REQUESTS, *(one.concurrency or 1 for one in loads)) if compared else REQUESTS
+    requests = load.requests or (fewest if duration_s is None else None)
     return Plan(
         asked=Asked(**vars(asked)),
         bounds=Bounds(requests, duration_s, timeout_s),
-        loads=_loads(load),
+        loads=loads,
         sweep=load.sweep,
-        repeats=load.repeat,
+        repeats=load.repeat or (pair.TURNS if compared else 1),
         warm_up=load.warm_up,
         slo=_slo(load.slo),
     )
@@ -299,16 +364,17 @@ def _require_places(kept: KeptOptions) -> None:
             require_writable(path.absolute().parent, "name a file elsewhere.")
 
 
-def _keep(kept: KeptOptions, done: Bench) -> None:
-    from edgeship.measure.load import records, tables
+def _keep(kept: KeptOptions, document: dict[str, Any], seen: Levels, tables: Any) -> None:
+    """tables: the module that writes such a document as Markdown and CSV."""
+    from edgeship.measure.load import records
     from edgeship.system.storage import write_file
 
     if kept.records is not None:
-        records.write(kept.records, done.records)
+        records.write(kept.records, seen)
     if kept.markdown is not None:
-        write_file(kept.markdown, tables.as_markdown(done.document))
+        write_file(kept.markdown, tables.as_markdown(document))
     if kept.csv is not None:
-        write_file(kept.csv, tables.as_csv(done.document))
+        write_file(kept.csv, tables.as_csv(document))
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -329,6 +395,19 @@ def _print(document: dict[str, Any]) -> None:
         print_pairs(facts)
     for one in tables.notes(document):
         note(one)
+
+
+def _print_pair(document: dict[str, Any]) -> None:
+    from edgeship.measure.load import pair_tables
+
+    print_table(*pair_tables.table(document))
+    if document["conditions"]:
+        print_table(*pair_tables.verdicts(document))
+    for one in pair_tables.notes(document):
+        note(one)
+    print_pairs([(side.upper(), str(document[side]["target"]["name"])) for side in "ab"])
+    if document["outcome"]:
+        show(f"outcome: {document['outcome']}")
 
 
 def _nothing_was_answered(document: dict[str, Any]) -> int:

@@ -54,7 +54,7 @@ def bench(target: Target, plan: Plan, access: Access, *, progress: Progress = si
         whole = {
             **document.head("bench"),
             "target": subject.to_dict(),
-            "workload": _workload(plan, subject.seed),
+            "workload": workload(plan, subject.seed),
             "levels": told,
             "knee": _knee(told) if plan.sweep else None,
         }
@@ -118,7 +118,8 @@ def _knee(levels: list[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _workload(plan: Plan, seed: int) -> dict[str, Any]:
+def workload(plan: Plan, seed: int) -> dict[str, Any]:
+    """What was asked, as documents have it."""
     asked = plan.asked
     return {
         "kind": "synthetic" if asked.prompts is None else "replay" if asked.replay else "prompts",

@@ -110,7 +110,11 @@ class Record:
         return {**beside, **facts, **reply}
 
 
-def as_lines(levels: Iterable[tuple[Mapping[str, Any], Iterable[Record]]]) -> str:
+Levels = Iterable[tuple[Mapping[str, Any], Iterable[Record]]]
+"""The records of levels, each with what its level is."""
+
+
+def as_lines(levels: Levels) -> str:
     """JSON Lines of the records of all levels, each with what its level is."""
     return "".join(
         json.dumps(record.to_dict(**level), ensure_ascii=False) + "\n"
@@ -119,7 +123,7 @@ def as_lines(levels: Iterable[tuple[Mapping[str, Any], Iterable[Record]]]) -> st
     )
 
 
-def write(path: Path, levels: Iterable[tuple[Mapping[str, Any], Iterable[Record]]]) -> None:
+def write(path: Path, levels: Levels) -> None:
     """Writes the records of all levels as JSON Lines, whole or not at all."""
     write_file(path, as_lines(levels))
 

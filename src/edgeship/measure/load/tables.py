@@ -59,33 +59,43 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
 def as_markdown(document: Mapping[str, Any]) -> str:
     """The table with what was measured, on which machine, and what must be known beside it."""
     header, rows = table(document)
-    target, asked, machine = document["target"], document["workload"], document["machine"]
-    what = (
-        f"prompts of {asked['prompt_tokens']} tokens"
-        if asked["kind"] == "synthetic"
-        else f"{asked['kind']} of {asked['prompts']}"
-    )
+    target = document["target"]
     lines = [
-        f"# {_plain(str(target['name']))}",
+        f"# {plain(str(target['name']))}",
         "",
-        f"{what}, answers of {asked['new_tokens']} tokens; edgeship {document['edgeship']}, {document['created']}, "
-        f"{machine['cpu']}, {machine['cores_usable']} cores",
+        circumstances(document, document["workload"]),
         "",
-        _line(header),
-        _line(["---"] * len(header)),
-        *map(_line, rows),
+        line(header),
+        line(["---"] * len(header)),
+        *map(line, rows),
     ]
     if target["load_s"] is not None:
         lines += ["", f"loaded in {target['load_s']:.2f} s"]
     told = list(notes(document))
-    return "\n".join([*lines, *([""] if told else []), *(f"- {_plain(note)}" for note in told), ""])
+    return "\n".join([*lines, *([""] if told else []), *(f"- {plain(note)}" for note in told), ""])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_plain, cells))} |"
+def circumstances(document: Mapping[str, Any], workload: Mapping[str, Any]) -> str:
+    """What was asked, by which version, when, and on which machine."""
+    machine = document["machine"]
+    what = (
+        f"prompts of {workload['prompt_tokens']} tokens"
+        if workload["kind"] == "synthetic"
+        else f"{workload['kind']} of {workload['prompts']}"
+    )
+    return (
+        f"{what}, answers of {workload['new_tokens']} tokens; edgeship {document['edgeship']}, {document['created']}, "
+        f"{machine['cpu']}, {machine['cores_usable']} cores"
+    )
 
 
-def _plain(cell: str) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(map(plain, cells))} |"
+
+
+def plain(cell: str) -> str:
+    """A text that is no markup of a table."""
     return " ".join(cell.split()).replace("|", "\\|")
 
 

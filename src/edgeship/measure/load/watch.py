@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -92,7 +92,7 @@ class Cost:
     joules: taken by the processors of this machine, by all programs and at rest.
     cores: the part of the time that each core of this machine worked, for whatever program, by its number.
     others: the part of the cores granted to this process that other programs used.
-    client_cpu_s: seconds of a core that this process used. client_late_*_s: how late its watching thread woke.
+    client_cpu_s: seconds of a core that this process used. lateness_s: how late its watching thread woke each time.
     here: whether the target works on this machine.
     """
 
@@ -108,9 +108,18 @@ class Cost:
     cores: tuple[float, ...] = ()
     others: float | None = None
     client_cpu_s: float | None = None
-    client_late_p50_s: float = 0.0
-    client_late_p99_s: float = 0.0
+    lateness_s: tuple[float, ...] = field(default=(), repr=False)
     unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def client_late_p50_s(self) -> float:
+        """How late the client was every other time; 0 where it was not looked at."""
+        return _part(self.lateness_s, 0.5)
+
+    @property
+    def client_late_p99_s(self) -> float:
+        """How late it was once in a hundred times."""
+        return _part(self.lateness_s, 0.99)
 
     def to_dict(self, tokens: int) -> dict[str, Any]:
         """The cost as `--json` prints it, also for each of so many tokens that came out."""
@@ -118,7 +127,14 @@ class Cost:
         def each(value: float | None) -> float | None:
             return value / tokens if value is not None and tokens else None
 
-        return asdict(self) | {"cpu_s_per_token": each(self.cpu_s), "joules_per_token": each(self.joules)}
+        told = asdict(replace(self, lateness_s=()))
+        del told["lateness_s"]
+        return told | {
+            "cpu_s_per_token": each(self.cpu_s),
+            "joules_per_token": each(self.joules),
+            "client_late_p50_s": self.client_late_p50_s,
+            "client_late_p99_s": self.client_late_p99_s,
+        }
 
 
 class Watch:
@@ -219,8 +235,7 @@ class Watch:
             cores=tuple(map(_use, self._cores, cores)),
             others=None if blind else self._others.share(),
             client_cpu_s=None if own else client_s,
-            client_late_p50_s=_part(self._late, 0.5),
-            client_late_p99_s=_part(self._late, 0.99),
+            lateness_s=tuple(self._late),
             unknown=self._unknown,
         )
 
@@ -235,10 +250,7 @@ class Watch:
 
 
 def together(costs: Sequence[Cost]) -> Cost:
-    """What several repeats of a level cost in all, one after another; the client was as late as in the worst of them.
-
-    What is unknown of one is unknown of all.
-    """
+    """What several repeats of a level cost in all, one after another. What is unknown of one is unknown of all."""
     memory, before_s = Series(_MOST_POINTS), 0.0
     for cost in costs:
         for at_s, held in cost.rss_over_time:
@@ -265,8 +277,7 @@ def together(costs: Sequence[Cost]) -> Cost:
         cores=tuple(map(on_average, zip(*(cost.cores for cost in costs), strict=True))),
         others=of_all("others", on_average),
         client_cpu_s=of_all("client_cpu_s", sum),
-        client_late_p50_s=of_all("client_late_p50_s", max),
-        client_late_p99_s=of_all("client_late_p99_s", max),
+        lateness_s=tuple(late_s for cost in costs for late_s in cost.lateness_s),
         unknown={name: why for cost in costs for name, why in cost.unknown.items()},
     )
 
@@ -361,7 +372,7 @@ def _use(before: CoreTime, after: CoreTime) -> float:
     return used / (free + used) if free + used > 0 else 0.0
 
 
-def _part(values: array[float], part: float) -> float:
+def _part(values: Sequence[float], part: float) -> float:
     """The value that so large a part of them does not exceed; 0 of none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
