@@ -100,6 +100,97 @@ def test_options_that_cannot_be_are_refused(
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.fixture
+def late() -> Iterator[Server]:
+    """A server that answers late."""
+    with scripted(Script(tokenizes=True, first_s=0.05, gap_s=0.0)) as found:
+        yield found
+
+
+TURNS = ["--requests", "3", "--repeat", "5", "--warm-up", "0", "--new-tokens", "12", "--prompt-tokens", "20"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "code", "outcome"),
+    [
+        (["ttft_p50 > 1.1x", "ttft_p99 > 1.1x"], 1, "fail"),
+        (["ttft_p50 < 0.9x", "errors > 0%"], 0, "pass"),
+        (["ttft_p50 < 0.9x", "ttft_p99 > 1.1x"], 8, "undecided"),
+    ],
+)
+def test_conditions_on_two_targets_are_a_gate(
+    conditions: list[str],
+    code: int,
+    outcome: str | None,
+    server: Server,
+    late: Server,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = [word for text in conditions for word in ("--fail-if", text)]
+    assert main(["bench", "--compare", server.url, late.url, *TURNS, *options, "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["outcome"]) == ("edgeship/bench-pair/1", outcome)
+    assert [one["condition"] for one in told["conditions"]] == conditions
+
+
+def test_two_targets_in_tables_and_files(
+    server: Server, late: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {name: tmp_path / name for name in ("records", "markdown", "csv")}
+    files = [text for name, path in places.items() for text in (f"--{name}", str(path))]
+    conditions = ["--fail-if", "ttft_p50 > 1.1x", "--fail-if", "e2e_p95 > 2s"]
+    assert main(["bench", server.url, late.url, "--compare", *TURNS, *conditions, *files]) == 1
+    told = capsys.readouterr()
+    assert "B/A" in told.out
+    assert "holds: B fails" in told.out
+    assert "outcome: fail" in told.out
+    assert "e2e_p95 > 2s is undecided: A: it takes 115 requests more" in " ".join(told.err.split())
+    assert len(places["records"].read_text(encoding="utf-8").splitlines()) == 30
+    assert "| ttft_p50 > 1.1x | concurrency 1 |" in places["markdown"].read_text(encoding="utf-8")
+    rows = places["csv"].read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "load,figure,unit,a,b,ratio,ratio_low,ratio_high,why"
+    assert any(row.startswith("concurrency 1,ttft_p50,s,0.") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a", "b"], "2 targets are named, and one is measured"),
+        (["a", "--compare"], "--compare takes two targets, and 1 are named"),
+        (["a", "b", "c", "--compare"], "--compare takes two targets, and 3 are named"),
+        (["a", "b", "--compare", "--sweep"], "--sweep and --compare exclude each other"),
+        (["a", "--fail-if", "ttft_p50 > 1.1x"], "--fail-if needs two targets"),
+        (["a", "b", "--compare", "--fail-if", "tfft_p50 > 1.1x"], "Did you mean ttft_p50?"),
+    ],
+)
+def test_words_that_compare_nothing_are_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_target_of_two_that_answers_nothing_decides_nothing(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(handler: Handler) -> None:
+        handler.say({"error": {"message": "out of memory"}}, 500)
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n', encoding="utf-8")
+    with scripted(Script(tokenizes=True), completions=fail) as broken:
+        words = ["bench", "--compare", server.url, broken.url, *TURNS, "--fail-if", "ttft_p50 > 1.1x"]
+        assert main([*words, "--prompts", str(prompts)]) == 5
+    assert "no request was answered" in capsys.readouterr().err
+
+
+def test_how_much_two_targets_are_asked_where_that_is_not_said() -> None:
+    made = _plan(AskedOptions(), LoadOptions(concurrency="1,8"), compared=True)
+    assert (made.bounds.requests, made.repeats) == (8, 12)
+    made = _plan(AskedOptions(), LoadOptions(duration="5s", repeat=6), compared=True)
+    assert (made.bounds, made.repeats) == (Bounds(None, 5.0, 300.0), 6)
+
+
 def test_a_package_has_no_key_and_no_choice_of_models(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del own_home
     assert main(["bench", "nothing", "--model", "m"]) == 2

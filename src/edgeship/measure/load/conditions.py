@@ -68,7 +68,7 @@ class Condition:
         """Intervals become narrower by the root of the turns."""
         middle, half = (where.low + where.high) / 2, (where.high - where.low) / 2
         away = abs(middle - self.bound)
-        needed = math.ceil(turns * (half / away) ** 2) if away else math.inf
+        needed = math.ceil(round(turns * (half / away) ** 2, 6)) if away else math.inf
         if needed > _MOST_TURNS:
             return f"its interval contains the bound, and {_MOST_TURNS} turns would not decide it"
         return f"its interval contains the bound; about {max(needed, turns + 1)} turns would decide it"

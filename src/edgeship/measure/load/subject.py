@@ -60,6 +60,8 @@ class Subject:
     def __init__(self, target: Target, chat: Chat, asked: Asked, timeout_s: float, load_s: float | None) -> None:
         self.name, self.kind, self.chat = target.name, target.kind, chat
         self._target = target
+        # It is looked for once; an engine's process may be another one by the next level.
+        self._server = place_of(target, chat) if target.kind == "url" else None
         self._asked, self._timeout_s, self._load_s = asked, timeout_s, load_s
         self._asker = ServerAsker(chat, timeout_s) if isinstance(chat, RemoteChat) else ChatAsker(chat)
         self._overhead, self._exact = 0, True
@@ -147,7 +149,7 @@ class Subject:
         # As many as there are requests; not more than there is memory for.
         most = max(_PREPARED, _PREPARED_TOKENS // self._asked.prompt_tokens)
         scripts, seed = self._prepared(min(bounds.requests or _PREPARED, most)), self.seed + self._drives
-        with Watch(place_of(self._target, self.chat)) as watching:
+        with Watch(self._server or place_of(self._target, self.chat)) as watching:
             driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
         return replace(driven, records=tuple(self._recounted(driven.records)), cost=watching.cost)
 

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     """A figure of some turns, by their numbers along the last axis."""
 
 LEAST_TURNS = 5
-_GRID = 2048
-"""Quantiles of drawn turns are looked up among so many values at most."""
-_DRAWN_AT_ONCE = 500
 Unit = Literal["s", "/s", "bytes", "J", "share"]
 
 
@@ -123,10 +120,7 @@ def _interval(work: Work, turns: int) -> Interval | None:
     def of(drawn: Values) -> Values:
         import numpy as np
 
-        rows = drawn.astype(np.intp)
-        if rows.ndim == 1:
-            return work(rows)
-        return np.concatenate([work(rows[at : at + _DRAWN_AT_ONCE]) for at in range(0, len(rows), _DRAWN_AT_ONCE)])
+        return work(drawn.astype(np.intp))
 
     # A quantile of some turns' requests is smooth in the turns: each of them moves it a little.
     return interval(Statistic("figure of turns", of, least=LEAST_TURNS), _numbers(turns))
@@ -249,20 +243,27 @@ def _quantile(values: Sequence[Sequence[float]], part: float) -> Work:
     import numpy as np
 
     whole = np.unique(np.concatenate([np.array(each, np.float64) for each in values]))
-    if whole.size > _GRID:
-        whole = np.unique(np.quantile(whole, np.linspace(0, 1, _GRID), method="higher"))
-    below = np.array([np.searchsorted(np.sort(each), whole, side="right") for each in values], np.float64)
-    sizes = np.array([len(each) for each in values], np.float64)
+    # Of each value, how many of each turn's are not larger.
+    ranks = np.array([np.searchsorted(np.sort(each), whole, side="right") for each in values]).T
+    sizes = np.array([len(each) for each in values])
+
+    def ranked(often: NDArray[np.intp], rank: Values) -> Values:
+        """The smallest value that more than `rank` of those drawn do not exceed, by halving the range."""
+        low, high = np.zeros(rank.shape, np.intp), np.full(rank.shape, whole.size - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            enough = (often * ranks[middle]).sum(axis=-1) > rank
+            low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+        found: Values = whole[high]
+        return found
 
     def work(turns: NDArray[np.intp]) -> Values:
-        often = (turns[..., None] == np.arange(len(sizes))).sum(axis=-2).astype(np.float64)
-        ranks, last = often @ below, (often @ sizes - 1).clip(0)
-        low = np.floor(part * last)
-        ends = [
-            whole[(ranks <= rank[..., None]).sum(axis=-1).clip(0, whole.size - 1)]
-            for rank in (low, np.minimum(low + 1, last))
-        ]
-        found: Values = ends[0] + (ends[1] - ends[0]) * (part * last - low)
+        often = (turns[..., None] == np.arange(len(sizes))).sum(axis=-2)
+        count = (often * sizes).sum(axis=-1)
+        place = part * (count - 1).clip(0)
+        low = np.floor(place)
+        below, above = ranked(often, low), ranked(often, np.minimum(low + 1, (count - 1).clip(0)))
+        found: Values = np.where(count > 0, below + (above - below) * (place - low), np.nan)
         return found
 
     return work
