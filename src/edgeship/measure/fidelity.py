@@ -211,8 +211,8 @@ def _score(reference: Predictions, logits: Floats, next_tokens: Tokens, first: i
     require_finite("the package's", logits, first)
     totals, rows = log_sum_exp(logits), np.arange(len(logits))
     count = min(LIKELIEST, logits.shape[1])
-    likeliest = np.argpartition(logits, -count, axis=1)[:, -count:]
-    shared = (reference.tokens[:, :count, None] == likeliest[:, None, :]).any(axis=2)
+    least = np.partition(logits, -count, axis=1)[:, -count]
+    shared = np.take_along_axis(logits, reference.tokens[:, :count], axis=1) >= least[:, None]
     return Scores(
         agrees=reference.tokens[:, 0] == logits.argmax(axis=1),
         reference_nll_nats=-reference.next_log_probs,
