@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeship import targets
@@ -283,6 +285,31 @@ def test_records_are_kept_without_any_text_and_give_the_figures_again(settings: 
     file.write_text(file.read_text(encoding="utf-8").splitlines()[0] + "\n{}\n", encoding="utf-8")
     with pytest.raises(UsageError, match="line 2 is no record"):
         list(records.read(file, UsageError))
+
+
+def test_percentiles_are_those_of_the_raw_records(settings: Settings, tmp_path: Path) -> None:
+    with scripted(Script(tokenizes=True, **QUICK)) as server:
+        done = run(server.url, settings, bounds=Bounds(64, None, 10.0))
+    file = tmp_path / "records.jsonl"
+    records.write(file, done.records)
+    raw = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    times = [[one["at_s"] for one in each["arrivals"]] for each in raw]
+    by_hand = {
+        "ttft_s": [each[0] - one["sent_s"] for one, each in zip(raw, times, strict=True)],
+        "tpot_s": [(one["end_s"] - each[0]) / (one["output_tokens"] - 1) for one, each in zip(raw, times, strict=True)],
+        "itl_s": list(np.concatenate([np.diff(each) for each in times])),
+        "e2e_s": [one["end_s"] - one["sent_s"] for one in raw],
+    }
+    [level] = done.document["levels"]
+    for figure, values in by_hand.items():
+        told = level[figure]
+        assert told["mean"] == pytest.approx(np.mean(values))
+        for name, percent in (("p50", 50), ("p90", 90)):
+            assert told[name] == pytest.approx(np.percentile(values, percent))
+        low, high = told["interval"]["mean"]
+        assert low <= told["mean"] <= high
+    wall_s = max(one["end_s"] for one in raw)
+    assert level["output_tokens_per_s"] == pytest.approx(sum(one["output_tokens"] for one in raw) / wall_s)
 
 
 def test_tables_have_every_level(settings: Settings) -> None:
