@@ -68,13 +68,31 @@ def test_a_server_has_no_kld_and_it_is_said_why(capsys: pytest.CaptureFixture[st
     assert "strays" not in said
 
 
+def test_packages_stand_beside_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    each = Compared("one", measurement()), Compared("other", measurement(fidelity=fidelity()))
+    compare._print(Comparison("one", "one", "one's own answers", 48, 0, each))
+    assert "\nbeside one\n" in capsys.readouterr().out
+
+
 def test_texts_that_are_all_too_long_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no text fits into the context" in shown(capsys, Compared("int8", measurement()), skipped=5)
 
 
-def test_precisions_of_what_is_built_already(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["compare", str(tmp_path), str(tmp_path), "-p", "int4"]) == 2
-    assert "--precision is given beside several targets" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("targets", "option", "what"),
+    [
+        (2, ["-p", "int4"], "--precision is given, which is for checkpoints"),
+        (2, ["--bits", "5"], "--bits is given, which is for checkpoints"),
+        (2, ["--reference", "fp32"], "--reference is given, which is for checkpoints"),
+        (2, ["--adapter", "lora"], "--adapter is given, which is for checkpoints"),
+        (1, ["--model", "x"], "--model is given, which is for servers"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    targets: int, option: list[str], what: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["compare", *[str(tmp_path)] * targets, *option]) == 2
+    assert what in capsys.readouterr().err
 
 
 def test_a_target_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,7 @@ def compare(
 
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if len(compared) == 1:
+        _require_unset("which is for servers", {"--model": model, "--api-key-env": api_key_env})
         recipes = candidates_of(precision, changes)
         opened = reading.open(compared[0])
         with telling() as progress:
@@ -90,11 +92,9 @@ def compare(
                 progress=progress,
             )
     else:
-        if precision:
-            raise UsageError(
-                "--precision is given beside several targets, which are built already",
-                hint="Name one checkpoint, or leave it out.",
-            )
+        of_checkpoint = {"--precision": precision, "--reference": reference != "auto", "--force": force}
+        changed = {"--" + name.replace("_", "-"): value for name, value in {**vars(changes), **vars(reading)}.items()}
+        _require_unset("which is for checkpoints, beside several targets", of_checkpoint | changed)
         named = [targets.resolve(text, current) for text in compared]
         with telling() as progress:
             found = comparing.compare_targets(
@@ -113,9 +113,15 @@ def compare(
     return 0
 
 
+def _require_unset(what: str, options: Mapping[str, object]) -> None:
+    if given := next((name for name, value in options.items() if value), None):
+        raise UsageError(f"{given} is given, {what}", hint="Leave it out, or name one checkpoint alone.")
+
+
 def _print(found: Comparison) -> None:
     measured = [(one, one.measurement) for one in found.candidates if one.measurement is not None]
-    show(f"\n{found.name} beside {found.reference}\n")
+    of = "" if found.name == found.reference else f"{found.name} "
+    show(f"\n{of}beside {found.reference}\n")
     print_table(
         ["", "SIZE MB", "MEMORY MB", "LOAD S", "PREFILL TOK/S", "DECODE TOK/S"],
         [
