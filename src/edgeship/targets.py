@@ -45,10 +45,18 @@ class Target:
     name: str
     settings: Settings
 
-    def open(self, *, limits: Limits = DEFAULT_LIMITS, model: str | None = None, api_key: str | None = None) -> Chat:
+    def open(
+        self,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        model: str | None = None,
+        api_key: str | None = None,
+        slots: int | None = None,
+    ) -> Chat:
         """What answers, with the settings' threads, or what `edgeship tune` found best here.
 
         model, api_key: for a URL, which of its models is meant, and the key that it wants.
+        slots: of a package, where the limits leave them open; see `engine.opening.load`.
         Raises PackageNotFound, UsageError, and what `engine.opening.load_chat` raises; for Foundry Local also
         RegistrationNotFound, FoundryFailed, DependencyMissing; for a URL RemoteFailed.
         """
@@ -69,6 +77,7 @@ class Target:
             limits=limits,
             home=here.home,
             memory_bytes=here.memory_bytes,
+            slots=slots,
         )
 
     def package_folder(self) -> Path:

@@ -32,7 +32,7 @@ def evaluation(outcomes: Sequence[bool], *, answer: str = "no", prefix: str = "c
         for index in range(len(outcomes))
     ]
     records = [
-        EvalRecord(case.id, case.slice, passed, "yes" if passed else answer, "stop", 20, 5, 0.01, 0.05)
+        EvalRecord(case.id, case.slice, passed, "yes" if passed else answer, "stop", 20, 5, 0.01, 0.05, score=passed)
         for case, passed in zip(cases, outcomes, strict=True)
     ]
     return summarise(cases, records, max_tokens=20, wall_s=1.0)

@@ -43,7 +43,7 @@ def test_outcomes_and_slices() -> None:
     assert found.completion_tokens == sum(one.completion_tokens for one in found.records)
     assert all(0 <= one.ttft_s <= one.e2e_s for one in found.records)
     assert found.ttft.p50_ms <= found.ttft.p95_ms
-    assert told == [0, 1 / 3, 2 / 3]
+    assert told == [0, 1 / 3, 2 / 3, 1]
 
 
 def test_only_the_first_failures_are_listed() -> None:

@@ -52,6 +52,7 @@ class EngineOptions:
     speculation: bool | None = None
     tuning: Tuning | None = None
     memory_bytes: int | None = None
+    slots: int | None = None
 
     @functools.cached_property
     def config(self) -> GenaiConfig:
@@ -80,6 +81,7 @@ def load(
     speculation: bool | None = None,
     home: Path | None = None,
     memory_bytes: int | None = None,
+    slots: int | None = None,
 ) -> Engine:
     """The engine for a package folder, with tokens to be seen.
 
@@ -89,12 +91,13 @@ def load(
     speculation: guess tokens from the text so far: None where it proves faster.
     home: where `edgeship tune` keeps what it measured; None leaves that out.
     memory_bytes: pretend that the machine has no more memory than this.
+    slots: where the limits leave them open, so many where memory has room for all of them; None as for serving.
 
     Raises UsageError for an unknown engine, NotSupported for one that is no more than a chat, EngineFailed where the
     package cannot be loaded.
     """
     options: dict[str, Any] = {"limits": limits, "speculation": speculation, "home": home, "memory_bytes": memory_bytes}
-    chat = load_chat(folder, threads=threads, engine=engine, **options)
+    chat = load_chat(folder, threads=threads, engine=engine, slots=slots, **options)
     if isinstance(chat, Engine):
         return chat
     chat.close()
@@ -110,10 +113,11 @@ def load_chat(
     speculation: bool | None = None,
     home: Path | None = None,
     memory_bytes: int | None = None,
+    slots: int | None = None,
 ) -> Chat:
     """The same where conversations are all that is asked: by an engine, or by what is no more than a chat."""
     check_settings(limits=limits, threads=threads, speculation=speculation, memory_bytes=memory_bytes)
-    options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder), memory_bytes)
+    options = EngineOptions(folder, threads, limits, speculation, _remembered(home, folder), memory_bytes, slots)
     return _choose(options) if engine == AUTO else _opener(engine)(options)
 
 
@@ -153,7 +157,7 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         token_bytes,
         config.context_tokens,
         machine.this_machine(options.memory_bytes).memory_available_bytes,
-        tuning.slots if tuning else SLOTS,
+        options.slots or (tuning.slots if tuning else SLOTS),
     )
     decoder = OnnxDecoder(
         config,

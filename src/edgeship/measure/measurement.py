@@ -36,7 +36,8 @@ class Measurement:
     size_bytes: the model's files; package_bytes: the whole folder.
     load_s: to a model that can answer, in a fresh process, the import of the libraries included.
     peak_memory_bytes: of a process of its own that loaded the package, ran the speed test and answered the
-    evaluation. The fidelity check comes after: its tables of logits are ours, not the model's.
+    evaluation, `evaluation.concurrency` cases side by side. The fidelity check comes after: its tables of logits are
+    ours, not the model's.
     busy: the part of the cores (0 to 1) that other processes used while speed and evaluation were measured.
     fidelity, evaluation: None where they were not asked for. worst_tokens: with fidelity, where it is worst.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from edgeship.engine.api import Constraint, Engine, Limits
+from edgeship.engine.api import Constraint, Engine
 from edgeship.errors import EngineFailed
 from edgeship.measure.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
@@ -62,14 +62,15 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
     """Measures in this process; its memory counts all that the process did before."""
     from edgeship.engine import opening
     from edgeship.measure import speed
-    from edgeship.measure.evaluate import evaluate
+    from edgeship.measure.evaluate import evaluate, slots_for
     from edgeship.system.machine import OthersWork, cores_to_use
 
     sizes = _sizes(folder)
     progress("loading", None)
     others = OthersWork()
+    slots = slots_for(options.cases) if options.cases else 1
     start = time.perf_counter()
-    with opening.load(folder, threads=threads, engine=options.engine, limits=Limits(slots=1)) as engine:
+    with opening.load(folder, threads=threads, engine=options.engine, slots=slots) as engine:
         load_s, rss = time.perf_counter() - start, _rss_bytes()
         measured_speed = speed.measure(engine, options.prompt_tokens, options.new_tokens, options.repeats, progress)
         evaluation = evaluate(engine, options.cases, progress, options.constraint) if options.cases else None

@@ -29,7 +29,7 @@ METHODS = (
     (
         "Memory",
         "The most physical memory of a process of its own that loaded the package, ran the speed test and "
-        "answered the evaluation.",
+        "answered the evaluation, its cases side by side.",
     ),
     (
         "Prefill and decode",
@@ -353,12 +353,13 @@ def latency_table(report: Report) -> Table | None:
             f"{result.ttft.p95_ms:.0f}",
             f"{result.e2e.p50_ms:.0f}",
             f"{result.e2e.p95_ms:.0f}",
+            str(result.concurrency),
             f"{result.wall_s:.1f}",
         )
         for candidate in report.by_size
         if (result := candidate.measurement.evaluation) is not None
     )
-    header = ("recipe", "TTFT p50 ms", "TTFT p95 ms", "answer p50 ms", "answer p95 ms", "all cases s")
+    header = ("recipe", "TTFT p50 ms", "TTFT p95 ms", "answer p50 ms", "answer p95 ms", "at a time", "all cases s")
     return Table(header, rows) if rows else None
 
 
