@@ -59,7 +59,7 @@ def test_run_and_auto_opt_are_the_commands_here(capsys: pytest.CaptureFixture[st
             "model download x",
             "cache install x",
         ),
-        *("install x", "eval x --tasks y", "benchmark", "login", "search llama", "convert --help", "foundry pull x"),
+        *("install x", "evaluate x --tasks y", "benchmark", "login", "search llama", "convert --help", "foundry pull x"),
         *("foundry install x", "config list", "cp a b", "prune -f", "model unload x", "foundry service status"),
         *("register x", "model build x", "cache tune x", "config doctor", "foundry verify x", "model cd x"),
     ],

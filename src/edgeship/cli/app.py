@@ -25,6 +25,7 @@ from edgeship.cli import (
     stop,
     tune,
 )
+from edgeship.cli import eval as evaluation
 from edgeship.cli.streams import show
 from edgeship.system import log
 from edgeship.system.log import Level
@@ -73,6 +74,7 @@ app.command()(ps.ps)
 app.command()(stop.stop)
 app.command()(tune.tune)
 app.command()(bench.bench)
+app.command("eval")(evaluation.evaluate)
 app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")
 app.add_typer(model.app, name="model")

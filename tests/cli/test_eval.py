@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.engine.api import Limits
+from tests.chat_server import Handler, answers_of, models, serving
+from tests.scripted import ScriptedEngine
+
+LINES = [
+    {"id": "a", "slice": "seen", "tags": ["short"], "messages": [{"role": "user", "content": "a"}], "expected": "yes"},
+    {"id": "b", "slice": "new", "messages": [{"role": "user", "content": "b"}], "expected": "no"},
+    {"id": "c", "slice": "new", "messages": [{"role": "user", "content": "c"}], "expected": "no"},
+]
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> str:
+    path = tmp_path / "cases.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def opened() -> list[dict[str, Any]]:
+    """How the package was opened."""
+    return []
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[dict[str, Any]]) -> str:
+    """A folder that looks like a package, run by a scripted engine."""
+
+    def load_chat(*_: object, **given: Any) -> ScriptedEngine:
+        opened.append(given)
+        return ScriptedEngine({"a": "yes", "b": "no", "c": "yes"}, slots=given["limits"].slots or given["slots"])
+
+    monkeypatch.setattr("edgeship.targets.load_chat", load_chat)
+    (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
+    return str(tmp_path)
+
+
+def asked_of(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    """The document of a run that ends with this code."""
+    capsys.readouterr()
+    assert main(["eval", *words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_it_is_told(package: str, cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", package, "--eval", cases]) == 0
+    out, err = capsys.readouterr()
+    assert "3 cases of" in out
+    assert "66.7 %" in out
+    assert "c\n    asked     c\n    expected  no\n    answer    yes\n" in out
+    assert "because" not in out
+    assert "greedily the answers are the same" in err
+    assert "times are of answers made 16 at a time" in err
+
+
+def test_the_document_is_printed_and_kept(
+    package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "kept.json"
+    found = asked_of(capsys, package, "--eval", cases, "--out", str(out), "--seed", "3", "--template-var", "mood=calm")
+    assert json.loads(out.read_text(encoding="utf-8")) == found
+    assert (found["schema"], found["complete"], found["file"]) == ("edgeship/eval/1", True, cases)
+    assert found["target"] == {
+        "kind": "folder",
+        "name": package,
+        "model": None,
+        "engine": "scripted",
+        "context_tokens": 4096,
+    }
+    assert (found["settings"]["seed"], found["settings"]["template_variables"]) == (3, {"mood": "calm"})
+    assert found["ways"]["shipped"]["pass_rate"] == pytest.approx(2 / 3)
+
+
+def test_an_engine_has_as_many_slots_as_are_asked_for(
+    package: str, cases: str, opened: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked_of(capsys, package, "--eval", cases)["ways"]["shipped"]["concurrency"] == 16
+    assert asked_of(capsys, package, "--eval", cases, "--concurrency", "2")["ways"]["shipped"]["concurrency"] == 2
+    assert [(given["slots"], given["limits"]) for given in opened] == [(16, Limits()), (16, Limits(slots=2))]
+
+
+def test_some_of_the_cases(package: str, cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def ids(*options: str) -> list[str]:
+        return [case["id"] for case in asked_of(capsys, package, "--eval", cases, *options)["cases"]]
+
+    assert ids("--slice", "new") == ["b", "c"]
+    assert ids("--tag", "short") == ["a"]
+    assert ids("--slice", "seen", "--slice", "new", "--limit", "2") == ["a", "b"]
+    assert main(["eval", package, "--eval", cases, "--slice", "old"]) == 2
+    assert "There are: new, seen." in capsys.readouterr().err
+    assert main(["eval", package, "--eval", cases, "--slice", "new", "--tag", "short"]) == 2
+    assert main(["eval", package, "--eval", cases, "--tag", "long"]) == 2
+
+
+@pytest.mark.parametrize(("least", "code"), [("0.6", 0), ("0.7", 1)])
+def test_too_few_right_answers(least: str, code: int, package: str, cases: str) -> None:
+    assert main(["eval", package, "--eval", cases, "--min-pass-rate", least]) == code
+
+
+def test_beside_what_was_kept_and_beside_another_target(
+    package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = str(tmp_path / "kept.json")
+    assert main(["eval", package, "--eval", cases, "--out", kept]) == 0
+    worse = ScriptedEngine({"b": "no"})
+    monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: worse)
+    capsys.readouterr()
+    assert main(["eval", package, "--eval", cases, "--baseline", kept]) == 0
+    out = capsys.readouterr().out
+    assert "33.3 points below" in out
+    assert out.index("a, which the baseline passes") < out.index("c, as the baseline does")
+    engines = iter([ScriptedEngine({"b": "no"}), ScriptedEngine({"a": "yes", "b": "no", "c": "no"})])
+    monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: next(engines))
+    change = asked_of(capsys, package, "--eval", cases, "--baseline", package)["baseline"]["ways"]["shipped"]
+    assert (change["lost"], change["baseline_pass_rate"]) == (["a", "c"], 1.0)
+    assert main(["eval", package, "--eval", cases, "--baseline", cases]) == 2
+
+
+def test_a_server_is_judged_by_the_same_cases(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answers_of(ScriptedEngine({"a": "yes", "b": "no", "c": "no"})), models("small")) as server:
+        found = asked_of(capsys, server.url, "--eval", cases, "--as", "greedy")
+        assert (found["target"]["model"], found["ways"]["greedy"]["passed"]) == ("small", 3)
+        assert main(["eval", server.url, "--eval", cases, "--as", "greedy"]) == 0
+        assert "4 at a time, with what a server lets them wait" in capsys.readouterr().err
+        assert {body["temperature"] for path, _, body in server.asked if path.endswith("completions")} == {0}
+
+
+def test_answers_that_do_not_come_are_errors(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scripted = answers_of(ScriptedEngine({"a": "yes", "b": "no"}))
+
+    def fails_at_c(handler: Handler) -> None:
+        if handler.server.asked[-1][2]["messages"][-1]["content"] == "c":
+            handler.say({"error": {"message": "out of luck"}}, 500)
+        else:
+            scripted(handler)
+
+    with serving(fails_at_c, models("small")) as server:
+        arguments = [server.url, "--eval", cases, "--as", "shipped", "--concurrency", "1"]
+        way = asked_of(capsys, *arguments, "--min-pass-rate", "1", code=5)["ways"]["shipped"]
+        assert (way["cases"], way["passed"], way["pass_rate"]) == (2, 2, 1.0)
+        assert [(each["id"], each["code"]) for each in way["errors"]] == [("c", "remote-failed")]
+        assert main(["eval", *arguments]) == 5
+        assert "1 x remote-failed: the server failed (500): out of luck (such as c)" in capsys.readouterr().out
+        only = [*arguments, "--slice", "new", "--limit", "1"]
+        assert main(["eval", *only]) == 0
+
+
+def test_a_server_that_answers_nothing_is_the_error(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda handler: handler.say("no", 500), models("small")) as server:
+        assert main(["eval", server.url, "--eval", cases]) == 5
+    assert "error[remote-failed]: the server failed (500): no" in capsys.readouterr().err
+
+
+def test_what_is_answered_before_ctrl_c_is_printed_and_kept(
+    package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeship.measure.evaluate import answers
+
+    def interrupted(*given: Any, **options: Any) -> Any:
+        yield next(answers(*given, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeship.measure.target_eval.answers", interrupted)
+    out = tmp_path / "kept.json"
+    found = asked_of(capsys, package, "--eval", cases, "--concurrency", "1", "--out", str(out), code=130)
+    assert found == json.loads(out.read_text(encoding="utf-8"))
+    assert (found["complete"], found["ways"]["shipped"]["stopped"]) == (False, "interrupted")
+    assert [record["id"] for record in found["ways"]["shipped"]["records"]] == ["a"]
+    assert main(["eval", package, "--eval", cases, "--concurrency", "1"]) == 130
+    assert "this is a part: interrupted after 1 of 3 answers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--timeout", "soon"],
+        ["--duration", "0"],
+        ["--as", "others"],
+        ["--repeat", "0"],
+        ["--template-var", "x"],
+        ["--model", "x"],
+        ["--baseline", "nothing/there"],
+    ],
+)
+def test_options_that_mean_nothing(options: list[str], package: str, cases: str) -> None:
+    assert main(["eval", package, "--eval", cases, *options]) in (2, 4)
+
+
+def test_a_schema_is_for_all_cases(package: str, cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked_of(capsys, package, "--eval", cases, "--schema", '{"enum": ["yes", "no"]}')
+    assert found["settings"]["constraint"]["kind"] == "json_schema"
+    assert {record["answer"] for record in found["ways"]["shipped"]["records"]} <= {'"yes"', '"no"'}
+
+
+def test_what_is_similar_needs_a_model(package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = tmp_path / "similar.jsonl"
+    line = {"id": "a", "messages": LINES[0]["messages"], "assert": [{"type": "similar", "value": "yes"}]}
+    cases.write_text(json.dumps(line), encoding="utf-8")
+    assert main(["eval", package, "--eval", str(cases)]) == 2
+    assert "Give --similar-by URL" in capsys.readouterr().err
+
+    def embed(handler: Handler) -> None:
+        texts = handler.server.asked[-1][2]["input"]
+        handler.say({"data": [{"index": place, "embedding": [1.0, 0.0]} for place in range(len(texts))]})
+
+    with serving(embed, models("small")) as server:
+        server.answers["/v1/embeddings"] = embed
+        found = asked_of(capsys, package, "--eval", str(cases), "--similar-by", server.url)
+        assert found["ways"]["shipped"]["by_assertion"] == {"similar": {"passed": 1, "cases": 1}}
+        server.answers["/v1/embeddings"] = lambda handler: handler.say("no", 500)
+        assert main(["eval", package, "--eval", str(cases), "--similar-by", server.url]) == 5
