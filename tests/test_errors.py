@@ -51,7 +51,7 @@ def test_a_traceback_says_where_and_what_to_try_in_pythons_words_too() -> None:
 def test_every_option_that_a_message_names_has_its_words_in_python() -> None:
     # What only the command line reads or writes, and an option of ours that is another tool's too.
     no_program_has = {"--config", "--publisher", "--context-tokens", "--file", "--json", "--model"}
-    no_program_has |= {"--prompts", "--prompt-tokens", "--new-tokens", "--slots"}  # of bench
+    no_program_has |= {"--prompts", "--prompt-tokens", "--new-tokens", "--slots", "--fail-if"}  # of bench
     no_program_has |= {"--texts"}  # of compare
     ours = set(_options(typer.main.get_command(app)))
     assert set(OPTIONS) <= ours

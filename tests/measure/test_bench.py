@@ -81,6 +81,7 @@ def tpot_s(record: Record) -> float:
     return known(figures.tpot_s(record, record.reply.output_tokens))
 
 
+@pytest.mark.slow
 def test_the_figures_are_what_the_server_did(settings: Settings) -> None:
     level = agree(
         lambda: Script(tokenizes=True),
@@ -101,6 +102,7 @@ def test_the_figures_are_what_the_server_did(settings: Settings) -> None:
     assert level["itl_s"]["values"] == 4 * 11
 
 
+@pytest.mark.slow
 def test_a_server_that_merges_chunks_and_tells_their_tokens_tells_tpot_and_no_itl(settings: Settings) -> None:
     # A piece is sent with its last token.
     level = agree(
@@ -115,6 +117,7 @@ def test_a_server_that_merges_chunks_and_tells_their_tokens_tells_tpot_and_no_it
     assert level["tpot_s"]["mean"] > 0
 
 
+@pytest.mark.slow
 def test_thoughts_come_first_and_text_after_them(settings: Settings) -> None:
     level = agree(
         lambda: Script(thoughts=4, tokenizes=True),

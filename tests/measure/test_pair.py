@@ -38,6 +38,7 @@ def compared(servers: tuple[Server, Server], settings: Settings, plan: Plan = PL
     return compare((a, b), plan, Access(), [read(text) for text in fail_if])
 
 
+@pytest.mark.slow
 def test_ratios_are_what_the_servers_did(settings: Settings) -> None:
     a = Script(tokenizes=True, first_s=0.2, gap_s=0.015)
     b = Script(tokenizes=True, first_s=0.3, gap_s=0.012)

@@ -83,6 +83,7 @@ def test_a_closed_loop_has_so_many_at_the_same_time_and_never_more() -> None:
     assert all(record.scheduled_s is None and record.start_s == record.sent_s for record in found.records)
 
 
+@pytest.mark.slow
 def test_a_rate_does_not_wait_for_answers_and_counts_from_when_a_request_was_due() -> None:
     target = Target(0.05)
     found = run(target, Load(rate_per_s=200, arrivals="fixed"), requests=6)
@@ -102,6 +103,7 @@ def test_times_of_a_poisson_process_are_the_seeds_and_come_at_its_rate() -> None
     assert spread == pytest.approx(mean, rel=0.1)  # as of an exponential distribution
 
 
+@pytest.mark.slow
 def test_what_ran_when_the_time_was_over_may_take_as_long_as_others_took_and_is_then_cut() -> None:
     target = Target(0.0, 0.0, FOR_EVER)
     found = run(target, Load(1), duration_s=0.05)
