@@ -103,7 +103,8 @@ class Scoring:
         self.held = 0
         self.slot: int | None = None
         self._first = first
-        self._rows: list[Floats] = []
+        self._logits: Floats | None = None
+        self._rows = 0
         self._error: Exception | None = None
         self._done = threading.Event()
 
@@ -138,7 +139,10 @@ class Scoring:
         """See Work."""
         self.held += len(chunk.tokens)
         if chunk.wanted:
-            self._rows.append(logits.copy())
+            if self._logits is None:  # all at once: putting parts together would hold them twice
+                self._logits = np.empty((len(self.tokens) - self._first, logits.shape[1]), np.float32)
+            self._logits[self._rows : self._rows + len(logits)] = logits
+            self._rows += len(logits)
         if not self.unread:
             self._done.set()
 
@@ -163,7 +167,9 @@ class Scoring:
         border.wait(self._done)
         if self._error:
             raise self._error
-        return np.concatenate(self._rows)
+        assert self._logits is not None
+        assert self._rows == len(self._logits)
+        return self._logits
 
 
 @dataclass
