@@ -86,9 +86,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts["design"] += 1
         return design(*arguments)
 
-    def reading(path: Path) -> Any:
+    def reading(path: Path, *rest: Any) -> Any:
         counts["eval file"] += 1
-        return read_evalset(path)
+        return read_evalset(path, *rest)
 
     def digesting(file: Any, digest: Any) -> Any:
         counts[Path(file.name).name] += 1
