@@ -142,6 +142,12 @@ class EvalInvalid(UsageError):
     code = "eval-invalid"
 
 
+class DocumentInvalid(UsageError):
+    """A file that holds no measurement, or one that this version cannot read."""
+
+    code = "document-invalid"
+
+
 class CalibrationInvalid(UsageError):
     """A file of calibration texts that cannot be used."""
 

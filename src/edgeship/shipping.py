@@ -31,7 +31,8 @@ from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.questions import built_in_prompts
 from edgeship.measure.recommendation import in_figures
 from edgeship.measure.reference import Reference, ScoredText, Text
-from edgeship.measure.report import HELD_TO, Candidate, Report, ReportPaths, write_report
+from edgeship.measure.report import HELD_TO, Candidate, Report
+from edgeship.measure.report_files import ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight
@@ -390,9 +391,16 @@ def _report(
         escalation=_escalation(shipment, made, choice),
         constraint=shipment.constraint,
         template_fidelity=fidelity,
+        sampling=_sampling(first.package),
         remarks=shipment.remarks,
         commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),
     )
+
+
+def _sampling(package: Package) -> dict[str, Any]:
+    """How answers are made where nobody says otherwise, and what of it is set; the same for every candidate."""
+    search = genai_config.read(package.folder, DAMAGED).search
+    return {"answers": search.in_words, **{key: value for key, value in asdict(search).items() if value is not None}}
 
 
 def _texts_in_words(shipment: Shipment, reference: Reference) -> str:

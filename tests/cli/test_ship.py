@@ -14,7 +14,8 @@ from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
 from edgeship.measure.compare import Thresholds, choose
 from edgeship.measure.escalation import Attempt
-from edgeship.measure.report import ReportPaths
+from edgeship.measure.report import ways_on
+from edgeship.measure.report_files import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
 from tests.measure.samples import measurement, report
@@ -67,9 +68,9 @@ def test_where_nothing_holds_there_is_a_way_on(capsys: pytest.CaptureFixture[str
     assert "--min-pass-rate" in said
     assert "more bits for INT4 (--escalate)" in said
     tried = replace(failed, escalation=(Attempt("int4", 4.2, good_enough=False),))
-    assert "--escalate" not in " ".join(ship._ways_on(tried))
+    assert "--escalate" not in " ".join(ways_on(tried))
     without = [replace(found, measurement=measurement()) for found in failed.candidates]
-    assert "--eval FILE" in " ".join(ship._ways_on(replace(failed, candidates=tuple(without))))
+    assert "--eval FILE" in " ".join(ways_on(replace(failed, candidates=tuple(without))))
 
 
 @pytest.mark.parametrize("undecided", [None, "refuse"])

@@ -97,3 +97,15 @@ def report(*, answer: str = '{"intent": "refund"}') -> Report:
         template_fidelity={"conversations": 8, "mismatches": 0},
         commands=(("Chat with it", "edgeship model run triage"),),
     )
+
+
+def bare_report() -> Report:
+    """One precision, of which only size and speed are known."""
+    return replace(
+        report(),
+        candidates=(Candidate("int4", Precision.INT4, {}, measurement()),),
+        choice=choose({"int4": measurement()}, None),
+        reference=None,
+        template_fidelity=None,
+        commands=(),
+    )

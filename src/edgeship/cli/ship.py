@@ -220,7 +220,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
-    from edgeship.measure.report import agreement, busy, headline, table_rows
+    from edgeship.measure.report import agreement, busy, headline, table_rows, ways_on
 
     report = shipped.report
     table = table_rows(report)
@@ -238,7 +238,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
         show(f"nothing was installed: {headline(report)}")
-        show(f"try: {'; '.join(_ways_on(report))}.")
+        show(f"try: {'; '.join(ways_on(report))}.")
         return
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
@@ -250,18 +250,6 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     serve = our_command("serve", shipped.package.name, *elsewhere)
     show(f'serve:     {serve}\nchat:      {run}\nask once:  {run} "..."')
-
-
-def _ways_on(report: Report) -> tuple[str, ...]:
-    """What may be tried where no candidate is good enough."""
-    from edgeship.measure.recommendation import ways_on
-
-    return ways_on(
-        report.choice,
-        {candidate.label: candidate.recipe for candidate in report.candidates},
-        evaluated=any(candidate.measurement.evaluation for candidate in report.candidates),
-        escalated=bool(report.escalation),
-    )
 
 
 def _print_failures(report: Report) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeship.measure.compare import Choice
 from edgeship.measure.measurement import Measurement
+from edgeship.measure.pareto import pareto
 from edgeship.recipe import RECIPES, Precision
 from edgeship.system.storage import megabytes
 
@@ -21,21 +22,17 @@ def frontier(measured: Mapping[str, Measurement]) -> tuple[str, ...]:
     known of all, size and speed alone are compared.
     """
     figures = {label: _figures(one, list(measured.values())) for label, one in measured.items()}
-    return tuple(label for label, own in figures.items() if not any(_beats(other, own) for other in figures.values()))
+    return tuple(list(figures)[index] for index in pareto(list(figures.values())))
 
 
 def _figures(one: Measurement, every: Sequence[Measurement]) -> tuple[float, ...]:
-    """What is compared, each the better the larger it is."""
-    found = [-float(one.size_bytes), one.speed.decode_tokens_per_s.median]
+    """What is compared, each the better the smaller it is."""
+    found = [float(one.size_bytes), -one.speed.decode_tokens_per_s.median]
     if one.evaluation is not None and all(other.evaluation for other in every):
-        found.append(one.evaluation.pass_rate)
+        found.append(-one.evaluation.pass_rate)
     elif one.fidelity is not None and all(other.fidelity for other in every):
-        found.append(-one.fidelity.mean_kld_nats)
+        found.append(one.fidelity.mean_kld_nats)
     return tuple(found)
-
-
-def _beats(other: tuple[float, ...], own: tuple[float, ...]) -> bool:
-    return other != own and all(theirs >= ours for theirs, ours in zip(other, own, strict=True))
 
 
 def in_figures(label: str, measured: Measurement, baseline: Measurement | None) -> str:

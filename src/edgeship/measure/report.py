@@ -1,25 +1,21 @@
-"""The report of a comparison: everything as JSON, a table as Markdown, and a page that stands alone."""
+"""The report of a comparison: all that was found, and what is told of it in every form."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from edgeship.engine.api import Constraint
-from edgeship.errors import NotWritable
+from edgeship.measure import recommendation
 from edgeship.measure.compare import Choice, baseline_fault, figures_of_kld
 from edgeship.measure.escalation import Attempt
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.recommendation import frontier
+from edgeship.measure.tables import NONE, Table, percent, tokens_per_s
 from edgeship.recipe import Precision
 from edgeship.system.machine import BUSY
-from edgeship.system.storage import megabytes, write_file
+from edgeship.system.storage import megabytes
 
 SCHEMA_VERSION = 1
-_NONE = "–"
 
 METHODS = (
     (
@@ -94,6 +90,7 @@ class Report:
     escalation: INT4 as it was asked for, and with more bits; nothing where they were not asked for.
     constraint: what answers to the evaluation were held to, None where they were free.
     template_fidelity: the outcome of the template check, None where it was not made.
+    sampling: how what ships samples where nobody says otherwise; None where it is not known.
     remarks: what was known beforehand. commands: (what for, command) to go on with.
     """
 
@@ -109,6 +106,7 @@ class Report:
     escalation: tuple[Attempt, ...] = ()
     constraint: Constraint | None = None
     template_fidelity: dict[str, Any] | None = None
+    sampling: dict[str, Any] | None = None
     remarks: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     schema_version: int = SCHEMA_VERSION
@@ -120,7 +118,7 @@ class Report:
     @property
     def front(self) -> tuple[str, ...]:
         """The candidates that none beats in size, speed and quality at once."""
-        return frontier({found.label: found.measurement for found in self.candidates})
+        return recommendation.frontier({found.label: found.measurement for found in self.candidates})
 
     @property
     def by_size(self) -> tuple[Candidate, ...]:
@@ -137,40 +135,6 @@ class Report:
         """What the sizes are held against; None where FP32 was not measured."""
         sizes = (found.measurement.size_bytes for found in self.candidates if found.precision is Precision.FP32)
         return next(sizes, None)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Texts to print side by side."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class ReportPaths:
-    """Where a report lies."""
-
-    json: Path
-    markdown: Path
-    html: Path
-
-
-def write_report(folder: Path, report: Report) -> ReportPaths:
-    """Writes report.json, report.md and report.html, each whole or not at all. Raises NotWritable."""
-    paths = ReportPaths(folder / "report.json", folder / "report.md", folder / "report.html")
-    texts = (
-        (paths.json, json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
-        (paths.markdown, render_markdown(report)),
-        (paths.html, render_html(report)),
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in texts:
-            write_file(path, text)
-    except OSError as error:
-        raise NotWritable(f"the report cannot be written: {error.strerror or error}", where=str(folder)) from error
-    return paths
 
 
 def table_rows(report: Report) -> Table:
@@ -198,14 +162,14 @@ def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
     return (
         candidate.label,
         megabytes(measured.size_bytes),
-        f"{measured.size_bytes / report.fp32_size_bytes:.2f}" if report.fp32_size_bytes else _NONE,
+        f"{measured.size_bytes / report.fp32_size_bytes:.2f}" if report.fp32_size_bytes else NONE,
         megabytes(measured.peak_memory_bytes),
-        _speed(measured.speed.prefill_tokens_per_s.median),
-        _speed(measured.speed.decode_tokens_per_s.median),
-        figures_of_kld(measured.fidelity.mean_kld_nats) if measured.fidelity else _NONE,
-        _percent(measured.fidelity.top1_agreement) if measured.fidelity else _NONE,
+        tokens_per_s(measured.speed.prefill_tokens_per_s.median),
+        tokens_per_s(measured.speed.decode_tokens_per_s.median),
+        figures_of_kld(measured.fidelity.mean_kld_nats) if measured.fidelity else NONE,
+        percent(measured.fidelity.top1_agreement) if measured.fidelity else NONE,
         _pass_rate(measured),
-        "yes" if candidate.label in report.front else _NONE,
+        "yes" if candidate.label in report.front else NONE,
         _holds(candidate, report.choice),
     )
 
@@ -213,72 +177,17 @@ def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
 def _pass_rate(measured: Measurement) -> str:
     result = measured.evaluation
     if result is None:
-        return _NONE
-    low, high = _percent(result.pass_rate_95.low), _percent(result.pass_rate_95.high)
-    return f"{_percent(result.pass_rate)} [{low}, {high}]"
+        return NONE
+    low, high = percent(result.pass_rate_95.low), percent(result.pass_rate_95.high)
+    return f"{percent(result.pass_rate)} [{low}, {high}]"
 
 
 def _holds(candidate: Candidate, choice: Choice) -> str:
     judgement = choice.judgements.get(candidate.label)
     if judgement is None:
-        return "baseline" if candidate.precision is Precision.FP32 else _NONE
+        return "baseline" if candidate.precision is Precision.FP32 else NONE
     said = {"holds": "yes", "fails": "no", "undecided": "undecided"}[judgement.outcome]
     return f"{said}, chosen" if candidate.label == choice.chosen else said
-
-
-def render_markdown(report: Report) -> str:
-    """The verdict, the table and the methods as Markdown."""
-    table = table_rows(report)
-    lines = [
-        f"# {_markdown(report.name)}: {_markdown(headline(report))}",
-        "",
-        *(f"- {_markdown(reason)}" for reason in report.choice.reasons),
-        "",
-        _markdown_row(table.header),
-        _markdown_row("---" for _ in table.header),
-        *(_markdown_row(row) for row in table.rows),
-        "",
-        *_markdown_slices(report),
-        "## How it was measured",
-        "",
-        *(f"- **{name}.** {text}" for name, text in methods(report)),
-        "",
-        f"Machine: {_markdown(_facts(report.machine))}.",
-        "",
-        f"Tools: {_markdown(_facts(report.tools))}. Made {report.created}.",
-    ]
-    if report.commands:
-        lines += [
-            "",
-            "## Go on",
-            "",
-            *(f"- {_markdown(what)}: `{command}`" for what, command in report.commands),
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_slices(report: Report) -> list[str]:
-    slices = slice_table(report)
-    if slices is None:
-        return []
-    return [
-        "## Pass rate by slice",
-        "",
-        _markdown_row(slices.header),
-        _markdown_row("---" for _ in slices.header),
-        *(_markdown_row(row) for row in slices.rows),
-        "",
-    ]
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
-
-
-def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is: one line, no table border, no HTML."""
-    single = " ".join(text.split())
-    return single.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
 
 
 def methods(report: Report) -> tuple[tuple[str, str], ...]:
@@ -327,6 +236,16 @@ def headline(report: Report) -> str:
     return f"{chosen.upper()}, the smallest that may hold: undecided"
 
 
+def ways_on(report: Report) -> tuple[str, ...]:
+    """What may be tried where no candidate is good enough."""
+    return recommendation.ways_on(
+        report.choice,
+        {candidate.label: candidate.recipe for candidate in report.candidates},
+        evaluated=any(candidate.measurement.evaluation for candidate in report.candidates),
+        escalated=bool(report.escalation),
+    )
+
+
 def slice_table(report: Report) -> Table | None:
     """Pass rates by slice, a row for each slice; None where there are fewer than two."""
     found = [(candidate.label, candidate.measurement.evaluation) for candidate in report.by_size]
@@ -338,7 +257,7 @@ def slice_table(report: Report) -> Table | None:
     for name in names:
         parts = [result.by_slice.get(name) for _, result in results]
         cases = max(part.cases for part in parts if part)
-        cells = (f"{_percent(part.passed / part.cases)} ({part.passed})" if part else _NONE for part in parts)
+        cells = (f"{percent(part.passed / part.cases)} ({part.passed})" if part else NONE for part in parts)
         rows.append((name, str(cases), *cells))
     header = ("slice", "cases", *(f"{label} %" for label, _ in results))
     return Table(header, tuple(rows))
@@ -363,34 +282,6 @@ def latency_table(report: Report) -> Table | None:
     return Table(header, rows) if rows else None
 
 
-def render_html(report: Report) -> str:
-    """The page: no script and nothing from elsewhere."""
-    import jinja2
-
-    from edgeship.measure.charts import charts
-
-    measurements = [(candidate.label, candidate.measurement) for candidate in report.by_size]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        headline=headline(report),
-        table=table_rows(report),
-        slices=slice_table(report),
-        latencies=latency_table(report),
-        charts=charts(measurements, report.choice.chosen, report.reference),
-        failures=failing(report),
-        fp32_passes=fp32_passes(report),
-        methods=methods(report),
-        facts=_facts,
-    )
-
-
 def fp32_passes(report: Report) -> frozenset[str] | None:
     """The cases that FP32 passes; None where it was not asked beside others."""
     baseline = next((found for found in report.candidates if found.precision is Precision.FP32), None)
@@ -410,23 +301,3 @@ def failing(report: Report) -> Candidate | None:
         shown = shown if at_fault else report.by_size[1]
     evaluation = shown.measurement.evaluation
     return shown if evaluation is not None and evaluation.failures else None
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    """Plain values in one line; nested ones stay in report.json."""
-    named = ((name.replace("_", " "), value) for name, value in facts.items())
-    return ", ".join(f"{name} {_fact(value)}" for name, value in named if isinstance(value, str | int | float))
-
-
-def _fact(value: str | float) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
-def _speed(tokens_per_s: float) -> str:
-    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.1f}"
-
-
-def _percent(rate: float) -> str:
-    return f"{rate * 100:.1f}"

@@ -50,10 +50,15 @@ def parse(content: str | bytes, *, finite: bool = False) -> Any:
     return json.loads(text, object_pairs_hook=_without_repeats)
 
 
-def read_object(path: Path, complaint: Complaint, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    """The object that a UTF-8 JSON file holds, with or without a byte order mark. Raises the complaint's error."""
+def read_object(
+    path: Path, complaint: Complaint, *, named: bool = False, most_bytes: int = MOST_BYTES
+) -> dict[str, Any]:
+    """The object that a UTF-8 JSON file holds, with or without a byte order mark. Raises the complaint's error.
+
+    named: a user named this very file, see `foreign.open_file`.
+    """
     try:
-        value = parse(foreign.read_bytes(path, most_bytes=most_bytes))
+        value = parse(foreign.read_bytes(path, named=named, most_bytes=most_bytes))
     except OSError as fault:
         raise complaint.about(path, f"cannot be read: {fault}") from fault
     except ValueError as fault:
