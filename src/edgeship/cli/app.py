@@ -20,6 +20,7 @@ from edgeship.cli import (
     model,
     olive_config,
     ps,
+    report,
     serve,
     ship,
     stop,
@@ -69,6 +70,7 @@ app.command()(inspect.inspect)
 app.command()(build.build)
 app.command()(ship.ship)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(serve.serve)
 app.command()(ps.ps)
 app.command()(stop.stop)

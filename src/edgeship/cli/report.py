@@ -1,0 +1,43 @@
+"""`edgeship report`: measurements that were kept, as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeship.cli.options import Json, as_path
+from edgeship.cli.output import print_facts
+from edgeship.errors import NotWritable, UsageError
+
+DEFAULT = Path("report.html")
+
+Documents = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="What bench, eval, compare or ship wrote as JSON, or a folder with ship's report.json.",
+        parser=as_path,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The page to write.", parser=as_path)]
+
+
+def report(documents: Documents, out: Out = DEFAULT, as_json: Json = False) -> int:
+    """Show measurements on one page of HTML that needs nothing else; several of a kind beside each other over time."""
+    from edgeship.measure import document
+    from edgeship.measure.page import documents as pages
+    from edgeship.measure.page.rendering import render
+    from edgeship.system.storage import write_file
+
+    if out.is_dir():
+        raise UsageError("the page is to be written where a folder is", where=str(out), hint="Name the file: --out.")
+    found = [document.read(path) for path in documents]
+    page = render(pages.page(found))
+    try:
+        write_file(out, page)
+    except OSError as error:
+        raise NotWritable(f"the page cannot be written: {error.strerror or error}", where=str(out)) from error
+    kinds = [{"file": str(one.path), "kind": one.kind, "created": one.created} for one in found]
+    return print_facts({"report": str(out), "documents": kinds}, f"report: {out}", as_json=as_json)
