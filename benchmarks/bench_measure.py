@@ -2,9 +2,12 @@
 
 cost      tokens a second that 8 clients get from `edgeship serve` while they are watched and recorded, over those of
           the same clients who are not, in turns; and how much of a core the watching itself takes
+eval      the example's cases side by side, over one after another (eval_parts.py)
+compare-example, compare-0.5b
+          seconds and memory of `edgeship compare` on three precisions (measure_compare.py); one round each
 
 The last line printed is one JSON object with the figures; those called `target` judge them.
-usage: bench_measure.py [--only cost,...] [--rounds N]
+usage: bench_measure.py [--only cost,...] [--rounds N]; rounds are those of cost, and a third as many of eval
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from pathlib import Path
 
 import bench_engine
 import bench_serve
+import eval_parts
 import http_client
+import measure_compare
 import peers
 import streams
 import turns
@@ -102,7 +107,12 @@ def _settings() -> Settings:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections: dict[str, Callable[[int], Figures]] = {"cost": cost}
+    sections: dict[str, Callable[[int], Figures]] = {
+        "cost": cost,
+        "eval": lambda rounds: eval_parts.speed(max(1, rounds // 3)),
+        "compare-example": lambda _: measure_compare.example(),
+        "compare-0.5b": lambda _: measure_compare.half_billion(),
+    }
     parser.add_argument("--only", default=",".join(sections))
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()

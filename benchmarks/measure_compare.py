@@ -4,8 +4,7 @@ compare-example  three precisions of the example over its own answers
 compare-0.5b     three precisions of the 0.5 B shape over 20 texts of 512 tokens; its weights are random, so calibrating
                  would show nothing and is left out
 
-Each starts with an empty home, so that nothing is reused. SECTIONS takes its place among those of bench_measure.py.
-usage: measure_compare.py [compare-example] [compare-0.5b]
+Each starts with an empty home, so that nothing is reused. bench_measure.py runs them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import measured
@@ -26,31 +24,20 @@ EXAMPLE = HERE.parent / "examples" / "triage" / "checkpoint"
 PRECISIONS = ("-p", "fp16", "-p", "int8", "-p", "int4")
 
 
-def compare_example(rounds: int = 1) -> Figures:
+def example() -> Figures:
     """The target is 60 s."""
-    return _fastest(rounds, str(EXAMPLE), *PRECISIONS) | {"target": {"wall_s": "under 60"}}
+    return _compare(str(EXAMPLE), *PRECISIONS) | {"target": {"wall_s": "under 60"}}
 
 
-def compare_half_billion(rounds: int = 1) -> Figures:
+def half_billion() -> Figures:
     """The target is 600 s within 4 GB."""
     checkpoint = random_checkpoint.make(WORK / "qwen2.5-0.5b-random", random_checkpoint.QWEN25_05B)
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder) / "texts.txt"
         texts.write_text("\n".join(path.read_text("utf-8") for path in sorted((HERE / "texts").glob("*.txt"))), "utf-8")
         options = ["--no-calibrate", "--texts", str(texts), "--limit", "20"]
-        found = _fastest(rounds, str(checkpoint), *PRECISIONS, *options)
+        found = _compare(str(checkpoint), *PRECISIONS, *options)
     return found | {"target": {"wall_s": "under 600", "peak_memory_bytes": "under 4e9"}}
-
-
-SECTIONS: dict[str, Callable[[int], Figures]] = {
-    "compare-example": compare_example,
-    "compare-0.5b": compare_half_billion,
-}
-
-
-def _fastest(rounds: int, *arguments: str) -> Figures:
-    """Of the round that took the least time: what others did on the machine meanwhile is not ours."""
-    return min((_compare(*arguments) for _ in range(rounds)), key=lambda figures: float(figures["wall_s"]))
 
 
 def _compare(*arguments: str) -> Figures:
@@ -65,12 +52,3 @@ def _compare(*arguments: str) -> Figures:
         "positions": next(iter(fidelities.values()))["positions"],
         "mean_kld_nats": {label: found["mean_kld_nats"] for label, found in fidelities.items()},
     }
-
-
-def main() -> None:
-    for name in sys.argv[1:] or SECTIONS:
-        print(json.dumps({name: SECTIONS[name](1)}, indent=2))
-
-
-if __name__ == "__main__":
-    main()
