@@ -23,9 +23,9 @@ from turns import Figures, in_turns
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Limits
 from edgeship.engine.opening import load
-from edgeship.measure.assertions import Reply
-from edgeship.measure.evalset import EvalCase, judge, read_evalset
-from edgeship.measure.evaluate import answer_tokens, evaluate, greedy, slots_for
+from edgeship.measure.cases.assertions import Reply
+from edgeship.measure.cases.evalset import EvalCase, judge, read_evalset
+from edgeship.measure.evaluation.evaluate import answer_tokens, evaluate, greedy, slots_for
 
 
 def speed(rounds: int) -> Figures:

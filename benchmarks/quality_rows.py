@@ -31,7 +31,7 @@ from reference_logits import CONTEXT, Reference
 import edgeship
 from edgeship.builder import calibration_texts
 from edgeship.checkpoint import open_checkpoint
-from edgeship.measure.fidelity import summarise
+from edgeship.measure.agreement.fidelity import summarise
 from edgeship.system.storage import leftovers, new_folder, scratch_folder, write_file
 
 Row = dict[str, Any]

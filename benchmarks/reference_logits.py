@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeship.measure.fidelity import LIKELIEST, Scores, joined
+from edgeship.measure.agreement.fidelity import LIKELIEST, Scores, joined
 from edgeship.system.storage import new_file
 
 CONTEXT = 512

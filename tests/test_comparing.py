@@ -11,8 +11,8 @@ import pytest
 
 from edgeship import comparing, targets
 from edgeship.errors import EdgeshipError, NotSupported, TextsInvalid, UsageError
-from edgeship.measure.fidelity import NextTokens, summarise_likelihood
-from edgeship.measure.reference import of_build
+from edgeship.measure.agreement.fidelity import NextTokens, summarise_likelihood
+from edgeship.measure.agreement.reference import of_build
 from edgeship.settings import Settings
 from tests import checkpoints
 from tests.measure import samples

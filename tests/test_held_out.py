@@ -11,7 +11,7 @@ import pytest
 from edgeship.builder import calibration_texts
 from edgeship.errors import CalibrationInvalid
 from edgeship.held_out import without_cases
-from edgeship.measure.evalset import EvalCase, EvalMessage
+from edgeship.measure.cases.evalset import EvalCase, EvalMessage
 from edgeship.recipe import Recipe
 
 ASKED = "Where is my order, please?\nIt is late."

@@ -39,15 +39,15 @@ ROOM_OF = {"__main__": "cli", "doctor": "checkpoint"}
 WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure", "serve"})
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
-    "torch": {"measure.reference.of_checkpoint"},
-    "transformers": {"measure.reference.of_checkpoint", "builder.genai_worker", "builder.olive_worker"},
-    "peft": {"measure.reference.of_checkpoint"},
+    "torch": {"measure.agreement.reference.of_checkpoint"},
+    "transformers": {"measure.agreement.reference.of_checkpoint", "builder.genai_worker", "builder.olive_worker"},
+    "peft": {"measure.agreement.reference.of_checkpoint"},
     "onnxruntime": {"doctor", "builder.onnx_model", "builder.olive_worker", "engine.decoders.onnx"},
     "onnxruntime_genai": {"engine.decoders.genai", "builder.genai_worker"},
     "onnx": {"engine.decoders.step_graph"},
     "onnx_ir": {"builder.graph", "builder.onnx_model"},
     "llguidance": {"engine.grammar"},
-    "jsonschema_rs": {"measure.schemas"},
+    "jsonschema_rs": {"measure.cases.schemas"},
     "huggingface_hub": {"checkpoint.hub"},
     "tokenizers": {"package.tokenizer"},
     "foundry_local_sdk": {"foundry.sdk"},

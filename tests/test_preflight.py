@@ -13,9 +13,9 @@ from edgeship import preflight, shipping
 from edgeship.builder import Plan, Prediction
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import NameInvalid, PrecisionUnsupported, UsageError
-from edgeship.measure.compare import Thresholds
-from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
-from edgeship.measure.reference import of_checkpoint
+from edgeship.measure.agreement.reference import of_checkpoint
+from edgeship.measure.choice.choose import Thresholds
+from edgeship.measure.choice.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.preflight import ReferenceName, Shipment, choose_reference
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings

@@ -22,8 +22,8 @@ from edgeship.builder import stream
 from edgeship.builder.graph import DATA_NAME
 from edgeship.cli import main
 from edgeship.errors import EngineFailed
-from edgeship.measure import evalset
-from edgeship.measure.compare import Thresholds, Undecided, choose
+from edgeship.measure.cases import evalset
+from edgeship.measure.choice.choose import Thresholds, Undecided, choose
 from edgeship.package import manifest
 from edgeship.recipe import Recipe, named_recipe
 from edgeship.settings import Settings

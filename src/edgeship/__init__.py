@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeship.library import build as build
     from edgeship.library import load as load
     from edgeship.library import ship as ship
-    from edgeship.measure.compare import Thresholds as Thresholds
+    from edgeship.measure.choice.choose import Thresholds as Thresholds
     from edgeship.model import Model as Model
     from edgeship.package.manifest import Package as Package
     from edgeship.recipe import Recipe as Recipe
@@ -41,7 +41,7 @@ _HOMES = {
     "Package": "package.manifest",
     "Recipe": "recipe",
     "Sampling": "engine.api",
-    "Thresholds": "measure.compare",
+    "Thresholds": "measure.choice.choose",
     "Token": "engine.api",
     "build": "library",
     "load": "library",

@@ -12,7 +12,7 @@ from edgeship import readers
 from edgeship.builder import Build, Plan, packaging
 from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
-from edgeship.measure.reference import Reference, Text, of_build, of_checkpoint
+from edgeship.measure.agreement.reference import Reference, Text, of_build, of_checkpoint
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress, under
 from edgeship.recipe import Recipe

@@ -14,13 +14,14 @@ from edgeship import builder as builds
 from edgeship import candidates, shipping
 from edgeship.checkpoint import Checkpoint
 from edgeship.errors import NotSupported, UsageError
-from edgeship.measure import document, scored_texts, served
-from edgeship.measure.fidelity import HISTOGRAM_EDGES_NATS, Likelihood
+from edgeship.measure import document
+from edgeship.measure.agreement import scored_texts, served
+from edgeship.measure.agreement.fidelity import HISTOGRAM_EDGES_NATS, Likelihood
+from edgeship.measure.agreement.questions import built_in_prompts
+from edgeship.measure.agreement.reference import Reference, ScoredText, Text, of_build
+from edgeship.measure.agreement.scored_texts import CheckpointReader, PackageReader, Reader
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
-from edgeship.measure.questions import built_in_prompts
-from edgeship.measure.reference import Reference, ScoredText, Text, of_build
-from edgeship.measure.scored_texts import CheckpointReader, PackageReader, Reader
 from edgeship.package import DAMAGED, tokenizer
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, preflight
 from edgeship.progress import Progress, silent, under

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeship.builder.calibration_texts import BUDGET_TOKENS, BUILT_IN, read_entries
 from edgeship.errors import CalibrationInvalid
-from edgeship.measure.evalset import EvalCase
+from edgeship.measure.cases.evalset import EvalCase
 from edgeship.package.example_entries import Entry
 from edgeship.recipe import Recipe
 from edgeship.system.storage import write_file

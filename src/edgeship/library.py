@@ -21,7 +21,7 @@ from edgeship.system.fields import shown
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
-    from edgeship.measure.compare import Thresholds, Undecided
+    from edgeship.measure.choice.choose import Thresholds, Undecided
     from edgeship.package.manifest import Package
     from edgeship.preflight import ReferenceName
     from edgeship.shipping import Shipped
@@ -120,7 +120,7 @@ def ship(
     That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
     """
     from edgeship import preflight, shipping
-    from edgeship.measure.compare import Thresholds, Undecided
+    from edgeship.measure.choice.choose import Thresholds, Undecided
 
     limits = thresholds or shipping.DEFAULT_THRESHOLDS
     references = ("auto", *get_args(preflight.ReferenceName))

@@ -16,12 +16,12 @@ from edgeship.checkpoint import Checkpoint
 from edgeship.engine.api import Constraint
 from edgeship.errors import UsageError
 from edgeship.held_out import without_cases
-from edgeship.measure import property_order
-from edgeship.measure.askable import require_askable, require_judgeable
-from edgeship.measure.compare import Thresholds, Undecided
-from edgeship.measure.escalation import BUDGETS, MOST_TRIES, with_budget
-from edgeship.measure.evalset import EvalCase, read_evalset, take_evenly
-from edgeship.measure.reference import of_checkpoint
+from edgeship.measure.agreement.reference import of_checkpoint
+from edgeship.measure.cases import property_order
+from edgeship.measure.cases.askable import require_askable, require_judgeable
+from edgeship.measure.cases.evalset import EvalCase, read_evalset, take_evenly
+from edgeship.measure.choice.choose import Thresholds, Undecided
+from edgeship.measure.choice.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings

@@ -22,17 +22,17 @@ from edgeship.engine.answer import ask
 from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
 from edgeship.engine.opening import load_chat
 from edgeship.errors import EngineFailed, PackageNotFound, PrecisionUnsupported, ResourceError
-from edgeship.measure.compare import Choice, Thresholds, Undecided, choose
-from edgeship.measure.escalation import Attempt, in_words, next_budget, next_step, with_budget
-from edgeship.measure.evalset import EvalCase, take_evenly
-from edgeship.measure.evaluate import greedy
+from edgeship.measure.agreement.questions import built_in_prompts
+from edgeship.measure.agreement.reference import Reference, ScoredText, Text
+from edgeship.measure.cases.evalset import EvalCase, take_evenly
+from edgeship.measure.choice.choose import Choice, Thresholds, Undecided, choose
+from edgeship.measure.choice.escalation import Attempt, in_words, next_budget, next_step, with_budget
+from edgeship.measure.choice.recommendation import in_figures
+from edgeship.measure.evaluation.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
-from edgeship.measure.questions import built_in_prompts
-from edgeship.measure.recommendation import in_figures
-from edgeship.measure.reference import Reference, ScoredText, Text
-from edgeship.measure.report import HELD_TO, Candidate, Report
-from edgeship.measure.report_files import ReportPaths, write_report
+from edgeship.measure.report.comparison import HELD_TO, Candidate, Report
+from edgeship.measure.report.files import ReportPaths, write_report
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight

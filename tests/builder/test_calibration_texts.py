@@ -21,7 +21,7 @@ from edgeship.builder.calibration_texts import (
 )
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import CalibrationInvalid
-from edgeship.measure.questions import QUESTIONS
+from edgeship.measure.agreement.questions import QUESTIONS
 from edgeship.package.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[2]

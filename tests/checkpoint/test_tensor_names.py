@@ -14,7 +14,7 @@ from edgeship.builder.weights import open_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.tensor_names import usual_names
 from edgeship.errors import CheckpointInvalid, UsageError
-from edgeship.measure.compare import Thresholds
+from edgeship.measure.choice.choose import Thresholds
 from edgeship.preflight import Shipment, choose_reference, preflight
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings

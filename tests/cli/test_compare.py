@@ -11,9 +11,9 @@ import pytest
 
 from edgeship.cli import compare, main
 from edgeship.comparing import Compared, Comparison
-from edgeship.measure import scored_texts
-from edgeship.measure.fidelity import NextTokens, summarise_likelihood
-from edgeship.measure.worst_tokens import Wanted, WorstToken
+from edgeship.measure.agreement import scored_texts
+from edgeship.measure.agreement.fidelity import NextTokens, summarise_likelihood
+from edgeship.measure.agreement.worst_tokens import Wanted, WorstToken
 from tests.measure.samples import fidelity, measurement
 from tests.packages import make_package
 

@@ -163,13 +163,13 @@ def test_a_server_that_answers_nothing_is_the_error(cases: str, capsys: pytest.C
 def test_what_is_answered_before_ctrl_c_is_printed_and_kept(
     package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeship.measure.evaluate import answers
+    from edgeship.measure.evaluation.evaluate import answers
 
     def interrupted(*given: Any, **options: Any) -> Any:
         yield next(answers(*given, **options))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgeship.measure.target_eval.answers", interrupted)
+    monkeypatch.setattr("edgeship.measure.evaluation.target.answers", interrupted)
     out = tmp_path / "kept.json"
     found = asked_of(capsys, package, "--eval", cases, "--concurrency", "1", "--out", str(out), code=130)
     assert found == json.loads(out.read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeship.cli import main
-from edgeship.measure.report_files import write_report
-from tests.measure.page import samples
+from edgeship.measure.report.files import write_report
+from tests.measure.report.page import samples
 from tests.measure.samples import report
 
 

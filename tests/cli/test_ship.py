@@ -12,10 +12,10 @@ import pytest
 from edgeship import shipping
 from edgeship.cli import main, ship
 from edgeship.cli.options import RecipeOptions
-from edgeship.measure.compare import Thresholds, choose
-from edgeship.measure.escalation import Attempt
-from edgeship.measure.report import ways_on
-from edgeship.measure.report_files import ReportPaths
+from edgeship.measure.choice.choose import Thresholds, choose
+from edgeship.measure.choice.escalation import Attempt
+from edgeship.measure.report.comparison import ways_on
+from edgeship.measure.report.files import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
 from tests.measure.samples import measurement, report

@@ -366,7 +366,7 @@ def _eval(folder: Path) -> None:
 
 
 def _read_eval(folder: Path) -> None:
-    from edgeship.measure.evalset import passes, read_evalset
+    from edgeship.measure.cases.evalset import passes, read_evalset
 
     for case in read_evalset(folder / "eval.jsonl"):
         passes(case, case.expected_text)
@@ -390,7 +390,7 @@ tests:
 
 
 def _read_promptfoo(folder: Path) -> None:
-    from edgeship.measure.evalset import passes, read_evalset
+    from edgeship.measure.cases.evalset import passes, read_evalset
 
     for case in read_evalset(folder / "promptfoo.yaml"):
         passes(case, "{}")

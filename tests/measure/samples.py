@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeship.measure.compare import choose
-from edgeship.measure.evalset import EvalCase
-from edgeship.measure.evaluate import EvalRecord, EvalResult, summarise
-from edgeship.measure.fidelity import Fidelity, Scores
-from edgeship.measure.fidelity import summarise as summarise_scores
+from edgeship.measure.agreement.fidelity import Fidelity, Scores
+from edgeship.measure.agreement.fidelity import summarise as summarise_scores
+from edgeship.measure.cases.evalset import EvalCase
+from edgeship.measure.choice.choose import choose
+from edgeship.measure.evaluation.evaluate import EvalRecord, EvalResult, summarise
 from edgeship.measure.measurement import Measurement
-from edgeship.measure.report import Candidate, Report
+from edgeship.measure.report.comparison import Candidate, Report
 from edgeship.measure.speed import Range, Speed, SpeedRun
 from edgeship.recipe import Precision, Recipe
 

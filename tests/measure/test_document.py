@@ -7,7 +7,7 @@ import pytest
 
 from edgeship.errors import DocumentInvalid
 from edgeship.measure import document
-from edgeship.measure.report_files import write_report
+from edgeship.measure.report.files import write_report
 from edgeship.version import __version__
 from tests.measure.samples import report
 

@@ -16,15 +16,15 @@ import pytest
 
 from edgeship.engine.api import Prompt
 from edgeship.errors import EdgeshipError, EngineFailed, MemoryShort
-from edgeship.measure.evalset import EvalCase
+from edgeship.measure.agreement.reference import ScoredText, Text, do_job
+from edgeship.measure.agreement.reference.of_checkpoint import reference
+from edgeship.measure.cases.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
-from edgeship.measure.reference import ScoredText, Text, do_job
-from edgeship.measure.reference.of_checkpoint import reference
 from edgeship.progress import silent
 from edgeship.system import child, memory
 from tests import scripted
-from tests.measure.reference.test_reference import Bytes
+from tests.measure.agreement.reference.test_reference import Bytes
 from tests.scripted import VOCAB_SIZE, ScriptedEngine, write_script
 
 SHORT = ProbeOptions(prompt_tokens=16, new_tokens=10, repeats=2, engine=scripted.ENGINE)

@@ -16,7 +16,7 @@ from edgeship.cli.streams import show
 from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeship.measure.bench import Plan
+    from edgeship.measure.load.bench import Plan
     from edgeship.measure.load.driver import Load
     from edgeship.measure.load.figures import Slo
     from edgeship.measure.load.records import Levels
@@ -229,9 +229,8 @@ def bench(
     """Measure how fast a target answers: latencies, tokens a second, and what cannot be believed of them."""
     from edgeship import targets
     from edgeship.engine.api import Limits
-    from edgeship.measure import bench as measuring
-    from edgeship.measure import pair
-    from edgeship.measure.load import conditions, pair_tables, tables
+    from edgeship.measure.load import bench as measuring
+    from edgeship.measure.load import conditions, pair, pair_tables, tables
     from edgeship.measure.load.subject import Access
 
     fail_if = [conditions.read(text) for text in compare.fail_if or ()]
@@ -276,8 +275,8 @@ def _require_count(named: list[str], compare: CompareOptions, load: LoadOptions)
 
 def _plan(asked: AskedOptions, load: LoadOptions, *, compared: bool = False) -> Plan:
     """What the options mean. Raises UsageError."""
-    from edgeship.measure import pair
-    from edgeship.measure.bench import Plan
+    from edgeship.measure.load import pair
+    from edgeship.measure.load.bench import Plan
     from edgeship.measure.load.driver import Bounds
     from edgeship.measure.load.subject import Asked
 

@@ -28,8 +28,8 @@ from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeship.comparing import Compared, Comparison
-    from edgeship.measure.fidelity import Fidelity, Likelihood
-    from edgeship.measure.worst_tokens import Wanted, WorstToken
+    from edgeship.measure.agreement.fidelity import Fidelity, Likelihood
+    from edgeship.measure.agreement.worst_tokens import Wanted, WorstToken
 
 SHOWN_WORST = 3
 SHOWN_CHARACTERS = 100

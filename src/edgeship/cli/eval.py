@@ -28,9 +28,9 @@ from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeship.cli.eval_tables import Failing
-    from edgeship.measure.assertions import Embed
-    from edgeship.measure.evalset import EvalCase
-    from edgeship.measure.target_eval import EvalOptions, WayResult
+    from edgeship.measure.cases.assertions import Embed
+    from edgeship.measure.cases.evalset import EvalCase
+    from edgeship.measure.evaluation.target import EvalOptions, WayResult
     from edgeship.targets import Target
 
 EXIT_BELOW, EXIT_ERRORS, EXIT_INTERRUPTED = 1, 5, 130
@@ -71,7 +71,7 @@ class CaseOptions:
 
     def of(self, cases: Sequence[EvalCase]) -> tuple[EvalCase, ...]:
         """Those of the cases that are meant. Raises UsageError where that is none, or a slice or tag is not there."""
-        from edgeship.measure.evalset import take_evenly
+        from edgeship.measure.cases.evalset import take_evenly
 
         slices = _known("--slice", self.slices, {case.slice for case in cases})
         tags = _known("--tag", self.tags, {tag for case in cases for tag in case.tags})
@@ -154,7 +154,7 @@ class AskingOptions:
 
     def compared_by(self, cases: Sequence[EvalCase]) -> AbstractContextManager[Embed | None]:
         """What `similar` compares by. Raises UsageError where cases need it and it is not given."""
-        from edgeship.measure.similar import Embeddings
+        from edgeship.measure.cases.similar import Embeddings
 
         if self.similar_by is not None:
             return Embeddings(self.similar_by, self.similar_model)
@@ -167,7 +167,7 @@ class AskingOptions:
     def read(self) -> EvalOptions:
         """The same as `evaluate_target` takes it. Raises UsageError, ConstraintInvalid."""
         from edgeship.cli.model_run import AnswerOptions
-        from edgeship.measure.target_eval import WAYS, EvalOptions
+        from edgeship.measure.evaluation.target import WAYS, EvalOptions
 
         timeout_s = _seconds(self.timeout, "--timeout")
         assert timeout_s
@@ -225,8 +225,8 @@ def evaluate(
 ) -> int:
     """Ask a target the cases of a file, and count the answers that are right."""
     from edgeship import targets
-    from edgeship.measure.eval_document import beside, eval_document, read_baseline
-    from edgeship.measure.evalset import read_evalset
+    from edgeship.measure.cases.evalset import read_evalset
+    from edgeship.measure.evaluation.document import beside, eval_document, read_baseline
     from edgeship.system import json_file
 
     options = asking.read()
@@ -266,8 +266,8 @@ def _ask(
 ) -> tuple[dict[str, Any], tuple[WayResult, ...]]:
     """What is to be said of the target, and what came of the cases."""
     from edgeship.engine.api import DEFAULT_LIMITS, Limits
-    from edgeship.measure.evaluate import slots_for
-    from edgeship.measure.target_eval import evaluate_target
+    from edgeship.measure.evaluation.evaluate import slots_for
+    from edgeship.measure.evaluation.target import evaluate_target
 
     limits = Limits(slots=options.concurrency) if options.concurrency and target.kind != "url" else DEFAULT_LIMITS
     with (
@@ -330,7 +330,7 @@ def _exit_code(found: Mapping[str, Any], least: float | None) -> int:
 
 
 def _is_interrupted(found: Mapping[str, Any]) -> bool:
-    from edgeship.measure.target_eval import INTERRUPTED
+    from edgeship.measure.evaluation.target import INTERRUPTED
 
     return any(way["stopped"] == INTERRUPTED for way in found["ways"].values())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.measure.target_eval import TOLD
+from edgeship.measure.evaluation.target import TOLD
 
 SHOWN_ERRORS = 3
 _NONE = "-"

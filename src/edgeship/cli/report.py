@@ -27,8 +27,8 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The page to write.", par
 def report(documents: Documents, out: Out = DEFAULT, as_json: Json = False) -> int:
     """Show measurements on one page of HTML that needs nothing else; several of a kind beside each other over time."""
     from edgeship.measure import document
-    from edgeship.measure.page import documents as pages
-    from edgeship.measure.page.rendering import render
+    from edgeship.measure.report.page import documents as pages
+    from edgeship.measure.report.page.rendering import render
     from edgeship.system.storage import write_file
 
     if out.is_dir():

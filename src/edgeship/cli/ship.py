@@ -29,8 +29,8 @@ from edgeship.cli.streams import show
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
-    from edgeship.measure.compare import Thresholds
-    from edgeship.measure.report import Report
+    from edgeship.measure.choice.choose import Thresholds
+    from edgeship.measure.report.comparison import Report
     from edgeship.recipe import Recipe
     from edgeship.shipping import Shipped
 
@@ -108,7 +108,7 @@ class ThresholdOptions:
 
     def thresholds(self) -> Thresholds:
         """The same limits as `shipping.ship` takes them."""
-        from edgeship.measure.compare import Thresholds
+        from edgeship.measure.choice.choose import Thresholds
 
         return Thresholds(
             max_drop=self.max_drop,
@@ -220,7 +220,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
-    from edgeship.measure.report import agreement, busy, headline, table_rows, ways_on
+    from edgeship.measure.report.comparison import agreement, busy, headline, table_rows, ways_on
 
     report = shipped.report
     table = table_rows(report)
@@ -254,7 +254,7 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
 
 def _print_failures(report: Report) -> None:
     """The first cases that fail, so that nobody has to open the report to see what goes wrong."""
-    from edgeship.measure.report import failing, fp32_passes
+    from edgeship.measure.report.comparison import failing, fp32_passes
 
     shown = failing(report)
     if shown is None or shown.measurement.evaluation is None:

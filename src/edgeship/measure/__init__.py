@@ -1,1 +1,4 @@
-"""How good and how fast a package is: `probe` measures one, `compare` chooses, `report` writes it down."""
+"""How good, how faithful and how fast whatever answers is, and which of several to take.
+
+statistics -> cases -> { evaluation, agreement, load } -> choice -> report
+"""

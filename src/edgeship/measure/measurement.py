@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeship.measure.evaluate import EvalResult
-from edgeship.measure.fidelity import Fidelity
+from edgeship.measure.agreement.fidelity import Fidelity
+from edgeship.measure.agreement.worst_tokens import WorstToken
+from edgeship.measure.evaluation.evaluate import EvalResult
 from edgeship.measure.speed import Speed
-from edgeship.measure.worst_tokens import WorstToken
 
 _ABSURD = 1e18
 """No figure is as large."""

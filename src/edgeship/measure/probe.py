@@ -11,14 +11,14 @@ from pydantic import TypeAdapter
 
 from edgeship.engine.api import Constraint, Engine
 from edgeship.errors import EngineFailed
-from edgeship.measure.evalset import EvalCase
+from edgeship.measure.cases.evalset import EvalCase
 from edgeship.measure.measurement import Measurement
 from edgeship.progress import Progress, silent
 from edgeship.system import child, memory, worker
 
 if TYPE_CHECKING:
-    from edgeship.measure.fidelity import Fidelity
-    from edgeship.measure.worst_tokens import WorstToken
+    from edgeship.measure.agreement.fidelity import Fidelity
+    from edgeship.measure.agreement.worst_tokens import WorstToken
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
     """Measures in this process; its memory counts all that the process did before."""
     from edgeship.engine import opening
     from edgeship.measure import speed
-    from edgeship.measure.evaluate import evaluate, slots_for
+    from edgeship.measure.evaluation.evaluate import evaluate, slots_for
     from edgeship.system.machine import OthersWork, cores_to_use
 
     sizes = _sizes(folder)
@@ -94,9 +94,9 @@ def measure(folder: Path, options: ProbeOptions, threads: int | None, progress: 
 def _fidelity(engine: Engine, path: Path, progress: Progress) -> tuple[Fidelity | None, tuple[WorstToken, ...]]:
     import numpy as np
 
-    from edgeship.measure.fidelity import score, summarise
-    from edgeship.measure.reference import read_texts
-    from edgeship.measure.worst_tokens import WorstTokens
+    from edgeship.measure.agreement.fidelity import score, summarise
+    from edgeship.measure.agreement.reference import read_texts
+    from edgeship.measure.agreement.worst_tokens import WorstTokens
 
     scores, worst = [], WorstTokens(engine.codec)
     for number, text in enumerate(read_texts(path), 1):

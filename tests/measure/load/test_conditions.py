@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgeship.errors import UsageError
 from edgeship.measure.load.conditions import Judged, outcome, read
 from edgeship.measure.load.turns import FIGURES, Compared
-from edgeship.measure.statistics import Interval
+from edgeship.measure.statistics.intervals import Interval
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edgeship.errors import UsageError
 from edgeship.measure.load.turns import FIGURES, Compared, Figure, Unit
-from edgeship.measure.statistics import Interval
+from edgeship.measure.statistics.intervals import Interval
 
 _TEXT = re.compile(
     r"\s*(?P<figure>[A-Za-z0-9_.-]+)\s*(?P<sign>[<>]=?)\s*(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[A-Za-z%/]*)\s*"

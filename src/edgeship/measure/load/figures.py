@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from edgeship.measure.bootstrap import MEAN, MEDIAN, Statistic, interval
 from edgeship.measure.load.records import Record
+from edgeship.measure.statistics.bootstrap import MEAN, MEDIAN, Statistic, interval
 
 NEEDED = {50: 11, 90: 64, 95: 130, 99: 662}
 """So many values a percentile takes: that all of them lie on one side of it then has a chance of one in a thousand."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.measure.bootstrap import MEAN
 from edgeship.measure.load import figures, watch
 from edgeship.measure.load.doubts import Doubt, Expected, Trust, judge, output_tokens
 from edgeship.measure.load.driver import Driven, Load
 from edgeship.measure.load.records import Record
+from edgeship.measure.statistics.bootstrap import MEAN
 
 _ENDED = {
     "duration": "the time was over",

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeship.measure.bootstrap import Statistic, interval
 from edgeship.measure.load import figures
 from edgeship.measure.load.doubts import judge, output_tokens
 from edgeship.measure.load.driver import Driven
 from edgeship.measure.load.figures import LATENCIES, NEEDED
 from edgeship.measure.load.levels import Level
 from edgeship.measure.load.records import Record
-from edgeship.measure.statistics import Interval
+from edgeship.measure.statistics.bootstrap import Statistic, interval
+from edgeship.measure.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,1 @@
+"""How closely the predictions of one model follow those of another."""

@@ -1,0 +1,1 @@
+"""Which of several packages to take, and why."""

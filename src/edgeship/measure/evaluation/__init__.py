@@ -1,0 +1,1 @@
+"""Cases are asked, and what became of them."""

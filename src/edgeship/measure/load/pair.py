@@ -1,0 +1,165 @@
+"""Two targets asked in turns, A B A B: the ratio of each figure, how sure it is, and whether conditions on it hold."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeship.errors import LESS_MEMORY, MemoryShort
+from edgeship.measure import document
+from edgeship.measure.load import conditions
+from edgeship.measure.load.bench import Plan, workload
+from edgeship.measure.load.conditions import Condition, Judged
+from edgeship.measure.load.levels import Level
+from edgeship.measure.load.records import Record
+from edgeship.measure.load.subject import Access, Subject, opened
+from edgeship.measure.load.turns import Compared, compared
+from edgeship.progress import Progress, silent
+from edgeship.system.machine import memory_bytes
+from edgeship.targets import Target
+
+TURNS = 12
+"""Of each target, where nobody says how many: intervals of so many hold as often as they say."""
+TURN_REQUESTS = 6
+"""In each turn, where nobody says how many, or as many as there are clients: 12 turns then carry a 90th percentile."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What was measured. document: what `--json` prints. records: of each level, with what its level is."""
+
+    document: dict[str, Any]
+    records: tuple[tuple[Mapping[str, Any], tuple[Record, ...]], ...]
+
+
+def compare(
+    targets: tuple[Target, Target],
+    plan: Plan,
+    access: Access,
+    fail_if: Sequence[Condition] = (),
+    *,
+    progress: Progress = silent,
+) -> Pair:
+    """Opens both targets and asks them in turns, as often as the plan repeats.
+
+    access: limits are of what is loaded here, model and key of servers. Raises what `opened` raises, and MemoryShort.
+    """
+    _require_memory(targets)
+    kinds = {target.kind == "url" for target in targets}
+    timeout_s = plan.bounds.timeout_s
+    with ExitStack() as stack:
+        subjects = tuple(
+            stack.enter_context(
+                opened(
+                    target,
+                    replace(plan.asked, seed=seed),
+                    _of_its_kind(access, target, kinds),
+                    timeout_s=timeout_s,
+                    progress=progress,
+                )
+            )
+            for target, seed in zip(targets, _seeds(targets, plan.asked.seed), strict=True)
+        )
+        levels = tuple(_in_turns(subjects, plan, progress))
+        progress("working out how sure the ratios are", None)
+        ratios = {a.load.name: compared(a, b) for a, b in levels}
+        judged = [
+            one.judge(load, found[one.figure.name], plan.repeats) for load, found in ratios.items() for one in fail_if
+        ]
+        told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate(subjects)]
+    whole = {**document.head("bench-pair"), "a": told[0], "b": told[1], "turns": plan.repeats}
+    whole |= _results(ratios, judged, _warnings(told))
+    records = [
+        ({"target": "ab"[side], "level": pair[side].load.name}, pair[side].records)
+        for side in (0, 1)
+        for pair in levels
+    ]
+    return Pair(whole, tuple(records))
+
+
+def _in_turns(subjects: tuple[Subject, ...], plan: Plan, progress: Progress) -> Iterator[tuple[Level, Level]]:
+    """Of each load a level of A and one of B, whose repeats were made in turns."""
+    driven: dict[tuple[int, int], list[Any]] = {}
+    for number in range(plan.repeats):
+        for place, load in enumerate(plan.loads):
+            for side, subject in enumerate(subjects):
+
+                def tell(
+                    message: str, fraction: float | None = None, *, number: int = number, side: int = side
+                ) -> None:
+                    progress(f"turn {number + 1} of {plan.repeats}, {'AB'[side]}: {message}", fraction)
+
+                done = subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=tell)
+                driven.setdefault((place, side), []).append(done)
+    for place, load in enumerate(plan.loads):
+        a, b = (
+            Level(load, tuple(driven[place, side]), subject.expected, plan.slo) for side, subject in enumerate(subjects)
+        )
+        yield a, b
+
+
+def _told(subject: Subject, levels: Sequence[Level], plan: Plan) -> dict[str, Any]:
+    """What `edgeship bench` tells of one target."""
+    levels_told = [level.to_dict() for level in levels]
+    return {"target": subject.to_dict(), "workload": workload(plan, subject.seed), "levels": levels_told}
+
+
+def _results(ratios: Mapping[str, Mapping[str, Compared]], judged: list[Judged], warnings: list[str]) -> dict[str, Any]:
+    return {
+        "loads": [
+            {"name": load, "figures": {name: one.to_dict() for name, one in found.items()}}
+            for load, found in ratios.items()
+        ],
+        "conditions": [one.to_dict() for one in judged],
+        "outcome": conditions.outcome(judged),
+        "warnings": warnings,
+    }
+
+
+def _warnings(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What keeps two targets from being asked the same."""
+    a, b = (one["target"] for one in told)
+    names = {"slots": "answers at once", "context_tokens": "tokens of context"}
+    return [
+        f"unequal: A has {a[key]} {what}, and B {b[key]}. --slots and --context give both the same."
+        for key, what in names.items()
+        if a[key] is not None and b[key] is not None and a[key] != b[key]
+    ]
+
+
+def _seeds(targets: tuple[Target, Target], seed: int | None) -> tuple[int, int]:
+    """The same questions for both, but for one target that stands twice, and would know them from the first time."""
+    if seed is None:
+        seed = secrets.randbelow(2**31) if any(target.kind == "url" for target in targets) else 0
+    return seed, seed + (targets[0].name == targets[1].name)
+
+
+def _of_its_kind(access: Access, target: Target, kinds: set[bool]) -> Access:
+    """What of it this target can take, where another one takes the rest."""
+    if len(kinds) == 1:
+        return access
+    return Access(model=access.model, api_key=access.api_key) if target.kind == "url" else Access(limits=access.limits)
+
+
+def _require_memory(targets: tuple[Target, Target]) -> None:
+    """Raises MemoryShort where both models together are larger than the memory that is free."""
+    folders = [folder for target in targets if (folder := _folder(target))]
+    if len(folders) < 2:
+        return
+    needed = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    _, free = memory_bytes(targets[0].settings.memory_bytes)
+    if needed > free:
+        raise MemoryShort(
+            f"both are loaded at the same time: their files have {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of "
+            "memory are free",
+            hint=f"Measure one after the other with `edgeship bench`. {LESS_MEMORY}",
+        )
+
+
+def _folder(target: Target) -> Any:
+    if target.kind == "url":
+        return None
+    return target.registered_folder() if target.kind == "foundry" else target.package_folder()

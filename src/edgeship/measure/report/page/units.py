@@ -1,0 +1,48 @@
+"""How the page writes figures with their units."""
+
+from __future__ import annotations
+
+from edgeship.measure.choice.choose import figures_of_kld
+from edgeship.system.storage import megabytes
+
+
+def milliseconds(seconds: float) -> str:
+    """A latency, with three figures."""
+    value = seconds * 1000
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} ms"
+
+
+def tokens_per_s(value: float) -> str:
+    """A speed."""
+    return f"{value:,.0f} tok/s" if value >= 100 else f"{value:.1f} tok/s"
+
+
+def per_s(value: float) -> str:
+    """Requests."""
+    return f"{value:.3g} /s"
+
+
+def percent(value: float) -> str:
+    """A share."""
+    return f"{value * 100:.1f} %"
+
+
+def nats(value: float) -> str:
+    """A divergence."""
+    return f"{figures_of_kld(value)} nats"
+
+
+def memory(value: float) -> str:
+    """Bytes."""
+    return megabytes(round(value))
+
+
+def ratio(value: float) -> str:
+    """A ratio of two perplexities and the like."""
+    return f"{value:.4f}"
+
+
+def small(value: float) -> str:
+    """A figure that may be tiny, and is then as telling."""
+    return f"{value:.1e}" if 0 < abs(value) < 0.0001 else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""Intervals, and what can be said with them: shown to hold, shown to fail, or undecided."""
