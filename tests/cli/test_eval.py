@@ -195,6 +195,15 @@ def test_options_that_mean_nothing(options: list[str], package: str, cases: str)
     assert main(["eval", package, "--eval", cases, *options]) in (2, 4)
 
 
+def test_a_result_that_could_not_be_kept_is_refused_before_anything_is_asked(
+    package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", package, "--eval", cases, "--out", str(tmp_path)]) == 2
+    found = capsys.readouterr()
+    assert "that is a folder, and a file is to be written" in found.err
+    assert "answers" not in found.out + found.err
+
+
 def test_a_schema_is_for_all_cases(package: str, cases: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = asked_of(capsys, package, "--eval", cases, "--schema", '{"enum": ["yes", "no"]}')
     assert found["settings"]["constraint"]["kind"] == "json_schema"

@@ -81,6 +81,6 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(document(tmp_path, "run.json"))
     assert main(["report", path, "--out", str(tmp_path)]) == 2
-    assert "the page is to be written where a folder is" in capsys.readouterr().err
+    assert "that is a folder, and a file is to be written" in capsys.readouterr().err
     assert main(["report", path, "--out", str(tmp_path / "run.json" / "page.html")]) == 7
     assert "error[not-writable]: the page cannot be written" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import typer
 from edgeship import settings
 from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import CacheDir, Context, Json, Threads, as_path, grouped
-from edgeship.cli.output import note, print_json, print_pairs, print_table, telling
+from edgeship.cli.output import note, print_json, print_pairs, print_table, require_places, telling
 from edgeship.cli.streams import show
 from edgeship.errors import UsageError
 
@@ -239,7 +239,7 @@ def bench(
     here = settings.resolve(cache_dir=cache_dir, threads=engine.threads)
     first, *others = [targets.resolve(text, here) for text in target]
     access = Access(Limits(engine.slots, engine.context), model, key_in(api_key_env))
-    _require_places(kept)
+    require_places(kept.records, kept.markdown, kept.csv)
     with telling() as progress:
         if others:
             both = pair.compare((first, others[0]), plan, access, fail_if, progress=progress)
@@ -350,17 +350,6 @@ def _slo(text: str | None) -> Slo | None:
             )
         limits[name] = settings.parse_seconds(value, f"--slo {name}")
     return Slo(limits)
-
-
-def _require_places(kept: KeptOptions) -> None:
-    """That what is measured can be written, before it is measured. Raises UsageError, NotWritable."""
-    from edgeship.system.storage import require_writable
-
-    for path in (kept.records, kept.markdown, kept.csv):
-        if path is not None:
-            if path.is_dir():
-                raise UsageError("that is a folder, and a file is to be written", where=str(path), hint="Name a file.")
-            require_writable(path.absolute().parent, "name a file elsewhere.")
 
 
 def _keep(kept: KeptOptions, document: dict[str, Any], seen: Levels, tables: Any) -> None:

@@ -22,7 +22,7 @@ from edgeship.cli.options import (
     grouped,
     read_variables,
 )
-from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.cli.output import note, print_json, print_table, require_places, telling
 from edgeship.cli.streams import show
 from edgeship.errors import UsageError
 
@@ -230,6 +230,7 @@ def evaluate(
     from edgeship.system import json_file
 
     options = asking.read()
+    require_places(judged.out)
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
     meant, key = targets.resolve(target, current), key_in(api_key_env)
     kept = other = None

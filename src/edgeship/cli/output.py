@@ -8,14 +8,27 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from edgeship.cli.streams import say, show
+from edgeship.errors import UsageError
 from edgeship.progress import Progress, silent
 from edgeship.system.shell import as_typed
 from edgeship.system.text import as_shown, harmless
 
 REPEAT_S = 10.0
+
+
+def require_places(*paths: Path | None) -> None:
+    """That files can be written there, before what they are to hold is measured. Raises UsageError, NotWritable."""
+    from edgeship.system.storage import require_writable
+
+    for path in paths:
+        if path is not None:
+            if path.is_dir():
+                raise UsageError("that is a folder, and a file is to be written", where=str(path), hint="Name a file.")
+            require_writable(path.absolute().parent, "name a file elsewhere.")
 
 
 def print_json(value: Any) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeship.cli.options import Json, as_path
-from edgeship.cli.output import print_facts
-from edgeship.errors import NotWritable, UsageError
+from edgeship.cli.output import print_facts, require_places
 
 DEFAULT = Path("report.html")
 
@@ -29,15 +28,11 @@ def report(documents: Documents, out: Out = DEFAULT, as_json: Json = False) -> i
     from edgeship.measure import document
     from edgeship.measure.report.page import documents as pages
     from edgeship.measure.report.page.rendering import render
-    from edgeship.system.storage import write_file
+    from edgeship.system.storage import disk_errors, write_file
 
-    if out.is_dir():
-        raise UsageError("the page is to be written where a folder is", where=str(out), hint="Name the file: --out.")
+    require_places(out)
     found = [document.read(path) for path in documents]
-    page = render(pages.page(found))
-    try:
-        write_file(out, page)
-    except OSError as error:
-        raise NotWritable(f"the page cannot be written: {error.strerror or error}", where=str(out)) from error
+    with disk_errors(out.absolute().parent, "name a file elsewhere."):
+        write_file(out, render(pages.page(found)))
     kinds = [{"file": str(one.path), "kind": one.kind, "created": one.created} for one in found]
     return print_facts({"report": str(out), "documents": kinds}, f"report: {out}", as_json=as_json)
