@@ -6,6 +6,8 @@ eval      the example's cases side by side, over one after another (eval_parts.p
 compare-example, compare-0.5b
           seconds and memory of `edgeship compare` on three precisions (measure_compare.py); one round each
 
+peers     a package, its server, llama.cpp's server and Foundry Local by `edgeship bench`, one round (measure_peers.py)
+
 The last line printed is one JSON object with the figures; those called `target` judge them.
 usage: bench_measure.py [--only cost,...] [--rounds N]; rounds are those of cost, and a third as many of eval
 """
@@ -24,6 +26,7 @@ import bench_serve
 import eval_parts
 import http_client
 import measure_compare
+import measure_peers
 import peers
 import streams
 import turns
@@ -112,6 +115,7 @@ def main() -> None:
         "eval": lambda rounds: eval_parts.speed(max(1, rounds // 3)),
         "compare-example": lambda _: measure_compare.example(),
         "compare-0.5b": lambda _: measure_compare.half_billion(),
+        "peers": lambda _: measure_peers.side_by_side(),
     }
     parser.add_argument("--only", default=",".join(sections))
     parser.add_argument("--rounds", type=int, default=10)

@@ -41,6 +41,7 @@ def test_the_last_words_of_a_models_process_are_for_the_log(status: int, caplog:
     assert "secret" not in str(failures.document("/v1/chat/completions", error))
     assert error.http_status >= 500
     assert "secret" in caplog.text
+    assert caplog.records[0].exc_info is None, "where the end of a process was noticed says nothing"
 
 
 def test_what_a_client_can_mend_or_wait_for_is_told_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -97,7 +97,9 @@ def as_ours(error: BaseException) -> EdgeshipError:
     """An error of ours as it is; any other is a fault of ours, and is logged with its traceback."""
     if isinstance(error, EdgeshipError):
         if _is_fault(error):
-            _log.error("request %s failed: %s", current_id(), error, exc_info=error)
+            # Of a process that died every answer it was making ends so, and where that was noticed says nothing.
+            trace = None if isinstance(error.__cause__, Died) else error
+            _log.error("request %s failed: %s", current_id(), error, exc_info=trace)
         return error
     _log.error("request %s failed with an error that nobody foresaw", current_id(), exc_info=error)
     return EdgeshipError("the server failed; its log says more")

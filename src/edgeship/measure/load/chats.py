@@ -51,7 +51,6 @@ class ChatAsker:
             repetition_penalty=1.0 if ignore_eos else None,
             max_tokens=question.new_tokens,
             ignore_eos=ignore_eos,
-            seed=question.seed,
         )
         if question.tokens:
             assert isinstance(self.chat, Engine), "only an engine takes tokens"

@@ -88,7 +88,7 @@ class ServerAsker:
         return self.chat.send(self._body(question), reader, deadline_s=timeout_s, on_step=Relay(take))
 
     def _body(self, question: Question) -> dict[str, Any]:
-        given = {"max_tokens": question.new_tokens, "temperature": question.temperature, "seed": question.seed}
+        given = {"max_tokens": question.new_tokens, "temperature": question.temperature}
         beside = {name: value for name, value in self.beside.items() if name != "ignore_eos" or question.ignore_eos}
         return {
             "model": self.chat.model,

@@ -127,7 +127,6 @@ def text_prompts(vocabulary: Vocabulary, prompt_tokens: int, new_tokens: int) ->
             new_tokens=new_tokens,
             ignore_eos=True,
             temperature=1.0,
-            seed=chance.randrange(2**31),
         )
 
     return make

@@ -29,6 +29,7 @@ class Question:
 
     prompt_tokens: how many tokens it is made to have; None where that is not known before it is asked.
     new_tokens: at most. ignore_eos: the answer is to have as many, whatever the model would end it with.
+    No seed is asked for, as most clients ask for none: an answer that can be made again may cost an engine more.
     """
 
     tokens: tuple[int, ...] = ()
@@ -37,7 +38,6 @@ class Question:
     new_tokens: int | None = None
     ignore_eos: bool = False
     temperature: float | None = None
-    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ def token_prompts(vocab_size: int, prompt_tokens: int, new_tokens: int, seed: in
             new_tokens=new_tokens,
             ignore_eos=True,
             temperature=1.0,
-            seed=chance.randrange(2**31),
         )
 
     return make
