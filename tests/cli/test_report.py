@@ -83,4 +83,4 @@ def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["report", path, "--out", str(tmp_path)]) == 2
     assert "that is a folder, and a file is to be written" in capsys.readouterr().err
     assert main(["report", path, "--out", str(tmp_path / "run.json" / "page.html")]) == 7
-    assert "error[not-writable]: the page cannot be written" in capsys.readouterr().err
+    assert "error[not-writable]: the folder cannot be written" in capsys.readouterr().err
