@@ -49,7 +49,11 @@ EvalTarget = Annotated[
 ]
 EvalFile = Annotated[
     Path,
-    typer.Option("--eval", help="Cases with what their answers must be like, as JSON Lines.", parser=as_path),
+    typer.Option(
+        "--eval",
+        help="Questions with their right answers, or with assertions: JSON Lines, or promptfoo's YAML.",
+        parser=as_path,
+    ),
 ]
 
 

@@ -43,7 +43,12 @@ SHOWN_CHARACTERS = 160
 
 EvalFile = Annotated[
     Path | None,
-    typer.Option("--eval", help="Questions with expected answers, as JSON Lines.", show_default=False, parser=as_path),
+    typer.Option(
+        "--eval",
+        help="Questions with their right answers: your fine-tuning file (JSON Lines), or promptfoo's YAML.",
+        show_default=False,
+        parser=as_path,
+    ),
 ]
 EvalLimit = Annotated[
     int | None, typer.Option("--eval-limit", min=1, help="Ask only N of them, taken evenly.", show_default=False)
