@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 
@@ -90,3 +91,43 @@ def test_what_strangers_wrote_does_not_steer_a_terminal(on_a_terminal: bool, mon
     assert (STEERS in shown) is not on_a_terminal
     assert (r"a\u001b[2Jb\u202ec" in shown) is on_a_terminal
     assert ("\u202e" in shown) is not on_a_terminal
+
+
+def printed(columns: int, header: list[str], rows: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    out = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", out)
+    output.print_table(header, rows)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    return [" ".join(line.split()) for line in shown.splitlines() if line.strip()]
+
+
+def test_a_table_too_wide_for_a_terminal_stands_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = ["LOAD", *(f"FIGURE NUMBER {number}" for number in range(6))]
+    rows = [["concurrency 1", *("123.4567 ms",) * 6]]
+    shown = printed(60, header, rows, monkeypatch)
+    assert [line for line in shown if line.startswith("LOAD")] == [
+        "LOAD FIGURE NUMBER 0 FIGURE NUMBER 1",
+        "LOAD FIGURE NUMBER 2 FIGURE NUMBER 3",
+        "LOAD FIGURE NUMBER 4 FIGURE NUMBER 5",
+    ]
+    assert shown.count("concurrency 1 123.4567 ms 123.4567 ms") == 3
+    assert len([line for line in printed(160, header, rows, monkeypatch) if line.startswith("LOAD")]) == 1
+
+
+def test_long_texts_of_a_table_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = printed(60, ["STATUS", "FOUND"], [["ok", "word " * 40]], monkeypatch)
+    assert " ".join(shown).count("word") == 40
+    assert shown[0] == "STATUS FOUND"
+
+
+def test_nothing_of_a_table_is_lost_on_the_narrowest_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "".join(printed(20, ["A", "B"], [["a" * 24, "b" * 24]], monkeypatch)[2:]).count("b") == 24
+
+
+def test_numbers_with_a_sign_are_aligned_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    output.print_table(["", "CHANGE IN ALL"], [["a", "+1.00"], ["b", "-10.00"]])
+    assert "    +1.00" in out.getvalue()

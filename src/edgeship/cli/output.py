@@ -19,6 +19,10 @@ from edgeship.system.text import as_shown, harmless
 
 REPEAT_S = 10.0
 
+# A text that is longer may be folded where a terminal is narrow; between two columns stand a rule's margins.
+_LONG = 32
+_BETWEEN = 3
+
 
 def require_places(*paths: Path | None) -> None:
     """That files can be written there, before what they are to hold is measured. Raises UsageError, NotWritable."""
@@ -46,18 +50,56 @@ def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> int:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; columns whose values are numbers are aligned to the right."""
+    """A table on stdout; columns whose values are numbers are aligned to the right. On a terminal that is too narrow
+    for it the columns stand in several tables, each with the first column: a number is never cut into two."""
+    cells = [[as_shown(cell, sys.stdout) for cell in row] for row in rows]
+    out = console()
+    for part in _parts(header, cells, out.width):
+        names, beside = [header[column] for column in part], [[row[column] for column in part] for row in cells]
+        out.print(_table(names, beside, out.width))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    widths = _widths(header, rows)
+    fits = _room(widths) <= width
     for column, name in enumerate(header):
-        numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in rows)
-        table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+        numeric = bool(rows) and all(_is_number(row[column]) for row in rows)
+        whole = fits and widths[column] <= _LONG
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
-        table.add_row(*(Text(as_shown(cell, sys.stdout)) for cell in row))
-    console().print(table)
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _parts(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Which columns stand beside each other: as many as there is room for. Only long texts can be folded."""
+    widths = _widths(header, rows)
+    parts = [[0]]
+    for column in range(1, len(header)):
+        if len(parts[-1]) > 1 and _room([widths[one] for one in (*parts[-1], column)]) > width:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(cell_len(text) for text in (name, *(row[at] for row in rows))) for at, name in enumerate(header)]
+
+
+def _room(widths: Sequence[int]) -> int:
+    """What these columns take beside each other at least."""
+    return sum(min(width, _LONG) + _BETWEEN for width in widths)
+
+
+def _is_number(text: str) -> bool:
+    return text in ("", "-") or text.lstrip("+-")[:1].isdigit()
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
