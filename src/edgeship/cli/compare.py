@@ -148,10 +148,11 @@ def _print(found: Comparison) -> None:
     if some is None:
         note("note: no text fits into the context, so there is no fidelity to tell")
         return
-    show(f"  over {some.positions:,} tokens of {found.texts_used} texts: {found.texts}")
+    show(f"  over {some.positions:,} tokens of {_texts(found.texts_used)}: {found.texts}")
     show("  errors are standard errors over texts; right token: how much likelier the candidate finds it")
-    if found.texts_skipped:
-        note(f"note: {found.texts_skipped} texts were left out: longer than the context, or more than is kept of them")
+    if skipped := found.texts_skipped:
+        were = "was" if skipped == 1 else "were"
+        note(f"note: {_texts(skipped)} {were} left out: longer than the context, or more than is kept of them")
     for one in found.candidates:
         if one.likelihood is not None:
             from edgeship.comparing import NO_KLD
@@ -181,7 +182,7 @@ def _agreement_row(one: Compared) -> list[str]:
         _percent(top5),
         f"{found.perplexity_ratio:.4f}",
         _figures(errors.get("perplexity_ratio")),
-        _NONE if found.mean_probability_change is None else f"{found.mean_probability_change * 100:+.2f}",
+        _NONE if found.mean_probability_change is None else f"{found.mean_probability_change * 100:+z.2f}",
         _percent(found.rms_probability_change),
     ]
 
@@ -194,6 +195,10 @@ def _figures(value: float | None) -> str:
     if value is None:
         return _NONE
     return f"{value:.1e}" if 0 < value < 0.00005 else f"{value:.4f}"
+
+
+def _texts(count: int) -> str:
+    return "1 text" if count == 1 else f"{count:,} texts"
 
 
 def _percent(value: float | None) -> str:

@@ -41,12 +41,12 @@ def in_figures(label: str, measured: Measurement, baseline: Measurement | None) 
     size, memory = megabytes(measured.size_bytes), megabytes(measured.peak_memory_bytes)
     if baseline is None or baseline is measured:
         takes = f"takes {size} on disk and {memory} of memory"
-        return f"on this machine {label.upper()} {takes}, and decodes {decode:.0f} tokens/s"
+        return f"on this machine {label.upper()} {takes}, and decodes {decode:,.0f} tokens/s"
     part = measured.size_bytes / baseline.size_bytes
     faster = decode / baseline.speed.decode_tokens_per_s.median
     return (
         f"on this machine {label.upper()} takes {size} on disk ({part:.2f} of FP32), "
-        f"{memory} of memory (FP32 {megabytes(baseline.peak_memory_bytes)}), and decodes {decode:.0f} tokens/s "
+        f"{memory} of memory (FP32 {megabytes(baseline.peak_memory_bytes)}), and decodes {decode:,.0f} tokens/s "
         f"({faster:.1f} times FP32)"
     )
 
