@@ -38,4 +38,6 @@ def fact(value: str | float) -> str:
     """A plain value."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(float(f"{value:.4g}"))
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -83,7 +83,7 @@ def _difference(found: Sequence[Document], names: Sequence[str]) -> Rows | None:
     return of_document.rows("What else differs from run to run", ("what else differs", *names), rows)
 
 
-_ALWAYS_ANOTHER = {"memory_available_bytes", "load_s"}
+_ALWAYS_ANOTHER = {"memory_available_bytes", "load_s", "rss_after_load_bytes"}
 
 
 def _drawn(found: Sequence[Document], names: Sequence[str]) -> Section | None:
