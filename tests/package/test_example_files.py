@@ -25,6 +25,7 @@ def test_text_is_read_in_the_encoding_that_its_mark_says(tmp_path: Path, encodin
         ("a", "\nhello".encode("utf-16-be"), "line 1: not UTF-8"),
         ("a", b"hello\n\0\0\0", "line 2: not UTF-8"),
         ("a.TSV", b"hello", "the evaluation file is a table, and JSON Lines are read"),
+        ("a.yml", b"hello", "the evaluation file is YAML, and JSON Lines are read"),
         ("a.zst", b"hello", "the evaluation file is packed"),
     ],
 )

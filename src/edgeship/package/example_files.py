@@ -16,6 +16,7 @@ _TABLES = {
     ".xlsx": "read_excel",
     ".xls": "read_excel",
 }
+_YAML = (".yaml", ".yml")
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -66,6 +67,12 @@ class Kind:
         suffix = path.suffix.lower()
         if suffix in _PACKED:
             raise self.error(f"the {self.name} file is packed", where=str(path), hint="Unpack it first.")
+        if suffix in _YAML:
+            raise self.error(
+                f"the {self.name} file is YAML, and JSON Lines are read",
+                where=str(path),
+                hint='Only --eval reads the YAML of promptfoo. Here a line is {"messages": [...]}, one for each question.',
+            )
         if suffix in _TABLES:
             read, lines = f"pandas.{_TABLES[suffix]}({str(path)!r})", str(path.with_suffix(".jsonl"))
             raise self.error(
