@@ -71,7 +71,7 @@ class Kind:
             raise self.error(
                 f"the {self.name} file is YAML, and JSON Lines are read",
                 where=str(path),
-                hint='Only --eval reads the YAML of promptfoo. Here a line is {"messages": [...]}, one for each question.',
+                hint='Only --eval reads the YAML of promptfoo. Here each question is a line: {"messages": [...]}',
             )
         if suffix in _TABLES:
             read, lines = f"pandas.{_TABLES[suffix]}({str(path)!r})", str(path.with_suffix(".jsonl"))
