@@ -489,3 +489,14 @@ def test_a_ship_under_a_schema_says_so_also_from_python(tiny: Path, tmp_path: Pa
     assert shipped.package is not None
     assert "held to a JSON schema, as --schema does" in shipped.report.choice.reasons[-1]
     assert json.loads(shipped.paths.json.read_text(encoding="utf-8"))["constraint"]["text"] == json.dumps(schema)
+
+
+def test_texts_are_called_answers_of_cases_only_where_cases_expect_answers(tmp_path: Path) -> None:
+    asked = '{"messages": [{"role": "user", "content": "a"}], %s}'
+    reference: Any = SimpleNamespace(texts_used=1)
+    for says, told in (
+        ('"expected": "b"', "the answers that 1 cases expect"),
+        ('"assert": [{"type": "contains", "value": "b"}]', "the checkpoint's own answers to 1 built-in questions"),
+    ):
+        (tmp_path / "cases.jsonl").write_text(asked % says, encoding="utf-8")
+        assert shipping._texts_in_words(evalset.read_evalset(tmp_path / "cases.jsonl"), reference) == told

@@ -149,7 +149,7 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             made[another.label] = one
             choice = _choose(shipment, made, measured)
             progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
-        report = _report(shipment, made, measured, choice, reference, fidelity, settings)
+        report = _report(shipment, cases, made, measured, choice, reference, fidelity, settings)
         shipped = Shipped(report, write_report(_report_folder(shipment, settings), report))
         if choice.chosen is None:
             return shipped
@@ -171,12 +171,14 @@ def _reference(
 ) -> Reference:
     """What agreement is measured with, over the answers that the cases expect, or else over the checkpoint's own."""
     checkpoint = shipment.checkpoint
-    # What is told of tools stands in prompts alone, and of what assertions ask for no answer is known.
-    known = [(case, case.right_answer) for case in cases if case.right_answer is not None and not case.tools]
-    texts: Sequence[Text] = [
-        ScoredText(case.conversation, answer) for case, answer in take_evenly(known, REFERENCE_TEXTS)
-    ]
+    texts: Sequence[Text] = take_evenly(_with_answers(cases), REFERENCE_TEXTS)
     return candidates.reference(checkpoint, fp32, texts or built_in_prompts(checkpoint), settings, work, progress)
+
+
+def _with_answers(cases: Sequence[EvalCase]) -> list[ScoredText]:
+    """Cases whose answer is known: assertions alone do not tell it, and what is told of tools stands in prompts."""
+    known = ((case, case.right_answer) for case in cases if not case.tools)
+    return [ScoredText(case.conversation, answer) for case, answer in known if answer is not None]
 
 
 def _check_templates(shipment: Shipment, made: Made, reference: Reference, progress: Progress) -> dict[str, Any]:
@@ -367,6 +369,7 @@ def _require_same_answers(
 
 def _report(
     shipment: Shipment,
+    cases: Sequence[EvalCase],
     made: Mapping[str, Made],
     measured: Mapping[str, Measurement],
     choice: Choice,
@@ -387,7 +390,7 @@ def _report(
         ),
         choice=choice,
         reference=reference.source,
-        texts=_texts_in_words(shipment, reference),
+        texts=_texts_in_words(cases, reference),
         escalation=_escalation(shipment, made, choice),
         constraint=shipment.constraint,
         template_fidelity=fidelity,
@@ -403,8 +406,8 @@ def _sampling(package: Package) -> dict[str, Any]:
     return {"answers": search.in_words, **{key: value for key, value in asdict(search).items() if value is not None}}
 
 
-def _texts_in_words(shipment: Shipment, reference: Reference) -> str:
-    if shipment.eval_file is not None:
+def _texts_in_words(cases: Sequence[EvalCase], reference: Reference) -> str:
+    if _with_answers(cases):
         return f"the answers that {reference.texts_used} cases expect"
     return f"the checkpoint's own answers to {reference.texts_used} built-in questions"
 
