@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from edgeship.errors import RequestInvalid
-from edgeship.system.fields import shown
+from edgeship.system.fields import in_words, shown
 from edgeship.system.text import meant
 
 Item = TypeVar("Item")
@@ -21,32 +21,6 @@ _NOTHING: tuple[Any, ...] = ("", [], {})
 _NULL = {"type": "null"}
 _UNKNOWN, _NOT_SO = "field_unknown", "field_not_so"
 _WRONG_KIND = "union_tag_invalid"
-_AN_OBJECT, _A_WHOLE = "it must be an object", "it must be a whole number"
-_WORDS: Mapping[str, str] = {
-    "missing": "it is missing",
-    "string_type": "it must be a text",
-    "string_unicode": "it must be a text",
-    "bool_type": "it must be true or false",
-    "float_type": "it must be a number",
-    "finite_number": "it must be a finite number",
-    "int_type": _A_WHOLE,
-    "int_from_float": _A_WHOLE,
-    "int_parsing": _A_WHOLE,
-    "int_parsing_size": "it has too many digits",
-    "list_type": "it must be a list",
-    "dict_type": _AN_OBJECT,
-    "model_type": _AN_OBJECT,
-    "model_attributes_type": _AN_OBJECT,
-    "union_tag_not_found": "it does not say by its {discriminator} what it is",
-    "too_short": "it has {actual_length} entries, and {min_length} are the least",
-    "too_long": "it has more than {max_length} entries",
-    "string_too_short": "it must have {min_length} characters or more",
-    "string_too_long": "it must have {max_length} characters or fewer",
-    "greater_than": "it must be more than {gt}",
-    "greater_than_equal": "it must be {ge} or more",
-    "less_than_equal": "it must be {le} or less",
-}
-"""What is said of a fault in place of pydantic's words; what our own checks say stays."""
 _AS_JSON = {"True": "true", "False": "false"}
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
@@ -164,9 +138,7 @@ def refusal(faults: Sequence[Any], body: Any = None) -> RequestInvalid:
         return _only(fault["loc"], body, fault["input"], _AS_JSON.get(expected, expected))
     if param is None and fault["type"] == "missing":
         return RequestInvalid("the request has no body", hint="Send a JSON object.")
-    words = _WORDS.get(fault["type"])
-    said = words.format(**fault.get("ctx", {})) if words else str(fault["msg"])
-    return RequestInvalid(f"{param or 'the request'}: {said}", param=param)
+    return RequestInvalid(f"{param or 'the request'}: {in_words(fault)}", param=param)
 
 
 def _only(place: Sequence[str | int], body: Any, given: Any, possible: str) -> RequestInvalid:

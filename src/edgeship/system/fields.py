@@ -10,6 +10,39 @@ from typing import Any
 
 LARGEST = 2**31 - 1
 """Of whole numbers: sizes, counts and ids of whatever model are below it."""
+_AN_OBJECT, _A_LIST, _A_WHOLE = "it must be an object", "it must be a list", "it must be a whole number"
+_PYDANTICS: Mapping[str, str] = {
+    "missing": "it is missing",
+    "string_type": "it must be a text",
+    "string_unicode": "it must be a text",
+    "bool_type": "it must be true or false",
+    "bool_parsing": "it must be true or false",
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
+    "finite_number": "it must be a finite number",
+    "int_type": _A_WHOLE,
+    "int_from_float": _A_WHOLE,
+    "int_parsing": _A_WHOLE,
+    "int_parsing_size": "it has too many digits",
+    "list_type": _A_LIST,
+    "tuple_type": _A_LIST,
+    "literal_error": "it must be {expected}",
+    "dict_type": _AN_OBJECT,
+    "model_type": _AN_OBJECT,
+    "dataclass_type": _AN_OBJECT,
+    "dataclass_exact_type": _AN_OBJECT,
+    "model_attributes_type": _AN_OBJECT,
+    "union_tag_not_found": "it does not say by its {discriminator} what it is",
+    "too_short": "it has {actual_length} entries, and {min_length} are the least",
+    "too_long": "it has more than {max_length} entries",
+    "string_too_short": "it must have {min_length} characters or more",
+    "string_too_long": "it must have {max_length} characters or fewer",
+    "greater_than": "it must be more than {gt}",
+    "greater_than_equal": "it must be {ge} or more",
+    "less_than": "it must be less than {lt}",
+    "less_than_equal": "it must be {le} or less",
+}
+"""What is said of a fault in place of pydantic's words; what our own checks say stays."""
 _SHOWN = 60
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _SHOWN
@@ -19,6 +52,12 @@ def shown(value: object) -> str:
     """A value as messages show it: escaped, on one line, and short however large it is."""
     text = _REPR.repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def in_words(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a field by one of the faults that pydantic lists, without its own words for Python's types."""
+    words = _PYDANTICS.get(fault["type"])
+    return words.format(**fault.get("ctx", {})) if words else str(fault["msg"]).removeprefix("Value error, ")
 
 
 @dataclass(frozen=True)

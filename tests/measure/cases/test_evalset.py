@@ -137,13 +137,18 @@ def test_a_fine_tuning_file_is_an_evaluation(tmp_path: Path) -> None:
     ]
 
 
+def test_whole_numbers_with_a_fraction_of_nothing_are_ids_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path, line(id=1234567.0), line(id=1234568.0), line(id=0.25))
+    assert [one.id for one in read_evalset(path)] == ["1234567", "1234568", "0.25"]
+
+
 def test_a_file_may_be_one_array(tmp_path: Path) -> None:
     path = tmp_path / "alpaca.json"
     example = {"instruction": "Say yes.", "input": "", "output": "yes"}
     path.write_text(json.dumps([example, line(id="own")], indent=1), encoding="utf-8")
     assert [(one.id, one.expected_text) for one in read_evalset(path)] == [("item 1", "yes"), ("own", "yes")]
     path.write_text(json.dumps([example, {}]), encoding="utf-8")
-    assert fault(path).startswith("item 2: messages: Field required")
+    assert fault(path).startswith("item 2: messages: it is missing")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +156,15 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
     [
         ("{", "line 2: Invalid JSON: column 1: EOF while parsing an object"),
         ('{"id": "b", "id": "c"}', "line 2: Invalid JSON: 'id' is there twice, as 'b' and as 'c'"),
-        ("[]", "line 2: Input should be an object"),
+        ("[]", "line 2: it must be an object"),
+        (line(id="b", messages=5), "line 2: messages: it must be a list"),
+        (line(id="b", messages=[5]), "line 2: messages.0: it must be an object"),
+        (line(id="b", messages=[{"role": "boss", "content": "x"}]), "messages.0.role: it must be 'system', 'user'"),
+        (line(id="b", **{"assert": [5]}), "line 2: assert.0: it must be an object"),
+        (line(id="b", weight=1e308), "line 2: weight: it must be 1000000000.0 or less"),
+        (line(id="b", **{"assert": [{"type": "is-json", "weight": 1e308}]}), "line 2: assert.0.weight: it must be "),
         (line(id=""), "line 2: id: "),
-        ({"id": "b", "messages": USER}, "line 2: expected: Field required"),
+        ({"id": "b", "messages": USER}, "line 2: expected: it is missing"),
         (line(id="b", expected=None), "line 2: expected: must be a text, or JSON other than null"),
         (line(id="b", expected=" "), "line 2: expected: must not be empty"),
         (line(id="b", messages=[]), "line 2: messages: the conversation must end with a user turn"),
@@ -173,7 +184,7 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
             "line 2: tag: this field is not read; did you",
         ),
         ({"messages": USER, "assert": [{"type": "is-json", "weight": 0}]}, "line 2: assert: every weight is 0"),
-        ({"messages": USER, "assert": [{"type": "is-valid-function-call"}]}, "line 2: tools: Field required"),
+        ({"messages": USER, "assert": [{"type": "is-valid-function-call"}]}, "line 2: tools: it is missing"),
         (line(id="b", tools=[{"type": "function"}]), "line 2: tool 1: function is no object"),
         (line(id="b", schema={"type": "strin"}), "line 2: schema: is no JSON schema"),
         (line(id="b", schema=[]), "line 2: schema: "),
@@ -194,7 +205,7 @@ def test_a_file_may_be_one_array(tmp_path: Path) -> None:
         (line(id="b", match="json", expected="[" * 5000), "needs JSON as expected: it nests too deeply"),
         (line(id="b", match="exact", expected={"a": 1}), 'line 2: match "exact" needs a text as expected'),
         (line(id="b", match="exact", expected=["x", 3]), "needs a text as expected, or a list of texts"),
-        ({"id": "b", "prompt": "x"}, "line 2: expected: Field required"),
+        ({"id": "b", "prompt": "x"}, "line 2: expected: it is missing"),
         (line(), "line 2: id 'a' is already on line 1"),
         ({"question": "a", "answer": "b", "choices": ["b", "c"]}, "line 2: choices: this field is not read"),
         ({"messages": [*USER, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}, "messages.1.tool_calls: "),

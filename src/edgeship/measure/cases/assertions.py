@@ -22,6 +22,8 @@ from edgeship.system.fields import shown
 from edgeship.system.text import meant
 
 NOT = "not-"
+MOST_WEIGHT = 1e9
+"""Of an assertion or a case: sums of larger ones would say nothing of smaller ones, or be no number at all."""
 _NOTHING_AROUND = Around()
 
 
@@ -50,7 +52,7 @@ class Assertion(BaseModel):
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     path: str | None = None
     unit: Unit | None = None
-    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0, le=MOST_WEIGHT)
     metric: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")

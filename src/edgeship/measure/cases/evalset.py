@@ -26,6 +26,7 @@ from edgeship.engine.thinking import answer_of
 from edgeship.errors import EvalInvalid, PromptInvalid
 from edgeship.measure.cases import promptfoo, schemas
 from edgeship.measure.cases.assertions import (
+    MOST_WEIGHT,
     Around,
     Assertion,
     AssertionResult,
@@ -39,6 +40,7 @@ from edgeship.package.example_files import Kind
 from edgeship.package.examples import READ, document, unified
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
+from edgeship.system.fields import in_words
 from edgeship.system.text import meant
 
 Some = TypeVar("Some")
@@ -49,7 +51,7 @@ _LATER = "later"
 # What a line of another shape may say of its case; anything else under these names is no business of ours.
 _MARKS: dict[str, Callable[[Any], bool]] = {
     "tags": lambda value: isinstance(value, list) and all(isinstance(tag, str) and tag for tag in value),
-    "weight": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf,
+    "weight": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_WEIGHT,
     "seed": lambda value: type(value) is int and 0 <= value < 1 << 64,
     "parallel_tool_calls": lambda value: isinstance(value, bool),
 }
@@ -123,7 +125,7 @@ class EvalCase(BaseModel):
     id: str = Field(min_length=1)
     slice: str = Field(default="all", min_length=1)
     tags: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=MOST_WEIGHT)
     seed: int | None = Field(default=None, ge=0, lt=1 << 64)
     messages: tuple[EvalMessage, ...]
     tools: tuple[dict[str, Any], ...] = ()
@@ -177,11 +179,11 @@ class EvalCase(BaseModel):
     @model_validator(mode="after")
     def _can_be_asked_and_judged(self) -> EvalCase:
         if not self.assertions:
-            raise _at("expected", "Field required, or assert")
+            raise _at("expected", "it is missing, and so is assert")
         if not any(each.weight for each in self.assertions):
             raise _at("assert", "every weight is 0, so that nothing decides")
         if not self.tools and any(each.needs_tools for each in self.asserted):
-            raise _at("tools", "Field required, since an assertion looks into them")
+            raise _at("tools", "it is missing, and an assertion looks into it")
         try:
             self.asked  # noqa: B018 - says what is no conversation
         except PromptInvalid as error:
@@ -351,7 +353,9 @@ def _case(line: str, place: str) -> EvalCase:
         example |= {name: values[name] for name, fits in _MARKS.items() if name in values and fits(values[name])}
     named = example.get("id")
     if named is None or (isinstance(named, int | float) and not isinstance(named, bool)):
-        example["id"] = place if named is None else f"{named:g}" if isinstance(named, float) else str(named)
+        # What tables are written by makes a whole number 7.0 where a row has none.
+        whole = isinstance(named, float) and named.is_integer()
+        example["id"] = place if named is None else f"{named:.0f}" if whole else str(named)
     if "expected" not in values:
         _require_learnt(values.get("messages"))
         example = _expecting_calls(example, values)
@@ -409,7 +413,7 @@ def _explain(error: ValueError) -> str:
 
 
 def _explain_one(fault: Mapping[str, Any]) -> str:
-    message, location = str(fault["msg"]).removeprefix("Value error, "), fault["loc"]
+    message, location = in_words(fault), fault["loc"]
     if fault["type"] == "extra_forbidden":
         known = _FIELDS.get(str(location[0]) if len(location) > 1 else "", ())
         close = meant(str(location[-1]), known)

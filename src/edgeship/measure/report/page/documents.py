@@ -14,6 +14,7 @@ from edgeship.measure.report.page import bench, bench_pair, change, evaluation, 
 from edgeship.measure.report.page.blocks import Page, Part, Pictures, Rows, Section, Sentences, section, sections
 from edgeship.measure.report.page.change import Figure
 from edgeship.measure.report.tables import fact
+from edgeship.system.fields import in_words
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _report(document: Document) -> Report:
         first = error.errors()[0]
         field = ".".join(str(step) for step in first["loc"])
         raise DocumentInvalid(
-            f"{document.path.name} is a report of ship that this version cannot read: {field}: {first['msg']}",
+            f"{document.path.name} is a report of ship that this version cannot read: {field}: {in_words(first)}",
             where=str(document.path),
             hint="Read it with the version that wrote it, or ship again.",
         ) from error
