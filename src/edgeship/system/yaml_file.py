@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,27 @@ def as_json(text: str, *, plainly: bool = False) -> str:
         loader = _plain_loader()(text) if plainly else yaml.SafeLoader(text)
         document = loader.get_single_node()
         _require_no_repeats(document)
-        return json.dumps(loader.construct_document(document) if document else None, allow_nan=False)
+        return _dumped(lambda: loader.construct_document(document) if document else None)
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ValueError(f"line {number}: the character U+{error.character:04X} is none of YAML's") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-    except ValueError:
+
+
+def _dumped(construct: Callable[[], Any]) -> str:
+    """The JSON text of what is constructed. Raises ValueError, and what the library raises with a place."""
+    import yaml
+
+    try:
+        return json.dumps(construct(), allow_nan=False)
+    except yaml.YAMLError:
         raise
+    except ValueError as error:
+        raise ValueError("it holds a number, or a value with a tag, that JSON has none for") from error
     except Exception as error:  # what the library makes of a value that is not what its tag says
         raise ValueError(f"it holds what JSON cannot: {error}") from error
 
