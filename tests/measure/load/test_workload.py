@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -125,3 +126,15 @@ def test_a_faulty_file_is_refused_with_the_line(tmp_path: Path, values: list[obj
         read_prompts(file, 9)
     assert caught.value.where == str(file)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("tells", [lambda _: 10, lambda text: 10 ** len(text), lambda text: 900 - len(text)])
+def test_what_does_not_grow_with_the_text_is_no_count_of_it(tells: Callable[[str], int]) -> None:
+    spent: list[str] = []
+
+    def count(text: str) -> int | None:
+        spent.append(text)
+        return tells(text)
+
+    assert not learn(count, cheap=False).exact
+    assert len(spent) == 2

@@ -30,6 +30,8 @@ _LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 _MOST_CORRECTIONS = 12
 _TRIED, _TRIED_TOKENS = 8, 40
 """Texts that are counted once more; where they have what their words have, so have all others."""
+_MOST_OF_A_WORD = 32
+"""Tokens. A tokenizer of single bytes makes fewer of the longest word, even with what marks them."""
 _MOST_COUNTS = 200
 """Requests that are spent on counting where each is a prompt that the model reads."""
 
@@ -79,6 +81,8 @@ def _learn(count: Count, *, cheap: bool) -> Vocabulary:
     def measure(words: Sequence[str]) -> None:
         """Each word's tokens: a group of as many tokens as words has one for each, and any other is halved."""
         total = counted(" ".join((first, *words))) - base
+        if not 0 < total <= _MOST_OF_A_WORD * len(words):
+            raise _Untold  # what does not grow with the text, or grows beyond it, is no count of it
         if total == len(words) or len(words) == 1:
             lengths.update(dict.fromkeys(words, max(1, total // len(words))))
         elif spent < _MOST_COUNTS:
