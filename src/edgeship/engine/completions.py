@@ -12,6 +12,7 @@ from edgeship.engine.api import CallPiece, Constraint, Conversation, FinishReaso
 from edgeship.engine.response_format import read_schema
 from edgeship.errors import NotSupported, RemoteFailed
 from edgeship.system import json_file
+from edgeship.system.fields import LARGEST
 
 END = "[DONE]"
 """What a stream's last event says."""
@@ -256,7 +257,7 @@ def _object(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _count(values: Mapping[str, Any], name: str) -> int | None:
     """A count as the server tells it; what is none is left aside, since no answer hangs on it."""
     value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST else None
 
 
 def _refuse(what: str) -> NoReturn:

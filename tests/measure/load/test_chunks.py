@@ -82,3 +82,8 @@ def test_what_ended_the_stream_early_is_told_before_what_is_missing() -> None:
 )
 def test_names_by_which_a_model_may_answer(told: str, asked: str, same: bool) -> None:
     assert _is_called(told, asked, {"served", "alias"}) is same
+
+
+def test_counts_beyond_all_sizes_are_none() -> None:
+    reply = read(ROLE, (0.2, chunk("a")), END, (0.9, usage(10**400)))
+    assert reply.output_tokens is None

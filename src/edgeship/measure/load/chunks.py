@@ -12,6 +12,7 @@ from typing import Any
 from edgeship.engine.completions import END, message_of
 from edgeship.measure.load.records import Arrival, Failure, Kind, Reply
 from edgeship.system import json_file
+from edgeship.system.fields import LARGEST
 
 Events = list[tuple[float, str]]
 """When an event came, and its data."""
@@ -148,4 +149,4 @@ def _object(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], name: str) -> int | None:
     value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST else None
