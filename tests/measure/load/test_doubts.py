@@ -128,3 +128,8 @@ def test_tokens_that_come_several_at_a_time_are_told() -> None:
     [doubt] = trust(record(in_threes)).doubts
     assert (doubt.code, doubt.figures) == ("bursts", ())
     assert "69% of the pieces" in doubt.what
+
+
+def test_answers_that_show_nothing_are_no_fast_ones() -> None:
+    found = trust(record(TENTH, arrivals=arrivals(TENTH, None)))
+    assert set(found.refused) == {"itl_s", "tpot_s", "output_tokens_per_s", "e2e_s"}

@@ -143,3 +143,9 @@ def test_itl_is_over_all_gaps() -> None:
     found = level(*records)["itl_s"]
     gaps = [0.01 * number for number in range(1, 6) for _ in range(4)]
     assert (found["values"], found["p50"]) == (20, pytest.approx(np.median(gaps)))
+
+
+def test_an_answer_that_shows_nothing_is_not_good() -> None:
+    slo = figures.Slo({"ttft": 1.0})
+    nothing = record([0.1, 0.2], arrivals=arrivals([0.1, 0.2], None))
+    assert level(nothing, record(), slo=slo)["goodput"]["good"] == 1

@@ -96,6 +96,9 @@ def _of_pieces(records: Sequence[Record]) -> tuple[list[Doubt], bool]:
         what = "the target does not tell how many tokens its answers have, and no tokenizer could be asked"
         return [Doubt("usage-missing", what, ("itl_s", *_BY_TOKENS))], True
     tokens = sum(count or 0 for count in counts)
+    if tokens and not shown:
+        what = f"no piece of any answer shows anything, and the target tells {tokens} tokens"
+        return [Doubt("empty-chunks", what, ("itl_s", *_BY_TOKENS, "e2e_s"))], True
     if _fits(shown, tokens, len(records)):
         what = f"{empty} pieces of answers are empty; they are left out"
         return [Doubt("empty-chunks", what)] if empty else [], True

@@ -93,8 +93,9 @@ class Slo:
     limits_s: Mapping[str, float]
 
     def holds(self, values: Mapping[str, float | None]) -> bool:
-        """Whether a request's latencies keep every limit; what it has none of, it keeps."""
-        return all((values.get(name) or 0.0) <= limit for name, limit in self.limits_s.items())
+        """Whether a request's latencies keep every limit; what it has none of, it keeps, but for what shows nothing."""
+        shows = values.get("ttft") is not None
+        return shows and all((values.get(name) or 0.0) <= limit for name, limit in self.limits_s.items())
 
 
 def goodput(
