@@ -51,3 +51,10 @@ def test_what_is_of_a_later_version_is_refused(tmp_path: Path) -> None:
         document.read(path)
     assert caught.value.hint is not None
     assert "a later one" in caught.value.hint
+
+
+def test_a_version_that_is_no_number_of_any_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"schema": f"edgeship/eval/{'9' * 5000}"}), encoding="utf-8")
+    with pytest.raises(DocumentInvalid, match="no measurement that can be shown"):
+        document.read(path)

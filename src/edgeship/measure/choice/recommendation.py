@@ -76,7 +76,8 @@ def ways_on(
     if choice.fault is None:
         small = any(recipe["precision"] == Precision.INT4 for recipe in quantized.values())
         more = next((name for name in _KEEP_MORE if name in RECIPES and name not in recipes), None)
-        coarse = any(recipe.get("block_size", 0) > _FINE for recipe in quantized.values())
+        sizes = [recipe.get("block_size") for recipe in quantized.values()]
+        coarse = any(isinstance(size, int) and size > _FINE for size in sizes)
         plain = any("calibration" not in recipe for recipe in quantized.values())
         ways += [
             (small and not escalated, "more bits for INT4 (--escalate)"),

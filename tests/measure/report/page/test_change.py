@@ -58,7 +58,11 @@ def test_what_nothing_can_be_a_part_of_has_no_change(before: float | None, after
     assert change(latency(before), latency(after)) is None
 
 
-@pytest.mark.parametrize("bounds", [(None, None), (0.0, 3.0)])
+def test_a_change_beyond_all_numbers_is_none() -> None:
+    assert change(latency(5e-324), latency(1.0)) is None
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, 3.0), (0.5, 0.0), (-2.0, -1.0)])
 def test_without_both_intervals_the_change_has_none(bounds: tuple[float | None, float | None]) -> None:
     found = change(latency(1.0, *bounds), latency(2.0, 1.5, 2.5))
     assert found is not None

@@ -57,14 +57,17 @@ def change(before: Figure, after: Figure) -> Change | None:
         return _difference(_bounds(before, float), _bounds(after, float), float)
     if before.value <= 0 or after.value <= 0:
         return None
-    # Of ratios the logarithms are differences.
-    return _difference(_bounds(before, math.log), _bounds(after, math.log), math.expm1)
+    try:
+        # Of ratios the logarithms are differences.
+        return _difference(_bounds(before, math.log), _bounds(after, math.log), math.expm1)
+    except OverflowError:
+        return None  # it is more times as much than there are numbers for
 
 
 def _bounds(figure: Figure, scale: Callable[[float], float]) -> tuple[float, float | None, float | None]:
     assert figure.value is not None
     low, high = figure.low, figure.high
-    if low is None or high is None or (scale is math.log and low <= 0):
+    if low is None or high is None or (scale is math.log and min(low, high) <= 0):
         return scale(figure.value), None, None
     return scale(figure.value), scale(low), scale(high)
 
