@@ -64,6 +64,15 @@ def test_usage_that_lies_is_found(told: int, counted: int | None) -> None:
     assert found.refused["output_tokens_per_s"] == "usage-differs"
 
 
+def test_tokens_past_the_end_leave_no_text_and_are_no_lie() -> None:
+    pieces = (*arrivals(TENTH, tokens=1), Arrival(4.1, (), 24))
+    found = trust(record(TENTH, arrivals=pieces, output_tokens=64, counted_output_tokens=40))
+    assert not {"tpot_s", "output_tokens_per_s"} & set(found.refused)
+    assert "silent-tokens" in [doubt.code for doubt in found.doubts]
+    lies = record(TENTH, arrivals=arrivals(TENTH, tokens=2), output_tokens=80, counted_output_tokens=40)
+    assert trust(lies).refused["output_tokens_per_s"] == "usage-differs"
+
+
 def test_usage_beyond_what_was_allowed_is_found() -> None:
     assert "usage-differs" in codes(record(TENTH, asked=30))
 

@@ -14,6 +14,7 @@ RECOUNT_TOLERANCE = 0.2
 """A text is not always broken again into the tokens that it was made of, and some tokens leave none."""
 _TOGETHER = 0.1
 """Pieces that came within such a part of the mean time between two came together."""
+_FEW_PIECES = 0.1
 _BY_TOKENS = ("tpot_s", "output_tokens_per_s")
 _OF_PROMPTS = ("ttft_s", "first_text_s", "e2e_s", "input_tokens_per_s")
 
@@ -161,7 +162,10 @@ def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
     usage, counted = (sum(pair[side] for pair in pairs) for side in (0, 1))
     if abs(usage - counted) > len(pairs) + RECOUNT_TOLERANCE * counted:
         what = f"usage tells {usage} tokens of {len(pairs)} answers that a tokenizer counts as {counted}"
-        yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
+        if usage > counted and _leave_no_text(records):
+            yield Doubt("silent-tokens", f"{what}: the others came without text, as those past an answer's end do")
+        else:
+            yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
     beyond = [
         one
         for one in records
@@ -170,6 +174,18 @@ def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
     if beyond:
         what = f"usage tells more tokens of {len(beyond)} answers than they were allowed to have"
         yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
+
+
+def _leave_no_text(records: Sequence[Record]) -> bool:
+    """Whether nearly all pieces hold one token each, and a few of them all the rest, as their answer's usage has it.
+
+    A usage that is too large throughout would tell too many tokens of nearly every piece.
+    """
+    pieces = [one for record in records for one in record.reply.arrivals]
+    told = [one.tokens for one in pieces if one.tokens is not None]
+    several = sum(tokens > 1 for tokens in told)
+    usage = sum(record.reply.output_tokens or 0 for record in records)
+    return len(told) == len(pieces) and sum(told) == usage and several <= _FEW_PIECES * len(pieces)
 
 
 def _of_prompts(records: Sequence[Record], expected: Expected) -> Iterator[Doubt]:
