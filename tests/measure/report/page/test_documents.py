@@ -148,6 +148,25 @@ def test_two_runs_stand_beside_each_other_in_the_order_of_time(tmp_path: Path) -
     assert "In one picture" in page.words
 
 
+def test_runs_without_a_figure_in_common_are_no_series(tmp_path: Path) -> None:
+    one, other = samples.fidelity(created="2026-11-26"), samples.fidelity(created="2026-11-27")
+    other["candidates"] = {f"another-{name}": value for name, value in other["candidates"].items()}
+    found = shown(tmp_path, one, other)
+    assert "over time" not in found.text
+    assert found.text.count("another-") > 0
+
+
+def test_an_interval_does_not_fall_below_what_can_be(tmp_path: Path) -> None:
+    values = samples.fidelity(created="2026-11-26")
+    for candidate in values["candidates"].values():
+        if "fidelity" in candidate:
+            candidate["fidelity"]["errors"] = dict.fromkeys(candidate["fidelity"]["errors"], 1000.0)
+    [found] = [samples.kept(tmp_path, "run", values)]
+    lows = [figure.low for figure in documents._KINDS["fidelity"].figures(found) if figure.low is not None]
+    assert lows
+    assert min(lows) == 0.0
+
+
 def test_what_else_differs_is_told(tmp_path: Path) -> None:
     other = samples.bench(created="2026-11-28")
     other["workload"]["prompt_tokens"] = 512

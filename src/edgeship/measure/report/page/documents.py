@@ -31,12 +31,28 @@ def page(documents: Sequence[Document]) -> Page:
     parts = []
     for kind, how in _KINDS.items():
         found = sorted((one for one in documents if one.kind == kind), key=lambda one: one.created)
-        if len(found) > 1:
-            parts.append(_over_time(found, how))
-        if found:
-            newest = how.part(found[-1])
-            parts.append(newest if len(found) == 1 else replace(newest, subtitle=f"The newest. {newest.subtitle}"))
+        for series in _series(found, how):
+            newest = how.part(series[-1])
+            if len(series) > 1:
+                parts.append(_over_time(series, how))
+                newest = replace(newest, subtitle=f"The newest. {newest.subtitle}")
+            parts.append(newest)
     return Page(parts[0].title if len(parts) == 1 else f"{len(documents)} measurements", tuple(parts))
+
+
+def _series(found: Sequence[Document], how: _Kind) -> list[list[Document]]:
+    """Runs that have figures in common, together: others cannot be held beside each other."""
+    series: list[tuple[set[str], list[Document]]] = []
+    for one in found:
+        names = {figure.name for figure in how.figures(one)}
+        for known, runs in series:
+            if names & known:
+                known |= names
+                runs.append(one)
+                break
+        else:
+            series.append((names, [one]))
+    return [runs for _, runs in series]
 
 
 def _over_time(found: Sequence[Document], how: _Kind) -> Part:

@@ -59,6 +59,7 @@ _AGREEMENT = (
     _Column("rms_probability_change", "right token, RMS", "{:.5f}".format),
 )
 _WITH_ERROR = {"mean_kld_nats", "top1_agreement", "top5_agreement", "perplexity_ratio", "mean_probability_change"}
+_CHANGES = {"mean_probability_change"}
 _TITLES = {
     "mean_kld_nats": "Mean KLD",
     "p99_kld_nats": "KLD that 99 % of the tokens stay below",
@@ -186,7 +187,11 @@ def _interval(figures: Fields, key: str) -> tuple[float | None, float | None]:
     if isinstance(figures.values.get(f"{key}_95"), dict):
         return figures.part(f"{key}_95").number("low"), figures.part(f"{key}_95").number("high")
     value, error = figures.number(key), _error(figures, key)
-    return (None, None) if value is None or error is None else (value - Z_95 * error, value + Z_95 * error)
+    if value is None or error is None:
+        return None, None
+    low = value - Z_95 * error
+    # By chance the error may be larger than what it is of, which only a change can fall below zero by.
+    return low if key in _CHANGES else max(0.0, low), value + Z_95 * error
 
 
 def _bars(found: Sequence[tuple[str, Fields]]) -> Pictures | None:
