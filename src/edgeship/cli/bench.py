@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = {"pass": 0, None: 0, "fail": 1, "undecided": 8}
 """The exit code of each; None where nothing is to be decided."""
-_MOST_CLIENTS, _MOST_TOKENS, _LARGEST_RATE = 4096, 10**7, 1e6
+_MOST_CLIENTS, _MOST_TOKENS, _SMALLEST_RATE, _LARGEST_RATE = 4096, 10**7, 1e-3, 1e6
 _SLO_NAMES = ("ttft", "first_text", "tpot", "e2e")
 REQUESTS = 64
 """Where neither --requests nor --duration says how many: the fewest that carry a 90th percentile."""
@@ -307,21 +307,23 @@ def _loads(options: LoadOptions) -> tuple[Load, ...]:
     from edgeship.measure.load.driver import Load
 
     if options.rate is not None:
-        rates = _numbers(options.rate, "--rate", float, _LARGEST_RATE, "numbers above 0, like 0.5,2")
+        rule = f"numbers from {_SMALLEST_RATE:g} to {_LARGEST_RATE:,.0f}, like 0.5,2"
+        rates = _numbers(options.rate, "--rate", float, (_SMALLEST_RATE, _LARGEST_RATE), rule)
         return tuple(Load(rate_per_s=rate, arrivals=options.arrivals) for rate in rates)
     rule = f"whole numbers from 1 to {_MOST_CLIENTS}, like 1,8"
     given = "1" if options.concurrency is None else options.concurrency
-    clients = _numbers(given, "--concurrency", int, _MOST_CLIENTS, rule)
+    clients = _numbers(given, "--concurrency", int, (1, _MOST_CLIENTS), rule)
     return tuple(Load(count) for count in clients)
 
 
-def _numbers(text: str, option: str, kind: Any, most: float, rule: str) -> list[Any]:
-    """The numbers of a list, each above 0 and there once. Raises UsageError."""
+def _numbers(text: str, option: str, kind: Any, bounds: tuple[float, float], rule: str) -> list[Any]:
+    """The numbers of a list, each within the bounds and there once. Raises UsageError."""
+    least, most = bounds
     try:
         found = [kind(part) for part in text.split(",")]
     except ValueError:
         found = []
-    if not found or not all(0 < number <= most for number in found) or len(set(found)) < len(found):
+    if not found or not all(least <= number <= most for number in found) or len(set(found)) < len(found):
         raise UsageError(f"{option} is {text!r}; it must be {rule}, each once", hint="Give it such a value.")
     return found
 
