@@ -100,12 +100,11 @@ def _compared(figure: Figure, a: _Side, b: _Side) -> Compared:
     assert found.b is not None
     if not found.a:
         return replace(found, why="A: it is 0, so nothing is a multiple of it")
-    return replace(
-        found,
-        ratio=found.b / found.a,
-        ratio_interval=_interval(lambda turns: second(turns) / first(turns), a.turns),
-        why=None if a.turns >= LEAST_TURNS else f"{a.turns} turns are too few for an interval; it takes {LEAST_TURNS}",
-    )
+    ratios = _interval(lambda turns: second(turns) / first(turns), a.turns)
+    why = None if ratios else "A: it is 0 in some turns, so that the ratio has no interval"
+    if a.turns < LEAST_TURNS:
+        why = f"{a.turns} turns are too few for an interval; it takes {LEAST_TURNS}"
+    return replace(found, ratio=found.b / found.a, ratio_interval=ratios, why=why)
 
 
 def _numbers(turns: int) -> Any:
