@@ -52,11 +52,13 @@ class Target:
         model: str | None = None,
         api_key: str | None = None,
         slots: int | None = None,
+        strict: bool = False,
     ) -> Chat:
         """What answers, with the settings' threads, or what `edgeship tune` found best here.
 
         model, api_key: for a URL, which of its models is meant, and the key that it wants.
         slots: of a package, where the limits leave them open; see `engine.opening.load`.
+        strict: whether an answer of a server's by another model than the one that is asked is an error.
         Raises PackageNotFound, UsageError, and what `engine.opening.load_chat` raises; for Foundry Local also
         RegistrationNotFound, FoundryFailed, DependencyMissing; for a URL RemoteFailed.
         """
@@ -64,7 +66,7 @@ class Target:
         if self.kind != "url" and (model is not None or api_key is not None):
             raise UsageError("only a server has a choice of models, and a key", where=self.name, hint="Leave them out.")
         if self.kind == "url":
-            return RemoteChat(self.name, model, api_key)
+            return RemoteChat(self.name, model, api_key, strict=strict)
         if self.kind == "foundry":
             folder, engine = self.registered_folder(), "foundry"
         else:

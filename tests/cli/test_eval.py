@@ -154,6 +154,20 @@ def test_answers_that_do_not_come_are_errors(cases: str, capsys: pytest.CaptureF
         assert main(["eval", *only]) == 0
 
 
+def test_another_models_answer_is_no_answer(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def another(handler: Handler) -> None:
+        handler.begin()
+        handler.event(
+            {"model": "other", "choices": [{"index": 0, "delta": {"content": "yes"}, "finish_reason": "stop"}]}
+        )
+        handler.event("[DONE]")
+        handler.end()
+
+    with serving(another, models("small")) as server:
+        assert main(["eval", server.url, "--eval", cases]) == 5
+    assert "another model than the one that was asked answered: 'other'" in capsys.readouterr().err
+
+
 def test_a_server_that_answers_nothing_is_the_error(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda handler: handler.say("no", 500), models("small")) as server:
         assert main(["eval", server.url, "--eval", cases]) == 5

@@ -277,7 +277,7 @@ def _ask(
     limits = Limits(slots=options.concurrency) if options.concurrency and target.kind != "url" else DEFAULT_LIMITS
     with (
         telling() as progress,
-        target.open(limits=limits, model=model, api_key=key, slots=slots_for(cases)) as chat,
+        target.open(limits=limits, model=model, api_key=key, slots=slots_for(cases), strict=True) as chat,
     ):
         if chat.note:
             note(f"note: {chat.note}")

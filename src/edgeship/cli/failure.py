@@ -80,8 +80,8 @@ def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 
 def interrupted() -> int:
-    """Says that nothing is lost; returns the exit code."""
-    say("\ninterrupted; finished steps are kept, the same command goes on from there")
+    """Says what is left; returns the exit code."""
+    say("\ninterrupted; what was built is kept, and the same command goes on from there")
     return EXIT_INTERRUPTED
 
 

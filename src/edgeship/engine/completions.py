@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -131,11 +131,29 @@ class _Call:
         return CallPiece(self.index, self.id if first else None, self.name if first else None, self.arguments[start:])
 
 
-class Chunks:
-    """The steps of one answer out of the chunks of its stream. asked_s: when it was asked, by time.perf_counter()."""
+def is_called(told: str, asked: str, names: Collection[str]) -> bool:
+    """Whether a name in a chunk may mean the model that was asked.
 
-    def __init__(self, asked_s: float) -> None:
-        self._asked_s = asked_s
+    Servers add a date ("gpt-4o-2024-08-06") or a tag (":latest"), and name a file where they were given its path.
+    """
+    if told in names:
+        return True
+    told, asked = _plain(told), _plain(asked)
+    return told == asked or told.startswith((f"{asked}-20", f"{asked}:"))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+
+
+class Chunks:
+    """The steps of one answer out of the chunks of its stream.
+
+    asked_s: when it was asked, by time.perf_counter(). may_answer: whether a model of this name may; None for any.
+    """
+
+    def __init__(self, asked_s: float, may_answer: Callable[[str], bool] | None = None) -> None:
+        self._asked_s, self._may_answer = asked_s, may_answer
         self._first_s: float | None = None
         self._finish: FinishReason | None = None
         self._stopped_by: str | None = None
@@ -153,6 +171,9 @@ class Chunks:
             _refuse("an event that is no object")
         if chunk.get("error"):
             raise RemoteFailed(f"the server failed in the middle of the answer: {message_of(chunk)}")
+        name = chunk.get("model")
+        if self._may_answer and isinstance(name, str) and name and not self._may_answer(name):
+            raise RemoteFailed(f"another model than the one that was asked answered: {name!r}")
         self._told = _object(chunk, "usage") or self._told
         choices = chunk.get("choices")
         if not choices:

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from edgeship.engine import address
@@ -27,7 +28,7 @@ from edgeship.engine.api import (
     check_sampling,
     utf8,
 )
-from edgeship.engine.completions import END, Chunks, message_of, request
+from edgeship.engine.completions import END, Chunks, is_called, message_of, request
 from edgeship.engine.pacing import Callbacks
 from edgeship.engine.steps import LOOK_S, Cut, Owner
 from edgeship.errors import (
@@ -88,6 +89,7 @@ class RemoteChat:
     url: of the API, such as http://localhost:8080/v1. model: may be left out where the server has only one.
     extras: whether the server may be asked for what vLLM and llama.cpp's server take besides: top_k, min_p,
     repetition_penalty, ignore_eos, thinking_tokens and variables of the chat template.
+    strict: whether an answer of another model than the one that is asked is an error.
     Raises UsageError where a model must be named, RemoteFailed.
     """
 
@@ -95,9 +97,17 @@ class RemoteChat:
     note: str | None = None
     codec = None
 
-    def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, extras: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        *,
+        extras: bool = False,
+        strict: bool = False,
+    ) -> None:
         self.url, self.defaults = address.read(url), Sampling()
-        self._key, self._extras = _checked_key(api_key), extras
+        self._key, self._extras, self._strict = _checked_key(api_key), extras, strict
         self._lock, self._owner = threading.Lock(), Owner()
         self._open: set[_Answer] = set()
         self._closed = False
@@ -127,7 +137,9 @@ class RemoteChat:
         """See Chat.converse. Raises NotSupported for what an API like OpenAI's has no place for."""
         check_sampling(sampling)
         body = request(self.model, conversation, sampling, extras=self._extras)
-        return self.send(body, Chunks, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        may_answer = (lambda name: is_called(name, self.model, self.names)) if self._strict else None
+        reader = partial(Chunks, may_answer=may_answer)
+        return self.send(body, reader, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
 
     def send(
         self,
@@ -151,16 +163,27 @@ class RemoteChat:
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Each text as a vector, by the server's model. Raises RemoteFailed, and as the first step of an answer."""
-        self._owner.require()
-        return self._wait_for(self._embed(list(texts)))
+        said = self._said("embeddings", {"model": self.model, "input": list(texts), "encoding_format": "float"})
+        try:
+            listed = sorted(json_file.parse(said, finite=True)["data"], key=lambda each: int(each["index"]))
+            vectors = [[float(number) for number in each["embedding"]] for each in listed]
+            if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+                raise ValueError("there is not one vector for each text, all of one length")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"the server's embeddings cannot be read: {error!r}"
+            raise RemoteFailed(self._without_key(what), where=self.url, hint=_IS_IT_FOR_THEM) from error
+        return vectors
 
     def tell(self, path: str, body: Mapping[str, Any]) -> Any:
         """What the server says to a request that is answered at once, as JSON. path: beside its /v1, as "/tokenize".
 
         Raises RemoteFailed and what else a server refuses with.
         """
-        self._owner.require()
-        return self._wait_for(self._tell(path, utf8(json.dumps(body, ensure_ascii=False))))
+        place = f"..{path}" if self.url.endswith("/v1") else path.lstrip("/")
+        try:
+            return json_file.parse(self._said(place, body, LIST_S))
+        except (ValueError, TimeoutError) as error:
+            raise RemoteFailed(f"what the server says to {path} cannot be read", where=self.url) from error
 
     def prompt_logprobs(self, tokens: Sequence[int]) -> list[Any]:
         """What the server says of each token of a prompt, as vLLM and Edgeship's own server tell it.
@@ -170,7 +193,11 @@ class RemoteChat:
         Raises RemoteFailed, and what a server's refusal raises.
         """
         asked = {"model": self.model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
-        return self._wait_for(self._scored(json.dumps(asked).encode()))
+        try:
+            found = json_file.parse(self._said("completions", asked))["choices"][0].get("prompt_logprobs")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise RemoteFailed("the server's completion cannot be read", where=self.url, hint=_IS_IT_ONE) from error
+        return found if isinstance(found, list) else []
 
     def stats(self) -> Stats:
         """See Chat.stats; only what was asked from here is known."""
@@ -263,27 +290,14 @@ class RemoteChat:
                     answer.put(step)
         answer.end()
 
-    async def _embed(self, texts: list[str]) -> list[list[float]]:
-        body = json.dumps({"model": self.model, "input": texts, "encoding_format": "float"}, ensure_ascii=False)
-        async with self._ask("POST", "embeddings", utf8(body)) as response:
-            told = await _body(response)
-        try:
-            listed = sorted(json_file.parse(told, finite=True)["data"], key=lambda each: int(each["index"]))
-            vectors = [[float(number) for number in each["embedding"]] for each in listed]
-            if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
-                raise ValueError("there is not one vector for each text, all of one length")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"the server's embeddings cannot be read: {error!r}"
-            raise RemoteFailed(self._without_key(what), where=self.url, hint=_IS_IT_FOR_THEM) from error
-        return vectors
+    def _said(self, place: str, body: Mapping[str, Any], within_s: float | None = None) -> bytes:
+        """The body of what the server says at a place below its address. Raises TimeoutError, and as `_ask` does."""
+        self._owner.require()
+        return self._wait_for(self._posted(place, utf8(json.dumps(body, ensure_ascii=False)), within_s))
 
-    async def _tell(self, path: str, body: bytes) -> Any:
-        place = f"..{path}" if self.url.endswith("/v1") else path.lstrip("/")
-        try:
-            async with asyncio.timeout(LIST_S), self._ask("POST", place, body) as response:
-                return json_file.parse(await _body(response))
-        except (ValueError, TimeoutError) as error:
-            raise RemoteFailed(f"what the server says to {path} cannot be read", where=self.url) from error
+    async def _posted(self, place: str, body: bytes, within_s: float | None) -> bytes:
+        async with asyncio.timeout(within_s), self._ask("POST", place, body) as response:
+            return await _body(response)
 
     async def _choose(self, model: str | None) -> tuple[str, int | None, frozenset[str]]:
         """The model that is meant, how long prompt and answer may be, where the server tells, and all of its names."""
@@ -318,15 +332,6 @@ class RemoteChat:
             return {_checked_id(entry["id"]): entry for entry in body["data"]}
         except (ValueError, KeyError, TypeError) as error:
             raise RemoteFailed("the server's list of models cannot be read", where=self.url, hint=_IS_IT_ONE) from error
-
-    async def _scored(self, body: bytes) -> list[Any]:
-        async with self._ask("POST", "completions", body) as response:
-            told = await _body(response)
-        try:
-            found = json_file.parse(told)["choices"][0].get("prompt_logprobs")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise RemoteFailed("the server's completion cannot be read", where=self.url, hint=_IS_IT_ONE) from error
-        return found if isinstance(found, list) else []
 
     @asynccontextmanager
     async def _ask(

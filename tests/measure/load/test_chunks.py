@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.measure.load.chunks import _is_called
+from edgeship.engine.completions import is_called
 from edgeship.measure.load.records import Failure
 from tests.measure.load.samples import chunk, read, usage
 
@@ -81,7 +81,7 @@ def test_what_ended_the_stream_early_is_told_before_what_is_missing() -> None:
     ],
 )
 def test_names_by_which_a_model_may_answer(told: str, asked: str, same: bool) -> None:
-    assert _is_called(told, asked, {"served", "alias"}) is same
+    assert is_called(told, asked, {"served", "alias"}) is same
 
 
 def test_counts_beyond_all_sizes_are_none() -> None:

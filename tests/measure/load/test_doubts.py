@@ -81,13 +81,19 @@ def test_a_text_may_be_broken_into_a_few_tokens_more_or_less() -> None:
     assert not codes(record(TENTH, output_tokens=40, counted_output_tokens=35))
 
 
+def test_an_answer_that_was_long_enough_has_the_tokens_that_were_asked_for() -> None:
+    assert trust(record(TENTH[::4], asked=40)).refused["tpot_s"] == "usage-differs"
+
+
 def test_short_answers_are_told_with_their_reason() -> None:
-    [doubt] = trust(record(TENTH, asked=64), record(TENTH, asked=40)).doubts
+    [doubt] = trust(record(TENTH, asked=64, finish="stop"), record(TENTH, asked=40)).doubts
     assert doubt.code == "answers-short"
     assert (
         "1 of 2 answers ended before they had 64 tokens, at 40 on average: the target was asked to go on" in doubt.what
     )
-    [doubt] = trust(record(TENTH, asked=64), expected=Expected(synthetic=True, ends_early="it cannot be asked")).doubts
+    [doubt] = trust(
+        record(TENTH, asked=64, finish="stop"), expected=Expected(synthetic=True, ends_early="it cannot be asked")
+    ).doubts
     assert "it cannot be asked" in doubt.what
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeship.engine.completions import END, message_of
+from edgeship.engine.completions import END, is_called, message_of
 from edgeship.measure.load.records import Arrival, Failure, Kind, Reply
 from edgeship.system import json_file
 from edgeship.system.fields import LARGEST
@@ -93,7 +93,7 @@ class _Seen:
 
     def fault(self, names: Collection[str], asked: str) -> Failure | None:
         """What makes it no answer, though the stream could be read."""
-        if others := sorted(name for name in self.names if not _is_called(name, asked, names)):
+        if others := sorted(name for name in self.names if not is_called(name, asked, names)):
             return Failure("another-model", f"{asked} was asked, and {others[0]} answered")
         if self.finish is None:
             return Failure("cut-stream", "the stream ended before the answer did")
@@ -118,21 +118,6 @@ class _Seen:
             failure=failure,
             text=self.text,
         )
-
-
-def _is_called(told: str, asked: str, names: Collection[str]) -> bool:
-    """Whether a name in a chunk may mean the model that was asked.
-
-    Servers add a date ("gpt-4o-2024-08-06") or a tag (":latest"), and name a file where they were given its path.
-    """
-    if told in names:
-        return True
-    told, asked = _plain(told), _plain(asked)
-    return told == asked or told.startswith((f"{asked}-20", f"{asked}:"))
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

@@ -166,6 +166,10 @@ def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
             yield Doubt("silent-tokens", f"{what}: the others came without text, as those past an answer's end do")
         else:
             yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
+    cut_short = [one for one in records if one.reply.finish == "length" and _is_short(one)]
+    if cut_short:
+        what = f"{len(cut_short)} answers ended since they were long enough, and usage tells fewer tokens than that"
+        yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
     beyond = [
         one
         for one in records
@@ -174,6 +178,11 @@ def _of_usage(records: Sequence[Record]) -> Iterator[Doubt]:
     if beyond:
         what = f"usage tells more tokens of {len(beyond)} answers than they were allowed to have"
         yield Doubt("usage-differs", what, ("itl_s", *_BY_TOKENS))
+
+
+def _is_short(record: Record) -> bool:
+    asked, told = record.asked_output_tokens, record.reply.output_tokens
+    return asked is not None and told is not None and told < asked * (1 - TOLERANCE)
 
 
 def _leave_no_text(records: Sequence[Record]) -> bool:

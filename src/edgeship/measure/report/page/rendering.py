@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.measure.report.page.blocks import Page
+from edgeship.system.text import harmless
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,7 +40,8 @@ def _environment() -> jinja2.Environment:
 
 def _bounded(value: Any) -> Any:
     # What has a type of its own is the page's, not a text in it.
-    return cut(value, MOST_CHARACTERS) if type(value) is str else value
+    # What would turn the direction of a line, or is no character of a page, is written out.
+    return harmless(cut(value, MOST_CHARACTERS)) if type(value) is str else value
 
 
 def cut(text: str, most: int) -> str:
