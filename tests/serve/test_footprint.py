@@ -86,4 +86,4 @@ def test_it_is_about_what_a_process_holds(example: Path, tmp_path: Path) -> None
     limits = Limits(slots=2, context_tokens=256, kv_bytes=10**7)
     found = footprint.of_package(example, manifests.size_bytes(example), limits, tmp_path)
     with IsolatedEngine(example, limits=limits) as engine:
-        assert 0.5 < resident_bytes(engine.pid) / found.fixed_bytes < 1.0
+        assert 0.4 < resident_bytes(engine.pid) / found.fixed_bytes < 1.0

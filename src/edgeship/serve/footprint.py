@@ -16,7 +16,7 @@ from edgeship.package import manifest as manifests
 # Measured with engines of 135 M and 270 M parameters, 49 thousand and 262 thousand tokens: the process with its
 # libraries, and what is computed in; then for each byte of tokenizer.json, 9 to 10 for the tokenizer, as many for
 # constraints, and 5 more while these are made ready.
-ENGINE_BYTES = 240_000_000
+ENGINE_BYTES = 200_000_000
 TOKENIZER_TIMES = 24
 # ONNX Runtime holds cosines and sines for the whole context, and while it makes them as much again.
 ROTARY_BYTES_PER_PAIR = 16
