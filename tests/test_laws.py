@@ -24,6 +24,7 @@ ROOMS = (
     "foundry",
     "targets",
     "measure",
+    "validate",
     "readers",
     "held_out",
     "preflight",
@@ -36,7 +37,7 @@ ROOMS = (
 )
 # Modules beside the one that gives a room its name.
 ROOM_OF = {"__main__": "cli", "doctor": "checkpoint"}
-WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure", "serve"})
+WINGS = ({"builder"}, {"engine", "foundry", "targets", "measure", "validate", "serve"})
 # The module that adapts a heavy library, and nobody else.
 HEAVY = {
     "torch": {"measure.agreement.reference.of_checkpoint"},

@@ -154,6 +154,12 @@ class CalibrationInvalid(UsageError):
     code = "calibration-invalid"
 
 
+class GateInvalid(UsageError):
+    """A gate file that sets what no check has, or a bound that cannot be one."""
+
+    code = "gate-invalid"
+
+
 class PromptsInvalid(UsageError):
     """A file of prompts to measure with that has a line that cannot be used."""
 

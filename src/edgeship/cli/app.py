@@ -25,6 +25,7 @@ from edgeship.cli import (
     ship,
     stop,
     tune,
+    validate,
 )
 from edgeship.cli import eval as evaluation
 from edgeship.cli.streams import show
@@ -77,6 +78,7 @@ app.command()(stop.stop)
 app.command()(tune.tune)
 app.command()(bench.bench)
 app.command("eval")(evaluation.evaluate)
+app.command()(validate.validate)
 app.command("olive-config")(olive_config.olive_config)
 app.add_typer(cache.app, name="cache")
 app.add_typer(model.app, name="model")

@@ -15,7 +15,7 @@ from edgeship.system.json_file import Complaint, fields_of, read_object
 from edgeship.system.machine import this_machine
 from edgeship.version import __version__
 
-Kind = Literal["bench", "bench-pair", "eval", "fidelity"]
+Kind = Literal["bench", "bench-pair", "eval", "fidelity", "verdict"]
 VERSION = 1
 """Of all kinds; a document of a later one may hold what this version cannot read."""
 

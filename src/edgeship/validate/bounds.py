@@ -1,0 +1,25 @@
+"""What a check holds its figures to: numbers that a gate file may change, each with where it comes from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+def bound(default: float, why: str, *, least: float = 0.0, most: float = math.inf) -> Any:
+    """A field of a check's bounds. why: what it bounds and where the default comes from, as a whole sentence.
+
+    A default that is an int takes whole numbers only. least, most: what a gate file may set.
+    """
+    return field(default=default, metadata={"why": why, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a check that has none. Subclasses are frozen dataclasses whose fields are made by `bound`."""
+
+
+def bounds_of(kind: type[Bounds]) -> tuple[Field[Any], ...]:
+    """Its fields, in their order; `metadata` has why, least and most."""
+    return fields(kind)

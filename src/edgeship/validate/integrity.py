@@ -1,0 +1,24 @@
+"""Is whole, and what it says of itself is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeship.progress import Progress
+from edgeship.validate.bounds import Bounds
+from edgeship.validate.check import Check
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Finding
+
+
+@dataclass(frozen=True)
+class IntegrityBounds(Bounds):
+    """What the figures are held to."""
+
+
+def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Iterator[Finding]:
+    yield from ()
+
+
+CHECK = Check("integrity", "Is whole, and what it says of itself is true", IntegrityBounds, _run)

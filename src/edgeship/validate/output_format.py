@@ -1,0 +1,24 @@
+"""Keeps its output format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeship.progress import Progress
+from edgeship.validate.bounds import Bounds
+from edgeship.validate.check import Check
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Finding
+
+
+@dataclass(frozen=True)
+class FormatBounds(Bounds):
+    """What the figures are held to."""
+
+
+def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator[Finding]:
+    yield from ()
+
+
+CHECK = Check("format", "Keeps its output format", FormatBounds, _run)

@@ -1,0 +1,24 @@
+"""Is as fast and as small as what is in production."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeship.progress import Progress
+from edgeship.validate.bounds import Bounds
+from edgeship.validate.check import Check
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Finding
+
+
+@dataclass(frozen=True)
+class PerformanceBounds(Bounds):
+    """What the figures are held to."""
+
+
+def _run(subject: Subject, bounds: PerformanceBounds, progress: Progress) -> Iterator[Finding]:
+    yield from ()
+
+
+CHECK = Check("performance", "Is as fast and as small as what is in production", PerformanceBounds, _run)

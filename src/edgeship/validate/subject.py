@@ -1,0 +1,97 @@
+"""What is validated: a target, opened when a check needs it, with what it is asked and held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from edgeship.engine.api import Chat, Constraint, Limits
+from edgeship.engine.isolated import IsolatedEngine
+from edgeship.errors import EdgeshipError
+from edgeship.measure.cases.evalset import EvalCase
+from edgeship.targets import Target
+
+Effort = Literal["quick", "default", "long"]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a target is asked, and what it is held against.
+
+    cases: of the evaluation; none without one. constraint: what answers may be held to (`--schema`).
+    original: what the target was made of, for the paired comparison: a target that is asked the same, or a file that
+    `edgeship eval --out` wrote. baseline: the version in production.
+    model, api_key: for a URL.
+    """
+
+    cases: tuple[EvalCase, ...] = ()
+    eval_file: Path | None = None
+    constraint: Constraint | None = None
+    original: Target | Path | None = None
+    baseline: Target | None = None
+    effort: Effort = "default"
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+class Subject:
+    """See the module. To be closed, which ends every process that was started for it."""
+
+    def __init__(self, target: Target, against: Against | None = None) -> None:
+        self.target, self.against = target, against or Against()
+        self._open = ExitStack()
+        self._fault: EdgeshipError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def effort(self) -> Effort:
+        """How much time may be taken."""
+        return self.against.effort
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """The package's; None of a server. Raises what `Target.package_folder` raises."""
+        if self.target.kind == "url":
+            return None
+        return self.target.registered_folder() if self.target.kind == "foundry" else self.target.package_folder()
+
+    @cached_property
+    def chat(self) -> Chat:
+        """The target, opened once for all checks that leave it as it was. Raises what opening raises, each time."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            return self._open.enter_context(self._opened())
+        except EdgeshipError as error:
+            self._fault = error
+            raise
+
+    @property
+    def fault(self) -> EdgeshipError | None:
+        """Why the target could not be opened; None where nobody tried, or it could."""
+        return self._fault
+
+    @contextmanager
+    def anew(self, limits: Limits | None = None) -> Iterator[Chat]:
+        """The target opened once more, for checks that need a process without a past; a server is only connected to."""
+        with self._opened(limits) as chat:
+            yield chat
+
+    def _opened(self, limits: Limits | None = None) -> Chat:
+        """A package runs in a process of its own, as under `edgeship serve`: what it holds is the model's alone."""
+        limits, against = limits or Limits(), self.against
+        if self.target.kind in ("package", "folder"):
+            here = self.target.settings
+            return IsolatedEngine(self.target.package_folder(), threads=here.threads, limits=limits, home=here.home)
+        if self.target.kind == "url":
+            return self.target.open(model=against.model, api_key=against.api_key)
+        return self.target.open(limits=limits)

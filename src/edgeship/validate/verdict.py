@@ -1,0 +1,106 @@
+"""What the gate answers: of each thing that was looked at, of each check, and of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Outcome = Literal["pass", "fail", "undecided", "skipped"]
+"""skipped: it was not looked at, and a reason says why; it does not keep a verdict from being "pass"."""
+CheckName = Literal[
+    "integrity",
+    "domain",
+    "format",
+    "leaks",
+    "lengths",
+    "edges",
+    "determinism",
+    "performance",
+    "recovery",
+    "conformance",
+]
+EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "skipped": 0, "fail": 1, "undecided": 8}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One request whose answer speaks against the target.
+
+    id: names it for `edgeship validate TARGET --replay ID`: the check, a slash, and what tells it from the others.
+    request: what was asked, as `requests.asked` writes it. got, expected: in words; answers are quoted in part.
+    """
+
+    id: str
+    request: Mapping[str, Any]
+    got: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check looked at.
+
+    name: tells it from the check's other findings, in words with hyphens. told: a whole sentence with its figure and
+    bound. figure, bound: the number and what it was held to, where it is one. interval: of 95 %, where chance has a
+    part in it.
+    decided_by: of an undecided one, what would decide.
+    """
+
+    name: str
+    outcome: Outcome
+    told: str
+    figure: float | None = None
+    bound: float | None = None
+    unit: str = ""
+    interval: tuple[float, float] | None = None
+    decided_by: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What came of a check. reason: why it was skipped."""
+
+    check: CheckName
+    title: str
+    findings: tuple[Finding, ...] = ()
+    took_s: float = 0.0
+    reason: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its findings."""
+        return worst(finding.outcome for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate answers. digest: of the package's manifest; None for what is no package."""
+
+    target: str
+    kind: str
+    digest: str | None
+    checks: tuple[CheckResult, ...]
+    took_s: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """Fail where a check fails, else undecided where one is, else pass."""
+        return worst(check.outcome for check in self.checks)
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Everything that can be asked again."""
+        return tuple(each for check in self.checks for finding in check.findings for each in finding.evidence)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The one that decides where all must pass; "skipped" of none."""
+    order: Sequence[Outcome] = ("skipped", "pass", "undecided", "fail")
+    return max(outcomes, key=order.index, default="skipped")
+
+
+def as_dict(check: CheckResult) -> dict[str, Any]:
+    """A check's result as `--json` prints it."""
+    return {"outcome": check.outcome} | asdict(check)
