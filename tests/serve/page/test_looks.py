@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import CONTRASTS
 from tests.serve.page import models
 from tests.serve.page.conftest import Visit
 from tests.serve.page.screen import answers, button, ended, focused, send
@@ -17,35 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-# Each text that is shown, with its colour's contrast to what lies behind it, as WCAG computes it.
-_CONTRASTS = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return canvas.getImageData(0, 0, 1, 1).data;
-  };
-  const light = (colour) => {
-    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    const [r, g, b] = [...rgba(colour)].map((v) => linear(v / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (; element; element = element.parentElement) {
-      const colour = getComputedStyle(element).backgroundColor;
-      if (rgba(colour)[3] > 250) return colour;
-    }
-    return "white";
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((element) =>
-    element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && !element.closest(":disabled") &&
-    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  return texts.map((element) => {
-    const [one, other] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
-    return [element.textContent.trim().slice(0, 40), (one + 0.05) / (other + 0.05)];
-  });
-}"""
 # What a screen reader could not name, ids that are there twice, pictures without a text.
 _NAMELESS = """() => {
   const name = (e) => e.getAttribute("aria-label") || e.labels?.[0]?.textContent || e.textContent.trim() || e.value;
@@ -84,7 +56,7 @@ def test_every_text_can_be_read(visit: Visit, url: str, scheme: Any, width: int)
     full(page)
     if width > 1000:
         button(page, "Settings").click()
-    found = page.evaluate(_CONTRASTS)
+    found = page.evaluate(CONTRASTS)
     assert len(found) > 15
     assert [text for text in found if text[1] < 4.5] == []
 

@@ -19,37 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 LONG = "a-name-without-any-place-to-break-it-" * 4
-# Each text that is shown with its contrast to what lies behind it, as WCAG computes it; of pictures by their fill.
-_CONTRASTS = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return canvas.getImageData(0, 0, 1, 1).data;
-  };
-  const light = (colour) => {
-    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    const [r, g, b] = [...rgba(colour)].map((v) => linear(v / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (; element; element = element.parentElement) {
-      const colour = getComputedStyle(element).backgroundColor;
-      if (rgba(colour)[3] > 250) return colour;
-    }
-    return "white";
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((element) =>
-    element.checkVisibility() && !element.closest("title, desc, .unseen") &&
-    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  return texts.map((element) => {
-    const style = getComputedStyle(element);
-    const colour = element.closest("svg") ? style.fill : style.color;
-    const [one, other] = [light(colour), light(behind(element))].sort((a, b) => b - a);
-    return [element.textContent.trim().slice(0, 40), (one + 0.05) / (other + 0.05)];
-  });
-}"""
 # Texts of pictures that leave it; pictures are as wide as the page, so these would be cut off.
 _OUTSIDE = """() => [...document.querySelectorAll("figure > svg text")].filter((text) => {
   const [own, all] = [text.getBoundingClientRect(), text.ownerSVGElement.getBoundingClientRect()];
@@ -109,7 +78,7 @@ def visit(browser: Browser, file: Path) -> Iterator[Callable[..., Page]]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read_and_has_its_room(visit: Callable[..., Page], scheme: str) -> None:
     page = visit(color_scheme=scheme, viewport={"width": 1200, "height": 800})
-    found = page.evaluate(_CONTRASTS)
+    found = page.evaluate(browsers.CONTRASTS)
     assert len(found) > 300
     assert [text for text in found if text[1] < 4.5] == []
     assert page.evaluate(_OUTSIDE) == []
@@ -133,7 +102,7 @@ def test_what_is_folded_is_printed_and_in_dark_colours_on_white(visit: Callable[
     page.emulate_media(media="print")
     assert page.evaluate(_FOLDED) == 0
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert [text for text in page.evaluate(_CONTRASTS) if text[1] < 4.5] == []
+    assert [text for text in page.evaluate(browsers.CONTRASTS) if text[1] < 4.5] == []
 
 
 def test_headings_and_pictures_have_names(visit: Callable[..., Page]) -> None:
