@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve bench-measure soak bench-foundry clean
+.PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve bench-measure bench-validate soak bench-foundry clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-serve: setup-dev ## the server against its engine alone and llama.cpp's se
 
 bench-measure: setup-dev ## what measuring costs, and how long measurements take
 	@$(BIN)/python benchmarks/bench_measure.py $(ARGS)
+
+bench-validate: setup-dev ## what the release gate catches, whether it raises false alarms, and how long it takes
+	@$(BIN)/python benchmarks/bench_validate.py $(ARGS)
 
 soak: setup-dev ## mixed load on the server for 30 minutes (ARGS="--minutes 5")
 	@$(BIN)/python benchmarks/bench_serve.py --only soak $(ARGS)
