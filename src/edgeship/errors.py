@@ -49,6 +49,13 @@ def in_words(what: str, where: str | None, hint: str | None) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether a `kind` is among the causes of `error`."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error is not None
+
+
 def _told(text: str) -> str:
     """A message, which may quote what strangers wrote: nothing that a terminal obeys, and not endless."""
     if len(text) > _MOST_CHARACTERS:

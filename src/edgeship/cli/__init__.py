@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     from edgeship.cli import failure, streams
+    from edgeship.errors import came_from
 
     try:
         import typer.main
@@ -37,7 +38,7 @@ def _run(given: list[str]) -> int:
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
         # Native modules that are interrupted while they start say that they failed.
-        if failure.came_from(error, KeyboardInterrupt):
+        if came_from(error, KeyboardInterrupt):
             return failure.interrupted()
         return failure.explain(error, as_json="--json" in given, log_json="--log-json" in given)
 

@@ -72,13 +72,6 @@ def _meant_by(option: str, command: str) -> str | None:
     return elsewhere.meant_by(option, command.rpartition(" ")[2])
 
 
-def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether a `kind` is among the causes of `error`."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__
-    return error is not None
-
-
 def interrupted() -> int:
     """Says what is left; returns the exit code."""
     say("\ninterrupted; what was built is kept, and the same command goes on from there")

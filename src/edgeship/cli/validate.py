@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeship import settings
 from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import CacheDir, Json, Schema, Threads, as_path, grouped
-from edgeship.cli.output import print_json, require_places, telling
-from edgeship.cli.streams import show
+from edgeship.cli.output import note, print_facts, print_json, require_places, telling
 from edgeship.errors import UsageError
+from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgeship.targets import Target
     from edgeship.validate.subject import Against, Effort
     from edgeship.validate.verdict import CheckName, Verdict
 
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The variable in which GitHub names the file of a step's summary."""
+
 ValidateTarget = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="TARGET",
         help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
+        show_default=False,
+    ),
+]
+WriteGate = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-gate",
+        help="Write a gate file with every bound, its default and its meaning, and end.",
+        show_default=False,
+        parser=as_path,
     ),
 ]
 
@@ -88,16 +105,76 @@ class EffortOptions:
         return "quick" if self.quick else "long" if self.long else "default"
 
 
-@grouped
-def validate(
-    *,
-    target: ValidateTarget,
-    held: HeldOptions,
-    looked: EffortOptions,
+@dataclass(frozen=True)
+class KeptOptions:
+    """Where the verdict is kept, beside what is printed."""
+
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Write the verdict to this file, as JSON.", show_default=False, parser=as_path),
-    ] = None,
+    ] = None
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", help="Write it as JUnit XML, for CI systems.", show_default=False, parser=as_path),
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Write it to this file, as Markdown.", show_default=False, parser=as_path),
+    ] = None
+    github_summary: Annotated[
+        bool, typer.Option("--github-summary", help=f"Add it to the summary of a job on GitHub (${SUMMARY}).")
+    ] = False
+
+    def require_places(self) -> None:
+        """That all of it can be written, before it is measured. Raises UsageError, NotWritable."""
+        require_places(self.out, self.junit, self.markdown, self._summary)
+
+    @property
+    def _summary(self) -> Path | None:
+        if not self.github_summary:
+            return None
+        place = os.environ.get(SUMMARY)
+        if not place:
+            raise UsageError(
+                f"{SUMMARY} is not set", hint="It is in GitHub's jobs. Elsewhere, name a file: --markdown."
+            )
+        return as_path(place)
+
+    def keep(self, verdict: Verdict, document: Mapping[str, Any]) -> None:
+        """Writes what was asked for. Raises NotWritable, DiskShort."""
+        from edgeship.system.json_file import as_text
+        from edgeship.system.storage import write_file
+        from edgeship.validate.junit import as_junit
+        from edgeship.validate.summary import as_markdown
+
+        if self.out:
+            with _writing(self.out):
+                write_file(self.out, as_text(document))
+        if self.junit:
+            with _writing(self.junit):
+                write_file(self.junit, as_junit(verdict, document["created"]))
+        if self.markdown:
+            with _writing(self.markdown):
+                write_file(self.markdown, as_markdown(verdict))
+        if summary := self._summary:
+            with _writing(summary), summary.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(as_markdown(verdict))
+
+
+def _writing(path: Path) -> AbstractContextManager[None]:
+    from edgeship.system.storage import disk_errors
+
+    return disk_errors(path.absolute().parent, "name a file elsewhere.")
+
+
+@grouped
+def validate(
+    *,
+    target: ValidateTarget = None,
+    held: HeldOptions,
+    looked: EffortOptions,
+    kept: KeptOptions,
+    write_gate: WriteGate = None,
     model: ServerModel = None,
     api_key_env: KeyVariable = None,
     cache_dir: CacheDir = None,
@@ -106,16 +183,19 @@ def validate(
 ) -> int:
     """Check whether a target is fit for release, and say why."""
     from edgeship import targets
-    from edgeship.system import json_file
+    from edgeship.cli.verdict import print_verdict
     from edgeship.validate.checks import CHECKS
     from edgeship.validate.document import verdict_document
     from edgeship.validate.gate import Gate, read_gate
     from edgeship.validate.run import validate as run
     from edgeship.validate.subject import Subject
-    from edgeship.validate.verdict import EXIT_CODES
 
+    if write_gate is not None:
+        return _write_gate(write_gate, target, as_json=as_json)
+    if target is None:
+        raise UsageError("nothing is named that is to be validated", hint="`edgeship cache ls` lists the packages.")
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    require_places(out)
+    kept.require_places()
     effort, only = looked.effort, _known(looked.only)
     gate = read_gate(held.gate, CHECKS) if held.gate else Gate()
     meant = targets.resolve(target, current)
@@ -123,14 +203,32 @@ def validate(
         against = _against(held, effort, meant, model, key_in(api_key_env))
         with Subject(meant, against) as subject:
             verdict = run(subject, gate, only=only, progress=progress)
-    found = verdict_document(verdict, gate.off, current.memory_bytes)
-    if out:
-        json_file.write_object(out, found)
+    document = verdict_document(verdict, gate.off, current.memory_bytes)
     if as_json:
-        print_json(found)
+        print_json(document)
     else:
-        _print(verdict)
-    return EXIT_CODES[verdict.outcome]
+        print_verdict(verdict)
+    kept.keep(verdict, document)
+    if verdict.interrupted:
+        note("interrupted: this is what was found before")
+    return verdict.exit_code
+
+
+def _write_gate(path: Path, target: str | None, *, as_json: bool) -> int:
+    from edgeship.system.storage import write_file
+    from edgeship.validate.checks import CHECKS
+    from edgeship.validate.gate import as_toml
+
+    if target is not None:
+        raise UsageError("--write-gate writes a file and looks at nothing", hint="Leave the target out.")
+    require_places(path)
+    if path.exists():
+        raise UsageError("that file is there already", where=str(path), hint="Name another, or remove it.")
+    with _writing(path):
+        write_file(path, as_toml(CHECKS))
+    checks = [check.name for check in CHECKS]
+    said = f"wrote {path}\nhold a target to it: {our_command('validate', 'TARGET', '--gate', str(path))}"
+    return print_facts({"gate": str(path), "checks": checks}, said, as_json=as_json)
 
 
 def _known(only: list[str] | None) -> tuple[CheckName, ...]:
@@ -163,13 +261,3 @@ def _against(held: HeldOptions, effort: Effort, target: Target, model: str | Non
         model=model,
         api_key=api_key,
     )
-
-
-def _print(verdict: Verdict) -> None:
-    for check in verdict.checks:
-        show(f"{check.outcome:<10} {check.check:<12} {check.title} ({check.took_s:.1f} s)")
-        if check.reason:
-            show(f"           {check.reason}")
-        for finding in check.findings:
-            show(f"           {finding.outcome}: {finding.told}")
-    show(f"\n{verdict.outcome}: {verdict.target}, in {verdict.took_s:.0f} s")

@@ -16,6 +16,8 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # the marks that right-to-left text is written with.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_HALVES = re.compile("[\ud800-\udfff]")
+
 
 def decode(content: bytes) -> str:
     """The text, its lines ended by a line feed alone and without the byte order mark that it may begin with.
@@ -29,6 +31,11 @@ def decode(content: bytes) -> str:
 def harmless(text: str) -> str:
     """A text with all that would steer a terminal written out, as in JSON: an escape is "\\u001b"."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
+
+
+def without_halves(text: str) -> str:
+    """A text whose halves of characters, which no encoding has, are written out as `harmless` writes them."""
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_shown(text: str, stream: TextIO) -> str:

@@ -20,6 +20,26 @@ class Bounds:
     """Of a check that has none. Subclasses are frozen dataclasses whose fields are made by `bound`."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """A bound as it was in force when a check was made."""
+
+    name: str
+    value: float
+    default: float
+
+    @property
+    def is_default(self) -> bool:
+        """Whether no gate file changed it."""
+        return self.value == self.default
+
+
+def held(bounds: Bounds) -> tuple[Held, ...]:
+    """These bounds, each beside its default."""
+    defaults = type(bounds)()
+    return tuple(Held(one.name, getattr(bounds, one.name), getattr(defaults, one.name)) for one in fields(bounds))
+
+
 def bounds_of(kind: type[Bounds]) -> tuple[Field[Any], ...]:
     """Its fields, in their order; `metadata` has why, least and most."""
     return fields(kind)

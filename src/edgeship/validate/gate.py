@@ -1,75 +1,137 @@
-"""The gate file: which checks are made, and what each holds its figures to."""
+"""The gate file: which checks are made, and what each holds its figures to. It is read here, and written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import GateInvalid
 from edgeship.system import toml_file
 from edgeship.system.fields import Fields, shown
+from edgeship.system.text import meant
 from edgeship.validate.bounds import Bounds, bounds_of
 from edgeship.validate.check import Check
 from edgeship.validate.verdict import CheckName
+from edgeship.version import __version__
 
 FORMAT = 1
+REASONS: Mapping[str, str] = {
+    "why": "Why its bounds are not the defaults.",
+    "off": "Turns the check off, and says why.",
+}
+"""What a check's part may hold beside its bounds: texts that every verdict repeats."""
 _HINT = "`edgeship validate --write-gate FILE` writes one with every bound and what it means."
+_LARGEST = 2**63 - 1
+_WIDTH = 100
 
 
 @dataclass(frozen=True)
 class Gate:
-    """bounds: those that are not the defaults. off: why checks are not made, in the words of who turned them off."""
+    """bounds: of the checks that the file speaks of. why, off: the reasons in it, see REASONS."""
 
     bounds: Mapping[CheckName, Bounds] = field(default_factory=dict)
     off: Mapping[CheckName, str] = field(default_factory=dict)
+    why: Mapping[CheckName, str] = field(default_factory=dict)
 
     def of(self, check: Check) -> Bounds:
         """What a check holds its figures to."""
-        return self.bounds.get(check.name) or check.bounds()
+        return self.bounds.get(check.name, check.bounds())
 
 
 def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
     """The gate of a file. Raises GateInvalid for what it cannot say, naming the field."""
-    try:
-        table = toml_file.read_table(path)
-    except (OSError, ValueError) as error:
-        raise GateInvalid(f"the gate cannot be read: {error}", where=str(path), hint=_HINT) from error
 
     def refuse(what: str) -> GateInvalid:
         return GateInvalid(f"the gate {what}", where=str(path), hint=_HINT)
 
+    try:
+        table = toml_file.read_table(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(f"cannot be read: {error}") from error
+    except ValueError as error:
+        raise refuse(f"is not valid TOML: {error}") from error
     whole = Fields(table, refuse)
-    if whole.required_count("format") != FORMAT:
-        raise whole.wrong("format", table["format"], f"{FORMAT}, the format that this Edgeship reads")
-    known = {check.name: check for check in checks}
-    _require_known(whole, {"format", *known}, "there is no such check")
-    bounds: dict[CheckName, Bounds] = {}
-    off: dict[CheckName, str] = {}
-    for name, check in known.items():
-        part = whole.part(name)
-        _require_known(part, {"off", *(one.name for one in bounds_of(check.bounds))}, "it has no such bound")
-        bounds[name] = check.bounds(
-            **{one.name: found for one in bounds_of(check.bounds) if (found := _value(part, one)) is not None}
-        )
-        if (reason := part.text("off")) is not None:
-            if not reason.strip():
-                raise part.wrong("off", reason, "the reason why it is turned off")
-            off[name] = reason
-    return Gate(bounds, off)
+    if whole.required_count("format") > FORMAT:
+        raise refuse(f"is of format {table['format']}, and this Edgeship reads format {FORMAT}")
+    _require_known(whole, ["format", *(check.name for check in checks)], "check")
+    there = [check for check in checks if check.name in table]
+    bounds = {check.name: _bounds(whole.part(check.name), check) for check in there}
+    why, off = ({check.name: _reason(whole.part(check.name), key) for check in there} for key in REASONS)
+    return Gate(bounds, _given(off), _given(why))
 
 
-def _value(part: Fields, one: Any) -> float | None:
+def _bounds(part: Fields, check: Check) -> Bounds:
+    known = bounds_of(check.bounds)
+    _require_known(part, [*(one.name for one in known), *REASONS], "bound")
+    return check.bounds(**{one.name: value for one in known if (value := _value(part, one)) is not None})
+
+
+def _value(part: Fields, one: Field[Any]) -> float | None:
     least, most = one.metadata["least"], one.metadata["most"]
     if isinstance(one.default, int):
-        return part.count(one.name, least=int(least), **({} if most == float("inf") else {"most": int(most)}))
-    return part.number(one.name, least=least, most=None if most == float("inf") else most)
+        return part.count(one.name, least=math.ceil(least), most=_LARGEST if math.isinf(most) else int(most))
+    return part.number(one.name, least=least, most=None if math.isinf(most) else most)
 
 
-def _require_known(part: Fields, known: set[str], what: str) -> None:
+def _reason(part: Fields, key: str) -> str | None:
+    reason = part.text(key)
+    if reason is not None and not reason.strip():
+        raise part.wrong(key, reason, "a reason")
+    return reason
+
+
+def _given(reasons: Mapping[CheckName, str | None]) -> dict[CheckName, str]:
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _require_known(part: Fields, known: Sequence[str], what: str) -> None:
     for key in part.values:
         if key not in known:
-            raise part.refuse(
-                f"has {part.name}{key}, and {what}: known are {', '.join(sorted(known))}, not {shown(key)}"
-            )
+            near = meant(key, known)
+            instead = f"{near} may be meant" if near else f"known are {', '.join(known)}"
+            raise part.refuse(f"has {part.name}{shown(key)}, and there is no such {what}: {instead}")
+
+
+def as_toml(checks: Sequence[Check]) -> str:
+    """A gate file with every bound at its default, and what each means."""
+    return "\n".join([*_head(), "", f"format = {FORMAT}", *(line for check in checks for line in _part(check))]) + "\n"
+
+
+def _head() -> Iterator[str]:
+    yield from _comment(
+        "The release gate: the checks that `edgeship validate --gate` makes, and the bounds of their figures."
+    )
+    yield "#"
+    yield from _comment(
+        f"Each value is the default of Edgeship {__version__}. What is left out follows the default of the version that "
+        "runs. Every verdict shows bounds that are not the defaults, and repeats the reasons that stand here:"
+    )
+    yield "#"
+    yield "#     [leaks]"
+    for key, said in REASONS.items():
+        yield f'#     {key} = "..."  # {said}'
+
+
+def _part(check: Check) -> Iterator[str]:
+    yield ""
+    yield from _comment(f"{check.title}.")
+    yield f"[{check.name}]"
+    for one in bounds_of(check.bounds):
+        yield ""
+        yield from _comment(f"{one.metadata['why']} {allowed(one)}.")
+        yield f"{one.name} = {one.default!r}"
+
+
+def allowed(one: Field[Any]) -> str:
+    """What a gate file may set a bound to, in words."""
+    kind = "A whole number" if isinstance(one.default, int) else "A number"
+    least, most = one.metadata["least"], one.metadata["most"]
+    return f"{kind} of at least {least:g}" if math.isinf(most) else f"{kind} from {least:g} to {most:g}"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent="# ", subsequent_indent="# ")

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
-from edgeship.errors import EdgeshipError, UsageError
+from edgeship.errors import (
+    ConstraintInvalid,
+    DependencyMissing,
+    DocumentInvalid,
+    EdgeshipError,
+    EvalInvalid,
+    NotFound,
+    ResourceError,
+    UsageError,
+    came_from,
+)
 from edgeship.package import manifest
 from edgeship.progress import Progress, silent, under
+from edgeship.validate.bounds import held
 from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
 from edgeship.validate.gate import Gate
 from edgeship.validate.subject import Subject
-from edgeship.validate.verdict import CheckName, CheckResult, Finding, Verdict
+from edgeship.validate.verdict import CheckName, CheckResult, Finding, Outcome, Verdict
+
+UNFINISHED = "goes-through"
+"""The name of the finding that a check could not be made to its end."""
+INTERRUPTED = "the run was interrupted before it"
+_NOTHING = "there is nothing here that it looks at"
+_ASKED_WRONGLY = (NotFound, EvalInvalid, DocumentInvalid, ConstraintInvalid)
+"""What whoever asked has to mend, as is what is of UsageError itself: no word about the target."""
+_NOT_THE_TARGETS = (ResourceError, DependencyMissing)
+"""What this machine lacks says nothing about the target either, but elsewhere the check can be made."""
 
 
 def validate(
@@ -23,14 +44,33 @@ def validate(
     progress: Progress = silent,
     checks: Sequence[Check] = CHECKS,
 ) -> Verdict:
-    """What the checks come to. only: these and no others.
+    """What the checks come to. only: these and no others. Ctrl-C ends it with what was found.
 
-    Raises UsageError for what was asked wrongly, and whatever is a fault of our own.
+    Raises UsageError and NotFound for what was asked wrongly, and whatever is a fault of our own.
     """
-    begun = time.perf_counter()
-    results = tuple(_result(check, subject, gate or Gate(), only, progress) for check in checks)
+    gate, begun = gate or Gate(), time.perf_counter()
+    results: list[CheckResult] = []
+    interrupted = False
+    for check in checks:
+        plain = CheckResult(check.name, check.title)
+        if reason := INTERRUPTED if interrupted else _skipped(check, subject, gate, only):
+            results.append(replace(plain, reason=reason))
+            continue
+        findings: list[Finding] = []
+        started = time.perf_counter()
+        try:
+            _make(check, subject, gate, progress, findings)
+        except KeyboardInterrupt:
+            interrupted = True
+            findings.append(_unfinished("undecided", "it was interrupted", "Run it again, and let it come to its end."))
+        took_s, bounds = time.perf_counter() - started, held(gate.of(check))
+        reason = None if findings else _NOTHING
+        made = replace(plain, findings=tuple(findings), took_s=took_s, reason=reason, bounds=bounds)
+        results.append(replace(made, why=gate.why.get(check.name)))
+        progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
-    return Verdict(target.name, target.kind, _digest(subject), results, time.perf_counter() - begun)
+    took_s = time.perf_counter() - begun
+    return Verdict(target.name, target.kind, _digest(subject), tuple(results), took_s, interrupted)
 
 
 def _digest(subject: Subject) -> str | None:
@@ -40,15 +80,6 @@ def _digest(subject: Subject) -> str | None:
         return None
 
 
-def _result(check: Check, subject: Subject, gate: Gate, only: Collection[CheckName], progress: Progress) -> CheckResult:
-    if reason := _skipped(check, subject, gate, only):
-        return CheckResult(check.name, check.title, reason=reason)
-    begun = time.perf_counter()
-    progress(f"{check.name}: {check.title}", None)
-    findings = tuple(_findings(check, subject, gate, under(check.name, progress)))
-    return CheckResult(check.name, check.title, findings, time.perf_counter() - begun)
-
-
 def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckName]) -> str | None:
     if only and check.name not in only:
         return "it was not asked for"
@@ -56,13 +87,36 @@ def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckN
         return f"the gate turns it off: {reason}"
     if subject.fault is not None:
         return f"the target cannot be opened: {subject.fault.what}"
-    return check.not_for(subject)
+    try:
+        return check.not_for(subject)
+    except EdgeshipError:
+        return None  # the check itself meets it, and says so
 
 
-def _findings(check: Check, subject: Subject, gate: Gate, progress: Progress) -> Iterator[Finding]:
+def _make(check: Check, subject: Subject, gate: Gate, progress: Progress, findings: list[Finding]) -> None:
+    """Adds what it finds as it is found, so that nothing is lost when it is interrupted."""
+    progress(f"{check.name}: {check.title}", None)
+    last = time.perf_counter()
+    for finding in _found(check, subject, gate, under(check.name, progress)):
+        now = time.perf_counter()
+        findings.append(replace(finding, took_s=now - last))
+        last = now
+
+
+def _found(check: Check, subject: Subject, gate: Gate, progress: Progress) -> Iterator[Finding]:
     try:
         yield from check.run(subject, gate.of(check), progress)
-    except UsageError:
-        raise
     except EdgeshipError as error:
-        yield Finding("goes-through", "fail", f"The check could not be made to its end: {error.what}.")
+        if came_from(error, KeyboardInterrupt):  # what is interrupted while it starts says that it failed
+            raise KeyboardInterrupt from error
+        if type(error) in (UsageError, EdgeshipError) or isinstance(error, _ASKED_WRONGLY):
+            raise
+        if isinstance(error, _NOT_THE_TARGETS):
+            yield _unfinished("undecided", error.what, error.hint or "A machine that has what it takes.")
+        else:
+            yield _unfinished("fail", error.what)
+
+
+def _unfinished(outcome: Outcome, why: str, decided_by: str | None = None) -> Finding:
+    told = f"The check could not be made to its end: {why.rstrip('.')}."
+    return Finding(UNFINISHED, outcome, told, decided_by=decided_by)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from edgeship.validate.bounds import Held
+
 Outcome = Literal["pass", "fail", "undecided", "skipped"]
 """skipped: it was not looked at, and a reason says why; it does not keep a verdict from being "pass"."""
 CheckName = Literal[
@@ -20,7 +22,8 @@ CheckName = Literal[
     "recovery",
     "conformance",
 ]
-EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "skipped": 0, "fail": 1, "undecided": 8}
+EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "undecided": 8}
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Finding:
     bound. figure, bound: the number and what it was held to, where it is one. interval: of 95 %, where chance has a
     part in it.
     decided_by: of an undecided one, what would decide.
+    took_s: since the finding before it; the run fills it in.
     """
 
     name: str
@@ -56,17 +60,24 @@ class Finding:
     interval: tuple[float, float] | None = None
     decided_by: str | None = None
     evidence: tuple[Evidence, ...] = ()
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of a check. reason: why it was skipped."""
+    """What came of a check.
+
+    reason: why it was skipped. bounds: all that were in force. why: of those that are not the defaults, in the words
+    of the gate file.
+    """
 
     check: CheckName
     title: str
     findings: tuple[Finding, ...] = ()
     took_s: float = 0.0
     reason: str | None = None
+    bounds: tuple[Held, ...] = ()
+    why: str | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -76,18 +87,28 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate answers. digest: of the package's manifest; None for what is no package."""
+    """What the gate answers. digest: of the package's manifest; None for what is no package.
+
+    interrupted: by Ctrl-C, so that checks are missing.
+    """
 
     target: str
     kind: str
     digest: str | None
     checks: tuple[CheckResult, ...]
     took_s: float
+    interrupted: bool = False
 
     @property
     def outcome(self) -> Outcome:
-        """Fail where a check fails, else undecided where one is, else pass."""
-        return worst(check.outcome for check in self.checks)
+        """Fail where a check fails, else undecided where one is or nothing was looked at, else pass."""
+        found = worst(check.outcome for check in self.checks)
+        return "undecided" if found == "skipped" or (found == "pass" and self.interrupted) else found
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell is told."""
+        return EXIT_INTERRUPTED if self.interrupted else EXIT_CODES[self.outcome]
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

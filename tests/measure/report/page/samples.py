@@ -197,6 +197,40 @@ def fidelity(text: str = "words", *, created: str = "2026-11-27T10:00:00Z", nats
     }
 
 
+def verdict(text: str = "words", *, created: str = "2026-11-27T10:00:00Z", figure: float = 0.7) -> dict[str, Any]:
+    def finding(name: str, outcome: str, **more: Any) -> dict[str, Any]:
+        held = {"figure": figure, "bound": 0.8, "unit": "share", "interval": [figure - 0.1, figure + 0.1]}
+        return {"name": name, "outcome": outcome, "told": text, "evidence": [], "took_s": 1.0, **held, **more}
+
+    evidence = {"id": f"domain/{text}", "asked": text, "request": {"kind": "chat"}, "got": text, "expected": text}
+    checks = {
+        "domain": {
+            "outcome": "fail",
+            "title": text,
+            "findings": [
+                finding("threshold", "fail", evidence=[evidence] * 60),
+                finding(text, "undecided", decided_by=text),
+                finding("growth", "pass", figure=1.5, bound=2.0, unit=text, interval=None),
+            ],
+            "took_s": 12.5,
+            "reason": None,
+            "bounds": [{"name": "least", "value": 0.8, "default": 0.9}, {"name": text, "value": 5, "default": 5}],
+            "why": text,
+        },
+        "leaks": {"outcome": "skipped", "title": text, "findings": [], "took_s": 0.0, "reason": text, "bounds": []},
+    }
+    return {
+        **head("verdict", text, created),
+        "target": {"name": text, "kind": "package", "digest": "0123"},
+        "outcome": "fail",
+        "told": text,
+        "complete": False,
+        "took_s": 12.5,
+        "off": {"leaks": text},
+        "checks": checks,
+    }
+
+
 def shipped(made: Report | None = None, **changes: Any) -> dict[str, Any]:
     """What report.json holds."""
     values: dict[str, Any] = json.loads(json.dumps((made or report()).to_dict()))

@@ -20,6 +20,7 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "bench-pair": samples.bench_pair,
     "eval": samples.evaluation,
     "fidelity": samples.fidelity,
+    "verdict": samples.verdict,
 }
 
 
@@ -199,7 +200,7 @@ def test_every_kind_has_its_place_whatever_the_order(tmp_path: Path) -> None:
     made = [kind() for kind in KINDS.values()]
     page = shown(tmp_path, *made, samples.shipped())
     again = shown(tmp_path, samples.shipped(), *reversed(made))
-    assert "5 measurements" in page.words
+    assert "6 measurements" in page.words
     assert page.words == again.words
 
 

@@ -97,18 +97,11 @@ def _row(one: Fields) -> tuple[str, ...]:
     low, high = bench.interval(one.items("ratio_interval"))
     ratio = one.number("ratio")
     return (
-        *(_written(one.number(side), one.text("unit") or "") for side in ("a", "b")),
+        *(units.written(one.number(side), one.text("unit") or "") for side in ("a", "b")),
         "" if ratio is None else f"{ratio:.3f}",
         "" if low is None or high is None else f"{low:.3f} to {high:.3f}",
         one.text("why") or "",
     )
-
-
-def _written(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    known = {"s": units.milliseconds, "bytes": units.memory, "share": units.percent}
-    return known[unit](value) if unit in known else f"{value:,.4g} {unit}".rstrip()
 
 
 def _drawn(document: Document) -> Section | None:

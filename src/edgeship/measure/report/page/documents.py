@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeship.errors import DocumentInvalid
 from edgeship.measure.document import SHIP, Document
 from edgeship.measure.report.comparison import Report
-from edgeship.measure.report.page import bench, bench_pair, change, evaluation, fidelity, of_document, ship
+from edgeship.measure.report.page import bench, bench_pair, change, evaluation, fidelity, of_document, ship, verdict
 from edgeship.measure.report.page.blocks import Page, Part, Pictures, Rows, Section, Sentences, section, sections
 from edgeship.measure.report.page.change import Figure
 from edgeship.measure.report.tables import fact
@@ -145,5 +145,6 @@ _KINDS = {
     "fidelity": _Kind("Fidelity", fidelity.part, fidelity.figures),
     "eval": _Kind("Evaluation", evaluation.part, evaluation.figures),
     "bench": _Kind("Load", bench.part, bench.figures),
+    "verdict": _Kind("Release gate", verdict.part, verdict.figures),
     "bench-pair": _Kind("Two targets", bench_pair.part, bench_pair.figures),
 }

@@ -46,3 +46,21 @@ def ratio(value: float) -> str:
 def small(value: float) -> str:
     """A figure that may be tiny, and is then as telling."""
     return f"{value:.1e}" if 0 < abs(value) < 0.0001 else f"{value:.4f}"
+
+
+def written(value: float | None, unit: str) -> str:
+    """A figure by the name of its unit in a document; empty where there is none."""
+    if value is None:
+        return ""
+    if unit in _KNOWN:
+        return _KNOWN[unit](value)
+    plain = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= _FOUR_DIGITS else f"{value:.4g}"
+    return f"{plain} {unit}".rstrip()
+
+
+def _seconds(value: float) -> str:
+    return milliseconds(value) if abs(value) < _LONG_S else f"{value:,.1f} s"
+
+
+_FOUR_DIGITS, _LONG_S = 10_000, 10
+_KNOWN = {"s": _seconds, "bytes": memory, "share": percent}

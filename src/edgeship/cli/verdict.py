@@ -1,0 +1,54 @@
+"""How a verdict of the release gate looks in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeship.cli.output import print_table
+from edgeship.cli.streams import show
+
+if TYPE_CHECKING:
+    from edgeship.validate.verdict import CheckResult, Finding, Outcome, Verdict
+
+_TOLD: tuple[tuple[Outcome, str], ...] = (("fail", "what fails:"), ("undecided", "what is undecided:"))
+_SHOWN_CHARACTERS = 160
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """A row for each check, what fails and what is undecided in sentences, and the verdict as the last line."""
+    from edgeship.validate import told
+
+    shown = told.table(verdict)
+    show()
+    print_table(shown.header, shown.rows)
+    for outcome, title in _TOLD:
+        found = list(told.to_tell(verdict, outcome))
+        if found:
+            show(f"\n{title}")
+        for check, finding in found:
+            _print_finding(verdict, check, finding)
+    notes = told.notes(verdict)
+    if notes:
+        show()
+    for note in notes:
+        show(f"  {note}")
+    show(f"\n{told.headline(verdict)}")
+
+
+def _print_finding(verdict: Verdict, check: CheckResult, finding: Finding) -> None:
+    from edgeship.validate import told
+
+    show(f"  {check.check}/{finding.name}: {_on_one_line(finding.told, whole=True)}")
+    if finding.decided_by:
+        show(f"    {'decided by':<10}  {_on_one_line(finding.decided_by, whole=True)}")
+    for evidence in finding.evidence[: told.MOST_SHOWN]:
+        for name, text in told.facts(verdict, evidence):
+            show(f"    {name:<10}  {_on_one_line(text, whole=name in ('evidence', 'again'))}")
+    more = len(finding.evidence) - told.MOST_SHOWN
+    if more > 0:
+        show(f"    {more:,} more requests show it: --out FILE has all")
+
+
+def _on_one_line(text: str, *, whole: bool = False) -> str:
+    line = " ".join(text.split())
+    return line if whole or len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}..."

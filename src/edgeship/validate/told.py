@@ -1,0 +1,149 @@
+"""A verdict in words: what terminals, CI systems and pages are told alike. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeship.measure.report.page.units import written
+from edgeship.measure.report.tables import Table
+from edgeship.system.shell import our_command
+from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict, worst
+
+NONE = "-"
+HEADER = ("OUTCOME", "CHECK", "WHAT IT SAYS", "FIGURE", "BOUND", "TIME")
+MOST_SHOWN = 3
+"""Pieces of evidence for a finding, where people read them one after another."""
+_NAMED = 3
+
+
+def table(verdict: Verdict) -> Table:
+    """A row for each check."""
+    return Table(HEADER, tuple(_row(check) for check in verdict.checks))
+
+
+def _row(check: CheckResult) -> tuple[str, ...]:
+    figure, bound = figures(telling(check))
+    took = f"{check.took_s:.1f} s" if check.took_s else NONE
+    return check.outcome, check.check, says(check), figure or NONE, bound or NONE, took
+
+
+def says(check: CheckResult) -> str:
+    """What came of a check in a few words: its title where it passes, else which of its findings do not."""
+    if check.outcome == "skipped":
+        return check.reason or "it was not looked at"
+    if check.outcome == "pass":
+        return check.title
+    found = [finding.name for finding in check.findings if finding.outcome == check.outcome]
+    count = f"{len(found)} of {len(check.findings)}" if len(check.findings) > 1 else ""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    verb = "fails" if len(found) == 1 else "fail"
+    said = f"{count} {verb if check.outcome == 'fail' else 'undecided'}".strip()
+    return f"{said}: {', '.join(found[:_NAMED])}{more}"
+
+
+def telling(check: CheckResult) -> Finding | None:
+    """The finding that made the outcome, with a figure where one of them has one; None where there is none.
+
+    Of several, the one whose figure has gone furthest towards its bound.
+    """
+    outcome = worst(finding.outcome for finding in check.findings)
+    found = [finding for finding in check.findings if finding.outcome == outcome]
+    measured = [finding for finding in found if finding.figure is not None]
+    return max(measured, key=_used, default=next(iter(found), None))
+
+
+def _used(finding: Finding) -> float:
+    """How much of its bound a figure takes, whichever of the two is the larger; 0 where one of them is not known."""
+    if not finding.figure or not finding.bound:
+        return 0.0
+    share = abs(finding.figure / finding.bound)
+    return min(share, 1 / share) if finding.outcome == "pass" else max(share, 1 / share)
+
+
+def figures(finding: Finding | None) -> tuple[str, str]:
+    """A finding's figure and bound, with their unit; empty where it has none."""
+    if finding is None:
+        return "", ""
+    return written(finding.figure, finding.unit), written(finding.bound, finding.unit)
+
+
+def interval(finding: Finding) -> str:
+    """Where a finding's figure lies with 95 % confidence; empty where that is not told."""
+    if finding.interval is None:
+        return ""
+    low, high = (written(bound, finding.unit) for bound in finding.interval)
+    return f"{low} to {high}"
+
+
+def to_tell(verdict: Verdict, outcome: Outcome) -> Iterator[tuple[CheckResult, Finding]]:
+    """The findings that are to be told in sentences: all of this outcome."""
+    for check in verdict.checks:
+        yield from ((check, finding) for finding in check.findings if finding.outcome == outcome)
+
+
+def sentence(finding: Finding) -> str:
+    """What a finding says, with what would decide where it is undecided."""
+    decides = f" What would decide: {finding.decided_by}" if finding.decided_by else ""
+    return f"{finding.told}{decides}"
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict on one line."""
+    made = [check for check in verdict.checks if check.outcome != "skipped"]
+    by = {outcome: [check.check for check in made if check.outcome == outcome] for outcome in _TOLD}
+    parts = [
+        f"{len(by['pass'])} {'check passes' if len(by['pass']) == 1 else 'checks pass'}" if by["pass"] else "",
+        f"{', '.join(by['fail'])} {'fails' if len(by['fail']) == 1 else 'fail'}" if by["fail"] else "",
+        f"{', '.join(by['undecided'])} undecided" if by["undecided"] else "",
+        f"{len(verdict.checks) - len(made)} not made" if len(made) < len(verdict.checks) else "",
+        f"in {verdict.took_s:.0f} s",
+    ]
+    stopped = "interrupted: " if verdict.interrupted else ""
+    said = _TOLD[verdict.outcome].format(verdict.target)
+    return f"{stopped}{verdict.outcome}: {said}: {', '.join(part for part in parts if part)}"
+
+
+_TOLD: Mapping[Outcome, str] = {
+    "pass": "{} passes what it was held to",
+    "fail": "{} is not fit for release",
+    "undecided": "whether {} is fit for release is not known",
+}
+
+
+def notes(verdict: Verdict) -> list[str]:
+    """What has to be known beside the outcomes: checks that were not made, and bounds that are not the defaults."""
+    found = [f"{check.check} was not made: {check.reason}" for check in verdict.checks if check.outcome == "skipped"]
+    for check in verdict.checks:
+        changed = [f"{one.name} {one.value:g} instead of {one.default:g}" for one in check.bounds if not one.is_default]
+        if changed:
+            why = check.why or "the gate does not say why"
+            found.append(f"{check.check} was held to other bounds than the defaults: {', '.join(changed)} ({why})")
+    return found
+
+
+def asked(request: Mapping[str, Any]) -> str:
+    """What was asked, as people read it: the last message of a conversation, else the whole request."""
+    conversation = request.get("conversation")
+    messages = conversation.get("messages") if isinstance(conversation, Mapping) else None
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    content = last.get("content") if isinstance(last, Mapping) else None
+    return content if isinstance(content, str) else json.dumps(request, ensure_ascii=False, default=str)
+
+
+def facts(verdict: Verdict, evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    """A piece of evidence by names: what was asked, expected and got, and how it is asked again."""
+    found = (
+        ("evidence", evidence.id),
+        ("asked", asked(evidence.request)),
+        ("expected", evidence.expected),
+        ("got", evidence.got),
+        ("again", again(verdict, evidence)),
+    )
+    return tuple((name, text) for name, text in found if text)
+
+
+def again(verdict: Verdict, evidence: Evidence) -> str:
+    """The command that asks it once more."""
+    return our_command("validate", verdict.target, "--replay", evidence.id)
