@@ -1,72 +1,95 @@
-"""A server over HTTP for what is validated: the target's own, or `edgeship serve` over a package, in a process."""
+"""A server over HTTP for what is validated: `edgeship serve` over a package, in a process that ends when ours does."""
 
 from __future__ import annotations
 
-import socket
-import subprocess
+import importlib.util
+import queue
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from urllib.error import URLError
-from urllib.request import urlopen
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+from edgeship import settings
 from edgeship.errors import DependencyMissing, EngineFailed
-from edgeship.targets import Target
+from edgeship.system import border, child
+from edgeship.targets import FOUNDRY, Target
 
 MODEL = "validated"
 """What the package is called by the server that was started for it."""
-_READY_S, _POLL_S, _END_S = 120.0, 0.1, 20.0
+READY_S = 120.0
+"""A server that is not ready after so long is given up."""
+_END_S = 15.0
+# Nobody waits for answers any more when it is ended.
+_DRAIN = "1s"
+_ADDRESS = re.compile(r'\s*"url": "(.+)",')
+_NEEDED = ("fastapi", "uvicorn")
 
 
 @dataclass(frozen=True)
 class Server:
-    """url: its root, without /v1. model: what to ask it for. pid: of the process, where it was started here."""
+    """url: its root, without /v1. model: what to ask it for. api_key: that it wants.
+
+    pid: of the process, where it was started here.
+    """
 
     url: str
-    model: str | None
+    model: str
+    api_key: str | None = field(default=None, repr=False)
     pid: int | None = None
+
+
+def why_none(target: Target) -> str | None:
+    """Why a target cannot be asked over HTTP; None where it can."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if target.kind == "url" or not missing:
+        return None
+    return f"it is asked over HTTP, and the server needs {missing[0]}: pip install edgeship[serve]"
 
 
 @contextmanager
 def served(target: Target, *options: str) -> Iterator[Server]:
-    """`edgeship serve` over a package or a model of Foundry Local, until the block ends.
+    """`edgeship serve` over a package or a model of Foundry Local, until the block ends or this process does.
 
     options: more of that command's. Raises DependencyMissing where the server is not installed, EngineFailed where it
     does not begin.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    name = f"foundry:{target.name}" if target.kind == "foundry" else target.name
-    here = target.settings
-    words = ["serve", name, "--alias", f"{MODEL}={name}", "--port", str(port), "--cache-dir", str(here.cache_dir)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgeship", *words, *options],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+    name = f"{FOUNDRY}{target.name}" if target.kind == "foundry" else target.name
+    words = ["serve", name, "--alias", f"{MODEL}={name}", "--port", "0", "--drain", _DRAIN, "--json", *options]
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def heard(line: str) -> None:
+        if address := _ADDRESS.fullmatch(line):
+            told.put(address[1])
+
+    process = child.Child(
+        [sys.executable, "-m", "edgeship.system.tether", "edgeship", *words],
+        told.put,
+        heard,
+        child.environment_with(_environment(target.settings)),
+        foreign=True,
     )
-    url = f"http://127.0.0.1:{port}"
     try:
-        _wait(process, url)
-        yield Server(url, MODEL, process.pid)
+        yield Server(_ready(told), MODEL, pid=process.pid)
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
-        process.kill()
+        process.end(_END_S)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    until = time.monotonic() + _READY_S
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            said = (process.stderr.read() if process.stderr else b"").decode("utf-8", "replace").strip()
-            kind = DependencyMissing if "pip install" in said else EngineFailed
-            raise kind("the server that was started to be validated ended at once", where=url, hint=said[-500:])
-        with suppress(URLError, OSError), urlopen(f"{url}/health", timeout=_POLL_S * 10):
-            return
-        time.sleep(_POLL_S)
-    raise EngineFailed(f"the server that was started to be validated was not ready within {_READY_S:.0f} s", where=url)
+def _environment(here: settings.Settings) -> dict[str, str]:
+    """The target's settings, whatever gave them, for a process that resolves its own."""
+    return {settings.variable(key): str(value) for key, value, _ in settings.described(here) if value is not None}
+
+
+def _ready(told: queue.SimpleQueue[object]) -> str:
+    """The address, once the server tells it."""
+    try:
+        found = border.take(told, time.monotonic() + READY_S)
+    except border.TookTooLong as error:
+        raise EngineFailed(f"the server that was started to be validated was not ready in {READY_S:.0f} s") from error
+    if isinstance(found, child.Died):
+        kind = DependencyMissing if "pip install" in found.last else EngineFailed
+        raise found.as_error(kind, "the server that was started to be validated") from found
+    if isinstance(found, BaseException):
+        raise found
+    return str(found)

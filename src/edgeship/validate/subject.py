@@ -11,9 +11,11 @@ from typing import Literal, Self
 
 from edgeship.engine.api import Chat, Constraint, Limits
 from edgeship.engine.isolated import IsolatedEngine
+from edgeship.engine.remote import RemoteChat
 from edgeship.errors import EdgeshipError
 from edgeship.measure.cases.evalset import EvalCase
 from edgeship.targets import Target
+from edgeship.validate.server import Server, served
 
 Effort = Literal["quick", "default", "long"]
 
@@ -74,6 +76,18 @@ class Subject:
         except EdgeshipError as error:
             self._fault = error
             raise
+
+    @cached_property
+    def server(self) -> Server:
+        """The target over HTTP, for all checks that ask it so: a server as it is, anything else by one of ours.
+
+        Raises what `served` raises, and what opening a server's URL does.
+        """
+        if self.target.kind != "url":
+            return self._open.enter_context(served(self.target))
+        chat = self.chat
+        assert isinstance(chat, RemoteChat), "a URL is opened as one"
+        return Server(self.target.name.removesuffix("/v1"), chat.model, self.against.api_key)
 
     @property
     def fault(self) -> EdgeshipError | None:

@@ -1,0 +1,24 @@
+"""What conformance is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeship.validate.bounds import Bounds, bound
+
+
+@dataclass(frozen=True)
+class ConformanceBounds(Bounds):
+    """Waits alone: an answer has the form of its API or has not."""
+
+    silent_s: float = bound(
+        120.0,
+        "A server may say nothing for so long: a minute is what a slow one takes to load its model, twice.",
+        least=1,
+    )
+    end_s: float = bound(
+        10.0, "A stream is closed so long after its last event: clients wait for that before they ask again.", least=0.1
+    )
+    answer_tokens: int = bound(
+        16, "Answers that are compared have so many tokens at most: enough to be cut, stopped and streamed.", least=4
+    )
