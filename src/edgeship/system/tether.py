@@ -1,7 +1,7 @@
-"""Runs a module that knows nothing of parents, for as long as its parent lives: `python -m edgeship.system.tether MODULE
-WORD...` does what `python -m MODULE WORD...` does, and ends when its stdin is closed, however the parent went.
+"""Runs a module that knows nothing of parents for as long as its parent lives.
 
-It is ended as by SIGTERM, and at once where it has not ended a while after that.
+`python -m edgeship.system.tether MODULE WORD...` does what `python -m MODULE WORD...` does, and ends when its stdin is
+closed, however the parent went: as by SIGTERM, and at once where it has not ended a while after that.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Ite
             yield looking.not_looked_at("spoken", "it is not spoken")
             continue
         spoken.append(api)
-        yield from _findings(looking, api, whole, quick=subject.effort == "quick")
+        yield from _findings(looking, api, whole, briefly=subject.effort == "quick" and api.name != "chat")
         if api.name == "chat":
             yield from _counted(subject, looking, whole)
     yield from beside.findings(server, bounds, {api.name for api in spoken})
@@ -50,26 +50,27 @@ def _question(subject: Subject) -> str:
     return next(users, "") or _QUESTION
 
 
-def _findings(looking: Looking, api: Api, whole: Answered, *, quick: bool) -> Iterator[Finding]:
+def _findings(looking: Looking, api: Api, whole: Answered, *, briefly: bool) -> Iterator[Finding]:
     stream = looking.answer(replace(whole.wanted, stream=True))
     yield from looking.forms(whole, stream)
     yield looking.same_text(whole, stream)
-    answers = [whole, stream]
+    yield looking.errors()
+    if briefly:
+        yield looking.usage(whole, stream)
+        return
     made = whole.told.completion_tokens or 0
     if made >= _LEAST_TOKENS and whole.told.text:
         cut = looking.answer(replace(whole.wanted, most_tokens=made // 2))
-        answers.append(cut)
         yield looking.max_tokens(whole, cut)
+        yield looking.usage(whole, stream, cut)
     else:
         yield looking.not_looked_at("max-tokens", "its answers are too short to be cut")
-    yield looking.usage(*answers)
+        yield looking.usage(whole, stream)
     if "stop" in api.takes:
-        yield from looking.stop(whole, stream=False)
-        if not quick:
-            yield from looking.stop(whole, stream=True)
-    if "forced" in api.takes and (not quick or api.name == "chat"):
+        yield looking.stop(whole, stream=False)
+        yield looking.stop(whole, stream=True)
+    if "forced" in api.takes:
         yield looking.utf8(whole.wanted.text)
-    yield looking.errors()
     if api.name == "chat":
         yield from beside.chat_findings(looking, whole)
 

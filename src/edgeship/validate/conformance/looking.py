@@ -101,29 +101,16 @@ class Looking:
         if not (whole.told.text or stream.told.text):
             return self.not_looked_at("text", "its answers have no text")
         if whole.told.text != stream.told.text:
-            whole, stream = self._agreed(whole), self._agreed(stream)
-            if whole is None or stream is None:
+            if self._agreed(whole) is None or self._agreed(stream) is None:
                 return self.not_looked_at("text", "the same question gets another answer each time")
-            if whole.told.text != stream.told.text:
-                said = f"the stream makes {_quoted(stream.told.text)}, and the whole is {_quoted(whole.told.text)}"
-                return self.of("text", what, [(stream, said)])
+            said = f"the stream makes {_quoted(stream.told.text)}, and the whole is {_quoted(whole.told.text)}"
+            return self.of("text", what, [(stream, said)])
         return self.of("text", what, [])
 
     def usage(self, *answers: Answered) -> Finding:
         """Whether what answers say that they cost can be."""
         found = [(answered, fault) for answered in answers for fault in _costs(answered)]
-        first, *others = answers
-        for other in others:
-            known = (first.told.prompt_tokens, other.told.prompt_tokens)
-            if None not in known and known[0] != known[1] and first.wanted.text == other.wanted.text:
-                found.append((other, f"the same prompt has {known[0]} tokens one time and {known[1]} another"))
-        for other in others:
-            one, two = first.told, other.told
-            same = one.text == two.text and one.finish == two.finish and first.wanted.stop == other.wanted.stop
-            if same and None not in (one.completion_tokens, two.completion_tokens):
-                if one.completion_tokens != two.completion_tokens:
-                    said = f"the same answer has {one.completion_tokens} tokens whole and {two.completion_tokens} in a stream"
-                    found.append((other, said))
+        found += [(other, fault) for other in answers[1:] for fault in _contradictions(answers[0], other)]
         return self.of("usage", "what answers say that they cost can be true", found)
 
     def max_tokens(self, whole: Answered, cut: Answered) -> Finding:
@@ -142,30 +129,24 @@ class Looking:
             found.append((cut, f"it was cut after {most} tokens and says that it ended for another reason"))
         return self.of("max-tokens", "an answer has no more tokens than it may, and says where it was cut", found)
 
-    def stop(self, whole: Answered, *, stream: bool) -> Iterator[Finding]:
+    def stop(self, whole: Answered, *, stream: bool) -> Finding:
         """Whether a text that ends an answer ends it where it begins, and is no part of it."""
-        text = whole.told.text
-        name = "stop-stream" if stream else "stop"
-        if (stop := _stop_in(text)) is None:
-            yield self.not_looked_at(name, "its answers are too short to be ended by a text")
-            return
+        text, name = whole.told.text, "stop-stream" if stream else "stop"
+        if (stop := stop_in(text)) is None:
+            return self.not_looked_at(name, "its answers are too short to be ended by a text")
         before = text[: text.index(stop)]
         answered = self.answer(replace(whole.wanted, stop=stop, stream=stream))
-        what = "a text that ends an answer ends it where it begins"
         if answered.refused:
-            yield self.not_looked_at(name, f"stop texts are refused with {answered.said.status}")
-            return
+            return self.not_looked_at(name, f"stop texts are refused with {answered.said.status}")
         found = [(answered, fault) for fault in answered.told.faults]
         if not found and answered.told.text.rstrip() != before.rstrip():
-            again = self._agreed(whole)
-            if again is None or not again.told.text.startswith(text):
-                yield self.not_looked_at(name, "the same question gets another answer each time")
-                return
+            if self._agreed(whole) is None:
+                return self.not_looked_at(name, "the same question gets another answer each time")
             said = f"with {stop!r} to end it, it is {_quoted(answered.told.text)} and not {_quoted(before)}"
             found.append((answered, said))
         elif not found and answered.told.finish not in ("stop", None):
             found.append((answered, "it was ended by a stop text and says that it ended for another reason"))
-        yield self.of(name, what, found)
+        return self.of(name, "a text that ends an answer ends it where it begins", found)
 
     def utf8(self, text: str) -> Finding:
         """Whether characters come whole, in an answer that can be nothing but a text of many of them."""
@@ -227,11 +208,21 @@ def _costs(answered: Answered) -> Iterator[str]:
         yield f"it came in {told.pieces} parts and says that it has {made} tokens"
 
 
+def _contradictions(first: Answered, other: Answered) -> Iterator[str]:
+    """What two answers to one question cannot both have cost."""
+    one, two = first.told, other.told
+    prompts, made = (one.prompt_tokens, two.prompt_tokens), (one.completion_tokens, two.completion_tokens)
+    if None not in prompts and prompts[0] != prompts[1]:
+        yield f"the same prompt has {prompts[0]} tokens one time and {prompts[1]} another"
+    if (one.text, one.finish) == (two.text, two.finish) and None not in made and made[0] != made[1]:
+        yield f"the same answer has {made[0]} tokens whole and {made[1]} in a stream"
+
+
 def _way(answered: Answered) -> str:
     return "in a stream" if answered.wanted.stream else "in one piece"
 
 
-def _stop_in(text: str) -> str | None:
+def stop_in(text: str) -> str | None:
     """A text from the middle of an answer, which is there for the first time and has no space at its ends."""
     for length in range(_USUAL_STOP, _LEAST_STOP - 1, -1):
         for place in sorted(range(1, len(text) - length), key=lambda place: abs(place - len(text) // 2)):

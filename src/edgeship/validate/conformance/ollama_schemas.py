@@ -24,7 +24,7 @@ def _answer(needs: dict[str, Schema]) -> tuple[Schema, Schema]:
 CHAT, CHAT_LINE = _answer({"message": _MESSAGE})
 GENERATE, GENERATE_LINE = _answer({"response": TEXT})
 TAGS = thing(
-    {"models": listed(thing({"name": NAME, "model": NAME, "modified_at": NAME, "size": COUNT, "digest": NAME}))}
+    {"models": listed(thing({"name": NAME, "model": NAME, "modified_at": NAME, "size": COUNT, "digest": TEXT}))}
 )
 SHOW = thing({"details": OBJECT, "model_info": OBJECT}, {"capabilities": listed(NAME), "template": TEXT})
 ERROR = thing({"error": NAME})

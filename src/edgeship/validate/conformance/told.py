@@ -1,4 +1,4 @@
-"""What an answer says, whichever API says it and whether whole or in a stream, and what of it is not as it should be."""
+"""What an answer says, by whichever API and whether whole or in a stream, and what of it is not as it should be."""
 
 from __future__ import annotations
 
