@@ -45,7 +45,7 @@ HEAVY = {
     "peft": {"measure.agreement.reference.of_checkpoint"},
     "onnxruntime": {"doctor", "builder.onnx_model", "builder.olive_worker", "engine.decoders.onnx"},
     "onnxruntime_genai": {"engine.decoders.genai", "builder.genai_worker"},
-    "onnx": {"engine.decoders.step_graph"},
+    "onnx": {"engine.decoders.step_graph", "engine.graph_contents"},
     "onnx_ir": {"builder.graph", "builder.onnx_model"},
     "llguidance": {"engine.grammar"},
     "jsonschema_rs": {"measure.cases.schemas"},

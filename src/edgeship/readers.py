@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,13 @@ from edgeship.builder import Build, packaging
 from edgeship.builder.packaging import Spelling
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.checkpoint.dimensions import DAMAGED as CHECKPOINT_DAMAGED
+from edgeship.engine import prompt_readers
 from edgeship.engine.api import Conversation
-from edgeship.errors import CheckpointInvalid, EngineFailed, TemplateInvalid, TemplateMismatch
-from edgeship.package import fidelity, genai_config, inference_model, plain_jinja, prompt_parts, tokenizer
+from edgeship.errors import CheckpointInvalid, EngineFailed, TemplateMismatch
+from edgeship.package import fidelity, genai_config, plain_jinja, tokenizer
 from edgeship.package.fidelity import Encoder, Sample
 from edgeship.package.manifest import GENAI, Package
-from edgeship.package.template import HINT, Message, render
-from edgeship.system.border import TookTooLong
+from edgeship.package.template import Message, render
 from edgeship.system.json_file import write_object
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def spell(checkpoint: Checkpoint) -> Spelling:
     _require_room(checkpoint, min(len(encode(sample.messages)) for sample in usual))
     searched = fidelity.of_template(template, checkpoint.special_tokens)
     best: Spelling | None = None
-    with _genai_reader() as genai:
+    with prompt_readers.genai() as genai:
         for spelling in _spellings(checkpoint, template):
             fault = _fault(checkpoint, spelling, encode, usual, genai)
             if fault is None and _fault(checkpoint, spelling, encode, searched, genai) is None:
@@ -100,7 +99,7 @@ def check_templates(
 
     codec = TextCodec(packaged.folder)
     ids = {id(sample.messages): found for sample, found in zip(samples, tokens, strict=True)}
-    with _others(packaged) as others:
+    with prompt_readers.others(packaged.folder, packaged.manifest.not_for) as others:
         encoders: dict[str, Encoder] = {
             reader: lambda messages: ids[id(messages)],
             # Here all readers take control tokens in a text as such, as transformers does in training.
@@ -116,37 +115,6 @@ def check_templates(
         "readers": ", ".join(encoders),
         "result": "the same token ids" + (f", but for what is known: {'; '.join(known)}" if known else ""),
     }
-
-
-@contextmanager
-def _others(packaged: Package) -> Iterator[dict[str, Encoder]]:
-    """Readers that are not ours."""
-    if GENAI in packaged.manifest.not_for:
-        yield {}
-        return
-    parts = inference_model.read_parts(packaged.folder)
-    with _genai_reader() as genai:
-        genai.open(packaged.folder)
-        others: dict[str, Encoder] = {GENAI: genai.chat}
-        if parts is not None:
-            others[inference_model.FILE_NAME] = lambda messages: genai.encode(prompt_parts.assemble(parts, messages))
-        yield others
-
-
-@contextmanager
-def _genai_reader() -> Iterator[GenaiReader]:
-    """onnxruntime-genai's tokenizer. Raises TemplateInvalid where it does not come to an end."""
-    from edgeship.engine.genai_reader import READ_S, GenaiReader
-
-    try:
-        with GenaiReader() as reader:
-            yield reader
-    except TookTooLong as error:
-        raise TemplateInvalid(
-            f"{GENAI} has not made a prompt with the tokenizer and the chat template within {READ_S:.0f} s",
-            where="chat template",
-            hint=HINT,
-        ) from error
 
 
 def _spellings(checkpoint: Checkpoint, template: str) -> Iterator[Spelling]:

@@ -204,10 +204,10 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @given(st.lists(st.integers(0, checkpoints.VOCAB), max_size=12))
 def test_the_bytes_of_tokens_are_the_text_s(kind: TextCodec, numbers: list[int]) -> None:
-    size = kind._tokenizer.library.get_vocab_size()
+    size = kind.tokenizer.library.get_vocab_size()
     tokens = [number % size for number in numbers]
     said = b"".join(spelling.in_bytes for spelling in kind.spell(tokens))
-    before = kind._tokenizer.library.token_to_id("a")
+    before = kind.tokenizer.library.token_to_id("a")
     text = kind.decode([before, *tokens], special=True).removeprefix("a")
     assert said.decode(errors="replace").count("\N{REPLACEMENT CHARACTER}") <= text.count("\N{REPLACEMENT CHARACTER}")
     if "\N{REPLACEMENT CHARACTER}" not in text:
@@ -221,7 +221,7 @@ def test_a_token_by_itself(byte_level: TextCodec, byte_fallback: TextCodec) -> N
     [turn, nothing] = byte_level.spell([1, 10**6])
     assert (turn, turn.text) == (Spelling(b"<|im_start|>", special=True), "<|im_start|>")
     assert (nothing, nothing.text) == (Spelling(b""), "")
-    hello = byte_fallback._tokenizer.library.token_to_id("\u2581hello")
+    hello = byte_fallback.tokenizer.library.token_to_id("\u2581hello")
     assert byte_fallback.spell([hello]) == (Spelling(b" hello"),)
     found = byte_fallback.spell(range(2, 258))
     assert [spelling.in_bytes for spelling in found] == [bytes([byte]) for byte in range(256)]
@@ -259,9 +259,9 @@ def test_the_bytes_of_tokens_are_those_that_constraints_go_by(tmp_path: Path) ->
     for make in (checkpoints.make_tokenizer, checkpoints.make_sentencepiece_tokenizer):
         make(tmp_path)
         codec = TextCodec(tmp_path)
-        size = codec._tokenizer.library.get_vocab_size()
+        size = codec.tokenizer.library.get_vocab_size()
         known = llguidance.LLTokenizer((tmp_path / "tokenizer.json").read_text(encoding="utf-8"), n_vocab=size)
-        ordinary = [token for token in range(size) if token not in codec._tokenizer.added_tokens]
+        ordinary = [token for token in range(size) if token not in codec.tokenizer.added_tokens]
         expected = vocabulary(known, size)
         for token in ordinary:
             # The library leaves out 0xFF, for which it has a use of its own.
@@ -301,7 +301,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def controls(codec: TextCodec, conversation: Conversation) -> list[int]:
     """The control tokens of its prompt, in order."""
-    known = {number for number, token in codec._tokenizer.added_tokens.items() if token.content != "<unk>"}
+    known = {number for number, token in codec.tokenizer.added_tokens.items() if token.content != "<unk>"}
     return [token for token in codec.render(conversation).tokens if token in known]
 
 

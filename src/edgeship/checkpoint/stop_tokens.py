@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeship.checkpoint.dimensions import text_part
-from edgeship.errors import CheckpointInvalid, TemplateInvalid
-from edgeship.package import template
+from edgeship.errors import CheckpointInvalid
+from edgeship.package.end_of_turn import end_of_turn
 from edgeship.package.tokenizer import TokenizerFiles
 from edgeship.system.fields import Fields
-
-_ANSWER = "theanswerofthemodel"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def find_stop_tokens(
         "generation_config.json": generation.ids("eos_token_id"),
         "the tokenizer": _ids(tokenizer.role_id("eos_token")),
     }
-    of_template = _ids(_end_of_turn(tokenizer, chat_template))
+    of_template = _ids(end_of_turn(tokenizer, chat_template).token if chat_template is not None else None)
     eos_ids = tuple(
         dict.fromkeys(
             [
@@ -71,22 +69,6 @@ def find_stop_tokens(
     _check_inside(tokenizer, chat_template, [*eos_ids, *_ids(bos_id)], texts, vocab_size)
     used = [number for number in (bos_id, *eos_ids, pad_id) if number in texts and number is not None]
     return StopTokens(bos_id, eos_ids, pad_id, tuple(disagreements), {number: texts[number] for number in used})
-
-
-def _end_of_turn(tokenizer: TokenizerFiles, chat_template: str | None) -> int | None:
-    """The added token that the template writes right after an answer."""
-    if chat_template is None:
-        return None
-    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": _ANSWER}]
-    try:
-        text = template.render(
-            chat_template, turns, special_tokens=tokenizer.special_tokens, add_generation_prompt=False
-        )
-    except TemplateInvalid:
-        return None  # whoever needs the template reports it
-    after = text.rpartition(_ANSWER)[2].lstrip() if _ANSWER in text else ""
-    ends = [token for token in tokenizer.ids if token and after.startswith(token)]
-    return tokenizer.ids[max(ends, key=len)] if ends else None
 
 
 def _config_ids(config: Fields, key: str) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class TextCodec:
 
     No other thread runs while it is loaded, which takes a second with the largest vocabularies.
     context_tokens: longer texts are refused before they are read; None reads any.
-    special_tokens: bos_token, ... as the template names them. See Codec for the rest.
+    special_tokens: bos_token, ... as the template names them. tokenizer: its tokenizer.json. See Codec for the rest.
     """
 
     def __init__(self, folder: Path, context_tokens: int | None = None) -> None:
@@ -40,7 +40,7 @@ class TextCodec:
             raise DAMAGED.about(folder / tokenizer.CONFIG_NAME, "is missing")
         files = tokenizer.read(folder, DAMAGED)
         self._folder, self._context_tokens = folder, context_tokens
-        self._tokenizer = files.load()
+        self.tokenizer = files.load()
         self.template = template.find(folder, files.config, hint=DAMAGED.hint)
         self.special_tokens = files.special_tokens
         self.config = tokenizer.told(files)
@@ -98,7 +98,7 @@ class TextCodec:
     @functools.cached_property
     def _control(self) -> ControlTokens:
         # Marks of thoughts open no turn, and templates look for them in texts.
-        added = self._tokenizer.added_tokens
+        added = self.tokenizer.added_tokens
         added = {number: token for number, token in added.items() if token.content not in _THOUGHT_MARKS}
         return ControlTokens(added, self._tokens_around_turns())
 
@@ -106,7 +106,7 @@ class TextCodec:
         """The tokens of a plain conversation. Not all tokenizers call those special that their template writes."""
         turns = [{"role": role, "content": "?"} for role in ("system", "user", "assistant", "user")]
         try:
-            return self._tokenizer.encode(self._rendered(Conversation(turns)), special=False)
+            return self.tokenizer.encode(self._rendered(Conversation(turns)), special=False)
         except TemplateInvalid:
             return ()
 
@@ -122,11 +122,11 @@ class TextCodec:
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """See Codec."""
-        return self._tokenizer.decode(tokens, special=special)
+        return self.tokenizer.decode(tokens, special=special)
 
     def spell(self, tokens: Sequence[int]) -> tuple[Spelling, ...]:
         """See Codec."""
-        return tuple(Spelling(self._tokenizer.token_bytes(token), self._is_special(token)) for token in tokens)
+        return tuple(Spelling(self.tokenizer.token_bytes(token), self._is_special(token)) for token in tokens)
 
     def places(self, tokens: Sequence[int], text: str) -> tuple[int, ...]:
         """See Codec."""
@@ -135,7 +135,7 @@ class TextCodec:
         return (0, *ends)[: len(tokens)]
 
     def _is_special(self, token: int) -> bool:
-        added = self._tokenizer.added_tokens.get(token)
+        added = self.tokenizer.added_tokens.get(token)
         return added is not None and added.special
 
     @property
@@ -147,7 +147,7 @@ class TextCodec:
     def thought_marks(self) -> Marks | None:
         """The tokens around what the model thinks; None where the tokenizer has none."""
         for *names, label in MARKS:
-            begin, end = map(self._tokenizer.library.token_to_id, names)
+            begin, end = map(self.tokenizer.library.token_to_id, names)
             if begin is not None and end is not None:
                 return Marks(begin, end, label)
         return None
@@ -155,14 +155,14 @@ class TextCodec:
     @property
     def drops_first_space(self) -> bool:
         """Whether a space before the first word is not shown: tokenizers by SentencePiece put it there themselves."""
-        mark = self._tokenizer.library.token_to_id(_SPACE_MARK)
+        mark = self.tokenizer.library.token_to_id(_SPACE_MARK)
         return mark is not None and self.decode([mark]) == ""
 
     @functools.cached_property
     def call_marks(self) -> CallMarks:
         """How the model writes calls of functions, by what its template does with them."""
         form = self._tool_prompts.format
-        found = {mark: self._tokenizer.library.token_to_id(mark) for mark in form.marks}
+        found = {mark: self.tokenizer.library.token_to_id(mark) for mark in form.marks}
         unseen = {mark: token for mark, token in found.items() if token is not None and not self.decode([token])}
         return CallMarks(form, unseen)
 
@@ -177,7 +177,7 @@ class TextCodec:
     def _encode(self, text: str, *, special: bool, seams: Sequence[int] = ()) -> tuple[int, ...]:
         utf8(text)  # what is no text would be a TypeError in the library
         self._check_length(len(text))
-        return tuple(self._tokenizer.encode(text, special=special, seams=seams))
+        return tuple(self.tokenizer.encode(text, special=special, seams=seams))
 
     def _check_length(self, characters: int) -> None:
         if self._context_tokens is not None and characters > self._context_tokens * CHARACTERS_A_TOKEN:

@@ -15,6 +15,8 @@ from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
 FILE_NAME = "genai_config.json"
+MODEL_FILE = "model.onnx"
+"""What the graph is called where the file does not say."""
 MOST_LAYERS = 10_000
 _THREADS = ("intra_op_num_threads", "inter_op_num_threads")
 
@@ -43,7 +45,7 @@ class Search:
 class GenaiConfig:
     """What the file says of a model.
 
-    context_tokens: what the model was made for. end_ids: tokens that end an answer.
+    context_tokens: what the model was made for. begin_ids, end_ids: tokens that begin a text and end an answer.
     provider: "cpu", or the first execution provider that it asks for. threads: None leaves them to onnxruntime.
     model_type: the family, as onnxruntime-genai calls it. model_file: the graph, beside the file.
     files: every file that it names, besides those of the tokenizer.
@@ -55,6 +57,7 @@ class GenaiConfig:
     model_type: str
     context_tokens: int
     vocab_size: int
+    begin_ids: frozenset[int]
     end_ids: frozenset[int]
     search: Search
     provider: str
@@ -131,11 +134,12 @@ def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Gena
         model_type=model.text("type") or "model",
         context_tokens=model.required_count("context_length"),
         vocab_size=model.required_count("vocab_size"),
+        begin_ids=frozenset(model.ids("bos_token_id")),
         end_ids=frozenset(model.ids("eos_token_id")),
         search=read_search(whole.part("search")),
         provider=_provider(session),
         threads=session.count(_THREADS[0], least=0) or None,
-        model_file=decoder.text("filename") or "model.onnx",
+        model_file=decoder.text("filename") or MODEL_FILE,
         inputs=_texts(decoder.part("inputs"), "attention_mask", "position_ids", "past_key_names", "past_value_names"),
         outputs=_texts(decoder.part("outputs"), "present_key_names", "present_value_names"),
         files=frozenset(setting.value for setting in settings if setting.file and setting.value),

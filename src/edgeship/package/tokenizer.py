@@ -217,6 +217,27 @@ class Tokenizer:
             decode = self.library.decoder.decode if self.library.decoder else " ".join
             return str(decode([_BEFORE, piece])).removeprefix(_BEFORE).encode()
 
+    def normalized(self, text: str) -> str:
+        """The text as it is read, such as with accents composed."""
+        rules = self.library.normalizer
+        return text if rules is None else str(rules.normalize_str(text))
+
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text that is no more than one piece, before which nothing stands."""
+        with border.as_ours(lambda said: self._failed(f"cannot read a text: {said}")):
+            return [token.value for token in self.library.model.tokenize(text)]
+
+    def covers(self, text: str) -> bool:
+        """Whether it has a token for every character of a text: those that read bytes have."""
+        return bool(self._decoders & {"ByteLevel", "ByteFallback"}) or self._characters.issuperset(
+            self.normalized(text)
+        )
+
+    @functools.cached_property
+    def _characters(self) -> frozenset[str]:
+        """That stand in its tokens, and blanks, which it may leave out or write otherwise."""
+        return frozenset(itertools.chain(" ", *self.vocabulary.values()))
+
     @functools.cached_property
     def _decoders(self) -> set[str]:
         return _kinds(_rules(self.library.decoder))
