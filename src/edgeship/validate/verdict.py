@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgeship.validate.bounds import Held
@@ -61,6 +61,10 @@ class Finding:
     decided_by: str | None = None
     evidence: tuple[Evidence, ...] = ()
     took_s: float = 0.0
+
+    def with_evidence(self, evidence: Iterable[Evidence]) -> Finding:
+        """The finding with the requests that speak against the target; one that passes keeps none."""
+        return self if self.outcome == "pass" else replace(self, evidence=tuple(evidence))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,28 @@ def beside(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, A
     Cases that differ in more than their names, or that one of both has no answer to, are left out. Raises EvalInvalid
     where no case is left.
     """
+    changes = {way: asdict(_change(shares)) for way, shares in paired(found, baseline).items()}
+    return {"target": baseline.get("target"), "created": baseline.get("created"), "ways": changes}
+
+
+def paired(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[Way, dict[str, tuple[float, float]]]:
+    """Of each way that both have, and each case that both answered in it: the parts of the answers that are right.
+
+    The baseline's comes first. Cases are left out, and it raises, as `beside` says.
+    """
     ours, theirs = _digests(found), _digests(baseline)
     same = {name for name, digest in ours.items() if theirs.get(name) == digest}
-    changes = {
-        way: asdict(change)
-        for way in found["ways"]
-        if (there := _way_of(baseline, way)) and (change := _change(found["ways"][way], there, same))
-    }
-    if not changes:
+    ways: dict[Way, dict[str, tuple[float, float]]] = {}
+    for way, answered in found["ways"].items():
+        before, after = _shares(_way_of(baseline, way) or {}), _shares(answered)
+        if shares := {name: (before[name], after[name]) for name in after if name in before and name in same}:
+            ways[way] = shares
+    if not ways:
         raise EvalInvalid(
             "the baseline has no case that was answered in the same way",
             hint="Cases are the same where question, expectation and assertions are.",
         )
-    return {"target": baseline.get("target"), "created": baseline.get("created"), "ways": changes}
+    return ways
 
 
 def _way_of(found: Mapping[str, Any], way: Way) -> Mapping[str, Any] | None:
@@ -135,25 +144,21 @@ def _way_of(found: Mapping[str, Any], way: Way) -> Mapping[str, Any] | None:
     return ways.get(way) or next((each for each in ways.values() if each.get("same") == way), None)
 
 
-def _change(found: Mapping[str, Any], baseline: Mapping[str, Any], same: Iterable[str]) -> Change | None:
-    before, after = _shares(baseline), _shares(found)
-    names = [name for name in after if name in before and name in set(same)]
-    if not names:
-        return None
-    old, new = [before[name] for name in names], [after[name] for name in names]
+def _change(shares: Mapping[str, tuple[float, float]]) -> Change:
+    old, new = zip(*shares.values(), strict=True)
     if set(old) | set(new) <= {0.0, 1.0}:
         bounds: Interval | None = paired_change([each == 1 for each in old], [each == 1 for each in new]).interval
     else:
-        bounds = interval(MEAN, [now - then for then, now in zip(old, new, strict=True)])
-    rates = sum(old) / len(names), sum(new) / len(names)
+        bounds = interval(MEAN, [now - then for then, now in shares.values()])
+    rates = sum(old) / len(shares), sum(new) / len(shares)
     return Change(
-        len(names),
+        len(shares),
         rates[0],
         rates[1],
         rates[1] - rates[0],
         bounds,
-        tuple(name for name in names if after[name] < before[name]),
-        tuple(name for name in names if after[name] > before[name]),
+        tuple(name for name, (then, now) in shares.items() if now < then),
+        tuple(name for name, (then, now) in shares.items() if now > then),
     )
 
 

@@ -132,10 +132,10 @@ def _in_one_way(
 ) -> tuple[_Tally, WayResult]:
     max_tokens = options.max_tokens or answer_tokens(chat, cases)
     concurrency = options.concurrency or _concurrency(chat, cases)
-    settings = _sampling(way, max_tokens)
+    settings = _way_sampling(way, max_tokens)
     repeat = 1 if _always_same(chat, settings) else options.repeat
     attempts = [
-        Attempt(case, _of_case(settings, case, number, chat, options), number)
+        Attempt(case, sampling_of(way, max_tokens, case, chat, options, number), number)
         for number in range(1, repeat + 1)
         for case in cases
     ]
@@ -221,17 +221,19 @@ def _concurrency(chat: Chat, cases: Sequence[EvalCase]) -> int:
     return concurrency_of(chat, cases) if chat.stats().slots else min(SERVER_CONCURRENCY, slots_for(cases))
 
 
-def _sampling(way: Way, max_tokens: int) -> Sampling:
+def _way_sampling(way: Way, max_tokens: int) -> Sampling:
     """Without a constraint and a seed, which are each case's."""
     if way == "greedy":
         return replace(greedy(max_tokens, None), seed=None)
     return Sampling(max_tokens=max_tokens, thoughts_count=False)
 
 
-def _of_case(settings: Sampling, case: EvalCase, number: int, chat: Chat, options: EvalOptions) -> Sampling:
-    """The settings with what is the case's own."""
+def sampling_of(
+    way: Way, max_tokens: int, case: EvalCase, chat: Chat, options: EvalOptions, number: int = 1
+) -> Sampling:
+    """How an attempt at a case is answered: the way's settings with what is the case's own."""
     return replace(
-        settings,
+        _way_sampling(way, max_tokens),
         constraint=case.constraint or options.constraint,
         seed=seed_of(case, number, 0 if options.seed is None and isinstance(chat, Engine) else options.seed),
     )

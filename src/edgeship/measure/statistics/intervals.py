@@ -129,6 +129,22 @@ def drop_beyond(cases: int, lost: int, gained: int, margin: float) -> float:
     return max(NormalDist().cdf(score(cases, lost, gained, -margin)), fewer_gained(lost, gained))
 
 
+def shortfall(passed: int, cases: int, least: float) -> float:
+    """How likely chance lets so few cases pass, or fewer, where the true rate is `least`: exact, one-sided."""
+    if not 0 < least < 1 or passed == cases:
+        return 0.0 if least >= 1 and passed < cases else 1.0
+    ways = math.lgamma(cases + 1)
+    chances = (
+        ways
+        - math.lgamma(count + 1)
+        - math.lgamma(cases - count + 1)
+        + count * math.log(least)
+        + (cases - count) * math.log1p(-least)
+        for count in range(passed + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, chances)))
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """The p of each of several tests, adjusted by Holm: all that are below 5 % are so with 95 % confidence together."""
     ordered, adjusted, largest = sorted(p_values, key=lambda name: p_values[name]), {}, 0.0

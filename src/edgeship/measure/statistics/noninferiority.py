@@ -17,6 +17,7 @@ from edgeship.measure.statistics.intervals import (
     drop_beyond,
     holm,
     least_cases,
+    shortfall,
     wilson,
 )
 
@@ -138,4 +139,10 @@ def together(findings: Sequence[Finding]) -> Finding:
 def worse_slices(slices: Mapping[str, PairedChange], margin: float) -> dict[str, float]:
     """The slices whose rate surely fell by more than `margin`, with their p, which is Holm's: several are looked at."""
     adjusted = holm({name: drop_beyond(of.cases, of.lost, of.gained, margin) for name, of in slices.items()})
+    return {name: p for name, p in adjusted.items() if p < _LEVEL}
+
+
+def poor_slices(slices: Mapping[str, tuple[int, int]], least: float) -> dict[str, float]:
+    """The slices of (passed, cases) whose rate surely lies below `least`, with their p, which is Holm's likewise."""
+    adjusted = holm({name: shortfall(passed, cases, least) for name, (passed, cases) in slices.items()})
     return {name: p for name, p in adjusted.items() if p < _LEVEL}
