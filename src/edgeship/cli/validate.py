@@ -202,7 +202,7 @@ def validate(
     with telling() as progress:
         against = _against(held, effort, meant, model, key_in(api_key_env))
         with Subject(meant, against) as subject:
-            verdict = run(subject, gate, only=only, progress=progress)
+            verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
     document = verdict_document(verdict, gate.off, current.memory_bytes)
     if as_json:
         print_json(document)

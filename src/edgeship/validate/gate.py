@@ -18,7 +18,8 @@ from edgeship.validate.check import Check
 from edgeship.validate.verdict import CheckName
 from edgeship.version import __version__
 
-FORMAT = 1
+VERSION = 1
+"""Of the file: "format" is a check."""
 REASONS: Mapping[str, str] = {
     "why": "Why its bounds are not the defaults.",
     "off": "Turns the check off, and says why.",
@@ -55,9 +56,9 @@ def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
     except ValueError as error:
         raise refuse(f"is not valid TOML: {error}") from error
     whole = Fields(table, refuse)
-    if whole.required_count("format") > FORMAT:
-        raise refuse(f"is of format {table['format']}, and this Edgeship reads format {FORMAT}")
-    _require_known(whole, ["format", *(check.name for check in checks)], "check")
+    if whole.required_count("version") > VERSION:
+        raise refuse(f"is of version {table['version']}, and this Edgeship reads up to {VERSION}")
+    _require_known(whole, ["version", *(check.name for check in checks)], "check")
     there = [check for check in checks if check.name in table]
     bounds = {check.name: _bounds(whole.part(check.name), check) for check in there}
     why, off = ({check.name: _reason(whole.part(check.name), key) for check in there} for key in REASONS)
@@ -98,17 +99,16 @@ def _require_known(part: Fields, known: Sequence[str], what: str) -> None:
 
 def as_toml(checks: Sequence[Check]) -> str:
     """A gate file with every bound at its default, and what each means."""
-    return "\n".join([*_head(), "", f"format = {FORMAT}", *(line for check in checks for line in _part(check))]) + "\n"
+    lines = [*_head(), "", f"version = {VERSION}", *(line for check in checks for line in _part(check)), ""]
+    return "\n".join(lines)
 
 
 def _head() -> Iterator[str]:
-    yield from _comment(
-        "The release gate: the checks that `edgeship validate --gate` makes, and the bounds of their figures."
-    )
+    yield from _comment("The release gate: what `edgeship validate --gate` looks at, and the bounds of figures.")
     yield "#"
     yield from _comment(
-        f"Each value is the default of Edgeship {__version__}. What is left out follows the default of the version that "
-        "runs. Every verdict shows bounds that are not the defaults, and repeats the reasons that stand here:"
+        f"Each value is the default of Edgeship {__version__}. What is left out follows the default of the version "
+        "that runs. Every verdict shows bounds that are not the defaults, and repeats the reasons that stand here:"
     )
     yield "#"
     yield "#     [leaks]"

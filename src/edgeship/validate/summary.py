@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from edgeship.measure.report.markdown import as_text, row
 from edgeship.system.text import harmless
 from edgeship.validate import told
-from edgeship.validate.verdict import Finding, Verdict
+from edgeship.validate.verdict import Finding, Outcome, Verdict
 
 MOST_BYTES = 500_000
 """GitHub refuses a summary of more than 1 MiB, and with it what other steps wrote."""
 MOST_CHARACTERS = 1000
+_SAID: tuple[Outcome, ...] = ("fail", "undecided")
 _MARKS = {"pass": "✅", "fail": "❌", "undecided": "❔", "skipped": "⏭️"}
 
 
@@ -28,17 +29,23 @@ def as_markdown(verdict: Verdict) -> str:
         "",
         *(f"- {as_text(note)}" for note in told.notes(verdict)),
     ]
-    size = sum(len(line.encode()) + 1 for line in lines)
-    for outcome in ("fail", "undecided"):
+    size, left = sum(len(line.encode()) + 1 for line in lines), 0
+    for outcome in _SAID:
         for check, finding in told.to_tell(verdict, outcome):
-            name = f"{check.check}/{finding.name}"
-            part = "\n".join(["", f"**{outcome}: {as_text(name)}** {as_text(told.sentence(finding))}"])
-            evidence = "\n".join(_evidence(verdict, finding))
-            for one in (part, evidence):
-                if size + len(one.encode()) < MOST_BYTES:
-                    lines.append(one)
-                    size += len(one.encode()) + 1
+            part = "\n".join(_finding(verdict, f"{check.check}/{finding.name}", finding))
+            if size + len(part.encode()) > MOST_BYTES:
+                left += 1
+                continue
+            lines.append(part)
+            size += len(part.encode()) + 1
+    if left:
+        lines += ["", f"{left:,} more findings are in the JSON document."]
     return "\n".join([*lines, ""])
+
+
+def _finding(verdict: Verdict, name: str, finding: Finding) -> Iterator[str]:
+    yield from ("", f"**{finding.outcome}: {as_text(name)}** {as_text(told.sentence(finding))}")
+    yield from _evidence(verdict, finding)
 
 
 def _evidence(verdict: Verdict, finding: Finding) -> Iterator[str]:

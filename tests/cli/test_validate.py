@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.measure import document
+from edgeship.validate.bounds import bounds_of
+from edgeship.validate.checks import CHECKS
+from edgeship.validate.verdict import Finding
+from tests.validate.samples import Run, check, evidence
+
+URL = "http://127.0.0.1:1"
+
+
+def finding(outcome: Any, **more: Any) -> Run:
+    def run(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", outcome, "It came to that.", 3.0, 2.0, "MB", **more)
+
+    return run
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the checks that are made."""
+
+    def set_checks(*found: Any) -> None:
+        monkeypatch.setattr("edgeship.validate.checks.CHECKS", found)
+
+    set_checks(check("domain"), check("leaks"))
+    return set_checks
+
+
+@pytest.mark.usefixtures("checks")
+def test_a_pass_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", URL]) == 0
+    out, err = capsys.readouterr()
+    assert "domain" in out
+    assert "WHAT IT SAYS" in out
+    assert out.splitlines()[-1].startswith(f"pass: {URL}/v1 passes what it was held to: 2 checks pass, in ")
+    assert "domain: Domain is as it should be" in err
+    assert "leaks: pass, in " in err
+
+
+def test_what_fails_is_told_with_the_command_that_asks_again(checks: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fails = finding("fail", evidence=tuple(evidence("hello", number) for number in range(5)))
+    undecided = finding("undecided", decided_by="40 more cases.")
+    checks(check("domain", fails), check("leaks", undecided), check("edges"))
+    assert main(["validate", URL]) == 1
+    out = capsys.readouterr().out
+    assert "what fails:\n  domain/one: It came to that.\n    evidence    domain/0\n    asked       hello\n" in out
+    assert "--replay domain/2\n    2 more requests show it: --out FILE has all\n" in out
+    assert "domain/3" not in out
+    assert "what is undecided:\n  leaks/one: It came to that.\n    decided by  40 more cases.\n" in out
+    assert out.splitlines()[-1].startswith("fail: ")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("pass", 0), ("fail", 1), ("undecided", 8), (KeyboardInterrupt, 130)])
+def test_exit_codes(outcome: Any, code: int, checks: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", "pass", "It is so.")
+        raise KeyboardInterrupt
+
+    checks(check("domain", interrupted if outcome is KeyboardInterrupt else finding(outcome)), check("leaks"))
+    assert main(["validate", URL, "--json"]) == code
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["complete"] is (code != 130)
+    assert found["checks"]["domain"]["findings"][0]["name"] == "one"
+    assert ("interrupted: this is what was found before" in err) is (code == 130)
+
+
+def test_all_that_is_kept_says_the_same(
+    checks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks(check("domain", finding("fail", evidence=(evidence("hello"),))), check("leaks"))
+    gate, summary = tmp_path / "gate.toml", tmp_path / "summary.md"
+    gate.write_text('version = 1\n[domain]\nleast = 0.5\nwhy = "few cases"\n[leaks]\noff = "every night"\n')
+    summary.write_text("what stood there\n", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    kept = {name: tmp_path / f"kept.{name}" for name in ("out", "junit", "markdown")}
+    options = [word for name, path in kept.items() for word in (f"--{name}", str(path))]
+    assert main(["validate", URL, "--gate", str(gate), *options, "--github-summary", "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert document.read(kept["out"]).fields.values == printed
+    assert printed["off"] == {"leaks": "every night"}
+    suites = ElementTree.parse(kept["junit"]).getroot()
+    assert [suite.get("name") for suite in suites] == ["domain", "leaks"]
+    markdown = kept["markdown"].read_text(encoding="utf-8")
+    assert summary.read_text(encoding="utf-8") == f"what stood there\n{markdown}"
+    for text in (markdown, kept["junit"].read_text(encoding="utf-8"), json.dumps(printed)):
+        assert "every night" in text
+        assert "few cases" in text
+    page = tmp_path / "page.html"
+    assert main(["report", str(kept["out"]), "--out", str(page)]) == 0
+    shown = page.read_text(encoding="utf-8")
+    for text in ("every night", "few cases", "It came to that.", "domain/1"):
+        assert text in shown
+    assert main(["validate", URL, "--gate", str(gate)]) == 1
+    out = capsys.readouterr().out
+    assert "leaks was not made: the gate turns it off: every night" in out
+    assert "least 0.5 instead of 0.8 (few cases)" in out
+
+
+@pytest.mark.usefixtures("checks")
+def test_one_check_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", URL, "--only", "leaks", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["checks"]
+    assert [found[name]["outcome"] for name in ("domain", "leaks")] == ["skipped", "pass"]
+    assert main(["validate", URL, "--only", "lakes"]) == 2
+    assert "There are: domain, leaks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "nothing is named that is to be validated"),
+        ([URL, "--quick", "--long"], "contradict each other"),
+        ([URL, "--github-summary"], "GITHUB_STEP_SUMMARY is not set"),
+        ([URL, "--write-gate", "gate.toml"], "writes a file and looks at nothing"),
+        ([URL, "--gate", "nothing.toml"], "the gate cannot be read"),
+        ([URL, "--junit", "."], "that is a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr("edgeship.validate.run.validate", lambda *_, **__: pytest.fail("it was begun"))
+    assert main(["validate", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_gate_file_with_every_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gate.toml"
+    assert main(["validate", "--write-gate", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gate"] == str(path)
+    written = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert written.pop("version") == 1
+    assert {name: set(part) for name, part in written.items()} == {
+        each.name: {one.name for one in bounds_of(each.bounds)} for each in CHECKS
+    }
+    assert main(["validate", "--write-gate", str(path)]) == 2
+    assert "that file is there already" in capsys.readouterr().err

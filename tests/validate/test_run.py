@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edgeship.errors import (
+    ConstraintInvalid,
+    EdgeshipError,
+    EngineFailed,
+    MemoryShort,
+    ModelUnknown,
+    PackageRefused,
+    RemoteFailed,
+    UsageError,
+)
+from edgeship.validate.gate import Gate
+from edgeship.validate.run import validate
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import CheckResult, Finding, Verdict
+from tests.validate.samples import Run, SomeBounds, check, subject
+
+
+def raising(error: BaseException) -> Run:
+    def run(*_: Any) -> Iterator[Finding]:
+        yield Finding("first", "pass", "It is so.")
+        raise error
+
+    return run
+
+
+def results(found: Verdict) -> dict[str, CheckResult]:
+    return {each.check: each for each in found.checks}
+
+
+def test_checks_are_made_in_their_order_and_told_with_what_they_were_held_to() -> None:
+    told: list[str] = []
+    gate = Gate(bounds={"domain": SomeBounds(least=0.5)}, why={"domain": "few cases"})
+    found = validate(
+        subject(), gate, checks=(check("domain"), check("leaks")), progress=lambda said, _: told.append(said)
+    )
+    domain, leaks = found.checks
+    assert (found.outcome, found.exit_code, found.digest) == ("pass", 0, None)
+    assert [finding.told for finding in domain.findings] == ["http://127.0.0.1:1 is held to 0.5."]
+    assert [one.name for one in domain.bounds if not one.is_default] == ["least"]
+    assert (domain.why, leaks.why) == ("few cases", None)
+    assert all(one.is_default for one in leaks.bounds)
+    assert told[:2] == ["domain: Domain is as it should be", "domain: asking"]
+    assert told[2].startswith("domain: pass, in ")
+    assert domain.took_s >= domain.findings[0].took_s > 0
+
+
+def test_some_of_the_checks() -> None:
+    checks = (check("domain"), check("leaks"), check("edges", not_for=lambda _: "it has no edges"))
+    found = results(validate(subject(), Gate(off={"leaks": "every night"}), checks=checks))
+    assert {name: each.reason for name, each in found.items()} == {
+        "domain": None,
+        "leaks": "the gate turns it off: every night",
+        "edges": "it has no edges",
+    }
+    only = validate(subject(), Gate(off={"leaks": "every night"}), only=["leaks"], checks=checks)
+    assert results(only)["domain"].reason == "it was not asked for"
+    assert (only.outcome, only.exit_code) == ("undecided", 8), "who looks at nothing has found nothing out"
+
+
+def test_a_process_that_dies_fails_its_check_and_no_other() -> None:
+    dies = check("lengths", raising(EngineFailed("the engine's process ended by signal 9")))
+    found = validate(subject(), checks=(dies, check("leaks")))
+    lengths, leaks = found.checks
+    assert [(finding.name, finding.outcome) for finding in lengths.findings] == [
+        ("first", "pass"),
+        ("goes-through", "fail"),
+    ]
+    assert "its end: the engine's process ended by signal 9." in lengths.findings[-1].told
+    assert (leaks.outcome, found.outcome, found.exit_code) == ("pass", "fail", 1)
+
+
+def test_what_the_machine_lacks_is_no_fault_of_the_target() -> None:
+    short = check("lengths", raising(MemoryShort("too little memory", hint="Take another machine.")))
+    found = validate(subject(), checks=(short,))
+    assert (found.outcome, found.exit_code) == ("undecided", 8)
+    assert found.checks[0].findings[-1].decided_by == "Take another machine."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("not so"),
+        ModelUnknown("no such model"),
+        ConstraintInvalid("no schema"),
+        EdgeshipError("a fault of ours"),
+        RuntimeError("a fault of ours"),
+    ],
+)
+def test_what_was_asked_wrongly_and_our_own_faults_are_no_verdict(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        validate(subject(), checks=(check("domain", raising(error)),))
+
+
+def test_a_package_that_is_refused_fails() -> None:
+    found = validate(subject(), checks=(check("integrity", raising(PackageRefused("it reaches outside"))),))
+    assert found.outcome == "fail"
+
+
+def test_what_cannot_be_opened_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opens(subject: Subject, *_: Any) -> Iterator[Finding]:
+        assert subject.chat
+        yield Finding("one", "pass", "It is so.")
+
+    def fails(*_: Any) -> Any:
+        raise RemoteFailed("nobody answers")
+
+    monkeypatch.setattr(Subject, "_opened", fails)
+    found = validate(subject(), checks=(check("integrity"), check("domain", opens), check("edges", opens)))
+    assert [each.outcome for each in found.checks] == ["pass", "fail", "skipped"]
+    assert found.checks[2].reason == "the target cannot be opened: nobody answers"
+
+
+def test_ctrl_c_keeps_what_was_found() -> None:
+    started = EngineFailed("the library could not be loaded")
+    started.__cause__ = KeyboardInterrupt()
+    for interrupt in (KeyboardInterrupt(), started):
+        checks = (check("integrity"), check("domain", raising(interrupt)), check("leaks"))
+        found = validate(subject(), checks=checks)
+        assert [finding.name for finding in found.checks[1].findings] == ["first", "goes-through"]
+        assert found.checks[2].reason == "the run was interrupted before it"
+        assert (found.interrupted, found.outcome, found.exit_code) == (True, "undecided", 130)
+
+
+def test_a_fail_before_ctrl_c_is_a_fail() -> None:
+    fails = check("integrity", raising(EngineFailed("it ended")))
+    found = validate(subject(), checks=(fails, check("domain", raising(KeyboardInterrupt()))))
+    assert (found.outcome, found.exit_code) == ("fail", 130)
+
+
+def test_a_check_that_finds_nothing_says_so() -> None:
+    found = validate(subject(), checks=(check("domain", lambda *_: iter(())), check("leaks")))
+    assert (found.checks[0].outcome, found.checks[0].reason) == ("skipped", "there is nothing here that it looks at")
+    assert found.outcome == "pass"
+
+
+def test_who_cannot_say_whether_a_check_is_for_a_target_lets_the_check_say_it() -> None:
+    def unknown(_: Subject) -> str | None:
+        raise EngineFailed("its manifest cannot be read")
+
+    assert validate(subject(), checks=(check("domain", not_for=unknown),)).outcome == "pass"

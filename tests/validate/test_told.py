@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from edgeship.engine.api import Conversation, Sampling
+from edgeship.validate import told
+from edgeship.validate.bounds import Held
+from edgeship.validate.requests import asked
+from edgeship.validate.verdict import CheckResult, Finding, Outcome
+from tests.validate.samples import evidence, of, verdict
+
+
+def test_a_row_for_each_check() -> None:
+    shown = told.table(verdict())
+    assert shown.header == ("OUTCOME", "CHECK", "WHAT IT SAYS", "FIGURE", "BOUND", "TIME")
+    assert shown.rows == (
+        ("pass", "integrity", "Is whole", "-", "-", "0.5 s"),
+        ("fail", "domain", "1 of 3 fails: by-slice", "50.0 %", "80.0 %", "12.0 s"),
+        ("undecided", "lengths", "undecided: beside-the-original", "-", "-", "2.0 s"),
+        ("skipped", "leaks", "the gate turns it off: words", "-", "-", "-"),
+    )
+
+
+def test_many_that_fail_are_counted() -> None:
+    findings = tuple(Finding(f"n{number}", "fail", "It is so.") for number in range(5))
+    assert told.says(CheckResult("edges", "Survives", findings)) == "5 of 5 fail: n0, n1, n2 and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "values", "nearest"),
+    [
+        ("fail", [(9.0, 8.0), (20.0, 8.0), (2.0, 1.9)], 20.0),
+        ("fail", [(0.7, 0.8), (0.1, 0.8)], 0.1),
+        ("pass", [(1.0, 8.0), (7.0, 8.0), (None, None)], 7.0),
+        ("pass", [(0.99, 0.8), (0.81, 0.8)], 0.81),
+        ("pass", [(0.0, 8.0), (3.0, None)], 0.0),
+    ],
+)
+def test_the_figure_in_the_table_is_the_one_that_matters(
+    outcome: Outcome, values: list[tuple[float | None, float | None]], nearest: float
+) -> None:
+    findings = [Finding(str(n), outcome, "It is so.", *value) for n, value in enumerate(values)]
+    chosen = told.telling(CheckResult("edges", "Survives", (*findings, Finding("other", "pass", "It is so."))))
+    assert chosen is not None
+    assert chosen.figure == nearest
+
+
+@pytest.mark.parametrize(
+    ("figure", "unit", "text"),
+    [
+        (0.25, "s", "250 ms"),
+        (12.5, "s", "12.5 s"),
+        (51_200, "bytes/request", "51,200 bytes/request"),
+        (0.123456, "", "0.1235"),
+        (123456.7, "tokens", "123,457 tokens"),
+        (0.5, "share", "50.0 %"),
+        (3, "", "3"),
+    ],
+)
+def test_figures_have_their_unit(figure: float, unit: str, text: str) -> None:
+    assert told.figures(Finding("one", "pass", "It is so.", figure, figure, unit)) == (text, text)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        (("pass", "pass"), "pass: triage passes what it was held to: 2 checks pass, in 2 s"),
+        (("pass", "skipped"), "pass: triage passes what it was held to: 1 check passes, 1 not made, in 2 s"),
+        (
+            ("pass", "fail", "undecided", "fail"),
+            "fail: triage is not fit for release: 1 check passes, domain, leaks fail, format undecided, in 2 s",
+        ),
+        (("undecided",), "undecided: whether triage is fit for release is not known: integrity undecided, in 2 s"),
+        (("skipped",), "undecided: whether triage is fit for release is not known: 1 not made, in 2 s"),
+    ],
+)
+def test_the_verdict_on_a_line(outcomes: tuple[Outcome, ...], said: str) -> None:
+    assert told.headline(of(*outcomes)) == said
+
+
+def test_an_interrupted_run_says_so() -> None:
+    assert told.headline(of("pass", interrupted=True)).startswith("interrupted: undecided: ")
+
+
+def test_reasons_and_other_bounds_are_told() -> None:
+    assert told.notes(verdict()) == [
+        "leaks was not made: the gate turns it off: words",
+        "domain was held to other bounds than the defaults: least 0.8 instead of 0.9 (words)",
+    ]
+    silent = CheckResult("domain", "Answers", bounds=(Held("least", 1, 2),), findings=(Finding("one", "pass", "So."),))
+    assert told.notes(verdict(checks=(silent,))) == [
+        "domain was held to other bounds than the defaults: least 1 instead of 2 (the gate does not say why)"
+    ]
+
+
+def test_what_was_asked() -> None:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    assert told.asked(asked(Conversation(messages), Sampling())) == "hello"
+    parts = asked(Conversation([{"role": "user", "content": [{"type": "text", "text": "hello"}]}]), Sampling())
+    assert '"text": "hello"' in told.asked(parts)
+    assert told.asked({"kind": "http", "body": "{"}) == '{"kind": "http", "body": "{"}'
+    assert told.asked({"conversation": {"messages": "none"}}) == '{"conversation": {"messages": "none"}}'
+
+
+def test_evidence_has_the_command_that_asks_again() -> None:
+    facts = dict(told.facts(verdict("triage"), evidence("hello")))
+    assert facts.keys() == {"evidence", "asked", "expected", "got", "again"}
+    assert facts["again"].endswith(" validate triage --replay domain/1")
