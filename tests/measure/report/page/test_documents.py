@@ -137,6 +137,29 @@ def test_two_targets_are_told_by_their_ratios(tmp_path: Path) -> None:
     assert "In one picture" in text
 
 
+def test_a_verdict_is_told_with_its_evidence_folded(tmp_path: Path) -> None:
+    page = shown(tmp_path, samples.verdict() | {"effort": "quick", "told": "fail: triage is not fit for release"})
+    text = page.words
+    assert "by Edgeship 1.2.3, quick effort" in text
+    assert "fail: triage is not fit for release domain: words domain: words What would decide: words" in text
+    assert "The gate turns leaks off: words" in text
+    assert "Bounds of domain are not the defaults: least is 0.8 instead of 0.9 (words)." in text
+    assert "This is a part: the run was interrupted." in text
+    assert "leaks was not made: words" in text
+    assert "domainfailwords1 fail, 1 undecided, 1 pass12.5 s" in text
+    assert "threshold: 50 of 60 requests that show it" in text
+    assert "thresholdfail70.0 %80.0 %60.0 % to 80.0 %" in text
+    assert "growthpass1.5 words2 words" in text
+    assert ("open", "") not in page.attributes
+
+
+def test_figures_of_verdicts_are_held_beside_each_other(tmp_path: Path) -> None:
+    older, newer = samples.verdict(created="2026-11-26"), samples.verdict(created="2026-11-27", figure=0.4)
+    text = shown(tmp_path, newer, older).words
+    assert "Release gate over time" in text
+    assert "domain: threshold70.0 % [60.0, 80.0]40.0 % [30.0, 50.0]-30.0 points" in text
+
+
 def test_two_runs_stand_beside_each_other_in_the_order_of_time(tmp_path: Path) -> None:
     newer = samples.bench(created="2026-11-28", ttft_s=0.1)
     page = shown(tmp_path, newer, samples.bench(created="2026-11-27"))

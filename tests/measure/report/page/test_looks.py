@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+KINDS = (samples.bench, samples.evaluation, samples.fidelity, samples.verdict)
 LONG = "a-name-without-any-place-to-break-it-" * 4
 # Texts of pictures that leave it; pictures are as wide as the page, so these would be cut off.
 _OUTSIDE = """() => [...document.querySelectorAll("figure > svg text")].filter((text) => {
@@ -32,8 +33,9 @@ _FOLDED = "() => [...document.querySelectorAll('details .case')].filter((e) => !
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Something of everything, with names that are hard to find room for."""
     folder = tmp_path_factory.mktemp("page")
-    made = [kind(created=day) for kind in (samples.bench, samples.evaluation, samples.fidelity) for day in ("1", "2")]
+    made = [kind(created=day) for kind in KINDS for day in ("1", "2")]
     made += [samples.shipped(), samples.bench(LONG), samples.evaluation(LONG), samples.fidelity(LONG)]
+    made.append(samples.verdict(LONG))
     found = [samples.kept(folder, f"run-{number}", values) for number, values in enumerate(made)]
     path = folder / "page.html"
     path.write_text(render(documents.page(found)), encoding="utf-8")
@@ -107,7 +109,7 @@ def test_what_is_folded_is_printed_and_in_dark_colours_on_white(visit: Callable[
 
 def test_headings_and_pictures_have_names(visit: Callable[..., Page]) -> None:
     page = visit()
-    assert page.get_by_role("heading", level=1).all_inner_texts() == ["10 measurements"]
+    assert page.get_by_role("heading", level=1).all_inner_texts() == ["13 measurements"]
     pictures = page.get_by_role("img").evaluate_all("e => e.map(x => [x.querySelector('title').textContent, x.id])")
     assert len(pictures) > 15
     assert page.get_by_role("img", name="Time to first token", exact=True).count() > 0

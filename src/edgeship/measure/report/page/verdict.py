@@ -41,7 +41,7 @@ def part(document: Document) -> Part:
     checks = _checks(document)
     return Part(
         title(document),
-        of_document.subtitle(document),
+        _subtitle(document),
         sections(
             section("The checks", _warnings(document, checks), _table(checks), _not_made(checks)),
             *(_check(name, check) for name, check in checks),
@@ -74,6 +74,11 @@ def figures(document: Document) -> list[Figure]:
                 )
             )
     return found
+
+
+def _subtitle(document: Document) -> str:
+    effort = document.fields.text("effort")
+    return of_document.subtitle(document) + (f", {effort} effort" if effort and effort != "default" else "")
 
 
 def _checks(document: Document) -> list[tuple[str, Fields]]:
