@@ -10,11 +10,11 @@ from edgeship.validate import (
     integrity,
     leaks,
     lengths,
-    output_format,
     performance,
     recovery,
 )
 from edgeship.validate.check import Check
+from edgeship.validate.output_format import answers as output_format
 
 CHECKS: tuple[Check, ...] = (
     integrity.CHECK,

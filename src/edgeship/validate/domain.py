@@ -1,4 +1,4 @@
-"""Answers its domain's questions: the evaluation, as the target ships and greedily, held to bounds and to an original."""
+"""Answers its domain's questions: the evaluation, as it ships and greedily, held to bounds and to an original."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeship.errors import EvalInvalid
 from edgeship.measure.choice.choose import Thresholds
 from edgeship.measure.evaluation.document import eval_document, paired, read_baseline
 from edgeship.measure.evaluation.evaluate import EvalError, EvalRecord
-from edgeship.measure.evaluation.target import TOLD, Way, WayResult, sampling_of
+from edgeship.measure.evaluation.target import TOLD, Way, WayResult
 from edgeship.measure.statistics import noninferiority
 from edgeship.measure.statistics.intervals import Interval, paired_change
 from edgeship.progress import Progress, under
@@ -250,7 +250,7 @@ def _wrong(subject: Subject, way: WayResult, records: Sequence[EvalRecord]) -> t
     return tuple(
         Evidence(
             f"domain/{record.id}",
-            asked_of(subject, way, record.id, record.attempt),
+            subject.request_of(way, record.id, record.attempt),
             requests.shortened(record.answer),
             requests.shortened(expected[record.id]),
         )
@@ -259,17 +259,8 @@ def _wrong(subject: Subject, way: WayResult, records: Sequence[EvalRecord]) -> t
 
 
 def _unanswered(subject: Subject, way: WayResult, error: EvalError) -> Evidence:
-    request = asked_of(subject, way, error.id, error.attempt)
+    request = subject.request_of(way, error.id, error.attempt)
     return Evidence(f"domain/{error.id}", request, f"{error.code}: {error.what}", "an answer")
-
-
-def asked_of(subject: Subject, way: WayResult, name: str, attempt: int = 1) -> dict[str, Any]:
-    """How a case was asked in a way, as evidence keeps it."""
-    [case] = [case for case in subject.cases if case.id == name]
-    most = way.sampling.get("max_tokens")
-    assert isinstance(most, int)
-    sampling = sampling_of(way.way, most, case, subject.chat, subject.eval_options, attempt)
-    return requests.asked(case.asked, sampling)
 
 
 CHECK = Check("domain", "Answers its domain's questions", DomainBounds, _run, _not_for)

@@ -7,22 +7,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from edgeship.engine.api import Chat, Constraint, Limits
+from edgeship.engine.api import Chat, Constraint, Limits, Sampling
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import EdgeshipError
 from edgeship.measure.cases.askable import require_judgeable
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
-from edgeship.measure.evaluation.target import EvalOptions, WayResult, evaluate_target
+from edgeship.measure.evaluation.target import EvalOptions, WayResult, evaluate_target, sampling_of
 from edgeship.progress import Progress, silent
 from edgeship.targets import Target
+from edgeship.validate import requests
 from edgeship.validate.server import Server, served
 
 Effort = Literal["quick", "default", "long"]
 QUICK_CASES = 48
-"""So many cases are asked of a target that is looked at for less than a minute: 44 right answers show a rate of 80 %."""
+"""So many cases are asked where there is less than a minute: 43 right answers among them show a rate of 80 %."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,16 @@ class Subject:
             require_judgeable(self.against.cases, embeds=False)
             self._evaluation = evaluate_target(self.chat, self.cases, self.eval_options, progress)
         return self._evaluation
+
+    def sampling_of(self, way: WayResult, case: EvalCase, attempt: int = 1) -> Sampling:
+        """How a case was answered in a way."""
+        most = int(way.sampling["max_tokens"])
+        return sampling_of(way.way, most, case, self.chat, self.eval_options, attempt)
+
+    def request_of(self, way: WayResult, name: str, attempt: int = 1) -> dict[str, Any]:
+        """How the case of that name was asked in a way, as evidence keeps it."""
+        [case] = [case for case in self.cases if case.id == name]
+        return requests.asked(case.asked, self.sampling_of(way, case, attempt))
 
     @cached_property
     def folder(self) -> Path | None:

@@ -1,0 +1,252 @@
+"""Keeps its output format: every answer against the structure, end, length and letters that it must have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeship.measure.cases.assertions import Around, Assertion, Reply, check
+from edgeship.measure.statistics import noninferiority
+from edgeship.package import DAMAGED, tokenizer
+from edgeship.progress import Progress
+from edgeship.validate import requests
+from edgeship.validate.bounds import Bounds, bound
+from edgeship.validate.check import Check
+from edgeship.validate.output_format import text as texts
+from edgeship.validate.output_format.asked import Gathered, Said, gather
+from edgeship.validate.output_format.shape import unlike
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Evidence, Finding, Outcome
+
+SHOWN = 5
+"""So many requests are kept of those that speak against a target."""
+_ROOM_CHARACTERS = 20
+_CALLS = Assertion(type="is-valid-openai-tools-call")
+
+
+@dataclass(frozen=True)
+class FormatBounds(Bounds):
+    """What the figures are held to. Each `max_` is a part of the answers that are looked at."""
+
+    max_unlike: float = bound(
+        0.05,
+        "Answers that nothing holds to the structure of right ones, and that do not have it. Of the example none is "
+        "so, and of its package in 2 bits nearly all are.",
+        most=1,
+    )
+    max_unlike_held: float = bound(
+        0.0,
+        "Whole answers that were held to a structure while they were made, and do not have it. A constraint leaves no "
+        "other tokens, so that one such answer is a fault of the engine or server.",
+        most=1,
+    )
+    max_cut: float = bound(
+        0.02,
+        "Answers to an evaluation that do not end by themselves: each may have twice the tokens of the longest right "
+        "one. Where the token that ends answers is lost, all are so.",
+        most=1,
+    )
+    max_cut_built_in: float = bound(
+        0.5,
+        "The same of short built-in questions, where there is no evaluation: small models are wordy, and none that "
+        "ends its answers at all is cut by 160 tokens more often than not.",
+        most=1,
+    )
+    max_leaking: float = bound(
+        0.0, "Answers with a mark of the chat template in their text. A user would see it.", most=1
+    )
+    loop_share: float = bound(
+        0.5,
+        "An answer goes round in a circle where this part of it, at its end, says the same over and over.",
+        most=1,
+    )
+    max_looping: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
+    max_looping_built_in: float = bound(
+        0.25, "The same of built-in questions, which are not what the model was made for.", most=1
+    )
+    strange_letters: float = bound(
+        0.2,
+        "An answer is in another script where this part of its letters is of none that right answers or its question "
+        "have: a foreign name is less.",
+        most=1,
+    )
+    max_strange: float = bound(0.02, "Answers in another script.", most=1)
+    longest: float = bound(
+        2.0, "An answer is too long at so many times the characters of the longest right one, and 20 more.", least=1
+    )
+    max_length_off: float = bound(0.02, "Answers that are empty or too long.", most=1)
+    max_invalid_calls: float = bound(
+        0.0,
+        "Answers with a call of a tool that does not exist, or whose arguments its schema does not allow: what runs "
+        "the tools would fail.",
+        most=1,
+    )
+
+
+def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator[Finding]:
+    found = gather(subject, progress)
+    free = [one for one in found.answers if not one.held]
+    held = [one for one in found.answers if one.held]
+    yield _structure(found, free, bounds.max_unlike)
+    yield _held(found, held, bounds.max_unlike_held)
+    yield _ends(found, bounds)
+    yield _marks(subject, found, bounds.max_leaking)
+    yield _loops(found, free, bounds)
+    if found.own:
+        yield _scripts(found, bounds)
+        yield _lengths(found, free, bounds)
+        yield from _calls(found, bounds.max_invalid_calls)
+
+
+# --- structure -------------------------------------------------------------------------------------------------------
+
+
+def _structure(found: Gathered, free: Sequence[Said], most: float) -> Finding:
+    looked = [one for one in free if one.wanted and not one.tool_calls]
+    if not looked:
+        told = "No structure is expected of answers: they are texts that differ, or too few to have a shape in common."
+        return Finding("structure", "skipped", told if found.own else "No structure is expected without an evaluation.")
+    wrong = [(one, fault) for one in looked if one.wanted and (fault := unlike(one.wanted, one.text))]
+    inferred = "; ".join(f"{name}: {each.told}" if name else each.told for name, each in found.shapes.items())
+    wanted = f"Right answers are {inferred}" if inferred else "The answers' structure was given"
+    return _counted("structure", looked, wrong, most, f"{wanted}. {{wrong}} of {{of}} free answers are not so")
+
+
+def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
+    name = "structure-when-held"
+    looked = [one for one in held if one.wanted and one.finish == "stop"]
+    if found.unheld or not looked:
+        why = found.unheld or "no structure is known, or none of them came to its end"
+        return Finding(name, "skipped", f"Answers were not held to a structure: {why}.")
+    wrong = [(one, fault) for one in looked if one.wanted and (fault := unlike(one.wanted, one.text))]
+    return _counted(name, looked, wrong, most, "Of {of} answers that were held to their structure, {wrong} lack it")
+
+
+# --- end -------------------------------------------------------------------------------------------------------------
+
+
+def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
+    looked = found.answers if found.own else [one for one in found.answers if not one.held]
+    wrong = [(one, "it was cut for its length") for one in looked if one.finish == "length"]
+    most = bounds.max_cut if found.own else bounds.max_cut_built_in
+    return _counted(
+        "ends", looked, wrong, most, "{wrong} of {of} answers did not end by themselves", "it ends by itself"
+    )
+
+
+def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
+    shares = [(one, texts.loop_share(one.text)) for one in free]
+    wrong = [
+        (one, f"{share:.0%} of it says the same over and over, at its end")
+        for one, share in shares
+        if share >= bounds.loop_share and not any(texts.loop_share(each) for each in one.expected)
+    ]
+    most = bounds.max_looping if found.own else bounds.max_looping_built_in
+    told = "{wrong} of {of} answers go round in a circle"
+    return _counted("loops", free, wrong, most, told, "it does not go round in a circle")
+
+
+# --- what stands in it -----------------------------------------------------------------------------------------------
+
+
+def _marks(subject: Subject, found: Gathered, most: float) -> Finding:
+    marks = texts.FAMILIES_MARKS | _own_marks(subject)
+    wrong = [
+        (one, f"it has {mark!r} in its text")
+        for one in found.answers
+        if (mark := texts.leaked(one.text, marks, allowed="\n".join((*one.expected, one.question))))
+    ]
+    told = "{wrong} of {of} answers show a mark of the chat template"
+    return _counted("marks", found.answers, wrong, most, told, "text without marks")
+
+
+def _own_marks(subject: Subject) -> frozenset[str]:
+    """The control tokens of a package's tokenizer; words and single signs are part of ordinary texts."""
+    if subject.folder is None:
+        return frozenset()
+    added = tokenizer.read(subject.folder, DAMAGED).load().library.get_added_tokens_decoder().values()
+    return frozenset(each.content for each in added if each.special and texts.is_telling(each.content))
+
+
+def _scripts(found: Gathered, bounds: FormatBounds) -> Finding:
+    name = "script"
+    if not found.scripts:
+        return Finding(name, "skipped", "The right answers have no letters by which their script could be told.")
+    looked = [one for one in found.answers if not one.open and one.text]
+    shares = [(one, texts.strange_share(one.text, found.scripts | set(texts.scripts(one.question)))) for one in looked]
+    wrong = [
+        (one, f"{share:.0%} of its letters are of another script")
+        for one, share in shares
+        if share >= bounds.strange_letters
+    ]
+    known = ", ".join(sorted(each.title() for each in found.scripts))
+    told = f"Right answers are written in {known}. {{wrong}} of {{of}} answers are written in another script"
+    return _counted(name, looked, wrong, bounds.max_strange, told, known)
+
+
+def _lengths(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
+    name = "length"
+    looked = [one for one in free if not one.tool_calls]
+    closed = bool(found.longest)
+    longest = bounds.longest * found.longest + _ROOM_CHARACTERS
+    wrong = [(one, "it is empty") for one in looked if not one.text.strip()]
+    wrong += [
+        (one, f"it has {len(one.text):,} characters")
+        for one in looked
+        if closed and not one.open and len(one.text.strip()) > longest
+    ]
+    limit = f", or longer than {longest:,.0f} characters" if closed else ""
+    told = f"{{wrong}} of {{of}} answers are empty{limit}"
+    return _counted(name, looked, wrong, bounds.max_length_off, told, "a text of a length like the right ones'")
+
+
+def _calls(found: Gathered, most: float) -> Iterator[Finding]:
+    looked = [one for one in found.answers if one.tools and one.tool_calls]
+    if not looked:
+        return
+    results = [(one, check(_CALLS, Reply(one.text, one.tool_calls), Around(one.tools))) for one in looked]
+    wrong = [(one, result.reason) for one, result in results if not result.passed]
+    told = "Of {of} answers that call tools, {wrong} do so in a way that cannot be carried out"
+    yield _counted("calls", looked, wrong, most, told, "calls that the tools' schemas allow")
+
+
+# --- told ------------------------------------------------------------------------------------------------------------
+
+
+def _counted(
+    name: str,
+    looked: Sequence[Said],
+    wrong: Sequence[tuple[Said, str]],
+    most: float,
+    told: str,
+    expected: str = "an answer of that structure",
+) -> Finding:
+    """What a count comes to: it passes within the bound, and fails where it surely lies beyond.
+
+    told: a sentence without its end, with {wrong} and {of}.
+    """
+    share = len(wrong) / len(looked) if looked else 0.0
+    outcome: Outcome = "pass"
+    decided_by = None
+    if share > most:
+        found = noninferiority.of_rate(len(looked) - len(wrong), len(looked), 1 - most)
+        outcome = "fail" if found.outcome == "fails" else "undecided"
+        if outcome == "undecided":
+            decided_by = f"About {found.more:,} more answers like these." if found.more else "More cases."
+    sentence = told.replace("{wrong}", f"{len(wrong):,}").replace("{of}", f"{len(looked):,}")
+    evidence = [
+        Evidence(
+            f"format/{name}/{'held/' if one.held else ''}{one.name}",
+            one.request,
+            requests.shortened(f"{why}: {one.text}"),
+            expected,
+        )
+        for one, why in wrong[:SHOWN]
+    ]
+    finding = Finding(
+        name, outcome, f"{sentence}; at most {most:.1%} may.", share, most, "share", decided_by=decided_by
+    )
+    return finding.with_evidence(evidence)
+
+
+CHECK = Check("format", "Keeps its output format", FormatBounds, _run)
