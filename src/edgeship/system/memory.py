@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 
+_OWN = ("RssAnon:", "RssShmem:", "VmSwap:")
+
+
 def peak_memory_bytes() -> int:
     """The most physical memory that this process has held at once."""
     told = peak_memory_bytes_of(os.getpid())
@@ -48,6 +51,28 @@ def resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def own_bytes(pid: int) -> int | None:
+    """Memory that a process has made itself, where it lies in physical memory or was swapped out; None where it is gone.
+
+    Unlike what is resident it leaves files out that are mapped, such as a model's weights: the system takes these out of
+    memory and reads them again as it likes. macOS tells only what is resident.
+    """
+    if sys.platform == "linux":
+        try:
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None
+        lines = (line.split() for line in status.splitlines())
+        return 1024 * sum(int(words[1]) for words in lines if words and words[0] in _OWN) or None
+    import psutil
+
+    try:
+        told = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return None
+    return int(getattr(told, "private", told.rss))
 
 
 def limit_growth(size_bytes: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,18 @@ _FORWARDERS = ("docker-proxy", "com.docker", "gvproxy", "pasta", "rootlessport",
 
 class Unseen(Exception):
     """A process that cannot be seen from here; its text says why, in words."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What processes hold: memory of their own, open files and sockets (handles, on Windows), threads.
+
+    handles: None where the system does not tell them.
+    """
+
+    own_bytes: int
+    handles: int | None
+    threads: int
 
 
 class Family:
@@ -64,6 +78,18 @@ class Family:
                 held.append(resident)
                 self._used_s[process] = max(0.0, used_s - begun_s)
         return sum(held) or None
+
+    def holds(self) -> Held | None:
+        """What all of them together hold for themselves now; None where none of them is left."""
+        found = [held for process in self._members if (held := _held(process))]
+        if not found:
+            return None
+        handles = [held.handles for held in found if held.handles is not None]
+        return Held(
+            sum(held.own_bytes for held in found),
+            sum(handles) if len(handles) == len(found) else None,
+            sum(held.threads for held in found),
+        )
 
     @property
     def count(self) -> int:
@@ -170,6 +196,19 @@ def _cpu_s(process: Process) -> float | None:
     except psutil.Error:
         return None
     return float(times.user + times.system)
+
+
+def _held(process: Process) -> Held | None:
+    import psutil
+
+    try:
+        own, threads = memory.own_bytes(process.pid), int(process.num_threads())
+    except psutil.Error:
+        return None
+    handles: int | None = None
+    with suppress(psutil.Error):  # another user's are not told
+        handles = int(process.num_handles() if sys.platform == "win32" else process.num_fds())
+    return None if own is None else Held(own, handles, threads)
 
 
 def _resident_bytes(process: Process) -> int:

@@ -1,24 +1,335 @@
-"""Leaks neither memory nor handles."""
+"""Leaks neither memory nor handles.
+
+The same request is asked again and again, of one kind after another: short, middle and long questions, answers that are
+cut in their middle, and answers that are held to a schema. Between blocks of requests the target rests until what it
+holds stays as it is, and that is read; growth.py says what of the readings is growth.
+
+A figure passes where its interval lies within the bound, and fails where all of it lies beyond. Where neither is so, and
+where it fails for the first time, the same is asked once more, twice as often: what was a step of an allocator, or the
+end of a warm-up, does not come again, and a leak does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
+from edgeship.engine.api import Chat, Constraint, Conversation, Engine, Sampling
+from edgeship.errors import EngineFailed, UsageError
+from edgeship.measure.load.watch import place_of, place_of_server
 from edgeship.progress import Progress
-from edgeship.validate.bounds import Bounds
+from edgeship.system.processes import Family, Held
+from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.subject import Subject
-from edgeship.validate.verdict import Finding
+from edgeship.validate.growth import Growth, growth, growth_of_tokens
+from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.verdict import Finding, Outcome, worst
+
+_SETTLED_S, _MOST_RESTS = 0.04, 8
+"""What a target holds is read so far apart until two readings are the same, or so often."""
+_PART_OF_CONTEXT = 8
+"""A question has at most so many words for each word's part of the context: a word is a few tokens at most."""
+_WORDS = "I ordered two lamps last week and one of them arrived with a broken switch".split()
+_CUT_AFTER = 4
+"""So many steps of an answer are read before it is cut; where its length cannot be asked for, one."""
+_YES_OR_NO = (
+    '{"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"], '
+    '"additionalProperties": false}'
+)
+
+Quantity = Literal["memory", "tokens", "handles", "threads"]
 
 
 @dataclass(frozen=True)
 class LeakBounds(Bounds):
     """What the figures are held to."""
 
+    most_bytes_per_request: float = bound(
+        10_000,
+        "Memory that may stay of each request. At one request a second, 10 kB are 0.9 GB a day, beyond what a nightly "
+        "restart hides. Allocators that still settle keep up to 3 kB of each of the first 500 requests.",
+    )
+    most_bytes_per_request_long: float = bound(
+        1_000, "The same with --long, which sees ten times as closely: at one request a second, 86 MB a day."
+    )
+    most_bytes_per_token: float = bound(
+        50,
+        "Memory that may stay of each token more that a request has: of a chat of 2,000 tokens 100 kB, ten times what "
+        "may stay of any request.",
+    )
+    most_bytes_per_token_long: float = bound(5, "The same with --long.")
+    most_handles_per_request: float = bound(
+        0.02,
+        "Open files and sockets that may stay of each request. None should; one in fifty is seen apart from a pool that "
+        "opens one more connection now and then. At one request a second a process with 1,024 handles ends in 14 hours.",
+    )
+    most_handles_per_request_long: float = bound(0.002, "The same with --long.")
+    most_threads_per_request: float = bound(
+        0.02, "Threads that may stay of each request. None should; a pool starts one more now and then."
+    )
+    most_threads_per_request_long: float = bound(0.002, "The same with --long.")
+
+    def most(self, quantity: Quantity, effort: Effort) -> float:
+        """What may stay."""
+        per = "bytes_per_token" if quantity == "tokens" else f"{_HELD[quantity].name}_per_request"
+        return float(getattr(self, f"most_{per}{'_long' if effort == 'long' else ''}"))
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """name: as the bounds have it. words: as sentences have it, with the unit of `unit`."""
+
+    name: str
+    read: Callable[[Held], int | None]
+    words: Callable[[float], str]
+
+
+_HELD: Mapping[Quantity, _Quantity] = {
+    "memory": _Quantity("bytes", lambda held: held.own_bytes, lambda value: f"{value / 1000:,.2f} kB of memory"),
+    "handles": _Quantity("handles", lambda held: held.handles, lambda value: f"{value:.4f} handles"),
+    "threads": _Quantity("threads", lambda held: held.threads, lambda value: f"{value:.4f} threads"),
+}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """blocks: of a first look; requests: in each. looks: how often it is looked, each time as long as all before."""
+
+    blocks: int
+    requests: int
+    looks: int
+
+
+_PLANS: Mapping[Effort, _Plan] = {
+    "quick": _Plan(blocks=10, requests=2, looks=4),
+    "default": _Plan(blocks=20, requests=5, looks=3),
+    "long": _Plan(blocks=50, requests=40, looks=2),
+}
+"""Of each of five kinds: 100, 500 and 10,000 requests."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One request. words: what it is, in the plural. cut: after so many steps it is ended."""
+
+    name: str
+    words: str
+    conversation: Conversation
+    sampling: Sampling
+    cut: int | None = None
+
+
+@dataclass
+class _Series:
+    """What was read of one kind: before its first block, and after each. tokens: of its last answer that told them."""
+
+    kind: _Kind
+    requests: int
+    readings: list[Held] = field(default_factory=list)
+    tokens: int | None = None
+
+    def of(self, quantity: Quantity) -> list[float] | None:
+        """The readings of one quantity; None where the system does not tell it."""
+        values = [_HELD[quantity].read(held) for held in self.readings]
+        return None if None in values else [float(value) for value in values if value is not None]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a series shows of one quantity."""
+
+    kind: _Kind
+    growth: Growth
+    outcome: Outcome
+
 
 def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[Finding]:
-    yield from ()
+    plan = _PLANS[subject.effort]
+    with subject.anew() as chat:
+        family = Family(place_of(subject.target, chat).pids)
+        looked: list[Mapping[Quantity, _Judged]] = []
+        short: _Series | None = None
+        kinds = _kinds(chat, subject.against.constraint)
+        for number, kind in enumerate(kinds):
+            if reason := _refused(chat, kind):
+                yield Finding(f"memory-{kind.name}", "skipped", f"{kind.words} could not be asked for: {reason}.")
+                continue
+            series = _Series(kind, plan.requests)
+            judge = _Judge(bounds, subject.effort, series, short if kind.name == "long" else None)
+
+            def tell(done: int, looks: int, *, number: int = number, kind: _Kind = kind) -> None:
+                part = (number + min(1.0, done / plan.blocks)) / len(kinds)
+                progress(f"{kind.words}{', looked at once more' if looks else ''}", part)
+
+            looked.append(_looked(chat, family, judge, plan, tell))
+            short = series if kind.name == "short" else short
+        yield from _findings(looked, bounds, subject.effort)
 
 
-CHECK = Check("leaks", "Leaks neither memory nor handles", LeakBounds, _run)
+def _looked(
+    chat: Chat, family: Family, judge: _Judge, plan: _Plan, tell: Callable[[int, int], None]
+) -> Mapping[Quantity, _Judged]:
+    """What a series shows of each quantity, after as many looks as it takes."""
+    series = judge.series
+    series.readings.append(_at_rest(family))
+    failed: set[Quantity] = set()
+    found: Mapping[Quantity, _Judged] = {}
+    for look in range(plan.looks):
+        for _ in range(plan.blocks if look == 0 else len(series.readings) - 1):
+            tell(len(series.readings), look)
+            for _ in range(series.requests):
+                series.tokens = _ask(chat, series.kind) or series.tokens
+            series.readings.append(_at_rest(family))
+        found = judge.judged()
+        outcomes = {quantity: one.outcome for quantity, one in found.items()}
+        if all(one == "pass" or (one == "fail" and quantity in failed) for quantity, one in outcomes.items()):
+            break
+        failed = {quantity for quantity, one in outcomes.items() if one == "fail"}
+    return found
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Holds a series to the bounds. short: the one whose requests have fewer tokens, where tokens are judged."""
+
+    bounds: LeakBounds
+    effort: Effort
+    series: _Series
+    short: _Series | None
+
+    def judged(self) -> Mapping[Quantity, _Judged]:
+        """Each quantity that can be told."""
+        found: dict[Quantity, Growth] = {}
+        for quantity in _HELD:
+            if (readings := self.series.of(quantity)) is not None:
+                found[quantity] = growth(readings, self.series.requests)
+        short, long = self.short, self.series
+        if short and short.tokens and long.tokens and long.tokens > short.tokens:
+            readings = [one.of("memory") or [] for one in (short, long)]
+            found["tokens"] = growth_of_tokens(*readings, long.requests, (short.tokens, long.tokens))
+        return {
+            quantity: _Judged(long.kind, one, one.judge(self.bounds.most(quantity, self.effort)))
+            for quantity, one in found.items()
+        }
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def _kinds(chat: Chat, constraint: Constraint | None) -> tuple[_Kind, ...]:
+    words = (chat.context_tokens or 2048) // _PART_OF_CONTEXT
+    short, middle, long = (_question(min(count, words)) for count in (4, 40, 250))
+    held = constraint or Constraint("json_schema", _YES_OR_NO)
+    # An answer that is to be cut must not be over before.
+    endless, after = (True, _CUT_AFTER) if isinstance(chat, Engine) else (False, 1)
+    return (
+        _Kind("short", "Short questions", short, Sampling(temperature=0, max_tokens=8)),
+        _Kind("middle", "Questions of middle length", middle, Sampling(temperature=0, max_tokens=8)),
+        _Kind("long", "Long questions", long, Sampling(temperature=0, max_tokens=8)),
+        _Kind("cut", "Answers that are cut", middle, Sampling(temperature=0, max_tokens=64, ignore_eos=endless), after),
+        _Kind("constrained", "Constrained answers", short, Sampling(temperature=0, max_tokens=16, constraint=held)),
+    )
+
+
+def _question(words: int) -> Conversation:
+    text = " ".join(_WORDS[number % len(_WORDS)] for number in range(words))
+    return Conversation(({"role": "user", "content": text},))
+
+
+def _refused(chat: Chat, kind: _Kind) -> str | None:
+    """Why a target does not take such requests; None where it does."""
+    try:
+        _ask(chat, kind)
+    except UsageError as error:
+        return error.what
+    return None
+
+
+def _ask(chat: Chat, kind: _Kind) -> int | None:
+    """Asks once; how many tokens question and answer had, where that is told."""
+    steps = chat.converse(kind.conversation, kind.sampling)
+    try:
+        usage = None
+        for number, step in enumerate(steps, 1):
+            usage = step.usage or usage
+            if number == kind.cut:
+                break
+    finally:
+        steps.close()
+    return usage.prompt_tokens + usage.completion_tokens if usage else None
+
+
+def _at_rest(family: Family) -> Held:
+    """What a target holds once that stays as it is."""
+    family.search()
+    held = family.holds()
+    for _ in range(_MOST_RESTS):
+        time.sleep(_SETTLED_S)
+        before, held = held, family.holds()
+        if held == before:
+            break
+    if held is None:
+        raise EngineFailed("the target's process has ended", hint="Look into its log.")
+    return held
+
+
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _findings(looked: Sequence[Mapping[Quantity, _Judged]], bounds: LeakBounds, effort: Effort) -> Iterator[Finding]:
+    for each in looked:
+        one = each["memory"]
+        yield _finding(f"memory-{one.kind.name}", "memory", one, bounds.most("memory", effort), effort)
+    tokens = [one for each in looked if (one := each.get("tokens"))]
+    yield from (_finding("memory-per-token", "tokens", one, bounds.most("tokens", effort), effort) for one in tokens)
+    quantity: Quantity
+    for quantity in ("handles", "threads"):
+        found = [one for each in looked if (one := each.get(quantity))]
+        if not found:
+            yield Finding(quantity, "skipped", f"The system does not tell the target's {quantity}.")
+            continue
+        outcome = worst(one.outcome for one in found)
+        one = max((one for one in found if one.outcome == outcome), key=lambda one: one.growth.figure)
+        yield _finding(quantity, quantity, one, bounds.most(quantity, effort), effort)
+
+
+def _finding(name: str, quantity: Quantity, one: _Judged, most: float, effort: Effort) -> Finding:
+    found = one.growth
+    where = found.interval
+    if quantity == "tokens":
+        words: Callable[[float], str] = lambda value: f"{value:,.1f} bytes of memory"  # noqa: E731
+        per = "token"
+    else:
+        words, per = _HELD[quantity].words, "request"
+    ends = f"{words(where.low).split()[0]} to {words(where.high).split()[0]} with 95 % confidence"
+    told = f"{one.kind.words}: {words(found.figure)} stay of each {per} ({ends}); {words(most)} may."
+    return Finding(
+        name,
+        one.outcome,
+        told,
+        figure=found.figure,
+        bound=most,
+        unit=f"{'bytes' if quantity == 'tokens' else _HELD[quantity].name}/{per}",
+        interval=(where.low, where.high),
+        decided_by=_decided_by(found, most, effort) if one.outcome == "undecided" else None,
+    )
+
+
+def _decided_by(found: Growth, most: float, effort: Effort) -> str:
+    needed = found.needed(most)
+    if needed is None:
+        return "no number of requests would: the figure lies at the bound"
+    longer = "" if effort == "long" else "; --long asks 2,000 of each kind"
+    return f"about {needed:,} requests of this kind{longer}"
+
+
+def _not_for(subject: Subject) -> str | None:
+    if subject.target.kind != "url":
+        return None
+    place = place_of_server(subject.target.name)
+    return None if place.pids else f"what the server holds cannot be seen: {place.why}"
+
+
+CHECK = Check("leaks", "Leaks neither memory nor handles", LeakBounds, _run, _not_for)

@@ -61,12 +61,13 @@ class Place:
 def place_of(target: Target, chat: Chat) -> Place:
     """Where a target works that was opened as this chat."""
     if target.kind == "url":
-        return _place_of_server(target.name)
+        return place_of_server(target.name)
     # An engine in a process of its own tells which.
     return Place((getattr(chat, "pid", os.getpid()),))
 
 
-def _place_of_server(url: str) -> Place:
+def place_of_server(url: str) -> Place:
+    """Where a server works, by its URL."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     try:
