@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
+
 _OWN = ("RssAnon:", "RssShmem:", "VmSwap:")
 
 
@@ -54,10 +55,10 @@ def resident_bytes(pid: int) -> int:
 
 
 def own_bytes(pid: int) -> int | None:
-    """Memory that a process has made itself, where it lies in physical memory or was swapped out; None where it is gone.
+    """Memory that a process has made itself, be it swapped out; None where the process is gone.
 
-    Unlike what is resident it leaves files out that are mapped, such as a model's weights: the system takes these out of
-    memory and reads them again as it likes. macOS tells only what is resident.
+    Unlike what is resident it leaves out files that are mapped, such as a model's weights: the system takes these out
+    of memory and reads them again as it likes. macOS tells only what is resident.
     """
     if sys.platform == "linux":
         try:

@@ -138,6 +138,14 @@ def listening(addresses: Iterable[str], port: int) -> frozenset[int]:
     return roots
 
 
+def connections_to(port: int) -> int:
+    """How many connections this process has open to servers at a port."""
+    import psutil
+
+    found = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)
+
+
 def addresses_here() -> set[str]:
     """The addresses that this machine has, those of its loopback included, without their zones."""
     import psutil

@@ -4,26 +4,27 @@ The same request is asked again and again, of one kind after another: short, mid
 cut in their middle, and answers that are held to a schema. Between blocks of requests the target rests until what it
 holds stays as it is, and that is read; growth.py says what of the readings is growth.
 
-A figure passes where its interval lies within the bound, and fails where all of it lies beyond. Where neither is so, and
-where it fails for the first time, the same is asked once more, twice as often: what was a step of an allocator, or the
-end of a warm-up, does not come again, and a leak does.
+A figure passes where its interval lies within the bound, and fails where all of it lies beyond. Where neither is so,
+and where it fails for the first time, one more look is taken, as long as all before: what was a step of an allocator,
+or the end of a warm-up, does not come again, and a leak does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from typing import Literal
 
 from edgeship.engine.api import Chat, Constraint, Conversation, Engine, Sampling
 from edgeship.errors import EngineFailed, UsageError
-from edgeship.measure.load.watch import place_of, place_of_server
+from edgeship.measure.load.watch import place_of, place_of_server, port_of
 from edgeship.progress import Progress
-from edgeship.system.processes import Family, Held
+from edgeship.system.processes import Family, Held, connections_to
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.growth import Growth, growth, growth_of_tokens
+from edgeship.validate.growth import Blocks, Growth, growth, growth_of_tokens
 from edgeship.validate.subject import Effort, Subject
 from edgeship.validate.verdict import Finding, Outcome, worst
 
@@ -31,9 +32,13 @@ _SETTLED_S, _MOST_RESTS = 0.04, 8
 """What a target holds is read so far apart until two readings are the same, or so often."""
 _PART_OF_CONTEXT = 8
 """A question has at most so many words for each word's part of the context: a word is a few tokens at most."""
-_WORDS = "I ordered two lamps last week and one of them arrived with a broken switch".split()
-_CUT_AFTER = 4
-"""So many steps of an answer are read before it is cut; where its length cannot be asked for, one."""
+_SENTENCE = "I ordered two lamps last week and one of them arrived with a broken switch."
+_CUT_AFTER, _LONG_TOKENS = 4, 64
+"""So many steps of an answer are read before it is cut; where it cannot be asked to be long, one."""
+_LONG_TEXT = (
+    '{"type": "object", "properties": {"text": {"type": "string", "minLength": 1000}}, "required": ["text"], '
+    '"additionalProperties": false}'
+)
 _YES_OR_NO = (
     '{"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"], '
     '"additionalProperties": false}'
@@ -62,8 +67,8 @@ class LeakBounds(Bounds):
     most_bytes_per_token_long: float = bound(5, "The same with --long.")
     most_handles_per_request: float = bound(
         0.02,
-        "Open files and sockets that may stay of each request. None should; one in fifty is seen apart from a pool that "
-        "opens one more connection now and then. At one request a second a process with 1,024 handles ends in 14 hours.",
+        "Open files and sockets that may stay of each request. None should; one in fifty is told from a pool that opens "
+        "one more now and then. At one request a second it ends a process that may have 1,024 in 14 hours.",
     )
     most_handles_per_request_long: float = bound(0.002, "The same with --long.")
     most_threads_per_request: float = bound(
@@ -93,9 +98,16 @@ _HELD: Mapping[Quantity, _Quantity] = {
 }
 
 
+_OF_ALL: tuple[Quantity, ...] = ("handles", "threads")
+"""Told of the kind of requests that shows it worst, and not of each."""
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """blocks: of a first look; requests: in each. looks: how often it is looked, each time as long as all before."""
+    """blocks: that are judged, in each look. requests: in each block of a first look, and as many that warm up.
+
+    looks: how often it is looked, each time as long as all before.
+    """
 
     blocks: int
     requests: int
@@ -103,9 +115,9 @@ class _Plan:
 
 
 _PLANS: Mapping[Effort, _Plan] = {
-    "quick": _Plan(blocks=10, requests=2, looks=4),
-    "default": _Plan(blocks=20, requests=5, looks=3),
-    "long": _Plan(blocks=50, requests=40, looks=2),
+    "quick": _Plan(blocks=5, requests=2, looks=4),
+    "default": _Plan(blocks=10, requests=5, looks=3),
+    "long": _Plan(blocks=20, requests=50, looks=2),
 }
 """Of each of five kinds: 100, 500 and 10,000 requests."""
 
@@ -123,17 +135,23 @@ class _Kind:
 
 @dataclass
 class _Series:
-    """What was read of one kind: before its first block, and after each. tokens: of its last answer that told them."""
+    """What was read of one kind: before the blocks that are judged, and after each of them.
+
+    requests: in each block. before: that were made before. tokens: of its last answer that told them.
+    """
 
     kind: _Kind
-    requests: int
     readings: list[Held] = field(default_factory=list)
+    requests: int = 0
+    before: int = 0
     tokens: int | None = None
 
-    def of(self, quantity: Quantity) -> list[float] | None:
+    def of(self, quantity: Quantity) -> Blocks | None:
         """The readings of one quantity; None where the system does not tell it."""
         values = [_HELD[quantity].read(held) for held in self.readings]
-        return None if None in values else [float(value) for value in values if value is not None]
+        if None in values:
+            return None
+        return Blocks([float(value) for value in values if value is not None], self.requests, self.before)
 
 
 @dataclass(frozen=True)
@@ -148,7 +166,7 @@ class _Judged:
 def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[Finding]:
     plan = _PLANS[subject.effort]
     with subject.anew() as chat:
-        family = Family(place_of(subject.target, chat).pids)
+        family, port = Family(place_of(subject.target, chat).pids), _port(subject)
         looked: list[Mapping[Quantity, _Judged]] = []
         short: _Series | None = None
         kinds = _kinds(chat, subject.against.constraint)
@@ -156,34 +174,48 @@ def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[F
             if reason := _refused(chat, kind):
                 yield Finding(f"memory-{kind.name}", "skipped", f"{kind.words} could not be asked for: {reason}.")
                 continue
-            series = _Series(kind, plan.requests)
+            series = _Series(kind)
             judge = _Judge(bounds, subject.effort, series, short if kind.name == "long" else None)
 
-            def tell(done: int, looks: int, *, number: int = number, kind: _Kind = kind) -> None:
-                part = (number + min(1.0, done / plan.blocks)) / len(kinds)
-                progress(f"{kind.words}{', looked at once more' if looks else ''}", part)
+            def tell(what: str, *, number: int = number, kind: _Kind = kind) -> None:
+                progress(f"{kind.words}, {what}", number / len(kinds))
 
-            looked.append(_looked(chat, family, judge, plan, tell))
+            known = {quantity for each in looked for quantity in _OF_ALL if _fails(each, quantity)}
+            looked.append(_looked(chat, lambda: _at_rest(family, port), judge, plan, known, tell))
             short = series if kind.name == "short" else short
         yield from _findings(looked, bounds, subject.effort)
 
 
 def _looked(
-    chat: Chat, family: Family, judge: _Judge, plan: _Plan, tell: Callable[[int, int], None]
+    chat: Chat,
+    read: Callable[[], Held],
+    judge: _Judge,
+    plan: _Plan,
+    known: Collection[Quantity],
+    tell: Callable[[str], None],
 ) -> Mapping[Quantity, _Judged]:
-    """What a series shows of each quantity, after as many looks as it takes."""
+    """What a series shows of each quantity, after as many looks as it takes.
+
+    known: to fail already, so that nobody looks again for them.
+    """
     series = judge.series
-    series.readings.append(_at_rest(family))
     failed: set[Quantity] = set()
     found: Mapping[Quantity, _Judged] = {}
     for look in range(plan.looks):
-        for _ in range(plan.blocks if look == 0 else len(series.readings) - 1):
-            tell(len(series.readings), look)
+        if look == 0:
+            tell("warming up")
+            for _ in range(plan.blocks * plan.requests):
+                _ask(chat, series.kind)
+        series.before += series.requests * plan.blocks if look else plan.blocks * plan.requests
+        series.requests = plan.requests * 2**look
+        series.readings = [read()]
+        for _ in range(plan.blocks):
+            tell("looked at once more" if look else "looked at")
             for _ in range(series.requests):
                 series.tokens = _ask(chat, series.kind) or series.tokens
-            series.readings.append(_at_rest(family))
+            series.readings.append(read())
         found = judge.judged()
-        outcomes = {quantity: one.outcome for quantity, one in found.items()}
+        outcomes = {quantity: one.outcome for quantity, one in found.items() if quantity not in known}
         if all(one == "pass" or (one == "fail" and quantity in failed) for quantity, one in outcomes.items()):
             break
         failed = {quantity for quantity, one in outcomes.items() if one == "fail"}
@@ -201,18 +233,19 @@ class _Judge:
 
     def judged(self) -> Mapping[Quantity, _Judged]:
         """Each quantity that can be told."""
-        found: dict[Quantity, Growth] = {}
-        for quantity in _HELD:
-            if (readings := self.series.of(quantity)) is not None:
-                found[quantity] = growth(readings, self.series.requests)
+        found = {quantity: growth(blocks) for quantity in _HELD if (blocks := self.series.of(quantity)) is not None}
         short, long = self.short, self.series
         if short and short.tokens and long.tokens and long.tokens > short.tokens:
-            readings = [one.of("memory") or [] for one in (short, long)]
-            found["tokens"] = growth_of_tokens(*readings, long.requests, (short.tokens, long.tokens))
+            both = [blocks for one in (short, long) if (blocks := one.of("memory"))]
+            found["tokens"] = growth_of_tokens(both[0], both[1], (short.tokens, long.tokens))
         return {
             quantity: _Judged(long.kind, one, one.judge(self.bounds.most(quantity, self.effort)))
             for quantity, one in found.items()
         }
+
+
+def _fails(found: Mapping[Quantity, _Judged], quantity: Quantity) -> bool:
+    return quantity in found and found[quantity].outcome == "fail"
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -222,19 +255,27 @@ def _kinds(chat: Chat, constraint: Constraint | None) -> tuple[_Kind, ...]:
     words = (chat.context_tokens or 2048) // _PART_OF_CONTEXT
     short, middle, long = (_question(min(count, words)) for count in (4, 40, 250))
     held = constraint or Constraint("json_schema", _YES_OR_NO)
-    # An answer that is to be cut must not be over before.
-    endless, after = (True, _CUT_AFTER) if isinstance(chat, Engine) else (False, 1)
     return (
         _Kind("short", "Short questions", short, Sampling(temperature=0, max_tokens=8)),
         _Kind("middle", "Questions of middle length", middle, Sampling(temperature=0, max_tokens=8)),
         _Kind("long", "Long questions", long, Sampling(temperature=0, max_tokens=8)),
-        _Kind("cut", "Answers that are cut", middle, Sampling(temperature=0, max_tokens=64, ignore_eos=endless), after),
+        _cut(chat, middle),
         _Kind("constrained", "Constrained answers", short, Sampling(temperature=0, max_tokens=16, constraint=held)),
     )
 
 
+def _cut(chat: Chat, asked: Conversation) -> _Kind:
+    """An answer that is cut, and that would not be over before if there is a way to ask for that."""
+    plain = Sampling(temperature=0, max_tokens=_LONG_TOKENS)
+    found = _Kind("cut", "Answers that are cut", asked, plain, _CUT_AFTER)
+    if isinstance(chat, Engine):
+        return replace(found, sampling=replace(plain, ignore_eos=True))
+    long = replace(found, sampling=replace(plain, constraint=Constraint("json_schema", _LONG_TEXT)))
+    return replace(found, cut=1) if _refused(chat, long) else long
+
+
 def _question(words: int) -> Conversation:
-    text = " ".join(_WORDS[number % len(_WORDS)] for number in range(words))
+    text = " ".join(islice(cycle(_SENTENCE.split()), words))
     return Conversation(({"role": "user", "content": text},))
 
 
@@ -261,8 +302,8 @@ def _ask(chat: Chat, kind: _Kind) -> int | None:
     return usage.prompt_tokens + usage.completion_tokens if usage else None
 
 
-def _at_rest(family: Family) -> Held:
-    """What a target holds once that stays as it is."""
+def _at_rest(family: Family, port: int | None) -> Held:
+    """What a target holds once that stays as it is. port: of a server, where our own connections to it are no leak."""
     family.search()
     held = family.holds()
     for _ in range(_MOST_RESTS):
@@ -272,7 +313,13 @@ def _at_rest(family: Family) -> Held:
             break
     if held is None:
         raise EngineFailed("the target's process has ended", hint="Look into its log.")
-    return held
+    if port is None or held.handles is None:
+        return held
+    return replace(held, handles=held.handles - connections_to(port))
+
+
+def _port(subject: Subject) -> int | None:
+    return port_of(subject.target.name) if subject.target.kind == "url" else None
 
 
 # --- telling ---------------------------------------------------------------------------------------------------------
@@ -282,17 +329,17 @@ def _findings(looked: Sequence[Mapping[Quantity, _Judged]], bounds: LeakBounds, 
     for each in looked:
         one = each["memory"]
         yield _finding(f"memory-{one.kind.name}", "memory", one, bounds.most("memory", effort), effort)
-    tokens = [one for each in looked if (one := each.get("tokens"))]
-    yield from (_finding("memory-per-token", "tokens", one, bounds.most("tokens", effort), effort) for one in tokens)
-    quantity: Quantity
-    for quantity in ("handles", "threads"):
-        found = [one for each in looked if (one := each.get(quantity))]
+        if "tokens" in each:
+            most = bounds.most("tokens", effort)
+            yield _finding("memory-per-token", "tokens", each["tokens"], most, effort)
+    for quantity in _OF_ALL:
+        found = [each[quantity] for each in looked if quantity in each]
         if not found:
             yield Finding(quantity, "skipped", f"The system does not tell the target's {quantity}.")
             continue
         outcome = worst(one.outcome for one in found)
-        one = max((one for one in found if one.outcome == outcome), key=lambda one: one.growth.figure)
-        yield _finding(quantity, quantity, one, bounds.most(quantity, effort), effort)
+        shown = max((one for one in found if one.outcome == outcome), key=lambda one: one.growth.figure)
+        yield _finding(quantity, quantity, shown, bounds.most(quantity, effort), effort)
 
 
 def _finding(name: str, quantity: Quantity, one: _Judged, most: float, effort: Effort) -> Finding:

@@ -66,10 +66,15 @@ def place_of(target: Target, chat: Chat) -> Place:
     return Place((getattr(chat, "pid", os.getpid()),))
 
 
+def port_of(url: str) -> int:
+    """The port of a server, by its URL."""
+    parts = urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
 def place_of_server(url: str) -> Place:
     """Where a server works, by its URL."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    parts, port = urlsplit(url), port_of(url)
     try:
         found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(parts.hostname, port)}
     except (OSError, UnicodeError) as error:
