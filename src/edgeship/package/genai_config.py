@@ -82,6 +82,16 @@ class GenaiConfig:
         return layers, decoder.required_count("num_key_value_heads"), decoder.required_count("head_size")
 
     @property
+    def attention_share(self) -> float | None:
+        """What attending to one token before it costs a token, as a part of what its weights cost; None if not stated.
+
+        By multiplications, with the usual 12 matrices of hidden size squared in a layer.
+        """
+        decoder = json_file.fields_of(self.document, self.path, self.complaint).part("model").part("decoder")
+        hidden, heads, size = (decoder.count(name) for name in ("hidden_size", "num_attention_heads", "head_size"))
+        return heads * size / (6 * hidden**2) if hidden and heads and size else None
+
+    @property
     def cache_names(self) -> list[tuple[str, str]]:
         """Each past input with the present output that becomes it: key and value of layer 0, and so on.
 

@@ -1,0 +1,46 @@
+"""What figures over input lengths are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeship.validate.bounds import Bounds, bound
+
+
+@dataclass(frozen=True)
+class LengthBounds(Bounds):
+    """See each field's reason."""
+
+    most_slowing: float = bound(
+        2.0,
+        "How many times as long as attention explains a token may take at the end of the longest prompt, beside a token "
+        "of a short one. Good packages stay near 1; the rest is room for kernels and for a machine that is busy.",
+        least=1.0,
+    )
+    attention_factor: float = bound(
+        2.0,
+        "How much longer a multiplication of attention takes than one of weights: weights are quantized, and keys and "
+        "values are not. Measured on CPUs, 1 to 4.",
+    )
+    unknown_attention_share: float = bound(
+        1 / 1536,
+        "What attending to one token costs of what its weights cost, where a target does not tell its sizes, as servers "
+        "do not: that of a hidden size of 256, below which few models lie.",
+    )
+    most_memory_growth: float = bound(
+        1.0,
+        "How much memory may grow from the shortest prompt to the longest, as a part of what was held before, beside "
+        "the keys and values of all prompts. Buffers for the longest step are part of it; it must not double.",
+    )
+    most_drop: float = bound(
+        0.1,
+        "How far the pass rate at a length may surely fall below the original's at the same length, and that of facts "
+        "that are found. As large as the margin at which a few dozen paired cases can show anything.",
+        most=1.0,
+    )
+    least_kept_alone: float = bound(
+        0.0,
+        "Without an original that can be asked: the part of the answers right at their own length that must be right in "
+        "the longest prompt too. 0 only tells it, since most fine-tuned models have learnt one length and no other.",
+        most=1.0,
+    )

@@ -1,0 +1,297 @@
+"""How time and memory grow with the length of prompts, held against what attention explains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from edgeship.measure.load.records import Reply
+from edgeship.measure.load.watch import place_of
+from edgeship.package import DAMAGED, genai_config
+from edgeship.progress import Progress
+from edgeship.system.processes import Family
+from edgeship.validate.lengths.bounds import LengthBounds
+from edgeship.validate.lengths.prompts import Prompts
+from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.verdict import Finding
+
+SHORTEST_TOKENS = 16
+_UNKNOWN_CONTEXT_TOKENS = 2048
+_NEW_TOKENS = 16
+_PIECES = 16
+_LEAST_PIECE_TOKENS = 32
+_LEAST_SPREAD = 8
+"""Where the longest prompt is not so many times as long as a piece, growth does not show."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is measured. lengths: in geometric steps. spend_s: after that no longer prompt is begun.
+
+    rounds: comparisons of the longest prompt with short ones; most_rounds: where they lie beyond the bound.
+    """
+
+    lengths: int
+    spend_s: float
+    rounds: int
+    most_rounds: int
+
+
+AMOUNTS: dict[Effort, Amount] = {
+    "quick": Amount(4, 1.5, 1, 6),
+    "default": Amount(8, 8.0, 3, 9),
+    "long": Amount(8, 900.0, 5, 15),
+}
+
+
+@dataclass
+class Point:
+    """What was measured at a length, the best of several: what disturbs a machine only makes it slower."""
+
+    tokens: int
+    ttft_s: float = float("inf")
+    step_s: float = float("inf")
+    held_bytes: int | None = None
+
+
+class Refused(Exception):
+    """A prompt that got no answer; its text says which."""
+
+
+@dataclass
+class Ruler:
+    """Asks prompts and takes their times; keeps the best of each length."""
+
+    prompts: Prompts
+    held: Callable[[], int | None] = lambda: None
+    points: dict[int, Point] = field(default_factory=dict)
+    asked_tokens: int = 0
+
+    def expected_s(self, tokens: int) -> float:
+        """How long a prompt of so many tokens is expected to take, were all of it attention; 0 where nothing is known."""
+        most = max(self.points, default=0)
+        return self.points[most].ttft_s * max(1.0, tokens / most) ** 2 if most else 0.0
+
+    def take(self, tokens: int, new_tokens: int = _NEW_TOKENS) -> Point:
+        """One prompt of so many tokens. Raises Refused."""
+        question = self.prompts.make(tokens, new_tokens)
+        begun_s = time.perf_counter()
+        reply = self.prompts.ask(question)
+        if reply.failure is not None or not reply.arrivals:
+            why = reply.failure.what if reply.failure else "no token came"
+            raise Refused(f"a prompt of {tokens:,} tokens got no answer: {why}")
+        found = Point(tokens, reply.arrivals[0].at_s - begun_s, _step_s(reply), self.held())
+        best = self.points.setdefault(tokens, Point(tokens))
+        best.ttft_s, best.step_s = min(best.ttft_s, found.ttft_s), min(best.step_s, found.step_s)
+        best.held_bytes = found.held_bytes
+        self.asked_tokens += tokens + new_tokens
+        return found
+
+
+def _step_s(reply: Reply) -> float:
+    """Seconds for each token after the first ones; infinite where the answer has no more."""
+    first, tokens = reply.arrivals[0], reply.output_tokens or 0
+    later = tokens - (first.tokens or 1)
+    return (reply.arrivals[-1].at_s - first.at_s) / later if later > 0 and len(reply.arrivals) > 1 else float("inf")
+
+
+def longest(subject: Subject) -> int:
+    """The longest prompt that leaves room for the answers that are timed."""
+    return (subject.chat.context_tokens or _UNKNOWN_CONTEXT_TOKENS) - _NEW_TOKENS
+
+
+def ladder(shortest: int, most: int, steps: int) -> tuple[int, ...]:
+    """Lengths from one to the other in geometric steps."""
+    ratio = (most / shortest) ** (1 / max(1, steps - 1))
+    return tuple(sorted({round(shortest * ratio**step) for step in range(steps)}))
+
+
+def look(subject: Subject, ruler: Ruler, bounds: LengthBounds, progress: Progress) -> Iterator[Finding]:
+    """How reading, writing and memory grow."""
+    amount, most = AMOUNTS[subject.effort], longest(subject)
+    shortest = max(SHORTEST_TOKENS, ruler.prompts.least_tokens)
+    place = place_of(subject.target, subject.chat)
+    family = Family(place.pids) if place.pids else None
+    if family:
+        ruler.held = family.look
+    if most < shortest * _LEAST_SPREAD:
+        yield Finding("growth", "skipped", f"A context of {most + _NEW_TOKENS:,} tokens is too short to see growth in.")
+        return
+    try:
+        ruler.take(shortest)  # warms up
+        ruler.points.clear()
+        begun_bytes, begun_tokens = ruler.held(), ruler.asked_tokens
+        reached = climb(ruler, ladder(shortest, most, amount.lengths), amount.spend_s, progress)
+        judged = Judged(ruler, reached, bounds, _attention_share(subject) or bounds.unknown_attention_share)
+        yield from judged.times(amount, full=reached == most, progress=progress)
+    except Refused as refused:
+        yield Finding("answers-at-every-length", "fail", f"{_capital(str(refused))}.")
+        return
+    if begun_bytes is None or family is None:
+        yield Finding("memory", "skipped", f"Memory cannot be seen: {place.why or 'the processes have ended'}.")
+        return
+    held = max(family.look() or 0, family.risen_peak_bytes() or 0)
+    kept = _token_bytes(subject) * (ruler.asked_tokens - begun_tokens)
+    yield memory(begun_bytes, held, kept, ruler, bounds)
+
+
+def climb(ruler: Ruler, lengths: Sequence[int], spend_s: float, progress: Progress) -> int:
+    """Times each length, from the shortest one on; the longest that there was time for."""
+    begun_s, last = time.monotonic(), lengths[0]
+    for done, tokens in enumerate(lengths):
+        spent_s = time.monotonic() - begun_s
+        if spent_s + ruler.expected_s(tokens) > spend_s and last >= lengths[0] * _LEAST_SPREAD * 2:
+            break
+        progress(f"prompts of {tokens:,} tokens", done / len(lengths))
+        ruler.take(tokens)
+        if ruler.points[tokens].ttft_s * len(lengths) < spend_s / 2:
+            ruler.take(tokens)
+        last = tokens
+    return last
+
+
+@dataclass
+class Judged:
+    """Holds the times of the longest prompt against those of short ones.
+
+    share: what attending to one token costs of what a token's weights cost.
+    """
+
+    ruler: Ruler
+    tokens: int
+    bounds: LengthBounds
+    share: float
+    reading: list[float] = field(default_factory=list)
+    writing: list[float] = field(default_factory=list)
+
+    @property
+    def piece(self) -> int:
+        """The tokens of a short prompt."""
+        return max(self.tokens // _PIECES, _LEAST_PIECE_TOKENS, self.ruler.prompts.least_tokens)
+
+    @property
+    def may_read(self) -> float:
+        """By how much reading may slow down: a token attends to half of the prompt on average."""
+        return self.bounds.most_slowing * (1 + self.bounds.attention_factor * self.share * self.tokens / 2)
+
+    @property
+    def may_write(self) -> float:
+        """By how much writing may."""
+        return self.bounds.most_slowing * (1 + self.bounds.attention_factor * self.share * self.tokens)
+
+    def compare(self) -> None:
+        """The longest prompt beside as many tokens in short ones, which are disturbed for as long a time."""
+        pieces = max(1, self.tokens // self.piece)
+        # A step beside a short prompt is taken before and after: each as close in time to the long one's as can be.
+        before = self.ruler.take(self.piece)
+        short_s = before.ttft_s + sum(self.ruler.take(self.piece, 1).ttft_s for _ in range(pieces - 2))
+        long = self.ruler.take(self.tokens)
+        after = self.ruler.take(self.piece)
+        short_s += after.ttft_s
+        self.reading.append((long.ttft_s / self.tokens) / (short_s / (max(2, pieces) * self.piece)))
+        step_s = max(_told(before.step_s), _told(after.step_s))
+        if step_s and _told(long.step_s):
+            self.writing.append(long.step_s / step_s)
+
+    @property
+    def slower_reading(self) -> float:
+        """How many times as long a token of the longest prompt takes."""
+        short, long = self.ruler.points[self.piece], self.ruler.points[self.tokens]
+        return min(median(self.reading), (long.ttft_s / self.tokens) / (short.ttft_s / self.piece))
+
+    @property
+    def slower_writing(self) -> float | None:
+        """How many times as long a token after it takes; None where answers are too short to tell."""
+        if not self.writing:
+            return None
+        short, long = self.ruler.points[self.piece], self.ruler.points[self.tokens]
+        return min(median(self.writing), long.step_s / max(short.step_s, 1e-9))
+
+    def times(self, amount: Amount, *, full: bool, progress: Progress) -> Iterator[Finding]:
+        """What came of reading and writing. Raises Refused."""
+        for done in range(amount.most_rounds):
+            if done >= amount.rounds and self._within():
+                break
+            progress(f"{self.tokens:,} tokens in one prompt and in short ones, round {done + 1}", None)
+            self.compare()
+        may_read, may_write = self.may_read, self.may_write
+        up_to = "" if full else f" Longer ones were not asked, since they would have taken more than {amount.spend_s:g} s."
+        told = (
+            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read as one of "
+            f"{self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
+        )
+        yield _held("reading", told, self.slower_reading, may_read)
+        if (slower := self.slower_writing) is None:
+            yield Finding("writing", "skipped", "The answers are too short to tell how fast they are written.")
+            return
+        told = (
+            f"A token after a prompt of {self.tokens:,} tokens takes {slower:.2f} times as long to write as one after "
+            f"{self.piece:,}, and {may_write:.2f} times may be."
+        )
+        yield _held("writing", told, slower, may_write)
+
+    def _within(self) -> bool:
+        return self.slower_reading <= self.may_read and (self.slower_writing or 0) <= self.may_write
+
+    def _curve(self) -> str:
+        points = [self.ruler.points[tokens] for tokens in sorted(self.ruler.points)]
+        ends = f"Times to the first token: {', '.join(f'{each.ttft_s * 1000:.0f} ms at {each.tokens:,}' for each in points)}"
+        constant, linear, square = quadratic([(each.tokens, each.ttft_s) for each in points])
+        total = constant + linear * self.tokens + square * self.tokens**2
+        part = square * self.tokens**2 / total if total > 0 else 0.0
+        return f"{ends}; the quadratic part is {part:.0%} of the last."
+
+
+def _held(name: str, told: str, figure: float, bound: float) -> Finding:
+    return Finding(name, "pass" if figure <= bound else "fail", told, figure, bound, "times")
+
+
+def quadratic(points: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+    """a, b and c of a + b n + c n^2 through times of n tokens, none below 0; relative errors count alike."""
+    import numpy as np
+
+    tokens, times = np.array([one[0] for one in points], float), np.array([one[1] for one in points], float)
+    columns = np.stack([tokens**power for power in range(3)], axis=1) / times[:, None]
+    used = [0, 1, 2]
+    while True:
+        solved = np.linalg.lstsq(columns[:, used], np.ones(len(times)), rcond=None)[0]
+        if (solved >= 0).all() or len(used) == 1:
+            found = dict(zip(used, solved.tolist(), strict=True))
+            return max(0.0, found.get(0, 0.0)), max(0.0, found.get(1, 0.0)), max(0.0, found.get(2, 0.0))
+        # What cannot be below nothing is nothing.
+        del used[int(np.argmin(solved * np.array([tokens.mean() ** power for power in used])))]
+
+
+def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds) -> Finding:
+    """Whether memory grew by more than keys and values explain. kept: what those of all prompts take at most."""
+    growth = max(0, held - begun - kept) / begun
+    seen = [(each.tokens, each.held_bytes) for each in ruler.points.values() if each.held_bytes]
+    (least, first), (most, last) = min(seen), max(seen)
+    told = (
+        f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of {most:,}, "
+        f"and {held / 1e6:,.0f} MB at most; beside {kept / 1e6:,.0f} MB for keys and values that is {growth:.0%} more than "
+        f"before, and {bounds.most_memory_growth:.0%} may be."
+    )
+    within = growth <= bounds.most_memory_growth
+    return Finding("memory", "pass" if within else "fail", told, growth, bounds.most_memory_growth, "of what was held")
+
+
+def _attention_share(subject: Subject) -> float | None:
+    return genai_config.read(subject.folder, DAMAGED).attention_share if subject.folder else None
+
+
+def _token_bytes(subject: Subject) -> int:
+    """Of keys and values; 0 where it is not known."""
+    from edgeship.engine.decoders.onnx import kv_token_bytes
+
+    return kv_token_bytes(genai_config.read(subject.folder, DAMAGED)) if subject.folder else 0
+
+
+def _told(value: float) -> float:
+    return value if value != float("inf") else 0.0
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
