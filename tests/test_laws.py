@@ -29,6 +29,7 @@ ROOMS = (
     "held_out",
     "preflight",
     "candidates",
+    "release_gate",
     "shipping",
     "comparing",
     "library",

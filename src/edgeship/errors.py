@@ -65,6 +65,15 @@ def _told(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
+# --- 1: the release gate says no ------------------------------------------------------------------------------------
+
+
+class GateFailed(EdgeshipError):
+    """A package that the release gate found unfit, which is installed by force alone."""
+
+    code, exit_code = "gate-failed", 1
+
+
 # --- 2: the request is wrong ----------------------------------------------------------------------------------------
 
 

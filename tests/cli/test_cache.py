@@ -14,6 +14,7 @@ from edgeship.settings import Settings
 from edgeship.store import listing, packages, verification
 from tests import tool_templates
 from tests.packages import make_package
+from tests.store.test_attestations import verdict
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -151,3 +152,43 @@ def test_cd_says_what_stays_behind(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert f"1 package is left in {tmp_path / 'first'}" in said
     assert "back to there" in said
+
+
+def test_what_the_release_gate_said_is_shown_wherever_a_package_is(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package, other = make_package(tmp_path / "support"), make_package(tmp_path / "other", weights=b"o" * 100)
+    bad = verdict("fail", only=["domain"], off={"leaks": "it takes long"})
+    bad["checks"]["leaks"] = {"outcome": "skipped"}
+    packages.install(package.folder, settings.cache_dir, gate=bad, force=True)
+    packages.install(other.folder, settings.cache_dir)
+    assert main(["cache", "ls"]) == 0
+    rows = {line.split()[0]: line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["NAME"].endswith("GATE")
+    assert (rows["support"].split("  ")[-1].strip(), rows["other"].split()[-1]) == ("failed, forced", "-")
+    _, listed = as_json(capsys, "model", "ls")
+    assert [each["gate"] and each["gate"]["outcome"] for each in listed["packages"]] == [None, "fail"]
+    assert main(["model", "info", "support"]) == 0
+    said = {line.split("  ", 1)[0]: line.split("  ", 1)[1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert said["gate"] == "failed, forced (2 of 3 checks, default effort, 2026-11-27T10:00:00Z)"
+    assert (said["gate fails"], said["gate asked for"]) == ("domain", "domain")
+    assert said["gate turned off"] == "leaks: it takes long"
+    _, found = as_json(capsys, "model", "info", "support")
+    assert (found["gate"]["forced"], found["gate"]["in_part"]) == (True, True)
+    assert json.loads(Path(found["gate"]["file"]).read_bytes())["predicate"] == bad
+    assert main(["model", "info", "other"]) == 0
+    assert "edgeship validate" in capsys.readouterr().out
+
+
+def test_what_the_release_gate_refused_is_added_by_force(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = make_package(tmp_path / "support")
+    failed = packages.install(package.folder, settings.cache_dir, gate=verdict("fail"), force=True)[0]
+    elsewhere = ["--cache-dir", str(tmp_path / "elsewhere")]
+    code, refused = as_json(capsys, "cache", "add", str(failed.folder), *elsewhere)
+    assert (code, refused["error"]["code"]) == (1, "gate-failed")
+    assert "--force" in refused["error"]["hint"]
+    assert listing.entries(tmp_path / "elsewhere") == []
+    assert main(["cache", "add", str(failed.folder), *elsewhere, "--force"]) == 0
+    assert "the release gate said: failed, forced" in capsys.readouterr().out

@@ -78,11 +78,12 @@ def ls(cache_dir: CacheDir = None, as_json: Json = False) -> int:
                 str(entry.manifest.recipe.get("precision", "")) if entry.manifest else "",
                 megabytes(entry.size_bytes),
                 (entry.record.installed or "-") if entry.record else "",
+                entry.gate or "-",
                 entry.problem or entry.note or "",
             ]
             for entry in entries
         ]
-        columns = ["NAME", "VERSION", "PRECISION", "SIZE", "INSTALLED", "NOTE"]
+        columns = ["NAME", "VERSION", "PRECISION", "SIZE", "INSTALLED", "GATE", "NOTE"]
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         print_table(columns, rows)
@@ -99,6 +100,9 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="Install under this name.", show_default="the folder's")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Install it although the release gate found it unfit; it is marked so.")
+    ] = False,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
@@ -107,9 +111,15 @@ def add(
 
     # Its files are copied, so the folder can go.
     target = settings.resolve(cache_dir=cache_dir).cache_dir
-    installed, new = packages.install(folder, target, name=name)
+    installed, new = packages.install(folder, target, name=name, force=force)
     said = f"installed {installed.ref}" if new else f"{installed.ref} is installed already, with the same content"
-    facts = {"installed": installed.ref, "new": new, "folder": str(installed.folder)}
+    said += f"; the release gate said: {installed.gate}" if installed.gate else ""
+    facts = {
+        "installed": installed.ref,
+        "new": new,
+        "folder": str(installed.folder),
+        "gate": gate_dict(installed),
+    }
     return print_facts(facts, said, as_json=as_json)
 
 
@@ -212,5 +222,26 @@ def entry_dict(entry: Entry) -> dict[str, Any]:
         "precision": entry.manifest.recipe.get("precision") if entry.manifest else None,
         "installed": entry.record.installed if entry.record else None,
         "digest": entry.package.digest if entry.package else None,
+        "gate": gate_dict(entry),
         "note": entry.problem or entry.note,
+    }
+
+
+def gate_dict(entry: Entry) -> dict[str, Any] | None:
+    """What the release gate said of it as `--json` prints it; None where nothing is kept."""
+    from edgeship.store import attestations
+
+    found = entry.attestation
+    if found is None:
+        return None
+    return {
+        "outcome": found.outcome,
+        "forced": entry.record is not None and entry.record.forced,
+        "in_part": found.in_part,
+        "effort": found.effort,
+        "created": found.created,
+        "only": list(found.only),
+        "off": dict(found.off),
+        "checks": dict(found.checks),
+        "file": str(attestations.path_of(entry.folder)),
     }

@@ -46,6 +46,7 @@ def info(name: PackageArgument, cache_dir: CacheDir = None, as_json: Json = Fals
     pairs += _tuned(entry, current)
     if entry.record:
         pairs += _measured(entry.record)
+    pairs += _attested(entry)
     print_pairs([*pairs, ("run it", our_command("model", "run", _shortest(entry, target.kind)))])
     return 0
 
@@ -140,6 +141,24 @@ def _measured(record: Record) -> Pairs:
     pairs += figures(record.measurements or {})
     if record.verdict:
         pairs.append(("verdict", "; ".join(record.verdict.get("reasons", ()))))
+    return pairs
+
+
+def _attested(entry: Entry) -> Pairs:
+    """What the release gate said, and of how much of the package."""
+    found = entry.attestation
+    if found is None:
+        return [("gate", "not known: `edgeship validate` tells")]
+    looked = [name for name, outcome in found.checks.items() if outcome != "skipped"]
+    made = f"{len(looked)} of {len(found.checks)} checks, {found.effort} effort, {found.created}"
+    pairs = [("gate", f"{entry.gate} ({made})")]
+    for outcome, label in (("fail", "gate fails"), ("undecided", "gate undecided")):
+        if named := [name for name, each in found.checks.items() if each == outcome]:
+            pairs.append((label, ", ".join(named)))
+    if found.only:
+        pairs.append(("gate asked for", ", ".join(found.only)))
+    if found.off:
+        pairs.append(("gate turned off", "; ".join(f"{name}: {reason}" for name, reason in found.off.items())))
     return pairs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,6 @@ from edgeship.errors import UsageError
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from edgeship.targets import Target
     from edgeship.validate.subject import Against, Effort
     from edgeship.validate.verdict import CheckName, Verdict
@@ -203,7 +202,8 @@ def validate(
         against = _against(held, effort, meant, model, key_in(api_key_env))
         with Subject(meant, against) as subject:
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
-    document = verdict_document(verdict, gate.off, current.memory_bytes)
+    document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
+    _keep(verdict, document, meant)
     if as_json:
         print_json(document)
     else:
@@ -229,6 +229,17 @@ def _write_gate(path: Path, target: str | None, *, as_json: bool) -> int:
     checks = [check.name for check in CHECKS]
     said = f"wrote {path}\nhold a target to it: {our_command('validate', 'TARGET', '--gate', str(path))}"
     return print_facts({"gate": str(path), "checks": checks}, said, as_json=as_json)
+
+
+def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
+    """Beside the package, where it is one in the cache."""
+    from edgeship.store import packages
+
+    if verdict.digest is None or verdict.interrupted or target.kind not in ("package", "folder"):
+        return
+    kept = packages.attest(target.settings.cache_dir, target.package_folder(), verdict.digest, found)
+    if kept is None and target.kind == "package":
+        note("note: the verdict is not kept beside the package, which is not installed, or another one by now")
 
 
 def _known(only: list[str] | None) -> tuple[CheckName, ...]:

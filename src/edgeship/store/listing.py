@@ -12,7 +12,8 @@ from edgeship.errors import FormatUnknown, NameInvalid, NotFound, NotWritable, P
 from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package
-from edgeship.store import record
+from edgeship.store import attestations, record
+from edgeship.store.attestations import Attestation
 from edgeship.store.record import Record
 
 FOREIGN = "no manifest: made by another tool"
@@ -25,7 +26,7 @@ class Entry:
     """A package in the cache.
 
     package, record: None where there is no manifest, or none that can be read; `problem` says which.
-    note: what else is to be said.
+    note: what else is to be said. attestation: what the release gate said of it; None where nothing is kept.
     """
 
     name: str
@@ -36,6 +37,14 @@ class Entry:
     size_bytes: int
     problem: str | None = None
     note: str | None = None
+    attestation: Attestation | None = None
+
+    @property
+    def gate(self) -> str | None:
+        """What the release gate said of it, in a word or two."""
+        if self.attestation is None:
+            return None
+        return self.attestation.in_words(forced=self.record is not None and self.record.forced)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -125,7 +134,9 @@ def read_entry(name: str, version: int | None, folder: Path) -> Iterator[Entry]:
     if package is not None:
         version = version or (package.stated.version if package.stated else 1)
         kept, note = record.read(package, name, version)
-        yield Entry(name, version, folder, package, kept, size_bytes, note=note)
+        attestation, fault = attestations.read(package)
+        notes = "; ".join(said for said in (note, fault) if said)
+        yield Entry(name, version, folder, package, kept, size_bytes, note=notes or None, attestation=attestation)
     elif not is_gone(folder):
         yield Entry(name, version or 1, folder, None, None, size_bytes, problem)
 

@@ -1,6 +1,7 @@
 """Packages on disk by name:version. One lock a name, a temporary folder, one rename: what is listed is whole.
 
-<cache>/<name>/v<version>/    installed, byte for byte as it was made; its record is v<version>.json beside it
+<cache>/<name>/v<version>/    installed, byte for byte as it was made; beside it v<version>.json, its record, and
+                              v<version>.attestation.json, what the release gate said of it
 <cache>/<name>/               a package folder by itself, or one that another tool made
 <cache>/.tmp/<name>/          unfinished work; <cache>/.locks/<name>.lock guards it
 """
@@ -11,7 +12,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from edgeship.errors import (
     CacheBusy,
     DiskShort,
+    GateFailed,
     NameInvalid,
     NotFound,
     PackageDamaged,
@@ -30,7 +32,8 @@ from edgeship.package.kinds import what_else
 from edgeship.package.manifest import MANIFEST_NAME, Package
 from edgeship.progress import Progress, silent
 from edgeship.settings import Settings, write_config
-from edgeship.store import record
+from edgeship.store import attestations, record
+from edgeship.store.attestations import Attestation
 from edgeship.store.listing import ELSEWHERE, Entry, entries, next_version, read_entry, select
 from edgeship.store.record import Record
 from edgeship.store.verification import faults
@@ -65,13 +68,18 @@ def check_name(cache_dir: Path, name: str) -> str:
 
 def require_not_installed(folder: Path, cache_dir: Path) -> None:
     """Raises UsageError for a place of the cache, NAME/v<N>: only an install writes there."""
-    place = folder.absolute()
-    if names.version_of(place.name) is not None and place.parent.parent.resolve() == cache_dir.resolve():
+    if _is_place_of(folder, cache_dir):
         raise UsageError(
             "that is a package's place in the cache, and what is installed is never written over",
             where=str(folder),
             hint="Build into another folder; `edgeship cache add FOLDER` then installs it as the next version.",
         )
+
+
+def _is_place_of(folder: Path, cache_dir: Path) -> bool:
+    """Whether a folder is where a version of a package is installed, or would be."""
+    place = folder.absolute()
+    return names.version_of(place.name) is not None and place.parent.parent.resolve() == cache_dir.resolve()
 
 
 def install(
@@ -81,6 +89,8 @@ def install(
     name: str | None = None,
     measurements: Mapping[str, Any] | None = None,
     verdict: Mapping[str, Any] | None = None,
+    gate: Mapping[str, Any] | None = None,
+    force: bool = False,
     move: bool = False,
     progress: Progress = silent,
     wait_s: float = LOCK_WAIT_S,
@@ -92,9 +102,11 @@ def install(
     measured anew is kept with it.
     name: by default what the folder is called, see Package.called.
     measurements, verdict: what the store's record is to keep of them.
+    gate: the release gate's verdict, as `validate.document.verdict_document` makes it; by default the last one that is
+    kept of this very package, where it lies or anywhere in the cache. force: install it although it says fail.
     move: take the files instead of copying them; `folder` is of no use afterwards, also where the install fails.
-    Raises NotFound, UsageError where `folder` is no package, NameInvalid, PackageDamaged, FormatUnknown, NotWritable,
-    DiskShort, CacheBusy; then the cache is as it was.
+    Raises NotFound, UsageError where `folder` is no package, NameInvalid, PackageDamaged, FormatUnknown, GateFailed,
+    NotWritable, DiskShort, CacheBusy; then the cache is as it was.
     """
     _require_package(folder)
     source = _read_source(folder, cache_dir)
@@ -103,17 +115,22 @@ def install(
     require_writable(cache_dir)
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, ELSEWHERE):
         check_name(cache_dir, name)
-        latest = next((entry for entry in reversed(entries(cache_dir)) if entry.name == name), None)
+        there = entries(cache_dir)
+        attested = attestations.of_verdict(name, source.digest, gate) if gate else _last_attested(source, there)
+        _require_not_failed(attested, name, force)
+        news = _news(measurements, verdict, attested)
+        latest = next((entry for entry in reversed(there) if entry.name == name), None)
         if latest is not None and _is_undamaged(latest, source):
             _log.info("%s is installed already", latest.ref)
-            return _recorded(latest, measurements, verdict), False
+            return _recorded(latest, news, attested), False
         version = next_version(cache_dir, name)
         if not move:
             _require_disk(source.manifest.size_bytes, name, cache_dir / name)
         final = cache_dir / name / f"v{version}"
-        with _record_withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
+        with _withdrawn_on_failure(final), new_folder(final, at=scratch / final.name, durable=True) as temporary:
             _bring_files(source, temporary, move, progress)
-            record.write(final, _first_record(source, name, version, measurements, verdict))
+            record.write(final, _first_record(source, name, version, news))
+            _attest(final, attested)
         _log.info("%s:%d is installed in %s", name, version, final)
         return next(read_entry(name, version, final)), True
 
@@ -153,43 +170,88 @@ def _is_undamaged(entry: Entry, package: Package) -> bool:
 
 
 @contextlib.contextmanager
-def _record_withdrawn_on_failure(folder: Path) -> Iterator[None]:
+def _withdrawn_on_failure(folder: Path) -> Iterator[None]:
+    """What is kept beside a package goes where the package does not come."""
     try:
         yield
     except BaseException:
         record.remove(folder)
+        attestations.remove(folder)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
         raise
 
 
-def _first_record(
-    source: Package,
-    name: str,
-    version: int,
-    measurements: Mapping[str, Any] | None,
-    verdict: Mapping[str, Any] | None,
-) -> Record:
-    stated = source.stated
-    return Record(
-        name=name,
-        version=version,
-        digest=source.digest,
-        installed=manifests.now(),
-        measurements=dict(measurements) if measurements else stated.measurements if stated else None,
-        verdict=dict(verdict) if verdict else stated.verdict if stated else None,
+def _last_attested(source: Package, there: Sequence[Entry]) -> Attestation | None:
+    """The last that is kept of a package: where it lies, or for the same one in the cache."""
+    same = (entry.attestation for entry in there if entry.package and entry.package.digest == source.digest)
+    kept = [found for found in (attestations.read(source)[0], *same) if found]
+    return max(kept, key=lambda found: found.created, default=None)
+
+
+def _require_not_failed(attested: Attestation | None, name: str, force: bool) -> None:
+    if attested is None or attested.outcome != "fail" or force:
+        return
+    failed = ", ".join(check for check, outcome in attested.checks.items() if outcome == "fail")
+    raise GateFailed(
+        f"the release gate found {name} unfit on {attested.created}: {failed}",
+        hint="Mend it and build it again; --force installs it all the same, marked as failed.",
     )
 
 
-def _recorded(entry: Entry, measurements: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None) -> Entry:
-    """The entry with what was measured anew, which its record keeps from now on."""
+def _news(
+    measurements: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, attested: Attestation | None
+) -> dict[str, Any]:
+    """What a record is to say from now on."""
     given = {"measurements": measurements, "verdict": verdict}
-    news = {key: dict(value) for key, value in given.items() if value is not None}
+    news: dict[str, Any] = {key: dict(value) for key, value in given.items() if value}
+    return news | ({"forced": attested.outcome == "fail"} if attested else {})
+
+
+def _first_record(source: Package, name: str, version: int, news: Mapping[str, Any]) -> Record:
+    stated = source.stated
+    old = {"measurements": stated.measurements, "verdict": stated.verdict} if stated else {}
+    fields = {"name": name, "version": version, "digest": source.digest, "installed": manifests.now()}
+    return Record(**{**fields, **old, **news})
+
+
+def _recorded(entry: Entry, news: Mapping[str, Any], attested: Attestation | None) -> Entry:
+    """The entry with what became known anew, which is kept beside it from now on."""
+    if attested is not None:
+        _attest(entry.folder, attested)
+        entry = replace(entry, attestation=attested)
     if not news or entry.record is None:
         return entry
     kept = entry.record.model_copy(update=news)
     record.write(entry.folder, kept)
     return replace(entry, record=kept)
+
+
+def _attest(folder: Path, attested: Attestation | None) -> None:
+    """Keeps it beside the package in `folder`; without one, what a killed install left there goes."""
+    if attested is None:
+        attestations.remove(folder)
+    else:
+        attestations.write(folder, attested)
+
+
+def attest(
+    cache_dir: Path, folder: Path, digest: str, verdict: Mapping[str, Any], *, wait_s: float = LOCK_WAIT_S
+) -> Entry | None:
+    """Keeps a verdict of the release gate beside the package that it is of, in the place of an earlier one.
+
+    folder, digest: of what was looked at. None where it is not installed in this cache, or is another package by now,
+    or where nothing was looked at. Raises NotWritable, DiskShort, CacheBusy.
+    """
+    if not _is_place_of(folder, cache_dir):
+        return None
+    name = folder.absolute().parent.name
+    with _owned(cache_dir, name, silent, wait_s), disk_errors(cache_dir, ELSEWHERE):
+        entry = next((one for one in entries(cache_dir) if one.folder.resolve() == folder.resolve()), None)
+        if entry is None or entry.package is None or entry.package.digest != digest:
+            return None
+        attested = attestations.of_verdict(entry.name, digest, verdict)
+        return _recorded(entry, {}, attested) if attested else None
 
 
 def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[Entry]:
@@ -204,6 +266,7 @@ def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[En
         for entry in sorted(chosen, key=lambda entry: len(entry.folder.parts), reverse=True):
             remove_folder(entry.folder, at=scratch / f"removed-v{entry.version}")
             record.remove(entry.folder)
+            attestations.remove(entry.folder)
             _log.info("%s is removed from %s", entry.ref, cache_dir)
         with contextlib.suppress(OSError):
             (cache_dir / name).rmdir()

@@ -24,6 +24,7 @@ class Record(BaseModel):
 
     digest: the package's. installed: when; None where nobody knows, since there was no record.
     measurements, verdict: as a report states them; None where nothing was measured.
+    forced: it was installed although the release gate found it unfit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class Record(BaseModel):
     installed: str | None = None
     measurements: dict[str, Any] | None = None
     verdict: Verdict = None
+    forced: bool = Field(default=False, strict=True)
 
 
 def write(folder: Path, record: Record) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from edgeship.errors import PackageDamaged, PackageRefused
 from edgeship.package import genai_config, names
 from edgeship.package import manifest as manifests
 from edgeship.package.manifest import Package
-from edgeship.store import record
+from edgeship.store import attestations, record
 from edgeship.store.listing import FOREIGN, LATER, Entry, entries, is_gone, select
 from edgeship.system.json_file import Complaint
 
@@ -53,7 +53,9 @@ def _verify(entry: Entry) -> Verified | None:
         if found and is_gone(entry.folder):
             return None
         note = _OLD if entry.package.stated else entry.note
-        return Verified(entry, "damaged" if found else "ok", tuple(found), note)
+        if found:  # what was said of it was said of other bytes
+            return Verified(replace(entry, attestation=None), "damaged", tuple(found), note)
+        return Verified(entry, "ok", note=note)
     if entry.problem == FOREIGN and record.kept(entry.folder) is not None:
         return Verified(entry, "damaged", ("its manifest is missing",))
     if entry.problem in _NOTHING_TO_COMPARE_WITH:
@@ -74,11 +76,15 @@ def _refusal(folder: Path) -> list[str]:
 
 
 def faults(package: Package) -> list[str]:
-    """What is wrong with its files; versions that lie in a package's own folder, with their records, are none of it."""
+    """What is wrong with its files; versions in a package's own folder, and what is kept of them, are none of it."""
     if names.version_of(package.folder.name):
         return manifests.verify(package)
     versions: set[str] = set()
     with contextlib.suppress(FileNotFoundError):  # removed a moment ago
         inside = [path.name for path in package.folder.glob("v*")]
-        versions = {name for name in inside if names.version_of(name.removesuffix(".json"))}
+        versions = {name for name in inside if names.version_of(_without_suffix(name))}
     return manifests.verify(package, besides=versions)
+
+
+def _without_suffix(name: str) -> str:
+    return name.removesuffix(attestations.SUFFIX).removesuffix(".json")

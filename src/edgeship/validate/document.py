@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from edgeship.measure import document
 from edgeship.system.text import without_halves
+from edgeship.validate.subject import Effort
 from edgeship.validate.told import asked, headline
 from edgeship.validate.verdict import CheckName, CheckResult, Verdict, as_dict
 
 
-def verdict_document(verdict: Verdict, off: Mapping[CheckName, str], memory_bytes: int | None = None) -> dict[str, Any]:
-    """The whole verdict. off: checks that a gate file turned off, with its reasons, which a reader is to see again."""
+def verdict_document(
+    verdict: Verdict,
+    off: Mapping[CheckName, str],
+    memory_bytes: int | None = None,
+    *,
+    effort: Effort = "default",
+    only: Collection[CheckName] = (),
+) -> dict[str, Any]:
+    """The whole verdict, which does not read as one of the whole gate where it is none.
+
+    off: checks that a gate file turned off, with its reasons, which a reader is to see again. only: the checks that
+    were asked for, where not all were.
+    """
     found = {
         "target": {"name": verdict.target, "kind": verdict.kind, "digest": verdict.digest},
         "outcome": verdict.outcome,
         "told": headline(verdict),
         "complete": not verdict.interrupted,
         "took_s": verdict.took_s,
+        "effort": effort,
+        "only": list(only),
         "off": dict(off),
         "checks": {check.check: _check(check) for check in verdict.checks},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 
 from edgeship.engine.remote import RemoteChat
 from edgeship.package import DAMAGED, genai_config
-from tests.serve.serving import bigram_app, scripted_app, serving
+from edgeship.serve import ServeOptions, app
+from edgeship.serve.models import Pool
+from edgeship.settings import Settings
+from edgeship.store import packages
+from tests.packages import make_package
+from tests.scripted import ScriptedEngine
+from tests.serve.serving import bigram_app, card, scripted_app, serving
+from tests.store.test_attestations import verdict
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +53,16 @@ def test_there_are_no_embeddings(url: str) -> None:
     response = httpx2.post(f"{url}/v1/embeddings", json={"model": "scripted", "input": "a"})
     assert response.status_code == 400
     assert "no model here makes embeddings" in response.json()["error"]["message"]
+
+
+def test_what_the_release_gate_said_stands_in_the_list(tmp_path: Path, settings: Settings) -> None:
+    package = make_package(tmp_path / "tiny")
+    installed, _ = packages.install(package.folder, settings.cache_dir, gate=verdict("fail"), force=True)
+    cards = [card("tiny", folder=installed.folder), card("other")]
+    pool_of = functools.partial(Pool, cards, settings=settings, open_chat=lambda _: ScriptedEngine({}))
+    with serving(lambda: app.over(pool_of(), ServeOptions())) as url:
+        listed = {entry["id"]: entry["gate"] for entry in httpx2.get(f"{url}/v1/models").json()["data"]}
+        packages.attest(settings.cache_dir, installed.folder, package.digest, verdict("pass"))
+        now = httpx2.get(f"{url}/v1/models/tiny").json()["gate"]
+        shown = httpx2.get(f"{url}/page/models/tiny").json()["record"]["gate"]
+    assert (listed, now, shown) == ({"tiny": "failed, forced", "other": None}, "pass", "pass")

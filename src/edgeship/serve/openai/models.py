@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from edgeship.errors import NotSupported, RequestInvalid
+from edgeship.errors import NotFound, NotSupported, RequestInvalid
 from edgeship.serve.anthropic import models as anthropic
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.serve.server import server_of
+from edgeship.store import listing
 
 router = APIRouter()
 
@@ -50,7 +51,7 @@ async def retrieve_model(name: str, request: Request) -> dict[str, Any]:
 
 
 def _told(pool: Pool, card: ModelCard, name: str) -> dict[str, Any]:
-    """As OpenAI tells it; max_model_len is vLLM's, which clients look for."""
+    """As OpenAI tells it; max_model_len is vLLM's, which clients look for; gate is as `edgeship cache ls` shows it."""
     return {
         "id": name,
         "object": "model",
@@ -58,7 +59,18 @@ def _told(pool: Pool, card: ModelCard, name: str) -> dict[str, Any]:
         "owned_by": "edgeship",
         "root": card.id,
         "max_model_len": pool.context_tokens(card),
+        "gate": _gate(card),
     }
+
+
+def _gate(card: ModelCard) -> str | None:
+    """What the release gate said of a package; None where nothing is known."""
+    if card.folder is None:
+        return None
+    try:
+        return listing.at(card.folder).gate
+    except NotFound:  # it was removed a moment ago
+        return None
 
 
 @router.post("/v1/embeddings", include_in_schema=False)

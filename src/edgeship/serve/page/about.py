@@ -51,6 +51,7 @@ def _record(entry: Entry) -> dict[str, Any] | None:
         "figures": figures(entry.record.measurements or {}),
         "measurements": entry.record.measurements,
         "verdict": entry.record.verdict,
+        "gate": entry.gate,
         "note": entry.note,
     }
 

@@ -51,7 +51,7 @@ const UNKNOWN = {
 
 function aboveLive({ kind, package: made, record }) {
   if (!made) return [el("p", { class: "quiet" }, UNKNOWN[kind] ?? UNKNOWN.folder)];
-  return [verdict(record), measured(record)].filter(Boolean);
+  return [verdict(record), gate(record), measured(record)].filter(Boolean);
 }
 
 function belowLive({ package: made, aliases, defaults: known }) {
@@ -78,6 +78,11 @@ function verdict(record) {
     el("p", { class: "verdict-head" }, sign && icon(sign), words),
     el("ul", {}, (Array.isArray(said.reasons) ? said.reasons : []).map((reason) => el("li", {}, String(reason)))),
   );
+}
+
+function gate(record) {
+  const words = "What the release gate said of this package";
+  return record?.gate && el("p", { class: "quiet" }, `${words}: ${record.gate}.`);
 }
 
 function measured(record) {

@@ -1,0 +1,101 @@
+"""`edgeship validate` keeps its verdict beside a package in the cache, and says how much of the gate it is of."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.progress import Progress
+from edgeship.settings import Settings
+from edgeship.store import listing, packages
+from edgeship.store.listing import Entry
+from edgeship.validate import checks as all_checks
+from edgeship.validate import run
+from edgeship.validate.bounds import Bounds
+from edgeship.validate.check import Check
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import CheckName, Finding, Outcome
+from tests.packages import make_package
+
+
+def check(name: CheckName, outcome: Outcome = "pass") -> Check:
+    """A check that comes to this, whatever it looks at."""
+
+    def look(_: Subject, __: Bounds, ___: Progress) -> Iterator[Finding]:
+        yield Finding("all", outcome, f"It is found that it is {outcome}.")
+
+    return Check(name, f"Is {outcome}", Bounds, look)
+
+
+Checks = Callable[..., None]
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
+    """Makes these the checks of the gate."""
+    real = run.validate
+
+    def use(*made: Check) -> None:
+        monkeypatch.setattr(run, "validate", functools.partial(real, checks=made))
+        monkeypatch.setattr(all_checks, "CHECKS", made)
+
+    return use
+
+
+@pytest.fixture
+def installed(tmp_path: Path, settings: Settings) -> Entry:
+    return packages.install(make_package(tmp_path / "support").folder, settings.cache_dir)[0]
+
+
+def kept(settings: Settings) -> str | None:
+    return listing.find(settings.cache_dir, "support").gate
+
+
+def test_the_verdict_is_kept_beside_a_package(installed: Entry, settings: Settings, checks: Checks) -> None:
+    expected: dict[Outcome, int] = {"pass": 0, "undecided": 8, "fail": 1}
+    for outcome, code in expected.items():
+        checks(check("integrity"), check("domain", outcome))
+        assert main(["validate", "support"]) == code
+        assert kept(settings) == outcome
+    checks(check("integrity"))
+    assert main(["validate", str(installed.folder), "--quick"]) == 0
+    found = listing.find(settings.cache_dir, "support").attestation
+    assert found is not None
+    assert (found.outcome, found.effort, found.in_part) == ("pass", "quick", False)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_part_of_the_gate_is_kept_as_such(settings: Settings, tmp_path: Path, checks: Checks) -> None:
+    checks(check("integrity"), check("domain", "fail"))
+    assert main(["validate", "support", "--only", "integrity"]) == 0
+    assert kept(settings) == "pass, in part"
+    gate = tmp_path / "gate.toml"
+    gate.write_text('format = 1\n[domain]\noff = "there are no cases"\n', encoding="utf-8")
+    assert main(["validate", "support", "--gate", str(gate)]) == 0
+    found = listing.find(settings.cache_dir, "support").attestation
+    assert found is not None
+    assert (found.in_words(), found.only, found.off) == ("pass, in part", (), {"domain": "there are no cases"})
+
+
+def test_a_folder_elsewhere_gets_a_file_alone(tmp_path: Path, checks: Checks) -> None:
+    folder = make_package(tmp_path / "support" / "v1").folder
+    beside = set(folder.parent.iterdir())
+    checks(check("integrity"))
+    assert main(["validate", str(folder), "--out", str(tmp_path / "verdict.json")]) == 0
+    assert json.loads((tmp_path / "verdict.json").read_bytes())["outcome"] == "pass"
+    assert set(folder.parent.iterdir()) == beside
+
+
+def test_where_it_cannot_be_kept_that_is_said(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], checks: Checks
+) -> None:
+    settings.cache_dir.mkdir(parents=True)
+    make_package(tmp_path / "plain").folder.rename(settings.cache_dir / "plain")
+    checks(check("integrity"))
+    assert main(["validate", "plain"]) == 0
+    assert "the verdict is not kept" in capsys.readouterr().err
