@@ -24,6 +24,8 @@ OPTIONS = {
     "--eval": "eval=",
     "--force": "force=True",
     "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",
+    "--gate": "gate=",
+    "--gate-effort": "gate_effort=",
     "--kv-memory": "Limits(kv_bytes=...)",
     "--min-p": "min_p=",
     "--min-pass-rate": "Thresholds(min_pass_rate=...)",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeship.measure.choice.choose import Thresholds, Undecided
     from edgeship.package.manifest import Package
     from edgeship.preflight import ReferenceName
+    from edgeship.release_gate import Effort as GateEffort
     from edgeship.shipping import Shipped
 
 
@@ -102,11 +103,13 @@ def ship(
     reference: Literal["auto"] | ReferenceName = "auto",
     report: str | Path | None = None,
     escalate: bool = False,
+    gate: str | Path | None = None,
+    gate_effort: GateEffort = "quick",
     force: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> Shipped:
-    """Builds every candidate, measures them, installs the smallest that is good enough and checks it.
+    """Builds every candidate, measures them, and installs the smallest that is good enough and passes the release gate.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. eval: questions with expected answers, as JSON
     Lines; without one it is decided by how closely the candidates follow the checkpoint's own answers. schema: what
@@ -116,10 +119,13 @@ def ship(
     undecided: whether a candidate may ship that too few cases leave undecided, where what was measured lies within the
     thresholds ("take"), or only one that is shown to hold ("refuse").
     escalate: give INT4 more bits where it is not good enough, until it is.
-    report: the folder for the report. force: begin even where memory or disk look too small.
-    That no candidate holds is a result, whose `package` is None. Raises what the stages raise.
+    gate: a gate file, as `edgeship validate` takes it. gate_effort: how closely the gate looks; "off" leaves it out.
+    report: the folder for the report. force: begin even where memory or disk look too small, and install what fails
+    the release gate, marked as failed.
+    That no candidate holds, or that the gate refuses it, is a result, whose `package` is None. Raises what the stages
+    raise.
     """
-    from edgeship import preflight, shipping
+    from edgeship import preflight, release_gate, shipping
     from edgeship.measure.choice.choose import Thresholds, Undecided
 
     limits = thresholds or shipping.DEFAULT_THRESHOLDS
@@ -132,6 +138,9 @@ def ship(
         raise _unfit("undecided", undecided, "'take' or 'refuse'", "Leave it out to take what looks as if it held.")
     if reference not in references:
         raise _unfit("reference", reference, f"one of {', '.join(references)}", "Leave it out for the best there is.")
+    efforts = get_args(release_gate.Effort)
+    if gate_effort not in efforts:
+        raise _unfit("gate_effort", gate_effort, f"one of {', '.join(efforts)}", "Leave it out for a quick look.")
     return shipping.ship(
         _opened(checkpoint, adapter, variables),
         settings=settings.resolve(cache_dir=_optional_path("cache_dir", cache_dir)),
@@ -145,6 +154,7 @@ def ship(
         constraint=None if schema is None else held_to(schema),
         report_dir=_optional_path("report", report),
         escalate=escalate,
+        gate=release_gate.opened(_optional_path("gate", gate), gate_effort, force=force),
         force_resources=force,
         progress=progress,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from edgeship.measure.choice.choose import Thresholds, Undecided
 from edgeship.measure.choice.escalation import BUDGETS, MOST_TRIES, with_budget
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe, named_recipe
+from edgeship.release_gate import ReleaseGate
 from edgeship.settings import Settings
 from edgeship.store import packages
 from edgeship.system.machine import free_disk_bytes, this_machine
@@ -51,6 +52,7 @@ class Shipment:
     escalate: bool = False
     undecided: Undecided = "take"
     force_resources: bool = False
+    gate: ReleaseGate = field(default_factory=ReleaseGate)
     remarks: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""The whole road: checkpoint -> candidates -> measurements -> choice -> package -> cache -> check -> report.
+"""The whole road: checkpoint -> candidates -> measurements -> choice -> release gate -> report -> cache -> check.
 
 The only module that knows every stage. Each function is one stretch of the road.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeship import builder as builds
-from edgeship import candidates, readers
+from edgeship import candidates, readers, release_gate
 from edgeship.builder.graph import DATA_NAME
 from edgeship.candidates import Made
 from edgeship.checkpoint import Checkpoint
@@ -33,14 +33,17 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.report.comparison import HELD_TO, Candidate, Report
 from edgeship.measure.report.files import ReportPaths, write_report
+from edgeship.measure.report.gated import gated_by
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight
 from edgeship.progress import Progress, silent, under
 from edgeship.recipe import Precision, Recipe, named_recipe
+from edgeship.release_gate import ReleaseGate
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
 from edgeship.store.listing import Entry
+from edgeship.system import json_file
 from edgeship.system.machine import this_machine
 from edgeship.system.shell import our_command
 from edgeship.version import __version__
@@ -52,11 +55,15 @@ RECHECKED_ANSWERS = 5
 CANDIDATES = ("fp32", "fp16", "int8", "int4")
 """The recipes that are measured where none are given."""
 DEFAULT_THRESHOLDS = Thresholds()
+DEFAULT_GATE = ReleaseGate()
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """What came of it. Where no candidate holds, there is a report and nothing was installed."""
+    """What came of it. Where no candidate holds, or the release gate refuses it, nothing was installed.
+
+    verdict: the gate's, as `edgeship validate --json` prints it; None where it was off or nothing was chosen.
+    """
 
     report: Report
     paths: ReportPaths
@@ -64,6 +71,7 @@ class Shipped:
     new: bool = False
     question: str | None = None
     answer: str | None = None
+    verdict: dict[str, Any] | None = None
 
 
 def ship(
@@ -81,10 +89,13 @@ def ship(
     question: str | None = None,
     report_dir: Path | None = None,
     escalate: bool = False,
+    gate: ReleaseGate = DEFAULT_GATE,
     force_resources: bool = False,
     progress: Progress = silent,
 ) -> Shipped:
-    """What came of a checkpoint that was taken all the way; that no candidate holds is a result, and no error.
+    """What came of a checkpoint that was taken all the way.
+
+    That no candidate holds, or that the chosen one is not let through by the gate, is a result, and no error.
 
     name: packages are called name-label; by default the checkpoint's.
     recipes: the candidates, by default CANDIDATES; FP32 among them is the baseline.
@@ -95,6 +106,7 @@ def ship(
     constraint: what answers to the eval's questions are held to.
     question: what the installed package is asked at the end; the eval's first question by default.
     escalate: give INT4 more bits where it is not good enough, until it is or has as many as INT8.
+    gate: what the chosen one has to pass before it is installed.
     force_resources: go on although memory or disk look too small.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
@@ -112,6 +124,7 @@ def ship(
         question=question,
         report_dir=report_dir,
         escalate=escalate,
+        gate=gate,
         force_resources=force_resources,
     )
     return _ship(shipment, settings, progress)
@@ -149,13 +162,14 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             made[another.label] = one
             choice = _choose(shipment, made, measured)
             progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
-        report = _report(shipment, cases, made, measured, choice, reference, fidelity, settings)
-        shipped = Shipped(report, write_report(_report_folder(shipment, settings), report))
-        if choice.chosen is None:
+        verdict = _look(shipment, cases, made, measured, choice, work, settings, progress)
+        report = _report(shipment, cases, made, measured, choice, reference, fidelity, verdict, settings)
+        shipped = Shipped(report, _write(report, verdict, _report_folder(shipment, settings)), verdict=verdict)
+        if choice.chosen is None or not report.installs:
             return shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
         question = shipment.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
-        installed, new = _install(shipment, chosen, measurement, report, settings, progress)
+        installed, new = _install(shipment, chosen, measurement, report, verdict, settings, progress)
         with _withdrawn_on_failure(installed if new else None, settings):
             answer = _check(shipment, installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
@@ -278,11 +292,45 @@ def _as_shipped(packaged: Package, constraint: Constraint | None) -> str:
     return f"as shipped it answers {answers}; it was measured greedily, as with --temperature 0{held}"
 
 
+def _look(
+    shipment: Shipment,
+    cases: tuple[EvalCase, ...],
+    made: Mapping[str, Made],
+    measured: Mapping[str, Measurement],
+    choice: Choice,
+    work: Path,
+    settings: Settings,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """The release gate's verdict on what was chosen."""
+    if choice.chosen is None:
+        return None
+    baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), choice.chosen)
+    known = release_gate.Known(
+        cases=cases,
+        eval_file=shipment.eval_file,
+        constraint=shipment.constraint,
+        thresholds=shipment.thresholds,
+        original=measured[baseline].evaluation if baseline != choice.chosen else None,
+    )
+    name = package_name(shipment, choice.chosen)
+    return release_gate.look(shipment.gate, made[choice.chosen].package, name, known, work, settings, progress)
+
+
+def _write(report: Report, verdict: Mapping[str, Any] | None, folder: Path) -> ReportPaths:
+    """The report; beside it the whole verdict, with what speaks against a package that is not installed."""
+    paths = write_report(folder, report)
+    if verdict is not None:
+        json_file.write_object(folder / "verdict.json", verdict)
+    return paths
+
+
 def _install(
     shipment: Shipment,
     candidate: Made,
     measurement: Measurement,
     report: Report,
+    verdict: Mapping[str, Any] | None,
     settings: Settings,
     progress: Progress,
 ) -> tuple[Entry, bool]:
@@ -297,6 +345,8 @@ def _install(
         name=name,
         measurements={**measurement.summary(), "reference": report.reference},
         verdict=report.choice.verdict(),
+        gate=verdict,
+        force=shipment.gate.force,
         move=True,
     )
 
@@ -375,10 +425,11 @@ def _report(
     choice: Choice,
     reference: Reference,
     fidelity: dict[str, Any] | None,
+    verdict: Mapping[str, Any] | None,
     settings: Settings,
 ) -> Report:
     first = next(iter(made.values()))
-    return Report(
+    report = Report(
         created=manifest.now(),
         name=shipment.name,
         checkpoint=inspection(shipment.checkpoint),
@@ -396,8 +447,11 @@ def _report(
         template_fidelity=fidelity,
         sampling=_sampling(first.package),
         remarks=shipment.remarks,
-        commands=_commands(package_name(shipment, choice.chosen), settings) if choice.chosen else (),
+        gate=gated_by(verdict, force=shipment.gate.force, undecided=shipment.undecided) if verdict else None,
     )
+    if choice.chosen is None or not report.installs:
+        return report
+    return replace(report, commands=_commands(package_name(shipment, choice.chosen), settings))
 
 
 def _sampling(package: Package) -> dict[str, Any]:

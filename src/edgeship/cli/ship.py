@@ -14,7 +14,6 @@ from edgeship.cli.options import (
     CacheDir,
     CheckpointArgument,
     CheckpointOptions,
-    Force,
     Json,
     Memory,
     RecipeName,
@@ -31,10 +30,12 @@ from edgeship.system.shell import our_command
 if TYPE_CHECKING:
     from edgeship.measure.choice.choose import Thresholds
     from edgeship.measure.report.comparison import Report
+    from edgeship.measure.report.files import ReportPaths
     from edgeship.recipe import Recipe
+    from edgeship.release_gate import ReleaseGate
     from edgeship.shipping import Shipped
 
-EXIT_NONE_HOLDS = 1
+EXIT_NOT_INSTALLED = 1
 CANDIDATES = (RecipeName.FP32, RecipeName.FP16, RecipeName.INT8, RecipeName.INT4)
 """What is measured by default."""
 SHOWN_FAILURES = 3
@@ -88,9 +89,45 @@ WhatIsUndecided = Annotated[
         help="Whether a candidate that too few cases leave undecided is taken if its figures lie within the limits.",
     ),
 ]
+ForceGate = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on although memory or disk look too small, and install what fails the release gate, marked as failed.",
+    ),
+]
 ReportFolder = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report.", show_default=False, parser=as_path)
 ]
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What the chosen package has to pass before it is installed."""
+
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate",
+            help="A gate file, as `edgeship validate` takes it: bounds, and checks that are turned off.",
+            show_default=False,
+            parser=as_path,
+        ),
+    ] = None
+    gate_effort: Annotated[
+        Literal["quick", "default", "long", "off"],
+        typer.Option(
+            "--gate-effort",
+            help="How closely `edgeship validate` looks at the chosen package before it is installed; off installs it "
+            "unseen.",
+        ),
+    ] = "quick"
+
+    def opened(self, *, force: bool) -> ReleaseGate:
+        """As `shipping.ship` takes it. Raises GateInvalid."""
+        from edgeship.release_gate import opened
+
+        return opened(self.gate, self.gate_effort, force=force)
 
 
 @dataclass(frozen=True)
@@ -137,16 +174,17 @@ def ship(
     thresholds: ThresholdOptions,
     undecided: WhatIsUndecided = "take",
     escalate: Escalate = False,
+    gate: GateOptions,
     ask: Question = None,
     report: ReportFolder = None,
     reading: CheckpointOptions,
-    force: Force = False,
+    force: ForceGate = False,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     memory: Memory = None,
     as_json: Json = False,
 ) -> int:
-    """Build every candidate, measure them, choose one, install it and check it."""
+    """Build every candidate, measure them, choose one, hold it against the release gate, install it and check it."""
     from edgeship import shipping
     from edgeship.cli.model_run import AnswerOptions
     from edgeship.package.names import check_name
@@ -155,6 +193,7 @@ def ship(
     if name is not None:
         check_name(name)
     recipes = candidates_of(precision, changes)
+    release_gate = gate.opened(force=force)
     opened = reading.open(checkpoint)
     with telling() as progress:
         shipped = shipping.ship(
@@ -171,6 +210,7 @@ def ship(
             question=ask,
             report_dir=report,
             escalate=escalate,
+            gate=release_gate,
             force_resources=force,
             progress=progress,
         )
@@ -178,7 +218,7 @@ def ship(
         print_json(_shipped_dict(shipped))
     else:
         _print_shipped(shipped, cache_dir)
-    return 0 if shipped.package else EXIT_NONE_HOLDS
+    return 0 if shipped.package else EXIT_NOT_INSTALLED
 
 
 def candidates_of(names: Sequence[RecipeName] | None, options: RecipeOptions) -> tuple[Recipe, ...]:
@@ -209,6 +249,8 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
         "folder": str(shipped.package.folder) if shipped.package else None,
         "new": shipped.new,
         "verdict": report.choice.verdict(),
+        "gate": shipped.verdict,
+        "forced": report.gate is not None and report.gate.forced,
         "reference": report.reference,
         "texts": report.texts,
         "escalation": [asdict(attempt) for attempt in report.escalation],
@@ -233,13 +275,14 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     show(f"\n{report.name}: {facts.get('architecture')}, {facts.get('parameters'):,} parameters\n")
     print_table(table.header, table.rows)
     show()
-    for reason in report.choice.reasons:
+    for reason in report.reasons:
         show(f"  {reason}")
     if said := agreement(report):
         show(f"  agreement is measured with {said}")
     if said := busy(report):
         note(f"note: {said}")
     _print_failures(report)
+    _print_gate(report, shipped.paths)
     show(f"\nreport: {shipped.paths.html}")
     if shipped.package is None:
         show(f"nothing was installed: {headline(report)}")
@@ -248,13 +291,26 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     ref = shipped.package.ref
     state = "installed" if shipped.new else "installed already, unchanged"
     show(f"shipped: {ref} ({state}) in {shipped.package.folder}")
-    if report.choice.outcome != "holds":
+    if report.gate is not None and report.gate.forced:
+        show(f"installed by force: {headline(report)}; it is marked so wherever it is listed")
+    elif report.choice.outcome != "holds":
         show(f"undecided: {report.choice.chosen} may fall short after all; --undecided refuse ships only what holds")
     show(f"\n> {shipped.question}\n{shipped.answer}\n")
     elsewhere = ["--cache-dir", str(cache_dir.absolute())] if cache_dir else []
     run = our_command("model", "run", shipped.package.name, *elsewhere)
     serve = our_command("serve", shipped.package.name, *elsewhere)
     show(f'serve:     {serve}\nchat:      {run}\nask once:  {run} "..."')
+
+
+def _print_gate(report: Report, paths: ReportPaths) -> None:
+    """What the release gate made of it in a line; why, stands among the reasons."""
+    gate = report.gate
+    if gate is None:
+        return
+    looked = sum(check.outcome != "skipped" for check in gate.checks)
+    made = f"{looked} of {len(gate.checks)} checks, {gate.effort} effort, {gate.took_s:.0f} s"
+    more = "" if gate.outcome == "pass" else f"; all that it found: {paths.json.with_name('verdict.json')}"
+    show(f"\nrelease gate: {gate.outcome} ({made}){more}")
 
 
 def _print_failures(report: Report) -> None:

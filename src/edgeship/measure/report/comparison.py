@@ -10,7 +10,9 @@ from edgeship.measure.choice import recommendation
 from edgeship.measure.choice.choose import Choice, baseline_fault, figures_of_kld
 from edgeship.measure.choice.escalation import Attempt
 from edgeship.measure.measurement import Measurement
+from edgeship.measure.report.gated import Gated
 from edgeship.measure.report.tables import NONE, Table, percent, tokens_per_s
+from edgeship.measure.statistics.noninferiority import Outcome
 from edgeship.recipe import Precision
 from edgeship.system.machine import BUSY
 from edgeship.system.storage import megabytes
@@ -92,6 +94,7 @@ class Report:
     template_fidelity: the outcome of the template check, None where it was not made.
     sampling: how what ships samples where nobody says otherwise; None where it is not known.
     remarks: what was known beforehand. commands: (what for, command) to go on with.
+    gate: what the release gate said of what was chosen; None where it was off, or nothing was chosen.
     """
 
     created: str
@@ -109,11 +112,30 @@ class Report:
     sampling: dict[str, Any] | None = None
     remarks: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    gate: Gated | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, with every single answer and run: enough to compute each figure again."""
         return asdict(self) | {"verdict": self.choice.verdict(), "front": list(self.front)}
+
+    @property
+    def installs(self) -> bool:
+        """Whether something was chosen, and the release gate lets it through or is overruled."""
+        return self.choice.chosen is not None and (self.gate is None or self.gate.installed)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of the choice and the release gate together: what is good enough and unfit for release fails."""
+        if self.gate is None or self.choice.outcome == "fails":
+            return self.choice.outcome
+        gated: dict[str, Outcome] = {"fail": "fails", "undecided": "undecided"}
+        return gated.get(self.gate.outcome, self.choice.outcome)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Of the choice, and of the release gate where it is no plain pass."""
+        return (*self.choice.reasons, *(self.gate.reasons if self.gate else ()))
 
     @property
     def front(self) -> tuple[str, ...]:
@@ -231,18 +253,35 @@ def headline(report: Report) -> str:
     chosen = report.choice.chosen
     if chosen is None:
         return "no candidate holds" if report.choice.outcome == "fails" else "no candidate is shown to hold"
+    said = f"{chosen.upper()}, the smallest that {'holds' if report.choice.outcome == 'holds' else 'may hold'}"
+    if report.gate is not None and report.gate.outcome == "fail":
+        return f"{said}, failed the release gate{', installed by force' if report.gate.forced else ''}"
+    if report.outcome == "holds":
+        return said
     if report.choice.outcome == "holds":
-        return f"{chosen.upper()}, the smallest that holds"
-    return f"{chosen.upper()}, the smallest that may hold: undecided"
+        return f"{said}: the release gate leaves it undecided"
+    return f"{said}: undecided"
 
 
 def ways_on(report: Report) -> tuple[str, ...]:
-    """What may be tried where no candidate is good enough."""
+    """What may be tried where nothing is installed."""
+    if report.gate is not None:
+        return _past_the_gate(report)
     return recommendation.ways_on(
         report.choice,
         {candidate.label: candidate.recipe for candidate in report.candidates},
         evaluated=any(candidate.measurement.evaluation for candidate in report.candidates),
         escalated=bool(report.escalation),
+    )
+
+
+def _past_the_gate(report: Report) -> tuple[str, ...]:
+    chosen = report.choice.chosen
+    others = [one.label for one in report.by_size if one.label != chosen]
+    return (
+        *([f"another candidate ({' or '.join(f'-p {label}' for label in others)})"] if others else []),
+        "--gate FILE, with other bounds or a check turned off and the reason",
+        "--force installs it all the same, marked as failed wherever it is listed",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgeship.measure.report.comparison import Report, headline, methods, slice_table, table_rows
-from edgeship.measure.report.tables import facts
+from edgeship.measure.report.gated import gate_table
+from edgeship.measure.report.tables import Table, facts
 from edgeship.system.text import harmless
 
 
@@ -15,13 +16,14 @@ def render_markdown(report: Report) -> str:
     lines = [
         f"# {as_text(report.name)}: {as_text(headline(report))}",
         "",
-        *(f"- {as_text(reason)}" for reason in report.choice.reasons),
+        *(f"- {as_text(reason)}" for reason in report.reasons),
         "",
         row(table.header),
         row("---" for _ in table.header),
         *map(row, table.rows),
         "",
         *_slices(report),
+        *_gate(report),
         "## How it was measured",
         "",
         *(f"- **{name}.** {text}" for name, text in methods(report)),
@@ -42,14 +44,22 @@ def render_markdown(report: Report) -> str:
 
 def _slices(report: Report) -> list[str]:
     slices = slice_table(report)
-    if slices is None:
+    return [] if slices is None else _table("Pass rate by slice", slices)
+
+
+def _gate(report: Report) -> list[str]:
+    if report.gate is None:
         return []
+    return _table(f"Release gate: {report.gate.outcome}", gate_table(report.gate))
+
+
+def _table(heading: str, table: Table) -> list[str]:
     return [
-        "## Pass rate by slice",
+        f"## {heading}",
         "",
-        row(slices.header),
-        row("---" for _ in slices.header),
-        *map(row, slices.rows),
+        row(table.header),
+        row("---" for _ in table.header),
+        *map(row, table.rows),
         "",
     ]
 

@@ -23,6 +23,7 @@ from edgeship.measure.report.comparison import (
     table_rows,
     ways_on,
 )
+from edgeship.measure.report.gated import gate_table
 from edgeship.measure.report.page import tradeoffs, units
 from edgeship.measure.report.page.blocks import (
     Case,
@@ -75,13 +76,14 @@ def part(report: Report) -> Part:
                 _by_prompt_length(report),
             ),
             section("What fails", _cases(report)),
+            section("Release gate", *_gate(report)),
             section("What ships", _shipping(report)),
             section("What was measured, and where", _facts(report)),
-            section("What to try", None if report.choice.chosen else Sentences(tuple(map(_sentence, ways_on(report))))),
+            section("What to try", None if report.installs else Sentences(tuple(map(_sentence, ways_on(report))))),
             section("Go on", Facts(report.commands, commands=True) if report.commands else None),
             section("How it was measured", Facts(methods(report))),
         ),
-        Verdict(headline(report), report.choice.outcome, report.choice.reasons),
+        Verdict(headline(report), report.outcome, report.reasons),
     )
 
 
@@ -240,6 +242,17 @@ def _answers(report: Report) -> dict[str, str]:
     """FP32's answers by the cases' ids."""
     fp32 = next(found for found in report.candidates if found.precision is Precision.FP32).measurement.evaluation
     return {record.id: record.answer for record in fp32.records} if fp32 else {}
+
+
+def _gate(report: Report) -> Iterator[Rows | Sentences]:
+    if report.gate is None:
+        return
+    checks = f"The checks of the release gate, {report.gate.effort} effort, {report.gate.took_s:.0f} s"
+    yield Rows(checks, gate_table(report.gate))
+    if report.gate.forced:
+        yield Sentences(
+            ("It was installed by force all the same, and is marked so wherever it is listed.",), warns=True
+        )
 
 
 def _shipping(report: Report) -> Facts | None:
