@@ -12,11 +12,14 @@ import typer.main
 from edgeship.checkpoint.families import FAMILIES
 from edgeship.cli.app import app
 from edgeship.errors import all_errors
+from edgeship.validate.bounds import bounds_of
+from edgeship.validate.checks import CHECKS
+from edgeship.validate.gate import REASONS, allowed
 
 DOCS = Path(__file__).parent
 EXIT_CODES = {
     0: "done",
-    1: "a gate failed: nothing holds, or what was to be verified cannot be, or a condition of `--fail-if` holds",
+    1: "a gate failed: a verdict is `fail`, nothing holds, what was to be verified cannot be, or `--fail-if` holds",
     2: "the command, a recipe or an input file is wrong",
     3: "a fault in Edgeship itself",
     4: "something that was named does not exist",
@@ -114,7 +117,30 @@ def families() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"commands.md": commands, "errors.md": errors, "families.md": families}
+def gate() -> Iterator[str]:
+    """What a gate file may hold: the parts of all checks with their bounds."""
+    for check in CHECKS:
+        yield from ("", f"### [{check.name}]", "", f"{check.title}.", "")
+        bounds = bounds_of(check.bounds)
+        if not bounds:
+            yield "It has no bounds: what it looks at is right or wrong."
+            continue
+        yield from ("| bound | default | may be | what it bounds |", "| --- | --- | --- | --- |")
+        for one in bounds:
+            yield f"| `{one.name}` | {one.default:,} | {allowed(one).lower()} | {escape(one.metadata['why'])} |"
+    yield from ("", "Each part may also hold these texts:", "", "| key | meaning |", "| --- | --- |")
+    yield from (f"| `{key}` | {said} |" for key, said in REASONS.items())
+
+
+def validate() -> str:
+    """The page of the release gate, whose section about the gate file is made here."""
+    before, _, rest = (DOCS / "validate.md").read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(f"{END}\n")
+    return "\n".join([f"{before}{BEGIN}", *gate(), "", f"{END}\n{after}"])
+
+
+BEGIN, END = "<!-- made from the code by `make docs` -->", "<!-- until here -->"
+PAGES = {"commands.md": commands, "errors.md": errors, "families.md": families, "validate.md": validate}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

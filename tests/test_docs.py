@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+import typer.main
+import yaml
 
 from edgeship.checkpoint.families import FAMILIES
 
@@ -22,7 +24,7 @@ def generator() -> dict[str, str]:
     return {name: page() for name, page in module.PAGES.items()}
 
 
-@pytest.mark.parametrize("name", ["commands.md", "errors.md", "families.md"])
+@pytest.mark.parametrize("name", ["commands.md", "errors.md", "families.md", "validate.md"])
 def test_generated_pages_are_fresh(name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == generator()[name], "run `make docs`"
@@ -44,6 +46,24 @@ def test_the_readme_names_the_families_that_are_streamed() -> None:
         named.append(word if not re.fullmatch(r"[\d.]+", word) else f"{named[-1].rsplit(' ', 1)[0]} {word}")
     titles = (family.title for family in FAMILIES.values() if family.traits is not None)
     assert set(named) == {title for titled in titles for title in titled.split(" and ")}
+
+
+def test_the_pipelines_of_the_release_gate_can_be_run(tmp_path: Path) -> None:
+    from edgeship.cli.app import app
+    from edgeship.validate.checks import CHECKS
+    from edgeship.validate.gate import read_gate
+
+    text = (ROOT / "docs" / "validate.md").read_text(encoding="utf-8")
+    pipelines = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert [next(iter(pipeline)) for pipeline in pipelines] == ["jobs", "gate"]
+    command = typer.main.get_command(app).commands["validate"]  # type: ignore[attr-defined]
+    known = {name for option in command.params for name in option.opts}
+    lines = [line for line in text.splitlines() if re.match(r"\s*(- run: |- )?edgeship validate ", line)]
+    assert len(lines) > 5
+    assert set(re.findall(r" (--[a-z-]+)", " ".join(lines))) - known <= {"--replay"}
+    (gate,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "gate.toml").write_text(gate, encoding="utf-8")
+    assert read_gate(tmp_path / "gate.toml", CHECKS).off.keys() == {"leaks"}
 
 
 def test_version_is_in_the_changelog() -> None:

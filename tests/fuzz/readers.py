@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -456,6 +457,25 @@ def _read_settings(folder: Path) -> None:
         os.environ.update(before)
 
 
+def _gate(folder: Path) -> None:
+    from edgeship.validate.checks import CHECKS
+    from edgeship.validate.gate import as_toml
+
+    # Every other check is turned off, and says why; the rest say why their bounds are others.
+    reasons = itertools.cycle(('off = "every night"', 'why = "few cases"'))
+    lines = (f"{line}\n{next(reasons)}" if line.startswith("[") else line for line in as_toml(CHECKS).splitlines())
+    (folder / "gate.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _read_gate(folder: Path) -> None:
+    from edgeship.validate.checks import CHECKS
+    from edgeship.validate.gate import read_gate
+
+    gate = read_gate(folder / "gate.toml", CHECKS)
+    for check in CHECKS:
+        gate.of(check)
+
+
 def _schema(folder: Path) -> None:
     properties = {"a": {"type": "integer", "minimum": 0}, "b": {"enum": ["x", "y"]}, "c": {"type": "string"}}
     schema = {"type": "object", "properties": properties, "required": ["a", "b"], "additionalProperties": False}
@@ -611,6 +631,9 @@ READERS: tuple[Reader, ...] = (
     Reader("recipe", _recipe, ("recipe.toml",), _read_recipe("recipe.toml"), ("build --plan --config {}/recipe.toml",)),
     Reader("workflow", _workflow, ("flow.json",), _read_recipe("flow.json"), ("build --plan --config {}/flow.json",)),
     Reader("settings", _settings, ("config.toml",), _read_settings),
+    Reader(
+        "gate", _gate, ("gate.toml",), _read_gate, ("validate http://127.0.0.1:1 --gate {}/gate.toml --only integrity",)
+    ),
     Reader("schema", _schema, ("schema.json",), _read_schema),
     Reader("catalog", _catalog, ("foundry.local.modelinfo.json",), _read_catalog),
     Reader("step", _step, ("s/step.json", "journal-0.jsonl"), _read_step),

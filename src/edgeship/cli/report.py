@@ -16,7 +16,7 @@ Documents = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...",
-        help="What bench, eval, compare or ship wrote as JSON, or a folder with ship's report.json.",
+        help="What bench, eval, compare, validate or ship wrote as JSON, or a folder with ship's report.json.",
         parser=as_path,
     ),
 ]

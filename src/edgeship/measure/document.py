@@ -38,7 +38,7 @@ def head(kind: Kind, memory_limit_bytes: int | None = None) -> dict[str, Any]:
 SHIP = "ship"
 """The kind of a report of `edgeship ship`, whose head is older than the others'."""
 _NAME = re.compile(r"edgeship/([a-z-]+)/([0-9]{1,9})")
-_WHERE_FROM = "Name what `bench`, `eval`, `compare` or `ship` wrote: their --json output, or report.json."
+_WHERE_FROM = "Name what `bench`, `eval`, `compare`, `validate` or `ship` wrote: their --json output, or report.json."
 _COMPLAINT = Complaint(DocumentInvalid, _WHERE_FROM)
 _MOST_BYTES = 1 << 27
 """With every record of a long run; values take many times as much memory as their text."""

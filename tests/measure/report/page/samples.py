@@ -217,7 +217,10 @@ def verdict(text: str = "words", *, created: str = "2026-11-27T10:00:00Z", figur
             "bounds": [{"name": "least", "value": 0.8, "default": 0.9}, {"name": text, "value": 5, "default": 5}],
             "why": text,
         },
-        "leaks": {"outcome": "skipped", "title": text, "findings": [], "took_s": 0.0, "reason": text, "bounds": []},
+        **{
+            name: {"outcome": "skipped", "title": text, "findings": [], "took_s": 0.0, "reason": text, "bounds": []}
+            for name in ("leaks", "edges")
+        },
     }
     return {
         **head("verdict", text, created),

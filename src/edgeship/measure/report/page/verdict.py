@@ -43,7 +43,7 @@ def part(document: Document) -> Part:
         title(document),
         _subtitle(document),
         sections(
-            section("The checks", _warnings(document, checks), _table(checks), _not_made(checks)),
+            section("The checks", _warnings(document, checks), _table(checks), _not_made(document, checks)),
             *(_check(name, check) for name, check in checks),
             section("What figures were held to", _bounds(checks)),
             section(
@@ -138,8 +138,10 @@ def _table(checks: Sequence[tuple[str, Fields]]) -> Rows | None:
     return of_document.rows("Each check", ("check", "outcome", "what it asks for", "findings", "time"), rows)
 
 
-def _not_made(checks: Sequence[tuple[str, Fields]]) -> Sentences | None:
-    said = tuple(f"{name} was not made: {check.text('reason')}" for name, check in checks if check.text("reason"))
+def _not_made(document: Document, checks: Sequence[tuple[str, Fields]]) -> Sentences | None:
+    """But for those that the gate turns off, of which the reader is warned."""
+    reasons = {name: check.text("reason") for name, check in checks if name not in document.fields.part("off").values}
+    said = tuple(f"{name} was not made: {reason}" for name, reason in reasons.items() if reason)
     return Sentences(said) if said else None
 
 
