@@ -60,7 +60,7 @@ def test_some_of_the_checks() -> None:
         "edges": "it has no edges",
     }
     only = validate(subject(), Gate(off={"leaks": "every night"}), only=["leaks"], checks=checks)
-    assert results(only)["domain"].reason == "it was not asked for"
+    assert results(only)["domain"].reason == "only others were asked for"
     assert (only.outcome, only.exit_code) == ("undecided", 8), "who looks at nothing has found nothing out"
 
 
@@ -138,6 +138,14 @@ def test_a_check_that_finds_nothing_says_so() -> None:
     found = validate(subject(), checks=(check("domain", lambda *_: iter(())), check("leaks")))
     assert (found.checks[0].outcome, found.checks[0].reason) == ("skipped", "there is nothing here that it looks at")
     assert found.outcome == "pass"
+
+
+def test_a_check_whose_findings_are_all_skipped_has_their_reason() -> None:
+    def skips(*_: Any) -> Iterator[Finding]:
+        yield Finding("beside-the-baseline", "skipped", "There is no baseline.")
+
+    found = validate(subject(), checks=(check("performance", skips), check("leaks")))
+    assert (found.checks[0].reason, found.checks[1].reason) == ("There is no baseline.", None)
 
 
 def test_who_cannot_say_whether_a_check_is_for_a_target_lets_the_check_say_it() -> None:

@@ -51,6 +51,7 @@ def test_the_figure_in_the_table_is_the_one_that_matters(
         (0.25, "s", "250 ms"),
         (12.5, "s", "12.5 s"),
         (51_200, "bytes/request", "51,200 bytes/request"),
+        (3686.4, "bytes/request", "3,686 bytes/request"),
         (0.123456, "", "0.1235"),
         (123456.7, "tokens", "123,457 tokens"),
         (0.5, "share", "50.0 %"),
@@ -91,6 +92,10 @@ def test_reasons_and_other_bounds_are_told() -> None:
     assert told.notes(verdict(checks=(silent,))) == [
         "domain was held to other bounds than the defaults: least 1 instead of 2 (the gate does not say why)"
     ]
+
+
+def test_checks_that_were_not_made_for_one_reason_are_told_together() -> None:
+    assert told.notes(of("skipped", "pass", "skipped")) == ["integrity, format were not made: it was not looked at"]
 
 
 def test_what_was_asked() -> None:

@@ -64,9 +64,9 @@ def validate(
             interrupted = True
             findings.append(_unfinished("undecided", "it was interrupted", "Run it again, and let it come to its end."))
         took_s, bounds = time.perf_counter() - started, held(gate.of(check))
-        reason = None if findings else _NOTHING
-        made = replace(plain, findings=tuple(findings), took_s=took_s, reason=reason, bounds=bounds)
-        results.append(replace(made, why=gate.why.get(check.name)))
+        made = replace(plain, findings=tuple(findings), took_s=took_s, bounds=bounds, why=gate.why.get(check.name))
+        made = replace(made, reason=_nothing_seen(findings) if made.outcome == "skipped" else None)
+        results.append(made)
         progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
     took_s = time.perf_counter() - begun
@@ -82,7 +82,7 @@ def _digest(subject: Subject) -> str | None:
 
 def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckName]) -> str | None:
     if only and check.name not in only:
-        return "it was not asked for"
+        return "only others were asked for"
     if reason := gate.off.get(check.name):
         return f"the gate turns it off: {reason}"
     if subject.fault is not None:
@@ -91,6 +91,11 @@ def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckN
         return check.not_for(subject)
     except EdgeshipError:
         return None  # the check itself meets it, and says so
+
+
+def _nothing_seen(findings: Sequence[Finding]) -> str:
+    """Why a check that was made has found nothing."""
+    return " ".join(finding.told for finding in findings) or _NOTHING
 
 
 def _make(check: Check, subject: Subject, gate: Gate, progress: Progress, findings: list[Finding]) -> None:

@@ -15,6 +15,7 @@ NONE = "-"
 HEADER = ("OUTCOME", "CHECK", "WHAT IT SAYS", "FIGURE", "BOUND", "TIME")
 MOST_SHOWN = 3
 """Pieces of evidence for a finding, where people read them one after another."""
+_UNKNOWN = "it was not looked at"
 _NAMED = 3
 
 
@@ -32,7 +33,7 @@ def _row(check: CheckResult) -> tuple[str, ...]:
 def says(check: CheckResult) -> str:
     """What came of a check in a few words: its title where it passes, else which of its findings do not."""
     if check.outcome == "skipped":
-        return check.reason or "it was not looked at"
+        return check.reason or _UNKNOWN
     if check.outcome == "pass":
         return check.title
     found = [finding.name for finding in check.findings if finding.outcome == check.outcome]
@@ -114,7 +115,13 @@ _TOLD: Mapping[Outcome, str] = {
 
 def notes(verdict: Verdict) -> list[str]:
     """What has to be known beside the outcomes: checks that were not made, and bounds that are not the defaults."""
-    found = [f"{check.check} was not made: {check.reason}" for check in verdict.checks if check.outcome == "skipped"]
+    reasons: dict[str, list[str]] = {}
+    for check in verdict.checks:
+        if check.outcome == "skipped":
+            reasons.setdefault(check.reason or _UNKNOWN, []).append(check.check)
+    found = [
+        f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made: {why}" for why, names in reasons.items()
+    ]
     for check in verdict.checks:
         changed = [f"{one.name} {one.value:g} instead of {one.default:g}" for one in check.bounds if not one.is_default]
         if changed:

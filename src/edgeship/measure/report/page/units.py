@@ -54,7 +54,7 @@ def written(value: float | None, unit: str) -> str:
         return ""
     if unit in _KNOWN:
         return _KNOWN[unit](value)
-    plain = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= _FOUR_DIGITS else f"{value:.4g}"
+    plain = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= _WHOLE_FROM else f"{value:.4g}"
     return f"{plain} {unit}".rstrip()
 
 
@@ -62,5 +62,5 @@ def _seconds(value: float) -> str:
     return milliseconds(value) if abs(value) < _LONG_S else f"{value:,.1f} s"
 
 
-_FOUR_DIGITS, _LONG_S = 10_000, 10
+_WHOLE_FROM, _LONG_S = 1000, 10
 _KNOWN = {"s": _seconds, "bytes": memory, "share": percent}
