@@ -81,7 +81,8 @@ def _case(verdict: Verdict, check: CheckResult, finding: Finding) -> Element:
         failed = SubElement(case, "failure", message=_text(finding.told), type="fail")
         failed.text = _text("\n\n".join([finding.told, *_evidence(verdict, finding)]), MOST_CHARACTERS * 40)
     elif finding.outcome != "pass":
-        SubElement(case, "skipped", message=_text(f"{finding.outcome}: {told.sentence(finding)}"))
+        undecided = "undecided: " if finding.outcome == "undecided" else ""
+        SubElement(case, "skipped", message=_text(f"{undecided}{told.sentence(finding)}"))
     return case
 
 
