@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,36 +21,51 @@ import edgeship
 from edgeship import preflight, shipping
 from edgeship.builder import stream
 from edgeship.builder.graph import DATA_NAME
+from edgeship.checkpoint import open_checkpoint
 from edgeship.cli import main
+from edgeship.engine.answer import ask
 from edgeship.errors import EngineFailed
 from edgeship.measure.cases import evalset
 from edgeship.measure.choice.choose import Thresholds, Undecided, choose
+from edgeship.measure.evaluation.document import read_baseline
+from edgeship.measure.evaluation.evaluate import greedy
 from edgeship.package import manifest
+from edgeship.progress import Progress
 from edgeship.recipe import Recipe, named_recipe
+from edgeship.release_gate import ReleaseGate
 from edgeship.settings import Settings
+from edgeship.shipping import Shipped
 from edgeship.store import listing, verification
 from edgeship.system.shell import our_install
+from edgeship.validate.bounds import Bounds, bound
+from edgeship.validate.check import Check
+from edgeship.validate.gate import Gate
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Finding, Outcome
 from tests import checkpoints
 from tests.measure.samples import evaluation, measurement
 
 pytestmark = pytest.mark.slow
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
+UNGATED = ["--gate-effort", "off"]
 # A checkpoint of random weights is not good at anything: these let it pass.
-LENIENT = ["--max-kld", "10", "--min-top1", "0", "--gate-effort", "off"]
+LENIENT = ["--max-kld", "10", "--min-top1", "0", *UNGATED]
 
 
 def ship(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    code = main(["ship", *arguments, "--json"])
+    ungated = [] if "--gate-effort" in arguments else UNGATED
+    code = main(["ship", *arguments, *ungated, "--json"])
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, result
 
 
 def test_the_example_ships_as_a_merged_checkpoint(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(EXAMPLE / "checkpoint"), "--eval", str(EXAMPLE / "eval.jsonl"), "--name", "triage"]
-    code, result = ship(capsys, *arguments)
+    code, result = ship(capsys, *arguments, "--gate-effort", "quick")
     assert code == 0
     assert result["holds"]
+    assert result["gate"]["outcome"] != "fail"
     # Of 324 cases INT4 loses too many to be sure, and too few to be refused.
     assert result["outcome"] == ("undecided" if result["chosen"] == "int4" else "holds")
     assert result["verdict"]["outcome"] == result["outcome"]
@@ -335,6 +351,59 @@ def test_when_none_holds_nothing_is_installed_and_there_is_a_report(
     assert "checkpoint itself" in " ".join(result["verdict"]["reasons"])
     assert listing.entries(settings.cache_dir) == []
     assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+@dataclass(frozen=True)
+class RightAnswers(Bounds):
+    share: float = bound(0.0, "So many of the cases are answered right.")
+
+
+def answers_right(subject: Subject, bounds: RightAnswers, _: Progress) -> Iterator[Finding]:
+    """Asks the package itself, and counts what FP32 had answered right."""
+    cases = subject.against.cases
+    right = [evalset.passes(case, ask(subject.chat, case.asked, greedy(200, None)).text) for case in cases]
+    share = sum(right) / len(cases)
+    assert isinstance(subject.against.original, Path)
+    before = read_baseline(subject.against.original)["ways"]["greedy"]["pass_rate"]
+    outcome: Outcome = "pass" if share >= bounds.share else "fail"
+    told = f"{share:.0%} of the answers are right, {before:.0%} of FP32's, and {bounds.share:.0%} is the bound."
+    yield Finding("right-answers", outcome, told, share, bounds.share)
+
+
+def test_what_fails_the_release_gate_is_installed_by_force_alone(settings: Settings) -> None:
+    """By a bound that no model reaches."""
+    check = Check("domain", "Answers right", RightAnswers, answers_right)
+    checkpoint = open_checkpoint(str(EXAMPLE / "checkpoint"))
+
+    def gated(share: float, *, force: bool = False) -> Shipped:
+        release = ReleaseGate(Gate({"domain": RightAnswers(share)}), force=force, checks=(check,))
+        return shipping.ship(
+            checkpoint,
+            settings=settings,
+            recipes=[named_recipe(name, {}, where="test") for name in ("fp32", "int8")],
+            eval_file=EXAMPLE / "eval.jsonl",
+            eval_limit=8,
+            reference="fp32",
+            gate=release,
+        )
+
+    refused = gated(1.01)
+    assert (refused.package, refused.report.choice.chosen, refused.report.outcome) == (None, "int8", "fails")
+    why = "100% of the answers are right, 100% of FP32's, and 101% is the bound"
+    assert refused.report.reasons[-1] == f"the release gate's check domain fails: {why}"
+    kept = json.loads((refused.paths.json.parent / "verdict.json").read_bytes())
+    assert kept == json.loads(json.dumps(refused.verdict))
+    assert listing.entries(settings.cache_dir) == []
+
+    forced = gated(1.01, force=True).package
+    assert forced is not None
+    (found,) = listing.entries(settings.cache_dir)
+    assert (found, found.gate) == (forced, "failed, forced")
+
+    mended = gated(0.5)
+    assert (mended.new, mended.report.outcome) == (False, "undecided")  # by 8 cases
+    (found,) = listing.entries(settings.cache_dir)
+    assert (found, found.gate) == (mended.package, "pass")
 
 
 def test_the_last_line_works_as_printed_in_a_new_shell(

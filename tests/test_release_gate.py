@@ -1,0 +1,120 @@
+"""The gate at the end of a ship: what it is told of the package, and what its verdict says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship import release_gate
+from edgeship.errors import GateInvalid
+from edgeship.measure.choice.choose import Thresholds
+from edgeship.measure.evaluation.document import read_baseline
+from edgeship.package.manifest import Package
+from edgeship.progress import Progress, silent
+from edgeship.release_gate import Known, ReleaseGate
+from edgeship.settings import Settings
+from edgeship.validate.bounds import Bounds, bound
+from edgeship.validate.check import Check
+from edgeship.validate.gate import Gate
+from edgeship.validate.subject import Subject
+from edgeship.validate.verdict import Finding
+from tests.measure.samples import evaluation
+from tests.packages import make_package
+
+
+@dataclass(frozen=True)
+class DomainBounds(Bounds):
+    min_pass_rate: float = bound(0.8, "So many are right.")
+    margin: float = bound(0.5, "Something that a ship knows nothing of.")
+
+
+Look = Callable[..., dict[str, Any] | None]
+Seen = list[tuple[Subject, Any]]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    """What the check was given each time."""
+    return []
+
+
+@pytest.fixture
+def check(seen: Seen) -> Check:
+    def look(subject: Subject, bounds: DomainBounds, _: Progress) -> Iterator[Finding]:
+        seen.append((subject, bounds))
+        yield Finding("all", "pass", "All is well.")
+
+    return Check("domain", "Is well", DomainBounds, look)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Package:
+    return make_package(tmp_path / "work" / "int8")
+
+
+@pytest.fixture
+def look(package: Package, settings: Settings, tmp_path: Path, check: Check) -> Look:
+    def made(known: Known | None = None, **how: Any) -> dict[str, Any] | None:
+        release = replace(ReleaseGate(checks=(check,)), **how)
+        return release_gate.look(release, package, "triage-int8", known or KNOWN, tmp_path, settings, silent)
+
+    return made
+
+
+KNOWN = Known((), None, None, Thresholds(min_pass_rate=0.6), None)
+
+
+def test_a_gate_that_is_off_says_nothing(look: Look, seen: Seen) -> None:
+    assert look(effort="off") is None
+    assert seen == []
+
+
+def test_the_verdict_is_of_the_package_that_will_be(look: Look, package: Package, seen: Seen) -> None:
+    found = look()
+    assert found is not None
+    assert found["target"] == {"name": "triage-int8", "kind": "package", "digest": package.digest}
+    assert (found["outcome"], found["effort"], found["only"]) == ("pass", "quick", [])
+    assert look(effort="long") is not None
+    assert [subject.effort for subject, _ in seen] == ["quick", "long"]
+
+
+def test_the_domain_is_held_to_what_the_choice_was_held_to(look: Look, seen: Seen) -> None:
+    look()
+    look(gate=Gate({"domain": DomainBounds(min_pass_rate=0.7)}))
+    assert [bounds for _, bounds in seen] == [DomainBounds(0.6, 0.5), DomainBounds(0.7, 0.5)]
+
+
+def test_how_fp32_answered_need_not_be_asked_again(look: Look, seen: Seen, tmp_path: Path) -> None:
+    look(replace(KNOWN, original=evaluation([True] * 4)))
+    look(replace(KNOWN, original=evaluation([True, True, False]), eval_file=tmp_path / "eval.jsonl"))
+    none, kept = (subject.against.original for subject, _ in seen)
+    assert none is None  # the baseline of a ship without an evaluation was asked nothing
+    assert isinstance(kept, Path)
+    way = read_baseline(kept)["ways"]["greedy"]
+    assert [record["passed"] for record in way["records"]] == [True, True, False]
+    assert (way["passed"], way["cases"]) == (2, 3)
+
+
+def test_what_was_turned_off_is_repeated(look: Look, seen: Seen) -> None:
+    found = look(gate=Gate(off={"domain": "there are no cases"}))
+    assert found is not None
+    assert (found["off"], found["checks"]["domain"]["outcome"]) == ({"domain": "there are no cases"}, "skipped")
+    assert seen == []
+
+
+def test_an_interrupted_gate_interrupts_the_ship(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = release_gate.validate
+    monkeypatch.setattr(release_gate, "validate", lambda *all_, **how: replace(real(*all_, **how), interrupted=True))
+    with pytest.raises(KeyboardInterrupt):
+        look()
+
+
+def test_a_gate_file_is_refused_before_the_work_begins(tmp_path: Path) -> None:
+    assert release_gate.opened(None, "default", force=True) == ReleaseGate(effort="default", force=True)
+    (tmp_path / "gate.toml").write_text("surprise = 1\n", encoding="utf-8")
+    with pytest.raises(GateInvalid):
+        release_gate.opened(tmp_path / "gate.toml", "quick", force=False)
