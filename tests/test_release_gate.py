@@ -17,6 +17,7 @@ from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.release_gate import Known, ReleaseGate
 from edgeship.settings import Settings
+from edgeship.validate import run
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
 from edgeship.validate.gate import Gate
@@ -107,7 +108,7 @@ def test_what_was_turned_off_is_repeated(look: Look, seen: Seen) -> None:
 
 
 def test_an_interrupted_gate_interrupts_the_ship(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = release_gate.validate
+    real = run.validate
     monkeypatch.setattr(release_gate, "validate", lambda *all_, **how: replace(real(*all_, **how), interrupted=True))
     with pytest.raises(KeyboardInterrupt):
         look()

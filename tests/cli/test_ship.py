@@ -18,6 +18,7 @@ from edgeship.measure.report.comparison import ways_on
 from edgeship.measure.report.files import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
+from tests.measure.report.test_gated import gated
 from tests.measure.samples import measurement, report
 
 PATHS = ReportPaths(Path("a"), Path("b"), Path("c"))
@@ -86,6 +87,50 @@ def test_what_becomes_of_the_undecided_is_passed_on(
     monkeypatch.setattr(shipping, "ship", road)
     assert main(["ship", str(tiny), *(["--undecided", undecided] if undecided else [])]) == 1
     assert given["undecided"] == (undecided or "take")
+
+
+@pytest.mark.parametrize(
+    ("words", "effort", "force"), [([], "quick", False), (["--gate-effort", "off", "--force"], "off", True)]
+)
+def test_how_the_release_gate_looks_is_passed_on(
+    words: list[str], effort: str, force: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def road(*_: object, **how: Any) -> Shipped:
+        given.update(how)
+        return Shipped(report(), PATHS)
+
+    monkeypatch.setattr(shipping, "ship", road)
+    assert main(["ship", str(tiny), *words]) == 1
+    assert (given["gate"].effort, given["gate"].force, given["force_resources"]) == (effort, force, force)
+
+
+def test_a_gate_file_is_read_before_the_work_begins(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gate.toml").write_text("surprise = 1\n", encoding="utf-8")
+    assert main(["ship", str(tiny), "--gate", str(tmp_path / "gate.toml")]) == 2
+    assert "gate-invalid" in capsys.readouterr().err
+
+
+def test_what_the_release_gate_refuses_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = gated("fail")
+    ship._print_shipped(Shipped(refused, PATHS), None)
+    said = capsys.readouterr().out
+    assert "  the release gate's check domain fails: It answers 3 of 10" in said
+    assert "release gate: fail (2 of 3 checks, quick effort, 12 s); all that it found: verdict.json" in said
+    assert "nothing was installed: INT8, the smallest that holds, failed the release gate" in said
+    assert "--force installs it all the same" in said
+    entry: Any = SimpleNamespace(ref="triage-int8:1", name="triage-int8", folder=Path("int8"))
+    forced = Shipped(gated("fail", force=True), PATHS, entry, new=True)
+    ship._print_shipped(forced, None)
+    assert "installed by force: INT8" in capsys.readouterr().out
+    assert ship._shipped_dict(forced)["forced"] is True
+    ship._print_shipped(Shipped(gated("pass"), PATHS, entry, new=True), None)
+    said = capsys.readouterr().out
+    assert "release gate: pass (2 of 3 checks, quick effort, 12 s)\n" in said
+    assert "force" not in said
 
 
 def test_an_undecided_package_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
