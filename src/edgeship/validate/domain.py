@@ -83,10 +83,9 @@ def _answered(subject: Subject, ways: Sequence[WayResult], most: float) -> Findi
     errors = [(way, error) for way in ways for error in way.errors]
     asked = sum(len(way.errors) + len(_records(way)) for way in ways)
     share = len(errors) / asked if asked else 1.0
+    may = f"at most {most:.1%} may" if most else "none may"
     stopped = next((way.stopped for way in ways if way.stopped), None)
-    told = (
-        f"{asked - len(errors):,} of {asked:,} questions were answered; at most {most:.1%} may stay without an answer."
-    )
+    told = f"{asked - len(errors):,} of {asked:,} questions were answered; {may} stay without an answer."
     if stopped:
         told += f" The others were not asked: {stopped}."
     outcome: Outcome = "pass" if share <= most and not stopped else "fail"

@@ -18,6 +18,7 @@ from edgeship.measure.statistics.intervals import (
     least_cases,
     mcnemar,
     paired_change,
+    shortfall,
     tango,
     wilson,
 )
@@ -197,3 +198,14 @@ def test_swapping_the_two_turns_the_change_round(pairs: list[tuple[bool, bool]])
 def test_what_cannot_be_paired_is_refused(reference: list[bool], candidate: list[bool]) -> None:
     with pytest.raises(ValueError, match="cannot pair"):
         paired_change(reference, candidate)
+
+
+@given(st.integers(1, 3000), st.floats(0.01, 0.99), st.data())
+def test_a_shortfall_is_the_lower_tail_of_the_binomial(cases: int, least: float, data: st.DataObject) -> None:
+    passed = data.draw(st.integers(0, cases))
+    assert shortfall(passed, cases, least) == pytest.approx(binom.cdf(passed, cases, least), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize(("passed", "least", "p"), [(0, 0.0, 1.0), (3, 1.0, 1.0), (2, 1.0, 0.0)])
+def test_a_shortfall_of_rates_without_chance_is_sure(passed: int, least: float, p: float) -> None:
+    assert shortfall(passed, 3, least) == p

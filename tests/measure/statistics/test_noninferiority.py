@@ -15,6 +15,7 @@ from edgeship.measure.statistics.noninferiority import (
     of_rate,
     of_scores,
     of_share,
+    poor_slices,
     together,
     worse_slices,
 )
@@ -161,3 +162,10 @@ def test_a_slice_needs_more_than_bad_luck() -> None:
     alone = worse_slices({"d": change(100, 7, 0)}, 0.02)
     assert list(alone) == ["d"]
     assert worse_slices({"d": change(100, 7, 0)} | {str(n): change(100, 1, 1) for n in range(20)}, 0.02) == {}
+
+
+def test_a_poor_slice_is_named_unless_it_may_be_bad_luck() -> None:
+    found = poor_slices({"a": (3, 20), "b": (8, 20), "c": (0, 3), "d": (19, 20)}, 0.5)
+    assert list(found) == ["a"]
+    assert poor_slices({"c": (0, 6)}, 0.5)
+    assert not poor_slices({"c": (0, 6)} | {str(number): (6, 6) for number in range(9)}, 0.5)

@@ -57,7 +57,8 @@ class FormatBounds(Bounds):
     )
     loop_share: float = bound(
         0.5,
-        "An answer goes round in a circle where this part of it, at its end, says the same over and over.",
+        "An answer goes round in a circle where this part of it, at its end, says the same over and over. In 372 answers "
+        "of two models it was 0.57 to 1 of those that did, and at most 0.16 of all others.",
         most=1,
     )
     max_looping: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
@@ -72,7 +73,10 @@ class FormatBounds(Bounds):
     )
     max_strange: float = bound(0.02, "Answers in another script.", most=1)
     longest: float = bound(
-        2.0, "An answer is too long at so many times the characters of the longest right one, and 20 more.", least=1
+        1.5,
+        "An answer is too long at so many times the characters of the longest right one, and 20 more. At twice its "
+        "tokens it is cut.",
+        least=1,
     )
     max_length_off: float = bound(0.02, "Answers that are empty or too long.", most=1)
     max_invalid_calls: float = bound(

@@ -195,7 +195,7 @@ def _answered(
     subject: Subject, blanks: Sequence[Said], questions: Sequence[Question], progress: Progress
 ) -> tuple[list[Said], str | None]:
     """The answers, and why those held to a constraint could not be: not every target can."""
-    answers: list[Said] = []
+    answers: dict[int, Said] = {}
     chat = subject.chat
     outcomes = side_by_side(chat, questions, chat.stats().slots or SERVER_CONCURRENCY, timeout_s=_TIMEOUT_S)
     for number, (index, outcome) in enumerate(outcomes, 1):
@@ -205,8 +205,8 @@ def _answered(
             return [], outcome.what
         if isinstance(outcome, EdgeshipError):
             raise outcome
-        answers.append(_with(blank, question, outcome))
-    return answers, None
+        answers[index] = _with(blank, question, outcome)
+    return [answers[index] for index in sorted(answers)], None
 
 
 def _with(blank: Said, question: Question, answer: Answer) -> Said:

@@ -144,7 +144,7 @@ def _told(schema: Mapping[str, Any]) -> str:
 def _few(texts: Sequence[str]) -> list[str]:
     """The different texts, where they are so few beside their number that there are surely no others; else none."""
     different = sorted(set(texts))
-    if not different or len(different) > _MOST_LABELS or len(texts) < _FEWEST_EACH * len(different):
+    if not 2 <= len(different) <= _MOST_LABELS or len(texts) < _FEWEST_EACH * len(different):
         return []
     # One that occurs once says that there may be more such.
     alone = any(texts.count(text) == 1 for text in different)
