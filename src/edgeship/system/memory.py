@@ -11,8 +11,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-
-
 _OWN = ("RssAnon:", "RssShmem:", "VmSwap:")
 
 

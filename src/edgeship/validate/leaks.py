@@ -67,8 +67,8 @@ class LeakBounds(Bounds):
     most_bytes_per_token_long: float = bound(5, "The same with --long.")
     most_handles_per_request: float = bound(
         0.02,
-        "Open files and sockets that may stay of each request. None should; one in fifty is told from a pool that opens "
-        "one more now and then. At one request a second it ends a process that may have 1,024 in 14 hours.",
+        "Open files and sockets that may stay of each request. None should; one in fifty is told from a pool that "
+        "opens one more now and then. At one request a second it ends a process that may have 1,024 in 14 hours.",
     )
     most_handles_per_request_long: float = bound(0.002, "The same with --long.")
     most_threads_per_request: float = bound(
@@ -78,26 +78,22 @@ class LeakBounds(Bounds):
 
     def most(self, quantity: Quantity, effort: Effort) -> float:
         """What may stay."""
-        per = "bytes_per_token" if quantity == "tokens" else f"{_HELD[quantity].name}_per_request"
+        per = {"memory": "bytes_per_request", "tokens": "bytes_per_token"}.get(quantity, f"{quantity}_per_request")
         return float(getattr(self, f"most_{per}{'_long' if effort == 'long' else ''}"))
 
 
-@dataclass(frozen=True)
-class _Quantity:
-    """name: as the bounds have it. words: as sentences have it, with the unit of `unit`."""
-
-    name: str
-    read: Callable[[Held], int | None]
-    words: Callable[[float], str]
-
-
-_HELD: Mapping[Quantity, _Quantity] = {
-    "memory": _Quantity("bytes", lambda held: held.own_bytes, lambda value: f"{value / 1000:,.2f} kB of memory"),
-    "handles": _Quantity("handles", lambda held: held.handles, lambda value: f"{value:.4f} handles"),
-    "threads": _Quantity("threads", lambda held: held.threads, lambda value: f"{value:.4f} threads"),
+_READ: Mapping[Quantity, Callable[[Held], int | None]] = {
+    "memory": lambda held: held.own_bytes,
+    "handles": lambda held: held.handles,
+    "threads": lambda held: held.threads,
 }
-
-
+_WRITTEN: Mapping[Quantity, tuple[str, str]] = {
+    "memory": ("{:,.0f}", "bytes of memory"),
+    "tokens": ("{:,.1f}", "bytes of memory"),
+    "handles": ("{:.3f}", "handles"),
+    "threads": ("{:.3f}", "threads"),
+}
+"""How figures are written, and their unit."""
 _OF_ALL: tuple[Quantity, ...] = ("handles", "threads")
 """Told of the kind of requests that shows it worst, and not of each."""
 
@@ -148,7 +144,7 @@ class _Series:
 
     def of(self, quantity: Quantity) -> Blocks | None:
         """The readings of one quantity; None where the system does not tell it."""
-        values = [_HELD[quantity].read(held) for held in self.readings]
+        values = [_READ[quantity](held) for held in self.readings]
         if None in values:
             return None
         return Blocks([float(value) for value in values if value is not None], self.requests, self.before)
@@ -233,7 +229,7 @@ class _Judge:
 
     def judged(self) -> Mapping[Quantity, _Judged]:
         """Each quantity that can be told."""
-        found = {quantity: growth(blocks) for quantity in _HELD if (blocks := self.series.of(quantity)) is not None}
+        found = {quantity: growth(blocks) for quantity in _READ if (blocks := self.series.of(quantity)) is not None}
         short, long = self.short, self.series
         if short and short.tokens and long.tokens and long.tokens > short.tokens:
             both = [blocks for one in (short, long) if (blocks := one.of("memory"))]
@@ -332,7 +328,7 @@ def _findings(looked: Sequence[Mapping[Quantity, _Judged]], bounds: LeakBounds, 
         if "tokens" in each:
             most = bounds.most("tokens", effort)
             yield _finding("memory-per-token", "tokens", each["tokens"], most, effort)
-    for quantity in _OF_ALL:
+    for quantity in _OF_ALL if looked else ():
         found = [each[quantity] for each in looked if quantity in each]
         if not found:
             yield Finding(quantity, "skipped", f"The system does not tell the target's {quantity}.")
@@ -343,22 +339,19 @@ def _findings(looked: Sequence[Mapping[Quantity, _Judged]], bounds: LeakBounds, 
 
 
 def _finding(name: str, quantity: Quantity, one: _Judged, most: float, effort: Effort) -> Finding:
-    found = one.growth
-    where = found.interval
-    if quantity == "tokens":
-        words: Callable[[float], str] = lambda value: f"{value:,.1f} bytes of memory"  # noqa: E731
-        per = "token"
-    else:
-        words, per = _HELD[quantity].words, "request"
-    ends = f"{words(where.low).split()[0]} to {words(where.high).split()[0]} with 95 % confidence"
-    told = f"{one.kind.words}: {words(found.figure)} stay of each {per} ({ends}); {words(most)} may."
+    found, where = one.growth, one.growth.interval
+    written, unit = _WRITTEN[quantity]
+    low, high = (written.format(end) for end in (where.low, where.high))
+    figure, may = (f"{written.format(value)} {unit}" for value in (found.figure, most))
+    per = "token" if quantity == "tokens" else "request"
+    told = f"{one.kind.words}: {figure} stay of each {per} ({low} to {high} with 95 % confidence); {may} may."
     return Finding(
         name,
         one.outcome,
         told,
         figure=found.figure,
         bound=most,
-        unit=f"{'bytes' if quantity == 'tokens' else _HELD[quantity].name}/{per}",
+        unit=f"{unit.split()[0]}/{per}",
         interval=(where.low, where.high),
         decided_by=_decided_by(found, most, effort) if one.outcome == "undecided" else None,
     )

@@ -13,6 +13,7 @@ from edgeship.measure import document
 from edgeship.measure.load import conditions
 from edgeship.measure.load.bench import Plan, workload
 from edgeship.measure.load.conditions import Condition, Judged
+from edgeship.measure.load.driver import Driven
 from edgeship.measure.load.levels import Level
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Subject, opened
@@ -29,10 +30,14 @@ TURN_REQUESTS = 6
 
 @dataclass(frozen=True)
 class Pair:
-    """What was measured. document: what `--json` prints. records: of each level, with what its level is."""
+    """What was measured. document: what `--json` prints. records: of each level, with what its level is.
+
+    judged: each condition at each load.
+    """
 
     document: dict[str, Any]
     records: tuple[tuple[Mapping[str, Any], tuple[Record, ...]], ...]
+    judged: tuple[Judged, ...]
 
 
 def compare(
@@ -41,10 +46,12 @@ def compare(
     access: Access,
     fail_if: Sequence[Condition] = (),
     *,
+    most_turns: int | None = None,
     progress: Progress = silent,
 ) -> Pair:
     """Opens both targets and asks them in turns, as often as the plan repeats.
 
+    most_turns: as long as a condition is undecided, turns are added, up to so many.
     access: limits are of what is loaded here, model and key of servers. Raises what `opened` raises, and MemoryShort.
     """
     _require_memory(targets)
@@ -63,12 +70,19 @@ def compare(
             )
             for target, seed in zip(targets, _seeds(targets, plan.asked.seed), strict=True)
         )
-        levels = tuple(_in_turns(subjects, plan, progress))
-        progress("working out how sure the ratios are", None)
-        ratios = {a.load.name: compared(a, b) for a, b in levels}
-        judged = [
-            one.judge(load, found[one.figure.name], plan.repeats) for load, found in ratios.items() for one in fail_if
-        ]
+        driven: _DrivenSoFar = {}
+        while True:
+            levels = tuple(_in_turns(subjects, plan, driven, progress))
+            progress("working out how sure the ratios are", None)
+            ratios = {a.load.name: compared(a, b) for a, b in levels}
+            judged = [
+                one.judge(load, found[one.figure.name], plan.repeats)
+                for load, found in ratios.items()
+                for one in fail_if
+            ]
+            if plan.repeats >= (most_turns or 0) or all(one.verdict != "undecided" for one in judged):
+                break
+            plan = replace(plan, repeats=min(2 * plan.repeats, most_turns or 0))
         told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate(subjects)]
     whole = {**document.head("bench-pair"), "a": told[0], "b": told[1], "turns": plan.repeats}
     whole |= _results(ratios, judged, _warnings(told))
@@ -77,13 +91,21 @@ def compare(
         for side in (0, 1)
         for pair in levels
     ]
-    return Pair(whole, tuple(records))
+    return Pair(whole, tuple(records), tuple(judged))
 
 
-def _in_turns(subjects: tuple[Subject, ...], plan: Plan, progress: Progress) -> Iterator[tuple[Level, Level]]:
-    """Of each load a level of A and one of B, whose repeats were made in turns."""
-    driven: dict[tuple[int, int], list[Any]] = {}
-    for number in range(plan.repeats):
+_DrivenSoFar = dict[tuple[int, int], list[Driven]]
+"""What came of each load and side, turn by turn."""
+
+
+def _in_turns(
+    subjects: tuple[Subject, ...], plan: Plan, driven: _DrivenSoFar, progress: Progress
+) -> Iterator[tuple[Level, Level]]:
+    """Of each load a level of A and one of B, whose repeats were made in turns.
+
+    driven: the turns before, to which those that are missing are added.
+    """
+    for number in range(len(driven.get((0, 0), ())), plan.repeats):
         for place, load in enumerate(plan.loads):
             for side, subject in enumerate(subjects):
 
