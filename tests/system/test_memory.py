@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import mmap
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,3 +56,22 @@ for most in (1 << 40, 1 << 26):
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == [str(1 << 28), "no more", ""]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files that are mapped are not told apart")
+def test_own_memory_leaves_out_files_that_are_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"1" * (32 * MIB))
+    before = memory.own_bytes(os.getpid())
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert mapped[::4096].count(b"1") == 8192
+        with_file = memory.own_bytes(os.getpid())
+    kept = b"1" * (32 * MIB)
+    after = memory.own_bytes(os.getpid())
+    assert before
+    assert with_file
+    assert after
+    assert with_file - before < 8 * MIB
+    assert after - before > 24 * MIB
+    assert kept
+    assert memory.own_bytes(2**22 + 1) is None

@@ -72,6 +72,36 @@ def test_a_peak_that_nobody_saw_is_told_by_the_system() -> None:
         assert peak - seen > 48 * MIB
 
 
+def test_what_a_family_holds_for_itself_is_told() -> None:
+    with obedient() as one:
+        family = Family([one.pid])
+        before = family.holds()
+        one.does(f"hold {64 * MIB}")
+        after = family.holds()
+        one.does("start 0")
+        family.search()
+        together = family.holds()
+        one.does("end 0")
+    assert before
+    assert after
+    assert together
+    assert after.own_bytes - before.own_bytes == pytest.approx(64 * MIB, abs=4 * MIB)
+    assert after.threads == before.threads >= 1
+    assert after.handles == before.handles is not None
+    assert together.threads > after.threads
+    family.search()
+    assert family.holds() is None
+
+
+def test_our_own_connections_are_counted() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        assert processes.connections_to(port) == 0
+        with socket.create_connection((HOST, port)):
+            assert processes.connections_to(port) == 1
+            assert processes.connections_to(port + 1) == 0
+
+
 def test_no_family_without_processes() -> None:
     family = Family([2**22 + 1])
     assert (family.look(), family.cpu_s(), family.count, family.risen_peak_bytes()) == (None, 0.0, 0, None)

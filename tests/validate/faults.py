@@ -82,6 +82,40 @@ class LeaksHandles(Fault):
             self._kept.append(Path(os.devnull).open("rb"))  # noqa: SIM115 - that it stays open is the fault
 
 
+class LeaksThreads(Fault):
+    """Of every twentieth request a thread stays."""
+
+    def __init__(self, inner: Chat) -> None:
+        super().__init__(inner)
+        self._begun = 0
+
+    def begin(self) -> None:
+        """See Fault."""
+        self._begun += 1
+        if self._begun % 20 == 0:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+class LeaksCut(LeaksMemory):
+    """50 kB of each answer that is cut stay."""
+
+    def begin(self) -> None:
+        """See Fault."""
+
+    def end(self, *, whole: bool) -> None:
+        """See Fault."""
+        if not whole:
+            super().begin()
+
+
+class HoldsMuch(Fault):
+    """It takes 200 MB more than it needs."""
+
+    def __init__(self, inner: Chat) -> None:
+        super().__init__(inner)
+        self._held = b"x" * 200_000_000
+
+
 class IgnoresMaxTokens(Fault):
     """Answers are as long as they are."""
 
@@ -485,6 +519,9 @@ IN_CHAT: Mapping[str, type[Fault]] = {
     "none": Fault,
     "leaks-memory": LeaksMemory,
     "leaks-handles": LeaksHandles,
+    "leaks-threads": LeaksThreads,
+    "leaks-cut": LeaksCut,
+    "holds-much": HoldsMuch,
     "ignores-max-tokens": IgnoresMaxTokens,
     "ignores-seed": IgnoresSeed,
     "fails-on-empty": FailsOnEmpty,

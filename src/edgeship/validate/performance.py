@@ -2,7 +2,7 @@
 
 The target and its baseline are asked in turns on this machine, as `edgeship bench --compare` does it, and loaded in
 turns; a ratio is held to its bound by its interval. A busy machine makes intervals wide, so turns are added as long as
-something is undecided. Budgets in milliseconds and bytes need no baseline, and are off until a gate file sets them:
+something is undecided, and what fails has to fail once more with twice the turns. Budgets in milliseconds and bytes need no baseline, and are off until a gate file sets them:
 they say something of one kind of machine only.
 """
 
@@ -15,7 +15,7 @@ from statistics import fmean
 from edgeship.errors import MemoryShort
 from edgeship.measure.load import driver
 from edgeship.measure.load.bench import Plan
-from edgeship.measure.load.conditions import Condition, Judged
+from edgeship.measure.load.conditions import Condition, Judged, settled
 from edgeship.measure.load.driver import Driven, Load
 from edgeship.measure.load.levels import Level
 from edgeship.measure.load.pair import compare
@@ -75,7 +75,7 @@ class _Effort:
 
 
 _EFFORTS: Mapping[Effort, _Effort] = {
-    "quick": _Effort(5, 20, 0, 0),
+    "quick": _Effort(5, 10, 0, 0),
     "default": _Effort(8, 48, 5, 20),
     "long": _Effort(24, 96, 10, 40),
 }
@@ -167,14 +167,15 @@ def _alone(
     turns = plan.repeats
     with opened(target, plan.asked, access, timeout_s=_TIMEOUT_S, progress=progress) as measured:
         driven: list[Driven] = []
+        judged: list[Judged] = []
         while True:
             for number in range(len(driven), turns):
                 progress(f"turn {number + 1} of {turns}", number / turns)
                 driven.append(measured.drive(plan.loads[0], plan.bounds, warm_up=plan.warm_up))
             level = Level(plan.loads[0], tuple(driven), measured.expected)
             found = compared(level, level)
-            judged = [one.judge(level.load.name, found[one.figure.name], turns) for one in conditions]
-            if turns >= effort.most_turns or all(one.verdict != "undecided" for one in judged):
+            before, judged = judged, [one.judge(level.load.name, found[one.figure.name], turns) for one in conditions]
+            if turns >= effort.most_turns or settled(judged, before):
                 return judged
             turns = min(2 * turns, effort.most_turns)
 
@@ -195,14 +196,15 @@ def _loads(
         yield from (_skipped(one.figure, reason) for one in conditions)
         return
     seen: list[list[_Loaded]] = [[] for _ in sides]
+    judged: list[Judged] = []
     loads = effort.loads
     while True:
         for number in range(len(seen[0]), loads):
             progress(f"loaded {number} times of {loads}", number / loads)
             for loaded, side in zip(seen, sides, strict=True):
                 loaded.append(_load(side))
-        judged = [one.judge("load", _compared(one.figure, seen), loads) for one in conditions]
-        if loads >= effort.most_loads or all(one.verdict != "undecided" for one in judged):
+        before, judged = judged, [one.judge("load", _compared(one.figure, seen), loads) for one in conditions]
+        if loads >= effort.most_loads or settled(judged, before):
             yield from map(_finding, judged)
             return
         loads = min(2 * loads, effort.most_loads)

@@ -84,6 +84,20 @@ def test_turns_alternate_and_ask_both_the_same(settings: Settings) -> None:
     assert [len(records) for _, records in done.records] == [15, 15]
 
 
+def test_turns_are_added_until_conditions_are_settled(settings: Settings) -> None:
+    with both(Script(**AT_ONCE), Script(**AT_ONCE | {"first_s": 0.02})) as servers:
+        a, b = (targets.resolve(server.url, settings) for server in servers)
+
+        def turns(condition: str) -> int:
+            document = compare((a, b), PLAN, Access(), [read(condition)], most_turns=8).document
+            assert len(document["b"]["levels"][0]["repeats"]) == document["b"]["workload"]["repeats"]
+            return int(document["turns"])
+
+        assert turns("ttft_mean > 1000x") == 5
+        assert turns("ttft_mean > 0.01x") == 8  # what holds has to hold once more
+        assert turns("ttft_p99 > 1x") == 8  # nothing tells it
+
+
 def test_one_target_twice_is_not_asked_twice_the_same(settings: Settings) -> None:
     with scripted(Script(**AT_ONCE)) as server:
         document = compared((server, server), settings).document

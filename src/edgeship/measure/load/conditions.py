@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,6 +126,17 @@ def read(text: str) -> Condition:
         raise UsageError(f"--fail-if {text!r}: no ratio is below 0", hint=_FORM)
     sign: Any = match["sign"]
     return Condition(" ".join(text.split()), figure, sign, bound, of_ratio)
+
+
+def settled(judged: Sequence[Judged], before: Sequence[Judged]) -> bool:
+    """Whether more turns are of no use: each condition is shown not to hold, or to hold, and did so `before` as well.
+
+    What is looked at again and again until something shows, shows by chance more often than a single look would.
+    """
+    held = {(one.condition, one.load) for one in before if one.verdict == "holds"}
+    return all(
+        one.verdict == "fails" or (one.verdict == "holds" and (one.condition, one.load) in held) for one in judged
+    )
 
 
 def outcome(judged: list[Judged]) -> Outcome | None:

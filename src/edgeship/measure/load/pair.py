@@ -51,7 +51,7 @@ def compare(
 ) -> Pair:
     """Opens both targets and asks them in turns, as often as the plan repeats.
 
-    most_turns: as long as a condition is undecided, turns are added, up to so many.
+    most_turns: until conditions are settled, turns are added, up to so many.
     access: limits are of what is loaded here, model and key of servers. Raises what `opened` raises, and MemoryShort.
     """
     _require_memory(targets)
@@ -71,16 +71,20 @@ def compare(
             for target, seed in zip(targets, _seeds(targets, plan.asked.seed), strict=True)
         )
         driven: _DrivenSoFar = {}
+        judged: list[Judged] = []
         while True:
             levels = tuple(_in_turns(subjects, plan, driven, progress))
             progress("working out how sure the ratios are", None)
             ratios = {a.load.name: compared(a, b) for a, b in levels}
-            judged = [
-                one.judge(load, found[one.figure.name], plan.repeats)
-                for load, found in ratios.items()
-                for one in fail_if
-            ]
-            if plan.repeats >= (most_turns or 0) or all(one.verdict != "undecided" for one in judged):
+            before, judged = (
+                judged,
+                [
+                    one.judge(load, found[one.figure.name], plan.repeats)
+                    for load, found in ratios.items()
+                    for one in fail_if
+                ],
+            )
+            if plan.repeats >= (most_turns or 0) or conditions.settled(judged, before):
                 break
             plan = replace(plan, repeats=min(2 * plan.repeats, most_turns or 0))
         told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate(subjects)]
