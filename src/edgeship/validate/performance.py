@@ -2,8 +2,8 @@
 
 The target and its baseline are asked in turns on this machine, as `edgeship bench --compare` does it, and loaded in
 turns; a ratio is held to its bound by its interval. A busy machine makes intervals wide, so turns are added as long as
-something is undecided, and what fails has to fail once more with twice the turns. Budgets in milliseconds and bytes need no baseline, and are off until a gate file sets them:
-they say something of one kind of machine only.
+something is undecided, and what fails has to fail once more with more turns. Budgets in milliseconds and bytes need no
+baseline, and are off until a gate file sets them: they say something of one kind of machine only.
 """
 
 from __future__ import annotations
