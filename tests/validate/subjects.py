@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from edgeship.engine.api import Chat, Sampling
+from edgeship import settings as settings_module
+from edgeship.engine.api import Chat, Limits, Sampling
 from edgeship.measure.cases.evalset import EvalCase
 from edgeship.progress import silent
 from edgeship.settings import Settings
@@ -42,3 +45,22 @@ def subject_of(chat: Chat, settings: Settings, cases: Sequence[EvalCase] = (), *
 def found_by(check: Check, subject: Subject, bounds: Bounds | None = None) -> dict[str, Finding]:
     """What a check finds, by name."""
     return {finding.name: finding for finding in check.run(subject, bounds or check.bounds(), silent)}
+
+
+class Opened(Subject):
+    """A subject whose chats this makes, without a package."""
+
+    folder: Path | None = None
+
+    def __init__(self, make: Callable[[], Chat], against: Against | None = None) -> None:
+        super().__init__(Target("folder", "made-up", settings_module.resolve()), against)
+        self._make = make
+
+    @contextmanager
+    def anew(self, limits: Limits | None = None) -> Iterator[Chat]:  # noqa: ARG002 - the chat has its own
+        """See Subject."""
+        with self._make() as chat:
+            yield chat
+
+    def _opened(self, limits: Limits | None = None) -> Chat:  # noqa: ARG002 - the same
+        return self._make()
