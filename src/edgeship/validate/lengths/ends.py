@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgeship.engine.api import Conversation, Sampling
 from edgeship.errors import ContextFull, PromptInvalid
-from edgeship.measure.load.records import Reply
+from edgeship.measure.load.records import Failure, Reply
 from edgeship.measure.load.workload import Question
 from edgeship.validate import requests
 from edgeship.validate.lengths.prompts import Prompts
@@ -45,7 +45,7 @@ def _fills(prompts: Prompts, name: str, context: int, room: int) -> Finding:
 
 def _faults(reply: Reply, tokens: int, room: int, *, goes_on: bool) -> list[str]:
     if reply.failure is not None:
-        return [f"it was refused: {reply.failure.what}"]
+        return [f"it was refused: {_why(reply.failure)}"]
     # Where a model's own end cannot be left aside, it may come first.
     ended = reply.finish == "stop" and not goes_on
     found = []
@@ -76,15 +76,19 @@ def _beyond(prompts: Prompts, context: int) -> Iterator[Finding]:
         yield Finding("one-more", "fail", f"{said} {got}: something of it was left out.", evidence=evidence)
     elif reply.failure.kind not in (ContextFull.code, PromptInvalid.code):
         evidence = _evidence("one-more", question, reply.failure.what, expected)
-        yield Finding("one-more", "fail", f"{said} was not refused for that: {reply.failure.what}.", evidence=evidence)
+        yield Finding("one-more", "fail", f"{said} was not refused for that: {_why(reply.failure)}.", evidence=evidence)
     else:
-        yield Finding("one-more", "pass", f"{said} is refused: {reply.failure.what}.")
+        yield Finding("one-more", "pass", f"{said} is refused: {_why(reply.failure)}.")
     after = prompts.ask(prompts.make(max(_SHORT_TOKENS, prompts.least_tokens), _FEW_TOKENS))
     if after.failure is None and after.arrivals:
         yield Finding("answers-after", "pass", "After that, a short prompt is answered.")
     else:
-        why = after.failure.what if after.failure else "no token came"
+        why = _why(after.failure) if after.failure else "no token came"
         yield Finding("answers-after", "fail", f"After that, a short prompt is not answered: {why}.")
+
+
+def _why(failure: Failure) -> str:
+    return failure.what.rstrip(".")
 
 
 def _evidence(name: str, question: Question, got: str, expected: str) -> tuple[Evidence, ...]:

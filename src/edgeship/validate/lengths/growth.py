@@ -22,6 +22,7 @@ _UNKNOWN_CONTEXT_TOKENS = 2048
 _NEW_TOKENS = 16
 _PIECES = 16
 _LEAST_PIECE_TOKENS = 32
+_REWEIGHTED, _LEAST_ERROR = 30, 1e-4
 _LEAST_SPREAD = 8
 """Where the longest prompt is not so many times as long as a piece, growth does not show."""
 
@@ -81,7 +82,7 @@ class Ruler:
         reply = self.prompts.ask(question)
         if reply.failure is not None or not reply.arrivals:
             why = reply.failure.what if reply.failure else "no token came"
-            raise Refused(f"a prompt of {tokens:,} tokens got no answer: {why}")
+            raise Refused(f"a prompt of {tokens:,} tokens got no answer: {why.rstrip('.')}")
         found = Point(tokens, reply.arrivals[0].at_s - begun_s, _step_s(reply), self.held())
         best = self.points.setdefault(tokens, Point(tokens))
         best.ttft_s, best.step_s = min(best.ttft_s, found.ttft_s), min(best.step_s, found.step_s)
@@ -157,13 +158,16 @@ class Judged:
     """Holds the times of the longest prompt against those of short ones.
 
     share: what attending to one token costs of what a token's weights cost.
+    long_s, short_s: for each token of the longest prompt, and of as many in short ones, the best of all rounds: both
+    are disturbed for as long a time, where the best of single short prompts would be one that nothing disturbed.
     """
 
     ruler: Ruler
     tokens: int
     bounds: LengthBounds
     share: float
-    reading: list[float] = field(default_factory=list)
+    long_s: float = float("inf")
+    short_s: float = float("inf")
     writing: list[float] = field(default_factory=list)
 
     @property
@@ -190,7 +194,8 @@ class Judged:
         long = self.ruler.take(self.tokens)
         after = self.ruler.take(self.piece)
         short_s += after.ttft_s
-        self.reading.append((long.ttft_s / self.tokens) / (short_s / (max(2, pieces) * self.piece)))
+        self.long_s = min(self.long_s, long.ttft_s / self.tokens)
+        self.short_s = min(self.short_s, short_s / (max(2, pieces) * self.piece))
         step_s = max(_told(before.step_s), _told(after.step_s))
         if step_s and _told(long.step_s):
             self.writing.append(long.step_s / step_s)
@@ -198,8 +203,7 @@ class Judged:
     @property
     def slower_reading(self) -> float:
         """How many times as long a token of the longest prompt takes."""
-        short, long = self.ruler.points[self.piece], self.ruler.points[self.tokens]
-        return min(median(self.reading), (long.ttft_s / self.tokens) / (short.ttft_s / self.piece))
+        return self.long_s / self.short_s
 
     @property
     def slower_writing(self) -> float | None:
@@ -249,19 +253,27 @@ def _held(name: str, told: str, figure: float, bound: float) -> Finding:
 
 
 def quadratic(points: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
-    """a, b and c of a + b n + c n^2 through times of n tokens, none below 0; relative errors count alike."""
+    """a, b and c of a + b n + c n^2 through times of n tokens, none below 0.
+
+    The sum of relative errors is least, not that of their squares: a time that was disturbed does not bend the curve.
+    """
     import numpy as np
 
     tokens, times = np.array([one[0] for one in points], float), np.array([one[1] for one in points], float)
-    columns = np.stack([tokens**power for power in range(3)], axis=1) / times[:, None]
-    used = [0, 1, 2]
-    while True:
-        solved = np.linalg.lstsq(columns[:, used], np.ones(len(times)), rcond=None)[0]
-        if (solved >= 0).all() or len(used) == 1:
-            found = dict(zip(used, solved.tolist(), strict=True))
-            return max(0.0, found.get(0, 0.0)), max(0.0, found.get(1, 0.0)), max(0.0, found.get(2, 0.0))
-        # What cannot be below nothing is nothing.
-        del used[int(np.argmin(solved * np.array([tokens.mean() ** power for power in used])))]
+    # Each part as what it is at the longest: numbers of one size.
+    columns = np.stack([(tokens / tokens.max()) ** power for power in range(3)], axis=1) / times[:, None]
+    used, solved = [0, 1, 2], np.zeros(3)
+    while used:
+        weights = np.ones(len(times))
+        for _ in range(_REWEIGHTED):
+            root = np.sqrt(weights)
+            solved = np.linalg.lstsq(columns[:, used] * root[:, None], root, rcond=None)[0]
+            weights = 1 / np.maximum(np.abs(columns[:, used] @ solved - 1), _LEAST_ERROR)
+        if (solved >= 0).all():
+            break
+        del used[int(np.argmin(solved))]  # what cannot be below nothing is nothing
+    found = dict(zip(used, solved.tolist(), strict=True))
+    return tuple(found.get(power, 0.0) / float(tokens.max()) ** power for power in range(3))  # type: ignore[return-value]
 
 
 def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds) -> Finding:

@@ -20,7 +20,7 @@ from edgeship.validate.lengths.bounds import LengthBounds
 from edgeship.validate.subject import Effort, Subject
 from edgeship.validate.verdict import Evidence, Finding
 
-OWN = "their own length"
+OWN = "at their own length"
 _FILLERS = (
     "The weather is fine today.",
     "A train leaves the station every hour.",
@@ -33,6 +33,8 @@ _TOKENS_A_FILLER = 8
 """Where nobody counts them: no tokenizer makes fewer words of these than one a word, few make more."""
 _UNKNOWN_CONTEXT_TOKENS = 2048
 _SHOWN = 5
+_ORIGINAL_SLOWER = 4
+"""An original in FP32 may take so many times as long."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Amount:
 
 
 AMOUNTS: dict[Effort, Amount] = {
-    "quick": Amount(3, (0.1,), 1, 1.0),
-    "default": Amount(8, (0.05, 0.2, 0.8), 2, 5.0),
+    "quick": Amount(3, (0.1,), 1, 0.5),
+    "default": Amount(8, (0.05, 0.2, 0.8), 3, 3.0),
     "long": Amount(48, (0.05, 0.1, 0.2, 0.4, 0.8), 3, 900.0),
 }
 
@@ -70,9 +72,10 @@ def look(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
         yield Finding("quality", "skipped", "No case of the evaluation is short enough to be made longer.")
     elif not padded:
         yield Finding("quality", "skipped", "There is no evaluation whose cases could be made longer.")
+    # Each has time of its own, so that facts are asked for however long the cases take.
+    parts = [part for part in (padded, needles) if part]
+    found = {name: record for part in parts for name, record in _passes(chat, part, amount, progress).items()}
     original = subject.against.original
-    asked = [*padded, *needles]
-    found = _passes(chat, asked, amount, progress)
     if not isinstance(original, Target):
         if padded:
             yield _quality_alone(padded, found, bounds)
@@ -80,7 +83,10 @@ def look(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
         return
     progress("the original is asked the same", None)
     with original.open() as other:
-        reference = _passes(other, [each for each in asked if each.case.id in found], amount, progress, slower=4)
+        reference: dict[str, EvalRecord] = {}
+        for part in parts:
+            answered = [each for each in part if each.case.id in found]
+            reference |= _passes(other, answered, amount, progress, slower=_ORIGINAL_SLOWER)
     if padded:
         yield _beside("quality", "answered right", padded, found, reference, bounds)
     yield _beside("facts", "found", needles, found, reference, bounds)
@@ -99,9 +105,9 @@ def _padded(chat: Chat, context: int, cases: Sequence[EvalCase], amount: Amount)
         own = _tokens(chat, case)
         for part in amount.parts:
             if (room := min(round(part * context), context - _ROOM_TOKENS) - own) > 0:
-                found.append(Asked(f"{part * context:,.0f} tokens", _longer(chat, case, room, part)))
+                found.append(Asked(f"at {part * context:,.0f} tokens", _longer(chat, case, room, part)))
     # All of one length after the other: what there is no time for are the longest ones.
-    order = {OWN: 0.0} | {f"{part * context:,.0f} tokens": part for part in amount.parts}
+    order = {OWN: 0.0} | {f"at {part * context:,.0f} tokens": part for part in amount.parts}
     return sorted(found, key=lambda each: order[each.group])
 
 
@@ -176,7 +182,7 @@ def _rates(asked: Sequence[Asked], found: Mapping[str, EvalRecord]) -> dict[str,
 
 
 def _in_words(rates: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(f"{passed} of {total} at {group}" for group, (passed, total) in rates.items())
+    return ", ".join(f"{passed} of {total} {group}" for group, (passed, total) in rates.items())
 
 
 def _quality_alone(padded: Sequence[Asked], found: Mapping[str, EvalRecord], bounds: LengthBounds) -> Finding:
@@ -221,7 +227,7 @@ def _beside(
     changes = {group: paired_change(passed(reference, cases), passed(found, cases)) for group, cases in groups.items()}
     worse = noninferiority.worse_slices(changes, bounds.most_drop)
     told = "; ".join(
-        f"{sum(passed(found, cases))} of {len(cases)} are {verb} at {group}, {sum(passed(reference, cases))} by the original"
+        f"{sum(passed(found, cases))} of {len(cases)} are {verb} {group}, {sum(passed(reference, cases))} by the original"
         for group, cases in groups.items()
     )
     drop = max(0.0, *(-change.change for change in changes.values()))
@@ -232,7 +238,7 @@ def _beside(
         if reference[each.case.id].passed and not found[each.case.id].passed
     ]  # fmt: skip
     evidence = tuple(_evidence(name, each, found[each.case.id], reference[each.case.id]) for each in lost[:_SHOWN])
-    told = f"{told}: surely more than {bounds.most_drop:.0%} fewer at {', '.join(worse)}."
+    told = f"{told}: surely more than {bounds.most_drop:.0%} fewer {', '.join(worse)}."
     return Finding(name, "fail", told, drop, bounds.most_drop, evidence=evidence)
 
 
