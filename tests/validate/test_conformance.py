@@ -68,19 +68,20 @@ def test_a_fault_is_found(fault: str) -> None:
 
 def test_a_stream_that_is_never_closed_is_found() -> None:
     with faulty("never-ends") as url, Subject(targets.resolve(url, resolve())) as subject:
-        bounds = ConformanceBounds(silent_s=0.5, end_s=0.5)
+        bounds = ConformanceBounds(silent_s=30.0, end_s=0.2)
         found = {each.name: each for each in CHECK.run(subject, bounds, silent)}
     assert found["chat-whole"].outcome == "pass"
     assert found["chat-stream"].outcome == "fail"
-    assert "was not closed 0.5 s after its last event" in found["chat-stream"].told
-    assert "nothing came for 0.5 s" in found["messages-stream"].told
+    assert "was not closed 0.2 s after its last event" in found["chat-stream"].told
+    assert "was not closed" in found["messages-stream"].told
+    assert "was not closed" in found["ollama-chat-stream"].told
 
 
 @given(st.text(min_size=3, max_size=40))
 def test_a_stop_text_stands_in_the_answer_for_the_first_time_and_has_no_space_at_its_ends(text: str) -> None:
     stop = stop_in(text)
     if stop is not None:
-        assert 0 < text.index(stop)
+        assert text.index(stop) > 0
         assert stop == stop.strip()
         assert 2 <= len(stop) <= 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +47,17 @@ class Said:
     took_s: float
 
 
-def ask(server: Server, asked: Asked, *, silent_s: float, end: bytes = b"", end_s: float = 0.0) -> Said:
+def ask(
+    server: Server,
+    asked: Asked,
+    *,
+    silent_s: float,
+    over: Callable[[bytes], bool] | None = None,
+    end_s: float = 0.0,
+) -> Said:
     """What a server says. silent_s: it may say nothing for so long.
 
-    end: once an answer has this at its end it is over, and is to be closed within end_s.
+    over: tells whether a body has come to its end; then it is to be closed within end_s.
     """
     begun, body, status, kind = time.perf_counter(), b"", 0, ""
     fault: str | None = None
@@ -62,13 +69,13 @@ def ask(server: Server, asked: Asked, *, silent_s: float, end: bytes = b"", end_
                 if len(body) > MOST_BYTES:
                     fault = f"it went on after {MOST_BYTES >> 20} MiB"
                     break
-                if end and body.endswith(end) and connection.sock:
+                if over and over(body) and connection.sock:
                     connection.sock.settimeout(end_s)
             if response.length:  # it promised more than it sent
                 fault = f"it ended {response.length} bytes before the length that it had promised"
     except TimeoutError:
-        over = end and body.endswith(end)
-        fault = f"it was not closed {end_s:g} s after its last event" if over else f"nothing came for {silent_s:g} s"
+        ended = over and over(body)
+        fault = f"it was not closed {end_s:g} s after its last event" if ended else f"nothing came for {silent_s:g} s"
     except (OSError, http.client.HTTPException) as error:
         fault = f"the connection broke: {error or type(error).__name__}"
     return Said(status, kind.partition(";")[0].strip().lower(), body, fault, time.perf_counter() - begun)

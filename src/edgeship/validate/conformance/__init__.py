@@ -34,6 +34,10 @@ def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Ite
             yield looking.not_looked_at("spoken", "it is not spoken")
             continue
         spoken.append(api)
+        if whole.said.status == 0:
+            # Who does not answer this would be waited for again and again.
+            yield from looking.forms(whole)
+            return
         yield from _findings(looking, api, whole, briefly=subject.effort == "quick" and api.name != "chat")
         if api.name == "chat":
             yield from _counted(subject, looking, whole)
@@ -55,7 +59,7 @@ def _findings(looking: Looking, api: Api, whole: Answered, *, briefly: bool) -> 
     yield from looking.forms(whole, stream)
     yield looking.same_text(whole, stream)
     yield looking.errors()
-    if briefly:
+    if briefly or stream.said.fault:
         yield looking.usage(whole, stream)
         return
     made = whole.told.completion_tokens or 0

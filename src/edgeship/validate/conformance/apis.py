@@ -20,6 +20,7 @@ TOOL = {
 }
 _BLOCKS = re.compile(r"(\(\.*\))*")
 """The start, the deltas and the stop of each block."""
+_TAIL_BYTES = 1 << 20
 _EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
 
 
@@ -48,14 +49,14 @@ class Wanted:
 class Api(ABC):
     """name: as findings have it. takes: what it can be asked for besides a text: stop, forced, calls, tells.
 
-    end: the last bytes of a stream. error: the schema of an error.
+    end: what a stream ends with. error: the schema of an error.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     path: ClassVar[str]
     takes: ClassVar[frozenset[str]]
-    end: ClassVar[bytes]
+    end: ClassVar[re.Pattern[bytes]]
     stream_type: ClassVar[str] = _EVENTS
     error: ClassVar[Schema]
 
@@ -87,13 +88,17 @@ class Api(ABC):
         """An answer in a stream."""
         told = Told()
         found = list((lines if self.stream_type == _LINES else events)(body, told.faults))
-        if not body.endswith(self.end):
-            told.faults.append(f"the stream does not end with {self.end.decode().strip()!r}")
+        if not self.is_over(body):
+            told.faults.append("its last event is not the one that ends it")
         try:
             self.follow(told, found)
         except (LookupError, TypeError, AttributeError):
             _note_unread(told)
         return told
+
+    def is_over(self, body: bytes) -> bool:
+        """Whether a stream has come to its last event."""
+        return self.end.search(body[-_TAIL_BYTES:].replace(b"\r", b"")) is not None
 
     @abstractmethod
     def schema(self, wanted: Wanted) -> Schema:
@@ -124,7 +129,7 @@ def _messages(wanted: Wanted) -> list[dict[str, str]]:
 
 
 class _OpenAI(Api):
-    end = b"data: [DONE]\n\n"
+    end = re.compile(rb"(?:^|\n)data: ?\[DONE\]\n\n$")
     error = openai_schemas.ERROR
     reasons: ClassVar[dict[str, Finish]] = {"stop": "stop", "length": "length"}
     chunk: ClassVar[Schema]
@@ -249,7 +254,7 @@ class Responses(Api):
 
     name, title, path = "responses", "OpenAI's responses", "/v1/responses"
     takes = frozenset({"forced"})
-    end = b"\n\n"
+    end = re.compile(rb'"type": ?"response\.(?:completed|incomplete)".*\n\n(?:data: ?\[DONE\]\n\n)?$')
     error = openai_schemas.ERROR
     _REASONS: ClassVar[dict[str, Finish]] = {"completed": "stop", "incomplete": "length"}
     _FIRST, _LAST = "response.created", ("response.completed", "response.incomplete")
@@ -320,7 +325,7 @@ class Messages(Api):
 
     name, title, path = "messages", "Anthropic's messages", "/v1/messages"
     takes = frozenset({"stop"})
-    end = b"\n\n"
+    end = re.compile(rb"(?:^|\n)event: ?message_stop\n.*\n\n$")
     error = anthropic_schemas.ERROR
     headers = (("anthropic-version", "2023-06-01"),)
     _REASONS: ClassVar[dict[str, Finish]] = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
@@ -380,7 +385,7 @@ class Messages(Api):
 
 
 class _Ollama(Api):
-    end = b"\n"
+    end = re.compile(rb'"done": ?true.*\n$')
     stream_type = _LINES
     error = ollama_schemas.ERROR
     takes = frozenset({"stop", "forced"})

@@ -50,9 +50,9 @@ class Looking:
         """Asks. A server that has no room for it now is asked again a little later."""
         api = self._api
         asked = api.asked(self._server.model, wanted)
-        end = api.end if wanted.stream and api.end.strip() else b""
+        over = api.is_over if wanted.stream else None
         for _ in range(_TRIES):
-            said = ask(self._server, asked, silent_s=self._bounds.silent_s, end=end, end_s=self._bounds.end_s)
+            said = ask(self._server, asked, silent_s=self._bounds.silent_s, over=over, end_s=self._bounds.end_s)
             if said.status not in _BUSY:
                 break
             time.sleep(_PAUSE_S)
@@ -87,9 +87,10 @@ class Looking:
 
     # --- one thing after another -------------------------------------------------------------------------------------
 
-    def forms(self, whole: Answered, stream: Answered) -> Iterator[Finding]:
-        """Whether both answers have the form that they are to have."""
-        for name, answered in (("whole", whole), ("stream", stream)):
+    def forms(self, *answers: Answered) -> Iterator[Finding]:
+        """Whether answers have the form that they are to have: one in one piece, one in a stream."""
+        for answered in answers:
+            name = "stream" if answered.wanted.stream else "whole"
             found = [(answered, fault) for fault in answered.told.faults]
             if answered.said.status == 200 and answered.told.finish is None and not found:
                 found.append((answered, "nothing says why it ended"))
