@@ -226,3 +226,24 @@ def _resident_bytes(process: Process) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def descendants(root: int, word: str) -> list[int]:
+    """What a process has started, and those have in turn, whose command line has this word in it."""
+    import psutil
+
+    found = []
+    with suppress(psutil.Error):
+        for process in psutil.Process(root).children(recursive=True):
+            with suppress(psutil.Error):
+                if word in process.cmdline():
+                    found.append(process.pid)
+    return found
+
+
+def kill(pid: int) -> None:
+    """Ends a process as a system short of memory does, if it is there."""
+    import psutil
+
+    with suppress(psutil.Error):
+        psutil.Process(pid).kill()

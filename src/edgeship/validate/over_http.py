@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,15 +63,15 @@ def ask(
     begun, body, status, kind = time.perf_counter(), b"", 0, ""
     fault: str | None = None
     try:
-        with asking(server, asked, silent_s) as (connection, response):
+        with asking(server, asked, silent_s) as (sock, response):
             status, kind = response.status, response.headers.get("content-type", "")
             while piece := response.read1(_PIECE_BYTES):
                 body += piece
                 if len(body) > MOST_BYTES:
                     fault = f"it went on after {MOST_BYTES >> 20} MiB"
                     break
-                if over and over(body) and connection.sock:
-                    connection.sock.settimeout(end_s)
+                if over and over(body):
+                    sock.settimeout(end_s)
             if response.length:  # it promised more than it sent
                 fault = f"it ended {response.length} bytes before the length that it had promised"
     except TimeoutError:
@@ -84,7 +85,7 @@ def ask(
 @contextmanager
 def asking(
     server: Server, asked: Asked, silent_s: float
-) -> Iterator[tuple[http.client.HTTPConnection, http.client.HTTPResponse]]:
+) -> Iterator[tuple[socket.socket, http.client.HTTPResponse]]:
     """A response that has begun, and its connection, which is closed at the end of the block, wherever it has got to.
 
     Raises OSError, http.client.HTTPException.
@@ -97,10 +98,12 @@ def asking(
     if server.api_key:
         headers |= {"Authorization": f"Bearer {server.api_key}", "x-api-key": server.api_key}
     try:
+        connection.connect()
+        sock: socket.socket = connection.sock  # which is the response's alone once that has begun
         connection.request(asked.method, f"{parts.path}{asked.path}", body, headers)
         response = connection.getresponse()
         try:
-            yield connection, response
+            yield sock, response
         finally:
             response.close()
     finally:

@@ -136,7 +136,7 @@ class _OpenAI(Api):
 
     def follow(self, told: Told, found: list[Event]) -> None:
         """See Api."""
-        finished, made = False, set()
+        finished = False
         for number, event in enumerate(found):
             if event.raw == DONE:
                 if event is not found[-1]:
@@ -145,7 +145,6 @@ class _OpenAI(Api):
             if event.data is None or not told.hold(self.chunk, event.data, f"event {number}"):
                 continue
             told.named(event.data)
-            made.add(event.data["created"])
             told.cost(event.data.get("usage"), "prompt_tokens", "completion_tokens", "total_tokens")
             for choice in event.data["choices"]:
                 if finished:
@@ -155,7 +154,7 @@ class _OpenAI(Api):
                 finished = choice.get("finish_reason") is not None
         if not finished:
             told.faults.append("no event gives a finish_reason")
-        for name, values in (("id", told.ids), ("created", made), ("model", told.models)):
+        for name, values in (("id", told.ids), ("model", told.models)):
             if len(values) > 1:
                 told.faults.append(f"the events of one stream have {len(values)} different values of {name}")
 
@@ -291,8 +290,7 @@ class Responses(Api):
         for number, event in enumerate(read):
             if event.name != event.data.get("type"):
                 told.faults.append(f"event {number} is called {event.name!r}, and its type is {kinds[number]!r}")
-            if not told.hold(responses_schemas.EVENT, event.data, f"event {number}"):
-                continue
+            told.hold(responses_schemas.EVENT, event.data, f"event {number}")
             if kinds[number] == "response.output_text.delta":
                 told.add(event.data["delta"])
             elif kinds[number] == "response.output_text.done":
@@ -343,7 +341,7 @@ class Messages(Api):
 
     def read(self, told: Told, said: Mapping[str, Any]) -> None:
         """See Api."""
-        told.cost(said.get("usage"), "input_tokens", "output_tokens")
+        self._cost(told, said.get("usage"))
         told.end(said.get("stop_reason"), self._REASONS)
         for block in said["content"]:
             told.add(block.get("text") if block["type"] == "text" else None)
@@ -363,13 +361,21 @@ class Messages(Api):
                 continue
             if kind == "message_start":
                 told.named(said["message"])
-                told.cost(said["message"]["usage"], "input_tokens", "")
+                self._cost(told, said["message"]["usage"])
             elif kind == "content_block_delta":
                 told.add(said["delta"].get("text"))
             elif kind == "message_delta":
                 told.end(said["delta"]["stop_reason"], self._REASONS)
-                told.cost(said["usage"], "input_tokens", "output_tokens")
+                self._cost(told, said["usage"])
         self._check_order(told, order)
+
+    @staticmethod
+    def _cost(told: Told, usage: Any) -> None:
+        """What an answer cost. Of a prompt, what was known from before is counted by itself."""
+        told.cost(usage, "input_tokens", "output_tokens")
+        if isinstance(usage, dict) and type(usage.get("input_tokens")) is int:
+            kept = (usage.get(name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+            told.prompt_tokens = usage["input_tokens"] + sum(count for count in kept if type(count) is int)
 
     def _check_order(self, told: Told, order: list[str]) -> None:
         """A message begins, has blocks one after another, each from its start to its stop, and ends."""

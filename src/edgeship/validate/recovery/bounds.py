@@ -1,0 +1,31 @@
+"""What recovery is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeship.validate.bounds import Bounds, bound
+
+
+@dataclass(frozen=True)
+class RecoveryBounds(Bounds):
+    """How long it may take until what was held is free, and until what was ended is back."""
+
+    freed_s: float = bound(
+        10.0,
+        "An answer that nobody wants any more has left its slot after so long: it takes a step, which is a second where a "
+        "long prompt is read on a slow machine, and a busy one may take ten times that.",
+        least=0.1,
+    )
+    slower: float = bound(
+        4.0,
+        "Afterwards as many answers as before take at most so many times as long, besides freed_s: a slot of two that is "
+        "lost doubles it, and a busy machine does that too.",
+        least=1.0,
+    )
+    back_s: float = bound(
+        120.0,
+        "A model whose process was killed answers again after so long: a large one takes a minute to load, and a busy "
+        "machine twice that.",
+        least=0.1,
+    )

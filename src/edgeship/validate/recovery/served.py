@@ -1,0 +1,139 @@
+"""Clients that go, and a model's process that is killed, as those meet it who ask a server."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from edgeship.system import processes
+from edgeship.validate.over_http import Asked, Said, ask, asking
+from edgeship.validate.recovery.bounds import RecoveryBounds
+from edgeship.validate.recovery.together import together
+from edgeship.validate.server import Server
+from edgeship.validate.verdict import Evidence, Finding
+
+_PATH = "/v1/chat/completions"
+_WORKER = "edgeship.engine.isolated_worker"
+_QUESTION = "Write a long story about a lighthouse keeper and her dog."
+_SHORT_TOKENS, _LONG_TOKENS, _CLIENTS = 4, 4096, 6
+_LOOK_S = 0.05
+_BUSY = re.compile(rb"^\w+:?_?(?:num_requests_(?:running|waiting)|requests_(?:processing|deferred))(?:\{.*\})? (\S+)$", re.M)
+"""Requests at work and in line, by the names of Edgeship's and vLLM's metrics, and of llama.cpp's."""
+
+
+def _asked(server: Server, tokens: int, **more: Any) -> Asked:
+    messages = [{"role": "user", "content": _QUESTION}]
+    return Asked(_PATH, {"model": server.model, "messages": messages, "max_tokens": tokens, "temperature": 0, **more})
+
+
+def _short(server: Server, bounds: RecoveryBounds) -> Said:
+    return ask(server, _asked(server, _SHORT_TOKENS), silent_s=bounds.back_s)
+
+
+def _long(server: Server, bounds: RecoveryBounds) -> Asked:
+    """A request for a long answer, which does not end early where the server can be told so."""
+    beyond = _asked(server, 1, ignore_eos=True)
+    takes_it = ask(server, beyond, silent_s=bounds.back_s).status == http.client.OK
+    return _asked(server, _LONG_TOKENS, stream=True, **({"ignore_eos": True} if takes_it else {}))
+
+
+def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
+    """Whether clients that go in the middle of their answers leave anything behind."""
+    asked = _long(server, bounds)
+    _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.back_s)
+
+    def go() -> None:
+        with asking(server, asked, bounds.back_s) as (_, response):
+            response.read1(1)
+
+    together([go] * _CLIENTS, bounds.back_s)
+    begun = time.monotonic()
+    while busy := _at_work(server, bounds):
+        if time.monotonic() - begun > bounds.freed_s:
+            told = f"{bounds.freed_s:g} s after {_CLIENTS} clients have gone {busy:g} requests are still at work."
+            yield _finding("client-gone-frees", told, asked, bounds.freed_s)
+            break
+        time.sleep(_LOOK_S)
+    else:
+        if busy is not None:
+            took_s = time.monotonic() - begun
+            told = f"{took_s:.2f} s after {_CLIENTS} clients have gone nothing is at work (at most {bounds.freed_s:g} s)."
+            yield Finding("client-gone-frees", "pass", told, took_s, bounds.freed_s, "s")
+    most_s = bounds.slower * usual_s + bounds.freed_s
+    found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
+    good = [said for said in found if isinstance(said, Said) and said.status == http.client.OK and not said.fault]
+    if len(good) < _CLIENTS:
+        told = f"After clients have gone only {len(good)} of {_CLIENTS} are answered within {most_s:.1f} s."
+        yield _finding("client-gone-then-answers", told, asked, most_s)
+        return
+    told = f"After clients have gone {_CLIENTS} are answered in {took_s:.2f} s (at most {most_s:.1f} s)."
+    yield Finding("client-gone-then-answers", "pass", told, took_s, most_s, "s")
+
+
+def _at_work(server: Server, bounds: RecoveryBounds) -> float | None:
+    """Requests that run and wait, as the server's metrics tell it; None where it tells nothing."""
+    said = ask(server, Asked("/metrics", method="GET"), silent_s=bounds.back_s)
+    numbers = _BUSY.findall(said.body) if said.status == http.client.OK else []
+    return sum(map(float, numbers)) if numbers else None
+
+
+def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
+    """Whether a server that was started here comes back when its model's process is killed while it answers."""
+    assert server.pid, "what somebody else runs is left alone"
+    name, asked = "killed-while-served", _long(server, bounds)
+    pids = processes.descendants(server.pid, _WORKER)
+    if not pids:
+        return Finding(name, "skipped", "The model has no process of its own.")
+    begun = threading.Barrier(_CLIENTS + 1)
+
+    def answered() -> bool:
+        """Whether it came to an end of some kind."""
+        try:
+            with asking(server, asked, bounds.back_s) as (_, response):
+                response.read1(1)
+                begun.wait(bounds.back_s)
+                while response.read1(1 << 16):
+                    pass
+        except TimeoutError:
+            return False
+        except (OSError, http.client.HTTPException, threading.BrokenBarrierError):
+            pass
+        return True
+
+    def killing() -> bool:
+        begun.wait(bounds.back_s)
+        for pid in pids:
+            processes.kill(pid)
+        return True
+
+    works = [answered] * _CLIENTS + [killing]
+    found, _ = together(works, 2 * bounds.back_s)
+    if found.count(True) < len(works):
+        told = f"The model's process was killed, and {len(works) - found.count(True)} of {_CLIENTS} answers hang."
+        return _finding(name, told, asked, bounds.back_s)
+    [(back, took_s)] = [together([partial(_back, server, bounds)], bounds.back_s)]
+    if back != [True]:
+        told = f"The model's process was killed, and the server does not answer again within {bounds.back_s:g} s."
+        return _finding(name, told, asked, bounds.back_s)
+    told = f"The model's process was killed, and the server answers again after {took_s:.1f} s (at most {bounds.back_s:g} s)."
+    return Finding(name, "pass", told, took_s, bounds.back_s, "s")
+
+
+def _back(server: Server, bounds: RecoveryBounds) -> bool:
+    until = time.monotonic() + bounds.back_s
+    while time.monotonic() < until:
+        said = _short(server, bounds)
+        if said.status == http.client.OK and not said.fault:
+            return True
+        time.sleep(_LOOK_S)
+    return False
+
+
+def _finding(name: str, told: str, asked: Asked, bound_s: float) -> Finding:
+    evidence = Evidence(f"recovery/{name}", asked.as_evidence(), told, "it is as if nothing had been asked")
+    return Finding(name, "fail", told, bound=bound_s, unit="s", evidence=(evidence,))
