@@ -118,7 +118,7 @@ def add_file(folder: Path) -> None:
 # --- the chat template, and what begins a text -----------------------------------------------------------------------
 
 
-def _with_template(folder: Path, words: str) -> None:
+def with_template(folder: Path, words: str) -> None:
     """Every file that states a template states this one, as if the package had been built with it."""
     (folder / template.FILE_NAME).write_text(words, encoding="utf-8", newline="")
     with _edited(folder / tokenizer.CONFIG_NAME) as config:
@@ -136,36 +136,17 @@ def double_bos(folder: Path) -> None:
         words = str(config["chat_template"])
     with _edited(folder / genai_config.FILE_NAME) as document:
         document["model"]["bos_token_id"] = begins["id"]
-    _with_template(folder, "{{ bos_token }}{{ bos_token }}" + words)
-
-
-def double_bos_by_tokenizer(folder: Path) -> None:
-    """The template writes the token that begins texts, and the tokenizer puts it before every text once more."""
-    begins = _special(folder)[0]
-    double_bos(folder)
-    words = (folder / template.FILE_NAME).read_text(encoding="utf-8").removeprefix("{{ bos_token }}")
-    _with_template(folder, words)
-    first = {"SpecialToken": {"id": begins["content"], "type_id": 0}}
-    second = {"Sequence": {"id": "A", "type_id": 0}}
-    with _edited(folder / tokenizer.FILE_NAME) as document:
-        document["post_processor"] = {
-            "type": "TemplateProcessing",
-            "single": [first, second],
-            "pair": [first, second, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {
-                begins["content"]: {"id": begins["content"], "ids": [begins["id"]], "tokens": [begins["content"]]}
-            },
-        }
+    with_template(folder, "{{ bos_token }}{{ bos_token }}" + words)
 
 
 def foreign_template(folder: Path) -> None:
     """The template of a family whose control tokens this tokenizer does not have: Llama 3's."""
-    _with_template(folder, LLAMA3.replace("bos_token", "'<|begin_of_text|>'"))
+    with_template(folder, LLAMA3.replace("bos_token", "'<|begin_of_text|>'"))
 
 
 def other_template(folder: Path) -> None:
     """Zephyr's template, which has no control tokens but the one that ends a text: only the answers get worse."""
-    _with_template(folder, _ZEPHYR)
+    with_template(folder, _ZEPHYR)
 
 
 def half_replaced_template(folder: Path) -> None:

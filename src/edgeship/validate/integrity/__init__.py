@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edgeship.errors import EdgeshipError
-from edgeship.package.manifest import MANIFEST_NAME
 from edgeship.progress import Progress
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
@@ -44,15 +43,17 @@ class IntegrityBounds(Bounds):
 def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Iterator[Finding]:
     folder = subject.folder
     if folder is not None:
-        looked = LookedAt(folder)
-        ours = subject.target.kind == "foundry" or (folder / MANIFEST_NAME).is_file()
+        looked, is_foundry = LookedAt(folder), subject.target.kind == "foundry"
         parts: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
             "digests": ("files", lambda: whole.findings(looked, progress)),
             "stays-inside": ("code, links and operators", lambda: harmless.findings(looked)),
         }
         if _readable(looked):
             parts |= {
-                "template-fidelity": ("prompts", lambda: prompts.findings(looked, bounds, strict=ours)),
+                "template-fidelity": (
+                    "prompts",
+                    lambda: prompts.findings(looked, bounds, strict=is_foundry or not looked.of_another_tool),
+                ),
                 "round-trip": ("the tokenizer", lambda: vocabulary.findings(looked, bounds, subject.effort)),
                 "context": ("what is stated", lambda: declared.findings(looked, bounds)),
             }

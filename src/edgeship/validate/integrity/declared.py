@@ -62,7 +62,7 @@ def _odd(search: Search, bounds: IntegrityBounds) -> Iterator[str]:
 def _otherwise(looked: LookedAt) -> Iterator[str]:
     """Where our builder wrote both files, they say the same; other tools fill genai_config.json in their own way."""
     fields = generation(looked)
-    if looked.package is None or not fields.values:
+    if looked.of_another_tool or not fields.values:
         return
     stated, search = genai_config.read_search(fields), looked.config.search
     greedy = stated.temperature == 0 or not stated.do_sample

@@ -31,6 +31,11 @@ class LookedAt:
         """With its manifest; None where another tool made the folder, which has none."""
         return manifest.read(self.folder) if (self.folder / MANIFEST_NAME).is_file() else None
 
+    @property
+    def of_another_tool(self) -> bool:
+        """Whether another tool made it; one of these that was installed has a manifest, too."""
+        return self.package is None or self.package.manifest.build.get("builder") == manifest.ANOTHER_TOOL
+
     @cached_property
     def config(self) -> GenaiConfig:
         """How it is to be run."""

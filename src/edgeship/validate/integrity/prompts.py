@@ -120,7 +120,9 @@ def _control_tokens(looked: LookedAt, bounds: IntegrityBounds) -> Finding:
     faults += [
         f"The template writes the token {number}, and the model has {looked.config.vocab_size}" for number in beyond
     ]
-    return judged("control-tokens", faults, f"The template writes {len(known)} control tokens, each as one token.")
+    return judged(
+        "control-tokens", faults, f"Each control token that the template writes is one token: there are {len(known)}."
+    )
 
 
 _TELLING = re.compile(r"^[<\[\uff5c].*[>\]\uff5c]$")
@@ -148,7 +150,7 @@ def _stop_tokens(looked: LookedAt) -> Finding:
         f"The token {shown(number)} is to stop the model, and is none that stands apart from texts"
         for number in sorted(ends - special)
     ]
-    if looked.package is not None:
+    if not looked.of_another_tool:
         own = files.role_id("eos_token")
         stated = {"The tokenizer": () if own is None else (own,), GENERATION: generation(looked).ids("eos_token_id")}
         faults += [

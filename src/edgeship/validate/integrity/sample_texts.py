@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 
 # Of the planes that hold all scripts but rare ideographs.
 _CHARACTERS = range(0x21, 0x20000)
@@ -25,15 +23,19 @@ _OTHERS = {
 }
 
 
+def sample_texts(every: int = 1) -> dict[str, str]:
+    """Each text by what it has; every so many of the scripts that Unicode names, by its first characters."""
+    scripts = _scripts()
+    return _OTHERS | {name: scripts[name] for name in list(scripts)[::every]}
+
+
 @cache
-def sample_texts() -> Mapping[str, str]:
-    """Each text by what it has; of every script that Unicode names, its first characters."""
-    scripts: dict[str, list[str]] = {}
+def _scripts() -> dict[str, str]:
+    found: dict[str, list[str]] = {}
     for code in _CHARACTERS:
         character = chr(code)
         if unicodedata.category(character)[0] in "LMNS":
-            found = scripts.setdefault(unicodedata.name(character, "?").split()[0], [])
-            if len(found) < _OF_EACH:
-                found.append(character)
-    written = {name.lower(): f"{''.join(found)} {''.join(found)}" for name, found in scripts.items()}
-    return MappingProxyType(_OTHERS | written)
+            first = found.setdefault(unicodedata.name(character, "?").split()[0], [])
+            if len(first) < _OF_EACH:
+                first.append(character)
+    return {name.lower(): f"{''.join(first)} {''.join(first)}" for name, first in found.items()}

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 _WHOLE = re.compile(r"<.+>|\[.+\]|[\s\u2581]+", re.DOTALL)
 # Tokenizers that were converted have every pair that makes a token as a merge; where more are missing, theirs has not.
 _COMPLETE = 0.99
-_SAMPLED = 20_000
-_SHOWN = 3
+# Taken evenly of a large vocabulary. In those of models that are in use, one in a hundred thousand may be out of reach.
+_SAMPLED, _OUT_OF_REACH = 5_000, 0.01
+# To look at all pairs of a larger one takes seconds.
+_SMALL = 50_000
+_SHOWN, _QUICKLY = 3, 8
 
 
 def findings(looked: LookedAt, bounds: IntegrityBounds, effort: Effort) -> Iterator[Finding]:
     """Of texts that go through, and of tokens that can be made."""
     loaded = looked.codec.tokenizer
-    yield _round_trip(loaded)
+    yield _round_trip(loaded, effort)
     document = tokenizer.read_document(looked.folder / tokenizer.FILE_NAME, looked.config.complaint)
     yield _tokens_are_made(document, loaded, bounds, effort)
 
@@ -36,9 +39,9 @@ def findings(looked: LookedAt, bounds: IntegrityBounds, effort: Effort) -> Itera
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def _round_trip(loaded: Tokenizer) -> Finding:
+def _round_trip(loaded: Tokenizer, effort: Effort) -> Finding:
     """What comes back is the text, or one that the tokenizer's own rules of normalizing make the same of."""
-    texts = sample_texts()
+    texts = sample_texts(1 if effort != "quick" else _QUICKLY)
     faults, unknown = [], 0
     for name, text in texts.items():
         if not loaded.covers(text):
@@ -118,18 +121,18 @@ def _tokens_are_made(
         lost = f"No merge makes {len(unmade)} of {len(merges.vocab):,} tokens, such as {_shown(unmade)}"
         told = f"{lost}: the tokenizer lost merges, and texts fall into other tokens than the model was trained with."
         return Finding(name, "fail", told, len(unmade), bounds.unmade_tokens)
-    missing = merges.missing() if effort != "quick" or len(merges.vocab) <= _SAMPLED else []
+    missing = merges.missing() if effort != "quick" or len(merges.vocab) <= _SMALL else []
     if missing:
         pairs = _shown([" + ".join(pair) for pair in missing])
         told = f"All pairs that make a token are merges but {len(missing)}, such as {pairs}: the tokenizer lost them."
         return Finding(name, "fail", told, len(missing), 0)
     unreached = [] if document["model"].get("ignore_merges") else _unreached(merges, loaded)
-    if len(unreached) > bounds.unmade_tokens:
+    if len(unreached) > _OUT_OF_REACH * min(_SAMPLED, len(merges.vocab)):
         told = (
             f"{len(unreached)} tokens, such as {_shown(unreached)}, are no longer what their own text becomes: "
             "the tokenizer's merges are in another order than they were learnt in."
         )
-        return Finding(name, "fail", told, len(unreached), bounds.unmade_tokens)
+        return Finding(name, "fail", told, len(unreached))
     return Finding(name, "pass", f"Merges make all of {len(merges.vocab):,} tokens.", len(unmade), bounds.unmade_tokens)
 
 

@@ -1,0 +1,337 @@
+"""Integrity finds every fault that belongs to it, and nothing in packages that are as they should be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgeship.engine import prompt_readers
+from edgeship.engine.api import Token
+from edgeship.errors import EngineFailed, PackageRefused
+from edgeship.package import genai_config, inference_model, manifest
+from edgeship.progress import silent
+from edgeship.settings import Settings
+from edgeship.store import packages
+from edgeship.targets import Target
+from edgeship.validate.integrity import CHECK, IntegrityBounds, declared, harmless, opens, prompts, vocabulary, whole
+from edgeship.validate.integrity.looked_at import LookedAt
+from edgeship.validate.run import validate
+from edgeship.validate.subject import Against, Subject
+from edgeship.validate.verdict import Finding
+from tests.chat_templates import FAMILIES
+from tests.validate import fault_packages
+from tests.validate.fault_packages import FAULTS, Fault
+
+BOUNDS = IntegrityBounds()
+# Which finding each fault belongs to.
+FOUND_AS = {
+    "flipped-weight": "digests",
+    "flipped-small-file": "digests",
+    "added-file": "manifest-complete",
+    "bos-doubled": "bos-once",
+    "template-of-another-family": "control-tokens",
+    "template-half-replaced": "template-fidelity",
+    "eos-missing": "stop-tokens",
+    "eos-missing-in-one-file": "stop-tokens",
+    "lost-merge": "tokens-are-made",
+    "lost-last-merge": "tokens-are-made",
+    "custom-operators": "stays-inside",
+    "executable": "no-code",
+    "python-code": "no-code",
+    "data-outside": "stays-inside",
+    "link-outside": "stays-inside",
+    "foreign-operator": "known-operators",
+}
+
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """All but that of an answer, which needs an engine."""
+    looked = LookedAt(folder)
+    yield from whole.findings(looked, silent)
+    yield from harmless.findings(looked)
+    yield from prompts.findings(looked, BOUNDS, strict=True)
+    yield from vocabulary.findings(looked, BOUNDS, "quick")
+    yield from declared.findings(looked, BOUNDS)
+
+
+def failing(folder: Path) -> dict[str, str]:
+    """What fails, and why; what cannot be read ends the list, as it ends a part of the check."""
+    found = {}
+    try:
+        for finding in findings(folder):
+            assert finding.outcome != "undecided", finding
+            if finding.outcome == "fail":
+                found[finding.name] = finding.told
+    except (EngineFailed, PackageRefused):
+        assert found
+    return found
+
+
+@pytest.fixture
+def no_other_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-genai's reader takes a second to start; what it finds has tests of its own."""
+
+    @contextmanager
+    def nobody(*_: object) -> Iterator[dict[str, Any]]:
+        yield {}
+
+    monkeypatch.setattr(prompt_readers, "others", nobody)
+
+
+def test_every_fault_of_integrity_has_its_finding() -> None:
+    assert {fault.name for fault in FAULTS if fault.caught_by == "integrity"} == set(FOUND_AS)
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize("name", [name for name, finding in FOUND_AS.items() if finding != "template-fidelity"])
+def test_a_fault_is_found(name: str, example: Path, tmp_path: Path) -> None:
+    folder = fault_packages.named(name).package(example, tmp_path / "package")
+    assert FOUND_AS[name] in failing(folder)
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.caught_by != "integrity"], ids=lambda f: f.name)
+def test_what_another_check_must_find_is_none_of_its(fault: Fault, example: Path, tmp_path: Path) -> None:
+    assert failing(fault.package(example, tmp_path / "package")) == {}
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.sealed], ids=lambda f: f.name)
+def test_what_was_altered_after_the_build_is_told_by_digests(fault: Fault, example: Path, tmp_path: Path) -> None:
+    assert {"digests", "manifest-complete"} & set(failing(fault.package(example, tmp_path / "package", sealed=False)))
+
+
+def test_a_template_that_was_replaced_in_one_file_is_told_by_the_readers(example: Path, tmp_path: Path) -> None:
+    folder = fault_packages.named("template-half-replaced").package(example, tmp_path / "package")
+    assert "onnxruntime-genai has" in failing(folder)["template-fidelity"]
+
+
+def test_the_example_passes_and_answers(example: Path, settings: Settings) -> None:
+    with Subject(Target("folder", str(example), settings), Against(effort="quick")) as subject:
+        [result] = validate(subject, checks=(CHECK,)).checks
+    assert result.outcome == "pass", result
+    skipped = [finding.name for finding in result.findings if finding.outcome == "skipped"]
+    assert skipped == ["signature"]
+    assert result.findings[-1].name == "opens"
+
+
+def test_what_cannot_be_opened_is_not_looked_at_by_other_checks(
+    example: Path, tmp_path: Path, settings: Settings
+) -> None:
+    folder = fault_packages.named("custom-operators").package(example, tmp_path / "package")
+    after = CHECK.__class__("domain", "Is never asked", CHECK.bounds, lambda *_: pytest.fail("it was"))
+    with Subject(Target("folder", str(folder), settings)) as subject:
+        verdict = validate(subject, checks=(CHECK, after))
+    integrity, other = verdict.checks
+    names = [finding.name for finding in integrity.findings if finding.outcome == "fail"]
+    assert names == ["no-code", "stays-inside", "opens"]
+    assert (other.reason or "").startswith("the target cannot be opened: genai_config.json has")
+
+
+def test_an_installed_package_is_the_one_that_was_installed(example: Path, settings: Settings) -> None:
+    installed = packages.install(example, settings.cache_dir)[0].folder
+    assert [found.outcome for found in whole.findings(LookedAt(installed), silent)] == ["pass"] * 3 + ["skipped"]
+    fault_packages.lose_merge(installed)
+    fault_packages.seal(installed)
+    assert [found.name for found in whole.findings(LookedAt(installed), silent) if found.outcome == "fail"] == [
+        "as-installed"
+    ]
+
+
+# --- folders of other tools ------------------------------------------------------------------------------------------
+
+
+def of_another_tool(example: Path, folder: Path) -> Path:
+    shutil.copytree(example, folder)
+    for name in (manifest.MANIFEST_NAME, inference_model.FILE_NAME, declared.GENERATION):
+        (folder / name).unlink()
+    return folder
+
+
+def test_a_folder_of_another_tool_is_looked_at_as_far_as_it_goes(example: Path, tmp_path: Path) -> None:
+    found = {one.name: one for one in findings(of_another_tool(example, tmp_path / "package"))}
+    assert {name for name, one in found.items() if one.outcome == "skipped"} == {"digests"}
+    assert {one.outcome for one in found.values()} == {"skipped", "pass"}
+
+
+@pytest.mark.usefixtures("no_other_readers")
+def test_one_that_was_installed_stays_of_another_tool(example: Path, tmp_path: Path, settings: Settings) -> None:
+    folder = of_another_tool(example, tmp_path / "package")
+    (folder / declared.GENERATION).write_text('{"do_sample": true, "eos_token_id": 1}')
+    installed = packages.install(folder, settings.cache_dir)[0].folder
+    assert LookedAt(installed).package is not None
+    assert failing(installed) == {}
+
+
+def test_readers_of_another_tools_folder_may_differ(example: Path, tmp_path: Path) -> None:
+    """Edgeship's own engine answers, with its own reading of the template."""
+    folder = of_another_tool(example, tmp_path / "package")
+    fault_packages.half_replaced_template(folder)
+    found = {one.name: one for one in prompts.findings(LookedAt(folder), BOUNDS, strict=False)}
+    assert found["template-fidelity"].outcome == "skipped"
+    assert "others make other prompts of it" in found["template-fidelity"].told
+
+
+# --- prompts and stop tokens -----------------------------------------------------------------------------------------
+
+
+def edited(example: Path, folder: Path, name: str, edit: Callable[[dict[str, Any]], None]) -> Path:
+    """A sealed copy of the example with one of its JSON files changed."""
+
+    def alter(copy: Path) -> None:
+        document = json.loads((copy / name).read_bytes())
+        edit(document)
+        (copy / name).write_text(json.dumps(document), encoding="utf-8")
+
+    return Fault("edited", "integrity", alter).package(example, folder)
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ([], "names no token that ends an answer"),
+        ([2, 0, 5], "and is none that stands apart from texts"),
+        ([2, 0, 100_000], "The token 100000 is to stop the model"),
+        ([0], "ends an answer with <|im_end|> (2), and only <|endoftext|> (0) stops the model"),
+    ],
+)
+def test_stop_tokens(ends: list[int], told: str, example: Path, tmp_path: Path) -> None:
+    folder = edited(
+        example,
+        tmp_path / "package",
+        genai_config.FILE_NAME,
+        lambda document: document["model"].update(eos_token_id=ends),
+    )
+    assert told in failing(folder)["stop-tokens"]
+
+
+# Turns in plain text, such as Zephyr's: they look like tokens and are none, and each ends with a real one.
+@pytest.mark.usefixtures("no_other_readers")
+def test_turns_in_plain_text_are_no_fault(example: Path, tmp_path: Path) -> None:
+    folder = fault_packages.named("template-of-another-model").package(example, tmp_path / "package")
+    assert "<|assistant|>" in (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    assert failing(folder) == {}
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize("family", ["llama3", "gemma", "phi3"])
+def test_a_template_of_another_family_is_found(family: str, example: Path, tmp_path: Path) -> None:
+    words = FAMILIES[family].template.replace("bos_token", "'<x>'").replace("eos_token", "'<y>'")
+
+    def alter(folder: Path) -> None:
+        fault_packages.with_template(folder, words)
+
+    folder = Fault("another", "integrity", alter).package(example, tmp_path / "package")
+    assert {"control-tokens", "stop-tokens"} <= set(failing(folder))
+
+
+# --- what is stated --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_other_readers")
+@pytest.mark.parametrize(
+    ("part", "changes", "finding", "told"),
+    [
+        ("model", {"context_length": 1024}, "context", "The manifest states a context of 2,048 tokens"),
+        ("search", {"max_length": 4096}, "context", "Answers may end at token 4,096, and the context has 2,048"),
+        ("search", {"do_sample": True}, "sampling-defaults", "by generation_config.json greedily"),
+        ("search", {"repetition_penalty": 1.2}, "sampling-defaults", "repetition_penalty is 1.2 in genai_config.json"),
+        ("search", {"repetition_penalty": 9.0}, "sampling-defaults", "The repetition penalty is 9, and 2 is the most"),
+        ("search", {"do_sample": True, "temperature": 5.0}, "sampling-defaults", "It samples at temperature 5"),
+    ],
+)
+def test_what_is_stated(
+    part: str, changes: dict[str, Any], finding: str, told: str, example: Path, tmp_path: Path
+) -> None:
+    folder = edited(
+        example, tmp_path / "package", genai_config.FILE_NAME, lambda document: document[part].update(changes)
+    )
+    assert told in failing(folder)[finding]
+
+
+# --- code and ways out -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.so.1", b"x"),
+        ("A.DLL", b"x"),
+        ("weights.pkl", b"x"),
+        ("notes", b"#!/bin/sh\necho\n"),
+        ("notes", b"MZ" + bytes(58) + b"\x40\0\0\0" + b"PE\0\0"),
+        ("notes", b"\xcf\xfa\xed\xfe" + bytes(9)),
+    ],
+)
+def test_code_is_known_by_its_name_or_first_bytes(name: str, content: bytes, example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (folder / name).write_bytes(content)
+    found = {one.name: one for one in harmless.findings(LookedAt(folder))}
+    assert found["no-code"].told.startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize("content", [b"MZ" + bytes(400), b"#!\0\1", b"\x7fEL", b""])
+def test_weights_that_begin_like_a_program_by_chance_are_none(content: bytes, example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (folder / "weights.bin").write_bytes(content)
+    assert {one.outcome for one in harmless.findings(LookedAt(folder))} == {"pass"}
+
+
+def test_what_begins_with_a_dot_is_not_looked_at(example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (folder / ".git" / "hooks").mkdir(parents=True)
+    (folder / ".git" / "hooks" / "update.sample").write_text("#!/bin/sh\n")
+    assert {one.outcome for one in harmless.findings(LookedAt(folder))} == {"pass"}
+
+
+@pytest.mark.parametrize(("cut", "told"), [(None, "is missing"), (-1, "and that ends at")])
+def test_weights_that_a_graph_needs_and_that_are_not_there(
+    cut: int | None, told: str, example: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    path = folder / "model.onnx.data"
+    content = path.read_bytes()
+    path.unlink()
+    if cut is not None:
+        path.write_bytes(content[:cut])
+    found = {one.name: one for one in harmless.findings(LookedAt(folder))}
+    assert told in found["stays-inside"].told
+
+
+# --- an answer -------------------------------------------------------------------------------------------------------
+
+
+def answering(*steps: Token | Exception) -> Any:
+    """A subject that answers with these."""
+
+    def converse(*_: object, **__: object) -> Iterator[Token]:
+        for step in steps:
+            if isinstance(step, Exception):
+                raise step
+            yield step
+
+    return SimpleNamespace(chat=SimpleNamespace(converse=converse))
+
+
+@pytest.mark.parametrize(
+    ("steps", "outcome"),
+    [
+        ((Token(1, "Hi"), Token(2, "", "stop")), "pass"),
+        ((Token(None, "Hi", "length"),), "pass"),
+        ((Token(1, "Hi", "deadline"),), "fail"),
+        ((Token(1, "Hi"),), "fail"),
+        ((Token(1, "Hi"), EngineFailed("it died")), "fail"),
+    ],
+)
+def test_one_question_is_answered(steps: tuple[Any, ...], outcome: str) -> None:
+    [found] = opens.findings(answering(*steps))
+    assert found.outcome == outcome
+    assert [evidence.id for evidence in found.evidence] == (["integrity/opens"] if outcome == "fail" else [])
