@@ -398,12 +398,12 @@ def test_what_fails_the_release_gate_is_installed_by_force_alone(settings: Setti
     forced = gated(1.01, force=True).package
     assert forced is not None
     (found,) = listing.entries(settings.cache_dir)
-    assert (found, found.gate) == (forced, "failed, forced")
+    assert (found.ref, found.gate, forced.gate) == (forced.ref, "failed, forced", "failed, forced")
 
     mended = gated(0.5)
     assert (mended.new, mended.report.outcome) == (False, "undecided")  # by 8 cases
     (found,) = listing.entries(settings.cache_dir)
-    assert (found, found.gate) == (mended.package, "pass")
+    assert (found.ref, found.gate) == (forced.ref, "pass")
 
 
 def test_the_last_line_works_as_printed_in_a_new_shell(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeship.cli import main
+from edgeship.errors import NotWritable
 from edgeship.progress import Progress
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
@@ -101,3 +102,16 @@ def test_where_it_cannot_be_kept_that_is_said(
     checks(check("integrity"))
     assert main(["validate", "plain"]) == 0
     assert "the verdict is not kept" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_cache_that_cannot_be_written_costs_no_verdict(
+    capsys: pytest.CaptureFixture[str], checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotWritable("the folder cannot be written")
+
+    monkeypatch.setattr(packages, "attest", refuse)
+    checks(check("integrity", "fail"))
+    assert main(["validate", "support"]) == 1
+    assert "is not kept beside the package: the folder cannot be written" in capsys.readouterr().err

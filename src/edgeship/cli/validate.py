@@ -15,7 +15,7 @@ from edgeship import settings
 from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import CacheDir, Json, Schema, Threads, as_path, grouped
 from edgeship.cli.output import note, print_facts, print_json, require_places, telling
-from edgeship.errors import UsageError
+from edgeship.errors import ResourceError, UsageError
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -237,7 +237,11 @@ def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
 
     if verdict.digest is None or verdict.interrupted or target.kind not in ("package", "folder"):
         return
-    kept = packages.attest(target.settings.cache_dir, target.package_folder(), verdict.digest, found)
+    try:
+        kept = packages.attest(target.settings.cache_dir, target.package_folder(), verdict.digest, found)
+    except ResourceError as error:  # what was found is worth more than its keeping
+        note(f"note: the verdict is not kept beside the package: {error.what}")
+        return
     if kept is None and target.kind == "package":
         note("note: the verdict is not kept beside the package, which is not installed, or another one by now")
 
