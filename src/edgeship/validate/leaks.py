@@ -28,7 +28,7 @@ from edgeship.validate.growth import Blocks, Growth, growth, growth_of_tokens
 from edgeship.validate.subject import Effort, Subject
 from edgeship.validate.verdict import Finding, Outcome, worst
 
-_SETTLED_S, _MOST_RESTS = 0.04, 8
+_SETTLED_S, _MOST_RESTS = 0.05, 8
 """What a target holds is read so far apart until two readings are the same, or so often."""
 _PART_OF_CONTEXT = 8
 """A question has at most so many words for each word's part of the context: a word is a few tokens at most."""
@@ -111,11 +111,11 @@ class _Plan:
 
 
 _PLANS: Mapping[Effort, _Plan] = {
-    "quick": _Plan(blocks=5, requests=2, looks=4),
-    "default": _Plan(blocks=10, requests=5, looks=3),
-    "long": _Plan(blocks=20, requests=50, looks=2),
+    "quick": _Plan(blocks=5, requests=2, looks=6),
+    "default": _Plan(blocks=10, requests=5, looks=5),
+    "long": _Plan(blocks=20, requests=50, looks=3),
 }
-"""Of each of five kinds: 100, 500 and 10,000 requests."""
+"""With five kinds of requests 100, 500 and 10,000; more only where one is undecided or has failed once."""
 
 
 @dataclass(frozen=True)
