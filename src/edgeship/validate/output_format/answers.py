@@ -57,8 +57,8 @@ class FormatBounds(Bounds):
     )
     loop_share: float = bound(
         0.5,
-        "An answer goes round in a circle where this part of it, at its end, says the same over and over. In 372 answers "
-        "of two models it was 0.57 to 1 of those that did, and at most 0.16 of all others.",
+        "An answer goes round in a circle where this part of it, at its end, says the same over and over. In 372 "
+        "answers of two models it was 0.57 to 1 of those that did, and at most 0.16 of all others.",
         most=1,
     )
     max_looping: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
