@@ -187,7 +187,7 @@ class SeesNeighbours(Fault):
 class KeepsSlots(Fault):
     """An answer that is cut keeps its slot."""
 
-    _WAIT_S = 2.0
+    _WAIT_S = 0.5
 
     def __init__(self, inner: Chat) -> None:
         super().__init__(inner)

@@ -83,9 +83,7 @@ def ask(
 
 
 @contextmanager
-def asking(
-    server: Server, asked: Asked, silent_s: float
-) -> Iterator[tuple[socket.socket, http.client.HTTPResponse]]:
+def asking(server: Server, asked: Asked, silent_s: float) -> Iterator[tuple[socket.socket, http.client.HTTPResponse]]:
     """A response that has begun, and its connection, which is closed at the end of the block, wherever it has got to.
 
     Raises OSError, http.client.HTTPException.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import queue
 import re
 import sys
@@ -10,14 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.request import urlopen
 
 from edgeship import settings
 from edgeship.errors import DependencyMissing, EngineFailed
 from edgeship.system import border, child
 from edgeship.targets import FOUNDRY, Target
 
-MODEL = "validated"
-"""What the package is called by the server that was started for it."""
 READY_S = 120.0
 """A server that is not ready after so long is given up."""
 _END_S = 15.0
@@ -56,7 +56,7 @@ def served(target: Target, *options: str) -> Iterator[Server]:
     does not begin.
     """
     name = f"{FOUNDRY}{target.name}" if target.kind == "foundry" else target.name
-    words = ["serve", name, "--alias", f"{MODEL}={name}", "--port", "0", "--drain", _DRAIN, "--json", *options]
+    words = ["serve", name, "--port", "0", "--drain", _DRAIN, "--json", *options]
     told: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def heard(line: str) -> None:
@@ -71,7 +71,8 @@ def served(target: Target, *options: str) -> Iterator[Server]:
         foreign=True,
     )
     try:
-        yield Server(_ready(told), MODEL, pid=process.pid)
+        url = _ready(told)
+        yield Server(url, _only_model(url), pid=process.pid)
     finally:
         process.end(_END_S)
 
@@ -93,3 +94,9 @@ def _ready(told: queue.SimpleQueue[object]) -> str:
     if isinstance(found, BaseException):
         raise found
     return str(found)
+
+
+def _only_model(url: str) -> str:
+    """What the server calls what it serves: of a folder not its path."""
+    with urlopen(f"{url}/v1/models", timeout=READY_S) as said:
+        return str(json.loads(said.read())["data"][0]["id"])

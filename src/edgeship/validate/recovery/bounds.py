@@ -13,14 +13,14 @@ class RecoveryBounds(Bounds):
 
     freed_s: float = bound(
         10.0,
-        "An answer that nobody wants any more has left its slot after so long: it takes a step, which is a second where a "
-        "long prompt is read on a slow machine, and a busy one may take ten times that.",
+        "An answer that nobody wants any more has left its slot after so long: it takes a step, which is a second "
+        "where a long prompt is read on a slow machine, and a busy one may take ten times that.",
         least=0.1,
     )
     slower: float = bound(
         4.0,
-        "Afterwards as many answers as before take at most so many times as long, besides freed_s: a slot of two that is "
-        "lost doubles it, and a busy machine does that too.",
+        "Afterwards as many answers as before take at most so many times as long, besides freed_s: a busy machine may "
+        "be half as fast as it was a moment ago, and half of that again.",
         least=1.0,
     )
     back_s: float = bound(

@@ -105,7 +105,9 @@ def killed_finding(chat: IsolatedEngine, bounds: RecoveryBounds) -> Finding:
     if len(found) < chat.slots:
         told = f"Its process was killed, and {chat.slots - len(found)} of its answers hang after {bounds.back_s:g} s."
         return _finding(name, "fail", told, bounds.back_s)
-    if fault := next((each for each in found if isinstance(each, Exception) and not isinstance(each, EdgeshipError)), None):
+    if fault := next(
+        (each for each in found if isinstance(each, Exception) and not isinstance(each, EdgeshipError)), None
+    ):
         return _finding(name, "fail", f"Its process was killed, and an answer ended with {fault!r}.", bounds.back_s)
     again, took_s = together([partial(_short, chat)], bounds.back_s)
     if not again or isinstance(again[0], Exception):

@@ -22,7 +22,9 @@ _WORKER = "edgeship.engine.isolated_worker"
 _QUESTION = "Write a long story about a lighthouse keeper and her dog."
 _SHORT_TOKENS, _LONG_TOKENS, _CLIENTS = 4, 4096, 6
 _LOOK_S = 0.05
-_BUSY = re.compile(rb"^\w+:?_?(?:num_requests_(?:running|waiting)|requests_(?:processing|deferred))(?:\{.*\})? (\S+)$", re.M)
+_BUSY = re.compile(
+    rb"^\w+:?_?(?:num_requests_(?:running|waiting)|requests_(?:processing|deferred))(?:\{.*\})? (\S+)$", re.M
+)
 """Requests at work and in line, by the names of Edgeship's and vLLM's metrics, and of llama.cpp's."""
 
 
@@ -62,7 +64,9 @@ def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
     else:
         if busy is not None:
             took_s = time.monotonic() - begun
-            told = f"{took_s:.2f} s after {_CLIENTS} clients have gone nothing is at work (at most {bounds.freed_s:g} s)."
+            told = (
+                f"{took_s:.2f} s after {_CLIENTS} clients have gone nothing is at work (at most {bounds.freed_s:g} s)."
+            )
             yield Finding("client-gone-frees", "pass", told, took_s, bounds.freed_s, "s")
     most_s = bounds.slower * usual_s + bounds.freed_s
     found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
@@ -120,7 +124,8 @@ def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
     if back != [True]:
         told = f"The model's process was killed, and the server does not answer again within {bounds.back_s:g} s."
         return _finding(name, told, asked, bounds.back_s)
-    told = f"The model's process was killed, and the server answers again after {took_s:.1f} s (at most {bounds.back_s:g} s)."
+    most = f"at most {bounds.back_s:g} s"
+    told = f"The model's process was killed, and the server answers again after {took_s:.1f} s ({most})."
     return Finding(name, "pass", told, took_s, bounds.back_s, "s")
 
 
