@@ -14,9 +14,12 @@ from edgeship.cli.app import app
 from edgeship.errors import all_errors
 from edgeship.validate.bounds import bounds_of
 from edgeship.validate.checks import CHECKS
+from edgeship.validate.edges.catalogue import ROWS
+from edgeship.validate.edges.row import KINDS
 from edgeship.validate.gate import REASONS, allowed
 
 DOCS = Path(__file__).parent
+BEGIN, END = "<!-- made from the code by `make docs` -->", "<!-- until here -->"
 EXIT_CODES = {
     0: "done",
     1: "a gate failed: a verdict is `fail`, nothing holds, what was to be verified cannot be, or `--fail-if` holds",
@@ -139,8 +142,47 @@ def validate() -> str:
     return "\n".join([f"{before}{BEGIN}", *gate(), "", f"{END}\n{after}"])
 
 
-BEGIN, END = "<!-- made from the code by `make docs` -->", "<!-- until here -->"
-PAGES = {"commands.md": commands, "errors.md": errors, "families.md": families, "validate.md": validate}
+EDGES = """\
+`edgeship validate` asks its targets {count} malformed, hostile and odd requests (its check `edges`), a package both in
+process and over HTTP, and after each the plain question again, which must get the answer that it got before.
+`--quick` asks those that are marked. `edgeship validate TARGET --replay edges/ROW` asks one of them again, and
+`edges/ROW/SURFACE` does so on one surface alone.
+
+**must** is asked of every target: no fault of the server, no crash, no hang, an answer where a question is in order,
+control tokens that stay text, and no answer of another request. **Edgeship** is what a package and the server over it
+promise besides, with errors in the form of the API that was asked; where that is empty, it is the same.
+
+Surfaces: `inside` is in process; `chat`, `stream` (chat, streamed), `completions` and `responses` are OpenAI's APIs,
+`messages` is Anthropic's, `ollama` is `/api/chat`. Of a server those are asked by which it answers the plain question,
+and `chat` and `stream` always.
+"""
+
+
+def edges() -> str:
+    """Every odd request of the release gate, with what must come of it."""
+    lines = ["# Odd and hostile requests", "", "Made from the code by `make docs`.", ""]
+    lines += EDGES.format(count=len(ROWS)).splitlines()
+    for kind in KINDS:
+        lines += ["", f"## {kind.replace('-', ' ').capitalize()}", ""]
+        lines += [
+            "| row | what is asked | surfaces | must be | Edgeship | quick |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for row in (row for row in ROWS if row.kind == kind):
+            own = "" if row.own is None or row.own == row.must else str(row.own)
+            own += f"; elsewhere {row.elsewhere}" if row.elsewhere else ""
+            cells = (f"`{row.id}`", row.told, ", ".join(row.surfaces), str(row.must), own, "yes" if row.quick else "")
+            lines.append(f"| {' | '.join(map(escape, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {
+    "commands.md": commands,
+    "errors.md": errors,
+    "families.md": families,
+    "validate.md": validate,
+    "validate-edges.md": edges,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -299,6 +299,12 @@ class ModelUnknown(NotFound):
     code = "model-unknown"
 
 
+class EvidenceUnknown(NotFound):
+    """No request of that id is known, or none that can be asked again by itself."""
+
+    code = "evidence-unknown"
+
+
 class RegistrationNotFound(NotFound):
     """No such model in Foundry Local's local catalog."""
 

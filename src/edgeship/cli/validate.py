@@ -20,7 +20,8 @@ from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
     from edgeship.targets import Target
-    from edgeship.validate.subject import Against, Effort
+    from edgeship.validate.gate import Gate
+    from edgeship.validate.subject import Against, Effort, Subject
     from edgeship.validate.verdict import CheckName, Verdict
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -166,6 +167,40 @@ def _writing(path: Path) -> AbstractContextManager[None]:
     return disk_errors(path.absolute().parent, "name a file elsewhere.")
 
 
+@dataclass(frozen=True)
+class ReplayOptions:
+    """One request alone, asked again."""
+
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay",
+            metavar="ID",
+            help="Ask one request again: evidence of a verdict by its id, or edges/ROW of docs/validate-edges.md.",
+            show_default=False,
+        ),
+    ] = None
+    verdict: Annotated[
+        Path | None,
+        typer.Option(
+            "--verdict",
+            help="With --replay, the verdict that has the evidence, as --out wrote it.",
+            show_default=False,
+            parser=as_path,
+        ),
+    ] = None
+
+    def kept(self) -> Mapping[str, Any] | None:
+        """The verdict's document. Raises DocumentInvalid, UsageError."""
+        if self.verdict is None:
+            return None
+        if self.replay is None:
+            raise UsageError("--verdict says where evidence lies, and none is named", hint="Name it: --replay ID.")
+        from edgeship.measure import document
+
+        return document.read(self.verdict).fields.values
+
+
 @grouped
 def validate(
     *,
@@ -173,6 +208,7 @@ def validate(
     held: HeldOptions,
     looked: EffortOptions,
     kept: KeptOptions,
+    again: ReplayOptions,
     write_gate: WriteGate = None,
     model: ServerModel = None,
     api_key_env: KeyVariable = None,
@@ -195,12 +231,14 @@ def validate(
         raise UsageError("nothing is named that is to be validated", hint="`edgeship cache ls` lists the packages.")
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
     kept.require_places()
-    effort, only = looked.effort, _known(looked.only)
+    effort, only, verdict_kept = looked.effort, _known(looked.only), again.kept()
     gate = read_gate(held.gate, CHECKS) if held.gate else Gate()
     meant = targets.resolve(target, current)
     with telling() as progress:
         against = _against(held, effort, meant, model, key_in(api_key_env))
         with Subject(meant, against) as subject:
+            if again.replay is not None:
+                return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
     document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
     _keep(verdict, document, meant)
@@ -244,6 +282,23 @@ def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
         return
     if kept is None and target.kind == "package":
         note("note: the verdict is not kept beside the package, which is not installed, or another one by now")
+
+
+def _replay(subject: Subject, name: str, kept: Mapping[str, Any] | None, gate: Gate, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from edgeship.cli.verdict import print_replayed
+    from edgeship.validate.edges.looking import EdgeBounds
+    from edgeship.validate.replay import replay
+    from edgeship.validate.verdict import EXIT_CODES, worst
+
+    bounds = gate.bounds.get("edges")
+    found = list(replay(subject, name, kept, bounds if isinstance(bounds, EdgeBounds) else None))
+    if as_json:
+        print_json({"replayed": [asdict(one) for one in found]})
+    else:
+        print_replayed(found)
+    return EXIT_CODES[worst(one.outcome for one in found)]
 
 
 def _known(only: list[str] | None) -> tuple[CheckName, ...]:

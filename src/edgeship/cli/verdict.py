@@ -8,6 +8,9 @@ from edgeship.cli.output import print_table
 from edgeship.cli.streams import show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgeship.validate.replay import Replayed
     from edgeship.validate.verdict import CheckResult, Finding, Outcome, Verdict
 
 _TOLD: tuple[tuple[Outcome, str], ...] = (("fail", "what fails:"), ("undecided", "what is undecided:"))
@@ -33,6 +36,16 @@ def print_verdict(verdict: Verdict) -> None:
     for note in notes:
         show(f"  {note}")
     show(f"\n{told.headline(verdict)}")
+
+
+def print_replayed(found: Sequence[Replayed]) -> None:
+    """Each request that was asked again, with its answer, what was expected, and what is wrong."""
+    for one in found:
+        show(f"{one.outcome}  {one.id}")
+        lines = (("asked", one.request), ("answer", one.answer), ("expected", one.expected), ("wrong", one.wrong))
+        for name, text in lines:
+            if text:
+                show(f"  {name + ':':<10}{text}")
 
 
 def _print_finding(verdict: Verdict, check: CheckResult, finding: Finding) -> None:

@@ -1,0 +1,80 @@
+"""One request asked again: of the catalogue, or of a verdict that was kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.cli import main
+from edgeship.engine.api import Conversation, Sampling
+from edgeship.errors import EvidenceUnknown
+from edgeship.validate.edges.texts import QUESTION
+from edgeship.validate.replay import replay
+from edgeship.validate.requests import asked
+from tests.scripted import ScriptedEngine
+from tests.validate.edges.test_looking import ANSWERS, Inwards
+from tests.validate.faulty import faulty, faulty_chat
+
+REQUEST = asked(Conversation([{"role": "user", "content": QUESTION}]), Sampling(temperature=0, max_tokens=100))
+ANSWER = ANSWERS[QUESTION]
+
+
+def verdict(**evidence: Any) -> dict[str, Any]:
+    one = {"id": "domain/one", "request": REQUEST, "got": "another answer", "expected": "right"} | evidence
+    findings = [{"name": "threshold", "evidence": [one]}]
+    return {"schema": "edgeship/verdict/1", "checks": {"domain": {"findings": findings}, "edges": {"findings": []}}}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "outcome"),
+    [({"expected": ANSWER}, "pass"), ({"got": ANSWER}, "fail"), ({}, "undecided")],
+)
+def test_evidence_is_held_to_what_was_expected_and_to_what_came(evidence: dict[str, Any], outcome: str) -> None:
+    with ScriptedEngine(ANSWERS) as engine:
+        [found] = replay(Inwards(engine), "domain/one", verdict(**evidence))
+    assert (found.outcome, found.answer) == (outcome, ANSWER)
+    assert QUESTION in found.request
+
+
+def test_an_odd_request_is_asked_again_on_one_surface_and_judged_anew() -> None:
+    for fault, outcome in (("none", "pass"), ("fails-on-empty", "fail")):
+        with ScriptedEngine(ANSWERS) as engine:
+            [found] = replay(Inwards(faulty_chat(engine, fault)), "edges/text-empty/inside")
+        assert (found.id, found.outcome) == ("edges/text-empty/inside", outcome)
+        assert found.expected == "answered"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "told"),
+    [
+        ("edges/nothing", None, "no odd request has the id"),
+        ("edges/text-empty/elsewhere", None, "no odd request has the id"),
+        ("edges/wire-get/inside", None, "no odd request has the id"),
+        ("domain/one", None, "no verdict is named"),
+        ("domain/two", verdict(), "it has domain/one"),
+        ("domain/one", {}, "no evidence"),
+        ("domain/one", {"checks": {"domain": 1}}, "no evidence"),
+        ("domain/one", verdict(request={"kind": "http"}), "cannot be asked again by itself"),
+        ("domain/one", verdict(request={"conversation": {"messages": []}, "sampling": {}}), "cannot be asked again"),
+    ],
+)
+def test_what_is_unknown_or_cannot_be_asked_is_said(name: str, kept: dict[str, Any] | None, told: str) -> None:
+    with ScriptedEngine(ANSWERS) as engine, pytest.raises(EvidenceUnknown, match=told):
+        list(replay(Inwards(engine), name, kept))
+
+
+def test_the_command_exits_by_what_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "verdict.json"
+    kept.write_text(json.dumps(verdict(expected=ANSWER)), encoding="utf-8")
+    with faulty("fails-on-empty", answers=ANSWERS) as url:
+        assert main(["validate", url, "--replay", "edges/text-empty/chat"]) == 1
+        assert "fail  edges/text-empty/chat" in capsys.readouterr().out
+        assert main(["validate", url, "--replay", "edges/text-nul/chat", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["replayed"][0]["outcome"] == "pass"
+        assert main(["validate", url, "--replay", "domain/one", "--verdict", str(kept)]) == 0
+        assert main(["validate", url, "--replay", "domain/one"]) == 4
+        assert main(["validate", url, "--verdict", str(kept)]) == 2
+    assert "--replay ID" in capsys.readouterr().err
