@@ -145,6 +145,26 @@ def test_an_installed_package_is_the_one_that_was_installed(example: Path, setti
     ]
 
 
+def only_integrity(target: Target) -> dict[str, str]:
+    """What fails of a target, by the whole check; no engine starts for what cannot be opened."""
+    with Subject(target, Against(effort="quick")) as subject:
+        [result] = validate(subject, checks=(CHECK,)).checks
+        assert subject.fault is not None
+    return {finding.name: finding.told for finding in result.findings if finding.outcome == "fail"}
+
+
+def test_a_package_that_is_not_there_is_told_once(settings: Settings) -> None:
+    assert only_integrity(Target("package", "nowhere", settings)).keys() == {"opens"}
+
+
+def test_a_manifest_that_cannot_be_read_is_told(example: Path, tmp_path: Path, settings: Settings) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (folder / manifest.MANIFEST_NAME).write_text("{", encoding="utf-8")
+    found = only_integrity(Target("folder", str(folder), settings))
+    assert "the manifest cannot be read" in found["digests"]
+    assert "opens" in found
+
+
 # --- folders of other tools ------------------------------------------------------------------------------------------
 
 

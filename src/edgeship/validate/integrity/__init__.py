@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeship.errors import EdgeshipError
 from edgeship.progress import Progress
@@ -41,7 +42,7 @@ class IntegrityBounds(Bounds):
 
 
 def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Iterator[Finding]:
-    folder = subject.folder
+    folder = _folder(subject)
     if folder is not None:
         looked, is_foundry = LookedAt(folder), subject.target.kind == "foundry"
         parts: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
@@ -59,9 +60,17 @@ def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Itera
             }
         for name, (what, part) in parts.items():
             progress(what, None)
-            yield from _each(name, part())
+            yield from _each(name, part)
     progress("one question", None)
     yield from opens.findings(subject)
+
+
+def _folder(subject: Subject) -> Path | None:
+    """The package's; None of a server, and where there is none: why is said when it is opened."""
+    try:
+        return subject.folder
+    except EdgeshipError:
+        return None
 
 
 def _readable(looked: LookedAt) -> bool:
@@ -72,10 +81,10 @@ def _readable(looked: LookedAt) -> bool:
         return False
 
 
-def _each(name: str, found: Iterator[Finding]) -> Iterator[Finding]:
+def _each(name: str, part: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """What a part finds; a file that cannot be read ends the part, and the others go on."""
     try:
-        yield from found
+        yield from part()
     except EdgeshipError as error:
         yield unreadable(name, error)
 
