@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from edgeship import settings
 from edgeship.errors import DependencyMissing, EngineFailed
@@ -98,5 +98,6 @@ def _ready(told: queue.SimpleQueue[object]) -> str:
 
 def _only_model(url: str) -> str:
     """What the server calls what it serves: of a folder not its path."""
-    with urlopen(f"{url}/v1/models", timeout=READY_S) as said:
+    # Whatever proxies a user has, this is here.
+    with build_opener(ProxyHandler({})).open(f"{url}/v1/models", timeout=READY_S) as said:
         return str(json.loads(said.read())["data"][0]["id"])
