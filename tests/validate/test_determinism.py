@@ -37,9 +37,11 @@ def test_an_engine_that_repeats_itself_passes_wherever_it_is_asked() -> None:
     findings = found()
 
     assert {each.outcome for each in findings.values()} == {"pass"}
-    assert {f"{place}-{way}" for place in ("again", "beside-others", "restarted") for way in ("greedy", "sampled")} <= set(
-        findings
-    )
+    assert set(findings) == {
+        f"{place}-{what}"
+        for place in ("again", "beside-others", "restarted")
+        for what in ("greedy", "sampled", "logprobs")
+    }
 
 
 class SeesNeighbours(ScriptedDecoder):

@@ -186,7 +186,10 @@ def _whole(chat: RemoteChat, asked: Sequence[Asked], bounds: DeterminismBounds) 
     """The texts of answers that are not streamed."""
     texts: list[Answer | EdgeshipError] = []
     for each in asked:
-        body = {**request(chat.model, each.question.conversation, each.question.sampling, extras=False), "stream": False}
+        body = {
+            **request(chat.model, each.question.conversation, each.question.sampling, extras=False),
+            "stream": False,
+        }
         body.pop("stream_options", None)
         try:
             said = chat.tell("/v1/chat/completions", body)["choices"][0]["message"].get("content") or ""
@@ -223,7 +226,9 @@ def _held(
     moved = [change for each, outcome in pairs if (change := _moved(each.first, outcome)) is not None]
     if moved:
         largest, limit = max(moved), bounds.most_logprob_change
-        sentence = f"{told}, log-probabilities of the same tokens change by {largest:.2g} nats at most; {limit:g} may be."
+        sentence = (
+            f"{told}, log-probabilities of the same tokens change by {largest:.2g} nats at most; {limit:g} may be."
+        )
         yield Finding(f"{name}-logprobs", "pass" if largest <= limit else "fail", sentence, largest, limit, "nats")
 
 

@@ -68,7 +68,10 @@ def _beyond(prompts: Prompts, context: int) -> Iterator[Finding]:
     if (question.prompt_tokens or context) < context:
         question = prompts.make(context + _BEFORE_END, _FEW_TOKENS)
     tokens = question.prompt_tokens or context
-    reply, said = prompts.ask(question), f"A prompt of {tokens:,} tokens, which the context of {context:,} has no room for,"
+    reply, said = (
+        prompts.ask(question),
+        f"A prompt of {tokens:,} tokens, which the context of {context:,} has no room for,",
+    )
     expected = "a refusal that says so"
     if reply.failure is None:
         got = f"was answered with {reply.output_tokens} tokens; usage tells {reply.prompt_tokens} of prompt"

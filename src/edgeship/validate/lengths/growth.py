@@ -221,7 +221,9 @@ class Judged:
             progress(f"{self.tokens:,} tokens in one prompt and in short ones, round {done + 1}", None)
             self.compare()
         may_read, may_write = self.may_read, self.may_write
-        up_to = "" if full else f" Longer ones were not asked, since they would have taken more than {amount.spend_s:g} s."
+        up_to = (
+            "" if full else f" Longer ones were not asked, since they would have taken more than {amount.spend_s:g} s."
+        )
         told = (
             f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read as one of "
             f"{self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"

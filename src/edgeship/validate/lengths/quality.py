@@ -161,7 +161,8 @@ def _passes(
         return {}
     most = answer_tokens(chat, cases)
     attempts = [Attempt(case, greedy(most, case.constraint)) for case in cases]
-    until, found = time.monotonic() + slower * amount.spend_s, {}
+    until = time.monotonic() + slower * amount.spend_s
+    found: dict[str, EvalRecord] = {}
     outcomes = answers(chat, attempts, concurrency_of(chat, cases), variables={}, until=until)
     with closing(outcomes):
         for index, outcome in outcomes:
@@ -191,7 +192,9 @@ def _quality_alone(padded: Sequence[Asked], found: Mapping[str, EvalRecord], bou
     own, total = rates.get(OWN, (0, 0))
     last, asked = list(rates.values())[-1] if rates else (0, 0)
     if not bounds.least_kept_alone or not own or len(rates) < 2:
-        return Finding("quality", "skipped", f"{told} Without an original to ask, nothing says how many could be right.")
+        return Finding(
+            "quality", "skipped", f"{told} Without an original to ask, nothing says how many could be right."
+        )
     kept = (last / asked) / (own / total)
     within = kept >= bounds.least_kept_alone
     told += f" That is {kept:.0%} of what is right at their own length, and {bounds.least_kept_alone:.0%} must be."
