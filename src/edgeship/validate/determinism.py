@@ -27,8 +27,8 @@ class DeterminismBounds(Bounds):
 
     most_greedy_differing: float = bound(
         0.0,
-        "The part of greedy answers with a seed that may read otherwise than the first time. Edgeship's engine promises "
-        "none; servers whose kernels depend on the batch turn near ties, and may be given a part here.",
+        "The part of greedy answers with a seed that may read otherwise than the first time. Edgeship's engine "
+        "promises none; servers whose kernels depend on the batch turn near ties, and may be given a part here.",
         most=1.0,
     )
     most_sampled_differing: float = bound(
@@ -186,11 +186,8 @@ def _whole(chat: RemoteChat, asked: Sequence[Asked], bounds: DeterminismBounds) 
     """The texts of answers that are not streamed."""
     texts: list[Answer | EdgeshipError] = []
     for each in asked:
-        body = {
-            **request(chat.model, each.question.conversation, each.question.sampling, extras=False),
-            "stream": False,
-        }
-        body.pop("stream_options", None)
+        streamed = request(chat.model, each.question.conversation, each.question.sampling, extras=False)
+        body = {name: value for name, value in streamed.items() if name not in ("stream", "stream_options")}
         try:
             said = chat.tell("/v1/chat/completions", body)["choices"][0]["message"].get("content") or ""
             texts.append(replace(each.first, text=said, tokens=(), logprobs=()))
@@ -226,9 +223,7 @@ def _held(
     moved = [change for each, outcome in pairs if (change := _moved(each.first, outcome)) is not None]
     if moved:
         largest, limit = max(moved), bounds.most_logprob_change
-        sentence = (
-            f"{told}, log-probabilities of the same tokens change by {largest:.2g} nats at most; {limit:g} may be."
-        )
+        sentence = f"{told}, log-probabilities of the same tokens change by {largest:.2g} nats; {limit:g} may be."
         yield Finding(f"{name}-logprobs", "pass" if largest <= limit else "fail", sentence, largest, limit, "nats")
 
 

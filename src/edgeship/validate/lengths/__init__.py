@@ -22,9 +22,7 @@ def _run(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
     progress("the end of the context", None)
     context, most_s = subject.chat.context_tokens, _END_S[subject.effort]
     if context is not None and (expected_s := ruler.expected_s(context)) > most_s:
-        why = (
-            f"A prompt of {context:,} tokens may take {expected_s:.0f} s, which is more than {most_s:g} s: try --long."
-        )
+        why = f"A prompt of {context:,} tokens may take {expected_s:.0f} s, more than {most_s:g} s: try --long."
         yield Finding("context-end", "skipped", why)
     else:
         yield from ends.look(ruler.prompts, context)

@@ -13,8 +13,8 @@ class LengthBounds(Bounds):
 
     most_slowing: float = bound(
         2.0,
-        "How many times as long as attention explains a token may take at the end of the longest prompt, beside a token "
-        "of a short one. Good packages stay near 1; the rest is room for kernels and for a machine that is busy.",
+        "How many times as long as attention explains a token may take at the end of the longest prompt, beside a "
+        "token of a short one. Good packages stay near 1; the rest is room for kernels and for a machine that is busy.",
         least=1.0,
     )
     attention_factor: float = bound(
@@ -24,8 +24,8 @@ class LengthBounds(Bounds):
     )
     unknown_attention_share: float = bound(
         1 / 1536,
-        "What attending to one token costs of what its weights cost, where a target does not tell its sizes, as servers "
-        "do not: that of a hidden size of 256, below which few models lie.",
+        "What attending to one token costs of what its weights cost, where a target does not tell its sizes, as "
+        "servers do not: that of a hidden size of 256, below which few models lie.",
     )
     most_memory_growth: float = bound(
         1.0,
@@ -40,7 +40,7 @@ class LengthBounds(Bounds):
     )
     least_kept_alone: float = bound(
         0.0,
-        "Without an original that can be asked: the part of the answers right at their own length that must be right in "
-        "the longest prompt too. 0 only tells it, since most fine-tuned models have learnt one length and no other.",
+        "Without an original that can be asked: the part of the answers right at their own length that must be right "
+        "in the longest prompt too. 0 only tells it, since most fine-tuned models have learnt one length and no other.",
         most=1.0,
     )

@@ -41,8 +41,8 @@ class Amount:
 
 
 AMOUNTS: dict[Effort, Amount] = {
-    "quick": Amount(4, 1.5, 1, 6),
-    "default": Amount(8, 8.0, 3, 9),
+    "quick": Amount(4, 1.5, 1, 5),
+    "default": Amount(8, 12.0, 3, 6),
     "long": Amount(8, 900.0, 5, 15),
 }
 
@@ -71,9 +71,9 @@ class Ruler:
     asked_tokens: int = 0
 
     def expected_s(self, tokens: int) -> float:
-        """How long a prompt of so many tokens is expected to take, were all of it attention; 0 where nothing is known."""
+        """How long a prompt of so many tokens takes at least, by the longest so far; 0 where nothing is known."""
         most = max(self.points, default=0)
-        return self.points[most].ttft_s * max(1.0, tokens / most) ** 2 if most else 0.0
+        return self.points[most].ttft_s * max(1.0, tokens / most) if most else 0.0
 
     def take(self, tokens: int, new_tokens: int = _NEW_TOKENS) -> Point:
         """One prompt of so many tokens. Raises Refused."""
@@ -215,18 +215,18 @@ class Judged:
 
     def times(self, amount: Amount, *, full: bool, progress: Progress) -> Iterator[Finding]:
         """What came of reading and writing. Raises Refused."""
+        begun_s = time.monotonic()
         for done in range(amount.most_rounds):
-            if done >= amount.rounds and self._within():
+            enough = done >= amount.rounds or (done and time.monotonic() - begun_s > amount.spend_s)
+            if enough and (self._within() or self._far_beyond()):
                 break
             progress(f"{self.tokens:,} tokens in one prompt and in short ones, round {done + 1}", None)
             self.compare()
         may_read, may_write = self.may_read, self.may_write
-        up_to = (
-            "" if full else f" Longer ones were not asked, since they would have taken more than {amount.spend_s:g} s."
-        )
+        up_to = "" if full else f" Longer ones were not asked: it would have taken more than {amount.spend_s:g} s."
         told = (
-            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read as one of "
-            f"{self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
+            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read as one "
+            f"of {self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
         )
         yield _held("reading", told, self.slower_reading, may_read)
         if (slower := self.slower_writing) is None:
@@ -238,16 +238,19 @@ class Judged:
         )
         yield _held("writing", told, slower, may_write)
 
+    def _far_beyond(self) -> bool:
+        return self.slower_reading > 2 * self.may_read or (self.slower_writing or 0) > 2 * self.may_write
+
     def _within(self) -> bool:
         return self.slower_reading <= self.may_read and (self.slower_writing or 0) <= self.may_write
 
     def _curve(self) -> str:
         points = [self.ruler.points[tokens] for tokens in sorted(self.ruler.points)]
-        ends = f"Times to the first token: {', '.join(f'{each.ttft_s * 1000:.0f} ms at {each.tokens:,}' for each in points)}"
+        times = ", ".join(f"{each.ttft_s * 1000:.0f} ms at {each.tokens:,}" for each in points)
         constant, linear, square = quadratic([(each.tokens, each.ttft_s) for each in points])
         total = constant + linear * self.tokens + square * self.tokens**2
         part = square * self.tokens**2 / total if total > 0 else 0.0
-        return f"{ends}; the quadratic part is {part:.0%} of the last."
+        return f"Times to the first token: {times}; the quadratic part is {part:.0%} of the last."
 
 
 def _held(name: str, told: str, figure: float, bound: float) -> Finding:
@@ -284,9 +287,9 @@ def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds)
     seen = [(each.tokens, each.held_bytes) for each in ruler.points.values() if each.held_bytes]
     (least, first), (most, last) = min(seen), max(seen)
     told = (
-        f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of {most:,}, "
-        f"and {held / 1e6:,.0f} MB at most; beside {kept / 1e6:,.0f} MB for keys and values that is {growth:.0%} more than "
-        f"before, and {bounds.most_memory_growth:.0%} may be."
+        f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of "
+        f"{most:,}, and {held / 1e6:,.0f} MB at most; beside {kept / 1e6:,.0f} MB for keys and values that is "
+        f"{growth:.0%} more than before, and {bounds.most_memory_growth:.0%} may be."
     )
     within = growth <= bounds.most_memory_growth
     return Finding("memory", "pass" if within else "fail", told, growth, bounds.most_memory_growth, "of what was held")

@@ -230,7 +230,8 @@ def _beside(
     changes = {group: paired_change(passed(reference, cases), passed(found, cases)) for group, cases in groups.items()}
     worse = noninferiority.worse_slices(changes, bounds.most_drop)
     told = "; ".join(
-        f"{sum(passed(found, cases))} of {len(cases)} are {verb} {group}, {sum(passed(reference, cases))} by the original"
+        f"{sum(passed(found, cases))} of {len(cases)} are {verb} {group}, "
+        f"{sum(passed(reference, cases))} by the original"
         for group, cases in groups.items()
     )
     drop = max(0.0, *(-change.change for change in changes.values()))
