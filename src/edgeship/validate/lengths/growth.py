@@ -217,16 +217,16 @@ class Judged:
         """What came of reading and writing. Raises Refused."""
         begun_s = time.monotonic()
         for done in range(amount.most_rounds):
-            enough = done >= amount.rounds or (done and time.monotonic() - begun_s > amount.spend_s)
-            if enough and (self._within() or self._far_beyond()):
+            late = time.monotonic() - begun_s > 2 * amount.spend_s
+            if done >= amount.rounds and (self._far_beyond() or (self._within() and (late or self._calm()))):
                 break
             progress(f"{self.tokens:,} tokens in one prompt and in short ones, round {done + 1}", None)
             self.compare()
         may_read, may_write = self.may_read, self.may_write
         up_to = "" if full else f" Longer ones were not asked: it would have taken more than {amount.spend_s:g} s."
         told = (
-            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read as one "
-            f"of {self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
+            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read "
+            f"as one of {self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
         )
         yield _held("reading", told, self.slower_reading, may_read)
         if (slower := self.slower_writing) is None:
@@ -237,6 +237,11 @@ class Judged:
             f"{self.piece:,}, and {may_write:.2f} times may be."
         )
         yield _held("writing", told, slower, may_write)
+
+    def _calm(self) -> bool:
+        """Whether single prompts say the same: else something disturbs them, and more rounds are to tell what."""
+        short, long = self.ruler.points[self.piece], self.ruler.points[self.tokens]
+        return (long.ttft_s / self.tokens) / (short.ttft_s / self.piece) <= self.may_read
 
     def _far_beyond(self) -> bool:
         return self.slower_reading > 2 * self.may_read or (self.slower_writing or 0) > 2 * self.may_write
