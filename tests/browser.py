@@ -29,8 +29,8 @@ _PLACES = (
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
 _INSTALL_S = 600
-# A script: each text that is shown with its contrast to what lies behind it, as WCAG computes it. A picture's texts have
-# their fill for a colour.
+# A script: each text that is shown with its contrast to what lies behind it, as WCAG computes it. The colour of a
+# picture's texts is their fill.
 CONTRASTS = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {

@@ -20,6 +20,7 @@ from typing import IO, Any
 from edgeship.engine.api import AnswerSteps, Chat, Conversation, Engine, OnStep, Prompt, Sampling, Stats, Token
 from edgeship.errors import EngineBusy
 from edgeship.package.conversation import text_of
+from edgeship.validate.verdict import CheckName
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -545,3 +546,28 @@ AROUND: Mapping[str, type[Around]] = {
     "notices-no-end": NoticesNoEnd,
 }
 FAULTS = (*IN_CHAT, *AROUND)
+CAUGHT_BY: Mapping[str, CheckName] = {
+    "leaks-memory": "leaks",
+    "leaks-handles": "leaks",
+    "leaks-threads": "leaks",
+    "leaks-cut": "leaks",
+    "ignores-max-tokens": "conformance",
+    "ignores-seed": "determinism",
+    "fails-on-empty": "edges",
+    "slows-quadratically": "lengths",
+    "sees-neighbours": "determinism",
+    "keeps-slots": "recovery",
+    "lies-about-usage": "conformance",
+    "leaks-stops": "conformance",
+    "says-another-length": "conformance",
+    "leaves-out-the-end": "conformance",
+    "leaves-out-finish": "conformance",
+    "tells-other-types": "conformance",
+    "names-no-model": "conformance",
+    "changes-ids": "conformance",
+    "cuts-characters": "conformance",
+    "replaces-characters": "conformance",
+    "never-ends": "conformance",
+    "notices-no-end": "recovery",
+}
+"""The check that each belongs to, but for those that only a comparison with another version shows."""

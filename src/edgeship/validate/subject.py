@@ -15,7 +15,7 @@ from edgeship.engine.remote import RemoteChat
 from edgeship.errors import EdgeshipError
 from edgeship.measure.cases.askable import require_judgeable
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
-from edgeship.measure.evaluation.target import EvalOptions, WayResult, evaluate_target, sampling_of
+from edgeship.measure.evaluation.target import INTERRUPTED, EvalOptions, WayResult, evaluate_target, sampling_of
 from edgeship.progress import Progress, silent
 from edgeship.targets import Target
 from edgeship.validate import requests
@@ -80,7 +80,10 @@ class Subject:
         """What came of the cases, asked once for all checks that look at answers. Raises as `evaluate_target`."""
         if self._evaluation is None:
             require_judgeable(self.against.cases, embeds=False)
-            self._evaluation = evaluate_target(self.chat, self.cases, self.eval_options, progress)
+            found = evaluate_target(self.chat, self.cases, self.eval_options, progress)
+            if any(way.stopped == INTERRUPTED for way in found):
+                raise KeyboardInterrupt  # a part of the answers is no ground for a verdict
+            self._evaluation = found
         return self._evaluation
 
     def sampling_of(self, way: WayResult, case: EvalCase, attempt: int = 1) -> Sampling:
