@@ -17,6 +17,12 @@ class LengthBounds(Bounds):
         "token of a short one. Good packages stay near 1; the rest is room for kernels and for a machine that is busy.",
         least=1.0,
     )
+    most_slowing_writing: float = bound(
+        5.0,
+        "The same for a token that is written. A single row of attention runs far below its peak on small models, where "
+        "6.6 times in all was seen of a good one; without a cache of keys and values it is a hundred times.",
+        least=1.0,
+    )
     attention_factor: float = bound(
         1.0,
         "How many times as long a multiplication of attention takes as one of weights. Measured on CPUs with quantized "

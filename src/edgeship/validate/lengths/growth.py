@@ -183,7 +183,8 @@ class Judged:
     @property
     def may_write(self) -> float:
         """By how much writing may."""
-        return self.bounds.most_slowing * (1 + self.bounds.attention_factor * self.share * self.tokens)
+        explained = 1 + self.bounds.attention_factor * self.share * self.tokens
+        return self.bounds.most_slowing_writing * explained
 
     def compare(self) -> None:
         """The longest prompt beside as many tokens in short ones, which are disturbed for as long a time."""
