@@ -19,8 +19,8 @@ class LengthBounds(Bounds):
     )
     most_slowing_writing: float = bound(
         5.0,
-        "The same for a token that is written. A single row of attention runs far below its peak on small models, where "
-        "6.6 times in all was seen of a good one; without a cache of keys and values it is a hundred times.",
+        "The same for a token that is written. A single row of attention runs far below its peak on small models, "
+        "where 6.6 times in all was seen of a good one; without a cache of keys and values it is a hundred times.",
         least=1.0,
     )
     attention_factor: float = bound(
