@@ -22,7 +22,8 @@ def _run(subject: Subject, bounds: RecoveryBounds, progress: Progress) -> Iterat
         with subject.anew() as chat:
             progress("answers are cut", 0.0)
             yield from in_process.cut_findings(chat, bounds)
-            if isinstance(chat, IsolatedEngine):
+            # Where time is short the process that is killed is the one that is served.
+            if isinstance(chat, IsolatedEngine) and subject.effort != "quick":
                 progress("its process is killed", 0.3)
                 yield in_process.killed_finding(chat, bounds)
     if reason := why_none(subject.target):
