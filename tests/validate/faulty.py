@@ -28,7 +28,8 @@ from edgeship.settings import resolve
 from edgeship.system.storage import write_file
 from tests.scripted import ScriptedEngine
 from tests.serve.serving import ANSWERS, card, serving
-from tests.validate.faults import AROUND, FAULTS, IN_CHAT, Fault, FaultyChat
+from tests.validate.chat_faults import Fault, FaultyChat
+from tests.validate.faults import AROUND, FAULTS, IN_CHAT
 
 MODEL = "faulty"
 ENGINE = "tests.validate.faulty:open_faulty"

@@ -188,9 +188,11 @@ def _in_words(rates: Mapping[str, tuple[int, int]]) -> str:
 
 def _quality_alone(padded: Sequence[Asked], found: Mapping[str, EvalRecord], bounds: LengthBounds) -> Finding:
     rates = _rates(padded, found)
+    if not rates:
+        return Finding("quality", "skipped", "No case was answered in the time that there was.")
     told = f"Right with text before the question: {_in_words(rates)}."
     own, total = rates.get(OWN, (0, 0))
-    last, asked = list(rates.values())[-1] if rates else (0, 0)
+    last, asked = list(rates.values())[-1]
     if not bounds.least_kept_alone or not own or len(rates) < 2:
         return Finding(
             "quality", "skipped", f"{told} Without an original to ask, nothing says how many could be right."
