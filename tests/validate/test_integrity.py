@@ -153,10 +153,6 @@ def only_integrity(target: Target) -> dict[str, str]:
     return {finding.name: finding.told for finding in result.findings if finding.outcome == "fail"}
 
 
-def test_a_package_that_is_not_there_is_told_once(settings: Settings) -> None:
-    assert only_integrity(Target("package", "nowhere", settings)).keys() == {"opens"}
-
-
 def test_a_manifest_that_cannot_be_read_is_told(example: Path, tmp_path: Path, settings: Settings) -> None:
     folder = shutil.copytree(example, tmp_path / "package")
     (folder / manifest.MANIFEST_NAME).write_text("{", encoding="utf-8")

@@ -11,10 +11,13 @@ from edgeship.errors import (
     EngineFailed,
     MemoryShort,
     ModelUnknown,
+    NotFound,
     PackageRefused,
     RemoteFailed,
     UsageError,
 )
+from edgeship.settings import resolve
+from edgeship.targets import Target
 from edgeship.validate.gate import Gate
 from edgeship.validate.run import validate
 from edgeship.validate.subject import Subject
@@ -153,3 +156,10 @@ def test_who_cannot_say_whether_a_check_is_for_a_target_lets_the_check_say_it() 
         raise EngineFailed("its manifest cannot be read")
 
     assert validate(subject(), checks=(check("domain", not_for=unknown),)).outcome == "pass"
+
+
+@pytest.mark.parametrize("kind", ["package", "foundry"])
+def test_a_name_that_means_nothing_is_no_verdict(kind: Any) -> None:
+    pytest.importorskip("foundry_local_sdk")
+    with pytest.raises(NotFound):
+        validate(Subject(Target(kind, "not-there", resolve())), checks=())

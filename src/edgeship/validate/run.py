@@ -49,6 +49,7 @@ def validate(
     Raises UsageError and NotFound for what was asked wrongly, and whatever is a fault of our own.
     """
     gate, begun = gate or Gate(), time.perf_counter()
+    _ = subject.folder  # a name that means nothing is no target that fails
     results: list[CheckResult] = []
     interrupted = False
     for check in checks:

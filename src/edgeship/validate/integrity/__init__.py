@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgeship.errors import EdgeshipError
 from edgeship.progress import Progress
@@ -42,7 +41,7 @@ class IntegrityBounds(Bounds):
 
 
 def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Iterator[Finding]:
-    folder = _folder(subject)
+    folder = subject.folder
     if folder is not None:
         looked, is_foundry = LookedAt(folder), subject.target.kind == "foundry"
         parts: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
@@ -63,14 +62,6 @@ def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Itera
             yield from _each(name, part)
     progress("one question", None)
     yield from opens.findings(subject)
-
-
-def _folder(subject: Subject) -> Path | None:
-    """The package's; None of a server, and where there is none: why is said when it is opened."""
-    try:
-        return subject.folder
-    except EdgeshipError:
-        return None
 
 
 def _readable(looked: LookedAt) -> bool:
