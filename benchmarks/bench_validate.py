@@ -6,8 +6,8 @@ catch     every faulty package and every faulty server of the tests, with the ch
 peers     llama.cpp's server and Foundry Local with the example: what each check says of them
 
 The last line printed is one JSON object with the figures; those called `target` judge them.
-usage: bench_validate.py [--only time,...] [--rounds N] [--effort quick|default] [--fault NAME]
-rounds are those of calm; effort is that of calm and catch; fault is one of catch's
+usage: bench_validate.py [--only time,...] [--rounds N] [--effort quick|default] [--fault NAME,...]
+rounds are those of calm; effort is that of calm, catch and peers; fault chooses some of catch's
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "triage"
 HOME = WORK / "home"
 _EVAL = ("--eval", str(EXAMPLE / "eval.jsonl"))
+_NOT_GOOD = ("fail", "undecided")
 sys.path.insert(0, str(ROOT))  # the faults are those of the tests
 
 
@@ -80,20 +81,20 @@ def calm(rounds: int, effort: str) -> Figures:
     return {"runs": rounds, "passed": rounds - len(alarms), "alarms": alarms, "target": {"passed": f"{rounds}"}}
 
 
-def catch(effort: str, only: str | None) -> Figures:
+def catch(effort: str, only: Collection[str]) -> Figures:
     """By fault, which check it belongs to, and what each check that did not pass says first."""
     from tests.validate import fault_packages
 
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         for fault in fault_packages.FAULTS:
-            if only in (None, fault.name):
+            if not only or fault.name in only:
                 place = Path(scratch) / fault.name
                 place.mkdir()
                 verdict = gate(str(fault.package(package(), place / "package")), *_EVAL, *_as_told(effort))
                 figures[fault.name] = _caught(fault.caught_by, verdict)
         for name, caught_by in _server_faults():
-            if only in (None, name):
+            if not only or name in only:
                 figures[name] = _caught(caught_by, _of_faulty_server(name, Path(scratch), effort))
     missed = [name for name, found in figures.items() if not found["caught"]]
     return {"faults": len(figures), "missed": missed, "by_fault": figures, "target": {"missed": "none"}}
@@ -128,16 +129,18 @@ def side_by_side(effort: str) -> Figures:
 
 
 def _caught(caught_by: str, verdict: dict[str, Any]) -> Figures:
-    failing = _failing(verdict)
-    return {"belongs_to": caught_by, "caught": verdict["checks"][caught_by]["outcome"] == "fail"} | failing
+    caught = verdict["checks"][caught_by]["outcome"] == "fail"
+    found = {"belongs_to": caught_by, "caught": caught, "took_s": verdict["took_s"]} | _failing(verdict)
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def _failing(verdict: dict[str, Any]) -> dict[str, str]:
     """What each check that neither passed nor was skipped says first."""
     return {
-        name: next(f"{each['outcome']}: {each['told']}" for each in found["findings"] if each["outcome"] != "pass")
+        name: next(f"{each['outcome']}: {each['told']}" for each in found["findings"] if each["outcome"] in _NOT_GOOD)
         for name, found in verdict["checks"].items()
-        if found["outcome"] in ("fail", "undecided")
+        if found["outcome"] in _NOT_GOOD
     }
 
 
@@ -186,7 +189,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(sections))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--effort", choices=("quick", "default"), default="default")
-    parser.add_argument("--fault")
+    parser.add_argument("--fault", type=lambda text: text.split(","), default=[])
     arguments = parser.parse_args()
     asked = {name: partial(section, arguments) for name, section in sections.items()}
     turns.report(parser, asked, arguments.only, {"effort": arguments.effort, "versions": peers.versions()})

@@ -79,7 +79,7 @@ CAUGHT_BY: Mapping[str, CheckName] = {
     "keeps-slots": "recovery",
     "lies-about-usage": "conformance",
     "leaks-stops": "conformance",
-    "says-another-length": "conformance",
+    "says-another-length": "integrity",
     "leaves-out-the-end": "conformance",
     "leaves-out-finish": "conformance",
     "tells-other-types": "conformance",
