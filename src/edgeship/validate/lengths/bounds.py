@@ -30,7 +30,7 @@ class LengthBounds(Bounds):
         "weights, 0.9 while writing and 1.5 while reading; what is beyond 1 is part of most_slowing.",
     )
     unknown_attention_share: float = bound(
-        1 / 1536,
+        0.00065,
         "What attending to one token costs of what its weights cost, where a target does not tell its sizes, as "
         "servers do not: that of a hidden size of 256, below which few models lie.",
     )
