@@ -33,10 +33,10 @@ _SETTLED_S, _MOST_RESTS = 0.05, 8
 _PART_OF_CONTEXT = 8
 """A question has at most so many words for each word's part of the context: a word is a few tokens at most."""
 _SENTENCE = "I ordered two lamps last week and one of them arrived with a broken switch."
-_CUT_AFTER, _LONG_TOKENS = 4, 64
+_CUT_AFTER, _LONG_TOKENS = 4, 512
 """So many steps of an answer are read before it is cut; where it cannot be asked to be long, one."""
 _LONG_TEXT = (
-    '{"type": "object", "properties": {"text": {"type": "string", "minLength": 1000}}, "required": ["text"], '
+    '{"type": "object", "properties": {"text": {"type": "string", "minLength": 4000}}, "required": ["text"], '
     '"additionalProperties": false}'
 )
 _YES_OR_NO = (

@@ -17,6 +17,13 @@ class RecoveryBounds(Bounds):
         "where a long prompt is read on a slow machine, and a busy one may take ten times that.",
         least=0.1,
     )
+    freed_share: float = bound(
+        0.5,
+        "And after so large a part of the time that the same answers take to their end: a small model would be done "
+        "within freed_s, whether or not it noticed that its clients are gone.",
+        least=0.01,
+        most=1.0,
+    )
     slower: float = bound(
         4.0,
         "Afterwards as many answers as before take at most so many times as long, besides freed_s: a busy machine may "
