@@ -554,6 +554,7 @@ def test_a_ship_under_a_schema_says_so_also_from_python(tiny: Path, tmp_path: Pa
     (tmp_path / "eval.jsonl").write_text(json.dumps(case) + "\n", encoding="utf-8")
     schema = {"type": "object", "properties": {"a": {"const": True}}, "required": ["a"], "additionalProperties": False}
     how: dict[str, Any] = {"recipes": "int4", "reference": "fp32", "thresholds": Thresholds(min_pass_rate=0)}
+    how["gate_effort"] = "off"  # which random weights do not pass
     shipped = edgeship.ship(tiny, eval=tmp_path / "eval.jsonl", schema=schema, report=tmp_path / "report", **how)
     assert shipped.package is not None
     assert "held to a JSON schema, as --schema does" in shipped.report.choice.reasons[-1]
