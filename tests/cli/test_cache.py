@@ -158,7 +158,7 @@ def test_what_the_release_gate_said_is_shown_wherever_a_package_is(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package, other = make_package(tmp_path / "support"), make_package(tmp_path / "other", weights=b"o" * 100)
-    bad = verdict("fail", only=["domain"], off={"leaks": "it takes long"})
+    bad = verdict("fail", only=["domain", "leaks"], off={"leaks": "it takes long"})
     bad["checks"]["leaks"] = {"outcome": "skipped"}
     packages.install(package.folder, settings.cache_dir, gate=bad, force=True)
     packages.install(other.folder, settings.cache_dir)
@@ -171,10 +171,18 @@ def test_what_the_release_gate_said_is_shown_wherever_a_package_is(
     assert main(["model", "info", "support"]) == 0
     said = {line.split("  ", 1)[0]: line.split("  ", 1)[1].strip() for line in capsys.readouterr().out.splitlines()}
     assert said["gate"] == "failed, forced (2 of 3 checks, default effort, 2026-11-27T10:00:00Z)"
-    assert (said["gate fails"], said["gate asked for"]) == ("domain", "domain")
+    assert said["gate fails"] == "domain (default effort, 2026-11-27T10:00:00Z)"
+    assert said["gate asked for"] == "domain, leaks"
     assert said["gate turned off"] == "leaks: it takes long"
     _, found = as_json(capsys, "model", "info", "support")
     assert (found["gate"]["forced"], found["gate"]["in_part"]) == (True, True)
+    assert found["gate"]["checks"]["domain"] == {
+        "outcome": "fail",
+        "effort": "default",
+        "created": "2026-11-27T10:00:00Z",
+    }
+    assert main(["cache", "verify"]) == 0
+    assert "support:1 (release gate: failed, forced)  ok" in capsys.readouterr().out
     assert json.loads(Path(found["gate"]["file"]).read_bytes())["predicate"] == bad
     assert main(["model", "info", "other"]) == 0
     assert "edgeship validate" in capsys.readouterr().out

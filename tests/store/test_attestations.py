@@ -26,6 +26,18 @@ def verdict(outcome: str = "pass", *, created: str = "2026-11-27T10:00:00Z", **m
     return {**head, "outcome": outcome, "took_s": 1.5, "checks": checks, **more}
 
 
+def in_part(check: str, outcome: str, **more: Any) -> dict[str, Any]:
+    """As `validate --only CHECK` has it."""
+    made = {"integrity": "skipped", "domain": "skipped"} | {check: outcome}
+    checks = {name: {"outcome": each, "findings": []} for name, each in made.items()}
+    return verdict(outcome, checks=checks, only=[check], **more)
+
+
+def unlooked(**more: Any) -> dict[str, Any]:
+    """A run of all checks that had nothing to ask, so that one was not made."""
+    return verdict("skipped", **more) | {"outcome": "pass"}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
@@ -41,7 +53,7 @@ def install(source: Package | Path, folder: Path, **options: Any) -> Entry:
 
 
 def path_of(entry: Entry) -> Path:
-    return entry.folder.parent / f"{entry.folder.name}.attestation.json"
+    return entry.folder.parent / f"{entry.folder.name}.attestation.jsonl"
 
 
 def outcome(folder: Path, ref: str) -> str | None:
@@ -57,11 +69,11 @@ def test_it_is_an_in_toto_statement_about_the_manifest(source: Package, folder: 
     assert statement["subject"] == [{"name": "model-int4", "digest": {"sha256": digest}}]
     assert statement["predicateType"] == "urn:edgeship:verdict:1"
     assert statement["predicate"] == verdict()
-    assert sorted(path.name for path in installed.folder.parent.iterdir()) == ["v1", "v1.attestation.json", "v1.json"]
+    assert sorted(path.name for path in installed.folder.parent.iterdir()) == ["v1", "v1.attestation.jsonl", "v1.json"]
     assert outcome(folder, "model-int4") == "pass"
 
 
-def test_the_last_verdict_counts(source: Package, folder: Path) -> None:
+def test_the_last_verdict_of_all_checks_counts(source: Package, folder: Path) -> None:
     installed = install(source, folder)
     assert outcome(folder, "model-int4") is None
     for said in ("pass", "undecided", "fail"):
@@ -70,6 +82,66 @@ def test_the_last_verdict_counts(source: Package, folder: Path) -> None:
         assert kept.gate == said
     again, new = packages.install(source.folder, folder, gate=verdict("pass"))
     assert (again.gate, new, outcome(folder, "model-int4")) == ("pass", False, "pass")
+    assert len(path_of(again).read_bytes().splitlines()) == 1, "nothing of the others counts any more"
+
+
+def said_of(source: Package, folder: Path, *verdicts: dict[str, Any]) -> Entry:
+    """A package after these verdicts, one after another."""
+    installed = install(source, folder)
+    for number, given in enumerate(verdicts):
+        now = given | {"created": f"2026-11-27T10:00:{number:02}Z"}
+        packages.attest(folder, installed.folder, source.digest, now)
+    return listing.find(folder, "model-int4")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        # What was not asked for says nothing, so that a package that failed counts as failed.
+        ([verdict("fail"), in_part("integrity", "pass")], "fail"),
+        ([verdict("fail"), in_part("integrity", "pass"), in_part("domain", "pass")], "pass"),
+        ([verdict("fail"), in_part("domain", "undecided")], "undecided"),
+        ([verdict("pass"), in_part("domain", "fail")], "fail"),
+        ([verdict("pass"), in_part("domain", "fail"), in_part("integrity", "pass")], "fail"),
+        ([in_part("domain", "fail"), in_part("integrity", "pass")], "fail"),
+        ([in_part("domain", "pass"), in_part("integrity", "pass")], "pass, in part"),
+        ([in_part("domain", "pass"), verdict("pass")], "pass"),
+        # Nor does what could not be looked at.
+        ([verdict("fail"), unlooked()], "fail"),
+        ([unlooked(), in_part("domain", "fail")], "fail"),
+        # A gate file that turns a check off says that it is not wanted.
+        ([verdict("fail"), unlooked(off={"domain": "no cases"})], "pass, in part"),
+        ([unlooked(off={"domain": "no cases"}), verdict("pass")], "pass"),
+        ([unlooked(off={"domain": "no cases"}), in_part("domain", "fail")], "fail"),
+        ([verdict("fail"), in_part("integrity", "pass", off={"domain": "no cases"})], "fail"),
+        # A look that is less close finds what is wrong, and does not show that nothing is.
+        ([verdict("fail"), verdict("pass", effort="quick")], "fail"),
+        ([verdict("pass"), verdict("undecided", effort="quick")], "pass"),
+        ([verdict("pass"), verdict("fail", effort="quick")], "fail"),
+        ([verdict("fail", effort="quick"), verdict("pass")], "pass"),
+        ([verdict("fail"), verdict("pass", effort="quick"), verdict("pass", effort="long")], "pass"),
+    ],
+)
+def test_each_check_counts_by_what_was_said_last(
+    verdicts: list[dict[str, Any]], said: str, source: Package, folder: Path
+) -> None:
+    found = said_of(source, folder, *verdicts)
+    assert (found.gate, found.note) == (said, None)
+
+
+def test_a_check_that_was_mended_stands_beside_the_rest(source: Package, folder: Path) -> None:
+    both = said_of(source, folder, verdict("fail"), in_part("domain", "pass", effort="long"))
+    assert both.attestation is not None
+    assert both.attestation.checks == {
+        "integrity": attestations.Said("pass", "default", "2026-11-27T10:00:00Z"),
+        "domain": attestations.Said("pass", "long", "2026-11-27T10:00:01Z"),
+    }
+    assert (both.attestation.effort, both.attestation.created) == ("default and long", "2026-11-27T10:00:01Z")
+    lines = path_of(both).read_bytes().splitlines()
+    assert [json.loads(line)["predicate"]["only"] for line in lines] == [[], ["domain"]]
+    # A third verdict leaves both as they were written.
+    packages.attest(folder, both.folder, source.digest, in_part("integrity", "pass", created="2026-11-27T11:00:00Z"))
+    assert path_of(both).read_bytes().splitlines()[:2] == lines
 
 
 def test_an_altered_package_has_none(source: Package, folder: Path) -> None:
@@ -110,7 +182,8 @@ def test_where_nothing_was_looked_at_nothing_is_kept(source: Package, folder: Pa
 @pytest.mark.parametrize(
     "content",
     [
-        *("", "{", "[]", "{}", "\0", "[" * 10_000, '{"payloadType": "application/vnd.in-toto+json", "payload": ""}'),
+        *("", "\n\n"),
+        *("{", "[]", "{}", "\0", "[" * 10_000, '{"payloadType": "application/vnd.in-toto+json", "payload": ""}'),
         '{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "urn:edgeship:verdict:1"}',
     ],
 )
@@ -124,14 +197,21 @@ def test_a_damaged_or_foreign_one_is_ignored_and_said(content: str, source: Pack
 
 
 @pytest.mark.parametrize(
-    "change", [{"outcome": "great"}, {"checks": {"a": 1}}, {"predicateType": "x"}, {"_type": "x"}, {"off": {"a": 1}}]
+    "change",
+    [
+        *({"outcome": "great"}, {"effort": "great"}, {"checks": {"a": 1}}, {"off": {"a": 1}}),
+        *({"predicateType": "x"}, {"_type": "x"}),
+    ],
 )
 def test_a_statement_of_something_else_is_ignored(change: dict[str, Any], source: Package, folder: Path) -> None:
     installed = install(source, folder, gate=verdict())
-    statement = json.loads(path_of(installed).read_bytes())
+    before = path_of(installed).read_bytes()
+    statement = json.loads(before)
     (statement if next(iter(change)) in statement else statement["predicate"]).update(change)
     path_of(installed).write_text(json.dumps(statement), encoding="utf-8")
     assert outcome(folder, "model-int4") is None
+    path_of(installed).write_bytes(before + path_of(installed).read_bytes())
+    assert outcome(folder, "model-int4") is None, "one that cannot be read may have been the one that failed"
 
 
 def test_it_goes_with_its_package(source: Package, folder: Path) -> None:
@@ -160,12 +240,13 @@ def test_what_failed_is_installed_by_force_and_marked(source: Package, folder: P
     failed = install(source, folder, gate=verdict("fail"), force=True)
     assert (failed.gate, outcome(folder, "model-int4")) == ("failed, forced", "failed, forced")
     for place, target in ((failed.folder, tmp_path / "other"), (source.folder, folder)):
-        with pytest.raises(GateFailed, match="found renamed unfit on 2026-11-27T10:00:00Z: domain") as refused:
+        why = r"found renamed unfit: domain \(default effort, 2026-11-27T10:00:00Z\)"
+        with pytest.raises(GateFailed, match=why) as refused:
             packages.install(place, target, name="renamed")
         assert refused.value.exit_code == 1
     assert listing.entries(tmp_path / "other") == []
     assert install(source, folder, name="renamed", force=True).gate == "failed, forced"
-    # Mended is mended: what counts is the last verdict.
+    # Mended is mended: what counts is what was said last.
     assert packages.install(source.folder, folder, name="renamed", gate=verdict("pass"))[0].gate == "pass"
 
 
@@ -192,7 +273,7 @@ def test_only_what_is_installed_here_and_unchanged_is_attested(source: Package, 
     shutil.copytree(source.folder, plain)
     assert packages.attest(folder, plain, source.digest, verdict()) is None
     (plain / "v1").mkdir()
-    (plain / "v1.attestation.json").write_text("{}", encoding="utf-8")
+    (plain / "v1.attestation.jsonl").write_text("{}", encoding="utf-8")
     assert verification.faults(manifest.read(plain)) == []
 
 

@@ -64,11 +64,28 @@ def test_the_verdict_is_kept_beside_a_package(installed: Entry, settings: Settin
         checks(check("integrity"), check("domain", outcome))
         assert main(["validate", "support"]) == code
         assert kept(settings) == outcome
-    checks(check("integrity"))
-    assert main(["validate", str(installed.folder), "--quick"]) == 0
+    checks(check("integrity"), check("domain"))
+    assert main(["validate", str(installed.folder), "--long"]) == 0
     found = listing.find(settings.cache_dir, "support").attestation
     assert found is not None
-    assert (found.outcome, found.effort, found.in_part) == ("pass", "quick", False)
+    assert (found.outcome, found.effort, found.in_part) == ("pass", "long", False)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_part_of_the_gate_does_not_undo_a_failure(
+    settings: Settings, checks: Checks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks(check("integrity"), check("domain", "fail"))
+    assert main(["validate", "support"]) == 1
+    assert "counts as" not in capsys.readouterr().err
+    assert main(["validate", "support", "--only", "integrity"]) == 0
+    assert kept(settings) == "fail"
+    said = capsys.readouterr().err
+    assert "note: with what earlier runs said, support:1 counts as fail: domain (default effort, " in said
+    checks(check("integrity"), check("domain"))
+    assert main(["validate", "support", "--only", "domain"]) == 0
+    assert kept(settings) == "pass"
+    assert "counts as" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,7 +153,7 @@ def verify(
         print_json({"packages": [_verified_dict(result) for result in results]})
     else:
         for result in results:
-            show(f"{result.entry.ref}  {_in_words(result)}")
+            show(f"{result.entry.marked_ref}  {_in_words(result)}")
     outcomes = {result.outcome for result in results}
     if "damaged" in outcomes:
         note("try: install the damaged packages again (`edgeship cache rm NAME:VERSION`, then `edgeship ship`)")
@@ -238,10 +239,9 @@ def gate_dict(entry: Entry) -> dict[str, Any] | None:
         "outcome": found.outcome,
         "forced": entry.record is not None and entry.record.forced,
         "in_part": found.in_part,
-        "effort": found.effort,
         "created": found.created,
         "only": list(found.only),
         "off": dict(found.off),
-        "checks": dict(found.checks),
+        "checks": {name: asdict(said) for name, said in found.checks.items()},
         "file": str(attestations.path_of(entry.folder)),
     }

@@ -149,11 +149,11 @@ def _attested(entry: Entry) -> Pairs:
     found = entry.attestation
     if found is None:
         return [("gate", "not known: `edgeship validate` tells")]
-    looked = [name for name, outcome in found.checks.items() if outcome != "skipped"]
-    made = f"{len(looked)} of {len(found.checks)} checks, {found.effort} effort, {found.created}"
+    looked = len(found.checks) - len(found.of("skipped"))
+    made = f"{looked} of {len(found.checks)} checks, {found.effort} effort, {found.created}"
     pairs = [("gate", f"{entry.gate} ({made})")]
-    for outcome, label in (("fail", "gate fails"), ("undecided", "gate undecided")):
-        if named := [name for name, each in found.checks.items() if each == outcome]:
+    for label, named in (("gate fails", found.of("fail")), ("gate undecided", found.of("undecided"))):
+        if named:
             pairs.append((label, ", ".join(named)))
     if found.only:
         pairs.append(("gate asked for", ", ".join(found.only)))

@@ -282,6 +282,10 @@ def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
         return
     if kept is None and target.kind == "package":
         note("note: the verdict is not kept beside the package, which is not installed, or another one by now")
+    said = kept.attestation if kept else None
+    if kept and said and said.outcome != verdict.outcome:
+        why = "" if said.outcome == "pass" else f": {', '.join(said.of(said.outcome))}"
+        note(f"note: with what earlier runs said, {kept.ref} counts as {kept.gate}{why}")
 
 
 def _replay(subject: Subject, name: str, kept: Mapping[str, Any] | None, gate: Gate, *, as_json: bool) -> int:

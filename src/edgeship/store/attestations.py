@@ -1,13 +1,15 @@
-"""What the release gate said of a package, kept beside it: an in-toto Statement of the whole verdict.
+"""What the release gate said of a package, kept beside it: an in-toto Statement of each verdict that still counts.
 
-<cache>/<name>/v3.attestation.json beside the folder <cache>/<name>/v3, bound to that package by the digest of its
-manifest, so that an altered package has none. The last verdict counts. What is written is never written anew in other
-words: a copy of the package brings the same bytes along, which a signature can be made over.
+<cache>/<name>/v3.attestation.jsonl beside the folder <cache>/<name>/v3, a statement a line. Each is bound to that
+package by the digest of its manifest, so that an altered package has none. A verdict may be of some checks alone, so
+what counts is what was said last of each check. A statement is never written anew in other words: a copy of the package
+brings the same bytes along, which a signature can be made over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,21 +19,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgeship.package import names
 from edgeship.package.manifest import Package
 from edgeship.system import foreign
-from edgeship.system.json_file import as_text
 from edgeship.system.storage import write_file
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:edgeship:verdict:1"
 """The type of the predicate: the verdict as `edgeship validate --json` prints it."""
-SUFFIX = ".attestation.json"
+SUFFIX = ".attestation.jsonl"
 
 Outcome = Literal["pass", "fail", "undecided"]
+CheckOutcome = Literal["pass", "fail", "undecided", "skipped"]
+_EFFORTS = ("quick", "default", "long")
+_FORCED = "failed, forced"
 
 
 class _Check(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    outcome: Literal["pass", "fail", "undecided", "skipped"]
+    outcome: CheckOutcome
 
 
 class _Verdict(BaseModel):
@@ -41,10 +45,17 @@ class _Verdict(BaseModel):
 
     outcome: Outcome
     created: str
-    effort: str = "default"
+    effort: Literal["quick", "default", "long"] = "default"
     only: tuple[str, ...] = ()
     off: dict[str, str] = {}
     checks: dict[str, _Check]
+
+    def outcome_of(self, check: str) -> CheckOutcome:
+        return self.checks[check].outcome if check in self.checks else "skipped"
+
+    def turns_off(self, check: str) -> bool:
+        """Whether the gate file says that it is not wanted, where it would have been made."""
+        return check in self.off and (not self.only or check in self.only)
 
 
 class _Subject(BaseModel):
@@ -63,31 +74,72 @@ class _Statement(BaseModel):
 
 
 @dataclass(frozen=True)
-class Attestation:
-    """A verdict that was kept.
+class _Kept:
+    """A statement as it stands in the file, and what was read of it."""
 
-    created: when it was given (UTC). effort: how long the gate looked. checks: what each came to.
-    only: the checks that were asked for, where not all were. off: those that were turned off, with the reasons.
-    content: the bytes of its file.
+    line: bytes
+    verdict: _Verdict = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What counts of a check: what it came to, how closely it looked, and when (UTC)."""
+
+    outcome: CheckOutcome
+    effort: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What the release gate said of a package, in one verdict or several.
+
+    checks: what counts of each. only: those that were asked for, where all never were. off: those that a gate file
+    turns off, with the reasons. created: when the last verdict was given (UTC).
     """
 
-    outcome: Outcome
-    created: str
-    effort: str
-    checks: Mapping[str, str]
+    checks: Mapping[str, Said]
     only: tuple[str, ...]
     off: Mapping[str, str]
-    content: bytes = field(repr=False)
+    created: str
+    kept: tuple[_Kept, ...] = field(repr=False)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its checks."""
+        found = {said.outcome for said in self.checks.values()}
+        if "fail" in found:
+            return "fail"
+        return "pass" if "pass" in found and "undecided" not in found else "undecided"
 
     @property
     def in_part(self) -> bool:
         """Whether somebody had checks left out, so that it is no verdict of the whole gate."""
         return bool(self.only or self.off)
 
+    @property
+    def effort(self) -> str:
+        """How closely the checks looked that were made, in a word, or in several where they differ."""
+        found = {said.effort for said in self.checks.values() if said.outcome != "skipped"}
+        return " and ".join(effort for effort in _EFFORTS if effort in found)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of its file."""
+        return b"".join(kept.line + b"\n" for kept in self.kept)
+
+    def of(self, outcome: CheckOutcome) -> tuple[str, ...]:
+        """The checks that came to this, each with how closely it looked and when."""
+        return tuple(
+            f"{name} ({said.effort} effort, {said.created})"
+            for name, said in self.checks.items()
+            if said.outcome == outcome
+        )
+
     def in_words(self, *, forced: bool = False) -> str:
         """As lists show it. forced: the package was installed all the same."""
         if self.outcome == "fail":
-            return "failed, forced" if forced else "fail"
+            return _FORCED if forced else "fail"
         return f"{self.outcome}, in part" if self.in_part else self.outcome
 
 
@@ -104,7 +156,22 @@ def of_verdict(name: str, digest: str, verdict: Mapping[str, Any]) -> Attestatio
         "predicateType": PREDICATE,
         "predicate": dict(verdict),
     }
-    return _parse(as_text(statement).encode(), digest)
+    line = json.dumps(statement, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _laid_over([_parse(line, digest)])
+
+
+def together(attestations: Iterable[Attestation]) -> Attestation | None:
+    """What all of them say of one package; None of none. Of two verdicts of one time the later given counts."""
+    kept = dict.fromkeys(kept for attestation in attestations for kept in attestation.kept)
+    return _laid_over(sorted(kept, key=lambda one: one.verdict.created)) if kept else None
+
+
+def marked(name: str, gate: str | None) -> str:
+    """A package's name where there is no column for the gate: it says so where the gate found the package unfit.
+
+    gate: what it said, in the words of `Attestation.in_words`.
+    """
+    return f"{name} (release gate: {gate})" if gate in ("fail", _FORCED) else name
 
 
 def write(folder: Path, attestation: Attestation) -> None:
@@ -124,7 +191,8 @@ def read(package: Package) -> tuple[Attestation | None, str | None]:
     if not _has_one(package.folder):
         return None, None
     try:
-        return _parse(foreign.read_bytes(path_of(package.folder)), package.digest), None
+        lines = foreign.read_bytes(path_of(package.folder)).removesuffix(b"\n").split(b"\n")
+        return _laid_over([_parse(line, package.digest) for line in lines]), None
     except FileNotFoundError:
         return None, None
     except _OfAnother:
@@ -142,14 +210,45 @@ class _OfAnother(Exception):
     """It names another digest."""
 
 
-def _parse(content: bytes, digest: str) -> Attestation:
+def _parse(line: bytes, digest: str) -> _Kept:
     """Raises ValidationError where it is no statement of a verdict, _OfAnother."""
-    statement = _Statement.model_validate_json(content)
+    statement = _Statement.model_validate_json(line)
     if statement.subject[0].digest.get("sha256") != digest:
         raise _OfAnother
-    found = statement.predicate
-    checks = {name: check.outcome for name, check in found.checks.items()}
-    return Attestation(found.outcome, found.created, found.effort, checks, found.only, found.off, content)
+    return _Kept(line, statement.predicate)
+
+
+def _laid_over(statements: Sequence[_Kept]) -> Attestation:
+    """What counts of them, the oldest first; those of which nothing counts any more are left out."""
+    counts: dict[str, _Kept] = {}
+    for one in statements:
+        for check in (*one.verdict.checks, *one.verdict.off):
+            if check not in counts or _goes_before(one.verdict, counts[check].verdict, check):
+                counts[check] = one
+    whole = [one for one in statements if not one.verdict.only][-1:]
+    found = [(check, one.verdict) for check, one in counts.items()]
+    return Attestation(
+        checks={check: Said(of.outcome_of(check), of.effort, of.created) for check, of in found},
+        only=() if whole else tuple(dict.fromkeys(name for one in statements for name in one.verdict.only)),
+        off={check: of.off[check] for check, of in found if of.turns_off(check) and of.outcome_of(check) == "skipped"},
+        created=max(one.verdict.created for one in statements),
+        kept=tuple(one for one in statements if one in whole or one in counts.values()),
+    )
+
+
+def _goes_before(later: _Verdict, earlier: _Verdict, check: str) -> bool:
+    """Whether what a later verdict says of a check counts, instead of what an earlier one says.
+
+    What it did not look at says nothing, but where its gate file turns that off; and what looked less closely only
+    where it fails.
+    """
+    if later.turns_off(check):
+        return True
+    if later.outcome_of(check) == "skipped":
+        return earlier.outcome_of(check) == "skipped" and not earlier.turns_off(check)
+    looked = earlier.outcome_of(check) != "skipped"
+    as_closely = _EFFORTS.index(later.effort) >= _EFFORTS.index(earlier.effort)
+    return not looked or as_closely or later.outcome_of(check) == "fail"
 
 
 def _has_one(folder: Path) -> bool:

@@ -47,6 +47,11 @@ class Entry:
         return self.attestation.in_words(forced=self.record is not None and self.record.forced)
 
     @property
+    def marked_ref(self) -> str:
+        """name:version, and that the release gate found it unfit where it did."""
+        return attestations.marked(self.ref, self.gate)
+
+    @property
     def manifest(self) -> Manifest | None:
         """The package's."""
         return self.package.manifest if self.package else None

@@ -1,7 +1,7 @@
 """Packages on disk by name:version. One lock a name, a temporary folder, one rename: what is listed is whole.
 
 <cache>/<name>/v<version>/    installed, byte for byte as it was made; beside it v<version>.json, its record, and
-                              v<version>.attestation.json, what the release gate said of it
+                              v<version>.attestation.jsonl, what the release gate said of it
 <cache>/<name>/               a package folder by itself, or one that another tool made
 <cache>/.tmp/<name>/          unfinished work; <cache>/.locks/<name>.lock guards it
 """
@@ -102,8 +102,8 @@ def install(
     measured anew is kept with it.
     name: by default what the folder is called, see Package.called.
     measurements, verdict: what the store's record is to keep of them.
-    gate: the release gate's verdict, as `validate.document.verdict_document` makes it; by default the last one that is
-    kept of this very package, where it lies or anywhere in the cache. force: install it although it says fail.
+    gate: the release gate's verdict, as `validate.document.verdict_document` makes it. It is laid over what is kept of
+    this very package, where that lies or anywhere in the cache. force: install it although a check fails.
     move: take the files instead of copying them; `folder` is of no use afterwards, also where the install fails.
     Raises NotFound, UsageError where `folder` is no package, NameInvalid, PackageDamaged, FormatUnknown, GateFailed,
     NotWritable, DiskShort, CacheBusy; then the cache is as it was.
@@ -116,7 +116,7 @@ def install(
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, ELSEWHERE):
         check_name(cache_dir, name)
         there = entries(cache_dir)
-        attested = attestations.of_verdict(name, source.digest, gate) if gate else _last_attested(source, there)
+        attested = _attested(source, there, name, gate)
         _require_not_failed(attested, name, force)
         news = _news(measurements, verdict, attested)
         latest = next((entry for entry in reversed(there) if entry.name == name), None)
@@ -182,19 +182,18 @@ def _withdrawn_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def _last_attested(source: Package, there: Sequence[Entry]) -> Attestation | None:
-    """The last that is kept of a package: where it lies, or for the same one in the cache."""
+def _attested(source: Package, there: Sequence[Entry], name: str, gate: Mapping[str, Any] | None) -> Attestation | None:
+    """What is kept of a package where it lies, or of the same one in the cache, with a verdict that was given now."""
     same = (entry.attestation for entry in there if entry.package and entry.package.digest == source.digest)
-    kept = [found for found in (attestations.read(source)[0], *same) if found]
-    return max(kept, key=lambda found: found.created, default=None)
+    given = attestations.of_verdict(name, source.digest, gate) if gate else None
+    return attestations.together(found for found in (attestations.read(source)[0], *same, given) if found)
 
 
 def _require_not_failed(attested: Attestation | None, name: str, force: bool) -> None:
     if attested is None or attested.outcome != "fail" or force:
         return
-    failed = ", ".join(check for check, outcome in attested.checks.items() if outcome == "fail")
     raise GateFailed(
-        f"the release gate found {name} unfit on {attested.created}: {failed}",
+        f"the release gate found {name} unfit: {', '.join(attested.of('fail'))}",
         hint="Mend it and build it again; --force installs it all the same, marked as failed.",
     )
 
@@ -238,7 +237,7 @@ def _attest(folder: Path, attested: Attestation | None) -> None:
 def attest(
     cache_dir: Path, folder: Path, digest: str, verdict: Mapping[str, Any], *, wait_s: float = LOCK_WAIT_S
 ) -> Entry | None:
-    """Keeps a verdict of the release gate beside the package that it is of, in the place of an earlier one.
+    """Keeps a verdict of the release gate beside the package that it is of, laid over earlier ones check by check.
 
     folder, digest: of what was looked at. None where it is not installed in this cache, or is another package by now,
     or where nothing was looked at. Raises NotWritable, DiskShort, CacheBusy.
@@ -250,8 +249,11 @@ def attest(
         entry = next((one for one in entries(cache_dir) if one.folder.resolve() == folder.resolve()), None)
         if entry is None or entry.package is None or entry.package.digest != digest:
             return None
-        attested = attestations.of_verdict(entry.name, digest, verdict)
-        return _recorded(entry, {}, attested) if attested else None
+        given = attestations.of_verdict(entry.name, digest, verdict)
+        if given is None:
+            return None
+        kept = [entry.attestation] if entry.attestation else []
+        return _recorded(entry, {}, attestations.together([*kept, given]))
 
 
 def remove(cache_dir: Path, ref: str, *, wait_s: float = LOCK_WAIT_S) -> list[Entry]:
