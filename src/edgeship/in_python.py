@@ -23,6 +23,7 @@ OPTIONS = {
     "--escalate": "escalate=True",
     "--eval": "eval=",
     "--force": "force=True",
+    "--force-resources": "force_resources=True",
     "--foundry-cache-dir": "EDGESHIP_FOUNDRY_CACHE_DIR",
     "--gate": "gate=",
     "--gate-effort": "gate_effort=",

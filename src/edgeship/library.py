@@ -60,14 +60,14 @@ def build(
     output: str | Path,
     adapter: str | Path | None = None,
     variables: Mapping[str, Any] | None = None,
-    force: bool = False,
+    force_resources: bool = False,
     progress: Progress = silent,
 ) -> Package:
     """Makes the package folder `output` of a checkpoint; a package that lies there is replaced.
 
     checkpoint: a folder, a Hub id, or what `open_checkpoint` gave. recipe: a recipe, or the name of one.
     variables: for the chat template, where a conversation brings no others.
-    force: begin even where memory or disk look too small.
+    force_resources: begin even where memory or disk look too small.
     Raises what `open_checkpoint` raises, RecipeInvalid, TemplateMissing, TemplateMismatch, MemoryShort, DiskShort,
     BuilderFailed, UsageError where `output` is something else than a package.
     """
@@ -84,7 +84,7 @@ def build(
     planned = builder.plan(opened, _recipe(recipe), current)
     for remark in (*planned.notes, *lacking, *readers.notes(spelling)):
         progress(f"note: {remark}", None)
-    built = builder.carry_out(planned, current, progress, force_resources=force)
+    built = builder.carry_out(planned, current, progress, force_resources=force_resources)
     return readers.write_package(built, opened, folder, spelling)
 
 
@@ -106,6 +106,7 @@ def ship(
     gate: str | Path | None = None,
     gate_effort: GateEffort = "quick",
     force: bool = False,
+    force_resources: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> Shipped:
@@ -120,8 +121,8 @@ def ship(
     thresholds ("take"), or only one that is shown to hold ("refuse").
     escalate: give INT4 more bits where it is not good enough, until it is.
     gate: a gate file, as `edgeship validate` takes it. gate_effort: how closely the gate looks; "off" leaves it out.
-    report: the folder for the report. force: begin even where memory or disk look too small, and install what fails
-    the release gate, marked as failed.
+    report: the folder for the report. force: install what fails the release gate all the same, marked as failed.
+    force_resources: begin even where memory or disk look too small.
     That no candidate holds, or that the gate refuses it, is a result, whose `package` is None. Raises what the stages
     raise.
     """
@@ -155,7 +156,7 @@ def ship(
         report_dir=_optional_path("report", report),
         escalate=escalate,
         gate=release_gate.opened(_optional_path("gate", gate), gate_effort, force=force),
-        force_resources=force,
+        force_resources=force_resources,
         progress=progress,
     )
 

@@ -99,7 +99,7 @@ def test_too_little_memory_is_said_in_numbers() -> None:
         predict.check_resources(prediction, MACHINE, 10)
     assert "6.00 GB" in caught.value.what
     assert "8.00 GB" in caught.value.what
-    assert "--force" in str(caught.value.hint)
+    assert "--force-resources tries" in str(caught.value.hint)
 
 
 def test_too_little_disk_is_said_in_numbers() -> None:

@@ -41,7 +41,7 @@ def build(root: Path, names: dict[str, str], *options: str, start: list[str], se
         "TZ": "UTC" if seed == "1" else "Asia/Tokyo",
     }
     output = root / f"called-{seed}"
-    command = [sys.executable, *start, "build", *words, "--output", str(output), "--force", *options]
+    command = [sys.executable, *start, "build", *words, "--output", str(output), "--force-resources", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return output

@@ -396,7 +396,7 @@ def test_a_killed_build_goes_on_and_comes_out_the_same(
 def test_killed_at_any_moment_the_same_command_makes_the_same_files(tmp_path: Path, options: list[str]) -> None:
     """What was left of it may be damaged, too."""
     checkpoint = Path(__file__).parents[2] / "examples" / "triage" / "checkpoint"
-    command = [sys.executable, "-m", "edgeship", "build", str(checkpoint), "-p", "int4", "--force", *options]
+    command = [sys.executable, "-m", "edgeship", "build", str(checkpoint), "-p", "int4", "--force-resources", *options]
 
     def begin(name: str) -> subprocess.Popen[bytes]:
         environment = os.environ | {"EDGESHIP_HOME": str(tmp_path / f"home-{name}")}

@@ -90,10 +90,15 @@ def test_what_becomes_of_the_undecided_is_passed_on(
 
 
 @pytest.mark.parametrize(
-    ("words", "effort", "force"), [([], "quick", False), (["--gate-effort", "off", "--force"], "off", True)]
+    ("words", "effort", "force", "resources"),
+    [
+        ([], "quick", False, False),
+        (["--gate-effort", "off", "--force"], "off", True, False),
+        (["--force-resources"], "quick", False, True),
+    ],
 )
 def test_how_the_release_gate_looks_is_passed_on(
-    words: list[str], effort: str, force: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], effort: str, force: bool, resources: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -103,7 +108,7 @@ def test_how_the_release_gate_looks_is_passed_on(
 
     monkeypatch.setattr(shipping, "ship", road)
     assert main(["ship", str(tiny), *words]) == 1
-    assert (given["gate"].effort, given["gate"].force, given["force_resources"]) == (effort, force, force)
+    assert (given["gate"].effort, given["gate"].force, given["force_resources"]) == (effort, force, resources)
 
 
 def test_a_gate_file_is_read_before_the_work_begins(

@@ -238,12 +238,12 @@ def check_resources(prediction: Prediction, machine: Machine, free_disk_bytes: i
         raise MemoryShort(
             f"the build needs about {_gb(prediction.build_peak_memory_bytes)} of memory and "
             f"{_gb(machine.memory_available_bytes)} of {_gb(machine.memory_total_bytes)} are available",
-            hint="Close other programs or use a larger machine; --force tries all the same.",
+            hint="Close other programs or use a larger machine; --force-resources tries all the same.",
         )
     if prediction.disk_bytes > free_disk_bytes:
         raise DiskShort(
             f"the build needs about {_gb(prediction.disk_bytes)} of disk and {_gb(free_disk_bytes)} are free",
-            hint="Free some space or set EDGESHIP_HOME to a larger disk; --force tries all the same.",
+            hint="Free some space or set EDGESHIP_HOME to a larger disk; --force-resources tries all the same.",
         )
 
 

@@ -11,7 +11,7 @@ import typer
 from edgeship import settings
 from edgeship.cli.options import (
     CheckpointOptions,
-    Force,
+    ForceResources,
     Json,
     Memory,
     RecipeName,
@@ -101,7 +101,7 @@ def build(
     name: Name = None,
     plan: PlanOnly = False,
     reading: CheckpointOptions,
-    force: Force = False,
+    force_resources: ForceResources = False,
     memory: Memory = None,
     olive: OliveOptions,
     as_json: Json = False,
@@ -136,7 +136,7 @@ def build(
     packaging.require_free(output)
     packages.require_not_installed(output, current.cache_dir)
     with telling(quiet=olive.quiet) as progress:
-        built = builds.carry_out(planned, current, progress, force_resources=force)
+        built = builds.carry_out(planned, current, progress, force_resources=force_resources)
         progress("package", None)
         made = readers.write_package(built, opened, output, spelling)
     _print_built(built, made, name, output, as_json=as_json)

@@ -13,7 +13,7 @@ from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import (
     CacheDir,
     CheckpointOptions,
-    Force,
+    ForceResources,
     Json,
     Memory,
     RecipeOptions,
@@ -66,7 +66,7 @@ def compare(
     reading: CheckpointOptions,
     model: ServerModel = None,
     api_key_env: KeyVariable = None,
-    force: Force = False,
+    force_resources: ForceResources = False,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     memory: Memory = None,
@@ -88,11 +88,15 @@ def compare(
                 reference=reference,
                 texts_file=texts,
                 limit=limit,
-                force_resources=force,
+                force_resources=force_resources,
                 progress=progress,
             )
     else:
-        of_checkpoint = {"--precision": precision, "--reference": reference != "auto", "--force": force}
+        of_checkpoint = {
+            "--precision": precision,
+            "--reference": reference != "auto",
+            "--force-resources": force_resources,
+        }
         changed = {"--" + name.replace("_", "-"): value for name, value in {**vars(changes), **vars(reading)}.items()}
         _require_unset("which is for checkpoints, beside several targets", of_checkpoint | changed)
         named = [targets.resolve(text, current) for text in compared]

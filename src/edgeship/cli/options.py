@@ -85,7 +85,9 @@ TemplateVariables = Annotated[
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Go on although memory or disk look too small.")]
+ForceResources = Annotated[
+    bool, typer.Option("--force-resources", help="Go on although memory or disk look too small.")
+]
 Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]
 PackageArgument = Annotated[
     str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")

@@ -14,6 +14,7 @@ from edgeship.cli.options import (
     CacheDir,
     CheckpointArgument,
     CheckpointOptions,
+    ForceResources,
     Json,
     Memory,
     RecipeName,
@@ -93,7 +94,7 @@ ForceGate = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Go on although memory or disk look too small, and install what fails the release gate, marked as failed.",
+        help="Install what fails the release gate all the same, marked as failed.",
     ),
 ]
 ReportFolder = Annotated[
@@ -179,6 +180,7 @@ def ship(
     report: ReportFolder = None,
     reading: CheckpointOptions,
     force: ForceGate = False,
+    force_resources: ForceResources = False,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     memory: Memory = None,
@@ -211,7 +213,7 @@ def ship(
             report_dir=report,
             escalate=escalate,
             gate=release_gate,
-            force_resources=force,
+            force_resources=force_resources,
             progress=progress,
         )
     if as_json:
