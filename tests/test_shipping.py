@@ -390,8 +390,8 @@ def test_what_fails_the_release_gate_is_installed_by_force_alone(settings: Setti
     refused = gated(1.01)
     assert (refused.package, refused.report.choice.chosen, refused.report.outcome) == (None, "int8", "fails")
     why = "100% of the answers are right, 100% of FP32's, and 101% is the bound"
-    assert refused.report.reasons[-1] == f"the release gate's check domain fails: {why}"
-    kept = json.loads((refused.paths.json.parent / "verdict.json").read_bytes())
+    assert refused.report.reasons[-1] == f"INT8 fails the release gate's check domain: {why}"
+    kept = json.loads((refused.paths.json.parent / "verdict-int8.json").read_bytes())
     assert kept == json.loads(json.dumps(refused.verdict))
     assert listing.entries(settings.cache_dir) == []
 
@@ -404,6 +404,42 @@ def test_what_fails_the_release_gate_is_installed_by_force_alone(settings: Setti
     assert (mended.new, mended.report.outcome) == (False, "undecided")  # by 8 cases
     (found,) = listing.entries(settings.cache_dir)
     assert (found.ref, found.gate) == (forced.ref, "pass")
+
+
+def too_small(subject: Subject, _: Bounds, __: Progress) -> Iterator[Finding]:
+    """Of a package in eight bits alone."""
+    assert subject.folder
+    precision = manifest.read(subject.folder).manifest.recipe["precision"]
+    yield Finding("size", "fail" if precision == "int8" else "pass", f"It has {precision}.")
+
+
+def test_where_the_release_gate_refuses_one_the_next_is_installed(tiny: Path, settings: Settings) -> None:
+    notes: list[str] = []
+    check = Check("format", "Is large enough", Bounds, too_small)
+    shipped = shipping.ship(
+        open_checkpoint(str(tiny)),
+        settings=settings,
+        recipes=[named_recipe(name, {}, where="test") for name in ("fp32", "fp16", "int8")],
+        thresholds=Thresholds(max_mean_kld_nats=10, min_top1_agreement=0),
+        reference="fp32",
+        gate=ReleaseGate(checks=(check,)),
+        progress=lambda text, _: notes.append(text),
+    )
+    assert (shipped.report.choice.chosen, [gate.label for gate in shipped.report.refused]) == ("fp16", ["int8"])
+    assert [(entry.name, entry.gate) for entry in listing.entries(settings.cache_dir)] == [("tiny-fp16", "pass")]
+    why = "INT8 fails the release gate's check format: It has int8"
+    assert f"note: {why}" in notes
+    assert why in shipped.report.reasons
+    report = json.loads(shipped.paths.json.read_bytes())
+    assert [(gate["label"], gate["outcome"], gate["installed"]) for gate in report["gates"]] == [
+        ("int8", "fail", False),
+        ("fp16", "pass", True),
+    ]
+    folder = shipped.paths.json.parent
+    verdicts = [json.loads((folder / f"verdict-{label}.json").read_bytes()) for label in ("int8", "fp16")]
+    assert [verdict["target"]["name"] for verdict in verdicts] == ["tiny-int8", "tiny-fp16"]
+    assert shipped.verdict is not None
+    assert shipped.verdict["outcome"] == "pass"
 
 
 def test_the_last_line_works_as_printed_in_a_new_shell(

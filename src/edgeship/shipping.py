@@ -1,4 +1,4 @@
-"""The whole road: checkpoint -> candidates -> measurements -> choice -> release gate -> report -> cache -> check.
+"""The whole road: checkpoint -> candidates -> measurements -> choice <-> release gate -> report -> cache -> check.
 
 The only module that knows every stage. Each function is one stretch of the road.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +33,13 @@ from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.report.comparison import HELD_TO, Candidate, Report
 from edgeship.measure.report.files import ReportPaths, write_report
-from edgeship.measure.report.gated import gated_by
+from edgeship.measure.report.gated import Gated, gated_by
 from edgeship.package import DAMAGED, genai_config, manifest
 from edgeship.package.manifest import Package
 from edgeship.preflight import ReferenceName, Shipment, choose_reference, fp32_of, package_name, preflight
 from edgeship.progress import Progress, silent, under
 from edgeship.recipe import Precision, Recipe, named_recipe
-from edgeship.release_gate import ReleaseGate
+from edgeship.release_gate import Known, ReleaseGate
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
 from edgeship.store.listing import Entry
@@ -60,9 +60,10 @@ DEFAULT_GATE = ReleaseGate()
 
 @dataclass(frozen=True)
 class Shipped:
-    """What came of it. Where no candidate holds, or the release gate refuses it, nothing was installed.
+    """What came of it. Where no candidate holds, or the release gate lets none through, nothing was installed.
 
-    verdict: the gate's, as `edgeship validate --json` prints it; None where it was off or nothing was chosen.
+    verdict: the gate's on what was chosen, as `edgeship validate --json` prints it; None where it was off or nothing
+    was chosen.
     """
 
     report: Report
@@ -95,7 +96,7 @@ def ship(
 ) -> Shipped:
     """What came of a checkpoint that was taken all the way.
 
-    That no candidate holds, or that the chosen one is not let through by the gate, is a result, and no error.
+    That no candidate holds, or that the gate lets none through, is a result, and no error.
 
     name: packages are called name-label; by default the checkpoint's.
     recipes: the candidates, by default CANDIDATES; FP32 among them is the baseline.
@@ -106,7 +107,8 @@ def ship(
     constraint: what answers to the eval's questions are held to.
     question: what the installed package is asked at the end; the eval's first question by default.
     escalate: give INT4 more bits where it is not good enough, until it is or has as many as INT8.
-    gate: what the chosen one has to pass before it is installed.
+    gate: what the chosen one has to pass before it is installed; where it does not, the next that is good enough is
+    chosen.
     force_resources: go on although memory or disk look too small.
 
     Raises what the stages raise; TemplateMismatch where a prompt would not reach the model as it was trained.
@@ -162,9 +164,10 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             made[another.label] = one
             choice = _choose(shipment, made, measured)
             progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
-        verdict = _look(shipment, cases, made, measured, choice, work, settings, progress)
-        report = _report(shipment, cases, made, measured, choice, reference, fidelity, verdict, settings)
-        shipped = Shipped(report, _write(report, verdict, _report_folder(shipment, settings)), verdict=verdict)
+        choice, gates, verdicts = _let_through(shipment, cases, made, measured, choice, work, settings, progress)
+        report = _report(shipment, cases, made, measured, choice, reference, fidelity, gates, settings)
+        verdict = verdicts.get(choice.chosen or "")
+        shipped = Shipped(report, _write(report, verdicts, _report_folder(shipment, settings)), verdict=verdict)
         if choice.chosen is None or not report.installs:
             return shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
@@ -209,22 +212,30 @@ def _measure(
     return probe(one.package.folder, job, threads=settings.threads, progress=tell)
 
 
-def _choose(shipment: Shipment, made: Mapping[str, Made], measured: Mapping[str, Measurement]) -> Choice:
-    """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for."""
-    baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
+def _choose(
+    shipment: Shipment, made: Mapping[str, Made], measured: Mapping[str, Measurement], refused: Container[str] = ()
+) -> Choice:
+    """The choice among all but FP32, which is the baseline; FP32 itself where nothing else is asked for.
+
+    refused: by the release gate.
+    """
+    baseline = _baseline(made)
     others = {label: result for label, result in measured.items() if label != baseline}
-    choice = choose(
-        others or dict(measured), measured[baseline] if baseline else None, shipment.thresholds, shipment.undecided
-    )
+    original = measured[baseline] if baseline else None
+    choice = choose(others or measured, original, shipment.thresholds, shipment.undecided, refused)
     remarks = []
     escalation = _escalation(shipment, made, choice)
     if not all(found.good_enough for found in escalation):
         remarks.append(in_words(escalation))
     if choice.chosen is not None:
-        remarks.append(in_figures(choice.chosen, measured[choice.chosen], measured[baseline] if baseline else None))
+        remarks.append(in_figures(choice.chosen, measured[choice.chosen], original))
     if choice.chosen is not None and measured[choice.chosen].evaluation is not None:
         remarks.append(_as_shipped(made[choice.chosen].package, shipment.constraint))
     return replace(choice, reasons=(*choice.reasons, *remarks))
+
+
+def _baseline(made: Mapping[str, Made]) -> str | None:
+    return next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), None)
 
 
 def _another(
@@ -292,7 +303,7 @@ def _as_shipped(packaged: Package, constraint: Constraint | None) -> str:
     return f"as shipped it answers {answers}; it was measured greedily, as with --temperature 0{held}"
 
 
-def _look(
+def _let_through(
     shipment: Shipment,
     cases: tuple[EvalCase, ...],
     made: Mapping[str, Made],
@@ -301,27 +312,37 @@ def _look(
     work: Path,
     settings: Settings,
     progress: Progress,
-) -> dict[str, Any] | None:
-    """The release gate's verdict on what was chosen."""
-    if choice.chosen is None:
-        return None
-    baseline = next((label for label, one in made.items() if one.recipe.precision is Precision.FP32), choice.chosen)
-    known = release_gate.Known(
-        cases=cases,
-        eval_file=shipment.eval_file,
-        constraint=shipment.constraint,
-        thresholds=shipment.thresholds,
-        original=measured[baseline].evaluation if baseline != choice.chosen else None,
-    )
-    name = package_name(shipment, choice.chosen)
-    return release_gate.look(shipment.gate, made[choice.chosen].package, name, known, work, settings, progress)
+) -> tuple[Choice, tuple[Gated, ...], dict[str, dict[str, Any]]]:
+    """The choice that the release gate lets through; what it said of each candidate until then, in short and whole.
+
+    Where it refuses one, the next that is good enough is chosen; where it lets none through, it stays at the first.
+    """
+    first, baseline, release = choice, _baseline(made), shipment.gate
+    gates: list[Gated] = []
+    verdicts: dict[str, dict[str, Any]] = {}
+    while choice.chosen is not None:
+        label, package = choice.chosen, made[choice.chosen].package
+        original = measured[baseline].evaluation if baseline and baseline != label else None
+        known = Known(cases, shipment.eval_file, shipment.constraint, shipment.thresholds, original)
+        verdict = release_gate.look(release, package, package_name(shipment, label), known, work, settings, progress)
+        if verdict is None:
+            return first, (), {}
+        verdicts[label] = verdict
+        before = packages.failed_before(package, settings.cache_dir, verdict)
+        gated = gated_by(label, verdict, force=release.force, undecided=shipment.undecided, failed_before=before)
+        gates.append(gated)
+        if gated.installed:
+            return choice, tuple(gates), verdicts
+        progress(f"note: {'; '.join(gated.reasons)}", None)
+        choice = _choose(shipment, made, measured, verdicts)
+    return first, tuple(gates), verdicts
 
 
-def _write(report: Report, verdict: Mapping[str, Any] | None, folder: Path) -> ReportPaths:
-    """The report; beside it the whole verdict, with what speaks against a package that is not installed."""
+def _write(report: Report, verdicts: Mapping[str, Mapping[str, Any]], folder: Path) -> ReportPaths:
+    """The report; beside it whole verdicts, with what speaks against packages that are not installed."""
     paths = write_report(folder, report)
-    if verdict is not None:
-        json_file.write_object(folder / "verdict.json", verdict)
+    for gate in report.gates:
+        json_file.write_object(folder / gate.verdict_file, verdicts[gate.label])
     return paths
 
 
@@ -425,7 +446,7 @@ def _report(
     choice: Choice,
     reference: Reference,
     fidelity: dict[str, Any] | None,
-    verdict: Mapping[str, Any] | None,
+    gates: tuple[Gated, ...],
     settings: Settings,
 ) -> Report:
     first = next(iter(made.values()))
@@ -447,7 +468,7 @@ def _report(
         template_fidelity=fidelity,
         sampling=_sampling(first.package),
         remarks=shipment.remarks,
-        gate=gated_by(verdict, force=shipment.gate.force, undecided=shipment.undecided) if verdict else None,
+        gates=gates,
     )
     if choice.chosen is None or not report.installs:
         return report

@@ -18,7 +18,7 @@ from edgeship.measure.report.comparison import ways_on
 from edgeship.measure.report.files import ReportPaths
 from edgeship.recipe import RECIPES, Recipe
 from edgeship.shipping import Shipped
-from tests.measure.report.test_gated import gated
+from tests.measure.report.test_gated import gated, second_choice
 from tests.measure.samples import measurement, report
 
 PATHS = ReportPaths(Path("a"), Path("b"), Path("c"))
@@ -123,8 +123,8 @@ def test_what_the_release_gate_refuses_is_said(capsys: pytest.CaptureFixture[str
     refused = gated("fail")
     ship._print_shipped(Shipped(refused, PATHS), None)
     said = capsys.readouterr().out
-    assert "  the release gate's check domain fails: It answers 3 of 10" in said
-    assert "release gate: fail (2 of 3 checks, quick effort, 12 s); all that it found: verdict.json" in said
+    assert "  INT8 fails the release gate's check domain: It answers 3 of 10" in said
+    assert "release gate, INT8: fail (2 of 3 checks, quick effort, 12 s); all that it found: verdict-int8.json" in said
     assert "nothing was installed: INT8, the smallest that holds, failed the release gate" in said
     assert "--force installs it all the same" in said
     entry: Any = SimpleNamespace(ref="triage-int8:1", name="triage-int8", folder=Path("int8"))
@@ -134,8 +134,21 @@ def test_what_the_release_gate_refuses_is_said(capsys: pytest.CaptureFixture[str
     assert ship._shipped_dict(forced)["forced"] is True
     ship._print_shipped(Shipped(gated("pass"), PATHS, entry, new=True), None)
     said = capsys.readouterr().out
-    assert "release gate: pass (2 of 3 checks, quick effort, 12 s)\n" in said
+    assert "release gate, INT8: pass (2 of 3 checks, quick effort, 12 s)\n" in said
     assert "force" not in said
+
+
+def test_what_the_release_gate_refused_before_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
+    entry: Any = SimpleNamespace(ref="triage-fp16:1", name="triage-fp16", folder=Path("fp16"))
+    shipped = Shipped(second_choice("pass"), PATHS, entry, new=True)
+    ship._print_shipped(shipped, None)
+    said = capsys.readouterr().out
+    assert said.index("release gate, INT8: fail (") < said.index("release gate, FP16: pass (")
+    assert "shipped: triage-fp16:1" in said
+    refused = ship._shipped_dict(shipped)["refused"]
+    assert list(refused) == ["int8"]
+    assert refused["int8"][0].startswith("INT8 fails the release gate's check domain: It answers 3 of 10")
+    assert ship._shipped_dict(Shipped(gated("pass"), PATHS))["refused"] == {}
 
 
 def test_an_undecided_package_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:

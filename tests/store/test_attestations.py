@@ -129,6 +129,23 @@ def test_each_check_counts_by_what_was_said_last(
     assert (found.gate, found.note) == (said, None)
 
 
+@pytest.mark.parametrize(
+    ("now", "failed"),
+    [
+        (unlooked(), ("domain (default effort, 2026-11-27T10:00:00Z)",)),
+        (verdict("pass", effort="quick"), ("domain (default effort, 2026-11-27T10:00:00Z)",)),
+        (verdict("pass"), ()),
+        (verdict("fail"), ()),
+    ],
+)
+def test_what_failed_before_and_is_not_undone_is_known(
+    now: dict[str, Any], failed: tuple[str, ...], source: Package, folder: Path
+) -> None:
+    assert packages.failed_before(source, folder, now) == ()
+    said_of(source, folder, verdict("fail"))
+    assert packages.failed_before(source, folder, now | {"created": "2026-11-27T11:00:00Z"}) == failed
+
+
 def test_a_check_that_was_mended_stands_beside_the_rest(source: Package, folder: Path) -> None:
     both = said_of(source, folder, verdict("fail"), in_part("domain", "pass", effort="long"))
     assert both.attestation is not None

@@ -252,6 +252,7 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
         "new": shipped.new,
         "verdict": report.choice.verdict(),
         "gate": shipped.verdict,
+        "refused": {gate.label: list(gate.reasons) for gate in report.refused},
         "forced": report.gate is not None and report.gate.forced,
         "reference": report.reference,
         "texts": report.texts,
@@ -305,14 +306,14 @@ def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
 
 
 def _print_gate(report: Report, paths: ReportPaths) -> None:
-    """What the release gate made of it in a line; why, stands among the reasons."""
-    gate = report.gate
-    if gate is None:
-        return
-    looked = sum(check.outcome != "skipped" for check in gate.checks)
-    made = f"{looked} of {len(gate.checks)} checks, {gate.effort} effort, {gate.took_s:.0f} s"
-    more = "" if gate.outcome == "pass" else f"; all that it found: {paths.json.with_name('verdict.json')}"
-    show(f"\nrelease gate: {gate.outcome} ({made}){more}")
+    """What the release gate made of each candidate that it looked at, a line each; why, stands among the reasons."""
+    if report.gates:
+        show()
+    for gate in report.gates:
+        looked = sum(check.outcome != "skipped" for check in gate.checks)
+        made = f"{looked} of {len(gate.checks)} checks, {gate.effort} effort, {gate.took_s:.0f} s"
+        more = "" if gate.outcome == "pass" else f"; all that it found: {paths.json.with_name(gate.verdict_file)}"
+        show(f"release gate, {gate.label.upper()}: {gate.outcome} ({made}){more}")
 
 
 def _print_failures(report: Report) -> None:

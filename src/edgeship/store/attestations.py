@@ -9,7 +9,7 @@ brings the same bytes along, which a signature can be made over.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,12 +128,12 @@ class Attestation:
         """The bytes of its file."""
         return b"".join(kept.line + b"\n" for kept in self.kept)
 
-    def of(self, outcome: CheckOutcome) -> tuple[str, ...]:
-        """The checks that came to this, each with how closely it looked and when."""
+    def of(self, outcome: CheckOutcome, *, besides: Container[str] = ()) -> tuple[str, ...]:
+        """The checks that came to this, each with how closely it looked and when. besides: but for these."""
         return tuple(
             f"{name} ({said.effort} effort, {said.created})"
             for name, said in self.checks.items()
-            if said.outcome == outcome
+            if said.outcome == outcome and name not in besides
         )
 
     def in_words(self, *, forced: bool = False) -> str:

@@ -198,6 +198,13 @@ def _require_not_failed(attested: Attestation | None, name: str, force: bool) ->
     )
 
 
+def failed_before(package: Package, cache_dir: Path, verdict: Mapping[str, Any]) -> tuple[str, ...]:
+    """The checks that failed of this very package where it is installed, and that a new verdict does not undo."""
+    attested = _attested(package, entries(cache_dir), package.called[0], verdict)
+    now = {check for check, found in verdict["checks"].items() if found["outcome"] == "fail"}
+    return attested.of("fail", besides=now) if attested else ()
+
+
 def _news(
     measurements: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, attested: Attestation | None
 ) -> dict[str, Any]:

@@ -95,6 +95,21 @@ def test_the_next_is_taken_where_the_smallest_drops_too_far() -> None:
     assert found.reasons[2] == "INT8 is taken since what was measured lies within the limits; none is shown to hold"
 
 
+def test_what_the_release_gate_refuses_is_passed_over() -> None:
+    candidates = {INT4: passing(97, size=1), INT8: passing(97, size=2), FP16: passing(97, size=3)}
+    found = choose(candidates, passing(97), refused={INT4})
+    assert (found.chosen, list(found.judgements)) == (INT8, [INT4, INT8, FP16])
+    assert [reason.split()[0] for reason in found.reasons[:3]] == ["INT4", "INT4", "INT8"]
+    assert found.reasons[1] == "INT4 is passed over, since the release gate does not let it through"
+    assert choose(candidates, passing(97), refused=candidates).chosen is None
+
+
+def test_what_surely_holds_is_not_one_that_the_release_gate_refused() -> None:
+    candidates = {INT8: passing(83, size=2), FP16: passing(300, 300, size=3)}
+    assert "the smallest that is shown to hold is FP16" in choose(candidates, None).reasons[-1]
+    assert "none is shown to hold" in choose(candidates, None, refused={FP16}).reasons[-1]
+
+
 def test_none_holds() -> None:
     found = choose({INT4: passing(80), INT8: passing(90)}, passing(97))
     assert (found.chosen, found.holds) == (None, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -133,8 +133,12 @@ def choose(
     baseline: Measurement | None,
     thresholds: Thresholds | None = None,
     undecided: Undecided = "take",
+    refused: Container[str] = (),
 ) -> Choice:
-    """The smallest candidate that is good enough, by its model files; `baseline` is the FP32 build, if there is one."""
+    """The smallest candidate that is good enough, by its model files; `baseline` is the FP32 build, if there is one.
+
+    refused: those that the release gate did not let through, which are passed over.
+    """
     limits = thresholds or Thresholds()
     judgements = {
         label: judge(candidates[label], baseline, limits)
@@ -147,8 +151,9 @@ def choose(
             for label, judgement in judgements.items()
         }
         return Choice(None, (fault,), fallen, limits, fault, undecided)
-    chosen = next((label for label, judgement in judgements.items() if judgement.is_good_enough(undecided)), None)
-    return Choice(chosen, _why(chosen, judgements), judgements, limits, undecided=undecided)
+    left = {label: judgement for label, judgement in judgements.items() if label not in refused}
+    chosen = next((label for label, judgement in left.items() if judgement.is_good_enough(undecided)), None)
+    return Choice(chosen, _why(chosen, judgements, refused), judgements, limits, undecided=undecided)
 
 
 def judge(measurement: Measurement, baseline: Measurement | None, thresholds: Thresholds) -> Judgement:
@@ -288,17 +293,19 @@ def figures_of_kld(nats: float) -> str:
     return "<0.0001" if 0 < nats < 0.00005 else f"{nats:.4f}"
 
 
-def _why(chosen: str | None, judgements: Mapping[str, Judgement]) -> tuple[str, ...]:
+def _why(chosen: str | None, judgements: Mapping[str, Judgement], refused: Container[str]) -> tuple[str, ...]:
     looked_at = []
     for label, judgement in judgements.items():
         looked_at.append(judgement.of(label))
+        if label in refused:
+            looked_at.append(f"{label.upper()} is passed over, since the release gate does not let it through")
         if label == chosen:
             break
     if chosen is None:
         unsure = any(judgement.outcome == "undecided" for judgement in judgements.values())
         return (f"none of the candidates {'is shown to hold' if unsure else 'holds'}", *looked_at)
     if not judgements[chosen].holds:
-        surely = next((label for label, judgement in judgements.items() if judgement.holds), None)
+        surely = next((name for name, each in judgements.items() if each.holds and name not in refused), None)
         larger = (
             f"the smallest that is shown to hold is {surely.upper()}, which --undecided refuse takes" if surely else ""
         )

@@ -94,7 +94,7 @@ class Report:
     template_fidelity: the outcome of the template check, None where it was not made.
     sampling: how what ships samples where nobody says otherwise; None where it is not known.
     remarks: what was known beforehand. commands: (what for, command) to go on with.
-    gate: what the release gate said of what was chosen; None where it was off, or nothing was chosen.
+    gates: what the release gate said of each candidate that it looked at; none where it was off, or nothing was chosen.
     """
 
     created: str
@@ -112,12 +112,22 @@ class Report:
     sampling: dict[str, Any] | None = None
     remarks: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
-    gate: Gated | None = None
+    gates: tuple[Gated, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, with every single answer and run: enough to compute each figure again."""
         return asdict(self) | {"verdict": self.choice.verdict(), "front": list(self.front)}
+
+    @property
+    def gate(self) -> Gated | None:
+        """What the release gate said of what was chosen."""
+        return next((gate for gate in self.gates if gate.label == self.choice.chosen), None)
+
+    @property
+    def refused(self) -> tuple[Gated, ...]:
+        """What the release gate said of those that it did not let through."""
+        return tuple(gate for gate in self.gates if not gate.installed)
 
     @property
     def installs(self) -> bool:
@@ -135,7 +145,7 @@ class Report:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Of the choice, and of the release gate where it is no plain pass."""
-        return (*self.choice.reasons, *(self.gate.reasons if self.gate else ()))
+        return (*self.choice.reasons, *(reason for gate in self.gates for reason in gate.reasons))
 
     @property
     def front(self) -> tuple[str, ...]:
@@ -192,7 +202,7 @@ def _row(candidate: Candidate, report: Report) -> tuple[str, ...]:
         percent(measured.fidelity.top1_agreement) if measured.fidelity else NONE,
         _pass_rate(measured),
         "yes" if candidate.label in report.front else NONE,
-        _holds(candidate, report.choice),
+        _holds(candidate, report),
     )
 
 
@@ -204,12 +214,14 @@ def _pass_rate(measured: Measurement) -> str:
     return f"{percent(result.pass_rate)} [{low}, {high}]"
 
 
-def _holds(candidate: Candidate, choice: Choice) -> str:
-    judgement = choice.judgements.get(candidate.label)
+def _holds(candidate: Candidate, report: Report) -> str:
+    judgement = report.choice.judgements.get(candidate.label)
     if judgement is None:
         return "baseline" if candidate.precision is Precision.FP32 else NONE
     said = {"holds": "yes", "fails": "no", "undecided": "undecided"}[judgement.outcome]
-    return f"{said}, chosen" if candidate.label == choice.chosen else said
+    if candidate.label in (gate.label for gate in report.refused):
+        return f"{said}, refused"
+    return f"{said}, chosen" if candidate.label == report.choice.chosen else said
 
 
 def methods(report: Report) -> tuple[tuple[str, str], ...]:
@@ -253,7 +265,12 @@ def headline(report: Report) -> str:
     chosen = report.choice.chosen
     if chosen is None:
         return "no candidate holds" if report.choice.outcome == "fails" else "no candidate is shown to hold"
+    refused = [gate.label.upper() for gate in report.refused]
+    if not report.installs and len(refused) > 1:
+        return f"the release gate lets none of {', '.join(refused[:-1])} and {refused[-1]} through"
     said = f"{chosen.upper()}, the smallest that {'holds' if report.choice.outcome == 'holds' else 'may hold'}"
+    if refused and report.installs:
+        said += " and that the release gate lets through"
     if report.gate is not None and report.gate.outcome == "fail":
         return f"{said}, failed the release gate{', installed by force' if report.gate.forced else ''}"
     if report.outcome == "holds":
@@ -276,8 +293,8 @@ def ways_on(report: Report) -> tuple[str, ...]:
 
 
 def _past_the_gate(report: Report) -> tuple[str, ...]:
-    chosen = report.choice.chosen
-    others = [one.label for one in report.by_size if one.label != chosen]
+    looked_at = {gate.label for gate in report.gates}
+    others = [one.label for one in report.by_size if one.label not in looked_at]
     return (
         *([f"another candidate ({' or '.join(f'-p {label}' for label in others)})"] if others else []),
         "--gate FILE, with other bounds or a check turned off and the reason",

@@ -1,4 +1,4 @@
-"""What a report of `ship` tells of the release gate: what each check came to, and what became of the package."""
+"""What a report of `ship` tells of the release gate: what each check of a candidate came to, and what became of it."""
 
 from __future__ import annotations
 
@@ -25,41 +25,59 @@ class GatedCheck:
 
 @dataclass(frozen=True)
 class Gated:
-    """What the gate said. installed: whether the package is installed; forced: although the gate refuses it."""
+    """What the gate said of the candidate `label`.
 
+    installed: whether it is installed; forced: although the gate refuses it. failed_before: checks of this very package
+    that failed in an earlier run, and that this one does not show to pass.
+    """
+
+    label: str
     outcome: Outcome
     effort: str
     took_s: float
     installed: bool
     forced: bool
     checks: tuple[GatedCheck, ...]
+    failed_before: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is no plain pass."""
         found = [each for outcome in ("fail", "undecided") for each in self.checks if each.outcome == outcome]
-        words = {"fail": "fails", "undecided": "is undecided"}
-        return tuple(
-            f"the release gate's check {each.check} {words[each.outcome]}: {said.rstrip('.')}"
+        words = {"fail": "fails", "undecided": "is undecided by"}
+        said = (
+            f"{self.label.upper()} {words[each.outcome]} the release gate's check {each.check}: {told.rstrip('.')}"
             for each in found
-            for said in each.told
+            for told in each.told
         )
+        before = (f"{self.label.upper()} failed the release gate before: {each}" for each in self.failed_before)
+        return (*said, *before)
+
+    @property
+    def verdict_file(self) -> str:
+        """The file beside the report that holds the whole verdict."""
+        return f"verdict-{self.label}.json"
 
 
-def gated_by(verdict: Mapping[str, Any], *, force: bool, undecided: Undecided) -> Gated:
-    """What a verdict comes to, as `validate.document.verdict_document` makes it.
+def gated_by(
+    label: str, verdict: Mapping[str, Any], *, force: bool, undecided: Undecided, failed_before: tuple[str, ...] = ()
+) -> Gated:
+    """What a verdict on a candidate comes to, as `validate.document.verdict_document` makes it.
 
     undecided: whether a package that it leaves undecided is installed. force: whether any is.
     """
-    passes = verdict["outcome"] not in ({"fail"} if undecided == "take" else {"fail", "undecided"})
+    outcome = "fail" if failed_before else verdict["outcome"]
+    passes = outcome not in ({"fail"} if undecided == "take" else {"fail", "undecided"})
     checks = (_check(name, check) for name, check in verdict["checks"].items())
     return Gated(
-        outcome=verdict["outcome"],
+        label=label,
+        outcome=outcome,
         effort=verdict["effort"],
         took_s=verdict["took_s"],
         installed=passes or force,
         forced=force and not passes,
         checks=tuple(checks),
+        failed_before=failed_before,
     )
 
 

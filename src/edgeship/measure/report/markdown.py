@@ -48,9 +48,8 @@ def _slices(report: Report) -> list[str]:
 
 
 def _gate(report: Report) -> list[str]:
-    if report.gate is None:
-        return []
-    return _table(f"Release gate: {report.gate.outcome}", gate_table(report.gate))
+    tables = (_table(f"Release gate, {gate.label.upper()}: {gate.outcome}", gate_table(gate)) for gate in report.gates)
+    return [line for table in tables for line in table]
 
 
 def _table(heading: str, table: Table) -> list[str]:

@@ -245,14 +245,14 @@ def _answers(report: Report) -> dict[str, str]:
 
 
 def _gate(report: Report) -> Iterator[Rows | Sentences]:
-    if report.gate is None:
-        return
-    checks = f"The checks of the release gate, {report.gate.effort} effort, {report.gate.took_s:.0f} s"
-    yield Rows(checks, gate_table(report.gate))
-    if report.gate.forced:
-        yield Sentences(
-            ("It was installed by force all the same, and is marked so wherever it is listed.",), warns=True
-        )
+    for gate in report.gates:
+        state = "passes" if gate.outcome == "pass" else "fails" if gate.outcome == "fail" else "is undecided"
+        yield Rows(f"{gate.label.upper()} {state}: {gate.effort} effort, {gate.took_s:.0f} s", gate_table(gate))
+        if gate.failed_before:
+            yield Sentences((f"It failed before: {', '.join(gate.failed_before)}.",), warns=True)
+        if gate.forced:
+            said = "It was installed by force all the same, and is marked so wherever it is listed."
+            yield Sentences((said,), warns=True)
 
 
 def _shipping(report: Report) -> Facts | None:
