@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Any
 import pytest
 
 from edgeship import doctor
+from edgeship.cli import main
 from edgeship.doctor import Check, Examination
 from edgeship.settings import Settings
+from edgeship.store.packages import install
 from edgeship.system.machine import GIB, Machine
 from edgeship.system.shell import our_install
+from tests.packages import make_package
+from tests.store.test_attestations import verdict
 
 MACHINE = Machine(4, 2, 16 * GIB, 8 * GIB, "a CPU", "Linux x86_64")
 WHOLE = dict.fromkeys((*doctor.PACKAGES, *doctor.ORIGINAL_PACKAGES), "1.0") | {
@@ -166,6 +171,20 @@ def test_packages_that_were_not_measured_are_a_hint_and_no_fault() -> None:
     assert doctor.check_tuning([f"model:{version}" for version in range(1, 9)]).detail.endswith("model:5 and 3 more")
 
 
+def test_packages_that_failed_the_release_gate_are_named(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor.check_gate([]).status == "ok"
+    check = doctor.check_gate(["triage-int4:1", "triage-int8:2"])
+    assert (check.status, check.detail) == ("warning", "packages that failed it: triage-int4:1, triage-int8:2")
+    for name, outcome in (("bad", "fail"), ("good", "pass")):
+        package = make_package(tmp_path / name, weights=name.encode() * 50)
+        install(package.folder, settings.cache_dir, gate=verdict(outcome), force=True)
+    main(["doctor", "--json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["release gate"]["detail"] == "packages that failed it: bad:1"
+
+
 @pytest.mark.parametrize(("gib", "status"), [(8.0, "ok"), (3.9, "warning"), (0.9, "failed")])
 def test_memory(gib: float, status: str) -> None:
     check = doctor.check_memory(replace(MACHINE, memory_available_bytes=int(gib * GIB)))
@@ -220,8 +239,8 @@ def test_an_examination_has_every_check(settings: Settings, monkeypatch: pytest.
         "Foundry Local",
     ]
     assert [check.name for check in found.checks] == names
-    with_packages = doctor.examine(settings, versions=WHOLE.get, untuned=["triage:1"])
-    assert [check.name for check in with_packages.checks] == [*names, "tuning"]
+    with_packages = doctor.examine(settings, versions=WHOLE.get, untuned=["triage:1"], unfit=[])
+    assert [check.name for check in with_packages.checks] == [*names, "tuning", "release gate"]
     assert with_packages.ok
 
 

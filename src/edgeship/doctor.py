@@ -95,12 +95,17 @@ def installed_version(package: str) -> str | None:
 
 
 def examine(
-    settings: Settings, *, versions: Versions = installed_version, untuned: Sequence[str] | None = None
+    settings: Settings,
+    *,
+    versions: Versions = installed_version,
+    untuned: Sequence[str] | None = None,
+    unfit: Sequence[str] | None = None,
 ) -> Examination:
     """Looks at this machine.
 
     versions: says which version of a distribution is installed.
-    untuned: packages, as name:version, that were not measured here; None leaves that check out.
+    untuned, unfit: packages, as name:version, that were not measured here, and those that failed the release gate; None
+    leaves that check out.
     """
     machine = this_machine(settings.memory_bytes)
     return Examination(
@@ -114,6 +119,7 @@ def examine(
             check_providers(),
             check_foundry(versions(FOUNDRY_SDK), shutil.which("foundry")),
             *([] if untuned is None else [check_tuning(untuned)]),
+            *([] if unfit is None else [check_gate(unfit)]),
         )
     )
 
@@ -276,9 +282,21 @@ def check_tuning(untuned: Sequence[str]) -> Check:
     """Which packages, as name:version, were not measured on this machine. They run all the same."""
     if not untuned:
         return Check("tuning", "ok", "every package in the cache is measured on this machine")
-    more = f" and {len(untuned) - _MOST_NAMED} more" if len(untuned) > _MOST_NAMED else ""
-    detail = f"not measured on this machine: {', '.join(untuned[:_MOST_NAMED])}{more}"
+    detail = f"not measured on this machine: {_first(untuned)}"
     return Check("tuning", "ok", detail, f"`edgeship tune {untuned[0]}` finds what runs it fastest here.")
+
+
+def check_gate(unfit: Sequence[str]) -> Check:
+    """Which packages, as name:version, the release gate found unfit."""
+    if not unfit:
+        return Check("release gate", "ok", "no package in the cache is known to have failed it")
+    hint = f"`edgeship model info {unfit[0]}` tells which checks failed."
+    return Check("release gate", "warning", f"packages that failed it: {_first(unfit)}", hint)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def check_memory(machine: Machine) -> Check:

@@ -12,6 +12,7 @@ from edgeship.cli import main
 from edgeship.package import manifest
 from edgeship.settings import Settings
 from edgeship.store import listing, packages
+from tests.store.test_attestations import verdict
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -67,6 +68,26 @@ def test_what_is_printed_for_people(capsys: pytest.CaptureFixture[str], installe
     assert out == "took triage:1 out of Foundry Local\n"
     code, _, err = run(capsys, "foundry", "ls")
     assert (code, "no models are registered for edgeship" in err) == (0, True)
+
+
+@pytest.mark.slow
+def test_what_the_release_gate_said_is_shown_there_too(
+    capsys: pytest.CaptureFixture[str], example: Path, settings: Settings, tmp_path: Path
+) -> None:
+    package = manifest.read(example)
+    entry, _ = packages.install(example, settings.cache_dir, gate=verdict("fail"), force=True)
+    code, _, err = run(capsys, "foundry", "register", "triage", "--name", "other")
+    assert (code, "note: the release gate found this package unfit (failed, forced)" in err) == (0, True)
+    code, out, _ = run(capsys, "foundry", "ls")
+    assert (code, "failed, forced" in out) == (0, True)
+    assert as_json(capsys, "foundry", "ls")["models"][0]["gate"] == "failed, forced"
+    code, _, err = run(capsys, "foundry", "export", "triage", str(tmp_path / "out"))
+    assert (code, "the release gate found this package unfit" in err) == (0, True)
+    packages.attest(settings.cache_dir, entry.folder, package.digest, verdict("pass"))
+    assert as_json(capsys, "foundry", "ls")["models"][0]["gate"] == "pass"
+    assert as_json(capsys, "foundry", "register", "triage", "--name", "other")["gate"] == "pass"
+    packages.remove(settings.cache_dir, "triage")
+    assert as_json(capsys, "foundry", "ls")["models"][0]["gate"] is None
 
 
 @pytest.mark.slow

@@ -17,9 +17,15 @@ from typing import Any
 
 import pytest
 
-from edgeship.cli import main
-from edgeship.serve import key_file
+from edgeship.cli import main, serve
+from edgeship.serve import key_file, register
+from edgeship.serve.models import Pool
+from edgeship.settings import Settings
+from edgeship.store import packages
 from tests.chat_server import Handler, serving
+from tests.packages import make_package
+from tests.serve.serving import card
+from tests.store.test_attestations import verdict
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
@@ -96,6 +102,27 @@ def test_no_server_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stop"]) == 4
     assert main(["stop", "8080"]) == 4
     assert "no server runs at port 8080" in capsys.readouterr().err
+
+
+def test_what_the_release_gate_found_unfit_is_marked_where_it_is_served(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = make_package(tmp_path / "triage")
+    installed, _ = packages.install(package.folder, settings.cache_dir, gate=verdict("fail"), force=True)
+    cards = [card("triage", folder=installed.folder), card("far")]
+    assert serve._in_words(Pool(cards, settings=settings)) == "triage (release gate: failed, forced), far"
+    record = register.Record(settings.home, "http://127.0.0.1:1", 1)
+    record.write("ready", {each.id: each.folder for each in cards})
+    assert main(["ps"]) == 0
+    assert "triage (release gate: failed, forced), far" in capsys.readouterr().out
+    packages.attest(settings.cache_dir, installed.folder, package.digest, verdict("pass"))
+    assert main(["ps", "--json"]) == 0
+    [listed] = json.loads(capsys.readouterr().out)["servers"]
+    assert (listed["models"], listed["gates"]) == (["triage", "far"], {"triage": "pass"})
+    packages.remove(settings.cache_dir, "triage")
+    assert main(["ps"]) == 0
+    assert "triage, far" in capsys.readouterr().out
+    record.remove()
 
 
 def test_a_key_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

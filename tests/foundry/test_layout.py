@@ -56,6 +56,16 @@ def test_what_is_laid_out_can_be_verified_like_a_package(tmp_path: Path, prepare
     assert json.loads((target / "inference_model.json").read_bytes())["Name"] == "other:3"
 
 
+def test_a_copy_is_known_by_its_manifest(tmp_path: Path, prepared: Prepared) -> None:
+    target = place(tmp_path / "cache", "other", prepared.version)
+    with laid_out(check(prepared.folder, name="other"), target, partial(apply, provision=Provision(7, 512))):
+        pass
+    laid, original = manifest.read(target).manifest, manifest.read(prepared.folder).manifest
+    assert laid != original
+    assert layout.is_copy(laid, original)
+    assert not layout.is_copy(laid, make_package(tmp_path / "another", weights=b"o" * 100).manifest)
+
+
 def test_without_hard_links_it_copies(tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("not on this file system")

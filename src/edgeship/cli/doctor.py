@@ -19,9 +19,11 @@ def doctor(as_json: Json = False, cache_dir: CacheDir = None, memory: Memory = N
     """Check what this machine can build and run."""
     from edgeship.cli.tune import untuned
     from edgeship.doctor import examine
+    from edgeship.store import listing
 
     current = settings.resolve(cache_dir=cache_dir, memory=memory)
-    return report(examine(current, untuned=untuned(current)), as_json=as_json)
+    failed = [entry.ref for entry in listing.entries(current.cache_dir) if entry.is_unfit]
+    return report(examine(current, untuned=untuned(current), unfit=failed), as_json=as_json)
 
 
 def report(examination: Examination, *, as_json: bool) -> int:

@@ -81,6 +81,7 @@ def register(
     from edgeship import targets
     from edgeship.engine.tune import remembered
     from edgeship.foundry import catalog, checks, config
+    from edgeship.store import listing
     from edgeship.system.machine import cores_to_use
 
     current = settings.resolve(
@@ -95,10 +96,10 @@ def register(
         provision = config.choose(prepared, threads=cores, context_tokens=context_tokens)
         done = catalog.register(prepared, _app(current), provision, progress=progress)
     if as_json:
-        print_json(_registered_dict(done, current))
+        print_json(_registered_dict(done, current) | {"gate": listing.gate_of(folder)})
         return 0
     _print_registered(done, current, _run_command(done.id, app, foundry_cache_dir))
-    for line in done.notes:
+    for line in (*done.notes, *_unfit(folder)):
         note(f"note: {line}")
     return 0
 
@@ -127,19 +128,23 @@ def ls(app: FoundryApp = None, foundry_cache_dir: FoundryCacheDir = None, as_jso
 
     current = settings.resolve(foundry_app=app, foundry_cache_dir=foundry_cache_dir)
     found = catalog.registrations(_app(current))
+    gates = _gates(found, current.cache_dir)
     listing = command.cached()
     if as_json:
         print_json(
             {
                 "app": current.foundry_app,
                 "foundry_cache_dir": str(current.foundry_cache_dir),
-                "models": [asdict(each) | {"id": each.id, "fault": catalog.fault(each)} for each in found],
+                "models": [
+                    asdict(each) | {"id": each.id, "fault": catalog.fault(each), "gate": gate}
+                    for each, gate in zip(found, gates, strict=True)
+                ],
                 "foundry_command": asdict(listing) if listing else None,
             }
         )
         return 0
     if found:
-        _print_registrations(found)
+        _print_registrations(found, gates)
     else:
         note(
             f"no models are registered for {current.foundry_app} in {current.foundry_cache_dir}; "
@@ -201,10 +206,12 @@ def export(
     from edgeship import targets
     from edgeship.foundry import checks, layout
     from edgeship.package.names import check_name
+    from edgeship.store import listing
     from edgeship.system.machine import cores_to_use
 
     current = settings.resolve(cache_dir=cache_dir)
-    prepared = checks.check(targets.resolve(name, current).package_folder(), name=new_name)
+    source = targets.resolve(name, current).package_folder()
+    prepared = checks.check(source, name=new_name)
     checks.require_undamaged(prepared)
     laid = layout.export(prepared, folder.absolute(), check_name(publisher), cores_to_use(current.threads))
     facts = {
@@ -212,11 +219,22 @@ def export(
         "folder": str(laid.folder),
         "linked_bytes": laid.linked_bytes,
         "copied_bytes": laid.copied_bytes,
+        "gate": listing.gate_of(source),
     }
     print_facts(facts, f"laid out {prepared.id} in {laid.folder}", as_json=as_json)
     if not as_json:
+        for line in _unfit(source):
+            note(f"note: {line}")
         note(f"Foundry Local 1 finds it once its cache is that folder: foundry cache cd {folder.absolute()}")
     return 0
+
+
+def _unfit(folder: Path) -> list[str]:
+    """What is to be said of a package that is put where no list of ours shows it."""
+    from edgeship.store import listing
+
+    entry = listing.at(folder)
+    return [f"the release gate found this package unfit ({entry.gate})"] if entry.is_unfit else []
 
 
 def _app(current: settings.Settings) -> App:
@@ -255,20 +273,38 @@ def _print_registered(done: Registered, current: settings.Settings, run: str) ->
     )
 
 
-def _print_registrations(found: Sequence[Registration]) -> None:
+def _gates(found: Sequence[Registration], cache_dir: Path) -> list[str | None]:
+    """What the release gate said of the package that each model was registered from, where it is in the cache.
+
+    Of several names of one package that which it found unfit counts.
+    """
+    from edgeship.foundry import catalog, layout
+    from edgeship.store import listing
+
+    kept = [(entry, entry.manifest) for entry in listing.entries(cache_dir) if entry.manifest] if found else []
+    gates = []
+    for laid in map(catalog.manifest_of, found):
+        entries = [entry for entry, manifest in kept if laid is not None and layout.is_copy(laid, manifest)]
+        entry = max(entries, key=lambda entry: (entry.is_unfit, entry.gate is not None), default=None)
+        gates.append(entry.gate if entry else None)
+    return gates
+
+
+def _print_registrations(found: Sequence[Registration], gates: Sequence[str | None]) -> None:
     from edgeship.foundry import catalog
 
     print_table(
-        ["NAME", "VERSION", "CONTEXT", "SIZE", "NOTE"],
+        ["NAME", "VERSION", "CONTEXT", "SIZE", "GATE", "NOTE"],
         [
             [
                 each.name,
                 str(each.version),
                 f"{each.context_tokens:,}" if each.context_tokens else "-",
                 f"{each.size_mb:,} MB" if each.size_mb else "-",
+                gate or "-",
                 catalog.fault(each) or "",
             ]
-            for each in found
+            for each, gate in zip(found, gates, strict=True)
         ],
     )
 

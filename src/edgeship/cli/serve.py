@@ -214,11 +214,14 @@ def serve(
 
 def _in_words(pool: Pool) -> str:
     """What is served, for a person."""
-    names = [card.id for card in pool.cards()]
-    if not names:
+    from edgeship.store.attestations import marked
+
+    cards = pool.cards()
+    if not cards:
         return "nothing yet (the cache is empty: `edgeship ship` fills it, and what it installs is served at once)"
-    more = len(names) - _NAMES_TOLD
-    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    names = [marked(card.id, card.gate) for card in cards[:_NAMES_TOLD]]
+    more = len(cards) - _NAMES_TOLD
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 def _options(

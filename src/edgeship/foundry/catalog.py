@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgeship.errors import FoundryFailed, RegistrationNotFound
+from edgeship.errors import EdgeshipError, FoundryFailed, RegistrationNotFound
 from edgeship.foundry import config as provisions
 from edgeship.foundry import layout
 from edgeship.foundry.checks import Prepared, require_undamaged
@@ -18,6 +18,8 @@ from edgeship.foundry.config import Provision
 from edgeship.foundry.proof import Proof, prove
 from edgeship.foundry.sdk import INDEX_NAME, Local, Registration
 from edgeship.package import genai_config, names
+from edgeship.package import manifest as manifests
+from edgeship.package.manifest import Manifest
 from edgeship.progress import Progress, silent
 from edgeship.system.storage import locked, require_writable
 
@@ -77,6 +79,14 @@ def fault(registration: Registration) -> str | None:
     if registration.task not in CHAT_TASKS:
         return f"its task is {registration.task}, and no chat"
     return None
+
+
+def manifest_of(registration: Registration) -> Manifest | None:
+    """The manifest in the folder of a model in the catalog; None where there is none that can be read."""
+    try:
+        return manifests.read(registration.folder).manifest if registration.folder else None
+    except EdgeshipError:
+        return None
 
 
 def remedy(registration: Registration) -> str:

@@ -165,6 +165,12 @@ def _write_manifest(target: Path, manifest: Manifest) -> None:
     manifests.write(target, manifest.model_copy(update={"files": manifest.files | changed}))
 
 
+def is_copy(laid: Manifest, manifest: Manifest) -> bool:
+    """Whether this is the manifest of a folder that was laid out from the package of that one."""
+    changed = {name: laid.files[name] for name in _WRITTEN if name in laid.files}
+    return laid == manifest.model_copy(update={"files": manifest.files | changed})
+
+
 def _link(source: Path, target: Path) -> bool:
     try:
         os.link(source.resolve(), target)

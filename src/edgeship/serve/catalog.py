@@ -45,6 +45,11 @@ class ModelCard:
     folder: Path | None
 
     @property
+    def gate(self) -> str | None:
+        """What the release gate has said of its package until now, as lists show it; None where nothing is known."""
+        return listing.gate_of(self.folder) if self.folder else None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name that means it."""
         return self.id, *self.aliases

@@ -26,13 +26,14 @@ _SAME_S = 2.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A server that runs. state: starting, ready or ending. models: those that are loaded."""
+    """A server that runs. state: starting, ready or ending. models: those that are loaded; folders: where they lie."""
 
     pid: int
     url: str
     port: int
     state: str
     models: tuple[str, ...]
+    folders: Mapping[str, str]
     memory_bytes: int
 
 
@@ -48,9 +49,10 @@ class Record:
         self._facts = {"url": url, "port": port, "began": _began(os.getpid())}
         self._written: Mapping[str, object] = {}
 
-    def write(self, state: str, models: list[str]) -> None:
-        """Says how the server is, where that has changed."""
-        facts = self._facts | {"state": state, "models": models}
+    def write(self, state: str, models: Mapping[str, Path | None]) -> None:
+        """Says how the server is, where that has changed. models: those that are loaded, with their folders."""
+        folders = {name: str(folder) for name, folder in models.items() if folder}
+        facts = self._facts | {"state": state, "models": list(models), "folders": folders}
         if facts == self._written:
             return
         first, self._written = not self._written, facts
@@ -103,7 +105,9 @@ def _entry(path: Path) -> Entry | None:
         if there is None or abs(there - began) > _SAME_S:
             raise ValueError(pid)
         url, state = facts.required_text("url"), facts.required_text("state")
-        return Entry(pid, url, facts.required_count("port"), state, tuple(facts.texts("models")), _memory_bytes(pid))
+        models, kept = tuple(facts.texts("models")), facts.part("folders")
+        folders = {name: kept.required_text(name) for name in kept.values}
+        return Entry(pid, url, facts.required_count("port"), state, models, folders, _memory_bytes(pid))
     except (PackageDamaged, ValueError):
         for left in (path, _stop_file(path)):
             with suppress(OSError):

@@ -63,7 +63,7 @@ def run(
         server = _Running(_config(app, address), app.state.server, record, ending)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             try:
-                record.write("starting", [])
+                record.write("starting", {})
                 runner.run(_whole(app, server, listener, lambda: ready(url)))
             except asyncio.CancelledError:
                 return 0  # ended while it started
@@ -148,7 +148,7 @@ class _Running(uvicorn.Server):
         A client that sends a header's letters one by one holds a connection no longer than one that sends a body so.
         """
         state = "ready" if self._app.ready else "ending" if self._app.line.ending else "starting"
-        self._record.write(state, [model.card.id for model in self._app.pool.loaded()])
+        self._record.write(state, {model.card.id: model.card.folder for model in self._app.pool.loaded()})
         if self._record.is_asked_to_stop():
             self._end()
         for connection in self._connections():

@@ -47,6 +47,11 @@ class Entry:
         return self.attestation.in_words(forced=self.record is not None and self.record.forced)
 
     @property
+    def is_unfit(self) -> bool:
+        """Whether the release gate found it unfit."""
+        return self.attestation is not None and self.attestation.outcome == "fail"
+
+    @property
     def marked_ref(self) -> str:
         """name:version, and that the release gate found it unfit where it did."""
         return attestations.marked(self.ref, self.gate)
@@ -89,6 +94,14 @@ def at(folder: Path) -> Entry:
     if found is None:
         raise NotFound("there is no such folder", where=str(folder), hint="Give the folder of a package.")
     return found
+
+
+def gate_of(folder: Path) -> str | None:
+    """What the release gate said of the package in a folder, as `Entry.gate` has it; None where that is gone."""
+    try:
+        return at(folder).gate
+    except NotFound:
+        return None
 
 
 def found_below(cache_dir: Path) -> list[Path]:

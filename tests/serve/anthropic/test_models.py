@@ -52,6 +52,7 @@ def test_one_model(url: str) -> None:
         "display_name": "b",
         "created_at": "2023-11-14T22:13:20Z",
         "lifecycle": "active",
+        "gate": None,
     }
 
 

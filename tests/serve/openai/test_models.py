@@ -55,14 +55,26 @@ def test_there_are_no_embeddings(url: str) -> None:
     assert "no model here makes embeddings" in response.json()["error"]["message"]
 
 
-def test_what_the_release_gate_said_stands_in_the_list(tmp_path: Path, settings: Settings) -> None:
+def test_what_the_release_gate_said_stands_in_every_list(tmp_path: Path, settings: Settings) -> None:
     package = make_package(tmp_path / "tiny")
     installed, _ = packages.install(package.folder, settings.cache_dir, gate=verdict("fail"), force=True)
     cards = [card("tiny", folder=installed.folder), card("other")]
     pool_of = functools.partial(Pool, cards, settings=settings, open_chat=lambda _: ScriptedEngine({}))
     with serving(lambda: app.over(pool_of(), ServeOptions())) as url:
+        httpx2.post(f"{url}/api/generate", json={"model": "tiny"})  # loads it
+        anthropic = {"anthropic-version": "2023-06-01"}
         listed = {entry["id"]: entry["gate"] for entry in httpx2.get(f"{url}/v1/models").json()["data"]}
+        theirs = {
+            entry["id"]: entry["gate"] for entry in httpx2.get(f"{url}/v1/models", headers=anthropic).json()["data"]
+        }
+        one = httpx2.get(f"{url}/v1/models/tiny", headers=anthropic).json()["gate"]
+        tags = [model["gate"] for model in httpx2.get(f"{url}/api/tags").json()["models"]]
+        loaded = [model["gate"] for model in httpx2.get(f"{url}/api/ps").json()["models"]]
+        told = httpx2.post(f"{url}/api/show", json={"model": "tiny"}).json()["gate"]
         packages.attest(settings.cache_dir, installed.folder, package.digest, verdict("pass"))
         now = httpx2.get(f"{url}/v1/models/tiny").json()["gate"]
         shown = httpx2.get(f"{url}/page/models/tiny").json()["record"]["gate"]
-    assert (listed, now, shown) == ({"tiny": "failed, forced", "other": None}, "pass", "pass")
+    assert listed == theirs == {"tiny": "failed, forced", "other": None}
+    assert (tags, loaded) == (["failed, forced", None], ["failed, forced"])
+    assert one == told == "failed, forced"
+    assert (now, shown) == ("pass", "pass")

@@ -17,6 +17,7 @@ from tests.serve.page import models
 from tests.serve.page.conftest import Visit
 from tests.serve.page.screen import body_of, button, send
 from tests.serve.serving import card, serving
+from tests.store.test_attestations import verdict as said
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,21 @@ def test_a_package_its_figures_and_its_verdict(visit: Visit, url: str) -> None:
     assert page.get_by_role("rowheader", name="genai_config.json").is_visible()
     page.reload()
     page.get_by_role("heading", name="org/tiny").wait_for()
+
+
+def test_what_the_release_gate_found_unfit_is_marked_in_the_list(
+    visit: Visit, tmp_path: Path, settings: Settings
+) -> None:
+    package = make_package(tmp_path / "package")
+    installed, _ = packages.install(package.folder, settings.cache_dir, name="tiny", gate=said("fail"), force=True)
+    cards = [card("tiny", folder=installed.folder), card("other")]
+    pool = Pool(cards, settings=settings, open_chat=lambda _: ScriptedEngine(models.ANSWERS))
+    with serving(lambda: app.over(pool, ServeOptions())) as url:
+        page = visit(url)
+        page.locator("#welcome").get_by_text("release gate: failed, forced").wait_for()
+        names = page.locator("#model option").all_inner_texts()
+        assert names == ["tiny (release gate: failed, forced)", "other"]
+        assert page.locator("#model").input_value() == "tiny"
 
 
 def test_its_defaults_stand_in_the_settings(visit: Visit, url: str) -> None:

@@ -68,7 +68,8 @@ async def show(body: ShowRequest, request: Request) -> dict[str, Any]:
     server = server_of(request)
     card = found(server.pool, body.model)
     told = await asyncio.to_thread(details.shown, card, server.pool.context_tokens(card))
-    return told | {"modelfile": f"FROM {card.id}\n", "modified_at": _time(card.created)}
+    gate = await asyncio.to_thread(lambda: card.gate)
+    return told | {"modelfile": f"FROM {card.id}\n", "modified_at": _time(card.created), "gate": gate}
 
 
 @refused.post("/api/embed")
@@ -94,7 +95,8 @@ async def manage() -> None:
 
 
 def _entries(card: ModelCard) -> list[dict[str, Any]]:
-    about = details.of(card)
+    """gate, which Ollama does not have, is as `edgeship cache ls` shows it."""
+    about, gate = details.of(card), card.gate
     return [
         _named(name)
         | {
@@ -102,6 +104,7 @@ def _entries(card: ModelCard) -> list[dict[str, Any]]:
             "size": card.size_bytes or 0,
             "digest": about.digest,
             "details": about.told(),
+            "gate": gate,
         }
         for name in card.listed_names
     ]
@@ -116,6 +119,7 @@ def _running(model: Loaded) -> dict[str, Any]:
         "details": about.told(),
         "expires_at": _FOR_EVER if model.expires_at is None else _time(model.expires_at),
         "context_length": model.chat.context_tokens or 0,
+        "gate": model.card.gate,
     }
 
 

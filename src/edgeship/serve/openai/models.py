@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from edgeship.errors import NotFound, NotSupported, RequestInvalid
+from edgeship.errors import NotSupported, RequestInvalid
 from edgeship.serve.anthropic import models as anthropic
 from edgeship.serve.models import ModelCard, Pool
 from edgeship.serve.server import server_of
-from edgeship.store import listing
 
 router = APIRouter()
 
@@ -30,7 +30,8 @@ async def list_models(
     pool = server_of(request).pool
     cards = pool.cards()
     if anthropic.VERSION in request.headers:
-        return anthropic.listed(cards, after_id=after_id, before_id=before_id, limit=limit)
+        page = functools.partial(anthropic.listed, cards, after_id=after_id, before_id=before_id, limit=limit)
+        return await asyncio.to_thread(page)
     for name, given in {"after_id": after_id, "before_id": before_id, "limit": limit}.items():
         if given is not None:
             raise RequestInvalid(
@@ -46,7 +47,7 @@ async def retrieve_model(name: str, request: Request) -> dict[str, Any]:
     pool = server_of(request).pool
     card = pool.find(name)
     if anthropic.VERSION in request.headers:
-        return anthropic.told(card, name)
+        return await asyncio.to_thread(anthropic.told, card, name)
     return await asyncio.to_thread(_told, pool, card, name)
 
 
@@ -59,18 +60,8 @@ def _told(pool: Pool, card: ModelCard, name: str) -> dict[str, Any]:
         "owned_by": "edgeship",
         "root": card.id,
         "max_model_len": pool.context_tokens(card),
-        "gate": _gate(card),
+        "gate": card.gate,
     }
-
-
-def _gate(card: ModelCard) -> str | None:
-    """What the release gate said of a package; None where nothing is known."""
-    if card.folder is None:
-        return None
-    try:
-        return listing.at(card.folder).gate
-    except NotFound:  # it was removed a moment ago
-        return None
 
 
 @router.post("/v1/embeddings", include_in_schema=False)

@@ -47,10 +47,9 @@ function sentence(text) {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
-/** The names of the models. */
+/** The models as the server lists them: each with its name as id, and as gate what the release gate said of it. */
 export async function models() {
-  const told = await (await request("v1/models")).json();
-  return told.data.map((model) => model.id);
+  return (await (await request("v1/models")).json()).data;
 }
 
 /** What the server knows of a model; null where it does not say. */

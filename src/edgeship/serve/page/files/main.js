@@ -191,13 +191,15 @@ function escape() {
 }
 
 async function loadModels() {
+  let found;
   try {
-    names = await api.models();
+    found = await api.models();
   } catch (error) {
     return notice(error.message, ["Try again", loadModels]);
   }
+  names = found.map(({ id }) => id);
   const last = chat.current().model || shelf.preference("model");
-  picker.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+  picker.replaceChildren(...found.map(({ id, gate }) => el("option", { value: id }, model.marked(id, gate))));
   if (!names.length) notice("The server has no model. Ship one with `edgeship ship`, and start the server again.");
   picker.value = names.includes(last) ? last : (names[0] ?? "");
   chat.current().model = picker.value;

@@ -31,6 +31,11 @@ export function hide() {
   leave = () => {};
 }
 
+/** A model's name, and that the release gate found it unfit where it did. gate: what that said. */
+export function marked(name, gate) {
+  return gate?.startsWith("fail") ? `${name} (release gate: ${gate})` : name;
+}
+
 /** A model in one line of figures; empty where nothing is known of it. */
 export function inShort({ package: made, record }) {
   const figures = new Map(record?.figures ?? []);
@@ -41,6 +46,7 @@ export function inShort({ package: made, record }) {
     made && bytes(made.size_bytes),
     passed && `passes ${passed} of ${cases} cases`,
     figures.has("decode") && `${figures.get("decode")} where it was measured`,
+    record?.gate?.startsWith("fail") && `release gate: ${record.gate}`,
   ].filter(Boolean);
 }
 
