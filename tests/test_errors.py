@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import typer.main
 
 from edgeship.cli.app import app
-from edgeship.errors import AdapterInvalid, DiskShort, EngineFailed, MemoryShort, ToolFailed, ran_out
+from edgeship.errors import AdapterInvalid, EngineFailed
 from edgeship.in_python import OPTIONS
 
 
@@ -20,21 +19,6 @@ def test_what_strangers_wrote_is_quoted_without_power_and_end() -> None:
     assert error.what.endswith("\\ud800 end\nmore")
     assert len(error.what) < 2100
     assert (error.args[0], error.hint) == (error.what, "see \\x07it")
-
-
-def test_what_ran_out_is_found_below_whatever_a_library_made_of_it() -> None:
-    full = OSError(errno.ENOSPC, "No space left on device", "/there/file")
-    masked, mapped = ValueError("cannot close"), ToolFailed("transformers failed")
-    masked.__context__, mapped.__cause__ = full, masked
-    for error in (full, masked, mapped):
-        found = ran_out(error)
-        assert isinstance(found, DiskShort)
-        assert (found.what, found.where) == ("the disk is full", "/there/file")
-    assert isinstance(ran_out(MemoryError()), MemoryShort)
-    short = DiskShort("the model needs 5 GB")
-    assert ran_out(short) is short
-    assert ran_out(OSError(errno.EACCES, "no")) is None
-    assert ran_out(mapped.__class__("another fault")) is None
 
 
 def test_a_traceback_says_where_and_what_to_try_in_pythons_words_too() -> None:

@@ -6,7 +6,6 @@ the command line returns and its `http_status` what a server answers. Adapters r
 
 from __future__ import annotations
 
-import errno
 from typing import ClassVar
 
 from edgeship import in_python
@@ -420,19 +419,10 @@ class MemoryShort(ResourceError):
 LESS_MEMORY = "Close other programs, or take a machine with more memory: `edgeship inspect` predicts the need."
 
 
-def memory_ran_out(error: MemoryError) -> MemoryShort:
-    """Python's own error as one of ours."""
-    return MemoryShort(f"memory ran out: {error}".rstrip(": "), hint=LESS_MEMORY)
-
-
 class DiskShort(ResourceError):
     """Too little disk."""
 
     code = "disk-short"
-
-
-DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-"""What systems say of a full disk, and of a user whose share is full."""
 
 
 class NotWritable(ResourceError):
@@ -492,23 +482,6 @@ class DeadlinePassed(EdgeshipError):
     """An answer that was not complete within the time that it was given."""
 
     code, exit_code, http_status = "deadline-passed", 8, 504
-
-
-def ran_out(error: BaseException) -> ResourceError | None:
-    """What of this machine ran out, where that is what an error, or what it was raised from, says; None otherwise."""
-    if isinstance(error, ResourceError):
-        return error
-    if isinstance(error, MemoryError):
-        return memory_ran_out(error)
-    known: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in known:
-        if isinstance(found, OSError) and found.errno in DISK_FULL:
-            hint = "Free some space, or set EDGESHIP_HOME to a folder on another disk."
-            return DiskShort("the disk is full", where=found.filename, hint=hint)
-        known.add(id(found))
-        found = found.__cause__ or found.__context__
-    return None
 
 
 def all_errors() -> list[type[EdgeshipError]]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.cli.streams import OutputLost, give_up_output, say
-from edgeship.errors import EdgeshipError, NotWritable, UsageError, in_words, ran_out
+from edgeship.errors import EdgeshipError, NotWritable, UsageError, in_words
 from edgeship.system import log
 from edgeship.system.shell import as_typed
+from edgeship.system.shortage import ran_out
 from edgeship.version import __version__
 
 EXIT_INTERRUPTED = 130

@@ -42,8 +42,9 @@ from edgeship.engine.steps import Cut, Owner
 from edgeship.engine.thinking import Marks, Thoughts
 from edgeship.engine.tool_grammar import hold
 from edgeship.engine.tools import CallMarks, CallReader, MarkedText
-from edgeship.errors import EdgeshipError, EngineFailed, memory_ran_out
+from edgeship.errors import EdgeshipError, EngineFailed
 from edgeship.system import border
+from edgeship.system.shortage import memory_ran_out
 
 _log = logging.getLogger("edgeship.engine")
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from edgeship.errors import EdgeshipError, memory_ran_out
+from edgeship.errors import EdgeshipError
+from edgeship.system.shortage import memory_ran_out
 
 # The longest wait of which Ctrl-C has to see the end: on Windows it reaches no thread that waits without a limit.
 _PATIENCE_S = 1.0

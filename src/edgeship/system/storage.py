@@ -20,9 +20,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeship.errors import DISK_FULL, CacheBusy, DiskShort, EdgeshipError, NotWritable
+from edgeship.errors import CacheBusy, DiskShort, EdgeshipError, NotWritable
 from edgeship.progress import Progress, silent
 from edgeship.system import foreign
+from edgeship.system.shortage import DISK_FULL
 
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 _PIECE_BYTES = 4 * 2**20

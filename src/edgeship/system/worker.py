@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from edgeship.errors import EdgeshipError, ran_out
+from edgeship.errors import EdgeshipError
 from edgeship.progress import Progress
 from edgeship.system import log
+from edgeship.system.shortage import ran_out
 
 
 def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
