@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import typer.main
 
 from edgeship.cli import main, options
+from edgeship.cli.app import app
 from edgeship.cli.options import Force, Json, RecipeOptions, grouped, read_variables
 from edgeship.errors import UsageError
 from edgeship.recipe import RECIPES, Recipe
@@ -38,6 +40,20 @@ def test_a_group_of_options_is_taken_apart_and_put_together() -> None:
     assert parameters["first"].annotation == Force
     assert command.__doc__ == "What it does."
     assert command(name="x", first=True, second=3, as_json=False) == 7
+
+
+def test_commands_that_ask_a_target_say_the_same_of_it() -> None:
+    root: Any = typer.main.get_command(app)
+    told = {
+        command: {
+            parameter.name: parameter.help
+            for parameter in root.commands[command].params
+            if parameter.name in ("target", "model", "api_key_env")
+        }
+        for command in ("validate", "eval", "bench")
+    }
+    assert set(told["validate"]) == {"target", "model", "api_key_env"}
+    assert told["validate"] == told["eval"] == told["bench"]
 
 
 def test_the_command_line_knows_every_recipe_and_method() -> None:

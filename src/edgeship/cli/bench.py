@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgeship import settings
-from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
-from edgeship.cli.options import CacheDir, Context, Json, Threads, as_path, grouped
+from edgeship.cli.options import TARGET, CacheDir, Context, Json, ServerOptions, Threads, as_path, grouped
 from edgeship.cli.output import note, print_json, print_pairs, print_table, require_places, telling
 from edgeship.cli.streams import show
 from edgeship.errors import UsageError
@@ -27,15 +26,6 @@ _MOST_CLIENTS, _MOST_TOKENS, _SMALLEST_RATE, _LARGEST_RATE = 4096, 10**7, 1e-3, 
 _SLO_NAMES = ("ttft", "first_text", "tpot", "e2e")
 REQUESTS = 64
 """Where neither --requests nor --duration says how many: the fewest that carry a 90th percentile."""
-
-BenchTargets = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="TARGET",
-        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's. "
-        "Two of them with --compare.",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -215,14 +205,13 @@ class KeptOptions:
 @grouped
 def bench(
     *,
-    target: BenchTargets,
+    target: Annotated[list[str], TARGET],
     compare: CompareOptions,
     asked: AskedOptions,
     load: LoadOptions,
     engine: EngineOptions,
     kept: KeptOptions,
-    model: ServerModel = None,
-    api_key_env: KeyVariable = None,
+    server: ServerOptions,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> int:
@@ -238,7 +227,7 @@ def bench(
     plan = _plan(asked, load, compared=compare.compare)
     here = settings.resolve(cache_dir=cache_dir, threads=engine.threads)
     first, *others = [targets.resolve(text, here) for text in target]
-    access = Access(Limits(engine.slots, engine.context), model, key_in(api_key_env))
+    access = Access(Limits(engine.slots, engine.context), server.model, server.api_key)
     require_places(kept.records, kept.markdown, kept.csv)
     with telling() as progress:
         if others:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeship import settings
-from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import (
     CacheDir,
     CheckpointOptions,
@@ -17,6 +16,7 @@ from edgeship.cli.options import (
     Json,
     Memory,
     RecipeOptions,
+    ServerOptions,
     Threads,
     as_path,
     grouped,
@@ -64,8 +64,7 @@ def compare(
     changes: RecipeOptions,
     reference: Reference = "auto",
     reading: CheckpointOptions,
-    model: ServerModel = None,
-    api_key_env: KeyVariable = None,
+    server: ServerOptions,
     force_resources: ForceResources = False,
     cache_dir: CacheDir = None,
     threads: Threads = None,
@@ -77,7 +76,7 @@ def compare(
 
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if len(compared) == 1:
-        _require_unset("which is for servers", {"--model": model, "--api-key-env": api_key_env})
+        _require_unset("which is for servers", {"--model": server.model, "--api-key-env": server.api_key_env})
         recipes = candidates_of(precision, changes)
         opened = reading.open(compared[0])
         with telling() as progress:
@@ -106,8 +105,8 @@ def compare(
                 settings=current,
                 texts_file=texts,
                 limit=limit,
-                model=model,
-                api_key=key_in(api_key_env),
+                model=server.model,
+                api_key=server.api_key,
                 progress=progress,
             )
     if as_json:

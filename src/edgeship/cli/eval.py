@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgeship import settings
-from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
 from edgeship.cli.options import (
+    TARGET,
     CacheDir,
     Json,
     Schema,
+    ServerOptions,
     TemplateVariables,
     Threads,
     as_path,
@@ -40,13 +41,6 @@ _SHOWN_CHARACTERS = 160
 _ROUNDING = 1e-9
 _MOST_REPEATS, _MOST_AT_A_TIME = 1000, 1024
 
-EvalTarget = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
-    ),
-]
 EvalFile = Annotated[
     Path,
     typer.Option(
@@ -216,13 +210,12 @@ class JudgedOptions:
 @grouped
 def evaluate(
     *,
-    target: EvalTarget,
+    target: Annotated[str, TARGET],
     eval_file: EvalFile,
     which: CaseOptions,
     asking: AskingOptions,
     judged: JudgedOptions,
-    model: ServerModel = None,
-    api_key_env: KeyVariable = None,
+    server: ServerOptions,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -236,7 +229,7 @@ def evaluate(
     options = asking.read()
     require_places(judged.out)
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    meant, key = targets.resolve(target, current), key_in(api_key_env)
+    meant, key = targets.resolve(target, current), server.api_key
     kept = other = None
     if judged.baseline is not None:
         kept = read_baseline(Path(judged.baseline)) if Path(judged.baseline).is_file() else None
@@ -250,7 +243,7 @@ def evaluate(
             facts, found = _ask(one, server_model, api_key, cases, replace(options, embed=embed))
             return eval_document(facts, eval_file, cases, options, found, current.memory_bytes)
 
-        found = asked(meant, model, key)
+        found = asked(meant, server.model, key)
         if other and not _is_interrupted(found):
             kept = asked(other)  # without the key, which is another server's
     if kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from edgeship.cli.options import (
     MaxTokens,
     Prompt,
     Schema,
+    ServerOptions,
     Stats,
     System,
     Temperature,
@@ -49,19 +49,6 @@ RunArgument = Annotated[
         "a URL asks a server.",
     ),
 ]
-ServerModel = Annotated[
-    str | None, typer.Option("--model", help="For a URL: which of the server's models.", show_default="its only one")
-]
-KeyVariable = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key-env",
-        metavar="VARIABLE",
-        help="For a URL: the environment variable that holds the server's key.",
-        show_default=False,
-    ),
-]
-
 Tools = Annotated[
     Path | None,
     typer.Option(
@@ -175,8 +162,7 @@ def run(
     context: Context = None,
     kv_memory: KvMemory = None,
     stats: Stats = False,
-    model: ServerModel = None,
-    api_key_env: KeyVariable = None,
+    server: ServerOptions,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -186,7 +172,7 @@ def run(
 
     sampling = options.sampling()
     target = targets.resolve(name, settings.resolve(cache_dir=cache_dir, threads=threads))
-    key = key_in(api_key_env)
+    key = server.api_key
     limits = _limits(context, kv_memory, target)
     return answer(
         target,
@@ -199,7 +185,7 @@ def run(
         tool_choice=tool_choice,
         stats=stats,
         as_json=as_json,
-        model=model,
+        model=server.model,
         api_key=key,
     )
 
@@ -292,18 +278,6 @@ def _left_out(constraint: Constraint | None) -> str:
     with suppress(ValueError):  # whoever is asked says what is wrong with it
         return json_schema.listed(json_schema.read(constraint.text)[1])
     return ""
-
-
-def key_in(variable: str | None) -> str | None:
-    """The key that the environment variable of --api-key-env holds. Raises UsageError."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        # The key itself may stand there by mistake, and is not to be shown.
-        named = f"variable {variable}" if variable.isidentifier() else "variable that is named"
-        raise UsageError(f"the environment {named} is not set", hint="Give --api-key-env the name of a variable.")
-    return key
 
 
 def _unescaped(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -89,6 +90,12 @@ ForceResources = Annotated[
     bool, typer.Option("--force-resources", help="Go on although memory or disk look too small.")
 ]
 Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache.")]
+TARGET = typer.Argument(
+    metavar="TARGET",
+    help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
+    show_default=False,
+)
+"""What a command that asks a target takes; docs/targets.md says more."""
 PackageArgument = Annotated[
     str, typer.Argument(metavar="NAME[:VERSION]", help="A package in the cache, or its folder.")
 ]
@@ -183,6 +190,38 @@ def _json_or_text(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return text
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a target that is a URL needs besides."""
+
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="For a URL: which of the server's models.", show_default="its only one"),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-env",
+            metavar="VARIABLE",
+            help="For a URL: the environment variable that holds the server's key.",
+            show_default=False,
+        ),
+    ] = None
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that the environment variable holds. Raises UsageError where it is not set."""
+        variable = self.api_key_env
+        if variable is None:
+            return None
+        key = os.environ.get(variable)
+        if not key:
+            # The key itself may stand there by mistake, and is not to be shown.
+            named = f"variable {variable}" if variable.isidentifier() else "variable that is named"
+            raise UsageError(f"the environment {named} is not set", hint="Give --api-key-env the name of a variable.")
+        return key
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeship import settings
-from edgeship.cli.model_run import KeyVariable, ServerModel, key_in
-from edgeship.cli.options import CacheDir, Json, Schema, Threads, as_path, grouped
+from edgeship.cli.options import TARGET, CacheDir, Json, Schema, ServerOptions, Threads, as_path, grouped
 from edgeship.cli.output import note, print_facts, print_json, require_places, telling
 from edgeship.errors import ResourceError, UsageError
 from edgeship.system.shell import our_command
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
 SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub names the file of a step's summary."""
 
-ValidateTarget = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TARGET",
-        help="A package in the cache, or its folder; foundry:NAME; the URL of any server with an API like OpenAI's.",
-        show_default=False,
-    ),
-]
 WriteGate = Annotated[
     Path | None,
     typer.Option(
@@ -204,14 +195,13 @@ class ReplayOptions:
 @grouped
 def validate(
     *,
-    target: ValidateTarget = None,
+    target: Annotated[str | None, TARGET] = None,
     held: HeldOptions,
     looked: EffortOptions,
     kept: KeptOptions,
     again: ReplayOptions,
     write_gate: WriteGate = None,
-    model: ServerModel = None,
-    api_key_env: KeyVariable = None,
+    server: ServerOptions,
     cache_dir: CacheDir = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -235,7 +225,7 @@ def validate(
     gate = read_gate(held.gate, CHECKS) if held.gate else Gate()
     meant = targets.resolve(target, current)
     with telling() as progress:
-        against = _against(held, effort, meant, model, key_in(api_key_env))
+        against = _against(held, effort, meant, server)
         with Subject(meant, against) as subject:
             if again.replay is not None:
                 return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
@@ -315,7 +305,7 @@ def _known(only: list[str] | None) -> tuple[CheckName, ...]:
     return tuple(name for name in known if name in (only or ()))
 
 
-def _against(held: HeldOptions, effort: Effort, target: Target, model: str | None, api_key: str | None) -> Against:
+def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOptions) -> Against:
     from edgeship import targets
     from edgeship.cli.model_run import AnswerOptions
     from edgeship.measure.cases.evalset import read_evalset
@@ -332,6 +322,6 @@ def _against(held: HeldOptions, effort: Effort, target: Target, model: str | Non
         original=original,
         baseline=targets.resolve(held.baseline, target.settings) if held.baseline else None,
         effort=effort,
-        model=model,
-        api_key=api_key,
+        model=server.model,
+        api_key=server.api_key,
     )
