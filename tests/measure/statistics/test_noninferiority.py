@@ -59,10 +59,13 @@ def test_where_nothing_differs_the_rule_of_three_says_how_many() -> None:
     assert of_change(change(133, 0, 0), 0.02).outcome == "holds"
 
 
-def test_no_drop_at_all_cannot_be_shown() -> None:
-    found = of_change(change(1000, 0, 0), 0.0)
-    assert (found.outcome, found.within, found.more, found.hopeless) == ("undecided", True, None, True)
-    assert of_change(change(1000, 0, 9), 0.0).outcome == "holds"
+def test_that_nothing_at_all_is_lost_is_meant_of_the_cases_that_there_are() -> None:
+    assert [of_change(change(1000, 0, gained), 0.0).outcome for gained in (0, 9)] == ["holds", "holds"]
+    assert of_change(change(1000, 3, 3), 0.0).outcome == "holds"
+    assert of_change(change(1000, 30, 0), 0.0).outcome == "fails"
+    found = of_change(change(1000, 1, 0), 0.0)
+    assert (found.outcome, found.within, found.hopeless) == ("undecided", False, False)
+    assert found.more is not None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,8 @@ def test_no_drop_at_all_cannot_be_shown() -> None:
         (240, 324, 0.8, "fails"),
         (2, 2, 0.8, "undecided"),
         (0, 5, 0.0, "holds"),
-        (5, 5, 1.0, "undecided"),
+        (5, 5, 1.0, "holds"),
+        (499, 500, 1.0, "fails"),
     ],
 )
 def test_a_rate(passed: int, cases: int, least: float, outcome: str) -> None:

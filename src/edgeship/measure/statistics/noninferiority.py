@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.measure.statistics import bootstrap
@@ -27,6 +27,8 @@ _CONFIDENCE = 0.9
 """Of an interval both of whose ends are bounds of 95 %."""
 _LEVEL = 0.05
 _ROUNDING = 1e-9
+_MOST_TIMES = 10
+"""Whether more cases of a slice would decide is looked for up to so many times those that there are."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Finding:
     more: int | None = None
     hopeless: bool = False
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the true figure by itself lies below the limit, with 95 % confidence."""
+        return self.bounds.high < self.limit - _ROUNDING
+
 
 def found(
     figure: float, limit: float, bounds: Interval, *, cases: int, variance: float, least: int | None = 1
@@ -55,16 +62,17 @@ def found(
     """The finding for a figure that must be at least `limit`.
 
     variance: of a single case's value. least: so many cases it takes where they could not be better; None where no
-    number is enough.
+    number is enough, as for a rate of 1 or a drop of 0: such a limit applies to the cases that were asked, and holds
+    if these reach it.
     """
     within = figure >= limit - _ROUNDING
-    if bounds.low >= limit - _ROUNDING:
+    if bounds.low >= limit - _ROUNDING or (within and least is None):
         return Finding("holds", figure, limit, bounds, within)
     if bounds.high < limit - _ROUNDING:
         return Finding("fails", figure, limit, bounds, within)
     needed = cases_to_decide(variance, figure - limit)
-    more = None if needed is None or least is None else max(needed, least, cases + 1) - cases
-    return Finding("undecided", figure, limit, bounds, within, more, hopeless=least is None or cases < least)
+    more = None if needed is None else max(needed, least or 1, cases + 1) - cases
+    return Finding("undecided", figure, limit, bounds, within, more, hopeless=least is not None and cases < least)
 
 
 def of_change(change: PairedChange, margin: float) -> Finding:
@@ -146,3 +154,50 @@ def poor_slices(slices: Mapping[str, tuple[int, int]], least: float) -> dict[str
     """The slices of (passed, cases) whose rate surely lies below `least`, with their p, which is Holm's likewise."""
     adjusted = holm({name: shortfall(passed, cases, least) for name, (passed, cases) in slices.items()})
     return {name: p for name, p in adjusted.items() if p < _LEVEL}
+
+
+def of_slice_rates(slices: Mapping[str, tuple[int, int]], least: float) -> dict[str, Finding]:
+    """Whether the rate of each slice of (passed, cases) reaches `least`.
+
+    A slice fails if it is one of `poor_slices`. If it would fail as the only slice, it is undecided, and `is_beyond`.
+    """
+    surely = poor_slices(slices, least)
+
+    def among(name: str, passed: int, cases: int) -> Finding:
+        def p(count: int) -> float:
+            return shortfall(round(passed * count / cases), count, least)
+
+        return _among(of_rate(passed, cases, least), cases, len(slices), p, surely=name in surely)
+
+    return {name: among(name, *of) for name, of in slices.items()}
+
+
+def of_slice_changes(slices: Mapping[str, PairedChange], margin: float) -> dict[str, Finding]:
+    """Whether the rate of each slice fell by no more than `margin`.
+
+    A slice fails if it is one of `worse_slices`. If it would fail as the only slice, it is undecided, and `is_beyond`.
+    """
+    surely = worse_slices(slices, margin)
+
+    def among(name: str, of: PairedChange) -> Finding:
+        def p(count: int) -> float:
+            share = count / of.cases
+            return drop_beyond(count, round(of.lost * share), round(of.gained * share), margin)
+
+        return _among(of_change(of, margin), of.cases, len(slices), p, surely=name in surely)
+
+    return {name: among(name, of) for name, of in slices.items()}
+
+
+def _among(found: Finding, cases: int, slices: int, p: Callable[[int], float], *, surely: bool) -> Finding:
+    """The finding of a slice that is one of several, from its finding as the only one.
+
+    p: how likely chance alone gives what so many cases of it would show, if they are like those that there are.
+    """
+    if surely:
+        return replace(found, outcome="fails", more=None)
+    if found.outcome != "fails":
+        return found
+    counts = range(cases + 1, _MOST_TIMES * cases, max(1, cases // 10))
+    enough = next((count for count in counts if slices * p(count) < _LEVEL), None)
+    return replace(found, outcome="undecided", more=None if enough is None else enough - cases)
