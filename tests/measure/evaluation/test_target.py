@@ -294,7 +294,13 @@ def test_beside_a_baseline() -> None:
 def test_a_way_that_stands_for_another_is_compared_as_that() -> None:
     with ScriptedEngine({"a": "yes"}) as engine:
         before = document(*evaluate_target(engine, CASES[:1], EvalOptions()), cases=CASES[:1])
-    assert list(beside(made({"a": "no"}, CASES[:1]), before)["ways"]) == ["shipped", "greedy"]
+    asked_both = made({"a": "no"}, CASES[:1])
+    assert list(beside(asked_both, before)["ways"]) == ["shipped", "greedy"]
+    # The other way round: what is greedy by itself, beside what was asked greedily alone.
+    only_greedily = asked_both | {"ways": {"greedy": asked_both["ways"]["greedy"]}}
+    assert list(beside(before, only_greedily)["ways"]) == ["shipped"]
+    # What samples by itself is no match for it.
+    assert list(beside(asked_both, only_greedily)["ways"]) == ["greedy"]
 
 
 @pytest.mark.parametrize(

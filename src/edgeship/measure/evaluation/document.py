@@ -127,7 +127,7 @@ def paired(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[Way, d
     same = {name for name, digest in ours.items() if theirs.get(name) == digest}
     ways: dict[Way, dict[str, tuple[float, float]]] = {}
     for way, answered in found["ways"].items():
-        before, after = _shares(_way_of(baseline, way) or {}), _shares(answered)
+        before, after = _shares(_way_of(baseline, way, answered.get("same"))), _shares(answered)
         if shares := {name: (before[name], after[name]) for name in after if name in before and name in same}:
             ways[way] = shares
     if not ways:
@@ -138,10 +138,11 @@ def paired(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[Way, d
     return ways
 
 
-def _way_of(found: Mapping[str, Any], way: Way) -> Mapping[str, Any] | None:
-    """The answers of that way, or those of another that stand for it."""
+def _way_of(found: Mapping[str, Any], way: Way, same: Way | None) -> Mapping[str, Any]:
+    """The answers of that way, or those of another that stand for it. same: the way whose answers are the same here."""
     ways: Mapping[str, Mapping[str, Any]] = found["ways"]
-    return ways.get(way) or next((each for each in ways.values() if each.get("same") == way), None)
+    standing = (each for name, each in ways.items() if each.get("same") == way or name == same)
+    return ways.get(way) or next(standing, {})
 
 
 def _change(shares: Mapping[str, tuple[float, float]]) -> Change:
