@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from edgeship.validate.gate import Gate
 from edgeship.validate.run import validate
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import CheckResult, Finding, Verdict
-from tests.validate.samples import Run, SomeBounds, check, subject
+from tests.validate.samples import Run, SomeBounds, check, evidence, subject
 
 
 def raising(error: BaseException) -> Run:
@@ -65,6 +66,20 @@ def test_some_of_the_checks() -> None:
     only = validate(subject(), Gate(off={"leaks": "every night"}), only=["leaks"], checks=checks)
     assert results(only)["domain"].reason == "only others were asked for"
     assert (only.outcome, only.exit_code) == ("undecided", 8), "who looks at nothing has found nothing out"
+
+
+def test_no_two_pieces_of_evidence_have_one_id() -> None:
+    def finds(*_: Any) -> Iterator[Finding]:
+        odd = replace(evidence(), id="edges/empty/http")
+        for name in ("first", "other"):
+            yield Finding(name, "fail", "It is so.", evidence=(evidence(), evidence(number=2), odd))
+
+    found = validate(subject(), checks=(check("domain", finds),))
+    assert [each.id for each in found.evidence] == [
+        *("domain/1", "domain/2", "edges/empty/http"),
+        # By an id of the catalogue a row is asked again, and all that belongs to it.
+        *("domain/1/2", "domain/2/2", "edges/empty/http"),
+    ]
 
 
 def test_a_process_that_dies_fails_its_check_and_no_other() -> None:

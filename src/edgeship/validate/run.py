@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -22,9 +23,10 @@ from edgeship.progress import Progress, silent, under
 from edgeship.validate.bounds import held
 from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
+from edgeship.validate.edges.evidence import PREFIX
 from edgeship.validate.gate import Gate
 from edgeship.validate.subject import Subject
-from edgeship.validate.verdict import CheckName, CheckResult, Finding, Outcome, Verdict
+from edgeship.validate.verdict import CheckName, CheckResult, Evidence, Finding, Outcome, Verdict
 
 UNFINISHED = "goes-through"
 """The name of the finding that a check could not be made to its end."""
@@ -64,14 +66,32 @@ def validate(
         except KeyboardInterrupt:
             interrupted = True
             findings.append(_unfinished("undecided", "it was interrupted", "Run it again, and let it come to its end."))
-        took_s, bounds = time.perf_counter() - started, held(gate.of(check))
-        made = replace(plain, findings=tuple(findings), took_s=took_s, bounds=bounds, why=gate.why.get(check.name))
+        took_s, bounds, why = time.perf_counter() - started, held(gate.of(check)), gate.why.get(check.name)
+        made = replace(plain, findings=_told_apart(findings), took_s=took_s, bounds=bounds, why=why)
         made = replace(made, reason=_nothing_seen(findings) if made.outcome == "skipped" else None)
         results.append(made)
         progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
     took_s = time.perf_counter() - begun
     return Verdict(target.name, target.kind, _digest(subject), tuple(results), took_s, interrupted)
+
+
+def _told_apart(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, of whose evidence no two pieces have one id: what comes later gets a number behind it.
+
+    An id of the catalogue of odd requests stands for all that is asked by that row.
+    """
+    taken: set[str] = set()
+
+    def own(evidence: Evidence) -> Evidence:
+        name = evidence.id
+        if not name.startswith(PREFIX):
+            numbered = (f"{name}/{number}" for number in itertools.count(2))
+            name = next(each for each in itertools.chain([name], numbered) if each not in taken)
+            taken.add(name)
+        return replace(evidence, id=name)
+
+    return tuple(replace(each, evidence=tuple(map(own, each.evidence))) for each in findings)
 
 
 def _digest(subject: Subject) -> str | None:
