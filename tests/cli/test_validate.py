@@ -137,6 +137,28 @@ def test_what_cannot_be_done_is_said_before_the_work(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--original", "damaged.json"], "is damaged"),
+        (["--original", "not-there"], "not-there"),
+        (["--baseline", "not-there:2"], "not-there"),
+        (["--eval", "by-meaning.jsonl"], "no embedding model for the assertion similar of 'q'"),
+    ],
+)
+def test_what_the_target_is_held_against_is_looked_at_before_the_work(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgeship.validate.run.validate", lambda *_, **__: pytest.fail("it was begun"))
+    damaged = {"schema": "edgeship/eval/1", "ways": {"greedy": {"records": [1]}}, "cases": []}
+    Path("damaged.json").write_text(json.dumps(damaged), encoding="utf-8")
+    similar = {"id": "q", "messages": [{"role": "user", "content": "?"}], "assert": [{"type": "similar", "value": "x"}]}
+    Path("by-meaning.jsonl").write_text(json.dumps(similar), encoding="utf-8")
+    assert main(["validate", URL, *words]) in (2, 4)
+    assert said in capsys.readouterr().err
+
+
 def test_a_gate_file_with_every_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "gate.toml"
     assert main(["validate", "--write-gate", str(path), "--json"]) == 0

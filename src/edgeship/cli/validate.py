@@ -306,22 +306,37 @@ def _known(only: list[str] | None) -> tuple[CheckName, ...]:
 
 
 def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOptions) -> Against:
-    from edgeship import targets
     from edgeship.cli.model_run import AnswerOptions
+    from edgeship.measure.cases.askable import require_judgeable
     from edgeship.measure.cases.evalset import read_evalset
+    from edgeship.measure.evaluation.document import read_baseline
     from edgeship.validate.subject import Against
 
     original: Target | Path | None = None
-    if held.original is not None:
-        is_file = Path(held.original).is_file()
-        original = Path(held.original) if is_file else targets.resolve(held.original, target.settings)
+    if held.original is not None and Path(held.original).is_file():
+        original = Path(held.original)
+        read_baseline(original)
+    elif held.original is not None:
+        original = _beside(held.original, target)
+    cases = read_evalset(held.eval_file) if held.eval_file else ()
+    require_judgeable(cases, embeds=False)
     return Against(
-        cases=read_evalset(held.eval_file) if held.eval_file else (),
+        cases=cases,
         eval_file=held.eval_file,
         constraint=AnswerOptions(schema=held.schema).constraint(),
         original=original,
-        baseline=targets.resolve(held.baseline, target.settings) if held.baseline else None,
+        baseline=_beside(held.baseline, target) if held.baseline else None,
         effort=effort,
         model=server.model,
         api_key=server.api_key,
     )
+
+
+def _beside(named: str, target: Target) -> Target:
+    """Another target. Raises what resolving raises, and PackageNotFound before anything is measured."""
+    from edgeship import targets
+
+    found = targets.resolve(named, target.settings)
+    if found.kind == "package":
+        found.package_folder()
+    return found
