@@ -17,14 +17,16 @@ from edgeship.package.manifest import Package
 from edgeship.progress import Progress, silent
 from edgeship.release_gate import Known, ReleaseGate
 from edgeship.settings import Settings
-from edgeship.validate import run
+from edgeship.validate import domain, run
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.gate import Gate
-from edgeship.validate.subject import Subject
+from edgeship.validate.gate import Gate, read_gate
+from edgeship.validate.subject import QUICK_CASES, Subject
 from edgeship.validate.verdict import Finding
 from tests.measure.samples import evaluation
 from tests.packages import make_package
+from tests.scripted import ScriptedEngine
+from tests.validate.subjects import case
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,41 @@ def test_the_domain_is_held_to_what_the_choice_was_held_to(look: Look, seen: See
     look()
     look(gate=Gate({"domain": DomainBounds(min_pass_rate=0.7)}))
     assert [bounds for _, bounds in seen] == [DomainBounds(0.6, 0.5), DomainBounds(0.7, 0.5)]
+
+
+def test_a_gate_file_that_sets_something_else_leaves_the_domain_as_it_was_asked_for(
+    look: Look, check: Check, seen: Seen, tmp_path: Path
+) -> None:
+    for said in ('why = "few cases"', "margin = 0.25", "min_pass_rate = 0.8"):
+        (tmp_path / "gate.toml").write_text(f"version = 1\n[domain]\n{said}\n", encoding="utf-8")
+        look(gate=read_gate(tmp_path / "gate.toml", [check]))
+    assert [bounds for _, bounds in seen] == [DomainBounds(0.6, 0.5), DomainBounds(0.6, 0.25), DomainBounds(0.8, 0.5)]
+
+
+def right_but(*wrong: int) -> list[bool]:
+    """Of as many cases as the example has."""
+    return [number not in wrong for number in range(324)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [(right_but(0, 1, 2, 3), "pass"), (right_but(*range(0, 324, 12)), "fail")],
+    ids=["as the example", "surely worse"],
+)
+def test_the_domain_is_held_beside_fp32_without_asking_every_case_again(
+    answers: list[bool], outcome: str, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = tuple(case(f"case{number}", slice="ab"[number % 2]) for number in range(324))
+    chat = ScriptedEngine({each.id: "yes" if right else "no" for each, right in zip(cases, answers, strict=True)})
+    monkeypatch.setattr(Subject, "_opened", lambda *_: chat)
+    fp32, chosen = evaluation(right_but(323)), evaluation(answers)
+    known = Known(cases, tmp_path / "eval.jsonl", None, Thresholds(), original=fp32, measured=chosen)
+    found = look(known, checks=(domain.CHECK,))
+    assert found is not None
+    findings = {each["name"]: each for each in found["checks"]["domain"]["findings"]}
+    assert "of 324 cases" in findings["beside-original"]["told"]
+    assert f"of {QUICK_CASES} answers" in findings["pass-rate"]["told"]
+    assert (found["outcome"], findings["beside-original"]["outcome"]) == (outcome, outcome)
 
 
 def test_how_fp32_answered_need_not_be_asked_again(look: Look, seen: Seen, tmp_path: Path) -> None:

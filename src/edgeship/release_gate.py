@@ -52,7 +52,8 @@ class Known:
     """What a ship knows of a package before the gate looks at it.
 
     cases, eval_file, constraint: of the evaluation. thresholds: when it is good enough.
-    original: how FP32 answered; None where that was not measured, or is the package itself.
+    original: how FP32 answered; None where that was not measured, or is the package itself. measured: how the package
+    answered the same cases.
     """
 
     cases: tuple[EvalCase, ...]
@@ -60,6 +61,7 @@ class Known:
     constraint: Constraint | None
     thresholds: Thresholds
     original: EvalResult | None
+    measured: EvalResult | None = None
 
 
 def look(
@@ -77,6 +79,7 @@ def look(
         eval_file=known.eval_file,
         constraint=known.constraint,
         original=_original(known, work),
+        measured=_greedily(known.measured) if known.measured else None,
         effort=release.effort,
     )
     gate = _with_thresholds(release, known.thresholds)
@@ -93,27 +96,32 @@ def _original(known: Known, work: Path) -> Path | None:
     if known.original is None or known.eval_file is None:
         return None
     asked = EvalOptions(ways=("greedy",), max_tokens=known.original.max_tokens, constraint=known.constraint)
-    way = WayResult(
-        way="greedy",
-        sampling={"temperature": 0.0},
-        attempts=known.original.cases,
-        repeat=1,
-        concurrency=known.original.concurrency,
-        result=known.original,
-        errors=(),
-    )
     path = work / "original.json"
     target = {"name": "fp32", "kind": "folder"}
-    json_file.write_object(path, eval_document(target, known.eval_file, known.cases, asked, (way,)))
+    document = eval_document(target, known.eval_file, known.cases, asked, (_greedily(known.original),))
+    json_file.write_object(path, document)
     return path
 
 
+def _greedily(measured: EvalResult) -> WayResult:
+    """What was measured, as the way in which cases are asked while a package is chosen."""
+    return WayResult(
+        way="greedy",
+        sampling={"temperature": 0.0, "max_tokens": measured.max_tokens},
+        attempts=measured.cases,
+        repeat=1,
+        concurrency=measured.concurrency,
+        result=measured,
+        errors=(),
+    )
+
+
 def _with_thresholds(release: ReleaseGate, thresholds: Thresholds) -> Gate:
-    """The gate; where its file does not speak of the domain, that is held to what the choice was held to."""
+    """The gate; bounds of the domain that its file does not set are those that the choice was held to."""
+    gate = release.gate
     domain = next((check for check in release.checks if check.name == "domain"), None)
-    if domain is None or domain.name in release.gate.bounds:
-        return release.gate
-    known = {one.name for one in bounds_of(domain.bounds)}
-    meant = {name: value for name, value in asdict(thresholds).items() if name in known}
-    bounds = {**release.gate.bounds, domain.name: domain.bounds(**meant)}
-    return replace(release.gate, bounds=bounds)
+    if domain is None:
+        return gate
+    free = {one.name for one in bounds_of(domain.bounds) if gate.is_left_out(domain, one.name)}
+    meant = {name: value for name, value in asdict(thresholds).items() if name in free}
+    return replace(gate, bounds={**gate.bounds, domain.name: replace(gate.of(domain), **meant)})

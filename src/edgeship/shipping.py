@@ -323,7 +323,14 @@ def _let_through(
     while choice.chosen is not None:
         label, package = choice.chosen, made[choice.chosen].package
         original = measured[baseline].evaluation if baseline and baseline != label else None
-        known = Known(cases, shipment.eval_file, shipment.constraint, shipment.thresholds, original)
+        known = Known(
+            cases=cases,
+            eval_file=shipment.eval_file,
+            constraint=shipment.constraint,
+            thresholds=shipment.thresholds,
+            original=original,
+            measured=measured[label].evaluation,
+        )
         verdict = release_gate.look(release, package, package_name(shipment, label), known, work, settings, progress)
         if verdict is None:
             return first, (), {}

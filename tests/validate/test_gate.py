@@ -60,6 +60,9 @@ def test_bounds_and_reasons(tmp_path: Path) -> None:
     domain, leaks = SOME
     assert found.of(domain) == SomeBounds(least=1.0)
     assert found.of(leaks) == SomeBounds(requests=9)
+    assert [found.is_left_out(domain, name) for name in ("least", "growth")] == [False, True]
+    assert Gate().is_left_out(domain, "least")
+    assert not Gate({"domain": SomeBounds()}).is_left_out(domain, "least")
     assert found.off == {"leaks": "restarted each night"}
     assert found.why == {"domain": "so few cases"}
     assert gate(tmp_path, "version = 1").of(domain) == SomeBounds()

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import EvalInvalid
+from edgeship.errors import EdgeshipError, EvalInvalid, came_from
 from edgeship.measure.choice.choose import Thresholds
 from edgeship.measure.evaluation.document import eval_document, paired, read_baseline
 from edgeship.measure.evaluation.evaluate import EvalError, EvalRecord
-from edgeship.measure.evaluation.target import TOLD, Way, WayResult
+from edgeship.measure.evaluation.target import TOLD, WayResult
 from edgeship.measure.statistics import noninferiority
-from edgeship.measure.statistics.intervals import Interval, paired_change
+from edgeship.measure.statistics.intervals import paired_change
 from edgeship.progress import Progress, under
 from edgeship.validate import requests
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.subject import Subject
+from edgeship.validate.subject import Against, Subject
 from edgeship.validate.verdict import Evidence, Finding, Outcome
 
 SHOWN = 5
 """So many requests are kept of those that speak against a target."""
 _SHIPS = Thresholds()
+Shares = tuple[float, float]
+"""Of a case, the parts of its answers that are right: the original's, and the target's."""
+_SAME: Shares = (0.0, 0.0)
+_AT_WORST = 2
+"""With 95 % confidence, less than so many times what may be lost is lost."""
 _OUTCOMES: Mapping[noninferiority.Outcome, Outcome] = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
 
 
@@ -38,8 +44,8 @@ class DomainBounds(Bounds):
     )
     max_drop: float = bound(
         _SHIPS.max_drop,
-        "The original answers at most this much more of the cases right, each case beside itself; so does each slice. "
-        "`edgeship ship` takes the same.",
+        "The original answers at most this much more of the cases right, each case beside itself, and with 95 % "
+        "confidence at most twice as much more; no slice surely loses more. `edgeship ship` takes the same.",
         most=1,
     )
     min_slice_pass_rate: float = bound(
@@ -64,12 +70,13 @@ def _not_for(subject: Subject) -> str | None:
 
 
 def _run(subject: Subject, bounds: DomainBounds, progress: Progress) -> Iterator[Finding]:
-    shipped, *others = subject.evaluation(progress)
-    yield _answered(subject, (shipped, *others), bounds.max_unanswered)
-    if shipped.result is None:
-        return
-    yield _pass_rate(subject, shipped, bounds.min_pass_rate)
-    yield from _slices(shipped, bounds.min_slice_pass_rate)
+    ways = subject.evaluation(progress)
+    yield _answered(subject, ways, bounds.max_unanswered)
+    for way in ways:
+        if way.result is not None:
+            yield _pass_rate(subject, way, bounds.min_pass_rate)
+            yield from _slices(subject, way, bounds.min_slice_pass_rate)
+    shipped, *others = ways
     for greedy in others:
         yield from _sampling_loss(subject, shipped, greedy, bounds.max_sampling_loss)
     if subject.against.original is not None:
@@ -98,26 +105,18 @@ def _pass_rate(subject: Subject, way: WayResult, least: float) -> Finding:
     passed, cases = way.result.passed, way.result.cases
     found = noninferiority.of_rate(passed, cases, least)
     told = f"{_told(way)} {passed:,} of {cases:,} answers are right, {found.figure:.1%}, and {least:.1%} must be."
-    return _judged("pass-rate", found, told, least, way.result.pass_rate_95).with_evidence(
-        _wrong(subject, way, _failed(way))
-    )
+    name = _name("pass-rate", way)
+    return _judged(subject, name, found, told, cases).with_evidence(_wrong(subject, name, way, _failed(way)))
 
 
-def _slices(way: WayResult, least: float) -> Iterator[Finding]:
+def _slices(subject: Subject, way: WayResult, least: float) -> Iterator[Finding]:
     assert way.result
-    slices = way.result.by_slice
-    if len(slices) < 2:
+    counts = {name: (of.passed, of.cases) for name, of in way.result.by_slice.items()}
+    if len(counts) < 2:
         return
-    poor = noninferiority.poor_slices({name: (of.passed, of.cases) for name, of in slices.items()}, least)
-    worst, of = min(slices.items(), key=lambda item: item[1].passed / item[1].cases)
-    figures = f"The slice with the fewest right answers is {worst!r}, with {of.passed} of {of.cases}"
-    if not poor:
-        told = f"{figures}; none of {len(slices)} surely lies below {least:.1%}."
-        yield Finding("slices", "pass", told, of.passed / of.cases, least, "share")
-        return
-    named = ", ".join(repr(name) for name in sorted(poor, key=poor.__getitem__))
-    told = f"{figures}. Surely below {least:.1%} are: {named}."
-    yield Finding("slices", "fail", told, of.passed / of.cases, least, "share")
+    found = noninferiority.of_slice_rates(counts, least)
+    told = {name: f"is the poorest, with {passed} of {cases} right" for name, (passed, cases) in counts.items()}
+    yield _of_slices(subject, _name("slices", way), way, found, told, f"below {least:.1%}", _failed(way))
 
 
 def _sampling_loss(subject: Subject, shipped: WayResult, greedy: WayResult, most: float) -> Iterator[Finding]:
@@ -128,112 +127,185 @@ def _sampling_loss(subject: Subject, shipped: WayResult, greedy: WayResult, most
         return
     change = paired_change([theirs[name] for name in names], [ours[name] for name in names])
     found = noninferiority.of_change(change, most)
+    if found.outcome == "undecided" and found.within:
+        found = replace(found, outcome="holds")
     told = (
         f"Of {len(names):,} cases, {change.lost} are right greedily alone and {change.gained} only as it ships: "
         f"{change.change:+.1%}, and its own settings may cost {most:.1%} at most."
     )
-    finding = _judged("sampling-loss", found, told, -most, change.interval)
-    if found.outcome == "undecided" and found.within:
-        finding = replace(finding, outcome="pass", decided_by=None)
-    settings = ", ".join(f"{name} {value}" for name, value in shipped.sampling.items() if name != "max_tokens")
-    if finding.outcome == "fail":
-        finding = replace(finding, told=f"{told} It ships with {settings or 'settings that it does not tell'}.")
+    if found.outcome == "fails":
+        settings = ", ".join(f"{name} {value}" for name, value in shipped.sampling.items() if name != "max_tokens")
+        told += f" It ships with {settings or 'settings that it does not tell'}."
     lost = [record for record in _records(shipped) if not record.passed and theirs.get(record.id)]
-    yield finding.with_evidence(_wrong(subject, shipped, lost))
+    evidence = _wrong(subject, "sampling-loss", shipped, lost)
+    yield _judged(subject, "sampling-loss", found, told, len(names)).with_evidence(evidence)
 
 
 # --- beside the original ---------------------------------------------------------------------------------------------
 
 
 def _beside_original(subject: Subject, most: float, progress: Progress) -> Iterator[Finding]:
-    shares = _shares(subject, progress)
-    if shares is None:
-        told = "None of the cases was answered by the original: it was asked others, or in another way."
-        yield Finding(
-            "beside-original", "undecided", told, decided_by="An evaluation of the original over these cases."
-        )
+    """In each way that both were asked in."""
+    name = "beside-original"
+    try:
+        original = _original(subject, progress)
+    except EdgeshipError as error:
+        if type(error) is EdgeshipError or came_from(error, KeyboardInterrupt):
+            raise
+        told = f"The original could not be asked: {error.what.rstrip('.')}."
+        yield Finding(name, "undecided", told, decided_by=error.hint or "An original that answers.")
         return
-    way, pairs = shares
-    before, after = zip(*pairs.values(), strict=True)
+    ways = {way.way: way for way in _of_most_cases(subject)}
+    try:
+        pairs = paired(_document(subject, tuple(ways.values())), original)
+    except EvalInvalid:
+        told = "None of the cases was answered by the original: it was asked others, or in another way."
+        yield Finding(name, "undecided", told, decided_by="An evaluation of the original over these cases.")
+        return
+    for way, shares in pairs.items():
+        yield from _beside(subject, ways[way], shares, most)
+
+
+def _beside(subject: Subject, way: WayResult, shares: Mapping[str, Shares], most: float) -> Iterator[Finding]:
+    before, after = zip(*shares.values(), strict=True)
     whole = set(before) | set(after) <= {0.0, 1.0}
     if whole:
-        change = paired_change([one == 1 for one in before], [one == 1 for one in after])
-        found, interval = noninferiority.of_change(change, most), change.interval
+        changes = paired_change([one == 1 for one in before], [one == 1 for one in after])
+        found = _no_worse(partial(noninferiority.of_change, changes), most)
     else:
-        found, interval = noninferiority.of_scores(before, after, most), None
-    lost = [name for name, (then, now) in pairs.items() if now < then]
+        found = _no_worse(partial(noninferiority.of_scores, before, after), most)
+    lost = [record for record in _records(way) if shares.get(record.id, _SAME)[0] > shares.get(record.id, _SAME)[1]]
     told = (
-        f"{TOLD[way].capitalize()}, {len(lost)} of {len(pairs):,} cases that the original answers right are lost: "
-        f"{found.figure:+.1%} in all, and at most {most:.1%} may be."
+        f"{_told(way)} {len({record.id for record in lost}):,} of {len(shares):,} cases that the original answers "
+        f"right are lost: {found.figure:+.1%} in all, and {found.bounds.low:+.1%} at worst. At most {most:.1%} may be "
+        f"lost, and {min(1.0, _AT_WORST * most):.1%} at worst."
     )
-    result = next(each for each in subject.evaluation() if way in (each.way, each.same))
-    evidence = _wrong(subject, result, [record for record in _records(result) if record.id in lost])
-    yield _judged("beside-original", found, told, -most, interval).with_evidence(evidence)
+    name = _name("beside-original", way)
+    yield _judged(subject, name, found, told, len(shares)).with_evidence(_wrong(subject, name, way, lost))
     if whole:
-        yield from _slices_beside(subject, pairs, most)
+        yield from _slices_beside(subject, way, shares, lost, most)
 
 
-def _slices_beside(subject: Subject, pairs: Mapping[str, tuple[float, float]], most: float) -> Iterator[Finding]:
-    slices: dict[str, list[str]] = {}
-    for case in subject.cases:
-        if case.id in pairs:
-            slices.setdefault(case.slice, []).append(case.id)
+def _no_worse(by: Callable[[float], noninferiority.Finding], most: float) -> noninferiority.Finding:
+    """Whether so much is lost at most. by: the finding for a margin.
+
+    It holds if what was measured lies within the margin, and the true drop surely within twice the margin. To show that
+    the true drop itself lies within it takes more than a thousand cases if a package loses one in a hundred.
+    """
+    found = by(most)
+    if found.outcome != "undecided" or not found.within:
+        return found
+    at_worst = by(min(1.0, _AT_WORST * most))
+    return replace(found, outcome=at_worst.outcome, more=at_worst.more)
+
+
+def _slices_beside(
+    subject: Subject, way: WayResult, shares: Mapping[str, Shares], lost: Sequence[EvalRecord], most: float
+) -> Iterator[Finding]:
+    slices: dict[str, list[Shares]] = {}
+    for name, pair in shares.items():
+        slices.setdefault(subject.case_by_id[name].slice, []).append(pair)
     if len(slices) < 2:
         return
     changes = {
-        name: paired_change([pairs[one][0] == 1 for one in those], [pairs[one][1] == 1 for one in those])
-        for name, those in slices.items()
+        name: paired_change([before == 1 for before, _ in pairs], [after == 1 for _, after in pairs])
+        for name, pairs in slices.items()
     }
-    worse = noninferiority.worse_slices(changes, most)
-    name, change = min(changes.items(), key=lambda item: item[1].change)
-    told = f"The slice that lost most beside the original is {name!r}, {change.change:+.1%} of {change.cases} cases"
-    if worse:
-        told += f". Surely worse by more than {most:.1%} are: {', '.join(map(repr, worse))}."
-    else:
-        told += f"; none of {len(slices)} is surely worse by more than {most:.1%}."
-    yield Finding("slices-beside-original", "fail" if worse else "pass", told, change.change, -most, "share")
+    found = noninferiority.of_slice_changes(changes, most)
+    told = {name: f"lost most beside the original, {of.change:+.1%} of {of.cases}" for name, of in changes.items()}
+    beyond = f"worse by more than {most:.1%}"
+    yield _of_slices(subject, _name("slices-beside-original", way), way, found, told, beyond, lost)
 
 
-def _shares(subject: Subject, progress: Progress) -> tuple[Way, dict[str, tuple[float, float]]] | None:
-    """Of the first way that both were asked in, the parts of the answers that are right, the original's first."""
+def _original(subject: Subject, progress: Progress) -> Mapping[str, Any]:
+    """How it answered, as a document. Raises what asking it raises."""
     original = subject.against.original
     if isinstance(original, Path):
-        kept = read_baseline(original)
-    else:
-        assert original
-        asked = replace(subject.against, original=None, baseline=None, model=None, api_key=None)
-        with Subject(original, asked) as held:
-            kept = _document(held, under("original", progress))
-    try:
-        return next(iter(paired(_document(subject, progress), kept).items()))
-    except EvalInvalid:
-        return None
+        return read_baseline(original)
+    assert original
+    with Subject(original, Against(cases=subject.cases, constraint=subject.against.constraint)) as held:
+        return _document(held, held.evaluation(under("original", progress)))
 
 
-def _document(subject: Subject, progress: Progress) -> dict[str, Any]:
+def _of_most_cases(subject: Subject) -> Iterator[WayResult]:
+    """Each way that the target was asked in; greedily, what was measured before where that is of more cases."""
+    known = subject.against.measured
+    for way in subject.evaluation():
+        greedily = "greedy" in (way.way, way.same)
+        if known and greedily and len(_records(known)) > len(_records(way)):
+            yield replace(known, way=way.way, same=way.same)
+        else:
+            yield way
+
+
+def _document(subject: Subject, ways: Sequence[WayResult]) -> dict[str, Any]:
     file = subject.against.eval_file or Path()
-    return eval_document({}, file, subject.cases, subject.eval_options, subject.evaluation(progress))
+    return eval_document({}, file, subject.against.cases, subject.eval_options, ways)
 
 
 # --- told ------------------------------------------------------------------------------------------------------------
 
 
-def _judged(
-    name: str, found: noninferiority.Finding, told: str, limit: float, interval: Interval | None = None
+def _judged(subject: Subject, name: str, found: noninferiority.Finding, told: str, cases: int) -> Finding:
+    """The finding of what statistics say. cases: that they were said of."""
+    decided_by = _decided_by(subject, found, cases) if found.outcome == "undecided" else None
+    ends = found.bounds.low, found.bounds.high
+    return Finding(name, _OUTCOMES[found.outcome], told, found.figure, found.limit, "share", ends, decided_by)
+
+
+def _of_slices(
+    subject: Subject,
+    name: str,
+    way: WayResult,
+    found: Mapping[str, noninferiority.Finding],
+    told: Mapping[str, str],
+    beyond: str,
+    wrong: Sequence[EvalRecord],
 ) -> Finding:
-    """The finding of what statistics say. interval: of 95 %; what is judged is one of its ends, with 95 %."""
+    """The finding of several slices. told: of each, that it is the worst. beyond: what a slice must not be.
+
+    It is undecided if a slice would fail as the only one, and may look so by chance since it is one of several. Else it
+    passes, whatever its figure: a single wrong answer puts a slice of few cases beyond any bound.
+    """
+    surely = [each for each, of in found.items() if of.outcome == "fails"]
+    perhaps = [each for each, of in found.items() if of.outcome == "undecided" and of.is_beyond]
+    named = surely or perhaps
+    worst = min(named or found, key=lambda each: found[each].figure)
+    said = f"{_told(way)} the slice {worst!r} {told[worst]}"
+    outcome: Outcome = "pass"
     decided_by = None
-    if found.outcome == "undecided":
-        more = "More cases would not decide: the figure lies on the bound."
-        decided_by = more if found.more is None else f"About {found.more:,} more cases like these."
-    ends = (interval.low, interval.high) if interval else None
-    return Finding(name, _OUTCOMES[found.outcome], told, found.figure, limit, "share", ends, decided_by)
+    if surely:
+        outcome, said = "fail", f"{said}. Surely {beyond}: {', '.join(map(repr, surely))}."
+    elif perhaps:
+        outcome, decided_by = "undecided", _decided_by(subject, found[worst], len(_records(way)), f" of {worst!r}")
+        said = f"{said}. By itself it would surely be {beyond}; one of {len(found)} may look so by chance."
+    else:
+        said = f"{said}; none of {len(found)} is surely {beyond}."
+    figure = found[worst].figure if named or found[worst].within else None
+    bound = found[worst].limit if figure is not None else None
+    slices = {each.id for each in subject.against.cases if each.slice in named}
+    evidence = _wrong(subject, name, way, [record for record in wrong if record.id in slices])
+    return Finding(name, outcome, said, figure, bound, "share", decided_by=decided_by).with_evidence(evidence)
+
+
+def _decided_by(subject: Subject, found: noninferiority.Finding, cases: int, of: str = "") -> str:
+    cases_more = "case" if found.more == 1 else "cases"
+    more = f"About {found.more:,} more {cases_more}{of} like these." if found.more else ""
+    left = len(subject.against.cases) - cases
+    if subject.effort == "quick" and left > 0:
+        look = "look without --quick, or `ship --gate-effort default`"
+        return f"{more} A quick look leaves {left:,} cases out: {look}.".strip()
+    return more or "More cases would not decide: the figure lies on the bound."
+
+
+def _name(name: str, way: WayResult) -> str:
+    """Of a finding: its own where the target was asked in one way alone, or as it ships."""
+    return name if way.way == "shipped" else f"{name}-{way.way}"
 
 
 def _told(way: WayResult) -> str:
-    if way.same:
-        return f"{TOLD[way.way].capitalize()}, which is {TOLD[way.same]},"
-    return f"{TOLD[way.way].capitalize()}"
+    same = f", which is {TOLD[way.same]}" if way.same else ""
+    return f"{TOLD[way.way].capitalize()}{same},"
 
 
 def _records(way: WayResult) -> tuple[EvalRecord, ...]:
@@ -244,14 +316,13 @@ def _failed(way: WayResult) -> list[EvalRecord]:
     return [record for record in _records(way) if not record.passed]
 
 
-def _wrong(subject: Subject, way: WayResult, records: Sequence[EvalRecord]) -> tuple[Evidence, ...]:
-    expected = {case.id: case.expected_text for case in subject.cases}
+def _wrong(subject: Subject, finding: str, way: WayResult, records: Sequence[EvalRecord]) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
-            f"domain/{record.id}",
+            f"domain/{finding}/{record.id}",
             subject.request_of(way, record.id, record.attempt),
             requests.shortened(record.answer),
-            requests.shortened(expected[record.id]),
+            requests.shortened(subject.case_by_id[record.id].expected_text),
         )
         for record in records[:SHOWN]
     )
@@ -259,7 +330,7 @@ def _wrong(subject: Subject, way: WayResult, records: Sequence[EvalRecord]) -> t
 
 def _unanswered(subject: Subject, way: WayResult, error: EvalError) -> Evidence:
     request = subject.request_of(way, error.id, error.attempt)
-    return Evidence(f"domain/{error.id}", request, f"{error.code}: {error.what}", "an answer")
+    return Evidence(f"domain/answers-come/{way.way}/{error.id}", request, f"{error.code}: {error.what}", "an answer")
 
 
 CHECK = Check("domain", "Answers its domain's questions", DomainBounds, _run, _not_for)

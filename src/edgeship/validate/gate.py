@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,23 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Gate:
-    """bounds: of the checks that the file speaks of. why, off: the reasons in it, see REASONS."""
+    """bounds: of the checks that the file speaks of. why, off: the reasons in it, see REASONS.
+
+    left_out: by check, the names of bounds that the file does not set.
+    """
 
     bounds: Mapping[CheckName, Bounds] = field(default_factory=dict)
     off: Mapping[CheckName, str] = field(default_factory=dict)
     why: Mapping[CheckName, str] = field(default_factory=dict)
+    left_out: Mapping[CheckName, Collection[str]] = field(default_factory=dict)
 
     def of(self, check: Check) -> Bounds:
         """What a check holds its figures to."""
         return self.bounds.get(check.name, check.bounds())
+
+    def is_left_out(self, check: Check, name: str) -> bool:
+        """Whether the file leaves a bound to its default."""
+        return check.name not in self.bounds or name in self.left_out.get(check.name, ())
 
 
 def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
@@ -60,15 +68,17 @@ def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
         raise refuse(f"is of version {table['version']}, and this Edgeship reads up to {VERSION}")
     _require_known(whole, ["version", *(check.name for check in checks)], "check")
     there = [check for check in checks if check.name in table]
-    bounds = {check.name: _bounds(whole.part(check.name), check) for check in there}
+    given = {check.name: _bounds(whole.part(check.name), check) for check in there}
+    bounds = {check.name: check.bounds(**given[check.name]) for check in there}
+    left_out = {check.name: {one.name for one in bounds_of(check.bounds)} - given[check.name].keys() for check in there}
     why, off = ({check.name: _reason(whole.part(check.name), key) for check in there} for key in REASONS)
-    return Gate(bounds, _given(off), _given(why))
+    return Gate(bounds, _given(off), _given(why), left_out)
 
 
-def _bounds(part: Fields, check: Check) -> Bounds:
+def _bounds(part: Fields, check: Check) -> dict[str, float]:
     known = bounds_of(check.bounds)
     _require_known(part, [*(one.name for one in known), *REASONS], "bound")
-    return check.bounds(**{one.name: value for one in known if (value := _value(part, one)) is not None})
+    return {one.name: value for one in known if (value := _value(part, one)) is not None}
 
 
 def _value(part: Fields, one: Field[Any]) -> float | None:

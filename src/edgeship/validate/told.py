@@ -71,7 +71,7 @@ def figures(finding: Finding | None) -> tuple[str, str]:
 
 
 def interval(finding: Finding) -> str:
-    """Where a finding's figure lies with 95 % confidence; empty where that is not told."""
+    """Where the truth of a finding's figure lies; empty where that is not told."""
     if finding.interval is None:
         return ""
     low, high = (written(bound, finding.unit) for bound in finding.interval)

@@ -45,8 +45,8 @@ class Finding:
     """One thing that a check looked at.
 
     name: tells it from the check's other findings, in words with hyphens. told: a whole sentence with its figure and
-    bound. figure, bound: the number and what it was held to, where it is one. interval: of 95 %, where chance has a
-    part in it.
+    bound. figure, bound: the number and what it was held to, where it is one. interval: where chance has a part in it;
+    the truth lies above its lower end, and below its upper one, each with a confidence of at least 95 %.
     decided_by: of an undecided one, what would decide.
     took_s: since the finding before it; the run fills it in.
     """

@@ -157,7 +157,7 @@ def _check(name: str, check: Fields) -> Section | None:
         )
         for finding in findings
     ]
-    header = ("finding", "outcome", "figure", "bound", "95 % interval")
+    header = ("finding", "outcome", "figure", "bound", "interval, 95 % each end")
     return section(
         f"{name}: {check.text('title') or ''}".removesuffix(": "),
         of_document.rows(f"Findings of {name}", header, rows),
