@@ -15,6 +15,8 @@ from edgeship.measure.statistics.noninferiority import (
     of_rate,
     of_scores,
     of_share,
+    of_slice_changes,
+    of_slice_rates,
     poor_slices,
     together,
     worse_slices,
@@ -173,3 +175,26 @@ def test_a_poor_slice_is_named_unless_it_may_be_bad_luck() -> None:
     assert list(found) == ["a"]
     assert poor_slices({"c": (0, 6)}, 0.5)
     assert not poor_slices({"c": (0, 6)} | {str(number): (6, 6) for number in range(9)}, 0.5)
+
+
+def test_a_slice_that_would_fail_as_the_only_one_is_undecided_among_several() -> None:
+    found = of_slice_rates({"a": (0, 5), "b": (9, 60), "c": (60, 60), "d": (1, 3)}, 0.5)
+    assert {name: (of.outcome, of.is_beyond) for name, of in found.items()} == {
+        "a": ("undecided", True),
+        "b": ("fails", True),
+        "c": ("holds", False),
+        "d": ("undecided", False),
+    }
+    # With as many more it is one of the poor slices, whatever stands beside it.
+    more = found["a"].more
+    assert more
+    assert list(poor_slices({"a": (0, 5 + more), "c": (60, 60), "d": (1, 3), "e": (60, 60)}, 0.5)) == ["a"]
+
+
+def test_a_slice_that_lost_all_its_few_cases_is_undecided_among_several() -> None:
+    found = of_slice_changes({"a": change(4, 4, 0), "b": change(100, 25, 0), "c": change(100, 1, 0)}, 0.02)
+    assert [of.outcome for of in found.values()] == ["undecided", "fails", "undecided"]
+    assert [of.is_beyond for of in found.values()] == [True, True, False]
+    more = found["a"].more
+    assert more
+    assert list(worse_slices({"a": change(4 + more, 4 + more, 0), "b": change(9, 0, 0), "c": change(9, 0, 0)}, 0.02))
