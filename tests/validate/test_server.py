@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import psutil
 import pytest
 
-from edgeship.errors import EdgeshipError
+from edgeship.errors import EdgeshipError, EngineFailed
 from edgeship.settings import Settings
 from edgeship.targets import Target
 from edgeship.validate import server
@@ -19,6 +20,7 @@ from edgeship.validate.recovery import CHECK as RECOVERY
 from edgeship.validate.run import validate
 from edgeship.validate.server import Server, served, why_none
 from edgeship.validate.subject import Against, Subject
+from tests import chat_server
 
 
 def test_a_real_package_conforms_and_recovers_by_one_server(int4_folder: Path, settings: Settings) -> None:
@@ -39,6 +41,24 @@ def test_a_server_that_does_not_begin_says_why(tmp_path: Path, settings: Setting
     with pytest.raises(EdgeshipError, match="the server that was started to be validated ended with status"):  # noqa: SIM117
         with served(Target("folder", str(tmp_path / "nowhere"), settings)):
             raise AssertionError("it began")
+
+
+@pytest.mark.parametrize("models", [{"data": []}, {"data": [{}]}, ["m"], None, "no JSON"])
+def test_a_server_that_does_not_say_what_it_serves_is_a_failure_of_it(models: Any) -> None:
+    with (
+        chat_server.serving(_nothing, lambda handler: handler.say(models)) as other,
+        pytest.raises(EngineFailed, match="does not say which model it serves"),
+    ):
+        server._only_model(other.url.removesuffix("/v1"))
+
+
+def _nothing(_: chat_server.Handler) -> None:
+    raise AssertionError("it is not asked anything")
+
+
+def test_a_server_that_is_gone_before_it_says_what_it_serves_is_a_failure_too() -> None:
+    with pytest.raises(EngineFailed, match="does not say which model it serves"):
+        server._only_model("http://127.0.0.1:9")
 
 
 def test_without_what_the_server_needs_there_is_a_reason(settings: Settings) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from urllib.request import ProxyHandler, build_opener
 
 from edgeship import settings
@@ -97,7 +98,12 @@ def _ready(told: queue.SimpleQueue[object]) -> str:
 
 
 def _only_model(url: str) -> str:
-    """What the server calls what it serves: of a folder not its path."""
-    # Whatever proxies a user has, this is here.
-    with build_opener(ProxyHandler({})).open(f"{url}/v1/models", timeout=READY_S) as said:
-        return str(json.loads(said.read())["data"][0]["id"])
+    """What the server calls what it serves: of a folder not its path. Raises EngineFailed."""
+    try:
+        # Whatever proxies a user has, this is here.
+        with build_opener(ProxyHandler({})).open(f"{url}/v1/models", timeout=READY_S) as said:
+            return str(json.loads(said.read())["data"][0]["id"])
+    except (OSError, HTTPException, LookupError, TypeError, ValueError) as error:
+        raise EngineFailed(
+            f"the server that was started to be validated does not say which model it serves: {error}"
+        ) from error
