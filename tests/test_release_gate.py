@@ -151,6 +151,13 @@ def test_an_interrupted_gate_interrupts_the_ship(look: Look, monkeypatch: pytest
         look()
 
 
+def test_a_fault_of_our_own_in_the_gate_is_the_ship_s(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fault = run.validate, RuntimeError("a fault of ours")
+    monkeypatch.setattr(release_gate, "validate", lambda *all_, **how: replace(real(*all_, **how), fault=fault))
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        look()
+
+
 def test_a_gate_file_is_refused_before_the_work_begins(tmp_path: Path) -> None:
     assert release_gate.opened(None, "default", force=True) == ReleaseGate(effort="default", force=True)
     (tmp_path / "gate.toml").write_text("surprise = 1\n", encoding="utf-8")

@@ -69,8 +69,8 @@ def look(
 ) -> dict[str, Any] | None:
     """The verdict, as `verdict_document` makes it; None where the gate is off.
 
-    name: what the package is to be called. work: a folder of this run. Raises KeyboardInterrupt, where what was found
-    until then is of no use.
+    name: what the package is to be called. work: a folder of this run. Raises KeyboardInterrupt and faults of our own,
+    where what was found until then is of no use.
     """
     if release.effort == "off":
         return None
@@ -87,6 +87,8 @@ def look(
         found = validate(subject, gate, progress=under("gate", progress), checks=release.checks)
     if found.interrupted:
         raise KeyboardInterrupt
+    if found.fault is not None:
+        raise found.fault
     found = replace(found, target=name, kind="package")  # the folder it lies in is gone when this is read
     return verdict_document(found, gate.off, settings.memory_bytes, effort=release.effort)
 

@@ -76,6 +76,22 @@ def test_exit_codes(outcome: Any, code: int, checks: Any, capsys: pytest.Capture
     assert ("interrupted: this is what was found before" in err) is (code == 130)
 
 
+def test_a_fault_of_our_own_keeps_what_was_found_and_its_exit_code(
+    checks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", "pass", "It is so.")
+        raise ZeroDivisionError("ours")
+
+    checks(check("domain", breaks), check("leaks"))
+    assert main(["validate", URL, "--out", str(tmp_path / "verdict.json")]) == 3
+    out, err = capsys.readouterr()
+    assert "a fault of Edgeship itself ended it (ZeroDivisionError: ours)" in out
+    assert "ZeroDivisionError" in err
+    kept = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
+    assert [kept["checks"][name]["outcome"] for name in ("domain", "leaks")] == ["undecided", "pass"]
+
+
 def test_all_that_is_kept_says_the_same(
     checks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

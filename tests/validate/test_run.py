@@ -21,14 +21,15 @@ from edgeship.settings import resolve
 from edgeship.targets import Target
 from edgeship.validate.gate import Gate
 from edgeship.validate.run import validate
-from edgeship.validate.subject import Subject
+from edgeship.validate.subject import Against, Subject
 from edgeship.validate.verdict import CheckResult, Finding, Verdict
 from tests.validate.samples import Run, SomeBounds, check, evidence, subject
 
 
-def raising(error: BaseException) -> Run:
+def raising(error: BaseException, *, at_once: bool = False) -> Run:
     def run(*_: Any) -> Iterator[Finding]:
-        yield Finding("first", "pass", "It is so.")
+        if not at_once:
+            yield Finding("first", "pass", "It is so.")
         raise error
 
     return run
@@ -101,19 +102,38 @@ def test_what_the_machine_lacks_is_no_fault_of_the_target() -> None:
     assert found.checks[0].findings[-1].decided_by == "Take another machine."
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        UsageError("not so"),
-        ModelUnknown("no such model"),
-        ConstraintInvalid("no schema"),
-        EdgeshipError("a fault of ours"),
-        RuntimeError("a fault of ours"),
-    ],
-)
-def test_what_was_asked_wrongly_and_our_own_faults_are_no_verdict(error: Exception) -> None:
+ASKED_WRONGLY = (UsageError("not so", hint="Ask so."), ModelUnknown("no such model"), ConstraintInvalid("no schema"))
+OURS = (EdgeshipError("a fault of ours"), RuntimeError("a fault of ours"), ZeroDivisionError("a fault of ours"))
+
+
+@pytest.mark.parametrize("error", [*ASKED_WRONGLY, *OURS])
+def test_what_was_asked_wrongly_and_our_own_faults_are_raised_where_nothing_was_found(error: Exception) -> None:
+    skips = check("integrity", lambda *_: iter([Finding("one", "skipped", "There are no files.")]))
     with pytest.raises(type(error)):
-        validate(subject(), checks=(check("domain", raising(error)),))
+        validate(subject(), checks=(skips, check("domain", raising(error, at_once=True))))
+
+
+@pytest.mark.parametrize("error", [*ASKED_WRONGLY, *OURS])
+def test_they_throw_away_nothing_that_was_found_before(error: Exception) -> None:
+    found = validate(
+        subject(), checks=(check("domain", raising(error)), check("leaks"), check("edges", raising(error)))
+    )
+    assert [each.outcome for each in found.checks] == ["undecided", "pass", "undecided"]
+    first, ended = found.checks[0].findings
+    assert (first.name, ended.name) == ("first", "goes-through")
+    assert str(error).splitlines()[0] in ended.told
+    assert ended.decided_by
+    assert found.outcome == "undecided"
+    assert found.fault is (error if error in OURS else None)
+
+
+def test_a_fault_in_what_says_whether_a_check_is_for_a_target_throws_nothing_away_either() -> None:
+    def breaks(_: Subject) -> str | None:
+        raise RuntimeError("a fault of ours")
+
+    found = validate(subject(), checks=(check("domain"), check("leaks", not_for=breaks)))
+    assert [each.outcome for each in found.checks] == ["pass", "undecided"]
+    assert found.fault
 
 
 def test_a_package_that_is_refused_fails() -> None:
@@ -178,3 +198,9 @@ def test_a_name_that_means_nothing_is_no_verdict(kind: Any) -> None:
     pytest.importorskip("foundry_local_sdk")
     with pytest.raises(NotFound):
         validate(Subject(Target(kind, "not-there", resolve())), checks=())
+
+
+def test_a_baseline_that_means_nothing_is_noticed_before_the_work() -> None:
+    against = Against(baseline=Target("package", "not-there", resolve()))
+    with pytest.raises(NotFound), Subject(Target("url", "http://127.0.0.1:1", resolve()), against) as unknown:
+        validate(unknown, checks=(check("domain", raising(AssertionError("it was begun"))),))

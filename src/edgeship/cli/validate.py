@@ -239,6 +239,8 @@ def validate(
     kept.keep(verdict, document)
     if verdict.interrupted:
         note("interrupted: this is what was found before")
+    if verdict.fault is not None:
+        raise verdict.fault
     return verdict.exit_code
 
 
@@ -263,7 +265,7 @@ def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
     """Beside the package, where it is one in the cache."""
     from edgeship.store import packages
 
-    if verdict.digest is None or verdict.interrupted or target.kind not in ("package", "folder"):
+    if verdict.digest is None or verdict.interrupted or verdict.fault or target.kind not in ("package", "folder"):
         return
     try:
         kept = packages.attest(target.settings.cache_dir, target.package_folder(), verdict.digest, found)

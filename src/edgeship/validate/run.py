@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from edgeship.errors import (
@@ -13,6 +14,7 @@ from edgeship.errors import (
     DocumentInvalid,
     EdgeshipError,
     EvalInvalid,
+    FoundryFailed,
     NotFound,
     ResourceError,
     UsageError,
@@ -26,7 +28,7 @@ from edgeship.validate.checks import CHECKS
 from edgeship.validate.edges.evidence import PREFIX
 from edgeship.validate.gate import Gate
 from edgeship.validate.subject import Subject
-from edgeship.validate.verdict import CheckName, CheckResult, Evidence, Finding, Outcome, Verdict
+from edgeship.validate.verdict import CheckName, CheckResult, Evidence, Finding, Outcome, Verdict, worst
 
 UNFINISHED = "goes-through"
 """The name of the finding that a check could not be made to its end."""
@@ -48,32 +50,54 @@ def validate(
 ) -> Verdict:
     """What the checks come to. only: these and no others. Ctrl-C ends it with what was found.
 
-    Raises UsageError and NotFound for what was asked wrongly, and whatever is a fault of our own.
+    What was found is kept whatever happens: what was asked wrongly, and what is a fault of our own, is raised where
+    nothing was found before. Later it leaves its check undecided, and the verdict has the first fault of our own.
+    Raises NotFound also for a target or a baseline whose name means nothing.
     """
     gate, begun = gate or Gate(), time.perf_counter()
-    _ = subject.folder  # a name that means nothing is no target that fails
+    _require_known(subject)
     results: list[CheckResult] = []
-    interrupted = False
+    interrupted, fault = False, None
     for check in checks:
-        plain = CheckResult(check.name, check.title)
-        if reason := INTERRUPTED if interrupted else _skipped(check, subject, gate, only):
-            results.append(replace(plain, reason=reason))
-            continue
         findings: list[Finding] = []
+        reason: str | None = INTERRUPTED
         started = time.perf_counter()
         try:
-            _make(check, subject, gate, progress, findings)
+            if not interrupted:
+                reason = _skipped(check, subject, gate, only)
+            if reason is None:
+                _make(check, subject, gate, progress, findings)
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted, reason = True, None
             findings.append(_unfinished("undecided", "it was interrupted", "Run it again, and let it come to its end."))
-        took_s, bounds, why = time.perf_counter() - started, held(gate.of(check)), gate.why.get(check.name)
-        made = replace(plain, findings=_told_apart(findings), took_s=took_s, bounds=bounds, why=why)
-        made = replace(made, reason=_nothing_seen(findings) if made.outcome == "skipped" else None)
+        except Exception as error:
+            if not _anything_found(results, findings):
+                raise
+            fault, reason = fault or (error if _is_ours(error) else None), None
+            findings.append(_ended_by(error))
+        if reason is not None:
+            results.append(CheckResult(check.name, check.title, reason=reason))
+            continue
+        took_s = time.perf_counter() - started
+        made = _result(check, gate, findings, took_s)
         results.append(made)
         progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
     took_s = time.perf_counter() - begun
-    return Verdict(target.name, target.kind, _digest(subject), tuple(results), took_s, interrupted)
+    return Verdict(target.name, target.kind, _digest(subject), tuple(results), took_s, interrupted, fault)
+
+
+def _anything_found(results: Sequence[CheckResult], findings: Sequence[Finding]) -> bool:
+    """Whether there is something that an error would throw away."""
+    return worst((*(one.outcome for one in results), *(one.outcome for one in findings))) != "skipped"
+
+
+def _require_known(subject: Subject) -> None:
+    """That the names of target and baseline mean something: a name that means nothing is no target that fails."""
+    _ = subject.folder
+    if baseline := subject.against.baseline:
+        with suppress(DependencyMissing, FoundryFailed):  # what cannot be told now, the check that needs it meets
+            _ = Subject(baseline).folder
 
 
 def _told_apart(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -114,6 +138,13 @@ def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckN
         return None  # the check itself meets it, and says so
 
 
+def _result(check: Check, gate: Gate, findings: Sequence[Finding], took_s: float) -> CheckResult:
+    """Of a check that was made."""
+    bounds, why = held(gate.of(check)), gate.why.get(check.name)
+    made = CheckResult(check.name, check.title, _told_apart(findings), took_s, bounds=bounds, why=why)
+    return replace(made, reason=_nothing_seen(findings)) if made.outcome == "skipped" else made
+
+
 def _nothing_seen(findings: Sequence[Finding]) -> str:
     """Why a check that was made has found nothing."""
     return " ".join(finding.told for finding in findings) or _NOTHING
@@ -135,12 +166,25 @@ def _found(check: Check, subject: Subject, gate: Gate, progress: Progress) -> It
     except EdgeshipError as error:
         if came_from(error, KeyboardInterrupt):  # what is interrupted while it starts says that it failed
             raise KeyboardInterrupt from error
-        if type(error) in (UsageError, EdgeshipError) or isinstance(error, _ASKED_WRONGLY):
+        if _is_ours(error) or type(error) is UsageError or isinstance(error, _ASKED_WRONGLY):
             raise
         if isinstance(error, _NOT_THE_TARGETS):
             yield _unfinished("undecided", error.what, error.hint or "A machine that has what it takes.")
         else:
             yield _unfinished("fail", error.what)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is a fault of our own: what can be explained has a class of its own."""
+    return type(error) is EdgeshipError or not isinstance(error, EdgeshipError)
+
+
+def _ended_by(error: Exception) -> Finding:
+    """A check that was ended by what is not the target's, and says nothing about it."""
+    if isinstance(error, EdgeshipError) and not _is_ours(error):
+        return _unfinished("undecided", error.what, error.hint or "What it was asked for, asked in another way.")
+    why = f"a fault of Edgeship itself ended it ({type(error).__name__}: {error})"
+    return _unfinished("undecided", why, "A version of Edgeship without this fault.")
 
 
 def _unfinished(outcome: Outcome, why: str, decided_by: str | None = None) -> Finding:

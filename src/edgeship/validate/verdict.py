@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from edgeship.validate.bounds import Held
@@ -94,6 +94,7 @@ class Verdict:
     """What the gate answers. digest: of the package's manifest; None for what is no package.
 
     interrupted: by Ctrl-C, so that checks are missing.
+    fault: of our own, which ended a check and is to be raised once the verdict is told.
     """
 
     target: str
@@ -102,6 +103,7 @@ class Verdict:
     checks: tuple[CheckResult, ...]
     took_s: float
     interrupted: bool = False
+    fault: Exception | None = field(default=None, compare=False, repr=False)
 
     @property
     def outcome(self) -> Outcome:
