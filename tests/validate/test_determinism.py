@@ -11,7 +11,7 @@ import pytest
 from edgeship.engine.answer import Answer
 from edgeship.engine.api import ToolCall, Usage
 from edgeship.engine.decoders import Chunk, Floats
-from edgeship.errors import EngineFailed
+from edgeship.errors import DeadlinePassed, EngineFailed
 from edgeship.progress import silent
 from edgeship.validate import determinism, requests
 from edgeship.validate.determinism import DeterminismBounds, differs
@@ -107,6 +107,15 @@ def test_a_process_that_answers_otherwise_after_a_restart_fails() -> None:
         "restarted-greedy",
         "restarted-sampled",
     }
+
+
+def test_a_process_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(determinism, "DEADLINE_S", 0.05)
+    with (
+        Opened(lambda: ScriptedEngine({}, delay_s=0.05), Against(effort="quick")) as subject,
+        pytest.raises(DeadlinePassed),
+    ):
+        list(determinism.CHECK.run(subject, DeterminismBounds(), silent))
 
 
 def test_answers_differ_by_their_tokens_or_texts_and_not_by_the_ids_of_calls() -> None:

@@ -17,7 +17,7 @@ from edgeship.progress import Progress
 from edgeship.validate import requests
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.subject import DEADLINE_S, Effort, Subject
 from edgeship.validate.verdict import Evidence, Finding
 
 
@@ -142,7 +142,7 @@ def _first(chat: Chat, questions: Sequence[tuple[str, Way, Question]], spend_s: 
     for count, (name, way, question) in enumerate(questions):
         if count >= _LEAST_QUESTIONS * len(WAYS) and time.monotonic() - begun_s > spend_s / _TIMES:
             return
-        ((_, outcome),) = side_by_side(chat, [question], 1)
+        ((_, outcome),) = side_by_side(chat, [question], 1, timeout_s=DEADLINE_S)
         if isinstance(outcome, EdgeshipError):
             raise outcome
         yield Asked(name, way, question, outcome)
@@ -178,7 +178,7 @@ def _beside(chat: Chat, asked: Sequence[Asked], number: int) -> Outcomes:
 
 
 def _outcomes(chat: Chat, questions: Sequence[Question], concurrency: int) -> Outcomes:
-    found = dict(side_by_side(chat, questions, concurrency))
+    found = dict(side_by_side(chat, questions, concurrency, timeout_s=DEADLINE_S))
     return [found.get(index) or EngineBusy("it was not answered") for index in range(len(questions))]
 
 

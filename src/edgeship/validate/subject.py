@@ -25,6 +25,10 @@ QUICK_CASES = 48
 """So many cases are asked where there is less than a minute: 43 right answers among them show a rate of 80 %."""
 QUICK_PAIRS = 310
 """So many are asked beside an original: they show that 2 % of the answers are not lost, where 2 % of them differ."""
+DEADLINE_S = 300.0
+"""Far more than a target that is of use takes for a short answer; one that hangs would hold up the gate without it."""
+UNKNOWN_CONTEXT_TOKENS = 2048
+"""The context of a target that does not tell its own, as servers do not: few models have a shorter one."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,12 @@ class Subject:
         chat = self.chat
         assert isinstance(chat, RemoteChat), "a URL is opened as one"
         return Server(self.target.name.removesuffix("/v1"), chat.model, self.against.api_key)
+
+    def close_shared(self) -> None:
+        """Ends the chat and the server that checks share, for a check that needs the memory; they are opened again."""
+        self._open.close()
+        for name in ("chat", "server"):
+            vars(self).pop(name, None)
 
     @property
     def fault(self) -> EdgeshipError | None:

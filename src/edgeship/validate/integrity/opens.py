@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from edgeship.engine.api import Conversation, Sampling
 from edgeship.errors import EdgeshipError
 from edgeship.validate.requests import asked, shortened
-from edgeship.validate.subject import Subject
+from edgeship.validate.subject import DEADLINE_S, Subject
 from edgeship.validate.verdict import Evidence, Finding
 
 _QUESTION = Conversation([{"role": "user", "content": "Hello! Who are you?"}])
 _HOW = Sampling(temperature=0, max_tokens=16)
-DEADLINE_S = 300.0
-"""Far more than a target that is of use takes for 16 tokens; one that hangs would hold up the gate without it."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
