@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from edgeship import targets
-from edgeship.engine.api import Conversation, Sampling, Token, Usage
-from edgeship.errors import ConstraintInvalid, EngineFailed
+from edgeship.engine.api import Conversation, FinishReason, Sampling, Token, Usage
+from edgeship.errors import ConstraintInvalid, DeadlinePassed, EngineFailed
 from edgeship.settings import Settings
 from edgeship.system.processes import Family, Held
 from edgeship.validate import leaks
 from edgeship.validate.leaks import CHECK, LeakBounds
-from edgeship.validate.subject import Against, Effort, Subject
+from edgeship.validate.subject import DEADLINE_S, Against, Effort, Subject
 from edgeship.validate.verdict import Finding
 from tests.validate.faulty import faulty_process
 
@@ -26,14 +26,16 @@ class Leaky:
     """A chat that holds what a test says: one after another of its methods are called for each request."""
 
     context_tokens = 2048
+    finish: FinishReason = "stop"
 
     def __init__(self) -> None:
         self.asked = self.cut = self.words = 0
-        self.kinds: list[str] = []
+        self.deadlines: set[float] = set()
 
-    def converse(self, conversation: Conversation, sampling: Sampling) -> Any:
-        """Four steps."""
+    def converse(self, conversation: Conversation, sampling: Sampling, *, deadline_s: float) -> Any:
+        """Six steps."""
         self.refuse(sampling)
+        self.deadlines.add(deadline_s)
         self.asked += 1
         words = len(str(conversation.messages[0]["content"]).split())
         self.words += words
@@ -50,7 +52,9 @@ class Leaky:
                 self.given += 1
                 if self.given > 6:
                     raise StopIteration
-                return Token(1, "a", usage=Usage(words, 6, 0.1, 0.2) if self.given == 6 else None)
+                if self.given == 6:
+                    return Token(1, "a", chat.finish, usage=Usage(words, 6, 0.1, 0.2))
+                return Token(1, "a")
 
             def close(self) -> None:
                 chat.cut += self.given < 6
@@ -97,6 +101,18 @@ class Stepping(Leaky):
         return Held(10**8 + 2**26 * (self.asked > 5 + 70), 10, 5)
 
 
+class LeaksLate(Leaky):
+    """Its memory goes up and down for 800 requests, and then it leaks."""
+
+    up = 0
+
+    def held(self) -> Held:
+        if self.asked > 800:
+            return Held(10**8 + 50_000 * (self.asked - 800), 10, 5)
+        self.up = 2**22 - self.up
+        return Held(10**8 + self.up, 10, 5)
+
+
 class Refusing(Leaky):
     def refuse(self, sampling: Sampling) -> None:
         if sampling.constraint:
@@ -118,7 +134,11 @@ def found(
         yield chat
 
     subject = SimpleNamespace(
-        anew=anew, target=SimpleNamespace(kind="package", name="x"), effort=effort, against=Against()
+        anew=anew,
+        close_shared=lambda: None,
+        target=SimpleNamespace(kind="package", name="x"),
+        effort=effort,
+        against=Against(),
     )
     monkeypatch.setattr(leaks, "_at_rest", lambda *_: chat.held())
     findings = CHECK.run(cast(Subject, subject), LeakBounds(**bounds), lambda *_: None)
@@ -164,7 +184,7 @@ def test_so_many_requests_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chat := Leaky(), "held", lambda: Held(10**8, 10, 5))
         found(chat, monkeypatch, effort)
         asked.append(chat.asked // 10 * 10)  # and one of each kind, to see whether it is taken
-    assert asked == [100, 500, 10_000]
+    assert asked == [160, 500, 10_000]
 
 
 def test_a_leak_that_is_too_small_for_500_requests_shows_in_10_000(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +212,80 @@ def test_what_noise_hides_is_undecided_and_says_what_would_decide(monkeypatch: p
     assert told.outcome == "undecided"
     assert told.decided_by
     assert "requests of this kind; --long asks 2,000" in told.decided_by
+
+
+def test_what_fails_for_the_first_time_in_the_last_look_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = found(LeaksLate(), monkeypatch)["memory-short"]
+    assert told.interval
+    assert told.interval[0] > LeakBounds().most_bytes_per_request
+    assert told.outcome == "undecided"
+    assert "what fails has to fail in two looks" in (told.decided_by or "")
+
+
+class Clock:
+    """Stands still but for requests."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def slowed(chat: Leaky, monkeypatch: pytest.MonkeyPatch, seconds: Callable[[], float]) -> Clock:
+    """The chat, each of whose answers takes so long."""
+    clock = Clock()
+    monkeypatch.setattr(leaks, "time", clock)
+    monkeypatch.setattr(chat, "refuse", lambda _: clock.sleep(seconds()))
+    return clock
+
+
+@pytest.mark.parametrize(("seconds", "fewer"), [(0.1, False), (2.0, True), (5.0, True), (10.0, True)])
+def test_a_slow_target_is_asked_as_much_as_there_is_time_for(
+    seconds: float, fewer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = slowed(chat := Leaky(), monkeypatch, lambda: seconds)
+    findings = found(chat, monkeypatch)
+    assert "fail" not in {one.outcome for one in findings.values()}
+    assert findings["memory-constrained"].outcome == "pass"
+    assert (chat.asked < 500) is fewer
+    assert clock.now_s < 700
+
+
+def test_a_slow_target_that_leaks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = slowed(chat := LeakyMemory(), monkeypatch, lambda: 1.0)
+    assert failing(found(chat, monkeypatch)) == KINDS
+    assert clock.now_s < 700
+
+
+def test_a_target_that_is_too_slow_is_undecided_and_says_what_would_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = slowed(chat := Leaky(), monkeypatch, lambda: 40.0)
+    findings = found(chat, monkeypatch)
+    assert {name: one.outcome for name, one in findings.items()} == dict.fromkeys(KINDS, "undecided")
+    assert findings["memory-short"].told == (
+        "Short questions take 40.0 s each: there was no time for the 20 that it takes to see what stays of them."
+    )
+    assert findings["memory-short"].decided_by == "more time: --long takes up to three hours"
+    assert clock.now_s < 600
+
+
+def test_a_first_request_that_is_slow_is_not_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = Leaky()
+    slowed(chat, monkeypatch, lambda: 60.0 if chat.asked == 1 else 0.1)
+    assert failing(found(chat, monkeypatch)) == set()
+    assert chat.asked > 500
+
+
+def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = Leaky()
+    found(chat, monkeypatch)
+    assert chat.deadlines == {DEADLINE_S}
+    monkeypatch.setattr(chat, "finish", "deadline")
+    with pytest.raises(DeadlinePassed, match="within 300 s"):
+        found(chat, monkeypatch)
 
 
 def test_what_a_target_does_not_take_or_a_system_does_not_tell_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:

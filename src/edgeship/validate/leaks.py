@@ -6,7 +6,8 @@ holds stays as it is, and that is read; growth.py says what of the readings is g
 
 A figure passes where its interval lies within the bound, and fails where all of it lies beyond. Where neither is so,
 and where it fails for the first time, one more look is taken, as long as all before: what was a step of an allocator,
-or the end of a warm-up, does not come again, and a leak does.
+or the end of a warm-up, does not come again, and a leak does. What fails for the first time in the last look that there
+is time for is undecided.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from itertools import cycle, islice
 from typing import Literal
 
 from edgeship.engine.api import Chat, Constraint, Conversation, Engine, Sampling
-from edgeship.errors import EngineFailed, UsageError
+from edgeship.errors import DeadlinePassed, EngineFailed, UsageError
 from edgeship.measure.load.watch import place_of, place_of_server, port_of
 from edgeship.progress import Progress
 from edgeship.system.processes import Family, Held, connections_to
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
 from edgeship.validate.growth import Blocks, Growth, growth, growth_of_tokens
-from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.subject import DEADLINE_S, UNKNOWN_CONTEXT_TOKENS, Effort, Subject
 from edgeship.validate.verdict import Finding, Outcome, worst
 
 _SETTLED_S, _MOST_RESTS = 0.05, 8
@@ -102,20 +103,24 @@ _OF_ALL: tuple[Quantity, ...] = ("handles", "threads")
 class _Plan:
     """blocks: that are judged, in each look. requests: in each block of a first look, and as many that warm up.
 
-    looks: how often it is looked, each time as long as all before.
+    looks: how often it is looked, each time as long as all before. spend_s: after that no look begins.
+    longer: what a slow target needs.
     """
 
     blocks: int
     requests: int
     looks: int
+    spend_s: float
+    longer: str
 
 
 _PLANS: Mapping[Effort, _Plan] = {
-    "quick": _Plan(blocks=5, requests=2, looks=6),
-    "default": _Plan(blocks=10, requests=5, looks=5),
-    "long": _Plan(blocks=20, requests=50, looks=3),
+    "quick": _Plan(8, 2, looks=6, spend_s=90.0, longer="more time, as there is without --quick"),
+    "default": _Plan(10, 5, looks=5, spend_s=600.0, longer="more time: --long takes up to three hours"),
+    "long": _Plan(20, 50, looks=3, spend_s=10_800.0, longer="a faster machine"),
 }
-"""With five kinds of requests 100, 500 and 10,000; more only where one is undecided or has failed once."""
+"""With five kinds of requests 160, 500 and 10,000; more only where one is undecided or has failed once, and fewer where
+the target is slow. There are eight blocks at least: intervals of five values hold less often than they say."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ class _Series:
     """What was read of one kind: before the blocks that are judged, and after each of them.
 
     requests: in each block. before: that were made before. tokens: of its last answer that told them.
+    request_s: what the last ones took each, rests and all.
     """
 
     kind: _Kind
@@ -141,6 +147,7 @@ class _Series:
     requests: int = 0
     before: int = 0
     tokens: int | None = None
+    request_s: float = 0.0
 
     def of(self, quantity: Quantity) -> Blocks | None:
         """The readings of one quantity; None where the system does not tell it."""
@@ -152,34 +159,66 @@ class _Series:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What a series shows of one quantity."""
+    """What a series shows of one quantity. once: whether it failed in the last look and not in the one before."""
 
     kind: _Kind
     growth: Growth
     outcome: Outcome
+    once: bool = False
 
 
 def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[Finding]:
     plan = _PLANS[subject.effort]
+    subject.close_shared()  # another process is looked at, and the memory is to be that one's
     with subject.anew() as chat:
         family, port = Family(place_of(subject.target, chat).pids), _port(subject)
         looked: list[Mapping[Quantity, _Judged]] = []
         short: _Series | None = None
         kinds = _kinds(chat, subject.against.constraint)
+        over_s = time.monotonic() + plan.spend_s
         for number, kind in enumerate(kinds):
+            begun_s = time.monotonic()
             if reason := _refused(chat, kind):
                 yield Finding(f"memory-{kind.name}", "skipped", f"{kind.words} could not be asked for: {reason}.")
                 continue
-            series = _Series(kind)
+            request_s = time.monotonic() - begun_s
+            # What quick kinds leave of their time is the slow ones'.
+            share = _Share(begun_s + (over_s - begun_s) / (len(kinds) - number))
+            if share.requests(plan, request_s) < plan.requests:  # it may have been slow since it was the first
+                request_s = _seconds(chat, kind)
+            if (requests := share.requests(plan, request_s)) < 1:
+                yield _too_slow(kind, request_s, plan)
+                continue
+            series = _Series(kind, requests=requests)
             judge = _Judge(bounds, subject.effort, series, short if kind.name == "long" else None)
 
             def tell(what: str, *, number: int = number, kind: _Kind = kind) -> None:
                 progress(f"{kind.words}, {what}", number / len(kinds))
 
             known = {quantity for each in looked for quantity in _OF_ALL if _fails(each, quantity)}
-            looked.append(_looked(chat, lambda: _at_rest(family, port), judge, plan, known, tell))
+            looked.append(_looked(chat, lambda: _at_rest(family, port), judge, plan, share, known, tell))
             short = series if kind.name == "short" else short
         yield from _findings(looked, bounds, subject.effort)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """until_s: by time.monotonic(), when the time of a kind is over."""
+
+    until_s: float
+
+    @property
+    def left_s(self) -> float:
+        """What is left of it."""
+        return self.until_s - time.monotonic()
+
+    def requests(self, plan: _Plan, request_s: float) -> int:
+        """How many there is time for in each block of a first look, and as many that warm up; 0 where for none.
+
+        A second look takes as long as the first one, and what fails has to fail in both.
+        """
+        fitting = self.left_s / max(1e-9, 2 * plan.blocks * request_s)
+        return min(plan.requests, int(fitting / 2)) or int(min(1.0, fitting))
 
 
 def _looked(
@@ -187,35 +226,50 @@ def _looked(
     read: Callable[[], Held],
     judge: _Judge,
     plan: _Plan,
+    share: _Share,
     known: Collection[Quantity],
     tell: Callable[[str], None],
 ) -> Mapping[Quantity, _Judged]:
-    """What a series shows of each quantity, after as many looks as it takes.
+    """What a series shows of each quantity, after as many looks as it takes and as there is time for.
 
     known: to fail already, so that nobody looks again for them.
     """
     series = judge.series
-    failed: set[Quantity] = set()
+    tell("warming up")
+    for _ in range(plan.blocks * series.requests):
+        _ask(chat, series.kind)
+    series.before = plan.blocks * series.requests
     found: Mapping[Quantity, _Judged] = {}
     for look in range(plan.looks):
-        if look == 0:
-            tell("warming up")
-            for _ in range(plan.blocks * plan.requests):
-                _ask(chat, series.kind)
-        series.before += series.requests * plan.blocks if look else plan.blocks * plan.requests
-        series.requests = plan.requests * 2**look
-        series.readings = [read()]
-        for _ in range(plan.blocks):
-            tell("looked at once more" if look else "looked at")
-            for _ in range(series.requests):
-                series.tokens = _ask(chat, series.kind) or series.tokens
-            series.readings.append(read())
+        failed = {quantity for quantity in found if _fails(found, quantity)}
+        if look:
+            series.before += series.requests * plan.blocks
+            series.requests *= 2
+        tell("looked at once more" if look else "looked at")
+        _read_blocks(chat, read, series, plan.blocks)
         found = judge.judged()
-        outcomes = {quantity: one.outcome for quantity, one in found.items() if quantity not in known}
-        if all(one == "pass" or (one == "fail" and quantity in failed) for quantity, one in outcomes.items()):
+        open_ones = {quantity: one.outcome for quantity, one in found.items() if quantity not in known}
+        if all(one == "pass" or (one == "fail" and quantity in failed) for quantity, one in open_ones.items()):
+            return found
+        if 2 * plan.blocks * series.requests * series.request_s > share.left_s:
             break
-        failed = {quantity for quantity, one in outcomes.items() if one == "fail"}
-    return found
+    return {
+        quantity: replace(one, outcome="undecided", once=True)
+        if one.outcome == "fail" and quantity not in failed | set(known)
+        else one
+        for quantity, one in found.items()
+    }
+
+
+def _read_blocks(chat: Chat, read: Callable[[], Held], series: _Series, blocks: int) -> None:
+    """What is held before so many blocks, and after each of them."""
+    begun_s = time.monotonic()
+    series.readings = [read()]
+    for _ in range(blocks):
+        for _ in range(series.requests):
+            series.tokens = _ask(chat, series.kind) or series.tokens
+        series.readings.append(read())
+    series.request_s = (time.monotonic() - begun_s) / (blocks * series.requests)
 
 
 @dataclass(frozen=True)
@@ -248,7 +302,7 @@ def _fails(found: Mapping[Quantity, _Judged], quantity: Quantity) -> bool:
 
 
 def _kinds(chat: Chat, constraint: Constraint | None) -> tuple[_Kind, ...]:
-    words = (chat.context_tokens or 2048) // _PART_OF_CONTEXT
+    words = (chat.context_tokens or UNKNOWN_CONTEXT_TOKENS) // _PART_OF_CONTEXT
     short, middle, long = (_question(min(count, words)) for count in (4, 40, 250))
     held = constraint or Constraint("json_schema", _YES_OR_NO)
     return (
@@ -285,17 +339,26 @@ def _refused(chat: Chat, kind: _Kind) -> str | None:
 
 
 def _ask(chat: Chat, kind: _Kind) -> int | None:
-    """Asks once; how many tokens question and answer had, where that is told."""
-    steps = chat.converse(kind.conversation, kind.sampling)
+    """Asks once; how many tokens question and answer had, where that is told. Raises DeadlinePassed."""
+    steps = chat.converse(kind.conversation, kind.sampling, deadline_s=DEADLINE_S)
     try:
         usage = None
         for number, step in enumerate(steps, 1):
+            if step.finish == "deadline":
+                raise DeadlinePassed(f"a question got no whole answer within {DEADLINE_S:g} s")
             usage = step.usage or usage
             if number == kind.cut:
                 break
     finally:
         steps.close()
     return usage.prompt_tokens + usage.completion_tokens if usage else None
+
+
+def _seconds(chat: Chat, kind: _Kind) -> float:
+    """How long one takes."""
+    begun_s = time.monotonic()
+    _ask(chat, kind)
+    return time.monotonic() - begun_s
 
 
 def _at_rest(family: Family, port: int | None) -> Held:
@@ -353,16 +416,25 @@ def _finding(name: str, quantity: Quantity, one: _Judged, most: float, effort: E
         bound=most,
         unit=f"{unit.split()[0]}/{per}",
         interval=(where.low, where.high),
-        decided_by=_decided_by(found, most, effort) if one.outcome == "undecided" else None,
+        decided_by=_decided_by(one, most, effort) if one.outcome == "undecided" else None,
     )
 
 
-def _decided_by(found: Growth, most: float, effort: Effort) -> str:
-    needed = found.needed(most)
+def _too_slow(kind: _Kind, request_s: float, plan: _Plan) -> Finding:
+    told = (
+        f"{kind.words} take {request_s:.1f} s each: there was no time for the {2 * plan.blocks} that it takes "
+        "to see what stays of them."
+    )
+    return Finding(f"memory-{kind.name}", "undecided", told, decided_by=plan.longer)
+
+
+def _decided_by(one: _Judged, most: float, effort: Effort) -> str:
+    needed = one.growth.needed(most)
     if needed is None:
         return "no number of requests would: the figure lies at the bound"
+    once = ", since what fails has to fail in two looks" if one.once else ""
     longer = "" if effort == "long" else "; --long asks 2,000 of each kind"
-    return f"about {needed:,} requests of this kind{longer}"
+    return f"about {needed:,} requests of this kind{once}{longer}"
 
 
 def _not_for(subject: Subject) -> str | None:
