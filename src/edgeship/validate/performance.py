@@ -2,37 +2,55 @@
 
 The target and its baseline are asked in turns on this machine, as `edgeship bench --compare` does it, and loaded in
 turns; a ratio is held to its bound by its interval. A busy machine makes intervals wide, so turns are added as long as
-something is undecided, and what fails has to fail once more with more turns. Budgets in milliseconds and bytes need no
-baseline, and are off until a gate file sets them: they say something of one kind of machine only.
+something is undecided and there is time, and what fails has to fail once more with more turns. Budgets in milliseconds
+and bytes need no baseline, and are off until a gate file sets them: they say something of one kind of machine only.
+
+A target that does not answer has no speed, and fails. What a target never tells, such as the memory of a server
+elsewhere, is skipped; a figure that should be there and is not, or that its own answers contradict, is undecided.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
-from edgeship.errors import MemoryShort
+from edgeship.engine.api import Limits
+from edgeship.engine.opening import KV_SHARE
+from edgeship.engine.remote import RemoteChat
+from edgeship.errors import DependencyMissing, EdgeshipError, MemoryShort, ResourceError, came_from
 from edgeship.measure.load import driver
 from edgeship.measure.load.bench import Plan
-from edgeship.measure.load.conditions import Condition, Judged, settled
+from edgeship.measure.load.chats import ChatAsker
+from edgeship.measure.load.conditions import Condition, Judged
 from edgeship.measure.load.driver import Driven, Load
 from edgeship.measure.load.levels import Level
-from edgeship.measure.load.pair import compare
+from edgeship.measure.load.looks import Looks
+from edgeship.measure.load.pair import in_turns, openings
+from edgeship.measure.load.servers import ServerAsker
 from edgeship.measure.load.subject import Access, Asked, opened
+from edgeship.measure.load.texts import WORDS
 from edgeship.measure.load.turns import FIGURES, Compared, Figure, compared
 from edgeship.measure.statistics.bootstrap import MEAN, interval, ratio
+from edgeship.package import DAMAGED, genai_config
 from edgeship.progress import Progress
+from edgeship.system.machine import memory_bytes
 from edgeship.targets import Target
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
-from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.subject import DEADLINE_S, Effort, Subject
 from edgeship.validate.verdict import Finding, Outcome
 
-_ASKED = Asked(prompt_tokens=64, new_tokens=32)
-_LOADED = Asked(prompt_tokens=8, new_tokens=2)
-_TIMEOUT_S = 300.0
+_PROMPT_TOKENS, _NEW_TOKENS = 64, 32
+_LEAST_NEW_TOKENS = 2
+_ROOM_TOKENS = 16
+"""A question has so many tokens of its own at least, besides those of the chat template."""
 _LOAD, _AFTER_LOAD = Figure("load", "s"), Figure("rss_after_load", "bytes")
+_ERRORS = FIGURES["errors"]
+_NO_ROOM = "the context has no room for a question and its answer"
 _NO_BUDGET = "0 sets none, which is the default: it holds for one kind of machine."
 
 
@@ -57,6 +75,9 @@ class PerformanceBounds(Bounds):
     most_load_ratio: float = bound(
         1.5, "The time to load, against the baseline's. What lies in the system's file cache makes it vary.", least=0.01
     )
+    max_unanswered: float = bound(
+        0.0, "No larger part of the questions surely stays unanswered: what does not answer has no speed.", most=1.0
+    )
     max_ttft_ms: float = bound(0.0, f"The time to the first token of a question of 64 tokens. {_NO_BUDGET}")
     min_tokens_per_s: float = bound(0.0, f"How fast an answer is written, after its first token. {_NO_BUDGET}")
     max_memory_bytes: float = bound(0.0, f"Memory at its peak, while one answer is made. {_NO_BUDGET}")
@@ -65,19 +86,24 @@ class PerformanceBounds(Bounds):
 
 @dataclass(frozen=True)
 class _Effort:
-    """turns, most_turns: of asking. loads, most_loads: of loading; none in a hurry."""
+    """turns, most_turns: of asking. loads, most_loads: of loading; none in a hurry. spend_s: on each of both at most.
+
+    longer: what would give an undecided figure more turns.
+    """
 
     turns: int
     most_turns: int
     loads: int
     most_loads: int
+    spend_s: float
+    longer: str
     requests: int = 4
 
 
 _EFFORTS: Mapping[Effort, _Effort] = {
-    "quick": _Effort(5, 10, 0, 0),
-    "default": _Effort(8, 48, 5, 20),
-    "long": _Effort(24, 96, 10, 40),
+    "quick": _Effort(5, 10, 0, 0, 60.0, "more turns, for which there is time without --quick"),
+    "default": _Effort(8, 48, 5, 20, 600.0, "more turns, for which --long takes up to an hour"),
+    "long": _Effort(24, 96, 10, 40, 3600.0, "a faster machine, which makes more turns in an hour"),
 }
 _WORDS = {
     "ttft_p50": "The time to the first token",
@@ -106,20 +132,27 @@ def _run(subject: Subject, bounds: PerformanceBounds, progress: Progress) -> Ite
             "such as max_ttft_ms in a gate file.",
         )
         return
-    access = Access(model=subject.against.model, api_key=subject.against.api_key)
+    subject.close_shared()  # it is measured in processes of its own, and memory is to be left for two
+    sides = (subject.target,) if baseline is None else (baseline, subject.target)
+    measuring = _Measuring(sides, _access(subject, sides), effort, progress)
     asked = [one for one in conditions if one.figure.name in FIGURES]
     loaded = [one for one in conditions if one.figure.name not in FIGURES]
-    plan = Plan(_ASKED, driver.Bounds(effort.requests, None, _TIMEOUT_S), (Load(1),), repeats=effort.turns)
     try:
-        judged: Sequence[Judged]
-        if baseline is None:
-            judged = _alone(subject.target, plan, access, asked, effort, progress)
-        else:
-            sides = baseline, subject.target
-            judged = compare(sides, plan, access, asked, most_turns=effort.most_turns, progress=progress).judged
-        yield from map(_finding, judged)
+        questions = measuring.questions()
+        if questions is None:
+            yield from (_skipped(one, _NO_ROOM) for one in conditions)
+            return
+        if asked:
+            yield from measuring.ask(questions, [_answering(bounds), *asked])
         if loaded:
-            yield from _loads(baseline, subject.target, loaded, effort, progress)
+            yield from measuring.load(questions, loaded)
+    except _BaselineFails as fails:
+        yield Finding(
+            "baseline",
+            "undecided",
+            f"The baseline could not be measured: {str(fails).rstrip('.')}.",
+            decided_by="a baseline that opens and answers",
+        )
     except MemoryShort as error:
         yield Finding(
             "fits",
@@ -150,86 +183,160 @@ def _budgets(bounds: PerformanceBounds) -> Iterator[Condition]:
         yield _condition(_LOAD, bounds.max_load_s, of_ratio=False)
 
 
+def _answering(bounds: PerformanceBounds) -> Condition:
+    return _condition(_ERRORS, bounds.max_unanswered, of_ratio=False)
+
+
 def _condition(figure: Figure, most: float, *, of_ratio: bool) -> Condition:
     """The condition under which the target fails."""
     return Condition(f"{figure.name} > {most:g}", figure, ">", most, of_ratio)
 
 
-def _alone(
-    target: Target,
-    plan: Plan,
-    access: Access,
-    conditions: Sequence[Condition],
-    effort: _Effort,
-    progress: Progress,
-) -> list[Judged]:
-    """What budgets come to where there is no baseline. Turns are of the target alone."""
-    turns = plan.repeats
-    with opened(target, plan.asked, access, timeout_s=_TIMEOUT_S, progress=progress) as measured:
+def _access(subject: Subject, sides: Sequence[Target]) -> Access:
+    """How sides are opened: two packages with as much memory each, of which the second one would find less free."""
+    limits = Limits()
+    if len(sides) == 2 and all(side.kind in ("package", "folder") for side in sides):
+        _, free_bytes = memory_bytes(subject.target.settings.memory_bytes)
+        limits = Limits(kv_bytes=free_bytes // (2 * KV_SHARE))
+    return Access(limits, subject.against.model, subject.against.api_key)
+
+
+class _BaselineFails(Exception):
+    """What the baseline fails at, which says nothing about the target."""
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """sides: the baseline, where there is one, and the target."""
+
+    sides: tuple[Target, ...]
+    access: Access
+    effort: _Effort
+    progress: Progress
+
+    @contextmanager
+    def _of_side(self, place: int) -> Iterator[None]:
+        """What only one of the sides takes part in. Raises _BaselineFails for what is the baseline's fault."""
+        try:
+            yield
+        except EdgeshipError as error:
+            no_ones = type(error) is EdgeshipError or isinstance(error, ResourceError | DependencyMissing)
+            if place == len(self.sides) - 1 or no_ones or came_from(error, KeyboardInterrupt):
+                raise
+            raise _BaselineFails(error.what) from error
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def questions(self) -> Asked | None:
+        """Questions that all sides have room for; None where they have no room for any.
+
+        Raises _BaselineFails, and what opening the target raises.
+        """
+        shortest, context = 1, math.inf
+        for place, side in enumerate(self.sides):
+            with self._of_side(place):
+                own, most = _room(side, self.access)
+            shortest, context = max(shortest, own), min(context, most)
+        prompt, new = max(_PROMPT_TOKENS, shortest + _ROOM_TOKENS), _NEW_TOKENS
+        if prompt + new > context:
+            new = int(context) // 4
+            prompt = int(context) - new
+        return Asked(prompt, new) if new >= _LEAST_NEW_TOKENS and prompt > shortest else None
+
+    def ask(self, questions: Asked, conditions: Sequence[Condition]) -> Iterator[Finding]:
+        """How they answer, in turns."""
+        effort = self.effort
+        plan = Plan(questions, driver.Bounds(effort.requests, None, DEADLINE_S), (Load(1),))
+        looks = Looks(effort.turns, effort.most_turns, effort.spend_s)
+        measure = self._beside if len(self.sides) == 2 else self._alone
+        levels = measure(plan, looks, conditions)
+        for judged in looks.judged:
+            if judged.condition.figure == _ERRORS:
+                yield _answers(judged, levels[-1], effort)
+            elif judged.interval is None:
+                yield _untold(judged, levels if judged.condition.of_ratio else levels[-1:], effort)
+            else:
+                yield _finding(judged)
+
+    def _beside(self, plan: Plan, looks: Looks, conditions: Sequence[Condition]) -> Sequence[Mapping[str, Any]]:
+        """What both sides' levels tell. Raises _BaselineFails."""
+        baseline, target = self.sides
+        with ExitStack() as stack:
+            a, b = openings((baseline, target), plan, self.access, self.progress)
+            with self._of_side(0):
+                first = stack.enter_context(a)
+            [levels] = in_turns((first, stack.enter_context(b)), plan, looks, conditions, self.progress)
+        return [level.to_dict() for level in levels]
+
+    def _alone(self, plan: Plan, looks: Looks, conditions: Sequence[Condition]) -> Sequence[Mapping[str, Any]]:
+        """The same where there is no baseline: turns are of the target alone."""
+        (target,), load = self.sides, plan.loads[0]
         driven: list[Driven] = []
-        judged: list[Judged] = []
-        while True:
-            for number in range(len(driven), turns):
-                progress(f"turn {number + 1} of {turns}", number / turns)
-                driven.append(measured.drive(plan.loads[0], plan.bounds, warm_up=plan.warm_up))
-            level = Level(plan.loads[0], tuple(driven), measured.expected)
-            found = compared(level, level)
-            before, judged = judged, [one.judge(level.load.name, found[one.figure.name], turns) for one in conditions]
-            if turns >= effort.most_turns or settled(judged, before):
-                return judged
-            turns = min(2 * turns, effort.most_turns)
+        with opened(target, plan.asked, self.access, timeout_s=DEADLINE_S, progress=self.progress) as measured:
+            while True:
+                for number in looks.next_turns():
+                    self.progress(f"turn {number + 1} of {looks.goal}", number / looks.goal)
+                    driven.append(measured.drive(load, plan.bounds, warm_up=plan.warm_up))
+                level = Level(load, tuple(driven), measured.expected)
+                found = compared(level, level, {one.figure.name for one in conditions})
+                if not looks.note([one.judge(load.name, found[one.figure.name], looks.made) for one in conditions]):
+                    return [level.to_dict()]
 
+    # --- loading -----------------------------------------------------------------------------------------------------
 
-# --- loading ---------------------------------------------------------------------------------------------------------
-
-
-def _loads(
-    baseline: Target | None,
-    target: Target,
-    conditions: Sequence[Condition],
-    effort: _Effort,
-    progress: Progress,
-) -> Iterator[Finding]:
-    """How both load, in turns."""
-    sides = (target,) if baseline is None else (baseline, target)
-    if reason := _not_loaded(sides, effort):
-        yield from (_skipped(one.figure, reason) for one in conditions)
-        return
-    seen: list[list[_Loaded]] = [[] for _ in sides]
-    judged: list[Judged] = []
-    loads = effort.loads
-    while True:
-        for number in range(len(seen[0]), loads):
-            progress(f"loaded {number} times of {loads}", number / loads)
-            for loaded, side in zip(seen, sides, strict=True):
-                loaded.append(_load(side))
-        before, judged = judged, [one.judge("load", _compared(one.figure, seen), loads) for one in conditions]
-        if loads >= effort.most_loads or settled(judged, before):
-            yield from map(_finding, judged)
+    def load(self, questions: Asked, conditions: Sequence[Condition]) -> Iterator[Finding]:
+        """How they load, in turns."""
+        if reason := self._not_loaded():
+            yield from (_skipped(one, reason) for one in conditions)
             return
-        loads = min(2 * loads, effort.most_loads)
+        seen: list[list[_Loaded]] = [[] for _ in self.sides]
+        looks = Looks(self.effort.loads, self.effort.most_loads, self.effort.spend_s)
+        # Whatever is opened to be measured is asked a first question, of which nothing is told here.
+        asked = replace(questions, new_tokens=_LEAST_NEW_TOKENS)
+        while True:
+            for number in looks.next_turns():
+                self.progress(f"loaded {number} times of {looks.goal}", number / looks.goal)
+                for place, side in enumerate(self.sides):
+                    with self._of_side(place):
+                        seen[place].append(_load(side, asked))
+            if not looks.note([one.judge("load", _compared(one.figure, seen), looks.made) for one in conditions]):
+                break
+        for judged in looks.judged:
+            yield _finding(judged) if judged.interval else _unloaded(judged, self.effort)
+
+    def _not_loaded(self) -> str | None:
+        if not self.effort.loads:
+            return "a quick look loads once only"
+        if any(side.kind == "url" for side in self.sides):
+            return "a server was loaded before"
+        return None
 
 
-def _not_loaded(sides: Sequence[Target], effort: _Effort) -> str | None:
-    if not effort.loads:
-        return "a quick look loads once only"
-    if any(side.kind == "url" for side in sides):
-        return "a server was loaded before"
-    return None
+def _room(side: Target, access: Access) -> tuple[int, float]:
+    """The tokens of its shortest question, and of the longest together with its answer."""
+    if side.kind in ("package", "folder"):
+        # Packages are asked by token ids, without a template.
+        return 1, genai_config.read(side.package_folder(), DAMAGED).context_tokens
+    model, api_key = (access.model, access.api_key) if side.kind == "url" else (None, None)
+    with side.open(model=model, api_key=api_key) as chat:
+        count = ServerAsker(chat, DEADLINE_S).counter()[0] if isinstance(chat, RemoteChat) else ChatAsker(chat).count
+        return count(WORDS[0]) or 1, chat.context_tokens or math.inf
 
 
-_Loaded = Mapping[str, float]
-"""What loading took once, by the figure's name."""
+_Loaded = Mapping[str, float | None]
+"""What loading took once, by the figure's name; None for memory that cannot be seen."""
 
 
-def _load(target: Target) -> _Loaded:
-    with opened(target, _LOADED, Access(), timeout_s=_TIMEOUT_S) as loaded:
+def _load(side: Target, asked: Asked) -> _Loaded:
+    with opened(side, asked, Access(), timeout_s=DEADLINE_S) as loaded:
         told = loaded.to_dict()
-    return {_LOAD.name: float(told["load_s"]), _AFTER_LOAD.name: float(told["rss_after_load_bytes"] or 0)}
+    return {_LOAD.name: told["load_s"], _AFTER_LOAD.name: told["rss_after_load_bytes"]}
 
 
 def _compared(figure: Figure, seen: Sequence[Sequence[_Loaded]]) -> Compared:
-    sides = [[loaded[figure.name] for loaded in each] for each in seen]
+    sides = [[value for loaded in each if (value := loaded[figure.name])] for each in seen]
+    if any(len(known) < len(each) for known, each in zip(sides, seen, strict=True)):
+        return Compared(figure, None, None, why="what its process holds cannot be seen")
     ratios = interval(ratio(MEAN), sides[0], sides[1], paired=True) if len(sides) == 2 else None
     a, b = fmean(sides[0]), fmean(sides[-1])
     return Compared(figure, a, b, b / a, ratios, interval(MEAN, sides[-1]))
@@ -237,28 +344,95 @@ def _compared(figure: Figure, seen: Sequence[Sequence[_Loaded]]) -> Compared:
 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
+_OUTCOMES: Mapping[str, Outcome] = {"holds": "fail", "fails": "pass", "undecided": "undecided"}
+_CONTRADICTIONS = ("usage-differs", "empty-chunks", "prefix-cache")
+"""Doubts at what a target tells of its answers that it cannot have by its nature; see measure/load/doubts.py."""
 
-def _skipped(figure: Figure, reason: str) -> Finding:
-    return Finding(_NAMES[figure.name], "skipped", f"{_WORDS[figure.name]} was not compared: {reason}.")
+
+def _name(condition: Condition) -> str:
+    return _NAMES[condition.figure.name] + ("" if condition.of_ratio else "-budget")
+
+
+def _skipped(condition: Condition, reason: str) -> Finding:
+    words = _WORDS[condition.figure.name]
+    return Finding(_name(condition), "skipped", f"{words} was not looked at: {reason}.")
+
+
+def _answers(judged: Judged, level: Mapping[str, Any], effort: _Effort) -> Finding:
+    """Whether the target answers at all."""
+    most, errors, asked = judged.condition.bound, level["errors"], level["errors"] + level["completed"]
+    share = errors / asked if asked else 0.0
+    outcome: Outcome = "pass" if errors <= most * asked else _OUTCOMES[judged.verdict]
+    if share == 1 > most:  # it takes no interval to say that
+        outcome = "fail"
+    why = "".join(f": {kind['kind']}, {str(kind['what']).rstrip('.')}" for kind in level["error_kinds"][:1])
+    told = f"{errors} of {asked} questions got no answer ({share:.1%}; {most:.1%} may){why}."
+    where = judged.interval
+    return Finding(
+        "answers",
+        outcome,
+        told,
+        figure=share,
+        bound=most,
+        unit="share",
+        interval=(where.low, where.high) if where else None,
+        decided_by=(judged.why or effort.longer) if outcome == "undecided" else None,
+    )
+
+
+def _untold(judged: Judged, levels: Sequence[Mapping[str, Any]], effort: _Effort) -> Finding:
+    """A figure that the turns did not show. levels: of the sides that it takes."""
+    figure = judged.condition.figure
+    sides = ("baseline", "target")[-len(levels) :]
+    for side, level in zip(sides, levels, strict=True):
+        if figure.unit == "bytes":
+            cost = level["cost"] or {"unknown": {}}
+            if cost.get("rss_peak_bytes") is None:
+                return _skipped(
+                    judged.condition, f"of the {side}, {cost['unknown'].get('rss_peak_bytes', 'nothing is known')}"
+                )
+        if not level["completed"]:
+            return _undecided(judged, f"the {side} answered nothing", f"a {side} that answers")
+        latency = f"{figure.name.rpartition('_')[0]}_s"
+        doubt = level["refused"].get(latency)
+        if doubt in _CONTRADICTIONS:
+            why = f"what the {side} tells of its answers contradicts them ({doubt})"
+            return _undecided(judged, why, f"a {side} whose usage is that of its answers")
+        if doubt:
+            return _skipped(judged.condition, f"the {side} does not tell it ({doubt})")
+        if latency in level and not level[latency]["values"]:
+            return _undecided(judged, f"no answer of the {side} shows anything", f"a {side} that answers")
+    return _undecided(judged, "there were too few answers", effort.longer)
+
+
+def _unloaded(judged: Judged, effort: _Effort) -> Finding:
+    if judged.value is None:
+        return _skipped(judged.condition, judged.why or "it is not told")
+    return _undecided(judged, "there was time for few loads", effort.longer)
+
+
+def _undecided(judged: Judged, why: str, decided_by: str) -> Finding:
+    words = _WORDS[judged.condition.figure.name]
+    return Finding(_name(judged.condition), "undecided", f"{words} is not known: {why}.", decided_by=decided_by)
 
 
 def _finding(judged: Judged) -> Finding:
-    condition, figure = judged.condition, judged.condition.figure
-    if judged.value is None or judged.interval is None:
-        return _skipped(figure, judged.why or "there is no interval for it")
-    outcomes: Mapping[str, Outcome] = {"holds": "fail", "fails": "pass", "undecided": "undecided"}
+    """A figure that has an interval."""
+    condition, figure, where = judged.condition, judged.condition.figure, judged.interval
+    assert judged.value is not None, "what has an interval has a value"
+    assert where is not None, "see above"
     words = _times if condition.of_ratio else _UNITS[figure.unit]
-    ends = f"{words(judged.interval.low).split()[0]} to {words(judged.interval.high)} with 95 % confidence"
+    ends = f"{words(where.low).split()[0]} to {words(where.high)} with 95 % confidence"
     against = " the baseline's" if condition.of_ratio else ""
     told = f"{_WORDS[figure.name]} is {words(judged.value)}{against} ({ends}); {words(condition.bound)} may be."
     return Finding(
-        _NAMES[figure.name] + ("" if condition.of_ratio else "-budget"),
-        outcomes[judged.verdict],
+        _name(condition),
+        _OUTCOMES[judged.verdict],
         told,
         figure=judged.value,
         bound=condition.bound,
         unit="x" if condition.of_ratio else figure.unit,
-        interval=(judged.interval.low, judged.interval.high),
+        interval=(where.low, where.high),
         decided_by=judged.why,
     )
 

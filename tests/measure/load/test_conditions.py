@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import UsageError
-from edgeship.measure.load.conditions import Judged, outcome, read
+from edgeship.measure.load.conditions import Judged, confirmed, outcome, read, settled
 from edgeship.measure.load.turns import FIGURES, Compared
 from edgeship.measure.statistics.intervals import Interval
 
@@ -145,3 +145,20 @@ def test_one_condition_that_holds_fails_and_an_undecided_one_leaves_all_undecide
     ]
     for given_, expected in cases:
         assert outcome(given_) == expected
+
+
+def test_what_the_target_does_not_tell_keeps_nothing_from_being_settled() -> None:
+    untold = read("ttft_p99 > 1x").judge("concurrency 1", Compared(FIGURES["ttft_p99"], None, None), 12)
+    fails, undecided = (judged("ttft_p50 > 1x", *ends) for ends in ((0.5, 0.6), (0.9, 1.1)))
+    assert settled([untold, fails], [])
+    assert not settled([untold, undecided], [])
+
+
+def test_what_holds_has_to_hold_twice() -> None:
+    one, other = judged("ttft_p50 > 1x", 1.1, 1.2), judged("ttft_p50 > 1.05x", 1.1, 1.2)
+    assert not settled([one, other], [one])
+    assert settled([one, other], [other, one])
+    known, new = confirmed([one, other], [one])
+    assert known == one
+    assert (new.verdict, new.interval) == ("undecided", other.interval)
+    assert "for the first time" in (new.why or "")

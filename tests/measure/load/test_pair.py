@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from edgeship.measure.load import pair
 from edgeship.measure.load.bench import Plan
 from edgeship.measure.load.conditions import read
 from edgeship.measure.load.driver import Bounds, Load
-from edgeship.measure.load.pair import Pair, compare
+from edgeship.measure.load.looks import Looks
+from edgeship.measure.load.pair import Pair, compare, in_turns, openings
 from edgeship.measure.load.subject import Access, Asked
 from edgeship.settings import Settings
 from tests.chat_server import Server
@@ -86,16 +87,18 @@ def test_turns_alternate_and_ask_both_the_same(settings: Settings) -> None:
 
 def test_turns_are_added_until_conditions_are_settled(settings: Settings) -> None:
     with both(Script(**AT_ONCE), Script(**AT_ONCE | {"first_s": 0.02})) as servers:
-        a, b = (targets.resolve(server.url, settings) for server in servers)
+        first, second = (targets.resolve(server.url, settings) for server in servers)
 
-        def turns(condition: str) -> int:
-            document = compare((a, b), PLAN, Access(), [read(condition)], most_turns=8).document
-            assert len(document["b"]["levels"][0]["repeats"]) == document["b"]["workload"]["repeats"]
-            return int(document["turns"])
+        def looked(condition: str) -> tuple[int, str]:
+            with ExitStack() as stack:
+                a, b = (stack.enter_context(each) for each in openings((first, second), PLAN, Access()))
+                [levels] = in_turns((a, b), PLAN, looks := Looks(5, 8), [read(condition)])
+            assert [len(level.repeats) for level in levels] == [looks.made] * 2
+            return looks.made, looks.judged[0].verdict
 
-        assert turns("ttft_mean > 1000x") == 5
-        assert turns("ttft_mean > 0.01x") == 8  # what holds has to hold once more
-        assert turns("ttft_p99 > 1x") == 8  # nothing tells it
+        assert looked("ttft_mean > 1000x") == (5, "fails")
+        assert looked("ttft_mean > 0.01x") == (8, "holds")  # what holds has to hold once more
+        assert looked("ttft_p99 > 1x") == (5, "undecided")  # nothing tells it, and more turns would not
 
 
 def test_one_target_twice_is_not_asked_twice_the_same(settings: Settings) -> None:

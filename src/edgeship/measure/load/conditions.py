@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgeship.errors import UsageError
@@ -28,6 +28,7 @@ _FORM = (
     "Write FIGURE, one of > >= < <=, and a number with its unit: 'ttft_p50 > 1.1x' (B over A) or 'e2e_p90 > 2s' (of B)."
 )
 _MOST_TURNS = 1000
+_ONCE = "it lies beyond the bound for the first time, and has to do so once more, with more turns"
 
 Verdict = Literal["holds", "fails", "undecided"]
 """Of a condition: it is shown to hold, shown not to hold, or neither."""
@@ -85,6 +86,11 @@ class Judged:
     verdict: Verdict
     why: str | None = None
 
+    @property
+    def key(self) -> tuple[Condition, str]:
+        """What tells it from others of the same look."""
+        return self.condition, self.load
+
     def to_dict(self) -> dict[str, Any]:
         """As documents have it."""
         return {
@@ -132,14 +138,28 @@ def settled(judged: Sequence[Judged], before: Sequence[Judged]) -> bool:
     """Whether more turns are of no use: each condition is shown not to hold, or to hold, and did so `before` as well.
 
     What is looked at again and again until something shows, shows by chance more often than a single look would.
+    A figure that has no interval by now is one that the target does not tell: it gets none by more turns.
     """
-    held = {(one.condition, one.load) for one in before if one.verdict == "holds"}
+    held = _that_hold(before)
     return all(
-        one.verdict == "fails" or (one.verdict == "holds" and (one.condition, one.load) in held) for one in judged
+        one.interval is None or one.verdict == "fails" or (one.verdict == "holds" and one.key in held) for one in judged
     )
 
 
-def outcome(judged: list[Judged]) -> Outcome | None:
+def confirmed(judged: Sequence[Judged], before: Sequence[Judged]) -> tuple[Judged, ...]:
+    """The last of several looks, in which what holds for the first time is undecided."""
+    held = _that_hold(before)
+    return tuple(
+        replace(one, verdict="undecided", why=_ONCE) if one.verdict == "holds" and one.key not in held else one
+        for one in judged
+    )
+
+
+def _that_hold(judged: Sequence[Judged]) -> set[tuple[Condition, str]]:
+    return {one.key for one in judged if one.verdict == "holds"}
+
+
+def outcome(judged: Sequence[Judged]) -> Outcome | None:
     """Of all conditions at all loads: one that holds fails B; None without conditions."""
     verdicts = {one.verdict for one in judged}
     if not verdicts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from edgeship.measure.load.bench import Plan, workload
 from edgeship.measure.load.conditions import Condition, Judged
 from edgeship.measure.load.driver import Driven
 from edgeship.measure.load.levels import Level
+from edgeship.measure.load.looks import Looks
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Subject, opened
 from edgeship.measure.load.turns import Compared, compared
@@ -46,56 +47,71 @@ def compare(
     access: Access,
     fail_if: Sequence[Condition] = (),
     *,
-    most_turns: int | None = None,
     progress: Progress = silent,
 ) -> Pair:
     """Opens both targets and asks them in turns, as often as the plan repeats.
 
-    most_turns: until conditions are settled, turns are added, up to so many.
-    access: limits are of what is loaded here, model and key of servers. Raises what `opened` raises, and MemoryShort.
+    Raises what `openings` and opening raise.
     """
-    _require_memory(targets)
-    kinds = {target.kind == "url" for target in targets}
-    timeout_s = plan.bounds.timeout_s
     with ExitStack() as stack:
-        subjects = tuple(
-            stack.enter_context(
-                opened(
-                    target,
-                    replace(plan.asked, seed=seed),
-                    _of_its_kind(access, target, kinds),
-                    timeout_s=timeout_s,
-                    progress=progress,
-                )
-            )
-            for target, seed in zip(targets, _seeds(targets, plan.asked.seed), strict=True)
-        )
-        driven: _DrivenSoFar = {}
-        judged: list[Judged] = []
-        while True:
-            levels = tuple(_in_turns(subjects, plan, driven, progress))
-            progress("working out how sure the ratios are", None)
-            ratios = {a.load.name: compared(a, b) for a, b in levels}
-            before, judged = (
-                judged,
-                [
-                    one.judge(load, found[one.figure.name], plan.repeats)
-                    for load, found in ratios.items()
-                    for one in fail_if
-                ],
-            )
-            if plan.repeats >= (most_turns or 0) or conditions.settled(judged, before):
-                break
-            plan = replace(plan, repeats=min(2 * plan.repeats, most_turns or 0))
-        told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate(subjects)]
+        a, b = (stack.enter_context(each) for each in openings(targets, plan, access, progress))
+        looks = Looks(plan.repeats, plan.repeats)
+        levels = in_turns((a, b), plan, looks, fail_if, progress)
+        told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate((a, b))]
+    ratios = {a.load.name: compared(a, b) for a, b in levels}
     whole = {**document.head("bench-pair"), "a": told[0], "b": told[1], "turns": plan.repeats}
-    whole |= _results(ratios, judged, _warnings(told))
+    whole |= _results(ratios, looks.judged, _warnings(told))
     records = [
         ({"target": "ab"[side], "level": pair[side].load.name}, pair[side].records)
         for side in (0, 1)
         for pair in levels
     ]
-    return Pair(whole, tuple(records), tuple(judged))
+    return Pair(whole, tuple(records), looks.judged)
+
+
+def openings(
+    targets: tuple[Target, Target], plan: Plan, access: Access, progress: Progress = silent
+) -> tuple[AbstractContextManager[Subject], AbstractContextManager[Subject]]:
+    """What opens A, and what opens B, when it is entered: whoever enters them knows which of both cannot be opened.
+
+    access: limits are of what is loaded here, model and key of servers. Raises MemoryShort; entering raises what
+    `opened` raises.
+    """
+    _require_memory(targets)
+    kinds = {target.kind == "url" for target in targets}
+    a, b = (
+        opened(
+            target,
+            replace(plan.asked, seed=seed),
+            _of_its_kind(access, target, kinds),
+            timeout_s=plan.bounds.timeout_s,
+            progress=progress,
+        )
+        for target, seed in zip(targets, _seeds(targets, plan.asked.seed), strict=True)
+    )
+    return a, b
+
+
+def in_turns(
+    subjects: tuple[Subject, Subject],
+    plan: Plan,
+    looks: Looks,
+    fail_if: Sequence[Condition],
+    progress: Progress = silent,
+) -> list[tuple[Level, Level]]:
+    """Of each load a level of A and one of B: both asked in turns until the looks at the conditions are done.
+
+    However often the plan itself would repeat.
+    """
+    driven: _DrivenSoFar = {}
+    names = {one.figure.name for one in fail_if}
+    while True:
+        levels = list(_in_turns(subjects, plan, looks, driven, progress))
+        progress("working out how sure the ratios are", None)
+        found = {a.load.name: compared(a, b, names) for a, b in levels}
+        judged = [one.judge(load, each[one.figure.name], looks.made) for load, each in found.items() for one in fail_if]
+        if not looks.note(judged):
+            return levels
 
 
 _DrivenSoFar = dict[tuple[int, int], list[Driven]]
@@ -103,20 +119,20 @@ _DrivenSoFar = dict[tuple[int, int], list[Driven]]
 
 
 def _in_turns(
-    subjects: tuple[Subject, ...], plan: Plan, driven: _DrivenSoFar, progress: Progress
+    subjects: tuple[Subject, Subject], plan: Plan, looks: Looks, driven: _DrivenSoFar, progress: Progress
 ) -> Iterator[tuple[Level, Level]]:
     """Of each load a level of A and one of B, whose repeats were made in turns.
 
     driven: the turns before, to which those that are missing are added.
     """
-    for number in range(len(driven.get((0, 0), ())), plan.repeats):
+    for number in looks.next_turns():
         for place, load in enumerate(plan.loads):
             for side, subject in enumerate(subjects):
 
                 def tell(
                     message: str, fraction: float | None = None, *, number: int = number, side: int = side
                 ) -> None:
-                    progress(f"turn {number + 1} of {plan.repeats}, {'AB'[side]}: {message}", fraction)
+                    progress(f"turn {number + 1} of {looks.goal}, {'AB'[side]}: {message}", fraction)
 
                 done = subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=tell)
                 driven.setdefault((place, side), []).append(done)
@@ -133,7 +149,9 @@ def _told(subject: Subject, levels: Sequence[Level], plan: Plan) -> dict[str, An
     return {"target": subject.to_dict(), "workload": workload(plan, subject.seed), "levels": levels_told}
 
 
-def _results(ratios: Mapping[str, Mapping[str, Compared]], judged: list[Judged], warnings: list[str]) -> dict[str, Any]:
+def _results(
+    ratios: Mapping[str, Mapping[str, Compared]], judged: Sequence[Judged], warnings: list[str]
+) -> dict[str, Any]:
     return {
         "loads": [
             {"name": load, "figures": {name: one.to_dict() for name, one in found.items()}}

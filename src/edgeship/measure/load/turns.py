@@ -6,7 +6,7 @@ together: requests of one turn are no independent witnesses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,10 +84,10 @@ def _ends(found: Interval | None) -> list[float] | None:
     return None if found is None else [found.low, found.high]
 
 
-def compared(a: Level, b: Level) -> dict[str, Compared]:
-    """Every figure of two levels with as many repeats, which were measured in turns."""
+def compared(a: Level, b: Level, names: Collection[str] = FIGURES.keys()) -> dict[str, Compared]:
+    """Figures of two levels with as many repeats, which were measured in turns; by default every one."""
     sides = (_Side(a), _Side(b))
-    return {figure.name: _compared(figure, *sides) for figure in FIGURES.values()}
+    return {name: _compared(FIGURES[name], *sides) for name in names}
 
 
 def _compared(figure: Figure, a: _Side, b: _Side) -> Compared:
