@@ -11,9 +11,11 @@ import pytest
 from edgeship import targets
 from edgeship.engine.api import Conversation, FinishReason, Sampling, Token, Usage
 from edgeship.errors import ConstraintInvalid, DeadlinePassed, EngineFailed
+from edgeship.measure.statistics.intervals import Interval
 from edgeship.settings import Settings
 from edgeship.system.processes import Family, Held
 from edgeship.validate import leaks
+from edgeship.validate.growth import Growth
 from edgeship.validate.leaks import CHECK, LeakBounds
 from edgeship.validate.subject import DEADLINE_S, Against, Effort, Subject
 from edgeship.validate.verdict import Finding
@@ -220,6 +222,17 @@ def test_what_fails_for_the_first_time_in_the_last_look_is_undecided(monkeypatch
     assert told.interval[0] > LeakBounds().most_bytes_per_request
     assert told.outcome == "undecided"
     assert "what fails has to fail in two looks" in (told.decided_by or "")
+
+
+def test_the_last_looks_at_two_kinds_are_two_looks() -> None:
+    kind = leaks._Kind("short", "Short questions", Conversation([{"role": "user", "content": "a"}]), Sampling())
+    passes = leaks._Judged(kind, Growth(0.0, Interval(0.0, 0.0), 100), "pass")
+    once = leaks._Judged(kind, Growth(0.1, Interval(0.08, 0.12), 100), "undecided", once=True)
+    looked: list[Any] = [{"memory": passes, "handles": once, "threads": passes}]
+    for kinds, outcome in ((1, "undecided"), (2, "fail")):
+        found = {one.name: one for one in leaks._findings(looked * kinds, LeakBounds(), "default")}
+        assert found["handles"].outcome == outcome
+        assert found["threads"].outcome == "pass"
 
 
 class Clock:

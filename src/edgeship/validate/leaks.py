@@ -182,8 +182,7 @@ def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[F
                 yield Finding(f"memory-{kind.name}", "skipped", f"{kind.words} could not be asked for: {reason}.")
                 continue
             request_s = time.monotonic() - begun_s
-            # What quick kinds leave of their time is the slow ones'.
-            share = _Share(begun_s + (over_s - begun_s) / (len(kinds) - number))
+            share = _Share(over_s, len(kinds) - number)
             if share.requests(plan, request_s) < plan.requests:  # it may have been slow since it was the first
                 request_s = _seconds(chat, kind)
             if (requests := share.requests(plan, request_s)) < 1:
@@ -203,22 +202,29 @@ def _run(subject: Subject, bounds: LeakBounds, progress: Progress) -> Iterator[F
 
 @dataclass(frozen=True)
 class _Share:
-    """until_s: by time.monotonic(), when the time of a kind is over."""
+    """What a kind may take of the time of all. over_s: by time.monotonic(), when that ends.
 
-    until_s: float
+    kinds: that still have to be looked at, this one with them.
+    """
+
+    over_s: float
+    kinds: int
 
     @property
-    def left_s(self) -> float:
-        """What is left of it."""
-        return self.until_s - time.monotonic()
+    def _left_s(self) -> float:
+        return self.over_s - time.monotonic()
 
     def requests(self, plan: _Plan, request_s: float) -> int:
         """How many there is time for in each block of a first look, and as many that warm up; 0 where for none.
 
         A second look takes as long as the first one, and what fails has to fail in both.
         """
-        fitting = self.left_s / max(1e-9, 2 * plan.blocks * request_s)
+        fitting = self._left_s / self.kinds / max(1e-9, 2 * plan.blocks * request_s)
         return min(plan.requests, int(fitting / 2)) or int(min(1.0, fitting))
+
+    def has(self, seconds: float) -> bool:
+        """Whether there is time for another look, which is worth half of what is left: all hangs on what is open."""
+        return seconds <= self._left_s / min(2, self.kinds)
 
 
 def _looked(
@@ -251,7 +257,7 @@ def _looked(
         open_ones = {quantity: one.outcome for quantity, one in found.items() if quantity not in known}
         if all(one == "pass" or (one == "fail" and quantity in failed) for quantity, one in open_ones.items()):
             return found
-        if 2 * plan.blocks * series.requests * series.request_s > share.left_s:
+        if not share.has(2 * plan.blocks * series.requests * series.request_s):
             break
     return {
         quantity: replace(one, outcome="undecided", once=True)
@@ -396,6 +402,8 @@ def _findings(looked: Sequence[Mapping[Quantity, _Judged]], bounds: LeakBounds, 
         if not found:
             yield Finding(quantity, "skipped", f"The system does not tell the target's {quantity}.")
             continue
+        if sum(one.once for one in found) > 1:  # the looks at two kinds are two looks
+            found = [replace(one, outcome="fail", once=False) if one.once else one for one in found]
         outcome = worst(one.outcome for one in found)
         shown = max((one for one in found if one.outcome == outcome), key=lambda one: one.growth.figure)
         yield _finding(quantity, quantity, shown, bounds.most(quantity, effort), effort)
