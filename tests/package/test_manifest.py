@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgeship.errors import FormatUnknown, NameInvalid, PackageDamaged
-from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package, read, verify, write
+from edgeship.package.manifest import MANIFEST_NAME, Manifest, Package, altered, read, unlisted, verify, write
 from edgeship.package.names import check_name, parse_ref, select
 from edgeship.system.fields import shown
 from edgeship.system.storage import FileDigest, digest_file
@@ -215,6 +215,9 @@ def test_a_file_more_is_a_fault(package_folder: Path, name: str) -> None:
     (package_folder / name).write_bytes(b"x")
     assert verify(read(package_folder)) == [f"{name} is not in the manifest"]
     assert verify(read(package_folder), besides={name}) == []
+    (package_folder / "model.onnx").unlink()
+    package = read(package_folder)
+    assert (altered(package), unlisted(package)) == (["model.onnx is missing"], [f"{name} is not in the manifest"])
 
 
 def test_what_systems_leave_behind_is_none(package_folder: Path) -> None:

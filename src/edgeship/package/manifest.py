@@ -241,17 +241,25 @@ def _parse(content: bytes) -> tuple[Manifest | None, Stated | None]:
 
 
 def verify(package: Package, *, besides: Container[str] = ()) -> list[str]:
-    """What is wrong with a package's files, one sentence each that names the file; empty where all is well.
+    """What is wrong with a package's files, one sentence each that names the file; empty where all is well."""
+    return [*altered(package), *unlisted(package, besides=besides)]
 
-    A file that the manifest does not list is wrong too, since it could change what readers make of the others. Files
-    and folders in `besides` are not, nor those whose name begins with a dot, which systems leave behind and no reader
-    looks at.
-    """
+
+def altered(package: Package) -> list[str]:
+    """Files that are missing or not as they were made, one sentence each that names the file."""
     expected = package.manifest.files.items()
-    faults = [f"{name} {fault}" for name, file in expected if (fault := _fault(package.folder, name, file))]
+    return [f"{name} {fault}" for name, file in expected if (fault := _fault(package.folder, name, file))]
+
+
+def unlisted(package: Package, *, besides: Container[str] = ()) -> list[str]:
+    """Files that the manifest does not list, one sentence each: they could change what readers make of the others.
+
+    Files and folders in `besides` may be there, and those whose name begins with a dot, which systems leave behind and
+    no reader looks at.
+    """
     listed = {*package.manifest.files, MANIFEST_NAME}
     found = _files_below(package.folder, "", besides)
-    return [*faults, *(f"{name} is not in the manifest" for name in sorted(found) if name not in listed)]
+    return [f"{name} is not in the manifest" for name in sorted(found) if name not in listed]
 
 
 def require_listed(folder: Path, names: Iterable[str], complaint: Complaint) -> None:

@@ -76,14 +76,19 @@ def _refusal(folder: Path) -> list[str]:
 
 
 def faults(package: Package) -> list[str]:
-    """What is wrong with its files; versions in a package's own folder, and what is kept of them, are none of it."""
+    """What is wrong with its files."""
+    return [*manifests.altered(package), *unlisted(package)]
+
+
+def unlisted(package: Package) -> list[str]:
+    """Files that its manifest does not list; versions in its own folder, and what is kept of them, are none of them."""
     if names.version_of(package.folder.name):
-        return manifests.verify(package)
+        return manifests.unlisted(package)
     versions: set[str] = set()
     with contextlib.suppress(FileNotFoundError):  # removed a moment ago
         inside = [path.name for path in package.folder.glob("v*")]
         versions = {name for name in inside if names.version_of(_without_suffix(name))}
-    return manifests.verify(package, besides=versions)
+    return manifests.unlisted(package, besides=versions)
 
 
 def _without_suffix(name: str) -> str:
