@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+import io
 import json
+import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeship.engine import prompt_readers
 from edgeship.engine.api import Token
-from edgeship.errors import EngineFailed, PackageRefused
+from edgeship.errors import DependencyMissing, EngineFailed, MemoryShort, PackageRefused, UsageError
 from edgeship.package import genai_config, inference_model, manifest
 from edgeship.progress import silent
 from edgeship.settings import Settings
@@ -24,7 +30,7 @@ from edgeship.validate.integrity import CHECK, IntegrityBounds, declared, harmle
 from edgeship.validate.integrity.looked_at import LookedAt
 from edgeship.validate.run import validate
 from edgeship.validate.subject import Against, Subject
-from edgeship.validate.verdict import Finding
+from edgeship.validate.verdict import Finding, Verdict
 from tests.chat_templates import FAMILIES
 from tests.validate import fault_packages
 from tests.validate.fault_packages import FAULTS, Fault
@@ -117,8 +123,7 @@ def test_the_example_passes_and_answers(example: Path, settings: Settings) -> No
     with Subject(Target("folder", str(example), settings), Against(effort="quick")) as subject:
         [result] = validate(subject, checks=(CHECK,)).checks
     assert result.outcome == "pass", result
-    skipped = [finding.name for finding in result.findings if finding.outcome == "skipped"]
-    assert skipped == ["signature"]
+    assert {finding.outcome for finding in result.findings} == {"pass"}
     assert result.findings[-1].name == "opens"
 
 
@@ -137,7 +142,7 @@ def test_what_cannot_be_opened_is_not_looked_at_by_other_checks(
 
 def test_an_installed_package_is_the_one_that_was_installed(example: Path, settings: Settings) -> None:
     installed = packages.install(example, settings.cache_dir)[0].folder
-    assert [found.outcome for found in whole.findings(LookedAt(installed), silent)] == ["pass"] * 3 + ["skipped"]
+    assert [found.outcome for found in whole.findings(LookedAt(installed), silent)] == ["pass"] * 3
     fault_packages.lose_merge(installed)
     fault_packages.seal(installed)
     assert [found.name for found in whole.findings(LookedAt(installed), silent) if found.outcome == "fail"] == [
@@ -276,6 +281,12 @@ def test_what_is_stated(
 # --- code and ways out -----------------------------------------------------------------------------------------------
 
 
+def saved(array: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -285,27 +296,87 @@ def test_what_is_stated(
         ("notes", b"#!/bin/sh\necho\n"),
         ("notes", b"MZ" + bytes(58) + b"\x40\0\0\0" + b"PE\0\0"),
         ("notes", b"\xcf\xfa\xed\xfe" + bytes(9)),
+        ("notes", b"#! /usr/bin/env python3\n\0"),
+        ("notes", b"\xef\xbb\xbf#!/bin/sh\n"),
+        ("notes", importlib.util.MAGIC_NUMBER + bytes(12)),
+        (".hidden", b"\x7fELF" + bytes(9)),
+        (".cache/notes", b"#!/bin/sh\n"),
+        ("start.lnk", b"x"),
+        ("module.psm1", b"x"),
+        ("pytorch_model.bin", b"PK\x03\x04" + bytes(26) + b"archive/data.pkl"),
+        ("pytorch_model.bin", pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"and more"),
+        ("notes", gzip.compress(b"x", mtime=0)),
+        ("notes", bytes(257) + b"ustar\0"),
+        *(("weights", pickle.dumps(Path("x"), protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+        *(("weights", pickle.dumps(b"x" * 100_000, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)),
+        ("weights", b"\x80\x02T\xff\xff\0\0" + b"x" * 70_000),
+        ("array", saved(np.array([{}]))),
     ],
 )
 def test_code_is_known_by_its_name_or_first_bytes(name: str, content: bytes, example: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(example, tmp_path / "package")
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(content)
     found = {one.name: one for one in harmless.findings(LookedAt(folder))}
     assert found["no-code"].told.startswith(f"{name} is ")
 
 
-@pytest.mark.parametrize("content", [b"MZ" + bytes(400), b"#!\0\1", b"\x7fEL", b""])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MZ" + bytes(400),
+        b"#!\0\1",
+        b"\x7fEL",
+        b"",
+        b"\x80\x02" + bytes(400),
+        b"\x80\x04\x4e\xff",
+        b"\x80",
+        b"PK",
+        b"cat\ndog\n.",
+        b"#! a heading\n",
+        saved(np.zeros(3)),
+    ],
+)
 def test_weights_that_begin_like_a_program_by_chance_are_none(content: bytes, example: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(example, tmp_path / "package")
     (folder / "weights.bin").write_bytes(content)
     assert {one.outcome for one in harmless.findings(LookedAt(folder))} == {"pass"}
 
 
-def test_what_begins_with_a_dot_is_not_looked_at(example: Path, tmp_path: Path) -> None:
+def test_what_git_keeps_is_not_looked_at_and_that_is_told(example: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(example, tmp_path / "package")
     (folder / ".git" / "hooks").mkdir(parents=True)
     (folder / ".git" / "hooks" / "update.sample").write_text("#!/bin/sh\n")
-    assert {one.outcome for one in harmless.findings(LookedAt(folder))} == {"pass"}
+    (folder / ".gitattributes").write_text("*.onnx filter=lfs\n")
+    found = list(harmless.findings(LookedAt(folder)))
+    assert {one.outcome for one in found} == {"pass"}
+    assert found[0].told.endswith("What Git keeps in .git was not looked at.")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such mark")
+def test_a_file_that_is_marked_as_executable_is_told_unless_all_are(example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (folder / "tokenizer.json").chmod(0o755)
+    found = next(harmless.findings(LookedAt(folder)))
+    assert (found.outcome, found.told) == ("fail", "tokenizer.json is marked as executable, which data need not be.")
+    for path in folder.iterdir():
+        path.chmod(0o777)
+    found = next(harmless.findings(LookedAt(folder)))
+    assert (found.outcome, "Each is marked as executable" in found.told) == ("pass", True)
+    (folder / "notes").write_text("#!/bin/sh\n")
+    (folder / "notes").chmod(0o777)
+    assert next(harmless.findings(LookedAt(folder))).told == "notes is a script by its first line."
+
+
+def test_a_hidden_link_that_leads_out_is_seen(example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    try:
+        (folder / ".link").symlink_to(tmp_path / "secret")
+    except OSError:
+        pytest.skip("links need a right on Windows")
+    found = {one.name: one for one in harmless.findings(LookedAt(folder))}
+    assert found["stays-inside"].told.startswith(".link: it is a link that leads out of its folder")
 
 
 @pytest.mark.parametrize(("cut", "told"), [(None, "is missing"), (-1, "and that ends at")])
@@ -351,3 +422,33 @@ def test_one_question_is_answered(steps: tuple[Any, ...], outcome: str) -> None:
     [found] = opens.findings(answering(*steps))
     assert found.outcome == outcome
     assert [evidence.id for evidence in found.evidence] == (["integrity/opens"] if outcome == "fail" else [])
+
+
+def opened_with(error: Exception, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Verdict:
+    """What the check says of a server whose opening raises this."""
+
+    def fails(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(Subject, "_opened", fails)
+    with Subject(Target("url", "http://127.0.0.1:9/v1", settings)) as subject:
+        return validate(subject, checks=(CHECK,))
+
+
+@pytest.mark.parametrize("error", [MemoryShort("too little memory"), DependencyMissing("httpx2 is not installed")])
+def test_what_this_machine_lacks_is_undecided(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    assert opened_with(error, monkeypatch, settings).outcome == "undecided"
+    with pytest.raises(type(error)):
+        list(opens.findings(answering(Token(1, "Hi"), error)))
+
+
+def test_a_server_of_several_models_is_asked_wrongly(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    with pytest.raises(UsageError, match="2 models"):
+        opened_with(UsageError("the server has 2 models: a, b"), monkeypatch, settings)
+
+
+def test_a_target_that_cannot_be_opened_fails(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    found = opened_with(EngineFailed("it cannot be loaded"), monkeypatch, settings)
+    assert (found.outcome, found.checks[0].findings[-1].name) == ("fail", "opens")

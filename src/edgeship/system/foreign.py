@@ -112,6 +112,11 @@ def require_readable(path: Path, *, folder: Path | None = None) -> None:
     open_file(path, folder=folder).close()
 
 
+def is_executable(stream: BufferedReader) -> bool:
+    """Whether an open file is marked as a program. Windows knows no such mark: there a name alone makes one."""
+    return bool(os.fstat(stream.fileno()).st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
+
+
 def stays_inside(name: str) -> bool:
     """Whether a file's name, with "/" between its parts, leads to a place in the folder on every system."""
     return all(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from edgeship.engine import graph_contents
 from edgeship.engine.graph_contents import GraphContents
 from edgeship.errors import EdgeshipError, PackageRefused
 from edgeship.package import genai_config
 from edgeship.system import foreign
+from edgeship.validate.integrity import code
 from edgeship.validate.integrity.looked_at import LookedAt, judged, unreadable
 from edgeship.validate.verdict import Finding
 
@@ -19,30 +19,13 @@ KNOWN_DOMAINS = frozenset(
     | {"ai.onnx.training", "ai.onnx.preview.training", "ai.onnx.preview"}
 )
 """Whose operators ONNX Runtime has itself; those of any other come from a library that would have to be loaded."""
-_PROGRAMS = frozenset(
-    ".so .dll .dylib .pyd .exe .com .msi .sys .scr .node .wasm .jar .class .app .elf .ko .o .a .lib".split()  # noqa: SIM905
-)
-_SCRIPTS = frozenset(
-    ".py .pyc .pyw .sh .bash .zsh .bat .cmd .ps1 .vbs .js .mjs .cjs .rb .pl .php .lua".split()  # noqa: SIM905
-)
-_PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"})
-_MAGIC = {
-    b"\x7fELF": "a program or library of Linux",
-    b"\xfe\xed\xfa\xce": "a program or library of macOS",
-    b"\xfe\xed\xfa\xcf": "a program or library of macOS",
-    b"\xce\xfa\xed\xfe": "a program or library of macOS",
-    b"\xcf\xfa\xed\xfe": "a program or library of macOS",
-    b"\xca\xfe\xba\xbe": "a program or library of macOS, or a class of Java",
-    b"\0asm": "a module of WebAssembly",
-}
-_HEAD_BYTES, _PE_AT = 4096, 0x3C
+_GIT = ".git"
 
 
 def findings(looked: LookedAt) -> Iterator[Finding]:
     """Of code, of ways out, and of operators."""
-    inside = sorted(_files(looked.folder))
-    code = [f"{name} is {kind}" for name in inside if (kind := _code(looked.folder, name))]
-    yield judged("no-code", code, f"None of its {len(inside)} files is a program, a library, a script or a pickle.")
+    inside = sorted(name for name in _files(looked.folder) if not name.startswith(f"{_GIT}/"))
+    yield _no_code(looked.folder, inside)
     faults = [f"{name}: {fault}" for name in inside if (fault := _unreadable(looked.folder, name))]
     model = genai_config.MODEL_FILE
     try:
@@ -69,45 +52,33 @@ def findings(looked: LookedAt) -> Iterator[Finding]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Those that are no folder, by their names from here. What begins with a dot no reader looks at."""
+    """Those that are no folder, by their names from here; also what begins with a dot."""
     for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
         if path.is_dir() and not path.is_symlink():
             yield from (f"{path.name}/{name}" for name in _files(path))
         else:
             yield path.name
 
 
-def _code(folder: Path, name: str) -> str | None:
-    """What kind of code a file is, by its name or its first bytes; None for none."""
-    suffixes = {suffix.lower() for suffix in PurePosixPath(name).suffixes}
-    last = PurePosixPath(name).suffix.lower()
-    if last in _PROGRAMS or ".so" in suffixes:
-        return "a program or a library by its name"
-    if last in _SCRIPTS:
-        return "a script by its name"
-    if last in _PICKLES:
-        return "a pickle by its name, and reading one runs what it says"
-    try:
-        with foreign.open_file(folder / name, folder=folder) as stream:
-            head = stream.read(_HEAD_BYTES)
-    except (OSError, ValueError):
-        return None  # told as what leads out
-    return _kind(head)
-
-
-def _kind(head: bytes) -> str | None:
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
-            return kind
-    if head.startswith(b"MZ") and len(head) > _PE_AT + 4:
-        [place] = struct.unpack_from("<I", head, _PE_AT)  # weights may begin with two letters by chance
-        if head[place : place + 4] == b"PE\0\0":
-            return "a program or library of Windows"
-    if head.startswith(b"#!/") and b"\0" not in head:
-        return "a script by its first line"
-    return None
+def _no_code(folder: Path, inside: Sequence[str]) -> Finding:
+    faults, executable = [], {}
+    for name in inside:
+        try:
+            with foreign.open_file(folder / name, folder=folder) as stream:
+                head, executable[name] = stream.read(code.HEAD_BYTES), foreign.is_executable(stream)
+        except (OSError, ValueError):
+            head = b""  # told as what leads out
+        if kind := code.kind_of(name, head):
+            faults.append(f"{name} is {kind}")
+    good = f"None of its {len(inside)} files is a program, a library, a script, an archive or a pickle."
+    marked = [name for name, is_marked in executable.items() if is_marked]
+    if len(marked) < len(executable):
+        faults += [f"{name} is marked as executable, which data need not be" for name in marked]
+    elif marked:
+        good += " Each is marked as executable, as file systems do that know no such mark."
+    if (folder / _GIT).is_dir():
+        good += f" What Git keeps in {_GIT} was not looked at."
+    return judged("no-code", faults, good)
 
 
 def _unreadable(folder: Path, name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeship.package import manifest
 from edgeship.package.manifest import Package
 from edgeship.progress import Progress
 from edgeship.store import record, verification
@@ -11,25 +12,22 @@ from edgeship.system.storage import megabytes
 from edgeship.validate.integrity.looked_at import LookedAt, judged
 from edgeship.validate.verdict import Finding
 
-_NOT_LISTED = " is not in the manifest"
 _NO_MANIFEST = "Another tool made it: it has no manifest, so there is nothing to compare its files with."
 
 
 def findings(looked: LookedAt, progress: Progress) -> Iterator[Finding]:
-    """Of digests, of files that are too many, and of a signature."""
+    """Of digests, and of files that are too many."""
     package = looked.package
     if package is None:
         yield Finding("digests", "skipped", _NO_MANIFEST)
         return
     count, size = len(package.manifest.files), megabytes(package.manifest.size_bytes)
     progress(f"reading {count} files, {size}", None)
-    faults = verification.faults(package)
-    altered = [fault for fault in faults if not fault.endswith(_NOT_LISTED)]
-    yield judged("digests", altered, f"All {count} files ({size}) have the SHA-256 that the manifest states.")
-    extra = [fault for fault in faults if fault.endswith(_NOT_LISTED)]
-    yield judged("manifest-complete", extra, "The manifest lists every file.")
+    good = f"All {count} files ({size}) have the SHA-256 that the manifest states."
+    yield judged("digests", manifest.altered(package), good)
+    listed = "The manifest lists every file but those whose name begins with a dot."
+    yield judged("manifest-complete", verification.unlisted(package), listed)
     yield from _installed(package)
-    yield Finding("signature", "skipped", "It is not signed.")
 
 
 def _installed(package: Package) -> Iterator[Finding]:
