@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from edgeship.errors import (
     MemoryShort,
     ModelUnknown,
     NotFound,
+    PackageDamaged,
     PackageRefused,
     RemoteFailed,
     UsageError,
 )
+from edgeship.package import manifest
 from edgeship.settings import resolve
 from edgeship.targets import Target
 from edgeship.validate.gate import Gate
@@ -153,6 +157,19 @@ def test_what_cannot_be_opened_fails_once(monkeypatch: pytest.MonkeyPatch) -> No
     found = validate(subject(), checks=(check("integrity"), check("domain", opens), check("edges", opens)))
     assert [each.outcome for each in found.checks] == ["pass", "fail", "skipped"]
     assert found.checks[2].reason == "the target cannot be opened: nobody answers"
+
+
+def test_a_package_that_is_replaced_meanwhile_has_no_verdict(example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+
+    def replaces(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", "pass", "It is so.")
+        with (folder / manifest.MANIFEST_NAME).open("a", encoding="utf-8") as file:
+            file.write("\n")
+
+    with pytest.raises(PackageDamaged, match="was replaced while it was looked at"):
+        validate(Subject(Target("folder", str(folder), resolve())), checks=(check("domain", replaces),))
+    assert validate(Subject(Target("folder", str(folder), resolve())), checks=(check("domain"),)).digest
 
 
 def test_ctrl_c_keeps_what_was_found() -> None:

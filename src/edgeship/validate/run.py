@@ -16,6 +16,7 @@ from edgeship.errors import (
     EvalInvalid,
     FoundryFailed,
     NotFound,
+    PackageDamaged,
     ResourceError,
     UsageError,
     came_from,
@@ -34,6 +35,7 @@ UNFINISHED = "goes-through"
 """The name of the finding that a check could not be made to its end."""
 INTERRUPTED = "the run was interrupted before it"
 _NOTHING = "there is nothing here that it looks at"
+_AGAIN = "Run it again, and leave the package as it is until it has come to its end."
 _ASKED_WRONGLY = (NotFound, EvalInvalid, DocumentInvalid, ConstraintInvalid)
 """What whoever asked has to mend, as is what is of UsageError itself: no word about the target."""
 _NOT_THE_TARGETS = (ResourceError, DependencyMissing)
@@ -52,10 +54,12 @@ def validate(
 
     What was found is kept whatever happens: what was asked wrongly, and what is a fault of our own, is raised where
     nothing was found before. Later it leaves its check undecided, and the verdict has the first fault of our own.
-    Raises NotFound also for a target or a baseline whose name means nothing.
+    Raises NotFound also for a target or a baseline whose name means nothing. PackageDamaged for one that was
+    replaced meanwhile.
     """
     gate, begun = gate or Gate(), time.perf_counter()
     _require_known(subject)
+    digest = _digest(subject)
     results: list[CheckResult] = []
     interrupted, fault = False, None
     for check in checks:
@@ -84,7 +88,9 @@ def validate(
         progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
     took_s = time.perf_counter() - begun
-    return Verdict(target.name, target.kind, _digest(subject), tuple(results), took_s, interrupted, fault)
+    if digest != _digest(subject):  # what was found is neither of the one nor of the other
+        raise PackageDamaged("the package was replaced while it was looked at", where=str(subject.folder), hint=_AGAIN)
+    return Verdict(target.name, target.kind, digest, tuple(results), took_s, interrupted, fault)
 
 
 def _anything_found(results: Sequence[CheckResult], findings: Sequence[Finding]) -> bool:
@@ -119,8 +125,9 @@ def _told_apart(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def _digest(subject: Subject) -> str | None:
+    folder = subject.folder  # a name that means nothing is no target that fails
     try:
-        return manifest.read(subject.folder).digest if subject.folder else None
+        return manifest.read(folder).digest if folder else None
     except EdgeshipError:
         return None
 
