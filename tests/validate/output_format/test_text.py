@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.validate.output_format.text import FAMILIES_MARKS, is_telling, leaked, loop_share, strange_share
+from edgeship.validate.output_format.text import FAMILIES_MARKS, is_telling, leaked, loop_share, scripts, strange_share
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,20 @@ def test_a_long_answer_is_looked_at_in_no_time() -> None:
 
 @pytest.mark.parametrize(
     ("text", "share"),
-    [("Guten Morgen, Łódź", 0), ("你好 abc", 2 / 5), ("Привет", 1), ("123 !?", 0), ("", 0)],
+    [
+        ("Guten Morgen, Łódź", 0),
+        ("Ｇｕｔｅｎ Ｍｏｒｇｅｎ, 1ª 𝐛𝐨𝐥𝐝", 0),
+        ("你好 abc", 2 / 5),
+        ("Привет", 1),
+        ("123 !?", 0),
+        ("", 0),
+    ],
 )
 def test_letters_of_other_scripts_are_counted(text: str, share: float) -> None:
     assert strange_share(text, {"LATIN"}) == share
+
+
+def test_japanese_is_written_in_kana_and_characters() -> None:
+    assert scripts("コーヒーを飲む人々") == {"KANA": 4, "CJK": 2}
+    assert scripts("ｺｰﾋｰ") == {"KANA": 2}
+    assert strange_share("コーヒー", scripts("おちゃ")) == 0

@@ -40,6 +40,8 @@ _ROLE = re.compile(r"\A\s*(system|user|assistant|model)[ \t]*\n", re.IGNORECASE)
 _MOST_READ = 20_000
 _FEWEST_ROUNDS, _FEWEST_CHARACTERS = 3, 24
 
+_LETTERS = ("Lu", "Ll", "Lt", "Lo")
+_KANA = ("HIRAGANA", "KATAKANA")
 # What is only blanks, a word or one sign is part of ordinary texts.
 _TELLING = re.compile(r"(?=.*[^\w\s]).{2,}", re.DOTALL)
 
@@ -81,9 +83,18 @@ def loop_share(text: str) -> float:
 
 
 def scripts(text: str) -> Counter[str]:
-    """How many letters of each script a text has, by the first word of their names: LATIN, CYRILLIC, CJK."""
-    names = (unicodedata.name(character, "").partition(" ")[0] for character in text if character.isalpha())
-    return Counter(name for name in names if name)
+    """How many letters of each script a text has, by the first word of their names: LATIN, CYRILLIC, CJK.
+
+    Letters of another width or style are those that they stand for. Marks that lengthen or repeat a letter belong to
+    several scripts, and are not counted. Both Japanese syllabaries are KANA: no text is meant to keep to one of them.
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    names = (
+        unicodedata.name(character, "").partition(" ")[0]
+        for character in plain
+        if unicodedata.category(character) in _LETTERS
+    )
+    return Counter("KANA" if name in _KANA else name for name in names if name)
 
 
 def strange_share(text: str, known: Collection[str]) -> float:
