@@ -39,6 +39,7 @@ def test_every_option_that_a_message_names_has_its_words_in_python() -> None:
     no_program_has |= {"--texts"}  # of compare
     no_program_has |= {"--out", "--only", "--quick", "--long", "--baseline", "--replay", "--verdict"}  # of validate
     no_program_has |= {"--write-gate", "--compare", "--port", "--drain"}  # of validate, bench and serve
+    no_program_has |= {"--max-tokens"}  # of eval and validate
     ours = set(_options(typer.main.get_command(app)))
     assert set(OPTIONS) <= ours
     source = Path(__file__).parent.parent / "src" / "edgeship"

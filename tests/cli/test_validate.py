@@ -186,3 +186,15 @@ def test_a_gate_file_with_every_bound(tmp_path: Path, capsys: pytest.CaptureFixt
     }
     assert main(["validate", "--write-gate", str(path)]) == 2
     assert "that file is there already" in capsys.readouterr().err
+
+
+def test_answers_have_as_many_tokens_as_is_said(checks: Any) -> None:
+    seen: list[int | None] = []
+
+    def looks(subject: Any, *_: Any) -> Iterator[Finding]:
+        seen.append(subject.eval_options.max_tokens)
+        yield Finding("one", "pass", "It is so.")
+
+    checks(check("domain", looks))
+    assert [main(["validate", URL, *options]) for options in ([], ["--max-tokens", "500"])] == [0, 0]
+    assert seen == [None, 500]

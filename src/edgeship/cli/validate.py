@@ -51,6 +51,15 @@ class HeldOptions:
         ),
     ] = None
     schema: Schema = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="New tokens of an answer to --eval at most.",
+            show_default="twice the longest right answer, and room; more where a server's thoughts take it up",
+        ),
+    ] = None
     original: Annotated[
         str | None,
         typer.Option(
@@ -326,6 +335,7 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
         cases=cases,
         eval_file=held.eval_file,
         constraint=AnswerOptions(schema=held.schema).constraint(),
+        max_tokens=held.max_tokens,
         original=original,
         baseline=_beside(held.baseline, target) if held.baseline else None,
         effort=effort,

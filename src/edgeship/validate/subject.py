@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from edgeship.engine.api import Chat, Constraint, Limits, Sampling
+from edgeship.engine.api import Chat, Constraint, Engine, Limits, Sampling
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.remote import RemoteChat
-from edgeship.errors import EdgeshipError
+from edgeship.errors import EdgeshipError, PromptInvalid
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluation.target import INTERRUPTED, EvalOptions, WayResult, evaluate_target, sampling_of
 from edgeship.progress import Progress, silent
@@ -29,6 +29,8 @@ DEADLINE_S = 300.0
 """Far more than a target that is of use takes for a short answer; one that hangs would hold up the gate without it."""
 UNKNOWN_CONTEXT_TOKENS = 2048
 """The context of a target that does not tell its own, as servers do not: few models have a shorter one."""
+THOUGHTS_TOKENS = 4096
+"""So many tokens more an answer may have where thoughts count: with servers, which cannot be told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Against:
     original: what the target was made of, for the paired comparison: a target that is asked the same, or a file that
     `edgeship eval --out` wrote. measured: how the target itself answered the cases greedily before, where that is
     known: a quick look holds these answers against the original's. baseline: the version in production.
+    max_tokens: of an answer to a case; None for twice the longest right one, and room for thoughts.
     model, api_key: for a URL.
     """
 
     cases: tuple[EvalCase, ...] = ()
     eval_file: Path | None = None
     constraint: Constraint | None = None
+    max_tokens: int | None = None
     original: Target | Path | None = None
     measured: WayResult | None = None
     baseline: Target | None = None
@@ -90,7 +94,7 @@ class Subject:
     @property
     def eval_options(self) -> EvalOptions:
         """How they are asked."""
-        return EvalOptions(constraint=self.against.constraint)
+        return EvalOptions(constraint=self.against.constraint, max_tokens=self.against.max_tokens)
 
     def evaluation(self, progress: Progress = silent) -> tuple[WayResult, ...]:
         """What came of the cases, asked once for all checks that look at answers.
@@ -99,7 +103,7 @@ class Subject:
         """
         if self._evaluation is None:
             try:
-                self._evaluation = evaluate_target(self.chat, self.cases, self.eval_options, progress)
+                self._evaluation = self._answers(progress)
             except EdgeshipError as error:
                 self._evaluation = error
         if isinstance(self._evaluation, EdgeshipError):
@@ -107,6 +111,25 @@ class Subject:
         if any(way.stopped == INTERRUPTED for way in self._evaluation):
             raise KeyboardInterrupt  # a part of the answers is no ground for a verdict
         return self._evaluation
+
+    @property
+    def thoughts_tokens(self) -> int:
+        """How many tokens more an answer may have where its thoughts count."""
+        context = self.chat.context_tokens
+        return min(THOUGHTS_TOKENS, context // 2) if context else THOUGHTS_TOKENS
+
+    def _answers(self, progress: Progress) -> tuple[WayResult, ...]:
+        """What came of the cases; asked once more where thoughts took the tokens that were meant for answers."""
+        options = self.eval_options
+        found = evaluate_target(self.chat, self.cases, options, progress)
+        cut = [int(way.sampling["max_tokens"]) for way in found if _has_cut_thoughts(way)]
+        if not cut or options.max_tokens or isinstance(self.chat, Engine) or found[-1].stopped == INTERRUPTED:
+            return found
+        more = replace(options, max_tokens=max(cut) + self.thoughts_tokens)
+        try:
+            return evaluate_target(self.chat, self.cases, more, progress)
+        except PromptInvalid:  # so much does not fit into a context whose length the server does not tell
+            return found
 
     def sampling_of(self, way: WayResult, case: EvalCase, attempt: int = 1) -> Sampling:
         """How a case was answered in a way."""
@@ -174,3 +197,8 @@ class Subject:
         if self.target.kind == "url":
             return self.target.open(model=against.model, api_key=against.api_key)
         return self.target.open(limits=limits)
+
+
+def _has_cut_thoughts(way: WayResult) -> bool:
+    records = way.result.records if way.result else ()
+    return any(record.thinking and record.finish == "length" for record in records)

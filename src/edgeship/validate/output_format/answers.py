@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgeship.errors import ResourceError
 from edgeship.measure.cases.assertions import Around, Assertion, Reply, check
-from edgeship.measure.statistics import noninferiority
+from edgeship.measure.statistics.noninferiority import poor_slices
 from edgeship.package import DAMAGED, tokenizer
 from edgeship.progress import Progress
 from edgeship.validate import requests
@@ -26,7 +28,10 @@ _CALLS = Assertion(type="is-valid-openai-tools-call")
 
 @dataclass(frozen=True)
 class FormatBounds(Bounds):
-    """What the figures are held to. Each `max_` is a part of the answers that are looked at."""
+    """What the figures are held to. Each `max_` is a part of the answers that are looked at.
+
+    None of them is about one answer too many: a check fails where the answers surely have more than that part.
+    """
 
     max_unlike: float = bound(
         0.05,
@@ -43,7 +48,7 @@ class FormatBounds(Bounds):
     max_cut: float = bound(
         0.02,
         "Answers to an evaluation that do not end by themselves: each may have twice the tokens of the longest right "
-        "one. Where the token that ends answers is lost, all are so.",
+        "one, or --max-tokens. Where the token that ends answers is lost, all are so.",
         most=1,
     )
     max_cut_built_in: float = bound(
@@ -68,7 +73,7 @@ class FormatBounds(Bounds):
     strange_letters: float = bound(
         0.2,
         "An answer is in another script where this part of its letters is of none that right answers or its question "
-        "have: a foreign name is less.",
+        "have: a foreign name is less. Languages of one script are not told apart.",
         most=1,
     )
     max_strange: float = bound(0.02, "Answers in another script.", most=1)
@@ -83,6 +88,12 @@ class FormatBounds(Bounds):
         0.0,
         "Answers with a call of a tool that does not exist, or whose arguments its schema does not allow: what runs "
         "the tools would fail.",
+        most=1,
+    )
+    max_unanswered: float = bound(
+        0.02,
+        "Answers that do not come, of those that are asked for besides the evaluation's: held to their structure, or "
+        "without it. A network breaks a connection now and then.",
         most=1,
     )
 
@@ -100,6 +111,7 @@ def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator
         yield _scripts(found, bounds)
         yield _lengths(found, free, bounds)
         yield from _calls(found, bounds.max_invalid_calls)
+    yield from _unanswered(found, bounds.max_unanswered)
 
 
 # --- structure -------------------------------------------------------------------------------------------------------
@@ -133,9 +145,10 @@ def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
     looked = found.answers if found.own else [one for one in found.answers if not one.held]
     wrong = [(one, "it was cut for its length") for one in looked if one.finish == "length"]
     most = bounds.max_cut if found.own else bounds.max_cut_built_in
-    return _counted(
-        "ends", looked, wrong, most, "{wrong} of {of} answers did not end by themselves", "it ends by itself"
-    )
+    told = "{wrong} of {of} answers did not end by themselves"
+    if thought := sum(one.is_cut_in_thought for one in looked):
+        told += f", {thought} of them within their thoughts, for which --max-tokens gives room"
+    return _counted("ends", looked, wrong, most, told, "it ends by itself")
 
 
 def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
@@ -214,6 +227,18 @@ def _calls(found: Gathered, most: float) -> Iterator[Finding]:
     yield _counted("calls", looked, wrong, most, told, "calls that the tools' schemas allow")
 
 
+def _unanswered(found: Gathered, most: float) -> Iterator[Finding]:
+    """Of what was asked besides the evaluation, whose errors are the domain's to judge."""
+    name, missed = "answers-come", [(one, f"{error.code}: {error.what}") for one, error in found.missed]
+    if not missed:
+        return
+    told = f"{len(missed):,} of {found.besides:,} answers that were asked for besides the evaluation did not come"
+    finding = _judged(name, len(missed), found.besides, most, told)
+    if finding.outcome == "fail" and all(isinstance(error, ResourceError) for _, error in found.missed):
+        finding = replace(finding, outcome="undecided", decided_by="A target that is less busy.")
+    yield finding.with_evidence(_evidence(name, missed, "an answer"))
+
+
 # --- told ------------------------------------------------------------------------------------------------------------
 
 
@@ -225,32 +250,48 @@ def _counted(
     told: str,
     expected: str = "an answer of that structure",
 ) -> Finding:
-    """What a count comes to: it passes within the bound, and fails where it surely lies beyond.
-
-    told: a sentence without its end, with {wrong} and {of}.
-    """
-    share = len(wrong) / len(looked) if looked else 0.0
-    outcome: Outcome = "pass"
-    decided_by = None
-    if share > most:
-        found = noninferiority.of_rate(len(looked) - len(wrong), len(looked), 1 - most)
-        outcome = "fail" if found.outcome == "fails" else "undecided"
-        if outcome == "undecided":
-            decided_by = f"About {found.more:,} more answers like these." if found.more else "More cases."
+    """The finding of some answers; see `_judged`. told: a sentence without its end, with {wrong} and {of}."""
     sentence = told.replace("{wrong}", f"{len(wrong):,}").replace("{of}", f"{len(looked):,}")
-    evidence = [
+    quoted = [(one, f"{why}: {one.text}") for one, why in wrong]
+    return _judged(name, len(wrong), len(looked), most, sentence).with_evidence(_evidence(name, quoted, expected))
+
+
+def _evidence(name: str, wrong: Sequence[tuple[Said, str]], expected: str) -> list[Evidence]:
+    """wrong: with what came."""
+    return [
         Evidence(
-            f"format/{name}/{'held/' if one.held else ''}{one.name}",
-            one.request,
-            requests.shortened(f"{why}: {one.text}"),
-            expected,
+            f"format/{name}/{'held/' if one.held else ''}{one.name}", one.request, requests.shortened(got), expected
         )
-        for one, why in wrong[:SHOWN]
+        for one, got in wrong[:SHOWN]
     ]
-    finding = Finding(
-        name, outcome, f"{sentence}; at most {most:.1%} may.", share, most, "share", decided_by=decided_by
-    )
-    return finding.with_evidence(evidence)
+
+
+def _judged(name: str, wrong: int, of: int, most: float, sentence: str) -> Finding:
+    """What a count comes to: it fails where the true part surely lies beyond the bound, as a slice of the domain does.
+
+    A few too many are what chance does to a target within the bound. They are undecided only where there are so few
+    answers that chance could do this to all of them.
+    """
+    share = wrong / of if of else 0.0
+    told, outcome, decided_by = f"{sentence}; at most {most:.1%} may.", _outcome(wrong, of, most), None
+    if outcome == "undecided":
+        enough = next(count for count in itertools.count(of + 1) if _is_surely_beyond(count, count, most))
+        decided_by = f"{enough:,} answers like these."
+    elif outcome == "pass" and share > most:
+        told += " So few more may be chance."
+    return Finding(name, outcome, told, share, most, "share", decided_by=decided_by)
+
+
+def _outcome(wrong: int, of: int, most: float) -> Outcome:
+    if not of or wrong / of <= most:
+        return "pass"
+    if _is_surely_beyond(wrong, of, most):
+        return "fail"
+    return "pass" if _is_surely_beyond(of, of, most) else "undecided"
+
+
+def _is_surely_beyond(wrong: int, of: int, most: float) -> bool:
+    return bool(poor_slices({"": (of - wrong, of)}, 1 - most))
 
 
 CHECK = Check("format", "Keeps its output format", FormatBounds, _run)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeship.engine.answer import Answer
 from edgeship.engine.api import Constraint, Conversation, FinishReason, Sampling, ToolCall
 from edgeship.engine.thinking import answer_of
-from edgeship.errors import ConstraintInvalid, EdgeshipError, NotSupported
+from edgeship.errors import DependencyMissing, EdgeshipError, UsageError
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
 from edgeship.measure.evaluation.asking import Question, side_by_side
 from edgeship.measure.evaluation.target import SERVER_CONCURRENCY
@@ -24,6 +25,8 @@ from edgeship.validate.subject import Subject
 
 _SAMPLED, _SAMPLED_QUICKLY = 24, 6
 _TIMEOUT_S = 300.0
+_GIVE_UP_AFTER = 4
+"""So many errors and no answer, and no more is asked: each may have taken the whole timeout."""
 _BUILT_IN = (
     "What is the capital of France? Answer with one word.",
     "Name three colours.",
@@ -36,6 +39,8 @@ _BUILT_IN = (
 )
 """Asked where there is no evaluation: a model that stops by itself has said all that is wanted within a few words."""
 _BUILT_IN_TOKENS = 160
+_BUILT_IN_QUICKLY = 5
+"""Of fewer, all would have to be cut before it could not be chance, where half of them may be."""
 _BUILT_IN_SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string", "maxLength": 40}, "sure": {"type": "boolean"}},
@@ -50,7 +55,7 @@ class Said:
 
     name: of what was asked. wanted: the structure that it must have; None where any will do. held: it was made under
     that constraint. expected: right answers as texts. open: more may stand around what is expected, or nothing is.
-    request: as evidence keeps it.
+    request: as evidence keeps it. thought: it has thoughts before its text.
     """
 
     name: str
@@ -64,6 +69,16 @@ class Said:
     expected: tuple[str, ...] = ()
     open: bool = True
     tools: Sequence[Mapping[str, Any]] = ()
+    thought: bool = False
+
+    @property
+    def is_cut_in_thought(self) -> bool:
+        """Whether its tokens were used up before its text began."""
+        return self.finish == "length" and self.thought and not self.text
+
+
+Missed = tuple[Said, EdgeshipError]
+"""What was asked, and the error that came instead of an answer."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,7 @@ class Gathered:
     longest: of the right answers, in characters. scripts: that right answers are written in.
     unheld: why none could be held to a constraint; None where they could.
     own: they answer questions of an evaluation, and not the built-in ones.
+    missed: of what was asked beside the evaluation. besides: so much was.
     """
 
     answers: tuple[Said, ...]
@@ -81,6 +97,8 @@ class Gathered:
     scripts: frozenset[str]
     unheld: str | None
     own: bool
+    missed: tuple[Missed, ...] = ()
+    besides: int = 0
 
 
 def gather(subject: Subject, progress: Progress) -> Gathered:
@@ -89,10 +107,19 @@ def gather(subject: Subject, progress: Progress) -> Gathered:
         return _of_built_in(subject, progress)
     shapes = _shapes(subject.against.cases)
     asked = _of_evaluation(subject, shapes, progress)
-    others, unheld = _the_other_way(subject, asked, progress)
+    others = _the_other_way(subject, asked, progress)
     texts = [text for case in subject.against.cases for text in right_texts(case)]
     letters = sum((scripts(text) for text in texts), Counter[str]())
-    return Gathered((*asked, *others), shapes, max(map(len, texts), default=0), frozenset(letters), unheld, True)
+    return Gathered(
+        (*asked, *others.answers),
+        shapes,
+        max(map(len, texts), default=0),
+        frozenset(letters),
+        others.unheld,
+        True,
+        others.missed,
+        others.count,
+    )
 
 
 def right_texts(case: EvalCase) -> tuple[str, ...]:
@@ -133,6 +160,7 @@ def _of_evaluation(subject: Subject, shapes: Mapping[str, Shape], progress: Prog
             text=record.answer,
             finish=record.finish,
             tool_calls=record.tool_calls,
+            thought=bool(record.thinking),
         )
         for record in (way.result.records if way.result else ())
     ]
@@ -158,7 +186,7 @@ def _blank(case: EvalCase, subject: Subject, shapes: Mapping[str, Shape]) -> Sai
     )
 
 
-def _the_other_way(subject: Subject, asked: Sequence[Said], progress: Progress) -> tuple[list[Said], str | None]:
+def _the_other_way(subject: Subject, asked: Sequence[Said], progress: Progress) -> _Answered:
     """Some of what was asked free, held to its structure, and free what was held to it."""
     structured = [one for one in asked if one.wanted]
     some = take_evenly(structured, _SAMPLED_QUICKLY if subject.effort == "quick" else _SAMPLED)
@@ -179,34 +207,79 @@ def _the_other_way(subject: Subject, asked: Sequence[Said], progress: Progress) 
 
 
 def _of_built_in(subject: Subject, progress: Progress) -> Gathered:
-    texts = take_evenly(_BUILT_IN, 4 if subject.effort == "quick" else None)
-    sampling = Sampling(max_tokens=_BUILT_IN_TOKENS, seed=0, thoughts_count=False)
+    texts = take_evenly(_BUILT_IN, _BUILT_IN_QUICKLY if subject.effort == "quick" else None)
+    most = subject.against.max_tokens or _BUILT_IN_TOKENS
+    found = _built_in(subject, texts, most, progress)
+    if not subject.against.max_tokens and any(one.is_cut_in_thought for one in found.answers):
+        found = _built_in(subject, texts, most + subject.thoughts_tokens, progress)
+    return found
+
+
+def _built_in(subject: Subject, texts: Sequence[str], most_tokens: int, progress: Progress) -> Gathered:
+    sampling = Sampling(max_tokens=most_tokens, seed=0, thoughts_count=False)
     wanted = subject.against.constraint or Constraint("json_schema", json.dumps(_BUILT_IN_SCHEMA))
-    free = [Said(f"built-in-{number}", {}, "", "stop", text) for number, text in enumerate(texts, 1)]
-    held = [replace(one, wanted=wanted, held=True) for one in free]
+    blanks = [Said(f"built-in-{number}", {}, "", "stop", text) for number, text in enumerate(texts, 1)]
     asked = [Question(Conversation([{"role": "user", "content": text}]), sampling) for text in texts]
-    constrained = [replace(one, sampling=replace(sampling, constraint=wanted)) for one in asked]
-    answers, _ = _answered(subject, free, asked, progress)
-    others, unheld = _answered(subject, held, constrained, progress)
-    return Gathered((*answers, *others), {}, 0, frozenset(), unheld, False)
+    free = _answered(subject, blanks, asked, progress)
+    if not free.answers:
+        raise free.missed[0][1]
+    held = _answered(
+        subject,
+        [replace(one, wanted=wanted, held=True) for one in blanks],
+        [replace(one, sampling=replace(sampling, constraint=wanted)) for one in asked],
+        progress,
+    )
+    return Gathered(
+        (*free.answers, *held.answers),
+        {},
+        0,
+        frozenset(),
+        held.unheld,
+        False,
+        (*free.missed, *held.missed),
+        free.count + held.count,
+    )
 
 
-def _answered(
-    subject: Subject, blanks: Sequence[Said], questions: Sequence[Question], progress: Progress
-) -> tuple[list[Said], str | None]:
-    """The answers, and why those held to a constraint could not be: not every target can."""
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """unheld: why answers could not be held to a constraint, which not every target can."""
+
+    answers: tuple[Said, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    unheld: str | None = None
+
+    @property
+    def count(self) -> int:
+        """What was asked, and came to an answer or an error."""
+        return len(self.answers) + len(self.missed)
+
+
+def _answered(subject: Subject, blanks: Sequence[Said], questions: Sequence[Question], progress: Progress) -> _Answered:
+    """Raises what says nothing about an answer: a library that is missing, and a fault of our own."""
     answers: dict[int, Said] = {}
+    missed: list[Missed] = []
     chat = subject.chat
     outcomes = side_by_side(chat, questions, chat.stats().slots or SERVER_CONCURRENCY, timeout_s=_TIMEOUT_S)
-    for number, (index, outcome) in enumerate(outcomes, 1):
-        blank, question = blanks[index], questions[index]
-        progress(f"{number} of {len(questions)} answers{', held to a structure' if blank.held else ''}", None)
-        if isinstance(outcome, NotSupported | ConstraintInvalid) and question.sampling.constraint:
-            return [], outcome.what
-        if isinstance(outcome, EdgeshipError):
-            raise outcome
-        answers[index] = _with(blank, question, outcome)
-    return [answers[index] for index in sorted(answers)], None
+    with closing(outcomes):
+        for number, (index, outcome) in enumerate(outcomes, 1):
+            blank, question = blanks[index], questions[index]
+            progress(f"{number} of {len(questions)} answers{', held to a structure' if blank.held else ''}", None)
+            if isinstance(outcome, Answer):
+                answers[index] = _with(blank, question, outcome)
+                continue
+            if isinstance(outcome, DependencyMissing) or type(outcome) is EdgeshipError:
+                raise outcome
+            # The same questions were answered, or are, without a constraint: that is what is refused.
+            if question.sampling.constraint and isinstance(outcome, UsageError) and not answers:
+                return _Answered(unheld=outcome.what)
+            missed.append((replace(blank, request=requests.asked(question.conversation, question.sampling)), outcome))
+            if len(missed) >= _GIVE_UP_AFTER and not answers:
+                break
+    return _Answered(tuple(answers[index] for index in sorted(answers)), tuple(missed))
 
 
 def _with(blank: Said, question: Question, answer: Answer) -> Said:
@@ -216,4 +289,5 @@ def _with(blank: Said, question: Question, answer: Answer) -> Said:
         text=answer.text,
         finish=answer.finish,
         tool_calls=answer.tool_calls,
+        thought=bool(answer.thinking),
     )
