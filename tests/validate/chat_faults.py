@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,14 @@ class Fault:
     def sampling(self, sampling: Sampling) -> Sampling:
         """How it is answered."""
         return sampling
+
+    def cut_by(self, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What may end an answer early: `cancel` and `deadline_s`."""
+        return how
+
+    def drop(self, steps: AnswerSteps) -> None:
+        """Nobody reads an answer on."""
+        steps.close()
 
     def begin(self) -> None:
         """An answer begins."""
@@ -208,6 +216,30 @@ class KeepsSlots(Fault):
         return replace(stats, running=stats.running + self._kept)
 
 
+class IgnoresCancel(Fault):
+    """An answer that is cancelled, or that nobody reads on, goes on to its end."""
+
+    def __init__(self, inner: Chat) -> None:
+        super().__init__(inner)
+        self._going_on: list[AnswerSteps] = []
+
+    def cut_by(self, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Fault."""
+        return {**how, "cancel": None}
+
+    def drop(self, steps: AnswerSteps) -> None:
+        """See Fault. Steps that nothing refers to would end."""
+        self._going_on.append(steps)
+
+
+class IgnoresDeadlines(Fault):
+    """An answer that is out of time goes on to its end."""
+
+    def cut_by(self, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Fault."""
+        return {**how, "deadline_s": None}
+
+
 class LiesAboutUsage(Fault):
     """Half of what was made is told."""
 
@@ -269,12 +301,12 @@ class FaultyChat:
             steps = ask(
                 self._fault.sampling(sampling),
                 on_step=None if on_step is None else lambda step: on_step(course.changed(step)),
-                **how,
+                **self._fault.cut_by(how),
             )
         except BaseException:
             course.over(whole=True)
             raise
-        return _Steps(steps, course)
+        return _Steps(steps, course, self._fault)
 
 
 class _Course:
@@ -304,8 +336,8 @@ class _Course:
 
 
 class _Steps:
-    def __init__(self, steps: AnswerSteps, course: _Course) -> None:
-        self._steps, self._course = steps, course
+    def __init__(self, steps: AnswerSteps, course: _Course, fault: Fault) -> None:
+        self._steps, self._course, self._fault = steps, course, fault
 
     def __iter__(self) -> _Steps:
         return self
@@ -317,7 +349,7 @@ class _Steps:
 
     def close(self) -> None:
         """See AnswerSteps."""
-        self._steps.close()
+        self._fault.drop(self._steps)
         self._course.over(whole=False)
 
 

@@ -9,6 +9,8 @@ from tests.validate.chat_faults import (
     FailsOnEmpty,
     Fault,
     HoldsMuch,
+    IgnoresCancel,
+    IgnoresDeadlines,
     IgnoresMaxTokens,
     IgnoresSeed,
     KeepsSlots,
@@ -50,6 +52,8 @@ IN_CHAT: Mapping[str, type[Fault]] = {
     "slow": Slow,
     "sees-neighbours": SeesNeighbours,
     "keeps-slots": KeepsSlots,
+    "ignores-cancel": IgnoresCancel,
+    "ignores-deadlines": IgnoresDeadlines,
     "lies-about-usage": LiesAboutUsage,
     "leaks-stops": LeaksStops,
 }
@@ -77,6 +81,7 @@ CAUGHT_BY: Mapping[str, CheckName] = {
     "slows-quadratically": "lengths",
     "sees-neighbours": "determinism",
     "keeps-slots": "recovery",
+    "ignores-cancel": "recovery",
     "lies-about-usage": "conformance",
     "leaks-stops": "conformance",
     "says-another-length": "integrity",
@@ -90,4 +95,5 @@ CAUGHT_BY: Mapping[str, CheckName] = {
     "never-ends": "conformance",
     "notices-no-end": "recovery",
 }
-"""The check that each belongs to, but for those that only a comparison with another version shows."""
+"""The check that each belongs to, but for those that only a comparison with another version shows, and for deadlines
+that are ignored: no request over HTTP names one."""

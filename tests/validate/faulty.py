@@ -34,6 +34,8 @@ from tests.validate.faults import AROUND, FAULTS, IN_CHAT
 MODEL = "faulty"
 ENGINE = "tests.validate.faulty:open_faulty"
 """What `load` and IsolatedEngine take as the engine's name: a package's own, with the fault that FAULT names."""
+SCRIPTED = "tests.validate.faulty:open_faulty_script"
+"""The same of a folder's scripted.json."""
 FAULT = "EDGESHIP_TEST_FAULT"
 _STARTS_S = 60.0
 
@@ -63,6 +65,11 @@ def open_faulty(options: EngineOptions) -> Chat:
     limits = options.limits
     inner = load_chat(options.folder, threads=options.threads, limits=limits, speculation=options.speculation)
     return faulty_chat(inner, os.environ[FAULT])
+
+
+def open_faulty_script(options: EngineOptions) -> Chat:
+    """The engine that SCRIPTED names."""
+    return faulty_chat(ScriptedEngine.read(options.folder, options.limits), os.environ[FAULT])
 
 
 @contextmanager

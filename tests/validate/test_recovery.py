@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from edgeship import targets
-from edgeship.engine.api import AnswerSteps
+from edgeship.engine.api import AnswerSteps, Chat, Sampling
 from edgeship.engine.isolated import IsolatedEngine
-from edgeship.errors import EngineFailed
+from edgeship.errors import EngineFailed, NotSupported
 from edgeship.progress import silent
 from edgeship.settings import resolve
 from edgeship.system import processes
@@ -23,9 +23,12 @@ from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Finding
 from tests import scripted
 from tests.scripted import ScriptedEngine, write_script
-from tests.validate.faulty import MODEL, faulty, faulty_chat
+from tests.validate.chat_faults import Fault, FaultyChat
+from tests.validate.faulty import FAULT, MODEL, SCRIPTED, faulty, faulty_chat
 
 LONG: dict[str, Any] = {"default": "x" * 3000, "delay_s": 0.002, "slots": 2}
+A_SECOND: dict[str, Any] = {**LONG, "context_tokens": 600}
+"""So long an answer takes to its end."""
 BOUNDS = RecoveryBounds(freed_s=0.3, back_s=20.0)
 
 
@@ -33,19 +36,118 @@ def failed(findings: Iterator[Finding]) -> list[str]:
     found = list(findings)
     assert found
     for finding in found:
-        assert finding.outcome == "pass" or finding.evidence
+        assert finding.outcome != "fail" or finding.evidence
     return [finding.name for finding in found if finding.outcome == "fail"]
 
 
+def freed(findings: Iterator[Finding]) -> dict[str, str]:
+    """What came of each way to cut an answer."""
+    return {finding.name: finding.outcome for finding in findings if not finding.name.endswith("-then-answers")}
+
+
+WAYS = ("cancel-frees", "deadline-frees", "closed-frees")
+
+
 def test_an_engine_frees_what_it_held() -> None:
-    with ScriptedEngine({}, **LONG) as chat:
-        assert not failed(in_process.cut_findings(chat, RecoveryBounds()))
+    with ScriptedEngine({}, **A_SECOND) as chat:
+        found = list(in_process.cut_findings(chat, BOUNDS))
+    assert [finding.name for finding in found if finding.name in WAYS] == list(WAYS)
+    assert len(found) == 2 * len(WAYS)
+    assert {finding.outcome for finding in found} == {"pass"}
+    assert {finding.bound for finding in found if finding.name in WAYS} == {BOUNDS.freed_s}
 
 
 def test_slots_that_cut_answers_keep_are_found() -> None:
-    with faulty_chat(ScriptedEngine({}, **LONG), "keeps-slots") as chat:
-        found = failed(in_process.cut_findings(chat, BOUNDS))
-    assert found[:2] == ["cancel-frees", "cancel-then-answers"]
+    with faulty_chat(ScriptedEngine({}, **A_SECOND), "keeps-slots") as chat:
+        found = list(in_process.cut_findings(chat, BOUNDS))
+    assert failed(iter(found)) == ["cancel-frees", "cancel-then-answers"]
+    assert [finding.outcome for finding in found[2:]] == ["skipped", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "ignored"),
+    [("ignores-cancel", {"cancel-frees", "closed-frees"}), ("ignores-deadlines", {"deadline-frees"})],
+)
+def test_answers_that_go_on_after_they_were_cut_are_found_although_they_are_soon_over(
+    fault: str, ignored: set[str]
+) -> None:
+    with faulty_chat(ScriptedEngine({}, **A_SECOND), fault) as chat:
+        found = freed(in_process.cut_findings(chat, RecoveryBounds(freed_s=0.6, freed_share=0.5)))
+    assert found == {name: "fail" if name in ignored else "pass" for name in WAYS}
+
+
+def test_an_engine_in_a_process_of_its_own_that_ignores_cancel_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAULT, "ignores-cancel")
+    write_script(tmp_path, {}, **A_SECOND)
+    with IsolatedEngine(tmp_path, engine=SCRIPTED) as chat:
+        found = freed(in_process.cut_findings(chat, BOUNDS))
+    assert found["cancel-frees"] == "fail"
+    assert "pass" not in found.values()  # deadlines are kept on this side, and the process is told to cancel
+
+
+class Refuses(Fault):
+    """No answer can be asked to go on; some can be held to a schema, and some fail."""
+
+    held, fails = True, False
+
+    def sampling(self, sampling: Sampling) -> Sampling:
+        """See Fault."""
+        if sampling.ignore_eos or (sampling.constraint and not self.held):
+            raise NotSupported("that is not taken here")
+        return sampling
+
+    def cut_by(self, how: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Fault."""
+        if how.get("cancel") and self.fails:
+            raise EngineFailed("it fails at that")
+        return how
+
+
+class RefusesMore(Refuses):
+    """It holds answers to nothing either."""
+
+    held = False
+
+
+class FailsAtCancel(RefusesMore):
+    """An answer that may be cancelled does not come."""
+
+    fails = True
+
+
+class FailsAtLong(Fault):
+    """An answer of any length does not come."""
+
+    def sampling(self, sampling: Sampling) -> Sampling:
+        """See Fault."""
+        if sampling.max_tokens is None:
+            raise EngineFailed("it fails at that")
+        return sampling
+
+
+def cut(kind: type[Fault], **how: Any) -> dict[str, str]:
+    engine = ScriptedEngine({}, **{**A_SECOND, "default": "x" * 400, **how})
+    with cast(Chat, FaultyChat(engine, kind)) as chat:
+        return freed(in_process.cut_findings(chat, BOUNDS))
+
+
+def test_a_target_that_ends_answers_by_itself_is_held_to_a_long_one() -> None:
+    assert cut(Refuses) == dict.fromkeys(WAYS, "pass")
+    assert cut(RefusesMore) == dict.fromkeys(WAYS, "pass")
+
+
+def test_answers_that_are_over_at_once_show_nothing() -> None:
+    assert cut(RefusesMore, default="Once.") == {"cut": "skipped"}
+
+
+def test_an_error_in_the_place_of_an_answer_that_is_cut_is_found() -> None:
+    assert cut(FailsAtCancel) == {"cancel-frees": "fail", "deadline-frees": "pass", "closed-frees": "pass"}
+
+
+def test_long_answers_that_do_not_come_are_found() -> None:
+    assert cut(FailsAtLong) == {"cut": "fail"}
 
 
 def test_a_server_frees_what_clients_held_that_are_gone() -> None:

@@ -223,7 +223,8 @@ def _original(subject: Subject, progress: Progress) -> Mapping[str, Any]:
     if isinstance(original, Path):
         return read_baseline(original)
     assert original
-    with Subject(original, Against(cases=subject.cases, constraint=subject.against.constraint)) as held:
+    asked = Against(cases=subject.cases, constraint=subject.against.constraint, max_tokens=subject.against.max_tokens)
+    with Subject(original, asked) as held:
         return _document(held, held.evaluation(under("original", progress)))
 
 

@@ -20,7 +20,7 @@ class RecoveryBounds(Bounds):
     freed_share: float = bound(
         0.5,
         "And after so large a part of the time that the same answers take to their end: a small model would be done "
-        "within freed_s, whether or not it noticed that its clients are gone.",
+        "within freed_s, whether or not it noticed that nobody wants its answers any more.",
         least=0.01,
         most=1.0,
     )
