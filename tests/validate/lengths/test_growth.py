@@ -5,20 +5,25 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeship.engine.api import Chat, Stats, Token
 from edgeship.measure.load.records import Arrival, Failure, Reply
 from edgeship.measure.load.workload import Question
 from edgeship.progress import silent
+from edgeship.validate.lengths import growth
 from edgeship.validate.lengths.bounds import LengthBounds
 from edgeship.validate.lengths.growth import Amount, Judged, Point, Refused, Ruler, climb, ladder, memory, quadratic
 from edgeship.validate.lengths.prompts import Prompts
 from edgeship.validate.verdict import Finding
+from tests.scripted import ScriptedEngine
+from tests.validate.chat_faults import Fault, FaultyChat
+from tests.validate.subjects import Opened
 
 QUICK = Amount(lengths=8, spend_s=1e9, rounds=3, most_rounds=9)
 CONTEXT = 2048
@@ -145,6 +150,73 @@ def memory_of(held: int, kept: int) -> Finding:
     ruler: Any = Ruler(cast(Prompts, MadeUp(reading, writing)))
     ruler.points = {16: Point(16, held_bytes=100), 2032: Point(2032, held_bytes=held)}
     return memory(100, held, kept, ruler, LengthBounds())
+
+
+def test_memory_that_could_not_be_seen_with_any_prompt_is_a_reason() -> None:
+    ruler: Any = Ruler(cast(Prompts, MadeUp(reading, writing)))
+    ruler.points = {16: Point(16), 2032: Point(2032)}
+
+    assert memory(100, 100, 0, ruler, LengthBounds()).outcome == "skipped"
+
+
+@dataclass
+class Held:
+    """Processes that hold so much; a part of it is the prompts that an engine was asked."""
+
+    tokens: Callable[[], int]
+    token_bytes: int = 0
+    ended_after: int = 1 << 30
+    looked: int = 0
+
+    def look(self) -> int | None:
+        self.looked += 1
+        return None if self.looked > self.ended_after else 1_000_000 + self.token_bytes * self.tokens()
+
+    def risen_peak_bytes(self) -> None:
+        return None
+
+
+class Counts(Fault):
+    """Counts the tokens of its prompts, and may say that it keeps them all."""
+
+    asked_tokens, told_bytes = 0, 0
+
+    def step(self, step: Token, number: int) -> Token:
+        self.asked_tokens += (step.prompt_tokens or 0) if number == 0 else 0
+        return step
+
+    def stats(self, stats: Stats) -> Stats:
+        return replace(stats, cached_bytes=self.told_bytes * self.asked_tokens)
+
+
+TOKEN_BYTES = 1_000
+"""Of keys and values: of all prompts several times what is held before, of the longest less."""
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch, told_bytes: int = 0, **held: int) -> Finding:
+    chat = FaultyChat(ScriptedEngine({}, context_tokens=900), Counts)
+    counts = cast(Counts, chat._fault)
+    counts.told_bytes = told_bytes
+    monkeypatch.setattr(growth, "Family", lambda _: Held(lambda: counts.asked_tokens, **held))
+    monkeypatch.setattr(growth, "_token_bytes", lambda _: TOKEN_BYTES)
+    monkeypatch.setitem(growth.AMOUNTS, "default", Amount(lengths=4, spend_s=1e9, rounds=1, most_rounds=1))
+    with Opened(lambda: cast(Chat, chat)) as subject:
+        found = growth.look(subject, Ruler(Prompts(subject.chat)), LengthBounds(), silent)
+        return next(each for each in found if each.name == "memory")
+
+
+def test_an_engine_that_frees_no_prompts_keys_and_values_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_at(monkeypatch, token_bytes=TOKEN_BYTES).outcome == "fail"
+
+
+def test_an_engine_that_says_what_it_keeps_of_prompts_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_at(monkeypatch, TOKEN_BYTES, token_bytes=TOKEN_BYTES).outcome == "pass"
+
+
+def test_processes_that_end_meanwhile_are_not_taken_for_none_that_hold_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert looked_at(monkeypatch, ended_after=5).outcome == "skipped"
 
 
 def test_memory_may_grow_by_keys_and_values_and_not_by_as_much_again_as_was_held() -> None:

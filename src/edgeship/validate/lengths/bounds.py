@@ -37,7 +37,8 @@ class LengthBounds(Bounds):
     most_memory_growth: float = bound(
         1.0,
         "How much memory may grow from the shortest prompt to the longest, as a part of what was held before, beside "
-        "the keys and values of all prompts. Buffers for the longest step are part of it; it must not double.",
+        "the keys and values of the longest and of those before it that the target says it keeps. Buffers for the "
+        "longest step are part of it; it must not double.",
     )
     most_drop: float = bound(
         0.1,

@@ -68,7 +68,6 @@ class Ruler:
     prompts: Prompts
     held: Callable[[], int | None] = lambda: None
     points: dict[int, Point] = field(default_factory=dict)
-    asked_tokens: int = 0
 
     def expected_s(self, tokens: int) -> float:
         """How long a prompt of so many tokens takes at least, by the longest so far; 0 where nothing is known."""
@@ -87,7 +86,6 @@ class Ruler:
         best = self.points.setdefault(tokens, Point(tokens))
         best.ttft_s, best.step_s = min(best.ttft_s, found.ttft_s), min(best.step_s, found.step_s)
         best.held_bytes = found.held_bytes
-        self.asked_tokens += tokens + new_tokens
         return found
 
 
@@ -123,19 +121,21 @@ def look(subject: Subject, ruler: Ruler, bounds: LengthBounds, progress: Progres
     try:
         ruler.take(shortest)  # warms up
         ruler.points.clear()
-        begun_bytes, begun_tokens = ruler.held(), ruler.asked_tokens
+        begun_bytes, cached_bytes = ruler.held(), subject.chat.stats().cached_bytes
         reached = climb(ruler, ladder(shortest, most, amount.lengths), amount.spend_s, progress)
         judged = Judged(ruler, reached, bounds, _attention_share(subject) or bounds.unknown_attention_share)
         yield from judged.times(amount, full=reached == most, progress=progress)
     except Refused as refused:
         yield Finding("answers-at-every-length", "fail", f"{_capital(str(refused))}.")
         return
-    if begun_bytes is None or family is None:
+    held_bytes = family.look() if family else None
+    if begun_bytes is None or held_bytes is None or family is None:
         yield Finding("memory", "skipped", f"Memory cannot be seen: {place.why or 'the processes have ended'}.")
         return
-    held = max(family.look() or 0, family.risen_peak_bytes() or 0)
-    kept = _token_bytes(subject) * (ruler.asked_tokens - begun_tokens)
-    yield memory(begun_bytes, held, kept, ruler, bounds)
+    # Prompts are asked one after another: what is kept of those before it, the target tells.
+    kept = _token_bytes(subject) * (max(ruler.points) + _NEW_TOKENS)
+    kept += max(0, subject.chat.stats().cached_bytes - cached_bytes)
+    yield memory(begun_bytes, max(held_bytes, family.risen_peak_bytes() or 0), kept, ruler, bounds)
 
 
 def climb(ruler: Ruler, lengths: Sequence[int], spend_s: float, progress: Progress) -> int:
@@ -288,9 +288,11 @@ def quadratic(points: Sequence[tuple[int, float]]) -> tuple[float, float, float]
 
 
 def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds) -> Finding:
-    """Whether memory grew by more than keys and values explain. kept: what those of all prompts take at most."""
+    """Whether memory grew by more than keys and values explain. kept: what these take, at most."""
     growth = max(0, held - begun - kept) / begun
     seen = [(each.tokens, each.held_bytes) for each in ruler.points.values() if each.held_bytes]
+    if not seen:
+        return Finding("memory", "skipped", "Memory cannot be seen: the processes that were looked at have ended.")
     (least, first), (most, last) = min(seen), max(seen)
     told = (
         f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of "
