@@ -7,13 +7,16 @@ from typing import cast
 
 import pytest
 
-from edgeship.errors import ContextFull, EngineFailed
+from edgeship.engine.api import Chat, Conversation, Prompt, Sampling, Token
+from edgeship.errors import ContextFull, EngineFailed, TemplateMissing
 from edgeship.measure.load.records import Arrival, Failure, Reply
 from edgeship.measure.load.workload import Question
+from edgeship.validate import requests
 from edgeship.validate.lengths import ends
 from edgeship.validate.lengths.prompts import Prompts
 from edgeship.validate.verdict import Finding
-from tests.scripted import ScriptedEngine
+from tests.scripted import ByteCodec, ScriptedEngine
+from tests.validate.chat_faults import Fault, FaultyChat
 
 CONTEXT = 64
 
@@ -24,11 +27,47 @@ def of(prompts: object, context: int | None = CONTEXT) -> dict[str, Finding]:
 
 def test_an_engine_fills_its_context_to_the_last_token_and_refuses_one_more() -> None:
     with ScriptedEngine({}, context_tokens=CONTEXT) as engine:
-        findings = of(Prompts(engine))
+        findings = of(ends.in_words(Prompts(engine)))
 
     assert {name: each.outcome for name, each in findings.items()} == dict.fromkeys(
         ("last-token", "runs-to-the-end", "one-more", "answers-after"), "pass"
     )
+
+
+class ForgetsRoom(Fault):
+    """An answer ends a token before the context does."""
+
+    def step(self, step: Token, number: int) -> Token:  # noqa: ARG002 - see Fault
+        return replace(step, finish="stop") if step.finish == "length" else step
+
+
+def test_what_fails_at_an_engines_end_is_a_conversation_that_can_be_asked_again() -> None:
+    with cast(Chat, FaultyChat(ScriptedEngine({}, context_tokens=CONTEXT), ForgetsRoom)) as chat:
+        prompts = ends.in_words(Prompts(chat))
+        found = of(prompts)["runs-to-the-end"]
+        assert found.outcome == "fail"
+        conversation, sampling = requests.ask_again(found.evidence[0].request)
+        *_, last = chat.converse(conversation, sampling)
+
+    assert last.finish == "stop"
+    assert last.usage is not None
+    assert last.usage.prompt_tokens + last.usage.completion_tokens == CONTEXT
+
+
+def test_an_engine_without_a_template_is_asked_token_ids() -> None:
+    class NoTemplate(ByteCodec):
+        def render(self, conversation: Conversation) -> Prompt:  # noqa: ARG002 - it takes none
+            raise TemplateMissing("there is none")
+
+    with ScriptedEngine({}, context_tokens=CONTEXT) as engine:
+        engine.codec = NoTemplate()
+        prompts = ends.in_words(Prompts(engine))
+        assert {each.outcome for each in of(prompts).values()} == {"pass"}
+        assert prompts.make(20, 4).tokens
+
+
+def test_a_context_that_the_template_alone_fills_is_a_reason() -> None:
+    assert "no prompt" in of(Server(least_tokens=CONTEXT))["context-end"].told
 
 
 @dataclass
@@ -44,6 +83,9 @@ class Server:
     def make(self, tokens: int, new_tokens: int | None) -> Question:
         messages = ({"role": "user", "content": "word " * tokens},)
         return Question(messages=messages, prompt_tokens=tokens, new_tokens=new_tokens, ignore_eos=True)
+
+    def sampling_of(self, question: Question) -> Sampling:
+        return Sampling(max_tokens=question.new_tokens)
 
     def ask(self, question: Question) -> Reply:
         tokens = question.prompt_tokens or 0
@@ -84,6 +126,7 @@ def test_an_engine_that_breaks_by_what_it_refuses_fails_afterwards() -> None:
     findings = of(Server(broken=True))
 
     assert findings["answers-after"].outcome == "fail"
+    assert findings["answers-after"].evidence[0].id == "lengths/answers-after"
     assert "gone" in findings["answers-after"].told
 
 

@@ -25,7 +25,7 @@ def _run(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
         why = f"A prompt of {context:,} tokens may take {expected_s:.0f} s, more than {most_s:g} s: try --long."
         yield Finding("context-end", "skipped", why)
     else:
-        yield from ends.look(ruler.prompts, context)
+        yield from ends.look(ends.in_words(ruler.prompts), context)
     yield from quality.look(subject, bounds, progress)
 
 

@@ -1,11 +1,15 @@
-"""The end of the context: the last token that fits, an answer that runs into it, and one token more."""
+"""The end of the context: the last token that fits, an answer that runs into it, and one token more.
+
+Prompts are conversations where that is possible, so that whoever reads a verdict can ask the same again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from edgeship.engine.api import Conversation, Sampling
-from edgeship.errors import ContextFull, PromptInvalid
+from edgeship.engine.api import Conversation, Engine
+from edgeship.errors import ContextFull, EdgeshipError, PromptInvalid
 from edgeship.measure.load.records import Failure, Reply
 from edgeship.measure.load.workload import Question
 from edgeship.validate import requests
@@ -16,6 +20,17 @@ _BEFORE_END = 8
 _SHORT_TOKENS, _FEW_TOKENS = 16, 4
 
 
+def in_words(prompts: Prompts) -> Prompts:
+    """Prompts of counted words instead of token ids; the same where the chat template takes none so short."""
+    chat = prompts.chat
+    if isinstance(chat, Engine):
+        with suppress(EdgeshipError):
+            words = Prompts(chat, in_words=True)
+            if words.exact and words.least_tokens <= chat.context_tokens - _BEFORE_END:
+                return words
+    return prompts
+
+
 def look(prompts: Prompts, context_tokens: int | None) -> Iterator[Finding]:
     """What happens there."""
     if context_tokens is None:
@@ -23,6 +38,10 @@ def look(prompts: Prompts, context_tokens: int | None) -> Iterator[Finding]:
         return
     if not prompts.exact:
         yield Finding("context-end", "skipped", "The server does not tell how many tokens a prompt has.")
+        return
+    if context_tokens - _BEFORE_END < prompts.least_tokens:
+        why = f"A context of {context_tokens:,} tokens has room for the chat template and for no prompt."
+        yield Finding("context-end", "skipped", why)
         return
     for name, room in (("last-token", 1), ("runs-to-the-end", _BEFORE_END)):
         yield _fills(prompts, name, context_tokens, room)
@@ -38,7 +57,7 @@ def _fills(prompts: Prompts, name: str, context: int, room: int) -> Finding:
     said = f"A prompt of {tokens:,} tokens leaves {room} of {context:,} for its answer"
     faults = _faults(reply, tokens, room, goes_on=prompts.goes_on)
     if faults:
-        evidence = _evidence(name, question, "; ".join(faults), f"{room} tokens, finish length")
+        evidence = _evidence(prompts, name, question, "; ".join(faults), f"{room} tokens, finish length")
         return Finding(name, "fail", f"{said}, and {'; '.join(faults)}.", evidence=evidence)
     return Finding(name, "pass", f"{said}, which ends there: {reply.finish}, {reply.output_tokens} tokens.")
 
@@ -68,38 +87,38 @@ def _beyond(prompts: Prompts, context: int) -> Iterator[Finding]:
     if (question.prompt_tokens or context) < context:
         question = prompts.make(context + _BEFORE_END, _FEW_TOKENS)
     tokens = question.prompt_tokens or context
-    reply, said = (
-        prompts.ask(question),
-        f"A prompt of {tokens:,} tokens, which the context of {context:,} has no room for,",
-    )
+    reply = prompts.ask(question)
+    said = f"A prompt of {tokens:,} tokens, which the context of {context:,} has no room for,"
     expected = "a refusal that says so"
     if reply.failure is None:
         got = f"was answered with {reply.output_tokens} tokens; usage tells {reply.prompt_tokens} of prompt"
-        evidence = _evidence("one-more", question, got, expected)
+        evidence = _evidence(prompts, "one-more", question, got, expected)
         yield Finding("one-more", "fail", f"{said} {got}: something of it was left out.", evidence=evidence)
     elif reply.failure.kind not in (ContextFull.code, PromptInvalid.code):
-        evidence = _evidence("one-more", question, reply.failure.what, expected)
+        evidence = _evidence(prompts, "one-more", question, reply.failure.what, expected)
         yield Finding("one-more", "fail", f"{said} was not refused for that: {_why(reply.failure)}.", evidence=evidence)
     else:
         yield Finding("one-more", "pass", f"{said} is refused: {_why(reply.failure)}.")
-    after = prompts.ask(prompts.make(max(_SHORT_TOKENS, prompts.least_tokens), _FEW_TOKENS))
-    if after.failure is None and after.arrivals:
-        yield Finding("answers-after", "pass", "After that, a short prompt is answered.")
-    else:
-        why = _why(after.failure) if after.failure else "no token came"
-        yield Finding("answers-after", "fail", f"After that, a short prompt is not answered: {why}.")
+    yield _after(prompts)
+
+
+def _after(prompts: Prompts) -> Finding:
+    name, question = "answers-after", prompts.make(max(_SHORT_TOKENS, prompts.least_tokens), _FEW_TOKENS)
+    reply = prompts.ask(question)
+    if reply.failure is None and reply.arrivals:
+        return Finding(name, "pass", "After that, a short prompt is answered.")
+    why = _why(reply.failure) if reply.failure else "no token came"
+    told = f"After that, a short prompt is not answered: {why}."
+    return Finding(name, "fail", told, evidence=_evidence(prompts, name, question, why, "an answer"))
 
 
 def _why(failure: Failure) -> str:
     return failure.what.rstrip(".")
 
 
-def _evidence(name: str, question: Question, got: str, expected: str) -> tuple[Evidence, ...]:
-    """Prompts of token ids are random, and any of their length does the same: they are not kept."""
+def _evidence(prompts: Prompts, name: str, question: Question, got: str, expected: str) -> tuple[Evidence, ...]:
+    """A prompt of token ids is no conversation, and cannot be asked again by itself: it is not kept."""
     if not question.messages:
         return ()
-    asked = requests.asked(
-        Conversation(list(question.messages)),
-        Sampling(temperature=question.temperature, max_tokens=question.new_tokens, ignore_eos=question.ignore_eos),
-    )
+    asked = requests.asked(Conversation(list(question.messages)), prompts.sampling_of(question))
     return (Evidence(f"lengths/{name}", asked, requests.shortened(got), expected),)
