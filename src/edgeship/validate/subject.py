@@ -40,7 +40,8 @@ class Against:
     cases: of the evaluation; none without one. constraint: what answers may be held to (`--schema`).
     original: what the target was made of, for the paired comparison: a target that is asked the same, or a file that
     `edgeship eval --out` wrote. measured: how the target itself answered the cases greedily before, where that is
-    known: a quick look holds these answers against the original's. baseline: the version in production.
+    known: a quick look holds these answers against the original's. original_build: the original of such a
+    file, where what the file lacks may be asked of it. baseline: the version in production.
     max_tokens: of an answer to a case; None for twice the longest right one, and room for thoughts.
     model, api_key: for a URL.
     """
@@ -51,6 +52,7 @@ class Against:
     max_tokens: int | None = None
     original: Target | Path | None = None
     measured: WayResult | None = None
+    original_build: Target | None = None
     baseline: Target | None = None
     effort: Effort = "default"
     model: str | None = None
