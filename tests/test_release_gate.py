@@ -137,6 +137,15 @@ def test_how_fp32_answered_need_not_be_asked_again(look: Look, seen: Seen, tmp_p
     assert (way["passed"], way["cases"]) == (2, 3)
 
 
+def test_the_fp32_package_can_be_asked_what_its_answers_do_not_tell(look: Look, seen: Seen, tmp_path: Path) -> None:
+    look()
+    look(replace(KNOWN, original_folder=tmp_path / "fp32"))
+    none, build = (subject.against.original_build for subject, _ in seen)
+    assert none is None
+    assert build is not None
+    assert (build.kind, build.name) == ("folder", str(tmp_path / "fp32"))
+
+
 def test_what_was_turned_off_is_repeated(look: Look, seen: Seen) -> None:
     found = look(gate=Gate(off={"domain": "there are no cases"}))
     assert found is not None

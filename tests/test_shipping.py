@@ -365,6 +365,8 @@ def answers_right(subject: Subject, bounds: RightAnswers, _: Progress) -> Iterat
     right = [evalset.passes(case, ask(subject.chat, case.asked, greedy(200, None)).text) for case in cases]
     share = sum(right) / len(cases)
     assert isinstance(subject.against.original, Path)
+    assert subject.against.original_build is not None
+    assert manifest.read(Path(subject.against.original_build.name)).manifest.recipe["precision"] == "fp32"
     before = read_baseline(subject.against.original)["ways"]["greedy"]["pass_rate"]
     outcome: Outcome = "pass" if share >= bounds.share else "fail"
     told = f"{share:.0%} of the answers are right, {before:.0%} of FP32's, and {bounds.share:.0%} is the bound."

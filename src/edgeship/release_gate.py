@@ -53,7 +53,7 @@ class Known:
 
     cases, eval_file, constraint: of the evaluation. thresholds: when it is good enough.
     original: how FP32 answered; None where that was not measured, or is the package itself. measured: how the package
-    answered the same cases.
+    answered the same cases. original_folder: where the FP32 package lies meanwhile, for what its answers do not tell.
     """
 
     cases: tuple[EvalCase, ...]
@@ -62,6 +62,7 @@ class Known:
     thresholds: Thresholds
     original: EvalResult | None
     measured: EvalResult | None = None
+    original_folder: Path | None = None
 
 
 def look(
@@ -80,6 +81,7 @@ def look(
         constraint=known.constraint,
         original=_original(known, work),
         measured=_greedily(known.measured) if known.measured else None,
+        original_build=Target("folder", str(known.original_folder), settings) if known.original_folder else None,
         effort=release.effort,
     )
     gate = _with_thresholds(release, known.thresholds)

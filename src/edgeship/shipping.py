@@ -329,6 +329,7 @@ def _let_through(
             constraint=shipment.constraint,
             thresholds=shipment.thresholds,
             original=original,
+            original_folder=made[baseline].package.folder if baseline and baseline != label else None,
             measured=measured[label].evaluation,
         )
         verdict = release_gate.look(release, package, package_name(shipment, label), known, work, settings, progress)
