@@ -18,6 +18,7 @@ from edgeship import settings
 from edgeship.errors import DependencyMissing, EngineFailed
 from edgeship.system import border, child
 from edgeship.targets import FOUNDRY, Target
+from edgeship.validate.over_http import Place, place_of
 
 READY_S = 120.0
 """A server that is not ready after so long is given up."""
@@ -30,7 +31,7 @@ _NEEDED = ("fastapi", "uvicorn")
 
 @dataclass(frozen=True)
 class Server:
-    """url: its root, without /v1. model: what to ask it for. api_key: that it wants.
+    """url: of its API, or its root where that is at /v1. model: what to ask it for. api_key: that it wants.
 
     pid: of the process, where it was started here.
     """
@@ -39,6 +40,11 @@ class Server:
     model: str
     api_key: str | None = field(default=None, repr=False)
     pid: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it listens."""
+        return place_of(self.url, self.api_key)
 
 
 def why_none(target: Target) -> str | None:

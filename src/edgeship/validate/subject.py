@@ -171,7 +171,7 @@ class Subject:
             return self._open.enter_context(served(self.target))
         chat = self.chat
         assert isinstance(chat, RemoteChat), "a URL is opened as one"
-        return Server(self.target.name.removesuffix("/v1"), chat.model, self.against.api_key)
+        return Server(chat.url, chat.model, self.against.api_key)
 
     def close_shared(self) -> None:
         """Ends the chat and the server that checks share, for a check that needs the memory; they are opened again."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edgeship.validate.edges import apis
-from edgeship.validate.edges.row import Surface
-from edgeship.validate.edges.wire import Reply
+from edgeship.validate.edges.row import LEFT_OUT, Surface
+from edgeship.validate.over_http import Reply
 
 ERROR = {"message": "no", "type": "invalid_request_error"}
 
@@ -24,13 +24,19 @@ OTHERS = {"usage": {"input_tokens": 3, "output_tokens": 2}}
 ANSWERS: dict[Surface, dict[str, Any]] = {
     "chat": {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], **OPENAI},
     "completions": {"choices": [{"text": "Hi", "finish_reason": "stop"}], **OPENAI},
-    "messages": {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "stop", **OTHERS},
+    "messages": {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", **OTHERS},
     "responses": {
         "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}],
-        "status": "stop",
+        "status": "completed",
         **OTHERS,
     },
-    "ollama": {"message": {"content": "Hi"}, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2},
+    "ollama": {
+        "message": {"content": "Hi"},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 3,
+        "eval_count": 2,
+    },
 }
 
 
@@ -40,6 +46,7 @@ def test_an_answer_is_read(surface: Surface, found: Any) -> None:
     assert (heard.text, heard.finish, heard.prompt_tokens, heard.made_tokens) == ("Hi", "stop", 3, 2)
     assert heard.fault is None
     assert apis.read(surface, reply({"other": 1}), form=False).fault
+    assert apis.read(surface, reply(json.loads(json.dumps(found).replace('"Hi"', "7"))), form=False).fault
     assert apis.read(surface, reply(b"\xff"), form=False).fault
 
 
@@ -55,7 +62,8 @@ def test_a_stream_is_read_to_its_end() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     heard = apis.read("stream", events(piece("H"), piece("i", "stop"), usage), form=True)
     assert (heard.text, heard.finish, heard.made_tokens, heard.fault) == ("Hi", "stop", 2, None)
-    assert "[DONE]" in (apis.read("stream", events(piece("H"), end=b""), form=True).fault or "")
+    assert "its last event is not" in (apis.read("stream", events(piece("H"), end=b""), form=True).fault or "")
+    assert apis.read("stream", events(piece("H"), end=b"data: {\n\ndata: [DONE]\n\n"), form=True).fault
 
 
 @pytest.mark.parametrize(("error", "status"), [({"code": 503}, 503), (ERROR, 400), ({"type": "x"}, 500), ("no", 500)])
@@ -75,11 +83,11 @@ def test_an_error_has_the_form_of_its_api(surface: Surface, right: Any) -> None:
         assert apis.read(surface, reply(wrong, 400), form=False).fault is None
 
 
-def test_a_question_in_the_words_of_each_api() -> None:
+def test_a_body_says_what_it_leaves_out_and_what_it_is_given() -> None:
     body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
     assert apis.body_for("chat", "m", body) == {"model": "m", "temperature": 0, **body}
-    assert apis.body_for("completions", "m", body)["prompt"] == "Hello"
-    assert apis.body_for("responses", "m", body)["max_output_tokens"] == 4
+    assert "model" not in apis.body_for("chat", None, body)
+    assert "max_tokens" not in apis.body_for("chat", "m", body | {"max_tokens": LEFT_OUT})
     assert apis.body_for("ollama", "m", body)["options"] == {"num_predict": 4, "temperature": 0}
     assert apis.body_for("stream", "m", body)["stream"] is True
-    assert apis.body_for("messages", "m", body | {"stop": ["x"]})["stop_sequences"] == ["x"]
+    assert apis.body_for("chat", "m", body | {"stream": "perhaps"})["stream"] == "perhaps"

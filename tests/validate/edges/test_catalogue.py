@@ -7,15 +7,16 @@ import unicodedata
 
 import pytest
 
-from edgeship.validate.edges import apis, wire
+from edgeship.validate.edges import apis, asking
 from edgeship.validate.edges.catalogue import ROWS, row_of
 from edgeship.validate.edges.looking import rows_for
 from edgeship.validate.edges.row import CHATS, KINDS, SURFACES, Asked, Crowd, Expect, Known, Left, Row, Sent
 from edgeship.validate.edges.target import QUICK_SURFACES
 from edgeship.validate.edges.texts import COMMON_CONTROLS, one_of_each_script
+from edgeship.validate.over_http import Request, place_of
 
 KNOWN = Known("An answer that is long enough to be stopped within.", COMMON_CONTROLS)
-PLACE = wire.place_of("http://localhost:1/v1", "a-key")
+PLACE = place_of("http://localhost:1/v1", "a-key")
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
@@ -67,12 +68,14 @@ def test_a_row_can_be_asked_where_it_says(row: Row) -> None:
         body = asks.of(KNOWN)
         assert body is not None
         for surface in set(row.surfaces) - {"inside"}:
-            content = apis.written(apis.body_for(surface, "model", body))
-            assert isinstance(json.loads(content), dict)
+            api = apis.API[surface]
+            content = Request(api.path, apis.body_for(surface, "model", body)).in_bytes(PLACE)
+            assert isinstance(json.loads(content.partition(b"\r\n\r\n")[2]), dict)
             assert apis.request_of(row, surface, KNOWN)
     elif isinstance(asks, Sent):
         assert "inside" not in row.surfaces
-        assert wire.in_bytes(PLACE, asks, PLACE.path(row.surfaces[0]), asks.body or b"{}") or asks.then == "hold"
+        path = PLACE.path(apis.API[row.surfaces[0]].path)
+        assert asking.in_bytes(PLACE, asks, path, asks.body or b"{}") or asks.then == "hold"
     elif isinstance(asks, Left):
         assert row.surfaces == ("inside",)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,8 @@ from edgeship import targets
 from edgeship.engine.api import Chat
 from edgeship.progress import silent
 from edgeship.settings import resolve
+from edgeship.validate import over_http
+from edgeship.validate.apis import RESPONSES
 from edgeship.validate.edges import CHECK
 from edgeship.validate.edges.asking import Inside
 from edgeship.validate.edges.catalogue import row_of
@@ -142,6 +145,22 @@ def test_a_server_that_ends_is_found_gone() -> None:
     outcomes = ask_everywhere(reached[0], row, CHATS, ours=False)
     assert "no connection" in (outcomes[0].wrong or "")
     assert reached[0].gone
+
+
+def test_streams_that_are_never_closed_are_waited_for_no_longer_than_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_http, "exchange", partial(over_http.exchange, end_s=0.1))
+    with subject_of("never-ends") as subject:
+        reached, [finding] = sides(subject, 60.0, surfaces=CHATS, ours=False)
+    assert not reached
+    assert "came to no end" in finding.told
+
+
+def test_apis_that_a_server_does_not_speak_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RESPONSES, "path", "/v1/no/such/place")
+    with subject_of("none") as subject:
+        [one], findings = sides(subject, 60.0, surfaces=("chat", "responses", "messages"), ours=False)
+    assert not findings
+    assert one.side.surfaces == ("chat", "stream", "messages")
 
 
 def test_in_process_everything_comes_to_an_end() -> None:

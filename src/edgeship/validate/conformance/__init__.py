@@ -10,11 +10,13 @@ from dataclasses import replace
 
 from edgeship.engine.api import Conversation, Engine
 from edgeship.progress import Progress
+from edgeship.validate.apis import APIS, CHAT
+from edgeship.validate.apis.api import Api
 from edgeship.validate.check import Check
 from edgeship.validate.conformance import beside
-from edgeship.validate.conformance.apis import APIS, Api, Wanted
 from edgeship.validate.conformance.bounds import ConformanceBounds
 from edgeship.validate.conformance.looking import NOT_SPOKEN, Answered, Looking
+from edgeship.validate.conformance.wanted import Wanted
 from edgeship.validate.server import why_none
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Finding
@@ -25,23 +27,25 @@ _LEAST_TOKENS = 2
 
 def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Iterator[Finding]:
     server, text = subject.server, _question(subject)
-    spoken = []
+    spoken: list[Api] = []
+    hasty = False
     for number, api in enumerate(APIS):
         progress(api.title, number / len(APIS))
-        looking = Looking(api, server, bounds)
+        looking = Looking(api, server, bounds, hasty=hasty)
         whole = looking.answer(Wanted(text, bounds.answer_tokens))
         if whole.said.status in NOT_SPOKEN:
             yield looking.not_looked_at("spoken", "it is not spoken")
             continue
         spoken.append(api)
-        if whole.said.status == 0:
+        if whole.said.status is None or whole.said.end == "late":
             # Who does not answer this would be waited for again and again.
             yield from looking.forms(whole)
             return
-        yield from _findings(looking, api, whole, briefly=subject.effort == "quick" and api.name != "chat")
-        if api.name == "chat":
+        yield from _findings(looking, api, whole, briefly=subject.effort == "quick" and api is not CHAT)
+        if api is CHAT:
             yield from _counted(subject, looking, whole)
-    yield from beside.findings(server, bounds, {api.name for api in spoken})
+        hasty = looking.hasty
+    yield from beside.findings(server, bounds, spoken)
     if not spoken:
         yield Finding(
             "spoken", "fail", "None of the APIs that are known here is spoken.", figure=0, bound=1, unit="APIs"
@@ -75,7 +79,7 @@ def _findings(looking: Looking, api: Api, whole: Answered, *, briefly: bool) -> 
         yield looking.stop(whole, stream=True)
     if "forced" in api.takes:
         yield looking.utf8(whole.wanted.text)
-    if api.name == "chat":
+    if api is CHAT:
         yield from beside.chat_findings(looking, whole)
 
 

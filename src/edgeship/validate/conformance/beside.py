@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
 from edgeship.measure.cases import schemas
-from edgeship.validate.conformance import ollama_schemas, openai_schemas
-from edgeship.validate.conformance.apis import TOOL
+from edgeship.validate.apis import OLLAMA_CHAT, OLLAMA_GENERATE, ollama_schemas, openai_schemas
+from edgeship.validate.apis.api import Api
+from edgeship.validate.apis.shapes import Schema
+from edgeship.validate.apis.told import value_of
 from edgeship.validate.conformance.bounds import ConformanceBounds
 from edgeship.validate.conformance.looking import Answered, Looking
-from edgeship.validate.conformance.shapes import Schema
-from edgeship.validate.conformance.told import value_of
-from edgeship.validate.over_http import Asked, Said, ask
-from edgeship.validate.requests import shortened
+from edgeship.validate.conformance.wanted import TOOL
+from edgeship.validate.over_http import Reply, Request, ask
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
@@ -71,29 +71,30 @@ def _logprobs(looking: Looking, whole: Answered) -> Finding:
     return looking.of("logprobs", "its tokens are told, as many as it says that it has", found)
 
 
-def findings(server: Server, bounds: ConformanceBounds, spoken: Set[str]) -> Iterator[Finding]:
+def findings(server: Server, bounds: ConformanceBounds, spoken: Collection[Api]) -> Iterator[Finding]:
     """The lists of models and what is said of one, and embeddings, of the APIs that are spoken."""
 
-    def said_to(asked: Asked) -> Said:
-        return ask(server, asked, silent_s=bounds.silent_s)
+    def said_to(asked: Request) -> Reply:
+        return ask(server.place, asked, bounds.silent_s)
 
-    if spoken - {"ollama-chat", "ollama-generate"}:
-        asked = Asked("/v1/models", method="GET")
+    ollamas = {OLLAMA_CHAT, OLLAMA_GENERATE}
+    if set(spoken) - ollamas:
+        asked = Request("/v1/models", method="GET")
         yield _held("models", "the list of models", asked, said_to(asked), openai_schemas.MODELS, server.model)
-        asked = Asked("/v1/embeddings", {"model": server.model, "input": ["Hello"]})
+        asked = Request("/v1/embeddings", {"model": server.model, "input": ["Hello"]})
         said = said_to(asked)
         if said.status in _REFUSED:
             yield Finding("embeddings", "skipped", f"Embeddings are refused with {said.status}.")
         else:
             yield _held("embeddings", "an embedding", asked, said, openai_schemas.EMBEDDINGS)
-    if spoken & {"ollama-chat", "ollama-generate"}:
-        asked = Asked("/api/tags", method="GET")
+    if set(spoken) & ollamas:
+        asked = Request("/api/tags", method="GET")
         yield _held("ollama-tags", "Ollama's list of models", asked, said_to(asked), ollama_schemas.TAGS)
-        asked = Asked("/api/show", {"model": server.model})
+        asked = Request("/api/show", {"model": server.model})
         yield _held("ollama-show", "what Ollama says of a model", asked, said_to(asked), ollama_schemas.SHOW)
 
 
-def _held(name: str, what: str, asked: Asked, said: Said, schema: Schema, listed: str | None = None) -> Finding:
+def _held(name: str, what: str, asked: Request, said: Reply, schema: Schema, listed: str | None = None) -> Finding:
     faults: list[str] = [said.fault] if said.fault else []
     if said.status != 200:
         faults.append(f"it is answered with {said.status}")
@@ -108,7 +109,7 @@ def _held(name: str, what: str, asked: Asked, said: Said, schema: Schema, listed
     evidence = Evidence(
         f"conformance/{name}",
         asked.as_evidence(),
-        f"{faults[0]}; status {said.status}: {shortened(said.body.decode('utf-8', 'replace'))}",
+        f"{faults[0]}; {said.said}",
         f"{what} as its schema says",
     )
     told = f"{what[0].upper()}{what[1:]} is not as its schema says: {faults[0]}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeship.validate.bounds import Bounds, bound
+from edgeship.validate.over_http import END_S
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class ConformanceBounds(Bounds):
         least=1,
     )
     end_s: float = bound(
-        10.0, "A stream is closed so long after its last event: clients wait for that before they ask again.", least=0.1
+        END_S,
+        "A stream is closed so long after its last event: clients wait for that before they ask again.",
+        least=0.1,
     )
     answer_tokens: int = bound(
         16, "Answers that are compared have so many tokens at most: enough to be cut, stopped and streamed.", least=4

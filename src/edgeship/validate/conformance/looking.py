@@ -6,18 +6,22 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
-from edgeship.validate.conformance.apis import Api, Wanted
+from edgeship.validate.apis.api import Api
+from edgeship.validate.apis.told import Told
 from edgeship.validate.conformance.bounds import ConformanceBounds
-from edgeship.validate.conformance.told import Told
-from edgeship.validate.over_http import Asked, Said, ask
-from edgeship.validate.requests import shortened
+from edgeship.validate.conformance.wanted import Wanted
+from edgeship.validate.over_http import Reply, Request, ask
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
 NOT_SPOKEN = (404, 405, 501)
+_REFUSALS = range(400, 500)
 _BUSY, _TRIES, _PAUSE_S = (429, 503), 5, 1.0
+_TIMES, _HASTY_S = 10, 1.0
+"""A request may take so many times as long as a plain answer takes for as many tokens, and so long besides."""
 _AGAIN = 2
 """What could be chance is asked for so often again."""
 _FORCED = "né 漢字 🙂 ñandú"
@@ -30,41 +34,49 @@ class Answered:
     """A request, and what was said to it. said: of a stream or a whole, as it was wanted."""
 
     wanted: Wanted
-    asked: Asked
-    said: Said
+    asked: Request
+    said: Reply
     told: Told
 
     @property
     def refused(self) -> bool:
         """Whether the server takes no such request."""
-        return 400 <= self.said.status < 500 or self.said.status in NOT_SPOKEN
+        return self.said.status in _REFUSALS or self.said.status in NOT_SPOKEN
 
 
 class Looking:
-    """What one API comes to, finding by finding."""
+    """What one API comes to, finding by finding.
 
-    def __init__(self, api: Api, server: Server, bounds: ConformanceBounds) -> None:
-        self._api, self._server, self._bounds = api, server, bounds
+    hasty: something came to no end, so that nothing is waited for any more than in proportion to a plain answer.
+    """
+
+    def __init__(self, api: Api, server: Server, bounds: ConformanceBounds, *, hasty: bool = False) -> None:
+        self._api, self._server, self._bounds, self.hasty = api, server, bounds, hasty
+        self._token_s = 0.0
 
     def answer(self, wanted: Wanted) -> Answered:
         """Asks. A server that has no room for it now is asked again a little later."""
-        api = self._api
-        asked = api.asked(self._server.model, wanted)
-        over = api.is_over if wanted.stream else None
+        asked = self._api.request({"model": self._server.model, **wanted.body}, stream=wanted.stream)
         for _ in range(_TRIES):
-            said = ask(self._server, asked, silent_s=self._bounds.silent_s, over=over, end_s=self._bounds.end_s)
+            said = self._said(asked, wanted.most_tokens)
             if said.status not in _BUSY:
                 break
             time.sleep(_PAUSE_S)
-        if said.status != 200:
-            return Answered(wanted, asked, said, Told(faults=[said.fault or f"it is answered with {said.status}"]))
-        told = api.streamed(said.body) if wanted.stream else api.whole(said.body, wanted)
-        kind = api.stream_type if wanted.stream else "application/json"
-        if said.content_type != kind:
-            told.faults.append(f"its content-type is {said.content_type!r} and not {kind!r}")
-        if said.fault:
-            told.faults.insert(0, said.fault)
+        told = self._api.told(said, stream=wanted.stream, tells=wanted.tells)
+        if said.end == "whole" and said.status == HTTPStatus.OK and not self._token_s:
+            self._token_s = said.took_s / (told.completion_tokens or 1)
         return Answered(wanted, asked, said, told)
+
+    def _said(self, asked: Request, most_tokens: int) -> Reply:
+        """What is said within so many times what a plain answer takes, and silent_s besides, or little where hasty."""
+        spare_s, end_s = self._bounds.silent_s, self._bounds.end_s
+        if self.hasty and self._token_s:
+            spare_s, end_s = _HASTY_S, min(_HASTY_S, end_s)
+        within_s = spare_s + _TIMES * self._token_s * most_tokens
+        silent_s, over = self._bounds.silent_s, self._api.is_over
+        said = ask(self._server.place, asked, within_s, silent_s=silent_s, over=over, end_s=end_s)
+        self.hasty = self.hasty or said.end == "late"
+        return said
 
     def of(self, name: str, what: str, found: Sequence[tuple[Answered, str]]) -> Finding:
         """A finding. what: is so where nothing is found. found: what is not as it is to be, with the answer."""
@@ -170,13 +182,13 @@ class Looking:
     def errors(self) -> Finding:
         """Whether what cannot be meant is refused, in the API's own words."""
         found = []
+        tokens = self._bounds.answer_tokens
         bodies: tuple[Any, ...] = ({"model": self._server.model, **self._api.wrong}, b'{"model": ')
         for body in bodies:
-            asked = Asked(self._api.path, body, headers=self._api.headers)
-            said = ask(self._server, asked, silent_s=self._bounds.silent_s)
-            told = Told()
-            answered = Answered(Wanted("", 0), asked, said, told)
-            if not 400 <= said.status < 500:
+            asked, told = Request(self._api.path, body, headers=self._api.headers), Told()
+            said = self._said(asked, tokens)
+            answered = Answered(Wanted("", tokens), asked, said, told)
+            if said.status not in _REFUSALS:
                 found.append((answered, said.fault or f"it is answered with {said.status} and not with 4xx"))
                 continue
             value = _json(said.body.decode("utf-8", "replace"))
@@ -245,7 +257,4 @@ def _json(text: str) -> Any:
 
 
 def _evidence(name: str, answered: Answered, got: str, expected: str) -> Evidence:
-    said = shortened(answered.said.body.decode("utf-8", "replace"))
-    return Evidence(
-        f"conformance/{name}", answered.asked.as_evidence(), f"{got}; status {answered.said.status}: {said}", expected
-    )
+    return Evidence(f"conformance/{name}", answered.asked.as_evidence(), f"{got}; {answered.said.said}", expected)

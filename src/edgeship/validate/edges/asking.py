@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -14,13 +15,16 @@ from edgeship.engine.response_format import constraint
 from edgeship.errors import EdgeshipError
 from edgeship.package.conversation import tool_fields
 from edgeship.system import border
-from edgeship.validate.edges import apis, wire
+from edgeship.validate import over_http
+from edgeship.validate.edges import apis
 from edgeship.validate.edges.fields import PLAIN_TOKENS
 from edgeship.validate.edges.row import LEFT_OUT, Asked, Crowd, Heard, Known, Leaving, Left, Row, Sent, Surface, Then
 from edgeship.validate.edges.texts import QUESTION, said
 from edgeship.validate.requests import shortened
 
 Meanwhile = Callable[[], object]
+MODEL, HOST = b"MODEL", b"HOST"
+"""In what is sent byte by byte: the model's name as JSON, and the server's authority."""
 
 _CROWD = (QUESTION, "Where is my parcel?", "One, two, three,", "List three colours, please.")
 _LATE_S = 0.001
@@ -39,8 +43,8 @@ class Side(Protocol):
         """A request that has come to no end after so long hangs."""
         ...
 
-    def given(self, within_s: float) -> Side:
-        """The same with another patience."""
+    def given(self, within_s: float, surfaces: tuple[Surface, ...]) -> Side:
+        """The same with another patience, and what of it can be asked."""
         ...
 
     def ask(self, row: Row, surface: Surface, known: Known, meanwhile: Meanwhile) -> Heard | None:
@@ -63,9 +67,9 @@ class Inside:
     within_s: float
     surfaces: tuple[Surface, ...] = ("inside",)
 
-    def given(self, within_s: float) -> Inside:
+    def given(self, within_s: float, surfaces: tuple[Surface, ...]) -> Inside:
         """See Side."""
-        return replace(self, within_s=within_s)
+        return replace(self, within_s=within_s, surfaces=surfaces)
 
     def ask(self, row: Row, surface: Surface, known: Known, meanwhile: Meanwhile) -> Heard | None:
         """See Side."""
@@ -173,15 +177,15 @@ def plain(question: str = QUESTION, tokens: int = PLAIN_TOKENS) -> dict[str, Any
 class OverHttp:
     """Over HTTP. surfaces: the APIs that a server speaks. form: whether errors must have the form of their API."""
 
-    place: wire.Place
+    place: over_http.Place
     model: str | None
     within_s: float
     surfaces: tuple[Surface, ...]
     form: bool = False
 
-    def given(self, within_s: float) -> OverHttp:
+    def given(self, within_s: float, surfaces: tuple[Surface, ...]) -> OverHttp:
         """See Side."""
-        return replace(self, within_s=within_s)
+        return replace(self, within_s=within_s, surfaces=surfaces)
 
     def ask(self, row: Row, surface: Surface, known: Known, meanwhile: Meanwhile) -> Heard | None:
         """See Side."""
@@ -202,23 +206,42 @@ class OverHttp:
         return self._posted(surface, body, "read", form=False)
 
     def _posted(self, surface: Surface, body: Mapping[str, Any], then: Then, *, form: bool) -> Heard:
-        content = apis.written(apis.body_for(surface, self.model, body))
-        whole = wire.posted(self.place, self.place.path(surface), content)
-        return apis.read(surface, wire.exchange(self.place, whole, self.within_s, then=then), form=form)
+        api = apis.API[surface]
+        request = over_http.Request(api.path, apis.body_for(surface, self.model, body), headers=api.headers)
+        return apis.read(surface, self._exchanged(surface, request.in_bytes(self.place), then), form=form)
 
     def _sent(self, sent: Sent, surface: Surface, meanwhile: Meanwhile) -> Heard:
         body = sent.body
         if body is None:
-            body = apis.written(apis.body_for(surface, self.model, plain()))
-        content = wire.in_bytes(
-            self.place, sent, self.place.path(surface), body.replace(wire.MODEL, apis.written_text(self.model))
-        )
-        reply = wire.exchange(
-            self.place, content, self.within_s, then=sent.then, meanwhile=meanwhile, head=sent.method == "HEAD"
-        )
+            body = json.dumps(apis.body_for(surface, self.model, plain())).encode()
+        body = body.replace(MODEL, json.dumps(self.model).encode())
+        content = in_bytes(self.place, sent, self.place.path(apis.API[surface].path), body)
+        reply = self._exchanged(surface, content, sent.then, meanwhile, head=sent.method == "HEAD")
         heard = apis.read(surface, reply, form=self.form and sent.spoken)
         # What a server says to other paths is no answer of the API.
         return heard if sent.spoken else replace(heard, fault=None)
+
+    def _exchanged(
+        self, surface: Surface, content: bytes, then: Then, meanwhile: Meanwhile = lambda: None, *, head: bool = False
+    ) -> over_http.Reply:
+        def enough(body: bytearray) -> bool:
+            if then == "hold":
+                meanwhile()
+            return then in ("leave", "hold") or (then == "leave-midway" and bool(body))
+
+        over = apis.API[surface].is_over
+        return over_http.exchange(self.place, content, self.within_s, enough=enough, over=over, head=head)
+
+
+def in_bytes(place: over_http.Place, sent: Sent, path: str, body: bytes) -> bytes:
+    """A request that is odd, as it goes over the connection."""
+    if sent.whole is not None:
+        return sent.whole.replace(HOST, place.authority.encode())
+    headers = [f"Content-Type: {sent.content_type}"] if sent.content_type is not None else []
+    length = str(len(body)) if sent.length == "true" else sent.length
+    headers += [f"Content-Length: {length}"] if length is not None else []
+    line = f"{sent.method} {sent.path or path} {sent.version}"
+    return over_http.in_bytes(place, line, [*headers, *sent.headers], body)
 
 
 def _crowd(ask: Callable[[str], Heard], many: int) -> Heard:
@@ -240,9 +263,3 @@ def _own_answer(question: str, heard: Heard, alone: Mapping[str, str | None]) ->
 
 def _badness(heard: Heard) -> tuple[bool, bool, int]:
     return heard.end not in ("whole", "left"), heard.fault is not None, heard.status or 600
-
-
-def spoken(place: wire.Place, model: str | None, within_s: float, surfaces: Sequence[Surface]) -> tuple[Surface, ...]:
-    """Those of these APIs by which a server answers the plain question."""
-    side = OverHttp(place, model, within_s, tuple(surfaces))
-    return tuple(surface for surface in surfaces if side.body(surface, plain()).status == 200)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from edgeship.engine.api import Chat
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import DependencyMissing, EdgeshipError
-from edgeship.validate.edges import wire
 from edgeship.validate.edges.apis import request_of
-from edgeship.validate.edges.asking import Inside, OverHttp, Side, plain, spoken
+from edgeship.validate.edges.asking import Inside, OverHttp, Side, plain
 from edgeship.validate.edges.judging import wrong_with
-from edgeship.validate.edges.row import ANSWERED, OVER_HTTP, Asked, Heard, Known, Row, Seen, Surface
+from edgeship.validate.edges.row import ANSWERED, CHATS, OVER_HTTP, Asked, Heard, Known, Row, Seen, Surface
 from edgeship.validate.edges.texts import COMMON_CONTROLS
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Finding
@@ -143,31 +143,32 @@ def sides(
     chat = subject.chat
     if "inside" in surfaces and not isinstance(chat, RemoteChat):
         _add(reached, findings, Inside(chat, within_s), "in process", chat)
-    over_http = [surface for surface in surfaces if surface != "inside"]
-    if over_http:
+    others = tuple(surface for surface in surfaces if surface not in CHATS)
+    if set(surfaces) - {"inside"}:
         try:
             server = subject.server
         except DependencyMissing as error:
             findings.append(Finding("over-http", "skipped", f"Nothing is asked over HTTP: {error.what}."))
         else:
-            # A server's API may lie elsewhere than at /v1.
-            url = chat.url if isinstance(chat, RemoteChat) else server.url
-            place = wire.place_of(url, server.api_key)
-            others = tuple(surface for surface in over_http if surface not in OVER_HTTP)
-            apis = (*OVER_HTTP, *spoken(place, server.model, within_s, others))
-            _add(reached, findings, OverHttp(place, server.model, within_s, apis, ours), "over HTTP")
+            side = OverHttp(server.place, server.model, within_s, (*OVER_HTTP, *others), ours)
+            _add(reached, findings, side, "over HTTP")
     return reached, findings
 
 
 def _add(reached: list[Reached], findings: list[Finding], side: Side, where: str, chat: Chat | None = None) -> None:
-    patient = side.given(_PATIENCE * side.within_s)
-    first = {surface: patient.body(surface, plain()) for surface in side.surfaces}
-    wrong = next((wrong for heard in first.values() if (wrong := wrong_with(ANSWERED, heard))), None)
-    if wrong:
-        name = f"plain-{where.replace(' ', '-').lower()}"
-        findings.append(Finding(name, "fail", f"The plain question is not answered {where}: {wrong}."))
-        return
-    side = side.given(max(side.within_s, _TIMES * max(heard.took_s for heard in first.values())))
+    first: dict[Surface, Heard] = {}
+    within_s = _PATIENCE * side.within_s
+    for surface in side.surfaces:
+        heard = side.given(within_s, side.surfaces).body(surface, plain())
+        if surface not in CHATS and heard.status != HTTPStatus.OK:
+            continue  # it is not spoken
+        if wrong := wrong_with(ANSWERED, heard):
+            name = f"plain-{where.replace(' ', '-').lower()}"
+            findings.append(Finding(name, "fail", f"The plain question is not answered {where}: {wrong}."))
+            return
+        first[surface] = heard
+        within_s = max(side.within_s, _TIMES * max(heard.took_s for heard in first.values()))
+    side = side.given(within_s, tuple(first))
     begun = {surface: side.body(surface, _SHORT) for surface in side.surfaces}
     text = next(iter(first.values())).text or ""
     if chat is None or chat.codec is None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
+import math
 import re
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from edgeship.system import processes
-from edgeship.validate.over_http import Asked, Said, ask, asking
+from edgeship.validate.apis import CHAT
+from edgeship.validate.over_http import Request, ask
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
-_PATH = "/v1/chat/completions"
 _WORKER = "edgeship.engine.isolated_worker"
 _QUESTION = "Write a long story about a lighthouse keeper and her dog."
 _SHORT_TOKENS, _LONG_TOKENS, _CLIENTS = 4, 4096, 6
@@ -29,19 +30,25 @@ _BUSY = re.compile(
 """Requests at work and in line, by the names of Edgeship's and vLLM's metrics, and of llama.cpp's."""
 
 
-def _asked(server: Server, tokens: int, **more: Any) -> Asked:
+def _asked(server: Server, tokens: int, *, stream: bool = False, **more: Any) -> Request:
     messages = [{"role": "user", "content": _QUESTION}]
-    return Asked(_PATH, {"model": server.model, "messages": messages, "max_tokens": tokens, "temperature": 0, **more})
+    body = {"model": server.model, "messages": messages, "max_tokens": tokens, "temperature": 0, **more}
+    return CHAT.request(body, stream=stream)
 
 
-def _short(server: Server, bounds: RecoveryBounds) -> Said:
-    return ask(server, _asked(server, _SHORT_TOKENS), silent_s=bounds.back_s)
+def _answers(server: Server, asked: Request, bounds: RecoveryBounds) -> bool:
+    """Whether an answer comes, and is whole."""
+    reply = ask(server.place, asked, bounds.back_s)
+    return reply.status == HTTPStatus.OK and not reply.fault
 
 
-def _long(server: Server, bounds: RecoveryBounds) -> Asked:
+def _short(server: Server, bounds: RecoveryBounds) -> bool:
+    return _answers(server, _asked(server, _SHORT_TOKENS), bounds)
+
+
+def _long(server: Server, bounds: RecoveryBounds) -> Request:
     """A request for a long answer, which does not end early where the server can be told so."""
-    beyond = _asked(server, 1, ignore_eos=True)
-    takes_it = ask(server, beyond, silent_s=bounds.back_s).status == http.client.OK
+    takes_it = _answers(server, _asked(server, 1, ignore_eos=True), bounds)
     return _asked(server, _LONG_TOKENS, stream=True, **({"ignore_eos": True} if takes_it else {}))
 
 
@@ -51,36 +58,31 @@ def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
     _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.back_s)
 
     def go() -> None:
-        with asking(server, asked, bounds.back_s) as (_, response):
-            response.read1(1)
+        ask(server.place, asked, bounds.back_s, enough=bool)
 
     whole_s = _whole_s(server, asked, bounds) if _at_work(server, bounds) is not None else 0.0
     together([go] * _CLIENTS, bounds.back_s)
     yield from _freed(server, asked, bounds.freed_share * whole_s, bounds)
     most_s = bounds.slower * usual_s + bounds.freed_s
     found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
-    good = [said for said in found if isinstance(said, Said) and said.status == http.client.OK and not said.fault]
-    if len(good) < _CLIENTS:
-        told = f"After clients have gone only {len(good)} of {_CLIENTS} are answered within {most_s:.1f} s."
+    if (good := found.count(True)) < _CLIENTS:
+        told = f"After clients have gone only {good} of {_CLIENTS} are answered within {most_s:.1f} s."
         yield _finding("client-gone-then-answers", told, asked, most_s)
         return
     told = f"After clients have gone {_CLIENTS} are answered in {took_s:.2f} s (at most {most_s:.1f} s)."
     yield Finding("client-gone-then-answers", "pass", told, took_s, most_s, "s")
 
 
-def _whole_s(server: Server, asked: Asked, bounds: RecoveryBounds) -> float:
+def _whole_s(server: Server, asked: Request, bounds: RecoveryBounds) -> float:
     """How long the same answers take to their end; they are cut where that says no more than freed_s does."""
-    begun, most_s = time.monotonic(), bounds.freed_s / bounds.freed_share
 
     def read() -> None:
-        with asking(server, asked, bounds.back_s) as (_, response):
-            while time.monotonic() - begun < most_s and response.read1(1 << 16):
-                pass
+        ask(server.place, asked, bounds.freed_s / bounds.freed_share, enough=CHAT.is_over)
 
     return together([read] * _CLIENTS, bounds.back_s)[1]
 
 
-def _freed(server: Server, asked: Asked, part_s: float, bounds: RecoveryBounds) -> Iterator[Finding]:
+def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds) -> Iterator[Finding]:
     """Whether nothing is at work any more soon after clients have gone; of a server that tells what is.
 
     part_s: so soon the answers' own end would not explain it.
@@ -108,8 +110,8 @@ def _freed(server: Server, asked: Asked, part_s: float, bounds: RecoveryBounds) 
 
 def _at_work(server: Server, bounds: RecoveryBounds) -> float | None:
     """Requests that run and wait, as the server's metrics tell it; None where it tells nothing."""
-    said = ask(server, Asked("/metrics", method="GET"), silent_s=bounds.back_s)
-    numbers = _BUSY.findall(said.body) if said.status == http.client.OK else []
+    said = ask(server.place, Request("/metrics", method="GET"), bounds.back_s)
+    numbers = _BUSY.findall(said.body) if said.status == HTTPStatus.OK else []
     return sum(map(float, numbers)) if numbers else None
 
 
@@ -124,17 +126,18 @@ def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
 
     def answered() -> bool:
         """Whether it came to an end of some kind."""
+        met: list[int] = []
+
+        def over(body: bytearray) -> bool:
+            if body and not met:
+                met.append(begun.wait(bounds.back_s))
+            return CHAT.is_over(body)
+
         try:
-            with asking(server, asked, bounds.back_s) as (_, response):
-                response.read1(1)
-                begun.wait(bounds.back_s)
-                while response.read1(1 << 16):
-                    pass
-        except TimeoutError:
-            return False
-        except (OSError, http.client.HTTPException, threading.BrokenBarrierError):
-            pass
-        return True
+            reply = ask(server.place, asked, math.inf, silent_s=bounds.back_s, enough=over)
+        except threading.BrokenBarrierError:
+            return True
+        return reply.end != "late"
 
     def killing() -> bool:
         begun.wait(bounds.back_s)
@@ -159,13 +162,12 @@ def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
 def _back(server: Server, bounds: RecoveryBounds) -> bool:
     until = time.monotonic() + bounds.back_s
     while time.monotonic() < until:
-        said = _short(server, bounds)
-        if said.status == http.client.OK and not said.fault:
+        if _short(server, bounds):
             return True
         time.sleep(_LOOK_S)
     return False
 
 
-def _finding(name: str, told: str, asked: Asked, bound_s: float) -> Finding:
+def _finding(name: str, told: str, asked: Request, bound_s: float) -> Finding:
     evidence = Evidence(f"recovery/{name}", asked.as_evidence(), told, "it is as if nothing had been asked")
     return Finding(name, "fail", told, bound=bound_s, unit="s", evidence=(evidence,))

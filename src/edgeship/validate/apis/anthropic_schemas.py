@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeship.validate.conformance.shapes import COUNT, NAME, OBJECT, TEXT, by_type, listed, maybe, only, thing
+from edgeship.validate.apis.shapes import COUNT, NAME, OBJECT, TEXT, by_type, listed, maybe, only, thing
 
 _STOP = only("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal")
 _BLOCK = by_type(

@@ -6,7 +6,7 @@ index) may be missing; an error's code may be a number.
 
 from __future__ import annotations
 
-from edgeship.validate.conformance.shapes import (
+from edgeship.validate.apis.shapes import (
     COUNT,
     NAME,
     NUMBER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeship.validate.conformance.shapes import COUNT, FLAG, NAME, OBJECT, TEXT, Schema, listed, only, thing
+from edgeship.validate.apis.shapes import COUNT, FLAG, NAME, OBJECT, TEXT, Schema, listed, only, thing
 
 _AT_END = {
     "done_reason": only("stop", "length", "load", "unload"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeship.validate.conformance.shapes import (
+from edgeship.validate.apis.shapes import (
     COUNT,
     NAME,
     NUMBER,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgeship.measure.cases import schemas
 from edgeship.system import json_file
-from edgeship.validate.conformance.shapes import Schema
+from edgeship.validate.apis.shapes import Schema
 
 Finish = Literal["stop", "length", "other"]
 
@@ -34,8 +34,10 @@ class Told:
     faults: list[str] = field(default_factory=list)
 
     def add(self, text: Any) -> None:
-        """More of the answer."""
-        if isinstance(text, str) and text:
+        """More of the answer. Raises TypeError where it is no text."""
+        if not isinstance(text, str):
+            raise TypeError(f"its text is {text!r}")
+        if text:
             self.text += text
             self.pieces += 1
 
@@ -46,7 +48,7 @@ class Told:
                 if type(usage.get(key)) is int:
                     setattr(self, name, usage[key])
 
-    def end(self, reason: Any, reasons: dict[str, Finish]) -> None:
+    def end(self, reason: Any, reasons: Mapping[str, Finish]) -> None:
         """Why it ended."""
         if isinstance(reason, str):
             self.finish = reasons.get(reason, "other")
