@@ -8,15 +8,22 @@ from typing import Any
 
 import pytest
 
+from edgeship import targets
 from edgeship.cli import main
 from edgeship.engine.api import Conversation, Sampling
 from edgeship.errors import EvidenceUnknown
+from edgeship.settings import resolve
+from edgeship.validate.conformance import CHECK as CONFORMANCE
+from edgeship.validate.document import verdict_document
 from edgeship.validate.edges.texts import QUESTION
-from edgeship.validate.replay import replay
+from edgeship.validate.over_http import Request
+from edgeship.validate.replay import Replayed, replay
 from edgeship.validate.requests import asked
+from edgeship.validate.run import validate
+from edgeship.validate.subject import Subject
 from tests.scripted import ScriptedEngine
 from tests.validate.edges.test_looking import ANSWERS, Inwards
-from tests.validate.faulty import faulty, faulty_chat
+from tests.validate.faulty import MODEL, faulty, faulty_chat
 
 REQUEST = asked(Conversation([{"role": "user", "content": QUESTION}]), Sampling(temperature=0, max_tokens=100))
 ANSWER = ANSWERS[QUESTION]
@@ -58,12 +65,63 @@ def test_an_odd_request_is_asked_again_on_one_surface_and_judged_anew() -> None:
         ("domain/one", {}, "no evidence"),
         ("domain/one", {"checks": {"domain": 1}}, "no evidence"),
         ("domain/one", verdict(request={"kind": "http"}), "cannot be asked again by itself"),
+        ("domain/one", verdict(request={"kind": "http", "method": "GET", "path": "x"}), "cannot be asked again"),
         ("domain/one", verdict(request={"conversation": {"messages": []}, "sampling": {}}), "cannot be asked again"),
     ],
 )
 def test_what_is_unknown_or_cannot_be_asked_is_said(name: str, kept: dict[str, Any] | None, told: str) -> None:
     with ScriptedEngine(ANSWERS) as engine, pytest.raises(EvidenceUnknown, match=told):
         list(replay(Inwards(engine), name, kept))
+
+
+CHAT = {"model": "of-old", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8}
+
+
+def over_http(**evidence: Any) -> dict[str, Any]:
+    request = Request("/v1/chat/completions", evidence.pop("body", CHAT)).as_evidence()
+    return verdict(id="conformance/one", request=request, **evidence)
+
+
+def asked_again(fault: str, kept: dict[str, Any]) -> Replayed:
+    with faulty(fault, answers=ANSWERS) as url, Subject(targets.resolve(url, resolve())) as subject:
+        [found] = replay(subject, "conformance/one", kept)
+    return found
+
+
+def test_a_request_over_http_is_asked_again_of_the_model_that_is_served() -> None:
+    kept = over_http(got="it is answered with 500; status 500: {}", expected="an answer")
+    found = asked_again("none", kept)
+    assert (found.outcome, found.expected) == ("undecided", "an answer")
+    assert found.answer.startswith("status 200: {")
+    assert f'"model": "{MODEL}"' in found.request
+    assert "it is answered with 500" in (found.wrong or "")
+
+
+def test_a_form_that_is_wrong_fails_and_is_told_from_the_one_that_was() -> None:
+    found = asked_again("tells-other-types", over_http(got="something else"))
+    fault = found.answer.partition("; status")[0]
+    assert (found.outcome, found.wrong) == ("fail", f"{fault}; in the verdict it is: something else")
+    found = asked_again("tells-other-types", over_http(got=f"{fault}; status 200: with another id"))
+    assert (found.outcome, found.wrong) == ("fail", "the answer is the one that the verdict speaks of")
+
+
+@pytest.mark.parametrize("body", [b'{"model": ', b"\xff\x00{"])
+def test_bytes_are_sent_again_as_they_were(body: bytes) -> None:
+    first = asked_again("none", over_http(body=body, got="it was answered"))
+    assert first.outcome == "undecided"
+    assert first.answer.startswith("status 400: {")
+    again = asked_again("none", over_http(body=body, got=f"it is refused; {first.answer}"))
+    assert again.outcome == "fail"
+
+
+def test_all_that_conformance_finds_can_be_asked_again() -> None:
+    with faulty("leaves-out-finish") as url, Subject(targets.resolve(url, resolve())) as subject:
+        found = validate(subject, checks=[CONFORMANCE])
+        kept = json.loads(json.dumps(verdict_document(found, {})))
+        assert found.evidence
+        for evidence in found.evidence:
+            [again] = replay(subject, evidence.id, kept)
+            assert again.outcome == "fail", (evidence, again)
 
 
 def test_the_command_exits_by_what_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

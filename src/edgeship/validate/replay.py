@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 from edgeship.errors import EdgeshipError, EvidenceUnknown
 from edgeship.system.fields import Fields
+from edgeship.validate.apis import APIS
+from edgeship.validate.conformance.bounds import ConformanceBounds
 from edgeship.validate.edges.catalogue import ROWS, row_of
 from edgeship.validate.edges.evidence import PREFIX, surface_in
 from edgeship.validate.edges.looking import EdgeBounds
 from edgeship.validate.edges.row import Row, Surface
 from edgeship.validate.edges.target import Outcome, ask_everywhere, is_ours, sides
+from edgeship.validate.over_http import Request, ask, request_in
 from edgeship.validate.requests import ask_again, shortened
+from edgeship.validate.server import Server
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Outcome as Verdict
 
 _HINT = "A verdict lists its evidence with ids; docs/validate-edges.md lists the odd requests, which are edges/ROW."
+_SAME = "the answer is the one that the verdict speaks of"
+_ANOTHER = "whether the answer is right, its check says; in the verdict it is another"
+_TIMES = 10
+"""A request may take so many times as long as a server may say nothing: nobody knows here how fast it is."""
 _CANNOT = "Validate the target again: `edgeship validate TARGET --only CHECK`."
 
 
@@ -104,21 +113,47 @@ def _told(outcome: Outcome) -> Replayed:
 
 
 def _kept(subject: Subject, name: str, evidence: Fields) -> Replayed:
-    request = evidence.part("request").values
     got, expected = evidence.required_text("got"), evidence.required_text("expected")
-    shown = shortened(json.dumps(request, ensure_ascii=False))
+    request = evidence.part("request")
     try:
-        conversation, sampling = ask_again(request)
+        again = request_in(request) if request.values.get("kind") == "http" else ask_again(request.values)
     except (KeyError, TypeError, ValueError, EdgeshipError) as error:
         raise EvidenceUnknown(f"the request of {name!r} cannot be asked again by itself", hint=_CANNOT) from error
+    if isinstance(again, Request):
+        return _by_http(subject.server, again, Replayed(name, "undecided", "", "", expected), got)
+    found = Replayed(name, "undecided", _shown(request.values), "", expected)
     try:
-        answer = "".join(step.text for step in subject.chat.converse(conversation, sampling))
+        answer = "".join(step.text for step in subject.chat.converse(*again))
     except EdgeshipError as error:
-        return Replayed(name, "fail", shown, f"{error.code}: {error.what}", expected, "it fails")
-    short = shortened(answer).strip()
+        return replace(found, outcome="fail", answer=f"{error.code}: {error.what}", wrong="it fails")
+    found, short = replace(found, answer=answer), shortened(answer).strip()
     if short == expected.strip():
-        return Replayed(name, "pass", shown, answer, expected)
+        return replace(found, outcome="pass")
     if short == got.strip():
-        return Replayed(name, "fail", shown, answer, expected, "the answer is the one that the verdict speaks of")
-    why = "the answer is another than in the verdict; whether it is right, its check says"
-    return Replayed(name, "undecided", shown, answer, expected, why)
+        return replace(found, outcome="fail", wrong=_SAME)
+    return replace(found, wrong=f"{_ANOTHER}: {got}")
+
+
+def _by_http(server: Server, request: Request, found: Replayed, got: str) -> Replayed:
+    """A request over HTTP, for the model that is served now."""
+    body = request.body
+    if isinstance(body, Mapping) and "model" in body:
+        body = {**body, "model": server.model}
+    request = replace(request, body=body)
+    api = next((api for api in APIS if api.path == request.path), None)
+    silent_s = ConformanceBounds().silent_s
+    over = api.is_over if api else lambda _: False
+    reply = ask(server.place, request, _TIMES * silent_s, silent_s=silent_s, over=over)
+    faults = [reply.fault] if reply.fault else []
+    if api and isinstance(body, Mapping):
+        faults = api.told(reply, stream=body.get("stream") is True, tells="logprobs" in body).faults
+    found = replace(found, request=_shown(request.as_evidence()), answer="; ".join([*faults[:1], reply.said]))
+    if got.endswith(reply.said) or any(got.startswith(fault) for fault in faults):
+        return replace(found, outcome="fail", wrong=_SAME)
+    if reply.fault or (faults and reply.status == HTTPStatus.OK):
+        return replace(found, outcome="fail", wrong=f"{faults[0]}; in the verdict it is: {got}")
+    return replace(found, wrong=f"{_ANOTHER}: {got}")
+
+
+def _shown(request: Mapping[str, Any]) -> str:
+    return shortened(json.dumps(request, ensure_ascii=False))
