@@ -15,7 +15,7 @@ from edgeship.settings import Settings
 from edgeship.targets import Target
 from edgeship.validate import server
 from edgeship.validate.conformance import CHECK as CONFORMANCE
-from edgeship.validate.over_http import Request, ask
+from edgeship.validate.over_http import Request, exchange
 from edgeship.validate.recovery import CHECK as RECOVERY
 from edgeship.validate.run import validate
 from edgeship.validate.server import Server, served, why_none
@@ -70,7 +70,7 @@ def test_without_what_the_server_needs_there_is_a_reason(settings: Settings) -> 
 
 
 def test_nobody_there_is_an_answer_too() -> None:
-    said = ask(Server("http://127.0.0.1:9", "m", api_key="secret").place, Request("/health", method="GET"), 5.0)
+    said = exchange(Server("http://127.0.0.1:9", "m", api_key="secret").place, Request("/health", method="GET"), 5.0)
     assert said.status is None
     assert said.fault
     assert said.fault.startswith("the connection broke")

@@ -145,14 +145,9 @@ def _never(_: bytearray) -> bool:
     return False
 
 
-def ask(place: Place, request: Request, within_s: float, **how: Any) -> Reply:
-    """What comes of a request that is in order. how: as for `exchange`."""
-    return exchange(place, request.in_bytes(place), within_s, **how)
-
-
 def exchange(
     place: Place,
-    content: bytes,
+    request: Request | bytes,
     within_s: float,
     *,
     silent_s: float = math.inf,
@@ -161,12 +156,13 @@ def exchange(
     end_s: float = END_S,
     head: bool = False,
 ) -> Reply:
-    """Sends bytes and hears what comes within so long. silent_s: a server may say nothing for so long.
+    """Sends a request and hears what comes within so long. silent_s: a server may say nothing for so long.
 
     enough: whether the client leaves; it is told once the request is sent, and then whenever more has come.
     over: whether the body has come to its end; it is to be closed within end_s then.
     head: the request is one for a head, whose answer has no body.
     """
+    content = request if isinstance(request, bytes) else request.in_bytes(place)
     wait = _Wait(within_s, silent_s)
     try:
         connection = _connected(place, wait.next_s())
@@ -201,12 +197,9 @@ def _heard(
             connection.settimeout(wait.next_s())
             piece = response.read1(_PIECE_BYTES)
             if not piece:
-                left = response.length
-                return (
-                    ends("cut", f"it ended {left} bytes before the length that it had promised")
-                    if left
-                    else ends("whole")
-                )
+                if left := response.length:
+                    return ends("cut", f"it ended {left} bytes before the length that it had promised")
+                return ends("whole")
             body += piece
             if enough(body):
                 return ends("left")

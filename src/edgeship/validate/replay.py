@@ -17,7 +17,7 @@ from edgeship.validate.edges.evidence import PREFIX, surface_in
 from edgeship.validate.edges.looking import EdgeBounds
 from edgeship.validate.edges.row import Row, Surface
 from edgeship.validate.edges.target import Outcome, ask_everywhere, is_ours, sides
-from edgeship.validate.over_http import Request, ask, request_in
+from edgeship.validate.over_http import Request, exchange, request_in
 from edgeship.validate.requests import ask_again, shortened
 from edgeship.validate.server import Server
 from edgeship.validate.subject import Subject
@@ -143,7 +143,7 @@ def _by_http(server: Server, request: Request, found: Replayed, got: str) -> Rep
     api = next((api for api in APIS if api.path == request.path), None)
     silent_s = ConformanceBounds().silent_s
     over = api.is_over if api else lambda _: False
-    reply = ask(server.place, request, _TIMES * silent_s, silent_s=silent_s, over=over)
+    reply = exchange(server.place, request, _TIMES * silent_s, silent_s=silent_s, over=over)
     faults = [reply.fault] if reply.fault else []
     if api and isinstance(body, Mapping):
         faults = api.told(reply, stream=body.get("stream") is True, tells="logprobs" in body).faults

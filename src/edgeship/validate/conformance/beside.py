@@ -15,7 +15,7 @@ from edgeship.validate.apis.told import value_of
 from edgeship.validate.conformance.bounds import ConformanceBounds
 from edgeship.validate.conformance.looking import Answered, Looking
 from edgeship.validate.conformance.wanted import TOOL
-from edgeship.validate.over_http import Reply, Request, ask
+from edgeship.validate.over_http import Reply, Request, exchange
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
@@ -75,7 +75,7 @@ def findings(server: Server, bounds: ConformanceBounds, spoken: Collection[Api])
     """The lists of models and what is said of one, and embeddings, of the APIs that are spoken."""
 
     def said_to(asked: Request) -> Reply:
-        return ask(server.place, asked, bounds.silent_s)
+        return exchange(server.place, asked, bounds.silent_s)
 
     ollamas = {OLLAMA_CHAT, OLLAMA_GENERATE}
     if set(spoken) - ollamas:

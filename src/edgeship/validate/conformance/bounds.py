@@ -19,7 +19,8 @@ class ConformanceBounds(Bounds):
     )
     end_s: float = bound(
         END_S,
-        "A stream is closed so long after its last event: clients wait for that before they ask again.",
+        "A stream is closed so long after its last event: clients wait for that before they ask again. Once one is "
+        "not, the others are waited for a second at most.",
         least=0.1,
     )
     answer_tokens: int = bound(

@@ -13,7 +13,7 @@ from edgeship.validate.apis.api import Api
 from edgeship.validate.apis.told import Told
 from edgeship.validate.conformance.bounds import ConformanceBounds
 from edgeship.validate.conformance.wanted import Wanted
-from edgeship.validate.over_http import Reply, Request, ask
+from edgeship.validate.over_http import Reply, Request, exchange
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
@@ -74,7 +74,7 @@ class Looking:
             spare_s, end_s = _HASTY_S, min(_HASTY_S, end_s)
         within_s = spare_s + _TIMES * self._token_s * most_tokens
         silent_s, over = self._bounds.silent_s, self._api.is_over
-        said = ask(self._server.place, asked, within_s, silent_s=silent_s, over=over, end_s=end_s)
+        said = exchange(self._server.place, asked, within_s, silent_s=silent_s, over=over, end_s=end_s)
         self.hasty = self.hasty or said.end == "late"
         return said
 

@@ -208,7 +208,7 @@ class OverHttp:
     def _posted(self, surface: Surface, body: Mapping[str, Any], then: Then, *, form: bool) -> Heard:
         api = apis.API[surface]
         request = over_http.Request(api.path, apis.body_for(surface, self.model, body), headers=api.headers)
-        return apis.read(surface, self._exchanged(surface, request.in_bytes(self.place), then), form=form)
+        return apis.read(surface, self._exchanged(surface, request, then), form=form)
 
     def _sent(self, sent: Sent, surface: Surface, meanwhile: Meanwhile) -> Heard:
         body = sent.body
@@ -222,7 +222,13 @@ class OverHttp:
         return heard if sent.spoken else replace(heard, fault=None)
 
     def _exchanged(
-        self, surface: Surface, content: bytes, then: Then, meanwhile: Meanwhile = lambda: None, *, head: bool = False
+        self,
+        surface: Surface,
+        request: over_http.Request | bytes,
+        then: Then,
+        meanwhile: Meanwhile = lambda: None,
+        *,
+        head: bool = False,
     ) -> over_http.Reply:
         def enough(body: bytearray) -> bool:
             if then == "hold":
@@ -230,7 +236,7 @@ class OverHttp:
             return then in ("leave", "hold") or (then == "leave-midway" and bool(body))
 
         over = apis.API[surface].is_over
-        return over_http.exchange(self.place, content, self.within_s, enough=enough, over=over, head=head)
+        return over_http.exchange(self.place, request, self.within_s, enough=enough, over=over, head=head)
 
 
 def in_bytes(place: over_http.Place, sent: Sent, path: str, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeship.system import processes
 from edgeship.validate.apis import CHAT
-from edgeship.validate.over_http import Request, ask
+from edgeship.validate.over_http import Request, exchange
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
 from edgeship.validate.server import Server
@@ -38,7 +38,7 @@ def _asked(server: Server, tokens: int, *, stream: bool = False, **more: Any) ->
 
 def _answers(server: Server, asked: Request, bounds: RecoveryBounds) -> bool:
     """Whether an answer comes, and is whole."""
-    reply = ask(server.place, asked, bounds.back_s)
+    reply = exchange(server.place, asked, bounds.back_s)
     return reply.status == HTTPStatus.OK and not reply.fault
 
 
@@ -58,7 +58,7 @@ def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
     _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.back_s)
 
     def go() -> None:
-        ask(server.place, asked, bounds.back_s, enough=bool)
+        exchange(server.place, asked, bounds.back_s, enough=bool)
 
     whole_s = _whole_s(server, asked, bounds) if _at_work(server, bounds) is not None else 0.0
     together([go] * _CLIENTS, bounds.back_s)
@@ -77,7 +77,7 @@ def _whole_s(server: Server, asked: Request, bounds: RecoveryBounds) -> float:
     """How long the same answers take to their end; they are cut where that says no more than freed_s does."""
 
     def read() -> None:
-        ask(server.place, asked, bounds.freed_s / bounds.freed_share, enough=CHAT.is_over)
+        exchange(server.place, asked, bounds.freed_s / bounds.freed_share, enough=CHAT.is_over)
 
     return together([read] * _CLIENTS, bounds.back_s)[1]
 
@@ -110,7 +110,7 @@ def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds
 
 def _at_work(server: Server, bounds: RecoveryBounds) -> float | None:
     """Requests that run and wait, as the server's metrics tell it; None where it tells nothing."""
-    said = ask(server.place, Request("/metrics", method="GET"), bounds.back_s)
+    said = exchange(server.place, Request("/metrics", method="GET"), bounds.back_s)
     numbers = _BUSY.findall(said.body) if said.status == HTTPStatus.OK else []
     return sum(map(float, numbers)) if numbers else None
 
@@ -134,7 +134,7 @@ def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
             return CHAT.is_over(body)
 
         try:
-            reply = ask(server.place, asked, math.inf, silent_s=bounds.back_s, enough=over)
+            reply = exchange(server.place, asked, math.inf, silent_s=bounds.back_s, enough=over)
         except threading.BrokenBarrierError:
             return True
         return reply.end != "late"
