@@ -1,9 +1,13 @@
-"""Same seed, same output: alone and beside others, with a known beginning and without, over restarts and streamed."""
+"""Same seed, same output: alone and beside others, with a known beginning and without, over restarts and streamed.
+
+A model that is sure of its answers gives them whatever the seed, and a server that ignores seeds would not be seen by
+it. So answers are sampled as hot as it takes for seeds to make a difference, and where none do, that is said.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,21 +37,28 @@ class DeterminismBounds(Bounds):
     )
     most_sampled_differing: float = bound(
         0.0,
-        "The same for answers that are sampled with a seed.",
+        "The same for answers that are sampled, each with a seed of its own.",
         most=1.0,
     )
     most_logprob_change: float = bound(
         0.001,
-        "Nats by which a token's log-probability may change beside others, where the tokens are the same. Rounding of "
-        "float32 is far below, and a batch that reaches into an answer far above.",
+        "Nats by which a token's log-probability may change from the first time, where the tokens are the same. "
+        "Rounding of float32 is far below, and a batch that reaches into an answer far above.",
     )
 
 
 Way = Literal["greedy", "sampled"]
-WAYS: Mapping[Way, Sampling] = {
-    "greedy": Sampling(temperature=0.0, seed=0),
-    "sampled": Sampling(temperature=1.0, top_p=0.95, seed=7),
-}
+WAYS: tuple[Way, ...] = ("greedy", "sampled")
+_GREEDY = Sampling(temperature=0.0, seed=0)
+_HOTTER = (
+    Sampling(temperature=1.0, top_p=0.95),
+    Sampling(temperature=1.5, top_p=1.0),
+    Sampling(temperature=2.0, top_p=1.0),
+)
+"""Answers are sampled in the first of these ways in which seeds make a difference. OpenAI's API takes no higher
+temperature than the last."""
+_PROBED, _PROBED_SEEDS = 3, (1, 2)
+"""So many questions are asked with both seeds to find it, and each of them must be answered in two ways."""
 _TEXTS = (
     "Name three colours.",
     "What is the capital of France?",
@@ -97,8 +108,12 @@ class Asked:
 
 def _run(subject: Subject, bounds: DeterminismBounds, progress: Progress) -> Iterator[Finding]:
     amount, chat = AMOUNTS[subject.effort], subject.chat
-    progress("alone", 0.0)
-    asked = list(_first(chat, _questions(subject, amount), amount.spend_s))
+    said = _conversations(subject, amount.questions)
+    progress("with other seeds", 0.0)
+    sampled, finding = _sampled(chat, [each for _, each in said], amount.new_tokens)
+    yield finding
+    progress("alone", 0.1)
+    asked = list(_first(chat, _questions(chat, said, sampled, amount.new_tokens), amount.spend_s))
     yield from _held("again", "Asked again", asked, _alone(chat, asked), bounds)
     for number in range(amount.loads):
         progress("beside others", 0.2 + 0.4 * number / amount.loads)
@@ -118,25 +133,58 @@ def _run(subject: Subject, bounds: DeterminismBounds, progress: Progress) -> Ite
 # --- asking ----------------------------------------------------------------------------------------------------------
 
 
-def _questions(subject: Subject, amount: Amount) -> list[tuple[str, Way, Question]]:
-    """Each conversation in both ways."""
+def _conversations(subject: Subject, most: int) -> list[tuple[str, Conversation]]:
+    """What is asked, by name."""
     cases = subject.against.cases
-    chosen = [(case.id, case.asked) for case in cases[:: max(1, len(cases) // amount.questions)][: amount.questions]]
-    if not chosen:
-        chosen = [(str(number), Conversation(_user(text))) for number, text in enumerate(_TEXTS[: amount.questions], 1)]
-    tell = 1 if isinstance(subject.chat, Engine) else None
-    return [
-        (name, way, Question(replace(said, variables={}), replace(how, max_tokens=amount.new_tokens, logprobs=tell)))
-        for name, said in chosen
-        for way, how in WAYS.items()
-    ]
+    chosen = [(case.id, replace(case.asked, variables={})) for case in cases[:: max(1, len(cases) // most)][:most]]
+    return chosen or [(str(number), Conversation(_user(text))) for number, text in enumerate(_TEXTS[:most], 1)]
+
+
+def _sampled(chat: Chat, said: Sequence[Conversation], new_tokens: int) -> tuple[Sampling, Finding]:
+    """How answers are sampled, so that they are others with another seed, and what was found of that.
+
+    Raises what an answer ends with.
+    """
+    probed = said[:_PROBED]
+    how, differing = _HOTTER[0], 0
+    for hotter in _HOTTER:
+        each_seed = [replace(hotter, seed=seed, max_tokens=new_tokens) for seed in _PROBED_SEEDS]
+        asked = [Question(conversation, sampling) for conversation in probed for sampling in each_seed]
+        outcomes = _outcomes(chat, asked, _slots(chat))
+        if fault := next((each for each in outcomes if isinstance(each, EdgeshipError)), None):
+            if hotter is _HOTTER[0]:
+                raise fault
+            break  # it takes no temperature as high as this one
+        answers = [each for each in outcomes if isinstance(each, Answer)]
+        found = sum(map(differs, answers[::2], answers[1::2]))
+        if found >= differing:
+            how, differing = hotter, found
+        if differing == len(probed):
+            break
+    at = f"at a temperature of {how.temperature:g} another one gives"
+    if differing:
+        told = f"Seeds make a difference: {at} another answer to {differing} of {len(probed)} questions."
+        return how, Finding("seeds", "pass", told)
+    told = f"Seeds make no difference, so whether they are heeded cannot be seen: {at} the same answers."
+    return how, Finding("seeds", "skipped", told)
+
+
+def _questions(
+    chat: Chat, said: Sequence[tuple[str, Conversation]], sampled: Sampling, new_tokens: int
+) -> Iterator[tuple[str, Way, Question]]:
+    """Each conversation in both ways."""
+    tell = 1 if isinstance(chat, Engine) else None
+    for number, (name, conversation) in enumerate(said, 1):
+        ways: Mapping[Way, Sampling] = {"greedy": _GREEDY, "sampled": replace(sampled, seed=number)}
+        for way, how in ways.items():
+            yield name, way, Question(conversation, replace(how, max_tokens=new_tokens, logprobs=tell))
 
 
 def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def _first(chat: Chat, questions: Sequence[tuple[str, Way, Question]], spend_s: float) -> Iterator[Asked]:
+def _first(chat: Chat, questions: Iterable[tuple[str, Way, Question]], spend_s: float) -> Iterator[Asked]:
     """What each is answered alone, as many as there is time to ask again. Raises what an answer ends with."""
     begun_s = time.monotonic()
     for count, (name, way, question) in enumerate(questions):
@@ -162,7 +210,6 @@ def _reversed(chat: Chat, asked: Sequence[Asked]) -> Outcomes:
 
 def _beside(chat: Chat, asked: Sequence[Asked], number: int) -> Outcomes:
     """All slots at work: others of several lengths stand between, so that neighbours change while an answer is made."""
-    slots = chat.stats().slots or _UNKNOWN_SLOTS
     line: list[Question] = []
     places: list[int] = []
     for index, each in enumerate(asked):
@@ -173,8 +220,12 @@ def _beside(chat: Chat, asked: Sequence[Asked], number: int) -> Outcomes:
         places.append(len(line))
         line.append(each.question)
     # The first time as many as there are slots; later fewer, so that rows are odd and even.
-    outcomes = _outcomes(chat, line, max(2, slots - number))
+    outcomes = _outcomes(chat, line, max(2, _slots(chat) - number))
     return [outcomes[place] for place in places]
+
+
+def _slots(chat: Chat) -> int:
+    return chat.stats().slots or _UNKNOWN_SLOTS
 
 
 def _outcomes(chat: Chat, questions: Sequence[Question], concurrency: int) -> Outcomes:
