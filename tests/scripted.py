@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,7 @@ from edgeship.engine.api import (
     OnStep,
     Prompt,
     Sampling,
+    Stats,
     Token,
     ToolCall,
     Usage,
@@ -130,6 +132,49 @@ class CallingEngine(ScriptedEngine):
         ):
             on_step(step)
         return Made()
+
+
+class ScriptedChat:
+    """A ScriptedEngine as no more than a chat, whose steps have no ids. closed: a file that is there after `close`."""
+
+    name = "scripted chat"
+    note: str | None = None
+
+    def __init__(self, engine: ScriptedEngine, closed: Path) -> None:
+        self._engine, self._closed = engine, closed
+        self.defaults, self.codec, self.context_tokens = engine.defaults, engine.codec, engine.context_tokens
+
+    def __enter__(self) -> ScriptedChat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> AnswerSteps:
+        """See Chat. With `on_step` only."""
+        assert on_step
+
+        def tell(step: Token | Exception) -> None:
+            on_step(replace(step, id=None) if isinstance(step, Token) else step)
+
+        return self._engine.converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=tell)
+
+    def stats(self) -> Stats:
+        """See Chat."""
+        return self._engine.stats()
+
+    def close(self) -> None:
+        """See Chat."""
+        self._engine.close()
+        self._closed.touch()
 
 
 class Made:
@@ -328,10 +373,15 @@ def write_script(folder: Path, answers: Mapping[str, str], **options: Any) -> No
     (folder / SCRIPT_NAME).write_text(json.dumps(script, ensure_ascii=False), encoding="utf-8")
 
 
-ENGINE = "tests.scripted:open_scripted"
-"""What `load` and IsolatedEngine take as the engine's name."""
+ENGINE, CHAT = "tests.scripted:open_scripted", "tests.scripted:open_scripted_chat"
+"""What `load` and IsolatedEngine take as the engine's name, and what `load_chat` and IsolatedChat take for a chat."""
 
 
 def open_scripted(options: EngineOptions) -> ScriptedEngine:
     """The engine of a folder's scripted.json."""
     return ScriptedEngine.read(options.folder, options.limits, options.speculation)
+
+
+def open_scripted_chat(options: EngineOptions) -> ScriptedChat:
+    """The same as no more than a chat."""
+    return ScriptedChat(open_scripted(options), options.folder / "closed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edgeship.engine.api import Conversation, Limits, Sampling
 from edgeship.errors import NameInvalid, PackageNotFound, UsageError
 from edgeship.settings import Settings
 from edgeship.store import packages
-from edgeship.targets import Kind, resolve
+from edgeship.targets import Kind, Target, resolve
 from tests.packages import make_package
 
 
@@ -155,6 +156,23 @@ def test_only_a_server_has_models_and_a_key(options: dict[str, str], settings: S
     for text in ("triage", "foundry:triage"):
         with pytest.raises(UsageError, match="only a server"):
             resolve(text, settings).open(**options)  # type: ignore[arg-type]
+
+
+def test_a_server_is_not_opened_apart(settings: Settings) -> None:
+    with pytest.raises(PackageNotFound, match="the address of a server"):
+        resolve("http://127.0.0.1:9", settings).open_apart()
+
+
+@pytest.mark.slow
+def test_apart_each_has_a_process_of_its_own(
+    example: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Target, "registered_folder", lambda _: example)
+    question = Conversation([{"role": "user", "content": "hello"}])
+    for text, shows_tokens in ((example, True), ("foundry:triage", False)):
+        with resolve(text, replace(settings, threads=1)).open_apart(Limits(slots=1)) as chat:
+            assert chat.pid != os.getpid()
+            assert (next(chat.converse(question, Sampling(max_tokens=1))).id is not None) == shows_tokens
 
 
 @pytest.mark.slow

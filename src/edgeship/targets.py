@@ -13,6 +13,7 @@ from typing import Literal
 
 from edgeship.engine import address
 from edgeship.engine.api import DEFAULT_LIMITS, Chat, Limits, check_settings
+from edgeship.engine.isolated import IsolatedChat, IsolatedEngine
 from edgeship.engine.opening import AUTO, load_chat
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import PackageNotFound, UsageError
@@ -81,6 +82,16 @@ class Target:
             memory_bytes=here.memory_bytes,
             slots=slots,
         )
+
+    def open_apart(self, limits: Limits = DEFAULT_LIMITS) -> IsolatedChat:
+        """A package or a model of Foundry Local in a process of its own: what that holds and uses is the model's alone.
+
+        Raises PackageNotFound for a server, and what `open` raises.
+        """
+        here = self.settings
+        if self.kind == "foundry":
+            return IsolatedChat(self.registered_folder(), engine="foundry", threads=here.threads, limits=limits)
+        return IsolatedEngine(self.package_folder(), threads=here.threads, limits=limits, home=here.home)
 
     def package_folder(self) -> Path:
         """The folder of a package. Raises PackageNotFound where the target is none, or is not there."""

@@ -16,11 +16,11 @@ import pytest
 
 from edgeship.engine import isolated, steps
 from edgeship.engine.answer import ask, collect
-from edgeship.engine.api import Conversation, EngineFault, Limits, Sampling, Token
-from edgeship.engine.isolated import IsolatedEngine
+from edgeship.engine.api import Conversation, Engine, EngineFault, Limits, Sampling, Token
+from edgeship.engine.isolated import IsolatedChat, IsolatedEngine
 from edgeship.engine.steps import Relay, Signal
 from edgeship.engine.text import TextCodec
-from edgeship.errors import EngineFailed, MemoryShort, PromptInvalid
+from edgeship.errors import EngineFailed, MemoryShort, NotSupported, PromptInvalid
 from edgeship.system import border, child
 from tests import scripted
 from tests.scripted import write_script
@@ -237,6 +237,44 @@ def test_a_process_that_does_not_obey_is_replaced(tmp_path: Path, monkeypatch: p
             list(waiting)
         assert engine.encode("x").tokens == (120,)
         assert engine.pid != first
+
+
+# --- what is no more than a chat -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Iterator[IsolatedChat]:
+    write_script(tmp_path, {"hello": "Good day to you."}, delay_s=0.001)
+    with IsolatedChat(tmp_path, engine=scripted.CHAT) as loaded:
+        yield loaded
+
+
+def test_a_chat_shows_no_tokens_here_either(chat: IsolatedChat, tmp_path: Path) -> None:
+    answer = ask(chat, QUESTION, Sampling())
+    assert (answer.text, answer.tokens, answer.finish) == ("Good day to you.", (), "stop")
+    assert not isinstance(chat, Engine)
+    with pytest.raises(NotSupported, match="shows no tokens"):
+        IsolatedEngine(tmp_path, engine=scripted.CHAT)
+
+
+def test_of_a_chats_answer_that_is_cut_pieces_of_text_are_counted(chat: IsolatedChat) -> None:
+    cancel = threading.Event()
+    steps = chat.converse(QUESTION, FOR_EVER, cancel=cancel)
+    for _ in range(3):
+        next(steps)
+    cancel.set()
+    *_, last = steps
+    assert last.finish == "cancelled"
+    assert last.usage
+    assert last.usage.prompt_tokens == len(chat.codec.render(QUESTION).tokens)
+    assert last.usage.completion_tokens >= 3
+
+
+def test_a_chat_is_closed_before_its_process_ends(chat: IsolatedChat, tmp_path: Path) -> None:
+    assert not (tmp_path / "closed").exists()
+    chat.close()
+    assert (tmp_path / "closed").exists()
+    assert not psutil.pid_exists(chat.pid)
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------

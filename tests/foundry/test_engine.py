@@ -17,6 +17,7 @@ import pytest
 
 from edgeship.engine.answer import ask
 from edgeship.engine.api import Constraint, Conversation, Limits, Sampling
+from edgeship.engine.isolated import IsolatedChat
 from edgeship.engine.opening import load, load_chat
 from edgeship.engine.text import TextCodec
 from edgeship.errors import (
@@ -298,6 +299,23 @@ def test_nothing_is_left_behind_by_a_process_that_used_it(tmp_path: Path, exampl
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_in_a_process_of_its_own_it_answers_the_same_and_leaves_nothing_behind(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question, greedy = Conversation(cases()[0]["messages"]), Sampling(temperature=0.0)
+    with FoundryEngine(example) as engine:
+        here = ask(engine, question, greedy)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with IsolatedChat(example, engine="foundry") as chat:
+        assert chat.pid != os.getpid()
+        there = ask(chat, question, greedy)
+        with pytest.raises(NotSupported, match="ignore_eos"):
+            chat.converse(question, Sampling(ignore_eos=True))
+    assert (there.text, there.finish) == (here.text, here.finish)
+    assert there.usage.completion_tokens == here.usage.completion_tokens
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_constraint_is_checked_before_it_is_sent(engine: FoundryEngine) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -320,6 +321,25 @@ def test_a_server_elsewhere_is_not_looked_at(settings: Settings) -> None:
         assert "runs on another machine" in (CHECK.not_for(subject) or "")
     with Subject(targets.resolve("some-package", settings)) as subject:
         assert CHECK.not_for(subject) is None
+
+
+@pytest.mark.slow
+def test_foundry_local_is_looked_at_in_a_process_of_its_own(
+    example: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def family(pids: Iterable[int]) -> Family:
+        looked_at.extend(pids)
+        return Family(looked_at)
+
+    monkeypatch.setattr(targets.Target, "registered_folder", lambda _: example)
+    monkeypatch.setattr(leaks, "Family", family)
+    with Subject(targets.resolve("foundry:triage", settings), Against(effort="quick")) as subject:
+        findings = {one.name for one in CHECK.run(subject, LeakBounds(), lambda *_: None) if one.outcome != "skipped"}
+    assert len(looked_at) == 1
+    assert looked_at[0] != os.getpid()
+    assert findings >= KINDS
 
 
 @pytest.mark.slow

@@ -165,6 +165,11 @@ class Token:
     prompt_tokens: int | None = None
     start: int | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether it stands for a token: by its id or, from engines that tell none, as a piece of text."""
+        return self.id is not None or (self.finish is None and bool(self.text))
+
 
 class EngineFault(Exception):
     """An error that nobody foresaw, of ours or of a library, in the making of an answer. Its cause is that error."""

@@ -1,4 +1,4 @@
-"""An engine in a process of its own: what kills that process ends its answers with an error, and a new one is started.
+"""A chat in a process of its own: what kills that process ends its answers with an error, and a new one is started.
 
 Calls go in and tokens come out as messages, many answers at the same time, each under its number. Cancel and deadline
 are kept on this side, so they act whatever the child does: while it starts, reads a prompt, hangs or is stopped.
@@ -55,14 +55,16 @@ _GRACE_S = 1.0
 _AGAIN = "Ask again: a new process is started."
 
 
-class IsolatedEngine:
-    """Another engine, in a child; see Engine, and `load` for what it takes. A child that dies fails its answers.
+class IsolatedChat:
+    """Another chat, in a child; see Chat, and `load_chat` for what it takes. A child that dies fails its answers.
 
     A child that is stopped from outside is given `STOPPED_S` to go on; then it counts as dead.
     unwanted: once set, loading ends with EngineFailed.
     restarts: how often another child took the place of a dead one.
     Raises whatever loading raises there, and EngineFailed or MemoryShort where the child dies of it.
     """
+
+    _shows_tokens = False
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class IsolatedEngine:
             "limits": asdict(limits),
             "speculation": speculation,
             "home": str(home) if home else None,
+            "shows_tokens": self._shows_tokens,
         }
         self._lock = threading.Lock()
         self._closed = False
@@ -91,13 +94,13 @@ class IsolatedEngine:
         # Whoever is called back may ask the engine: the threads that hear the child and look at the time stay free.
         self._callbacks = Callbacks("edgeship isolated callbacks")
         self._process = _Process(self._job)
-        hello = self._process.loaded(unwanted)
+        self._loaded(self._process.loaded(unwanted))
+
+    def _loaded(self, hello: Message) -> None:
+        """Keeps what the child says of what it has loaded."""
         self.name = str(hello["name"])
         self.context_tokens = int(hello["context_tokens"])
-        self.vocab_size = int(hello["vocab_size"])
-        self.slots = int(hello["slots"])
         self.note: str | None = hello["note"]
-        self.context_cut: str | None = hello["context_cut"]
         self.defaults = read_sampling(hello["defaults"])
         self.codec: Codec = IsolatedCodec(self._ask, hello["template"], thinks=hello["thinks"])
 
@@ -109,14 +112,6 @@ class IsolatedEngine:
     def stats(self) -> Stats:
         """See Chat.stats."""
         return Stats(**self._ask("stats")["stats"])
-
-    def render(self, conversation: Conversation) -> Prompt:
-        """See Engine.render."""
-        return self.codec.render(conversation)
-
-    def encode(self, text: str) -> Prompt:
-        """See Engine.encode."""
-        return self.codec.encode(text)
 
     def converse(
         self,
@@ -131,34 +126,6 @@ class IsolatedEngine:
         check_sampling(sampling)
         fields = {"conversation": asdict(conversation), "sampling": asdict(sampling)}
         return self._begin("converse", fields, Answer(self._callbacks, cancel, deadline_s, on_step))
-
-    def stream(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        *,
-        cancel: threading.Event | None = None,
-        deadline_s: float | None = None,
-        on_step: OnStep | None = None,
-    ) -> AnswerSteps:
-        """See Engine.stream."""
-        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
-        check_sampling(sampling)
-        fields = {"prompt": asdict(prompt), "sampling": asdict(sampling)}
-        answer = Answer(self._callbacks, cancel, deadline_s, on_step, len(prompt.tokens))
-        return self._begin("stream", fields, answer)
-
-    def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
-        """See Engine.score. Logits are large, so they come through a file."""
-        import numpy as np
-
-        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size, cut=self.context_cut)
-        check_first(first, tokens)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "logits.npy"
-            self._ask("score", tokens=list(tokens), first=first, path=str(path))
-            found: Floats = np.load(path)
-        return found
 
     def close(self) -> None:
         """See Engine.close. It takes seconds at most, whatever the child does."""
@@ -202,6 +169,54 @@ class IsolatedEngine:
                 self._process = _Process(self._job)
                 self.restarts += 1
             return self._process
+
+
+class IsolatedEngine(IsolatedChat):
+    """The same with tokens: another engine, in a child; see Engine, and `load`. Raises as IsolatedChat does."""
+
+    _shows_tokens = True
+
+    def _loaded(self, hello: Message) -> None:
+        super()._loaded(hello)
+        self.vocab_size = int(hello["vocab_size"])
+        self.slots = int(hello["slots"])
+        self.context_cut: str | None = hello["context_cut"]
+
+    def render(self, conversation: Conversation) -> Prompt:
+        """See Engine.render."""
+        return self.codec.render(conversation)
+
+    def encode(self, text: str) -> Prompt:
+        """See Engine.encode."""
+        return self.codec.encode(text)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> AnswerSteps:
+        """See Engine.stream."""
+        check_tokens(prompt.tokens, limit=self.context_tokens - 1, vocab_size=self.vocab_size, cut=self.context_cut)
+        check_sampling(sampling)
+        fields = {"prompt": asdict(prompt), "sampling": asdict(sampling)}
+        answer = Answer(self._callbacks, cancel, deadline_s, on_step, len(prompt.tokens))
+        return self._begin("stream", fields, answer)
+
+    def score(self, tokens: Sequence[int], first: int = 0) -> Floats:
+        """See Engine.score. Logits are large, so they come through a file."""
+        import numpy as np
+
+        check_tokens(tokens, limit=self.context_tokens, vocab_size=self.vocab_size, cut=self.context_cut)
+        check_first(first, tokens)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "logits.npy"
+            self._ask("score", tokens=list(tokens), first=first, path=str(path))
+            found: Floats = np.load(path)
+        return found
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Answer:
     def _put(self, token: Token) -> None:
         if not self._over:
             self._over = token.finish is not None
-            self._made += token.id is not None
+            self._made += token.counts
             self._thought = self._made if token.thinking else self._thought
             self._first = self._first or time.perf_counter()
             self._steps.put(token)

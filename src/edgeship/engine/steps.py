@@ -147,7 +147,7 @@ class Steps:
         self._done = isinstance(step, Exception) or step.finish is not None
         if isinstance(step, Exception):
             raise step
-        self._given += step.id is not None
+        self._given += step.counts
         return step
 
     def close(self) -> None:

@@ -17,6 +17,9 @@ from edgeship.progress import Progress
 from edgeship.system import log
 from edgeship.system.shortage import ran_out
 
+ENDING_S = 5.0
+"""For so long a child may clean up once its parent is gone."""
+
 
 def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
     """The whole life of a child with one job: reads it, does `work`, answers with its result or what it raised."""
@@ -35,10 +38,15 @@ def serve(work: Callable[[dict[str, Any], Progress], dict[str, Any]]) -> None:
 class Parent:
     """The line to the parent: its job, what it sends after that, and messages to it. We end when the line does.
 
-    hear: gets each message after the job, from a thread of its own.
+    hear: gets each message after the job, from a thread of its own. ending: is called before we end with the line, and
+    has `ENDING_S` for what it does.
     """
 
-    def __init__(self, hear: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        hear: Callable[[dict[str, Any]], object] = lambda _: None,
+        ending: Callable[[], object] = lambda: None,
+    ) -> None:
         # Ctrl-C reaches every process of a terminal, and systemd's SIGTERM every process of a service. What they mean
         # is the parent's to decide.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +56,7 @@ class Parent:
         os.dup2(2, 1)
         self._sending = threading.Lock()
         jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(jobs, hear), name="edgeship parent", daemon=True).start()
+        threading.Thread(target=self._listen, args=(jobs, hear, ending), name="edgeship parent", daemon=True).start()
         first = jobs.get()
         self.job: dict[str, Any] = first["job"]
         log.forward(first["log_level"], lambda record: self.send({"log": record}))
@@ -59,14 +67,25 @@ class Parent:
             self._answers.write(json.dumps(message) + "\n")
             self._answers.flush()
 
-    def _listen(self, jobs: queue.SimpleQueue[dict[str, Any]], hear: Callable[[dict[str, Any]], object]) -> None:
+    def _listen(
+        self,
+        jobs: queue.SimpleQueue[dict[str, Any]],
+        hear: Callable[[dict[str, Any]], object],
+        ending: Callable[[], object],
+    ) -> None:
         lines = _lines()
         for line in lines:
             jobs.put(json.loads(line))
             break
         for line in lines:
             hear(json.loads(line))
-        os._exit(1)
+        # In a thread of its own: a library that hangs must not keep us alive.
+        last = threading.Thread(target=ending, name="edgeship ending", daemon=True)
+        try:
+            last.start()
+            last.join(ENDING_S)
+        finally:
+            os._exit(1)
 
 
 def failure(error: BaseException) -> dict[str, Any]:

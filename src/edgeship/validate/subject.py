@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from edgeship.engine.api import Chat, Constraint, Engine, Limits, Sampling
-from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import EdgeshipError, PromptInvalid
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
@@ -191,14 +190,10 @@ class Subject:
             yield chat
 
     def _opened(self, limits: Limits | None = None) -> Chat:
-        """A package runs in a process of its own, as under `edgeship serve`: what it holds is the model's alone."""
-        limits, against = limits or Limits(), self.against
-        if self.target.kind in ("package", "folder"):
-            here = self.target.settings
-            return IsolatedEngine(self.target.package_folder(), threads=here.threads, limits=limits, home=here.home)
+        """In a process of its own, as under `edgeship serve`: what that holds is the model's alone."""
         if self.target.kind == "url":
-            return self.target.open(model=against.model, api_key=against.api_key)
-        return self.target.open(limits=limits)
+            return self.target.open(model=self.against.model, api_key=self.against.api_key)
+        return self.target.open_apart(limits or Limits())
 
 
 def _has_cut_thoughts(way: WayResult) -> bool:

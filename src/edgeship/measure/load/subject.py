@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.engine.api import Chat, Conversation, Engine, Limits
-from edgeship.engine.isolated import IsolatedEngine
 from edgeship.engine.remote import RemoteChat
 from edgeship.errors import PromptsInvalid, UsageError
 from edgeship.measure.load import workload
@@ -223,7 +222,7 @@ def opened(
 ) -> Iterator[Subject]:
     """The target, opened, and asked its first requests where it was loaded for that.
 
-    A package runs in a process of its own, as under `edgeship serve`: what is counted of that is the model's alone.
+    What is no server runs in a process of its own: what is counted of that is the model's alone.
     Raises what `Target.open` raises, PromptsInvalid and UsageError for prompts that do not fit.
     """
     progress(f"opening {target.name}", None)
@@ -240,9 +239,8 @@ def opened(
 
 
 def _open(target: Target, access: Access) -> Chat:
-    if target.kind in ("package", "folder") and access.model is None and access.api_key is None:
-        here = target.settings
-        return IsolatedEngine(target.package_folder(), threads=here.threads, limits=access.limits, home=here.home)
+    if target.kind != "url" and access.model is None and access.api_key is None:
+        return target.open_apart(access.limits)
     if target.kind == "url" and access.limits != Limits():
         raise UsageError("a server decides on its slots and context", hint="Leave --slots and --context out.")
     return target.open(limits=access.limits, model=access.model, api_key=access.api_key)
