@@ -5,9 +5,8 @@ The only module that knows every stage. Each function is one stretch of the road
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +17,15 @@ from edgeship.builder.graph import DATA_NAME
 from edgeship.candidates import Made
 from edgeship.checkpoint import Checkpoint
 from edgeship.checkpoint.inspection import inspection
-from edgeship.engine.answer import ask
-from edgeship.engine.api import Chat, Constraint, Conversation, Limits, Message, Sampling
-from edgeship.engine.opening import load_chat
-from edgeship.errors import EngineFailed, PackageNotFound, PrecisionUnsupported, ResourceError
+from edgeship.engine.api import Constraint
+from edgeship.errors import PrecisionUnsupported, ResourceError
+from edgeship.first_run import first_answer, withdrawn_on_failure
 from edgeship.measure.agreement.questions import built_in_prompts
 from edgeship.measure.agreement.reference import Reference, ScoredText, Text
 from edgeship.measure.cases.evalset import EvalCase, take_evenly
 from edgeship.measure.choice.choose import Choice, Thresholds, Undecided, choose
 from edgeship.measure.choice.escalation import Attempt, in_words, next_budget, next_step, with_budget
 from edgeship.measure.choice.recommendation import in_figures
-from edgeship.measure.evaluation.evaluate import greedy
 from edgeship.measure.measurement import Measurement
 from edgeship.measure.probe import ProbeOptions, probe
 from edgeship.measure.report.comparison import HELD_TO, Candidate, Report
@@ -50,7 +47,6 @@ from edgeship.version import __version__
 
 # The reference's logits are kept for this many texts: enough positions for a steady mean, few enough for a small disk.
 REFERENCE_TEXTS = 48
-RECHECKED_ANSWERS = 5
 
 CANDIDATES = ("fp32", "fp16", "int8", "int4")
 """The recipes that are measured where none are given."""
@@ -173,8 +169,8 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
         chosen, measurement = made[choice.chosen], measured[choice.chosen]
         question = shipment.question or (cases[0].conversation[-1]["content"] if cases else "Hello! What can you do?")
         installed, new = _install(shipment, chosen, measurement, report, verdict, settings, progress)
-        with _withdrawn_on_failure(installed if new else None, settings):
-            answer = _check(shipment, installed, cases, measurement, question, settings, progress)
+        with withdrawn_on_failure(installed if new else None, settings):
+            answer = first_answer(shipment, installed, cases, measurement, question, settings, progress)
         return replace(shipped, package=installed, new=new, question=question, answer=answer)
 
 
@@ -391,59 +387,6 @@ def _cases_in(measurements: Mapping[str, Any]) -> int:
     evaluation = measurements.get("evaluation")
     cases = evaluation.get("cases") if isinstance(evaluation, Mapping) else None
     return cases if isinstance(cases, int) else 0
-
-
-@contextlib.contextmanager
-def _withdrawn_on_failure(new: Entry | None, settings: Settings) -> Iterator[None]:
-    """Takes a new package out of the cache again where what happens inside fails, or is interrupted.
-
-    Nobody is to find it as the latest version; its build is kept, so that shipping again is short.
-    """
-    try:
-        yield
-    except BaseException:
-        if new is not None:
-            with contextlib.suppress(PackageNotFound):
-                packages.remove(settings.cache_dir, new.ref)
-        raise
-
-
-def _check(
-    shipment: Shipment,
-    installed: Entry,
-    cases: Sequence[EvalCase],
-    measurement: Measurement,
-    question: str,
-    settings: Settings,
-    progress: Progress,
-) -> str:
-    """Runs the package from where it was installed: it answers as measured, and one answer more to show."""
-    progress(f"check {installed.ref}", None)
-    with load_chat(installed.folder, threads=settings.threads, limits=Limits(slots=1)) as chat:
-        if measurement.evaluation:
-            _require_same_answers(chat, cases, measurement, installed, shipment.constraint)
-        messages: list[Message] = [{"role": "user", "content": question}]
-        return ask(chat, Conversation(messages), Sampling(temperature=0.0, max_tokens=256)).text
-
-
-def _require_same_answers(
-    chat: Chat,
-    cases: Sequence[EvalCase],
-    measurement: Measurement,
-    installed: Entry,
-    constraint: Constraint | None,
-) -> None:
-    assert measurement.evaluation is not None
-    max_tokens = measurement.evaluation.max_tokens
-    for case, record in zip(cases[:RECHECKED_ANSWERS], measurement.evaluation.records, strict=False):
-        answer = ask(chat, case.asked, greedy(max_tokens, case.constraint or constraint)).text
-        if answer != record.answer:
-            raise EngineFailed(
-                f"the installed package answers case {record.id!r} otherwise than when it was measured: "
-                f"{answer!r} instead of {record.answer!r}",
-                where=str(installed.folder),
-                hint="Ship again; if it stays, run `edgeship doctor` and report it.",
-            )
 
 
 def _report(
