@@ -162,7 +162,7 @@ def _ship(shipment: Shipment, settings: Settings, progress: Progress) -> Shipped
             progress(f"note: {choice.judgements[another.label].of(another.label)}", None)
         choice, gates, verdicts = _let_through(shipment, cases, made, measured, choice, work, settings, progress)
         report = _report(shipment, cases, made, measured, choice, reference, fidelity, gates, settings)
-        verdict = verdicts.get(choice.chosen or "")
+        verdict = verdicts.get(choice.chosen) if choice.chosen else None
         shipped = Shipped(report, _write(report, verdicts, _report_folder(shipment, settings)), verdict=verdict)
         if choice.chosen is None or not report.installs:
             return shipped

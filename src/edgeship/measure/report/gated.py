@@ -66,7 +66,7 @@ def gated_by(
 
     undecided: whether a package that it leaves undecided is installed. force: whether any is.
     """
-    outcome = "fail" if failed_before else verdict["outcome"]
+    outcome: Outcome = "fail" if failed_before else verdict["outcome"]
     passes = outcome not in ({"fail"} if undecided == "take" else {"fail", "undecided"})
     checks = (_check(name, check) for name, check in verdict["checks"].items())
     return Gated(
