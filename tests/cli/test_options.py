@@ -12,14 +12,14 @@ import typer.main
 
 from edgeship.cli import main, options
 from edgeship.cli.app import app
-from edgeship.cli.options import Force, Json, RecipeOptions, grouped, read_variables
+from edgeship.cli.options import ForceResources, Json, RecipeOptions, grouped, read_variables
 from edgeship.errors import UsageError
 from edgeship.recipe import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
 class Pair:
-    first: Force = False
+    first: ForceResources = False
     second: int = 2
 
 
@@ -37,7 +37,7 @@ def test_a_group_of_options_is_taken_apart_and_put_together() -> None:
         "second": 2,
         "as_json": False,
     }
-    assert parameters["first"].annotation == Force
+    assert parameters["first"].annotation == ForceResources
     assert command.__doc__ == "What it does."
     assert command(name="x", first=True, second=3, as_json=False) == 7
 
