@@ -40,7 +40,7 @@ def test_a_document_of_every_level(server: Server, capsys: pytest.CaptureFixture
 
 
 def test_a_table_and_files(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = {name: tmp_path / name for name in ("records", "markdown", "csv")}
+    places = {name: tmp_path / name for name in ("records", "markdown", "csv", "out")}
     files = [text for name, path in places.items() for text in (f"--{name}", str(path))]
     assert main(["bench", server.url, *FEW, "--rate", "100", "--arrivals", "fixed", *files]) == 0
     told = capsys.readouterr()
@@ -49,6 +49,9 @@ def test_a_table_and_files(server: Server, tmp_path: Path, capsys: pytest.Captur
     assert len(places["records"].read_text(encoding="utf-8").splitlines()) == 2
     assert "| rate 100/s | 2 | 0 |" in places["markdown"].read_text(encoding="utf-8")
     assert places["csv"].read_text(encoding="utf-8").startswith("name,concurrency,")
+    kept = json.loads(places["out"].read_text(encoding="utf-8"))
+    assert (kept["schema"], kept["complete"], kept["stopped"]) == ("edgeship/bench/1", True, None)
+    assert kept["levels"][0]["completed"] == 2
 
 
 def test_a_target_that_answers_nothing_fails_and_what_was_seen_is_kept(
@@ -66,6 +69,68 @@ def test_a_target_that_answers_nothing_fails_and_what_was_seen_is_kept(
     assert (code, level["errors"], level["completed"]) == (5, 2, 0)
     assert "no request was answered: the server failed (500): out of memory" in told.err
     assert len(kept.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def interrupt_after(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, once so many answers of a level have come."""
+
+    def tell(self: Any) -> None:
+        if len(self._records) == records:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeship.measure.load.driver._Drive._tell", tell)
+
+
+def test_what_was_measured_before_ctrl_c_is_printed_and_kept(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(4, monkeypatch)
+    out = tmp_path / "bench.json"
+    words = ["bench", server.url, *FEW[2:], "--requests", "9"]
+    assert main([*words, "--out", str(out), "--json"]) == 130
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert told == json.loads(out.read_text(encoding="utf-8"))
+    assert (told["complete"], told["stopped"]) == (False, "interrupted")
+    assert [(level["completed"], level["ended"]) for level in told["levels"]] == [(4, "interrupted")]
+    assert "This is a part: the run was interrupted." in printed.err
+    assert main(words) == 130
+    printed = capsys.readouterr()
+    assert "concurrency 1" in printed.out
+    assert "This is a part: the run was interrupted." in printed.err
+
+
+def test_ctrl_c_before_anything_was_measured(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(1, monkeypatch)  # while it warms up
+    assert main(["bench", server.url, *FEW]) == 130
+    assert capsys.readouterr().out == ""
+
+
+def test_a_server_that_hangs_ends_the_command_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts, script, left = tmp_path / "prompts.jsonl", Script(tokenizes=True, first_s=0.0, gap_s=0.0), [None] * 4
+    prompts.write_text('{"prompt": "a"}\n', encoding="utf-8")
+
+    def answer(handler: Handler) -> None:
+        if left:
+            left.pop()
+            script.answer(handler)
+        else:
+            handler.wait_until_the_client_is_gone()
+
+    with scripted(script, completions=answer) as server:
+        words = ["bench", server.url, "--new-tokens", "12", "--prompts", str(prompts), "--timeout", "0.3"]
+        assert main([*words, "--concurrency", "1,2,3"]) == 5
+        told = capsys.readouterr()
+        assert "error: 2 x timeout: nothing of the answer came in 0.3 s" in " ".join(told.err.split())
+        assert "This is a part: a target said nothing for as long as a request may take" in told.err
+        assert ("concurrency 1" in told.out, "concurrency 2" in told.out) == (True, False)
+        assert main([*words, "--json"]) == 5
+    told = capsys.readouterr()
+    [level] = json.loads(told.out)["levels"]
+    assert (level["requests"], level["ended"]) == (1, "silent")
+    assert "no request was answered: nothing of the answer came in 0.3 s" in told.err
 
 
 @pytest.mark.parametrize(
@@ -89,6 +154,7 @@ def test_a_target_that_answers_nothing_fails_and_what_was_seen_is_kept(
         (["--slo", "ttft=fast"], "--slo ttft is 'fast'"),
         (["--replay"], "--replay needs conversations"),
         (["--records", "."], "that is a folder"),
+        (["--out", "."], "that is a folder"),
         (["--api-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE is not set"),
         (["--slots", "2"], "a server decides on its slots"),
         (["--prompts", "no-such-file"], "prompts file cannot be read"),
@@ -137,7 +203,7 @@ def test_conditions_on_two_targets_are_a_gate(
 def test_two_targets_in_tables_and_files(
     server: Server, late: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = {name: tmp_path / name for name in ("records", "markdown", "csv")}
+    places = {name: tmp_path / name for name in ("records", "markdown", "csv", "out")}
     files = [text for name, path in places.items() for text in (f"--{name}", str(path))]
     conditions = ["--fail-if", "ttft_p50 > 1.1x", "--fail-if", "e2e_p95 > 2s"]
     assert main(["bench", server.url, late.url, "--compare", *TURNS, *conditions, *files]) == 1
@@ -148,6 +214,8 @@ def test_two_targets_in_tables_and_files(
     assert "e2e_p95 > 2s is undecided: A: it takes 115 requests more" in " ".join(told.err.split())
     assert len(places["records"].read_text(encoding="utf-8").splitlines()) == 30
     assert "| ttft_p50 > 1.1x | concurrency 1 |" in places["markdown"].read_text(encoding="utf-8")
+    kept = json.loads(places["out"].read_text(encoding="utf-8"))
+    assert (kept["schema"], kept["outcome"], kept["complete"]) == ("edgeship/bench-pair/1", "fail", True)
     rows = places["csv"].read_text(encoding="utf-8").splitlines()
     assert rows[0] == "load,figure,unit,a,b,ratio,ratio_low,ratio_high,why"
     assert any(row.startswith("concurrency 1,ttft_p50,s,0.") for row in rows)
@@ -183,6 +251,26 @@ def test_a_target_of_two_that_answers_nothing_decides_nothing(
         words = ["bench", "--compare", server.url, broken.url, *TURNS, "--fail-if", "ttft_p50 > 1.1x"]
         assert main([*words, "--prompts", str(prompts)]) == 5
     assert "no request was answered" in capsys.readouterr().err
+
+
+def test_turns_before_ctrl_c_are_told_and_decide_nothing(
+    server: Server, late: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeship.measure.load.subject import Subject
+
+    drives, drive = [0], Subject.drive
+
+    def driven(self: Subject, *given: Any, **named: Any) -> Any:
+        drives[0] += 1
+        if drives[0] == 6:
+            raise KeyboardInterrupt
+        return drive(self, *given, **named)
+
+    monkeypatch.setattr(Subject, "drive", driven)
+    words = ["bench", "--compare", server.url, late.url, *TURNS, "--fail-if", "ttft_p50 > 1.1x", "--json"]
+    assert main(words) == 130
+    told = json.loads(capsys.readouterr().out)
+    assert (told["turns"], told["stopped"], told["outcome"]) == (2, "interrupted", "undecided")
 
 
 def test_how_much_two_targets_are_asked_where_that_is_not_said() -> None:

@@ -13,7 +13,7 @@ from edgeship.engine.api import Limits
 from edgeship.errors import EdgeshipError, EngineFailed, MemoryShort, PackageDamaged, UsageError
 from edgeship.measure.load import pair
 from edgeship.measure.load.doubts import Expected
-from edgeship.measure.load.driver import Driven
+from edgeship.measure.load.driver import Driven, Stopped
 from edgeship.measure.load.records import Failure
 from edgeship.measure.load.subject import Access, Asked
 from edgeship.measure.load.watch import Cost
@@ -35,7 +35,8 @@ ELSEWHERE = "the server runs on another machine"
 class Side:
     """What a target shows that nobody asks: times of each question, memory, and which questions of a turn fail.
 
-    told: of usage, for each token. raises: what opening it ends with. asked, turns: what was asked for, and how often.
+    told: of usage, for each token. raises: what opening it ends with. silent_in: from which turn on it says nothing.
+    interrupted_in: in which turn Ctrl-C comes. asked, turns: what was asked for, and how often.
     """
 
     first_s: float = 0.1
@@ -46,6 +47,8 @@ class Side:
     load_s: float = 1.0
     after_load: int | None = 10**8
     raises: Exception | None = None
+    silent_in: float = math.inf
+    interrupted_in: float = math.inf
     asked: list[Asked] = field(default_factory=list)
     turns: int = 0
 
@@ -55,6 +58,8 @@ class Side:
         """Four questions."""
         failing = self.fails(self.turns)
         self.turns += 1
+        if self.turns > self.interrupted_in:
+            raise KeyboardInterrupt
         # No two turns are the same.
         pace = 1 + 0.001 * (self.turns % 3)
         times = [pace * (self.first_s + self.gap_s * step) for step in range(TOKENS)]
@@ -62,7 +67,9 @@ class Side:
         records = [record(times, number=number, asked=TOKENS, output_tokens=told) for number in range(4 - failing)]
         records += [record([9.0], number=number, failure=FAILED) for number in range(4 - failing, 4)]
         unknown = {} if self.memory else {"rss_peak_bytes": ELSEWHERE}
-        return Driven(tuple(records), 2.0, cost=Cost(2.0, here=True, rss_peak_bytes=self.memory, unknown=unknown))
+        stopped: Stopped | None = "silent" if self.turns > self.silent_in else None
+        cost = Cost(2.0, here=True, rss_peak_bytes=self.memory, unknown=unknown)
+        return Driven(tuple(records), 2.0, stopped, cost)
 
     def to_dict(self) -> dict[str, Any]:
         """What is told of how it was opened."""
@@ -223,6 +230,23 @@ def test_without_time_figures_are_undecided_and_say_how_there_is_more(
     assert measure(Side(fails=lambda _: 4), Side())["answers"].outcome == "fail"
 
 
+def test_a_target_that_falls_silent_fails_and_is_asked_no_more(measure: Measure) -> None:
+    with pytest.raises(EngineFailed, match="nothing of any answer came for"):
+        measure(beside := Side(silent_in=2), Side())
+    with pytest.raises(EngineFailed, match="nothing of any answer came for"):
+        measure(alone := Side(silent_in=2), max_ttft_ms=1000)
+    with pytest.raises(EngineFailed):
+        measure(Side(silent_in=2), Side(silent_in=2))
+    assert (beside.turns, alone.turns) == (3, 3)
+
+
+def test_turns_that_are_interrupted_are_no_findings(measure: Measure) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measure(Side(interrupted_in=2), Side())
+    with pytest.raises(KeyboardInterrupt):
+        measure(Side(interrupted_in=2), max_ttft_ms=1000)
+
+
 # --- whose fault it is -----------------------------------------------------------------------------------------------
 
 
@@ -231,6 +255,12 @@ def test_a_baseline_that_cannot_be_measured_is_not_the_target_s_fault(error: Exc
     told = measure(Side(), Side(raises=error))
     assert outcomes(told) == {"baseline": "undecided"}
     assert told["baseline"].told == f"The baseline could not be measured: {error}."
+
+
+def test_a_baseline_that_falls_silent_is_not_the_target_s_fault(measure: Measure) -> None:
+    told = measure(Side(), Side(silent_in=2))
+    assert outcomes(told) == {"baseline": "undecided"}
+    assert "nothing of any answer came for" in told["baseline"].told
 
 
 def test_a_target_that_cannot_be_measured_and_faults_of_our_own_are_raised(measure: Measure) -> None:

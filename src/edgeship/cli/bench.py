@@ -110,7 +110,12 @@ class LoadOptions:
         ),
     ] = None
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="DURATION", help="A request that takes longer is an error.")
+        str,
+        typer.Option(
+            "--timeout",
+            metavar="DURATION",
+            help="A request that takes longer is an error. Where nothing comes any more, the run ends.",
+        ),
     ] = "5m"
     repeat: Annotated[
         int | None,
@@ -183,6 +188,12 @@ class CompareOptions:
 class KeptOptions:
     """What is kept of it."""
 
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write all of it to this file, as --json prints it.", show_default=False, parser=as_path
+        ),
+    ] = None
     records: Annotated[
         Path | None,
         typer.Option(
@@ -228,7 +239,7 @@ def bench(
     here = settings.resolve(cache_dir=cache_dir, threads=engine.threads)
     first, *others = [targets.resolve(text, here) for text in target]
     access = Access(Limits(engine.slots, engine.context), server.model, server.api_key)
-    require_places(kept.records, kept.markdown, kept.csv)
+    require_places(kept.out, kept.records, kept.markdown, kept.csv)
     with telling() as progress:
         if others:
             both = pair.compare((first, others[0]), plan, access, fail_if, progress=progress)
@@ -243,10 +254,7 @@ def bench(
         _print_pair(document)
     else:
         _print(document)
-    for one in (document["a"], document["b"]) if others else (document,):
-        if not any(level["completed"] for level in one["levels"]):
-            return _nothing_was_answered(one)
-    return OUTCOMES[document["outcome"]] if others else 0
+    return _ended(document, [document["a"], document["b"]] if others else [document])
 
 
 def _require_count(named: list[str], compare: CompareOptions, load: LoadOptions) -> None:
@@ -346,8 +354,11 @@ def _slo(text: str | None) -> Slo | None:
 def _keep(kept: KeptOptions, document: dict[str, Any], seen: Levels, tables: Any) -> None:
     """tables: the module that writes such a document as Markdown and CSV."""
     from edgeship.measure.load import records
+    from edgeship.system import json_file
     from edgeship.system.storage import write_file
 
+    if kept.out is not None:
+        json_file.write_object(kept.out, document)
     if kept.records is not None:
         records.write(kept.records, seen)
     if kept.markdown is not None:
@@ -389,10 +400,21 @@ def _print_pair(document: dict[str, Any]) -> None:
         show(f"outcome: {document['outcome']}")
 
 
-def _nothing_was_answered(document: dict[str, Any]) -> int:
+def _ended(document: dict[str, Any], sides: list[dict[str, Any]]) -> int:
+    """Says why it is a part, or that a target answered nothing; returns the exit code."""
+    from edgeship.cli.failure import EXIT_INTERRUPTED
     from edgeship.errors import RemoteFailed
+    from edgeship.measure.load.tables import part
 
-    kinds = [one for level in document["levels"] for one in level["error_kinds"]]
-    why = f": {kinds[0]['what']}" if kinds else ""
-    note(f"no request was answered{why}")
-    return RemoteFailed.exit_code
+    for said in part(document):
+        note(said)
+    stopped = document["stopped"]
+    if stopped == "interrupted":
+        return EXIT_INTERRUPTED
+    for one in sides:
+        if not any(level["completed"] for level in one["levels"]):
+            kinds = [kind for level in one["levels"] for kind in level["error_kinds"]]
+            why = f": {kinds[0]['what']}" if kinds else ""
+            note(f"no request was answered{why}")
+            return RemoteFailed.exit_code
+    return RemoteFailed.exit_code if stopped else OUTCOMES[document.get("outcome")]

@@ -5,8 +5,9 @@ turns; a ratio is held to its bound by its interval. A busy machine makes interv
 something is undecided and there is time, and what fails has to fail once more with more turns. Budgets in milliseconds
 and bytes need no baseline, and are off until a gate file sets them: they say something of one kind of machine only.
 
-A target that does not answer has no speed, and fails. What a target never tells, such as the memory of a server
-elsewhere, is skipped; a figure that should be there and is not, or that its own answers contradict, is undecided.
+A target that does not answer has no speed, and fails, as one does that says nothing any more. What a target never
+tells, such as the memory of a server elsewhere, is skipped; a figure that should be there and is not, or that its own
+answers contradict, is undecided.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from edgeship.engine.api import Limits
 from edgeship.engine.opening import KV_SHARE
 from edgeship.engine.remote import RemoteChat
-from edgeship.errors import DependencyMissing, EdgeshipError, MemoryShort, ResourceError, came_from
+from edgeship.errors import DependencyMissing, EdgeshipError, EngineFailed, MemoryShort, ResourceError, came_from
 from edgeship.measure.load import driver
 from edgeship.measure.load.bench import Plan
 from edgeship.measure.load.chats import ChatAsker
@@ -265,7 +266,12 @@ class _Measuring:
             a, b = openings((baseline, target), plan, self.access, self.progress)
             with self._of_side(0):
                 first = stack.enter_context(a)
-            [levels] = in_turns((first, stack.enter_context(b)), plan, looks, conditions, self.progress)
+            [levels], ended_by = in_turns((first, stack.enter_context(b)), plan, looks, conditions, self.progress)
+        if ended_by == "interrupted":
+            raise KeyboardInterrupt
+        for place, level in reversed(list(enumerate(levels))):
+            with self._of_side(place):
+                _require_heard(level.repeats[-1])
         return [level.to_dict() for level in levels]
 
     def _alone(self, plan: Plan, looks: Looks, conditions: Sequence[Condition]) -> Sequence[Mapping[str, Any]]:
@@ -277,6 +283,7 @@ class _Measuring:
                 for number in looks.next_turns():
                     self.progress(f"turn {number + 1} of {looks.goal}", number / looks.goal)
                     driven.append(measured.drive(load, plan.bounds, warm_up=plan.warm_up))
+                    _require_heard(driven[-1])
                 level = Level(load, tuple(driven), measured.expected)
                 found = compared(level, level, {one.figure.name for one in conditions})
                 if not looks.note([one.judge(load.name, found[one.figure.name], looks.made) for one in conditions]):
@@ -310,6 +317,12 @@ class _Measuring:
         if any(side.kind == "url" for side in self.sides):
             return "a server was loaded before"
         return None
+
+
+def _require_heard(driven: Driven) -> None:
+    """Raises EngineFailed for a target that says nothing any more."""
+    if driven.stopped == "silent":
+        raise EngineFailed(f"nothing of any answer came for {DEADLINE_S:.0f} s, so no more was asked")
 
 
 def _room(side: Target, access: Access) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import time
@@ -20,6 +21,7 @@ from edgeship.measure.load.driver import Bounds, Load
 from edgeship.measure.load.figures import Slo
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Asked
+from edgeship.progress import Progress
 from edgeship.serve import create_app
 from edgeship.settings import Settings
 from tests.chat_server import Handler
@@ -192,6 +194,12 @@ def hang(handler: Handler) -> None:
     time.sleep(0.5)
 
 
+def stall(handler: Handler) -> None:
+    handler.begin()
+    handler.event({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    handler.wait_until_the_client_is_gone()
+
+
 def fail(handler: Handler) -> None:
     handler.say({"error": {"message": "out of memory"}}, 500)
 
@@ -212,13 +220,14 @@ def malformed(handler: Handler) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (hang, "timeout", "not complete in 0.3 s"),
+        (hang, "timeout", "nothing of the answer came in 0.3 s"),
+        (stall, "timeout", "the answer was not complete in 0.3 s"),
         (fail, "remote-failed", r"failed (500): out of memory"),
         (break_off, "remote-failed", "broke"),
         (malformed, "malformed-stream", "no JSON"),
         (Script(model="another", **QUICK).answer, "another-model", "test-model was asked, and another answered"),
     ],
-    ids=["hangs", "500", "closes", "malformed", "another model"],
+    ids=["hangs", "stalls", "500", "closes", "malformed", "another model"],
 )
 def test_a_target_that_fails_has_errors_and_no_fast_answers(
     answer: Callable[[Handler], None], kind: str, words: str, settings: Settings
@@ -230,6 +239,87 @@ def test_a_target_that_fails_has_errors_and_no_fast_answers(
     assert [one["kind"] for one in level["error_kinds"]] == [kind]
     assert words in level["error_kinds"][0]["what"]
     assert (level["ttft_s"]["mean"], level["e2e_s"]["mean"], level["requests_per_s"]) == (None, None, 0.0)
+
+
+def test_a_server_that_hangs_ends_the_run_with_what_came_before(settings: Settings) -> None:
+    script, asked = Script(tokenizes=True, **QUICK), itertools.count()
+
+    def hangs_later(handler: Handler) -> None:
+        # A first short request and one to warm up come before those that count.
+        (script.answer if next(asked) < 2 + 3 else Handler.wait_until_the_client_is_gone)(handler)
+
+    with scripted(script, completions=hangs_later) as server:
+        plan = Plan(Asked(20, 12), Bounds(50, None, 0.3), (Load(1), Load(2)), repeats=2)
+        whole = bench(targets.resolve(server.url, settings), plan, Access()).document
+    assert (whole["complete"], whole["stopped"]) == (False, "silent")
+    [level] = whole["levels"]
+    assert (level["completed"], level["errors"], level["ended"]) == (3, 2, "silent")
+    assert [one["what"] for one in level["error_kinds"]] == ["nothing of the answer came in 0.3 s"]
+    assert any(text.startswith("stopped-early: the target said nothing") for text in level["warnings"])
+
+
+def interrupting(begin: str, time_of_it: int = 1) -> Callable[[str, float | None], None]:
+    """A progress that is Ctrl-C, the time that a message begins so."""
+    left = itertools.count(time_of_it, -1)
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        del fraction
+        if message.startswith(begin) and next(left) == 1:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer is told."""
+    monkeypatch.setattr("edgeship.measure.load.driver._TOLD_EVERY_S", 0.0)
+
+
+def interrupted(settings: Settings, progress: Progress, **facts: Any) -> Bench:
+    plan = Plan(Asked(20, 12), Bounds(5, None, 10.0), (Load(1), Load(2)), **facts)
+    with scripted(Script(tokenizes=True, **QUICK)) as server:
+        return bench(targets.resolve(server.url, settings), plan, Access(), progress=progress)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_ctrl_c_keeps_whole_levels_and_what_came_of_the_last(settings: Settings) -> None:
+    done = interrupted(settings, interrupting("concurrency 2: 3 of 5"))
+    whole = done.document
+    assert (whole["complete"], whole["stopped"]) == (False, "interrupted")
+    assert [(level["completed"], level["ended"]) for level in whole["levels"]] == [(5, "requests"), (3, "interrupted")]
+    assert any(text.startswith("stopped-early: the run was interrupted") for text in whole["levels"][1]["warnings"])
+    assert len(done.records) == 2
+    assert "This is a part: the run was interrupted." in tables.as_markdown(whole)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_ctrl_c_keeps_whole_repeats_alone_where_there_are_any(settings: Settings) -> None:
+    whole = interrupted(settings, interrupting("concurrency 1: 3 of 5", 2), repeats=3).document
+    assert [(level["completed"], level["ended"]) for level in whole["levels"]] == [(5, "requests")] * 2
+    assert [len(level["repeats"]) for level in whole["levels"]] == [1, 1]
+    assert whole["stopped"] == "interrupted"
+
+
+@pytest.mark.parametrize("when", ["opening", "concurrency 1: warming up"])
+def test_ctrl_c_before_anything_was_measured_is_nothing_but_that(when: str, settings: Settings) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(settings, interrupting(when))
+
+
+@pytest.mark.usefixtures("talkative")
+def test_ctrl_c_while_a_load_warms_up_keeps_the_loads_before(settings: Settings) -> None:
+    whole = interrupted(settings, interrupting("concurrency 2: warming up")).document
+    assert [level["concurrency"] for level in whole["levels"]] == [1]
+
+
+@pytest.mark.usefixtures("talkative")
+def test_a_sweep_that_was_interrupted_has_not_reached_its_knee(settings: Settings) -> None:
+    first = interrupted(settings, interrupting("concurrency 1: 3 of 5"), sweep=True).document
+    assert ([level["ended"] for level in first["levels"]], first["knee"]) == (["interrupted"], None)
+    second = interrupted(settings, interrupting("concurrency 2: 3 of 5"), sweep=True).document
+    assert [level["ended"] for level in second["levels"]] == ["requests", "interrupted"]
+    assert (second["knee"]["concurrency"], second["knee"]["reached"]) == (1, False)
 
 
 def test_a_server_that_tells_no_lengths_is_asked_as_many_words(settings: Settings) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from edgeship.errors import EngineBusy
 from edgeship.measure.load import driver
-from edgeship.measure.load.driver import HOPELESS, Bounds, Driven, Load, drive
-from edgeship.measure.load.records import Arrival, Failure, Reply
+from edgeship.measure.load.driver import HOPELESS, Bounds, Driven, Interrupted, Load, drive
+from edgeship.measure.load.records import TIMEOUT, Arrival, Failure, Reply
 from edgeship.measure.load.workload import Question, Script
 
 FOR_EVER = 60.0
@@ -22,11 +22,20 @@ FOR_EVER = 60.0
 class Target:
     """Answers after so long, from threads of its own: each request in turn, and the rest as the last one.
 
-    FOR_EVER never answers. at_once: how many it answered at the same time at most.
+    FOR_EVER never answers. hangs: whether a request times out without a word, by its number. at_once: how many it
+    answered at the same time at most.
     """
 
-    def __init__(self, *reply_after_s: float, failure: Failure | None = None, refuses: bool = False) -> None:
+    def __init__(
+        self,
+        *reply_after_s: float,
+        failure: Failure | None = None,
+        refuses: bool = False,
+        hangs: Callable[[int], bool] = lambda _: False,
+        answers: bool = True,
+    ) -> None:
         self.after_s, self.failure, self.refuses = reply_after_s or (0.0,), failure, refuses
+        self.hangs, self.answers = hangs, answers
         self.asked: list[Question] = []
         self.closed = self.at_once = self._running = 0
         self._lock = threading.Lock()
@@ -53,6 +62,8 @@ class Target:
         reply = Reply(
             (Arrival(end_s, ("text",), 1),), end_s, output_tokens=1, failure=self.failure, text=f"answer {number}"
         )
+        if self.hangs(number):
+            reply = Reply((), end_s, failure=Failure(TIMEOUT, "nothing of the answer came"))
         done(lambda: reply)
 
     def close(self) -> None:
@@ -131,6 +142,68 @@ def test_a_target_that_fails_as_often_as_it_is_asked_is_asked_as_often_as_it_sho
     target = Target(failure=Failure("remote-failed", "the server failed (500)"))
     found = run(target, Load(1), requests=4)
     assert (len(found.records), sum(record.is_error for record in found.records)) == (4, 4)
+
+
+def test_a_target_that_falls_silent_is_given_up() -> None:
+    found = run(Target(hangs=lambda number: number >= 3), Load(1), requests=50)
+    assert (len(found.records), found.stopped) == (5, "silent")
+    assert [record.is_error for record in found.records] == [False, False, False, True, True]
+
+
+def test_all_clients_wait_in_vain_before_a_target_is_given_up() -> None:
+    target = Target(0.0, 0.0, 0.0, 0.0, 0.3, hangs=lambda number: number >= 4)
+    found = run(target, Load(4), requests=50)
+    assert (sum(record.is_complete for record in found.records), found.stopped) == (4, "silent")
+    # Those that were sent while others were answered do not count yet, nor does one that timed out before them.
+    assert 4 <= sum(record.is_error for record in found.records) <= 8
+    cut = [record for record in found.records if not record.is_complete and not record.is_error]
+    assert {record.reply.failure and record.reply.failure.what for record in cut} <= {
+        "the target was given up before it was answered"
+    }
+
+
+def test_a_target_that_never_answered_is_given_up_at_once() -> None:
+    found = run(Target(hangs=lambda _: True, answers=False), Load(1), requests=50)
+    assert (len(found.records), found.stopped) == (1, "silent")
+
+
+def test_lost_requests_are_errors_and_the_others_go_on() -> None:
+    found = run(Target(hangs=lambda number: number % 2 == 1), Load(1), requests=8)
+    assert ([record.is_error for record in found.records], found.stopped) == ([False, True] * 4, None)
+
+
+def test_a_target_that_answers_others_meanwhile_is_not_silent() -> None:
+    target = Target(0.1, 0.1, 0.1, 0.0, hangs=lambda number: number < 3)
+    found = run(target, Load(rate_per_s=500, arrivals="fixed"), requests=10)
+    assert (sum(record.is_error for record in found.records), len(found.records), found.stopped) == (3, 10, None)
+
+
+def test_ctrl_c_brings_what_came_until_then() -> None:
+    def interrupt(text: str, part: float | None = None) -> None:
+        del part
+        if text.startswith("concurrency 1: 3 of"):
+            raise KeyboardInterrupt
+
+    target = Target(0.03, 0.03, 0.03, FOR_EVER)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        drive(target, questions(), Load(1), Bounds(9, None, 5.0), progress=interrupt)
+    assert isinstance(raised.value, Interrupted)
+    found = raised.value.driven
+    assert (raised.value.load, found.stopped, len(found.records)) == (Load(1), "interrupted", 3)
+    assert all(record.is_complete for record in found.records)
+
+
+def test_what_ran_at_ctrl_c_is_closed_and_no_answer() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    target = Target(0.03, FOR_EVER)
+    with pytest.raises(Interrupted) as raised:
+        drive(target, questions(), Load(2), Bounds(9, None, 5.0), progress=interrupt)
+    first, second = raised.value.driven.records
+    assert (first.is_complete, second.is_complete, second.is_error, target.closed) == (True, False, False, 1)
+    assert second.reply.failure
+    assert second.reply.failure.what == "the run was interrupted before it was answered"
 
 
 def test_what_cannot_be_sent_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from edgeship import targets
 from edgeship.errors import MemoryShort, UsageError
-from edgeship.measure.load import pair
+from edgeship.measure.load import pair, pair_tables
 from edgeship.measure.load.bench import Plan
 from edgeship.measure.load.conditions import read
 from edgeship.measure.load.driver import Bounds, Load
@@ -21,7 +22,7 @@ from edgeship.measure.load.looks import Looks
 from edgeship.measure.load.pair import Pair, compare, in_turns, openings
 from edgeship.measure.load.subject import Access, Asked
 from edgeship.settings import Settings
-from tests.chat_server import Server
+from tests.chat_server import Handler, Server
 from tests.measure.load.scripted_server import Script, scripted
 
 PLAN = Plan(Asked(20, 12), Bounds(3, None, 10.0), (Load(3),), repeats=5, warm_up=0)
@@ -92,7 +93,7 @@ def test_turns_are_added_until_conditions_are_settled(settings: Settings) -> Non
         def looked(condition: str) -> tuple[int, str]:
             with ExitStack() as stack:
                 a, b = (stack.enter_context(each) for each in openings((first, second), PLAN, Access()))
-                [levels] = in_turns((a, b), PLAN, looks := Looks(5, 8), [read(condition)])
+                [levels], _ = in_turns((a, b), PLAN, looks := Looks(5, 8), [read(condition)])
             assert [len(level.repeats) for level in levels] == [looks.made] * 2
             return looks.made, looks.judged[0].verdict
 
@@ -107,6 +108,51 @@ def test_one_target_twice_is_not_asked_twice_the_same(settings: Settings) -> Non
         asked = [str(body["messages"]) for _, _, body in server.asked if body.get("max_tokens") == 12]
     assert len(asked) == len(set(asked)) == 30
     assert document["a"]["levels"][0]["refused"] == document["b"]["levels"][0]["refused"] == {}
+
+
+def until(servers: tuple[Server, Server], settings: Settings, message: str, plan: Plan = PLAN) -> Pair:
+    """As far as it comes before Ctrl-C, at the message that begins so."""
+
+    def tell(said: str, fraction: float | None = None) -> None:
+        del fraction
+        if said.startswith(message):
+            raise KeyboardInterrupt
+
+    a, b = (targets.resolve(server.url, settings) for server in servers)
+    return compare((a, b), plan, Access(), [read("ttft_mean > 1000x")], progress=tell)
+
+
+def test_ctrl_c_keeps_the_turns_in_which_both_were_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeship.measure.load.driver._TOLD_EVERY_S", 0.0)
+    with both(Script(**AT_ONCE), Script(**AT_ONCE)) as servers:
+        done = until(servers, settings, "turn 3 of 5, B: concurrency 3: 2 of")
+        plan = replace(PLAN, loads=(Load(1), Load(2)))
+        loads = until(servers, settings, "turn 1 of 5, A: concurrency 2: 1 of", plan).document
+        with pytest.raises(KeyboardInterrupt):
+            until(servers, settings, "turn 1 of 5, B: concurrency 3: 1 of")
+    document = done.document
+    assert (done.ended_by, document["complete"], document["stopped"]) == ("interrupted", False, "interrupted")
+    assert document["turns"] == 2
+    assert [len(document[side]["levels"][0]["repeats"]) for side in "ab"] == [2, 2]
+    assert document["loads"][0]["figures"]["ttft_mean"]["ratio"] > 0
+    assert document["conditions"][0]["verdict"] == "undecided"
+    assert "This is a part: the run was interrupted." in pair_tables.as_markdown(document)
+    assert [load["name"] for load in loads["loads"]] == ["concurrency 1"]
+    assert len(loads["b"]["levels"]) == 1
+
+
+def test_a_target_that_falls_silent_ends_the_turns(settings: Settings) -> None:
+    script, asked = Script(**AT_ONCE), itertools.count()
+
+    def hangs_later(handler: Handler) -> None:
+        (script.answer if next(asked) < 4 else Handler.wait_until_the_client_is_gone)(handler)
+
+    plan = replace(PLAN, bounds=Bounds(3, None, 0.3))
+    with scripted(script, completions=hangs_later) as a, scripted(Script(**AT_ONCE)) as b:
+        done = compared((a, b), settings, plan)
+    document = done.document
+    assert (done.ended_by, document["turns"]) == ("silent", 2)
+    assert [document[side]["levels"][0]["errors"] for side in "ab"] == [3, 0]
 
 
 def test_each_load_is_compared_with_its_like(settings: Settings) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from edgeship.engine.remote import RemoteChat
 from edgeship.measure.load.servers import ServerAsker
 from tests.chat_server import Handler, Server
@@ -46,6 +48,17 @@ def test_by_the_usage_of_a_request() -> None:
     with asking(QUICK) as (asker, _):
         count, cheap = asker.counter()
         assert (count("a b"), cheap, asker.count("a b c")) == (5, False, None)
+
+
+def test_a_tokenizer_that_hangs_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeship.engine.remote.LIST_S", 0.1)
+    with asking(Script(tokenizes=True, first_s=0.0, gap_s=0.0)) as (asker, server):
+        count, _ = asker.counter()
+        assert count("a b") == 5
+        server.answers["/tokenize"] = lambda handler: handler.wait_until_the_client_is_gone()
+        assert count("a b") is None
+        asked = len(server.asked)
+        assert (count("a b"), len(server.asked)) == (None, asked)
 
 
 def test_a_server_that_does_not_answer_is_not_asked_to_count() -> None:

@@ -10,7 +10,7 @@ from edgeship.engine.api import Chat, Conversation, Engine, Prompt, Sampling, To
 from edgeship.engine.steps import Relay
 from edgeship.errors import EdgeshipError, NotSupported
 from edgeship.measure.load.driver import Closable
-from edgeship.measure.load.records import Arrival, Failure, Kind, Reply
+from edgeship.measure.load.records import TIMEOUT, Arrival, Failure, Kind, Reply
 from edgeship.measure.load.workload import Question
 
 
@@ -88,15 +88,16 @@ def read(steps: Sequence[tuple[float, Token | Exception]], timeout_s: float) -> 
         cached_tokens=usage.cached_tokens if usage else None,
         reasoning_tokens=usage.reasoning_tokens if usage else None,
         counted_output_tokens=sum(one.tokens or 0 for one in arrivals) if has_ids else None,
-        failure=cut_short(last, timeout_s),
+        failure=cut_short(last, timeout_s, began=bool(arrivals)),
         text="".join(step.text for _, step in tokens),
     )
 
 
-def cut_short(last: Token, timeout_s: float) -> Failure | None:
-    """Why an answer with this last step is none: it was cut before its end."""
+def cut_short(last: Token, timeout_s: float, *, began: bool) -> Failure | None:
+    """Why an answer with this last step is none: it was cut before its end. began: whether anything of it came."""
     if last.finish == "deadline":
-        return Failure("timeout", f"the answer was not complete in {timeout_s:g} s")
+        what = "the answer was not complete" if began else "nothing of the answer came"
+        return Failure(TIMEOUT, f"{what} in {timeout_s:g} s")
     return Failure("cancelled", "the answer was cancelled") if last.finish == "cancelled" else None
 
 

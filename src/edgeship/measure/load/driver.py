@@ -10,23 +10,31 @@ import math
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
 from edgeship.errors import EdgeshipError
-from edgeship.measure.load.records import UNFINISHED, Failure, Record, Reply
+from edgeship.measure.load.records import TIMEOUT, UNFINISHED, Failure, Record, Reply
 from edgeship.measure.load.watch import Cost
 from edgeship.measure.load.workload import Question, Script
 from edgeship.progress import Progress, silent
 from edgeship.system import border
 
 Arrivals = Literal["fixed", "poisson"]
+Stopped = Literal["duration", "prompts", "failures", "silent", "interrupted"]
+"""Why a level ended before as many requests were sent as may be."""
 HOPELESS = 10
 """So many requests, or twice as many as run at the same time, that all fail end a level: more would tell nothing."""
+SILENT = 2
+"""So many timeouts in a row without any sign of life, or as many as run at the same time, end a level."""
 _TOLD_EVERY_S = 0.5
 _LEAST_GRACE_S = 1.0
+_CUT: Mapping[Stopped | None, str] = {
+    "silent": "the target was given up before it was answered",
+    "interrupted": "the run was interrupted before it was answered",
+}
 
 
 class Closable(Protocol):
@@ -39,6 +47,11 @@ class Closable(Protocol):
 
 class Asker(Protocol):
     """Whatever can be asked. See `ask`."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is known to answer."""
+        ...
 
     def ask(self, question: Question, timeout_s: float, done: Callable[[Callable[[], Reply]], object]) -> Closable:
         """Sends a question. `done` is called once, from another thread, with what makes a Reply of what came.
@@ -93,14 +106,25 @@ class Driven:
 
     records: tuple[Record, ...]
     wall_s: float
-    stopped: str | None = None
+    stopped: Stopped | None = None
     cost: Cost | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what came of the level that it ended."""
+
+    def __init__(self, load: Load, driven: Driven) -> None:
+        super().__init__()
+        self.load, self.driven = load, driven
 
 
 def drive(
     asker: Asker, scripts: Iterator[Script], load: Load, bounds: Bounds, *, seed: int = 0, progress: Progress = silent
 ) -> Driven:
-    """Asks scripts until the bounds end it; requests that run then are given as long as the longest so far took."""
+    """Asks scripts until the bounds end it; requests that run then are given as long as the longest so far took.
+
+    Raises Interrupted.
+    """
     return _Drive(asker, scripts, load, bounds, seed, progress).run()
 
 
@@ -136,7 +160,8 @@ class _Drive:
         self._next_due_s = 0.0 if self._due is None else next(self._due)
         self._began = self._conversations = self._sent_count = 0
         self._succeeded = False
-        self._stopped: str | None = None
+        self._stopped: Stopped | None = None
+        self._silent, self._alive_s = 0, -math.inf
         self._told_s = self._longest_s = self._tokens = 0.0
         self._zero_s = 0.0
 
@@ -146,13 +171,18 @@ class _Drive:
             while self._goes_on():
                 self._send_what_is_due()
                 self._hear()
+        except KeyboardInterrupt:
+            self._stopped = "interrupted"
         finally:
             for sent in self._running.values():
                 sent.handle.close()
         if self._running:
             self._cut()
         wall_s = max((record.reply.end_s for record in self._records), default=0.0)
-        return Driven(tuple(sorted(self._records, key=lambda one: one.number)), wall_s, self._stopped)
+        driven = Driven(tuple(sorted(self._records, key=lambda one: one.number)), wall_s, self._stopped)
+        if self._stopped == "interrupted":
+            raise Interrupted(self._load, driven)
+        return driven
 
     # --- when --------------------------------------------------------------------------------------------------------
 
@@ -180,7 +210,7 @@ class _Drive:
         return not enough and self._stopped is None
 
     def _goes_on(self) -> bool:
-        if self._now_s >= self._last_s:
+        if self._now_s >= self._last_s or self._stopped == "silent":
             return False
         return bool(self._running) or self._may_begin()
 
@@ -252,12 +282,26 @@ class _Drive:
         self._tokens += reply.output_tokens or len(reply.arrivals)
         if not self._succeeded and len(self._records) >= max(HOPELESS, 2 * (self._load.concurrency or 0)):
             self._stopped = self._stopped or "failures"
+        if self._has_gone_silent(sent, reply):
+            self._stopped = "silent"
         self._tell()
 
+    def _has_gone_silent(self, sent: _Sent, reply: Reply) -> bool:
+        """Whether nothing came for so long that nothing will: each further request would only wait for its timeout.
+
+        A slow target that answers others meanwhile, or answers in part, has not.
+        """
+        times_out = reply.failure is not None and reply.failure.kind == TIMEOUT
+        heard_s = [arrival.at_s for arrival in reply.arrivals[-1:]] + ([] if times_out else [reply.end_s])
+        self._alive_s = max(self._alive_s, *heard_s) if heard_s else self._alive_s
+        self._silent = self._silent + 1 if times_out and self._alive_s < sent.sent_s else 0
+        return self._silent >= max(SILENT if self._asker.answers else 1, self._load.concurrency or 0)
+
     def _cut(self) -> None:
-        """What ran when the time was over, and what of it came until now."""
+        """What ran when the level ended."""
+        why = _CUT.get(self._stopped, "the time was over before it was answered")
         for sent in self._running.values():
-            failure = Failure(UNFINISHED, "the time was over before it was answered")
+            failure = Failure(UNFINISHED, why)
             self._records.append(_record(sent, Reply((), self._now_s, failure=failure)))
 
     def _tell(self) -> None:

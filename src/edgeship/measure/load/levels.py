@@ -13,10 +13,10 @@ from edgeship.measure.load.driver import Driven, Load
 from edgeship.measure.load.records import Record
 from edgeship.measure.statistics.bootstrap import MEAN
 
-_ENDED = {
-    "duration": "the time was over",
+_STOPPED_EARLY: Mapping[str | None, str] = {
     "failures": "all requests failed",
-    "prompts": "there were no more prompts",
+    "silent": "the target said nothing for as long as a request may take",
+    "interrupted": "the run was interrupted",
 }
 
 
@@ -91,12 +91,13 @@ class Level:
         found = []
         for driven in self.repeats:
             cut = sum(record.reply.failure is not None and not record.is_error for record in driven.records)
-            if driven.stopped == "failures":
-                found.append(f"stopped-early: {_ENDED['failures']}, so no more were sent.")
+            why = _STOPPED_EARLY.get(driven.stopped)
+            if why:
+                found.append(f"stopped-early: {why}, so no more were sent.")
             if cut:
                 found.append(
-                    f"unfinished: {cut} requests ran when the time was over; they are in no figure, and they may be "
-                    "those that took longest."
+                    f"unfinished: {cut} requests ran when {why or 'the time was over'}; they are in no figure, and "
+                    "they may be those that took longest."
                 )
         return found
 

@@ -11,7 +11,7 @@ from typing import Any
 from edgeship.errors import LESS_MEMORY, MemoryShort
 from edgeship.measure import document
 from edgeship.measure.load import conditions
-from edgeship.measure.load.bench import Plan, workload
+from edgeship.measure.load.bench import EndedBy, Plan, workload
 from edgeship.measure.load.conditions import Condition, Judged
 from edgeship.measure.load.driver import Driven
 from edgeship.measure.load.levels import Level
@@ -19,7 +19,7 @@ from edgeship.measure.load.looks import Looks
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Subject, opened
 from edgeship.measure.load.turns import Compared, compared
-from edgeship.progress import Progress, silent
+from edgeship.progress import Progress, silent, under
 from edgeship.system.machine import memory_bytes
 from edgeship.targets import Target
 
@@ -33,12 +33,13 @@ TURN_REQUESTS = 6
 class Pair:
     """What was measured. document: what `--json` prints. records: of each level, with what its level is.
 
-    judged: each condition at each load.
+    judged: each condition at each load. ended_by: None where all of it was measured.
     """
 
     document: dict[str, Any]
     records: tuple[tuple[Mapping[str, Any], tuple[Record, ...]], ...]
     judged: tuple[Judged, ...]
+    ended_by: EndedBy | None = None
 
 
 def compare(
@@ -49,24 +50,26 @@ def compare(
     *,
     progress: Progress = silent,
 ) -> Pair:
-    """Opens both targets and asks them in turns, as often as the plan repeats.
+    """Opens both targets and asks them in turns, as often as the plan repeats, or as there is time for until Ctrl-C.
 
-    Raises what `openings` and opening raise.
+    Raises what `openings`, opening, and `in_turns` raise.
     """
     with ExitStack() as stack:
         a, b = (stack.enter_context(each) for each in openings(targets, plan, access, progress))
         looks = Looks(plan.repeats, plan.repeats)
-        levels = in_turns((a, b), plan, looks, fail_if, progress)
+        levels, ended_by = in_turns((a, b), plan, looks, fail_if, progress)
         told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate((a, b))]
     ratios = {a.load.name: compared(a, b) for a, b in levels}
-    whole = {**document.head("bench-pair"), "a": told[0], "b": told[1], "turns": plan.repeats}
+    turns = max(len(a.repeats) for a, _ in levels)
+    whole = {**document.head("bench-pair"), "complete": ended_by is None, "stopped": ended_by}
+    whole |= {"a": told[0], "b": told[1], "turns": turns}
     whole |= _results(ratios, looks.judged, _warnings(told))
     records = [
         ({"target": "ab"[side], "level": pair[side].load.name}, pair[side].records)
         for side in (0, 1)
         for pair in levels
     ]
-    return Pair(whole, tuple(records), looks.judged)
+    return Pair(whole, tuple(records), looks.judged, ended_by)
 
 
 def openings(
@@ -98,20 +101,26 @@ def in_turns(
     looks: Looks,
     fail_if: Sequence[Condition],
     progress: Progress = silent,
-) -> list[tuple[Level, Level]]:
+) -> tuple[list[tuple[Level, Level]], EndedBy | None]:
     """Of each load a level of A and one of B: both asked in turns until the looks at the conditions are done.
 
-    However often the plan itself would repeat.
+    However often the plan itself would repeat. Also what ended it before: the looks then have what the turns show that
+    were made. Raises KeyboardInterrupt where there are none.
     """
     driven: _DrivenSoFar = {}
     names = {one.figure.name for one in fail_if}
     while True:
-        levels = list(_in_turns(subjects, plan, looks, driven, progress))
+        ended_by = _in_turns(subjects, plan, looks, driven, progress)
+        levels = list(_levels(subjects, plan, driven))
         progress("working out how sure the ratios are", None)
         found = {a.load.name: compared(a, b, names) for a, b in levels}
-        judged = [one.judge(load, each[one.figure.name], looks.made) for load, each in found.items() for one in fail_if]
-        if not looks.note(judged):
-            return levels
+        judged = [
+            one.judge(a.load.name, found[a.load.name][one.figure.name], len(a.repeats))
+            for a, _ in levels
+            for one in fail_if
+        ]
+        if not looks.note(judged) or ended_by:
+            return levels, ended_by
 
 
 _DrivenSoFar = dict[tuple[int, int], list[Driven]]
@@ -120,27 +129,38 @@ _DrivenSoFar = dict[tuple[int, int], list[Driven]]
 
 def _in_turns(
     subjects: tuple[Subject, Subject], plan: Plan, looks: Looks, driven: _DrivenSoFar, progress: Progress
-) -> Iterator[tuple[Level, Level]]:
-    """Of each load a level of A and one of B, whose repeats were made in turns.
+) -> EndedBy | None:
+    """Adds the turns before the next look to those before; what ended it before all were made.
 
-    driven: the turns before, to which those that are missing are added.
+    A turn counts once both were asked. Raises KeyboardInterrupt where there is none.
     """
-    for number in looks.next_turns():
-        for place, load in enumerate(plan.loads):
-            for side, subject in enumerate(subjects):
+    try:
+        for number in looks.next_turns():
+            for place, load in enumerate(plan.loads):
+                turn = []
+                for side, subject in enumerate(subjects):
+                    tell = under(f"turn {number + 1} of {looks.goal}, {'AB'[side]}", progress)
+                    turn.append(subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=tell))
+                for side, done in enumerate(turn):
+                    driven.setdefault((place, side), []).append(done)
+                if any(done.stopped == "silent" for done in turn):
+                    return "silent"
+    except KeyboardInterrupt:
+        if not driven:
+            raise
+        return "interrupted"
+    return None
 
-                def tell(
-                    message: str, fraction: float | None = None, *, number: int = number, side: int = side
-                ) -> None:
-                    progress(f"turn {number + 1} of {looks.goal}, {'AB'[side]}: {message}", fraction)
 
-                done = subject.drive(load, plan.bounds, warm_up=plan.warm_up, progress=tell)
-                driven.setdefault((place, side), []).append(done)
+def _levels(subjects: tuple[Subject, Subject], plan: Plan, driven: _DrivenSoFar) -> Iterator[tuple[Level, Level]]:
+    """Of each load that was measured a level of A and one of B, whose repeats were made in turns."""
     for place, load in enumerate(plan.loads):
-        a, b = (
-            Level(load, tuple(driven[place, side]), subject.expected, plan.slo) for side, subject in enumerate(subjects)
-        )
-        yield a, b
+        if (place, 0) in driven:
+            a, b = (
+                Level(load, tuple(driven[place, side]), subject.expected, plan.slo)
+                for side, subject in enumerate(subjects)
+            )
+            yield a, b
 
 
 def _told(subject: Subject, levels: Sequence[Level], plan: Plan) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def as_markdown(document: Mapping[str, Any]) -> str:
     for header, rows in (table(document), verdicts(document)):
         if rows:
             lines += ["", line(header), line(["---"] * len(header)), *map(line, rows)]
-    told = list(notes(document))
+    told = [*tables.part(document), *notes(document)]
     return "\n".join([*lines, *([""] if told else []), *(f"- {plain(note)}" for note in told), ""])
 
 

@@ -15,7 +15,9 @@ from edgeship.system.storage import write_file
 Kind = Literal["text", "thinking", "call"]
 """The channels of an answer."""
 UNFINISHED = "unfinished"
-"""The kind of failure of a request that ran when the time was over: it is no error of the target's."""
+"""The kind of failure of a request that ran when its level ended: it is no error of the target's."""
+TIMEOUT = "timeout"
+"""The kind of failure of a request that took longer than it may."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class ServerAsker:
         }
 
     def _read(self, events: chunks.Events, step: Token | Exception, end_s: float, timeout_s: float) -> Reply:
-        failure = cut_short(step, timeout_s) if isinstance(step, Token) else failure_of(step)
+        failure = cut_short(step, timeout_s, began=bool(events)) if isinstance(step, Token) else failure_of(step)
         return chunks.read(events, self.chat.names, self.chat.model, end_s, failure)
 
     def _answer(self, question: Question) -> Reply:
@@ -120,7 +120,7 @@ class ServerAsker:
             return lambda _: None, False
         for way in (self._prompt_by_vllm, self._prompt_by_llama):
             if _tried(way, "Hello") is not None:
-                return partial(_tried, way), True
+                return _until_it_fails(partial(_tried, way)), True
         return self._prompt_by_usage, False
 
     def count(self, text: str) -> int | None:
@@ -153,6 +153,19 @@ class ServerAsker:
 
 def _messages(text: str) -> Sequence[dict[str, str]]:
     return [{"role": "user", "content": text}]
+
+
+def _until_it_fails(count: Callable[[str], int | None]) -> Callable[[str], int | None]:
+    """The same, which gives None once it did: each prompt would wait for a tokenizer that hangs."""
+    told = True
+
+    def counted(text: str) -> int | None:
+        nonlocal told
+        found = count(text) if told else None
+        told = found is not None
+        return found
+
+    return counted
 
 
 def _tried(way: Callable[[str], int], text: str) -> int | None:

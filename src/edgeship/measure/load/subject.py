@@ -18,7 +18,7 @@ from edgeship.errors import PromptsInvalid, UsageError
 from edgeship.measure.load import workload
 from edgeship.measure.load.chats import ChatAsker
 from edgeship.measure.load.doubts import Expected
-from edgeship.measure.load.driver import Bounds, Driven, Load, drive
+from edgeship.measure.load.driver import Bounds, Driven, Interrupted, Load, drive
 from edgeship.measure.load.figures import e2e_s, ttft_s
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.servers import ServerAsker
@@ -138,24 +138,39 @@ class Subject:
             self._first += drive(self._asker, scripts, Load(1), bounds).records
 
     def drive(self, load: Load, bounds: Bounds, *, warm_up: int | None = None, progress: Progress = silent) -> Driven:
-        """One level, after requests with short answers that warm it up: by default as many as run at the same time."""
+        """One level, after requests with short answers that warm it up: by default as many as run at the same time.
+
+        Raises Interrupted with what came of the level, and a plain KeyboardInterrupt before it.
+        """
         count = (load.concurrency or 1) if warm_up is None else warm_up
         if count and self._asker.answers:
             progress(f"{load.name}: warming up", None)
-            short = iter([_shortened(script) for script in islice(self._supply(), count)])
-            drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, bounds.timeout_s))
+            self._warm_up(load, count, bounds.timeout_s)
         self._drives += 1
         # As many as there are requests; not more than there is memory for.
         most = max(_PREPARED, _PREPARED_TOKENS // self._asked.prompt_tokens)
         scripts, seed = self._prepared(min(bounds.requests or _PREPARED, most)), self.seed + self._drives
         with Watch(self._server or place_of(self._target, self.chat)) as watching:
-            driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
-        return replace(driven, records=tuple(self._recounted(driven.records)), cost=watching.cost)
+            try:
+                driven = drive(self._asker, scripts, load, bounds, seed=seed, progress=progress)
+            except Interrupted as interrupt:
+                driven = interrupt.driven
+        driven = replace(driven, records=tuple(self._recounted(driven)), cost=watching.cost)
+        if driven.stopped == "interrupted":
+            raise Interrupted(load, driven)
+        return driven
 
-    def _recounted(self, records: tuple[Record, ...]) -> Iterator[Record]:
+    def _warm_up(self, load: Load, count: int, timeout_s: float) -> None:
+        short = iter([_shortened(script) for script in islice(self._supply(), count)])
+        try:
+            drive(self._asker, short, Load(load.concurrency or 1), Bounds(None, None, timeout_s))
+        except Interrupted as interrupt:
+            raise KeyboardInterrupt from interrupt  # what came of it is no level's
+
+    def _recounted(self, driven: Driven) -> Iterator[Record]:
         """The records without the texts of answers, of which some were counted by the server's tokenizer."""
-        left = _RECOUNTED
-        for record in records:
+        left = 0 if driven.stopped in ("silent", "interrupted") else _RECOUNTED
+        for record in driven.records:
             reply, counted = record.reply, record.reply.counted_output_tokens
             usable = record.is_complete and reply.text and all(set(one.kinds) <= {"text"} for one in reply.arrivals)
             if usable and left and isinstance(self._asker, ServerAsker):

@@ -10,6 +10,11 @@ from typing import Any
 from edgeship.measure.load.figures import LATENCIES, NEEDED
 
 NOT_TOLD = "-"
+STOPPED: Mapping[str, str] = {
+    "interrupted": "This is a part: the run was interrupted.",
+    "silent": "This is a part: a target said nothing for as long as a request may take, and was asked no more.",
+}
+"""Why a document is a part, by its `stopped`."""
 _COLUMNS = (
     ("TTFT MEAN", "ttft_s", "mean"),
     ("TTFT P50", "ttft_s", "p50"),
@@ -56,6 +61,12 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{level['name']}: {warning}"
 
 
+def part(document: Mapping[str, Any]) -> Sequence[str]:
+    """That it is a part, and why; nothing of what was measured in whole."""
+    stopped = document["stopped"]
+    return [STOPPED[stopped]] if stopped else []
+
+
 def as_markdown(document: Mapping[str, Any]) -> str:
     """The table with what was measured, on which machine, and what must be known beside it."""
     header, rows = table(document)
@@ -71,7 +82,7 @@ def as_markdown(document: Mapping[str, Any]) -> str:
     ]
     if target["load_s"] is not None:
         lines += ["", f"loaded in {target['load_s']:.2f} s"]
-    told = list(notes(document))
+    told = [*part(document), *notes(document)]
     return "\n".join([*lines, *([""] if told else []), *(f"- {plain(note)}" for note in told), ""])
 
 

@@ -137,6 +137,14 @@ def test_two_targets_are_told_by_their_ratios(tmp_path: Path) -> None:
     assert "In one picture" in text
 
 
+@pytest.mark.parametrize("made", [samples.bench, samples.bench_pair])
+def test_a_run_that_was_cut_short_says_so(made: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    assert "This is a part" not in shown(tmp_path, made() | {"complete": True, "stopped": None}).words
+    for stopped, why in (("interrupted", "the run was interrupted"), ("silent", "a target said nothing")):
+        text = shown(tmp_path, made() | {"complete": False, "stopped": stopped}).words
+        assert f"This is a part: {why}" in text
+
+
 def test_a_verdict_is_told_with_its_evidence_folded(tmp_path: Path) -> None:
     page = shown(tmp_path, samples.verdict() | {"effort": "quick", "told": "fail: triage is not fit for release"})
     text = page.words

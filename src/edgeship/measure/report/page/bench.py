@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeship.measure.document import Document
+from edgeship.measure.load.tables import STOPPED
 from edgeship.measure.report.charts.lines import Point, Series, lines
 from edgeship.measure.report.charts.shapes import Chart
 from edgeship.measure.report.page import of_document, units
@@ -77,7 +78,7 @@ def part(document: Document) -> Part:
         title(document),
         of_document.subtitle(document),
         sections(
-            section("Under load", _warnings(levels), _table(levels), _needs(levels)),
+            section("Under load", stopped(document), _warnings(levels), _table(levels), _needs(levels)),
             *(
                 section(f"Latency over {over.name}", charts(over, [("", levels)]))
                 for over in _OVER
@@ -97,6 +98,12 @@ def part(document: Document) -> Part:
             ),
         ),
     )
+
+
+def stopped(document: Document) -> Sentences | None:
+    """That it is a part, and why."""
+    said = STOPPED.get(document.fields.text("stopped") or "")
+    return Sentences((said,), warns=True) if said else None
 
 
 def _levels(document: Document) -> list[Fields]:

@@ -29,7 +29,12 @@ def part(document: Document) -> Part:
         title(document),
         of_document.subtitle(document),
         sections(
-            section("In turns", Sentences(warnings, warns=True) if warnings else None, *_tables(document)),
+            section(
+                "In turns",
+                bench.stopped(document),
+                Sentences(warnings, warns=True) if warnings else None,
+                *_tables(document),
+            ),
             _drawn(document),
             section(
                 "What was measured, and where",
