@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def shown(capsys: pytest.CaptureFixture[str], *found: Compared, skipped: int = 0
     compare._print(Comparison("triage", "the checkpoint in transformers", "my.jsonl", 48, skipped, found))
     said = capsys.readouterr()
     return said.out + said.err
+
+
+def test_what_was_measured_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Comparison("one", "one", "one's own answers", 48, 0, (Compared("one", measurement()),))
+    monkeypatch.setattr("edgeship.comparing.compare_targets", lambda *_, **__: found)
+    folders = [str(make_package(tmp_path / name).folder) for name in ("one", "other")]
+    out = tmp_path / "kept.json"
+    assert main(["compare", *folders, "--out", str(out), "--json"]) == 0
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert kept == json.loads(capsys.readouterr().out)
+    assert (kept["schema"], list(kept["candidates"])) == ("edgeship/fidelity/1", ["one"])
+    assert main(["compare", *folders, "--out", str(tmp_path)]) == 2
+    assert "that is a folder, and a file is to be written" in capsys.readouterr().err
 
 
 def test_the_limit_is_that_of_the_texts() -> None:

@@ -21,7 +21,7 @@ from edgeship.cli.options import (
     as_path,
     grouped,
 )
-from edgeship.cli.output import note, print_json, print_table, telling
+from edgeship.cli.output import note, print_json, print_table, require_places, telling
 from edgeship.cli.ship import Candidates, Reference, candidates_of
 from edgeship.cli.streams import show
 from edgeship.errors import UsageError
@@ -52,6 +52,12 @@ Texts = Annotated[
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Texts at the most, taken evenly.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Write all of it to this file, as --json prints it.", show_default=False, parser=as_path
+    ),
+]
 
 
 @grouped
@@ -69,11 +75,14 @@ def compare(
     cache_dir: CacheDir = None,
     threads: Threads = None,
     memory: Memory = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> int:
     """Measure how closely each precision of a checkpoint, or each target, follows the original."""
     from edgeship import comparing, targets
+    from edgeship.system import json_file
 
+    require_places(out)
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if len(compared) == 1:
         _require_unset("which is for servers", {"--model": server.model, "--api-key-env": server.api_key_env})
@@ -109,8 +118,11 @@ def compare(
                 api_key=server.api_key,
                 progress=progress,
             )
+    document = found.to_dict()
+    if out is not None:
+        json_file.write_object(out, document)
     if as_json:
-        print_json(found.to_dict())
+        print_json(document)
     else:
         _print(found)
     return 0
