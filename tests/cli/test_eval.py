@@ -174,6 +174,36 @@ def test_a_server_that_answers_nothing_is_the_error(cases: str, capsys: pytest.C
     assert "error[remote-failed]: the server failed (500): no" in capsys.readouterr().err
 
 
+def test_a_server_that_hangs_is_not_waited_for_again_and_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"q{number}" for number in range(40)]
+    lines = [{"id": name, "messages": [{"role": "user", "content": name}], "expected": "yes"} for name in names]
+    cases = tmp_path / "many.jsonl"
+    cases.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    scripted = answers_of(ScriptedEngine(dict.fromkeys(names, "yes")))
+
+    def hangs(handler: Handler) -> None:
+        if handler.server.asked[-1][2]["messages"][-1]["content"] == "q0":
+            scripted(handler)
+        else:
+            handler.wait_until_the_client_is_gone()
+
+    with serving(hangs, models("small")) as server:
+        words = [server.url, "--eval", str(cases), "--timeout", "0.3", "--concurrency", "4"]
+        found = asked_of(capsys, *words, code=5)
+        assert len(server.asked) < 10
+        assert list(found["ways"]) == ["shipped"]
+        way = found["ways"]["shipped"]
+        assert (way["cases"], len(way["errors"]), found["complete"]) == (1, 4, False)
+        assert way["stopped"] == "nothing of 4 answers in a row came within 0.3 s"
+        assert {each["what"] for each in way["errors"]} == {"nothing of the answer came within 0.3 s"}
+        others = tmp_path / "others.jsonl"
+        others.write_text("".join(json.dumps(line) + "\n" for line in lines[1:]), encoding="utf-8")
+        assert main(["eval", server.url, "--eval", str(others), *words[3:]]) == 5
+    assert "error[engine-failed]: nothing of the answer came within 0.3 s" in capsys.readouterr().err
+
+
 def test_what_is_answered_before_ctrl_c_is_printed_and_kept(
     package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

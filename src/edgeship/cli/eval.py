@@ -125,7 +125,12 @@ class AskingOptions:
     schema: Schema = None
     template_var: TemplateVariables = None
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="DURATION", help="An answer that takes longer is an error.")
+        str,
+        typer.Option(
+            "--timeout",
+            metavar="DURATION",
+            help="An answer that takes longer is an error. Where nothing comes any more, no more is asked.",
+        ),
     ] = "10m"
     duration: Annotated[
         str | None,

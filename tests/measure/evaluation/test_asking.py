@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.engine.api import AnswerSteps, Conversation, EngineFault, OnStep, Sampling, Token
+from edgeship.engine.api import AnswerSteps, Conversation, EngineFault, OnStep, Sampling, Token, Usage
 from edgeship.engine.steps import Relay
 from edgeship.errors import ContextFull, DeadlinePassed, EdgeshipError, EngineBusy, EngineFailed
 from edgeship.measure.evaluation import asking
@@ -112,6 +112,48 @@ def test_a_busy_chat_is_asked_again_and_less_at_a_time(monkeypatch: pytest.Monke
         found = dict(side_by_side(engine, [question("a")], 1))
         assert isinstance(found[0], EngineBusy)
         assert len(engine.asked) == asking.BUSY_TRIES + 1
+
+
+class Hanging(ScriptedEngine):
+    """Says nothing to some questions, and that their time is over long before it is: others need theirs."""
+
+    def __init__(self, hangs: Callable[[str], bool]) -> None:
+        super().__init__({})
+        self._hangs, self.asked = hangs, 0
+
+    def converse(
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        *,
+        cancel: threading.Event | None = None,
+        deadline_s: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> AnswerSteps:
+        self.asked += 1
+        assert on_step
+        if not self._hangs(str(conversation.messages[-1]["content"])):
+            return super().converse(conversation, sampling, cancel=cancel, deadline_s=deadline_s, on_step=on_step)
+        threading.Timer(0.02, on_step, [Token(None, "", "deadline", usage=Usage(0, 0, 0.0, 0.0))]).start()
+        return Made()
+
+
+def test_a_chat_that_says_nothing_any_more_is_not_asked_on() -> None:
+    questions = [question(name) for name in "abcdefghij"]
+    with (
+        Hanging(lambda text: text > "c") as engine,
+        pytest.raises(EngineFailed, match="nothing of 2 answers in a row came within 30 s"),
+    ):
+        list(side_by_side(engine, questions, 1, timeout_s=30))
+    assert engine.asked == 5
+
+
+def test_answers_that_come_meanwhile_are_signs_of_life() -> None:
+    names = ["a", "hang", "b", "hang", "c", "hang", "d"]
+    with Hanging(lambda text: text == "hang") as engine:
+        found = dict(side_by_side(engine, [question(name) for name in names], 1, timeout_s=30))
+    assert [isinstance(found[index], DeadlinePassed) for index in range(7)] == [False, True] * 3 + [False]
+    assert "nothing of the answer came within 30 s" in str(found[1])
 
 
 def test_an_answer_that_takes_too_long_is_an_error() -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from edgeship.engine.answer import Answer, collect
 from edgeship.engine.api import Chat, Conversation, Sampling, Token
 from edgeship.engine.steps import Relay
-from edgeship.errors import DeadlinePassed, EdgeshipError, EngineBusy
+from edgeship.errors import DeadlinePassed, EdgeshipError, EngineBusy, EngineFailed
 from edgeship.system import border
 
 BUSY_TRIES = 5
 BUSY_WAIT_S = 1.0
 """Where nothing else is being answered, a busy server is asked again after so long, and each time later."""
+SILENT = 2
+"""So many answers in a row of which nothing came in time, or as many as are asked at a time, and no more is asked."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ def side_by_side(
     concurrency: so many are asked at a time, and fewer where the chat is busy: such a question is asked again later.
     timeout_s: an answer that is not whole within so long is an error. until: by time.monotonic(); what is not answered
     then has no outcome. Whoever closes the iterator ends all answers in the making.
-    Raises EngineFault, and whatever else is a fault of our own.
+    Raises EngineFailed where the chat says nothing any more, so that each further question would only wait for its
+    timeout; EngineFault, and whatever else is a fault of our own.
     """
+    silent, most_silent = 0, max(SILENT, concurrency)
     line, tries = deque(range(len(questions))), Counter[int]()
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
     asked: dict[int, _Asked] = {}
@@ -60,9 +64,13 @@ def side_by_side(
                     break
             else:
                 index = border.take(ended, until)
+                silent = silent + 1 if asked[index].timed_out_without_a_word else 0
                 outcome = asked.pop(index).outcome()
             if not isinstance(outcome, EngineBusy) or tries[index] == BUSY_TRIES:
                 yield index, outcome
+                if silent >= most_silent and (line or asked):
+                    assert timeout_s is not None
+                    raise EngineFailed(f"nothing of {silent} answers in a row came within {timeout_s:g} s")
                 continue
             tries[index] += 1
             line.append(index)
@@ -97,6 +105,11 @@ class _Asked:
         if self._error or self._steps[-1].finish:
             self._ended.put(self._index)
 
+    @property
+    def timed_out_without_a_word(self) -> bool:
+        """Whether nothing of the answer came within its time."""
+        return not self._error and self._steps[-1].finish == "deadline" and len(self._steps) == 1
+
     def outcome(self) -> Outcome:
         """What became of it. Raises what is no error of ours."""
         if isinstance(self._error, EdgeshipError):
@@ -105,7 +118,8 @@ class _Asked:
             raise self._error
         answer = collect(self._steps)
         if answer.finish == "deadline":
-            return DeadlinePassed(f"the answer was not whole within {self._timeout_s:g} s")
+            what = "nothing of the answer came" if self.timed_out_without_a_word else "the answer was not whole"
+            return DeadlinePassed(f"{what} within {self._timeout_s:g} s")
         return answer
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgeship.engine.api import Chat, Constraint, Engine, Sampling
-from edgeship.errors import DeadlinePassed, EdgeshipError
+from edgeship.errors import DeadlinePassed, EdgeshipError, EngineFailed
 from edgeship.measure.cases.askable import require_askable_by
 from edgeship.measure.cases.assertions import Embed
 from edgeship.measure.cases.evalset import EvalCase
@@ -95,7 +95,8 @@ def evaluate_target(
     """What comes of the cases in each way, those first that were asked first.
 
     What was answered until Ctrl-C, or until the time runs out, is kept. Where nothing was, the first error is raised,
-    DeadlinePassed or KeyboardInterrupt. Raises EvalInvalid for cases that the target cannot be asked.
+    DeadlinePassed or KeyboardInterrupt; EngineFailed where no answer came in time. Raises EvalInvalid for cases that
+    the target cannot be asked.
     """
     require_askable_by(chat, cases)
     until = math.inf if options.duration_s is None else time.monotonic() + options.duration_s
@@ -190,12 +191,17 @@ class _Tally:
                         return f"{self._failed} answers in a row did not come"
             except KeyboardInterrupt:
                 return INTERRUPTED
+            except EngineFailed as silence:
+                return silence.what
         return None if len(self.kept) == len(self._attempts) else TIME_RAN_OUT
 
     def why_nothing(self, stopped: str | None) -> BaseException:
         """What is to be raised where no answer came."""
         if stopped == INTERRUPTED:
             return KeyboardInterrupt()
+        if isinstance(self.first_error, DeadlinePassed):
+            # A verdict may be undecided by that; a target that does not answer has failed.
+            return EngineFailed(self.first_error.what, hint="--timeout gives an answer more time.")
         if self.first_error:
             return self.first_error
         what = "the time ran out before any case was answered"
