@@ -22,7 +22,8 @@ DOCS = Path(__file__).parent
 BEGIN, END = "<!-- made from the code by `make docs` -->", "<!-- until here -->"
 EXIT_CODES = {
     0: "done",
-    1: "a gate failed: a verdict is `fail`, nothing holds, what was to be verified cannot be, or `--fail-if` holds",
+    1: "a gate failed: a verdict is `fail`, nothing holds, what was to be verified cannot be, `--fail-if` holds, or "
+    "too few answers are right",
     2: "the command, a recipe or an input file is wrong",
     3: "a fault in Edgeship itself",
     4: "something that was named does not exist",

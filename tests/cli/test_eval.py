@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edgeship.cli import main
+from edgeship.cli.eval import SHOWN_MAX_DROP, JudgedOptions
 from edgeship.engine.api import Limits
 from tests.chat_server import Handler, answers_of, models, serving
 from tests.scripted import ScriptedEngine
@@ -114,15 +115,92 @@ def test_beside_what_was_kept_and_beside_another_target(
     worse = ScriptedEngine({"b": "no"})
     monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: worse)
     capsys.readouterr()
-    assert main(["eval", package, "--eval", cases, "--baseline", kept]) == 0
+    assert main(["eval", package, "--eval", cases, "--baseline", kept]) == 8
     out = capsys.readouterr().out
     assert "33.3 points below" in out
+    assert "undecided whether it lost more than 2.0 points: about" in out
     assert out.index("a, which the baseline passes") < out.index("c, as the baseline does")
     engines = iter([ScriptedEngine({"b": "no"}), ScriptedEngine({"a": "yes", "b": "no", "c": "no"})])
     monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: next(engines))
-    change = asked_of(capsys, package, "--eval", cases, "--baseline", package)["baseline"]["ways"]["shipped"]
+    change = asked_of(capsys, package, "--eval", cases, "--baseline", package, code=8)["baseline"]["ways"]["shipped"]
     assert (change["lost"], change["baseline_pass_rate"]) == (["a", "c"], 1.0)
     assert main(["eval", package, "--eval", cases, "--baseline", cases]) == 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "options", "code", "outcome", "said"),
+    [
+        (0, [], 0, "holds", "it surely lost no more than 2.0 points"),
+        (40, [], 1, "fails", "it surely lost more than 2.0 points"),
+        (40, ["--max-drop", "0.4"], 0, "holds", "it surely lost no more than 40.0 points"),
+        (3, [], 0, "holds", "it lost no more than 2.0 points, and surely no more than 4.0"),
+        (5, [], 8, "undecided", "undecided whether it lost more than 2.0 points: about"),
+        (5, ["--min-pass-rate", "1"], 1, "undecided", "undecided whether it lost more than 2.0 points"),
+    ],
+)
+def test_a_drop_is_held_to_a_margin(
+    lost: int,
+    options: list[str],
+    code: int,
+    outcome: str,
+    said: str,
+    package: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"q{number}" for number in range(200)]
+    lines = [{"id": name, "messages": [{"role": "user", "content": name}], "expected": "yes"} for name in names]
+    cases, kept = tmp_path / "many.jsonl", tmp_path / "kept.json"
+    cases.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    engines = iter(ScriptedEngine(dict.fromkeys(names[wrong:], "yes"), slots=16) for wrong in (0, lost))
+    monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: next(engines))
+    assert main(["eval", package, "--eval", str(cases), "--as", "greedy", "--out", str(kept)]) == 0
+    words = ["eval", package, "--eval", str(cases), "--as", "greedy", "--baseline", str(kept), "--out", str(kept)]
+    assert main([*words, *options]) == code
+    assert said in capsys.readouterr().out
+    found = json.loads(kept.read_text(encoding="utf-8"))["baseline"]
+    assert (found["outcome"], found["ways"]["greedy"]["outcome"]) == (outcome, outcome)
+    assert len(found["ways"]["greedy"]["lost"]) == lost
+
+
+def test_the_margin_is_the_release_gates() -> None:
+    from edgeship.validate.domain import DomainBounds
+
+    assert JudgedOptions().margin() == DomainBounds().max_drop == float(SHOWN_MAX_DROP.split(",")[0])
+
+
+def test_ctrl_c_while_the_baseline_is_asked_keeps_what_the_target_answered(
+    package: str, cases: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeship.measure.evaluation.evaluate import answers
+
+    given: list[int] = []
+
+    def interrupted(*asked: Any, **options: Any) -> Any:
+        given.append(0)
+        if len(given) > 1:
+            yield next(answers(*asked, **options))
+            raise KeyboardInterrupt
+        yield from answers(*asked, **options)
+
+    monkeypatch.setattr("edgeship.measure.evaluation.target.answers", interrupted)
+    out = tmp_path / "kept.json"
+    words = ["eval", package, "--eval", cases, "--baseline", package, "--concurrency", "1", "--out", str(out)]
+    assert main(words) == 130
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert (found["ways"]["shipped"]["cases"], found["baseline"]["ways"]["shipped"]["cases"]) == (3, 1)
+
+
+def test_what_was_answered_is_kept_though_the_baseline_is_of_other_cases(
+    package: str, cases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, kept, out = tmp_path / "other.jsonl", tmp_path / "kept.json", tmp_path / "out.json"
+    other.write_text(json.dumps(LINES[0] | {"expected": "something else"}), encoding="utf-8")
+    assert main(["eval", package, "--eval", str(other), "--out", str(kept)]) == 0
+    assert main(["eval", package, "--eval", cases, "--baseline", str(kept), "--out", str(out)]) == 2
+    assert "no case that was answered in the same way" in capsys.readouterr().err
+    assert json.loads(out.read_text(encoding="utf-8"))["ways"]["shipped"]["cases"] == 3
 
 
 def test_a_server_is_judged_by_the_same_cases(cases: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +311,8 @@ def test_what_is_answered_before_ctrl_c_is_printed_and_kept(
         ["--template-var", "x"],
         ["--model", "x"],
         ["--baseline", "nothing/there"],
+        ["--max-drop", "0.1"],
+        ["--max-drop", "2"],
     ],
 )
 def test_options_that_mean_nothing(options: list[str], package: str, cases: str) -> None:

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from edgeship.measure.evaluation.target import EvalOptions, WayResult
     from edgeship.targets import Target
 
-EXIT_BELOW, EXIT_ERRORS, EXIT_INTERRUPTED = 1, 5, 130
-"""Too few answers are right; some did not come; Ctrl-C."""
+EXIT_BELOW, EXIT_ERRORS, EXIT_UNDECIDED, EXIT_INTERRUPTED = 1, 5, 8, 130
+"""Too few answers are right; some did not come; too few cases tell whether enough are; Ctrl-C."""
 SHOWN_FAILURES = 5
+SHOWN_MAX_DROP = "0.02, as the release gate has it"
 _SHOWN_CHARACTERS = 160
 _ROUNDING = 1e-9
 _MOST_REPEATS, _MOST_AT_A_TIME = 1000, 1024
@@ -206,10 +207,31 @@ class JudgedOptions:
             show_default=False,
         ),
     ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=1,
+            help="With --baseline: so much less of the cases may be right. Exit code 1 where surely less is, 8 where "
+            "too few cases tell.",
+            show_default=SHOWN_MAX_DROP,
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Write the whole result to this file, as JSON.", show_default=False, parser=as_path),
     ] = None
+
+    def margin(self) -> float:
+        """By how much the share of right answers may fall. Raises UsageError where nothing is there to fall from."""
+        from edgeship.measure.choice.choose import Thresholds
+
+        if self.max_drop is None:
+            return Thresholds().max_drop
+        if self.baseline is None:
+            raise UsageError("--max-drop is given, and nothing to fall from", hint="Name it with --baseline.")
+        return self.max_drop
 
 
 @grouped
@@ -231,7 +253,7 @@ def evaluate(
     from edgeship.measure.evaluation.document import beside, eval_document, read_baseline
     from edgeship.system import json_file
 
-    options = asking.read()
+    options, max_drop = asking.read(), judged.margin()
     require_places(judged.out)
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
     meant, key = targets.resolve(target, current), server.api_key
@@ -249,18 +271,22 @@ def evaluate(
             return eval_document(facts, eval_file, cases, options, found, current.memory_bytes)
 
         found = asked(meant, server.model, key)
-        if other and not _is_interrupted(found):
-            kept = asked(other)  # without the key, which is another server's
-    if kept:
-        found["baseline"] = beside(found, kept)
-    if judged.out:
-        json_file.write_object(judged.out, found)
+        try:  # the answers took longer than it takes to name another baseline
+            if other and not _is_interrupted(found):
+                kept = asked(other)  # without the key, which is another server's
+            if kept:
+                found["baseline"] = beside(found, kept, max_drop)
+        finally:
+            if judged.out:
+                json_file.write_object(judged.out, found)
     if as_json:
         print_json(found)
     else:
         _print(found)
         if judged.out:
             show(f"\nresult: {judged.out}")
+    if other and kept and _is_interrupted(kept):
+        return EXIT_INTERRUPTED
     return _exit_code(found, judged.min_pass_rate)
 
 
@@ -323,13 +349,16 @@ def _on_one_line(text: str) -> str:
 
 
 def _exit_code(found: Mapping[str, Any], least: float | None) -> int:
-    """What scripts see: whether all answers came before whether enough of them are right."""
+    """What scripts see: whether all answers came, then whether enough of them are right, then whether that is known."""
     if _is_interrupted(found):
         return EXIT_INTERRUPTED
     if any(way["errors"] for way in found["ways"].values()):
         return EXIT_ERRORS
     first = next(iter(found["ways"].values()))
-    return EXIT_BELOW if least is not None and first["pass_rate"] < least - _ROUNDING else 0
+    outcome = (found["baseline"] or {}).get("outcome")
+    if outcome == "fails" or (least is not None and first["pass_rate"] < least - _ROUNDING):
+        return EXIT_BELOW
+    return EXIT_UNDECIDED if outcome == "undecided" else 0
 
 
 def _is_interrupted(found: Mapping[str, Any]) -> bool:

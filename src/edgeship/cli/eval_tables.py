@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeship.measure.evaluation.document import at_worst
 from edgeship.measure.evaluation.target import TOLD
 
 SHOWN_ERRORS = 3
@@ -137,6 +138,25 @@ def changes(found: Mapping[str, Any]) -> Iterator[str]:
         within = f"{100 * bounds['low']:+.1f} to {100 * bounds['high']:+.1f}" if bounds else "not known of so few"
         moved = f"{len(change['lost'])} lost, {len(change['gained'])} gained"
         yield f"{TOLD[way]}: {where} {name}'s {rate} (95 % interval {within}) over {cases}; {moved}"
+        yield f"  {_held(change, 100 * baseline['max_drop'])}"
+
+
+def _held(change: Mapping[str, Any], most: float) -> str:
+    """Whether it fell by no more points than may be."""
+    if change["worse_slices"]:
+        return f"slices that surely lost more than {most:.1f} points: {', '.join(change['worse_slices'])}"
+    if change["outcome"] == "fails":
+        return f"it surely lost more than {most:.1f} points"
+    if change["outcome"] == "holds":
+        if 100 * change["bounds"]["low"] >= -most:
+            return f"it surely lost no more than {most:.1f} points"
+        return f"it lost no more than {most:.1f} points, and surely no more than {100 * at_worst(most / 100):.1f}"
+    more = change["more"]
+    would = "no number of cases like these would tell" if more is None else f"about {more:,} more cases would tell"
+    if doubtful := change["doubtful_slices"]:
+        names = ", ".join(doubtful)
+        return f"undecided whether slices lost more than {most:.1f} points, or look so by chance: {names}; {would}"
+    return f"undecided whether it lost more than {most:.1f} points: {would}"
 
 
 def failing(found: Mapping[str, Any], most: int) -> list[Failing]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeship.errors import EdgeshipError, EvalInvalid, came_from
 from edgeship.measure.choice.choose import Thresholds
-from edgeship.measure.evaluation.document import eval_document, paired, read_baseline
+from edgeship.measure.evaluation.document import (
+    Shares,
+    at_worst,
+    eval_document,
+    no_worse,
+    paired,
+    read_baseline,
+    slice_changes,
+)
 from edgeship.measure.evaluation.evaluate import EvalError, EvalRecord
 from edgeship.measure.evaluation.target import TOLD, WayResult
 from edgeship.measure.statistics import noninferiority
@@ -25,11 +32,7 @@ from edgeship.validate.verdict import Evidence, Finding, Outcome
 SHOWN = 5
 """So many requests are kept of those that speak against a target."""
 _SHIPS = Thresholds()
-Shares = tuple[float, float]
-"""Of a case, the parts of its answers that are right: the original's, and the target's."""
 _SAME: Shares = (0.0, 0.0)
-_AT_WORST = 2
-"""With 95 % confidence, less than so many times what may be lost is lost."""
 _OUTCOMES: Mapping[noninferiority.Outcome, Outcome] = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
 
 
@@ -167,50 +170,24 @@ def _beside_original(subject: Subject, most: float, progress: Progress) -> Itera
 
 
 def _beside(subject: Subject, way: WayResult, shares: Mapping[str, Shares], most: float) -> Iterator[Finding]:
-    before, after = zip(*shares.values(), strict=True)
-    whole = set(before) | set(after) <= {0.0, 1.0}
-    if whole:
-        changes = paired_change([one == 1 for one in before], [one == 1 for one in after])
-        found = _no_worse(partial(noninferiority.of_change, changes), most)
-    else:
-        found = _no_worse(partial(noninferiority.of_scores, before, after), most)
+    found = no_worse(shares, most)
     lost = [record for record in _records(way) if shares.get(record.id, _SAME)[0] > shares.get(record.id, _SAME)[1]]
     told = (
         f"{_told(way)} {len({record.id for record in lost}):,} of {len(shares):,} cases that the original answers "
         f"right are lost: {found.figure:+.1%} in all, and {found.bounds.low:+.1%} at worst. At most {most:.1%} may be "
-        f"lost, and {min(1.0, _AT_WORST * most):.1%} at worst."
+        f"lost, and {at_worst(most):.1%} at worst."
     )
     name = _name("beside-original", way)
     yield _judged(subject, name, found, told, len(shares)).with_evidence(_wrong(subject, name, way, lost))
-    if whole:
-        yield from _slices_beside(subject, way, shares, lost, most)
-
-
-def _no_worse(by: Callable[[float], noninferiority.Finding], most: float) -> noninferiority.Finding:
-    """Whether so much is lost at most. by: the finding for a margin.
-
-    It holds if what was measured lies within the margin, and the true drop surely within twice the margin. To show that
-    the true drop itself lies within it takes more than a thousand cases if a package loses one in a hundred.
-    """
-    found = by(most)
-    if found.outcome != "undecided" or not found.within:
-        return found
-    at_worst = by(min(1.0, _AT_WORST * most))
-    return replace(found, outcome=at_worst.outcome, more=at_worst.more)
+    yield from _slices_beside(subject, way, shares, lost, most)
 
 
 def _slices_beside(
     subject: Subject, way: WayResult, shares: Mapping[str, Shares], lost: Sequence[EvalRecord], most: float
 ) -> Iterator[Finding]:
-    slices: dict[str, list[Shares]] = {}
-    for name, pair in shares.items():
-        slices.setdefault(subject.case_by_id[name].slice, []).append(pair)
-    if len(slices) < 2:
+    changes = slice_changes(shares, {name: subject.case_by_id[name].slice for name in shares})
+    if not changes:
         return
-    changes = {
-        name: paired_change([before == 1 for before, _ in pairs], [after == 1 for _, after in pairs])
-        for name, pairs in slices.items()
-    }
     found = noninferiority.of_slice_changes(changes, most)
     told = {name: f"lost most beside the original, {of.change:+.1%} of {of.cases}" for name, of in changes.items()}
     beyond = f"worse by more than {most:.1%}"
@@ -268,8 +245,7 @@ def _of_slices(
     It is undecided if a slice would fail as the only one, and may look so by chance since it is one of several. Else it
     passes, whatever its figure: a single wrong answer puts a slice of few cases beyond any bound.
     """
-    surely = [each for each, of in found.items() if of.outcome == "fails"]
-    perhaps = [each for each, of in found.items() if of.outcome == "undecided" and of.is_beyond]
+    surely, perhaps = noninferiority.beyond(found)
     named = surely or perhaps
     worst = min(named or found, key=lambda each: found[each].figure)
     said = f"{_told(way)} the slice {worst!r} {told[worst]}"

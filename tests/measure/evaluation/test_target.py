@@ -277,30 +277,61 @@ def test_a_case_is_the_same_under_another_name() -> None:
 def test_beside_a_baseline() -> None:
     before = made({"a": "yes", "b": "yes", "c": "no"}, CASES)
     after = made({"a": "yes", "b": "no", "c": "no"}, [*CASES, case("d")])
-    change = beside(after, before)["ways"]["shipped"]
+    change = beside(after, before, 0.02)["ways"]["shipped"]
     assert (change["cases"], change["lost"], change["gained"]) == (3, ("b",), ())
     assert change["change"] == pytest.approx(-1 / 3)
     assert change["interval"]["low"] < -1 / 3 < change["interval"]["high"]
-    after["baseline"] = beside(after, before)
+    after["baseline"] = beside(after, before, 0.02)
     assert [(one.id, one.baseline_passes) for one in failing(after, 9)] == [("b", True), ("c", False), ("d", False)]
-    (said, _) = changes(after)
+    said, held, *_ = changes(after)
     assert said.startswith("as it ships: 33.3 points below one's 66.7 % (95 % interval -")
     assert said.endswith("over 3 cases; 1 lost, 0 gained")
+    assert held.startswith("  undecided whether it lost more than 2.0 points: about ")
     other = made({}, [case("a", "something else")])
     with pytest.raises(EvalInvalid, match="no case"):
-        beside(after, other)
+        beside(after, other, 0.02)
+
+
+def test_a_slice_that_surely_fell_fails_though_the_whole_does_not() -> None:
+    cases = [case(f"q{number}", slice="rare" if number < 20 else "usual") for number in range(400)]
+    right = {each.id: "yes" for each in cases}
+    after = made({name: answer for name, answer in right.items() if int(name[1:]) >= 20}, cases)
+    after["baseline"] = found = beside(after, made(right, cases), 0.1)
+    change = found["ways"]["shipped"]
+    assert (found["outcome"], change["outcome"], change["worse_slices"]) == ("fails", "fails", ("rare",))
+    assert change["bounds"]["low"] > -0.1
+    assert "  slices that surely lost more than 10.0 points: rare" in list(changes(after))
+
+
+def test_a_slice_that_may_look_bad_by_chance_is_undecided_as_for_the_release_gate() -> None:
+    cases = [case(f"q{number}", slice=f"s{number // 4}" if number < 40 else "usual") for number in range(400)]
+    right = {each.id: "yes" for each in cases}
+    after = made({name: answer for name, answer in right.items() if name not in ("q0", "q1", "q2", "q3")}, cases)
+    after["baseline"] = found = beside(after, made(right, cases), 0.1)
+    change = found["ways"]["shipped"]
+    assert (found["outcome"], change["worse_slices"], change["doubtful_slices"]) == ("undecided", (), ("s0",))
+    said, *_ = [line for line in changes(after) if line.startswith("  undecided")]
+    assert said.startswith("  undecided whether slices lost more than 10.0 points, or look so by chance: s0; about ")
+
+
+def test_repeated_attempts_are_held_to_the_margin_by_their_shares() -> None:
+    before = made({"a": "yes", "b": "yes", "c": "yes"}, CASES, repeat=2)
+    after = made({"a": "yes", "b": "yes", "c": "yes"}, CASES, repeat=2)
+    after["ways"]["shipped"]["records"][0]["passed"] = False
+    change = beside(after, before, 0.02)["ways"]["shipped"]
+    assert (change["change"], change["outcome"]) == (pytest.approx(-1 / 6), "undecided")
 
 
 def test_a_way_that_stands_for_another_is_compared_as_that() -> None:
     with ScriptedEngine({"a": "yes"}) as engine:
         before = document(*evaluate_target(engine, CASES[:1], EvalOptions()), cases=CASES[:1])
     asked_both = made({"a": "no"}, CASES[:1])
-    assert list(beside(asked_both, before)["ways"]) == ["shipped", "greedy"]
+    assert list(beside(asked_both, before, 0.02)["ways"]) == ["shipped", "greedy"]
     # The other way round: what is greedy by itself, beside what was asked greedily alone.
     only_greedily = asked_both | {"ways": {"greedy": asked_both["ways"]["greedy"]}}
-    assert list(beside(before, only_greedily)["ways"]) == ["shipped"]
+    assert list(beside(before, only_greedily, 0.02)["ways"]) == ["shipped"]
     # What samples by itself is no match for it.
-    assert list(beside(asked_both, only_greedily)["ways"]) == ["greedy"]
+    assert list(beside(asked_both, only_greedily, 0.02)["ways"]) == ["greedy"]
 
 
 @pytest.mark.parametrize(

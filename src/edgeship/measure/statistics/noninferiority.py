@@ -189,6 +189,17 @@ def of_slice_changes(slices: Mapping[str, PairedChange], margin: float) -> dict[
     return {name: among(name, of) for name, of in slices.items()}
 
 
+def beyond(slices: Mapping[str, Finding]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of several slices those that fail, and those that would as the only ones, but may look so by chance.
+
+    The worst comes first.
+    """
+    order = sorted(slices, key=lambda name: slices[name].figure)
+    surely = tuple(name for name in order if slices[name].outcome == "fails")
+    perhaps = tuple(name for name in order if slices[name].outcome == "undecided" and slices[name].is_beyond)
+    return surely, perhaps
+
+
 def _among(found: Finding, cases: int, slices: int, p: Callable[[int], float], *, surely: bool) -> Finding:
     """The finding of a slice that is one of several, from its finding as the only one.
 

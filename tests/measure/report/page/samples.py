@@ -140,6 +140,8 @@ def evaluation(
             }
         },
         "baseline": {
+            "max_drop": 0.03,
+            "outcome": "undecided",
             "ways": {
                 "shipped": {
                     "cases": len(passes),
@@ -149,8 +151,9 @@ def evaluation(
                     "interval": {"low": -0.2, "high": 0.0},
                     "lost": [cases[3]],
                     "gained": [],
+                    "outcome": "undecided",
                 }
-            }
+            },
         },
     }
 

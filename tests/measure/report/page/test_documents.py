@@ -145,6 +145,12 @@ def test_a_run_that_was_cut_short_says_so(made: Callable[[], dict[str, Any]], tm
         assert f"This is a part: {why}" in text
 
 
+def test_an_evaluation_tells_whether_its_drop_holds(tmp_path: Path) -> None:
+    text = shown(tmp_path, samples.evaluation()).words
+    assert "Beside the baseline, case by case, where 3.0 points may be lost" in text
+    assert "-10.0 points-20.0 to +0.010undecided" in text
+
+
 def test_a_verdict_is_told_with_its_evidence_folded(tmp_path: Path) -> None:
     page = shown(tmp_path, samples.verdict() | {"effort": "quick", "told": "fail: triage is not fit for release"})
     text = page.words

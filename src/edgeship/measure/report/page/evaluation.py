@@ -209,7 +209,19 @@ def _repeats(found: Sequence[tuple[str, Fields]]) -> Rows | None:
 def _baseline(document: Document) -> Rows | None:
     """Beside the evaluation that it was held against."""
     baseline = document.fields.part("baseline").part("ways")
-    header = ("beside the baseline", "cases", "baseline", "here", "change", "95 % interval", "lost", "gained")
+    held = document.fields.part("baseline").number("max_drop")
+    may = "" if held is None else f", where {held * 100:.1f} points may be lost"
+    header = (
+        "beside the baseline",
+        "cases",
+        "baseline",
+        "here",
+        "change",
+        "95 % interval",
+        "lost",
+        "gained",
+        "outcome",
+    )
     rows = []
     for key in baseline.values:
         one = baseline.part(key)
@@ -224,9 +236,10 @@ def _baseline(document: Document) -> Rows | None:
             "" if low is None or high is None else f"{low * 100:+.1f} to {high * 100:+.1f}",
             f"{len(one.texts('lost')):,}",
             f"{len(one.texts('gained')):,}",
+            one.text("outcome") or "",
         )
         rows.append(cells)
-    return of_document.rows("Beside the baseline, case by case", header, rows)
+    return of_document.rows(f"Beside the baseline, case by case{may}", header, rows)
 
 
 def _sampling(found: Sequence[tuple[str, Fields]]) -> Facts | None:
