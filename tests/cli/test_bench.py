@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from edgeship.cli import main
 from edgeship.cli.bench import REQUESTS, AskedOptions, LoadOptions, _plan
 from edgeship.measure.load.driver import Bounds, Load
+from edgeship.measure.load.subject import Subject
 from tests.chat_server import Handler, Server
 from tests.measure.load.scripted_server import Script, scripted
 
@@ -253,24 +255,36 @@ def test_a_target_of_two_that_answers_nothing_decides_nothing(
     assert "no request was answered" in capsys.readouterr().err
 
 
-def test_turns_before_ctrl_c_are_told_and_decide_nothing(
-    server: Server, late: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgeship.measure.load.subject import Subject
-
-    drives, drive = [0], Subject.drive
+def interrupt_at_drive(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, at the so-and-so many time that either target is asked."""
+    drives, drive = itertools.count(1), Subject.drive
 
     def driven(self: Subject, *given: Any, **named: Any) -> Any:
-        drives[0] += 1
-        if drives[0] == 6:
+        if next(drives) == number:
             raise KeyboardInterrupt
         return drive(self, *given, **named)
 
     monkeypatch.setattr(Subject, "drive", driven)
+
+
+def test_turns_before_ctrl_c_are_told_and_decide_nothing(
+    server: Server, late: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at_drive(6, monkeypatch)
     words = ["bench", "--compare", server.url, late.url, *TURNS, "--fail-if", "ttft_p50 > 1.1x", "--json"]
     assert main(words) == 130
     told = json.loads(capsys.readouterr().out)
     assert (told["turns"], told["stopped"], told["outcome"]) == (2, "interrupted", "undecided")
+
+
+def test_conditions_that_were_met_in_part_of_the_turns_do_not_pass(
+    server: Server, late: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at_drive(12, monkeypatch)
+    words = ["bench", "--compare", server.url, late.url, *TURNS, "--repeat", "6", "--fail-if", "ttft_p50 < 0.9x"]
+    assert main([*words, "--json"]) == 130
+    told = json.loads(capsys.readouterr().out)
+    assert (told["turns"], told["conditions"][0]["verdict"], told["outcome"]) == (5, "fails", "undecided")
 
 
 def test_how_much_two_targets_are_asked_where_that_is_not_said() -> None:

@@ -64,6 +64,8 @@ def compare(
     whole = {**document.head("bench-pair"), "complete": ended_by is None, "stopped": ended_by}
     whole |= {"a": told[0], "b": told[1], "turns": turns}
     whole |= _results(ratios, looks.judged, _warnings(told))
+    if ended_by and whole["outcome"] == "pass":
+        whole["outcome"] = "undecided"  # not all that was to be looked at was
     records = [
         ({"target": "ab"[side], "level": pair[side].load.name}, pair[side].records)
         for side in (0, 1)
