@@ -201,7 +201,7 @@ class _Tally:
             return KeyboardInterrupt()
         if isinstance(self.first_error, DeadlinePassed):
             # A verdict may be undecided by that; a target that does not answer has failed.
-            return EngineFailed(self.first_error.what, hint="--timeout gives an answer more time.")
+            return EngineFailed(self.first_error.what, hint="Give each answer more time.")
         if self.first_error:
             return self.first_error
         what = "the time ran out before any case was answered"
