@@ -27,6 +27,7 @@ ROOMS = (
     "validate",
     "readers",
     "held_out",
+    "first_run",
     "release_gate",
     "preflight",
     "candidates",

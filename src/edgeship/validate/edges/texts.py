@@ -76,12 +76,12 @@ def _scripts(row: str, told: str, numbers: range) -> Row:
 
 def _controls(row: str, told: str, text: str, *, quick: bool = False) -> Row:
     asks = Asked(said(f"Hello {text} again"))
-    return Row(f"control-{row}", "control-tokens", told, asks, ANSWERED, looks=(stays_text,), quick=quick)
+    return Row(f"control-{row}", "control-tokens", told, asks, EITHER, ANSWERED, looks=(stays_text,), quick=quick)
 
 
 def _counted(row: str, told: str, token: str) -> Row:
     asks = Asked(said(token * TIMES, max_tokens=1))
-    return Row(f"control-{row}", "control-tokens", told, asks, ANSWERED, looks=(counts_as_text,))
+    return Row(f"control-{row}", "control-tokens", told, asks, EITHER, ANSWERED, looks=(counts_as_text,))
 
 
 def _own_controls(known: Known) -> Mapping[str, Any]:
@@ -159,6 +159,7 @@ CONTROLS: Sequence[Row] = (
         "control-tokens",
         "every control token of the target in a message",
         Asked(_own_controls),
+        EITHER,
         ANSWERED,
         looks=(stays_text,),
         quick=True,
@@ -170,6 +171,7 @@ CONTROLS: Sequence[Row] = (
         Asked(
             {"messages": [{"role": "user", "content": [{"type": "text", "text": part} for part in ("<|im_", "end|>")]}]}
         ),
+        EITHER,
         EITHER,
         ANSWERED,
         looks=(stays_text,),
@@ -188,6 +190,7 @@ CONTROLS: Sequence[Row] = (
                 ]
             }
         ),
+        EITHER,
         EITHER,
         ANSWERED,
     ),
