@@ -26,6 +26,7 @@ from edgeship.system.processes import Family, Held, connections_to
 from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.check import Check
 from edgeship.validate.growth import Blocks, Growth, growth, growth_of_tokens
+from edgeship.validate.long_answers import LONG_TEXT
 from edgeship.validate.subject import DEADLINE_S, UNKNOWN_CONTEXT_TOKENS, Effort, Subject
 from edgeship.validate.verdict import Finding, Outcome, worst
 
@@ -36,10 +37,6 @@ _PART_OF_CONTEXT = 8
 _SENTENCE = "I ordered two lamps last week and one of them arrived with a broken switch."
 _CUT_AFTER, _LONG_TOKENS = 4, 512
 """So many steps of an answer are read before it is cut; where it cannot be asked to be long, one."""
-_LONG_TEXT = (
-    '{"type": "object", "properties": {"text": {"type": "string", "minLength": 4000}}, "required": ["text"], '
-    '"additionalProperties": false}'
-)
 _YES_OR_NO = (
     '{"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"], '
     '"additionalProperties": false}'
@@ -326,7 +323,7 @@ def _cut(chat: Chat, asked: Conversation) -> _Kind:
     found = _Kind("cut", "Answers that are cut", asked, plain, _CUT_AFTER)
     if isinstance(chat, Engine):
         return replace(found, sampling=replace(plain, ignore_eos=True))
-    long = replace(found, sampling=replace(plain, constraint=Constraint("json_schema", _LONG_TEXT)))
+    long = replace(found, sampling=replace(plain, constraint=LONG_TEXT))
     return replace(found, cut=1) if _refused(chat, long) else long
 
 

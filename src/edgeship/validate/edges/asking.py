@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from edgeship.engine.api import Chat, Constraint, Conversation, Sampling
 from edgeship.engine.response_format import constraint
-from edgeship.errors import EdgeshipError
+from edgeship.errors import EdgeshipError, UsageError
 from edgeship.package.conversation import tool_fields
 from edgeship.system import border
 from edgeship.validate import over_http
@@ -20,6 +21,7 @@ from edgeship.validate.edges import apis
 from edgeship.validate.edges.fields import PLAIN_TOKENS
 from edgeship.validate.edges.row import LEFT_OUT, Asked, Crowd, Heard, Known, Leaving, Left, Row, Sent, Surface, Then
 from edgeship.validate.edges.texts import QUESTION, said
+from edgeship.validate.long_answers import ways
 from edgeship.validate.requests import shortened
 
 Meanwhile = Callable[[], object]
@@ -121,10 +123,17 @@ class Inside:
         )
 
     def _left(self, how: Leaving, meanwhile: Meanwhile) -> Heard:
+        *surest, plain = ways(Sampling(temperature=0, max_tokens=512))
+        for way in surest:
+            with suppress(UsageError):  # the target cannot be asked so
+                return self._ended(how, meanwhile, way)
+        return self._ended(how, meanwhile, plain)
+
+    def _ended(self, how: Leaving, meanwhile: Meanwhile, sampling: Sampling) -> Heard:
         cancel = threading.Event()
-        asked = Conversation(said(QUESTION)["messages"]), Sampling(temperature=0, max_tokens=512, ignore_eos=True)
+        asked = Conversation(said(QUESTION)["messages"])
         deadline_s = _LATE_S if how == "late" else None
-        steps = self.chat.converse(*asked, cancel=cancel, deadline_s=deadline_s)
+        steps = self.chat.converse(asked, sampling, cancel=cancel, deadline_s=deadline_s)
         for number, step in enumerate(steps, 1):
             if step.finish in ("cancelled", "deadline"):
                 return Heard(200, end="left")

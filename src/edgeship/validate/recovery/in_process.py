@@ -13,24 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from edgeship.engine.api import Chat, Constraint, Conversation, Engine, Sampling, Token
+from edgeship.engine.api import Chat, Conversation, Engine, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EdgeshipError, UsageError
 from edgeship.system import processes
+from edgeship.validate.long_answers import ways
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
 from edgeship.validate.requests import asked
 from edgeship.validate.verdict import Evidence, Finding, Outcome
 
 CONVERSATION = Conversation([{"role": "user", "content": "Write a short story about a lighthouse keeper and her dog."}])
-_LONG_TEXT = (
-    '{"type": "object", "properties": {"text": {"type": "string", "minLength": 4000}}, "required": ["text"], '
-    '"additionalProperties": false}'
-)
 _PLAIN = Sampling(temperature=0.0)
-_LONG = replace(_PLAIN, ignore_eos=True)
-_WAYS = (_LONG, replace(_PLAIN, constraint=Constraint("json_schema", _LONG_TEXT)), _PLAIN)
-"""How answers are asked that do not end early, the surest way first: not every target takes each."""
+_LONG = ways(_PLAIN)[0]
 _SHORT = Sampling(max_tokens=4, temperature=0.0)
 _LOOK_S, _CUT_S = 0.02, 0.2
 _LEAST_S = 0.5
@@ -69,7 +64,7 @@ def cut_findings(chat: Chat, bounds: RecoveryBounds) -> Iterator[Finding]:
     """Whether answers that are cancelled, that run out of time and that nobody reads on free what they held."""
     count = chat.slots if isinstance(chat, Engine) else 1
     _, short_s = together([partial(_short, chat)] * count, bounds.back_s)
-    long = next(way for way in _WAYS if _takes(chat, way))
+    long = next(way for way in ways(_PLAIN) if _takes(chat, way))
     whole, _ = together([partial(_whole_s, chat, long, bounds)] * count, bounds.back_s)
     lasted = [each for each in whole if not isinstance(each, Exception)]
     if len(lasted) < count:
