@@ -6,7 +6,7 @@ from edgeship.engine.api import Conversation, Sampling
 from edgeship.validate import told
 from edgeship.validate.bounds import Held
 from edgeship.validate.requests import asked
-from edgeship.validate.verdict import CheckResult, Finding, Outcome
+from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict
 from tests.validate.samples import evidence, of, verdict
 
 
@@ -110,4 +110,10 @@ def test_what_was_asked() -> None:
 def test_evidence_has_the_command_that_asks_again() -> None:
     facts = dict(told.facts(verdict("triage"), evidence("hello")))
     assert facts.keys() == {"evidence", "asked", "expected", "got", "again"}
-    assert facts["again"].endswith(" validate triage --replay domain/1")
+    assert facts["again"].endswith(" validate triage --replay domain/1 --verdict FILE")
+
+
+def test_a_request_of_the_catalogue_is_asked_again_without_a_verdict_and_a_target_by_its_whole_name() -> None:
+    row = Evidence("edges/text-nul/chat", {}, "nothing", "an answer")
+    foundry = Verdict("triage", "foundry", None, (), 0.0)
+    assert told.again(foundry, row).endswith(" validate foundry:triage --replay edges/text-nul/chat")

@@ -9,6 +9,8 @@ from typing import Any
 from edgeship.measure.report.page.units import written
 from edgeship.measure.report.tables import Table
 from edgeship.system.shell import our_command
+from edgeship.targets import FOUNDRY
+from edgeship.validate.edges.evidence import PREFIX
 from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict, worst
 
 NONE = "-"
@@ -152,5 +154,7 @@ def facts(verdict: Verdict, evidence: Evidence) -> tuple[tuple[str, str], ...]:
 
 
 def again(verdict: Verdict, evidence: Evidence) -> str:
-    """The command that asks it once more."""
-    return our_command("validate", verdict.target, "--replay", evidence.id)
+    """The command that asks it once more. FILE: where the verdict is kept, see --out; the catalogue needs none."""
+    target = f"{FOUNDRY}{verdict.target}" if verdict.kind == "foundry" else verdict.target
+    kept = () if evidence.id.startswith(PREFIX) else ("--verdict", "FILE")
+    return our_command("validate", target, "--replay", evidence.id, *kept)

@@ -36,6 +36,9 @@ def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Ite
         if whole.said.status in NOT_SPOKEN:
             yield looking.not_looked_at("spoken", "it is not spoken")
             continue
+        if api is not CHAT and whole.refused:
+            yield looking.not_looked_at("spoken", f"a plain question is refused with {whole.said.status}")
+            continue
         spoken.append(api)
         if whole.said.status is None or whole.said.end == "late":
             # Who does not answer this would be waited for again and again.
