@@ -13,6 +13,9 @@ LONG_TEXT = Constraint(
 )
 """What is held to it goes on for 4,000 characters."""
 
+ENOUGH_S, ENOUGH_STEPS = 4.0, 40
+"""An answer that goes on for so long and for so many steps is long enough: where it ends need not be known."""
+
 
 def ways(sampling: Sampling) -> tuple[Sampling, Sampling, Sampling]:
     """The surest way first. The last one every target takes, and it may end early all the same."""

@@ -17,7 +17,7 @@ from edgeship.engine.api import Chat, Conversation, Engine, Sampling, Token
 from edgeship.engine.isolated import IsolatedEngine
 from edgeship.errors import EdgeshipError, UsageError
 from edgeship.system import processes
-from edgeship.validate.long_answers import ways
+from edgeship.validate.long_answers import ENOUGH_S, ENOUGH_STEPS, ways
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
 from edgeship.validate.requests import asked
@@ -30,8 +30,6 @@ _SHORT = Sampling(max_tokens=4, temperature=0.0)
 _LOOK_S, _CUT_S = 0.02, 0.2
 _LEAST_S = 0.5
 """An answer must have so much time to be cut in, or nothing shows who cut it."""
-_ENOUGH_S, _ENOUGH_STEPS = 4.0, 40
-"""An answer that goes on for so long and for so many steps is long enough: where it ends need not be known."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _whole_s(chat: Chat, long: Sampling, bounds: RecoveryBounds) -> float:
     begun_s, passed_s, most_s = time.monotonic(), 0.0, bounds.freed_s / bounds.freed_share
     for number, _ in enumerate(steps, 1):
         passed_s = time.monotonic() - begun_s
-        if passed_s > most_s or (passed_s > _ENOUGH_S and number >= _ENOUGH_STEPS):
+        if passed_s > most_s or (passed_s > ENOUGH_S and number >= ENOUGH_STEPS):
             break
     steps.close()
     return passed_s

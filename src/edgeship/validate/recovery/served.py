@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeship.system import processes
 from edgeship.validate.apis import CHAT
+from edgeship.validate.long_answers import ENOUGH_S, ENOUGH_STEPS
 from edgeship.validate.over_http import Request, exchange
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
@@ -24,6 +25,7 @@ _QUESTION = "Write a long story about a lighthouse keeper and her dog."
 _SHORT_TOKENS, _LONG_TOKENS, _CLIENTS = 4, 4096, 6
 _LOOK_S, _LEAST_S = 0.05, 0.5
 """How often it is looked what is at work, and the least time within which that says anything."""
+_EVENT = b"data:"
 _BUSY = re.compile(
     rb"^\w+:?_?(?:num_requests_(?:running|waiting)|requests_(?:processing|deferred))(?:\{.*\})? (\S+)$", re.M
 )
@@ -74,10 +76,15 @@ def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
 
 
 def _whole_s(server: Server, asked: Request, bounds: RecoveryBounds) -> float:
-    """How long the same answers take to their end; they are cut where that says no more than freed_s does."""
+    """How long the same answers go on at least; they are read no further where more would say no more."""
+    begun_s = time.monotonic()
+
+    def long_enough(body: bytearray) -> bool:
+        lasted = time.monotonic() - begun_s > ENOUGH_S and body.count(_EVENT) >= ENOUGH_STEPS
+        return lasted or CHAT.is_over(body)
 
     def read() -> None:
-        exchange(server.place, asked, bounds.freed_s / bounds.freed_share, enough=CHAT.is_over)
+        exchange(server.place, asked, bounds.freed_s / bounds.freed_share, enough=long_enough)
 
     return together([read] * _CLIENTS, bounds.back_s)[1]
 
