@@ -134,5 +134,6 @@ def test_the_command_exits_by_what_came(tmp_path: Path, capsys: pytest.CaptureFi
         assert json.loads(capsys.readouterr().out)["replayed"][0]["outcome"] == "pass"
         assert main(["validate", url, "--replay", "domain/one", "--verdict", str(kept)]) == 0
         assert main(["validate", url, "--replay", "domain/one"]) == 4
+        assert main(["validate", url, "--replay", "edges/client-closed"]) == 8  # it is asked in process only
         assert main(["validate", url, "--verdict", str(kept)]) == 2
     assert "--replay ID" in capsys.readouterr().err

@@ -117,3 +117,11 @@ def test_a_request_of_the_catalogue_is_asked_again_without_a_verdict_and_a_targe
     row = Evidence("edges/text-nul/chat", {}, "nothing", "an answer")
     foundry = Verdict("triage", "foundry", None, (), 0.0)
     assert told.again(foundry, row).endswith(" validate foundry:triage --replay edges/text-nul/chat")
+
+
+def test_what_a_check_left_out_is_told_beside_the_outcomes() -> None:
+    findings = (Finding("reading", "pass", "It is."), Finding("facts", "skipped", "No original."))
+    lengths = CheckResult("lengths", "Holds over input lengths", findings)
+    assert told.notes(Verdict("triage", "package", None, (lengths,), 0.0)) == [
+        "of lengths 1 of 2 were not looked at: facts"
+    ]

@@ -116,7 +116,7 @@ _TOLD: Mapping[Outcome, str] = {
 
 
 def notes(verdict: Verdict) -> list[str]:
-    """What has to be known beside the outcomes: checks that were not made, and bounds that are not the defaults."""
+    """What has to be known beside the outcomes: what was not looked at, and bounds that are not the defaults."""
     reasons: dict[str, list[str]] = {}
     for check in verdict.checks:
         if check.outcome == "skipped":
@@ -125,6 +125,9 @@ def notes(verdict: Verdict) -> list[str]:
         f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made: {why}" for why, names in reasons.items()
     ]
     for check in verdict.checks:
+        left = [finding.name for finding in check.findings if finding.outcome == "skipped"]
+        if left and check.outcome != "skipped":
+            found.append(f"of {check.check} {len(left)} of {len(check.findings)} were not looked at: {', '.join(left)}")
         changed = [f"{one.name} {one.value:g} instead of {one.default:g}" for one in check.bounds if not one.is_default]
         if changed:
             why = check.why or "the gate does not say why"

@@ -22,7 +22,8 @@ CheckName = Literal[
     "recovery",
     "conformance",
 ]
-EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "undecided": 8}
+EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "undecided": 8, "skipped": 8}
+"""Where nothing was looked at, nothing is decided."""
 EXIT_INTERRUPTED = 130
 
 
