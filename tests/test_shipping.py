@@ -533,7 +533,7 @@ def test_a_package_that_fails_its_check_is_not_left_in_the_cache(
         raise EngineFailed("it does not load", hint="Wait.")
 
     # Measuring has a process of its own: what fails is the check alone.
-    monkeypatch.setattr("edgeship.shipping.load_chat", fails)
+    monkeypatch.setattr("edgeship.first_run.load_chat", fails)
     code, result = ship(capsys, str(tiny), "-p", "int4", *LENIENT)
     assert (code, result["error"]["code"]) == (5, "engine-failed")
     code, result = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *LENIENT)
