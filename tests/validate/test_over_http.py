@@ -60,17 +60,21 @@ def test_who_says_nothing_is_late() -> None:
         assert over_http.exchange(place, b"x", 0.1).end == "late"
 
 
-def test_a_drop_now_and_then_does_not_put_off_the_end() -> None:
-    def drip(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        for _ in range(20):
-            time.sleep(0.05)
-            try:
-                connection.sendall(b".")
-            except OSError:
-                return
+def dripping(first: bytes, piece: bytes) -> Callable[[socket.socket], None]:
+    """An answer that goes on for a second, piece by piece, unless nobody listens any more."""
 
-    with answering(drip) as place:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + first)
+        with suppress(OSError):
+            for _ in range(20):
+                time.sleep(0.05)
+                connection.sendall(piece)
+
+    return answer
+
+
+def test_a_drop_now_and_then_does_not_put_off_the_end() -> None:
+    with answering(dripping(b"", b".")) as place:
         assert over_http.exchange(place, b"x", 0.3).end == "late"
 
 
@@ -82,16 +86,7 @@ def test_who_says_nothing_for_long_is_told_from_who_comes_to_no_end() -> None:
 
 
 def test_what_is_over_is_to_be_closed_whatever_else_comes() -> None:
-    def goes_on(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nthe end\n")
-        for _ in range(20):
-            time.sleep(0.05)
-            try:
-                connection.sendall(b": still here\n")
-            except OSError:
-                return
-
-    with answering(goes_on) as place:
+    with answering(dripping(b"the end\n", b": still here\n")) as place:
         reply = over_http.exchange(place, b"x", 10, over=lambda body: b"the end" in body, end_s=0.2)
     assert (reply.end, reply.fault) == ("late", "it was not closed 0.2 s after its last event")
     assert reply.body.startswith(b"the end")

@@ -54,7 +54,7 @@ def validate(
 
     What was found is kept whatever happens: what was asked wrongly, and what is a fault of our own, is raised where
     nothing was found before. Later it leaves its check undecided, and the verdict has the first fault of our own.
-    Raises NotFound also for a target or a baseline whose name means nothing. PackageDamaged for one that was
+    Raises NotFound also for a target or a baseline whose name means nothing, and PackageDamaged for a package that was
     replaced meanwhile.
     """
     gate, begun = gate or Gate(), time.perf_counter()
