@@ -108,10 +108,12 @@ def test_with_long_only_other_questions_would_decide() -> None:
     assert "--long" not in finding.told
 
 
-def test_a_bound_that_nothing_can_show_is_told_as_such() -> None:
-    [finding] = found({"late": (28, 0, 0)}, most=0.0).values()
-    assert finding.outcome == "skipped"
-    assert "no number would" in finding.told
+def test_a_bound_that_no_number_can_show_applies_to_the_questions_that_were_asked() -> None:
+    [kept] = found({"late": (28, 0, 0)}, most=0.0).values()
+    assert kept.outcome == "pass"
+    [lost] = found({"late": (27, 1, 0)}, most=0.0).values()
+    assert lost.outcome == "skipped"
+    assert "no number would" in lost.told
 
 
 def test_a_fault_in_the_place_of_an_answer_counts_as_lost_where_the_original_answers() -> None:
