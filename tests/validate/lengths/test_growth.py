@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from edgeship.validate.lengths import growth
 from edgeship.validate.lengths.bounds import LengthBounds
 from edgeship.validate.lengths.growth import Amount, Judged, Point, Refused, Ruler, climb, ladder, memory, quadratic
 from edgeship.validate.lengths.prompts import Prompts
+from edgeship.validate.subject import Effort
 from edgeship.validate.verdict import Finding
 from tests.scripted import ScriptedEngine
 from tests.validate.chat_faults import Fault, FaultyChat
@@ -54,11 +56,11 @@ class MadeUp:
         return Reply(tuple(arrivals), arrivals[-1].at_s, finish="length", output_tokens=new)
 
 
-def judged(prompts: MadeUp) -> dict[str, Finding]:
+def judged(prompts: MadeUp, amount: Amount = QUICK) -> dict[str, Finding]:
     ruler = Ruler(cast(Prompts, prompts))
-    reached = climb(ruler, ladder(16, CONTEXT - 16, QUICK.lengths), QUICK.spend_s, silent)
+    reached = climb(ruler, ladder(16, CONTEXT - 16, amount.lengths), amount.spend_s, silent)
     each = Judged(ruler, reached, LengthBounds(), SHARE)
-    return {found.name: found for found in each.times(QUICK, full=True, progress=silent)}
+    return {found.name: found for found in each.times(amount, full=True, progress=silent)}
 
 
 def reading(tokens: int) -> float:
@@ -77,6 +79,19 @@ def test_a_good_model_passes_on_a_machine_that_is_busy(seed: int) -> None:
     findings = judged(MadeUp(reading, writing, lambda: 1 + chance.expovariate(1.0)))
 
     assert {name: each.outcome for name, each in findings.items()} == {"reading": "pass", "writing": "pass"}
+
+
+@pytest.mark.parametrize("effort", growth.AMOUNTS)
+def test_a_good_model_passes_where_only_one_long_prompt_in_many_is_left_alone(effort: Effort) -> None:
+    begun: Counter[int] = Counter()
+
+    def disturbed(tokens: int) -> float:
+        begun[tokens] += 1
+        return reading(tokens) * (3.0 if tokens == CONTEXT - 16 and begun[tokens] < 12 else 1.0)
+
+    findings = judged(MadeUp(disturbed, writing), replace(growth.AMOUNTS[effort], spend_s=1e9))
+
+    assert findings["reading"].outcome == "pass"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -25,13 +25,17 @@ _LEAST_PIECE_TOKENS = 32
 _REWEIGHTED, _LEAST_ERROR = 30, 1e-4
 _LEAST_SPREAD = 8
 """Where the longest prompt is not so many times as long as a piece, growth does not show."""
+_LEAST_ROUNDS_BEYOND = 3
+_MOST_SPENT = 4
+"""Times as long as prompts are begun, comparisons that lie beyond the bound are repeated."""
 
 
 @dataclass(frozen=True)
 class Amount:
     """How much is measured. lengths: in geometric steps. spend_s: after that no longer prompt is begun.
 
-    rounds: comparisons of the longest prompt with short ones; most_rounds: where they lie beyond the bound.
+    rounds: comparisons of the longest prompt with short ones; most_rounds: where they lie beyond the bound, as they may
+    on a machine that others keep busy. The best of all rounds counts, so that each of these can only mend that.
     """
 
     lengths: int
@@ -41,9 +45,9 @@ class Amount:
 
 
 AMOUNTS: dict[Effort, Amount] = {
-    "quick": Amount(4, 1.5, 1, 5),
-    "default": Amount(8, 12.0, 3, 6),
-    "long": Amount(8, 900.0, 5, 15),
+    "quick": Amount(4, 1.5, 1, 20),
+    "default": Amount(8, 12.0, 3, 30),
+    "long": Amount(8, 900.0, 5, 30),
 }
 
 
@@ -218,8 +222,10 @@ class Judged:
         """What came of reading and writing. Raises Refused."""
         begun_s = time.monotonic()
         for done in range(amount.most_rounds):
-            late = time.monotonic() - begun_s > 2 * amount.spend_s
-            if done >= amount.rounds and (self._far_beyond() or (self._within() and (late or self._calm()))):
+            spent = (time.monotonic() - begun_s) / amount.spend_s
+            if done >= amount.rounds and self._within() and (spent > 2 or self._calm()):
+                break
+            if done >= _LEAST_ROUNDS_BEYOND and (self._far_beyond() or spent > _MOST_SPENT):
                 break
             progress(f"{self.tokens:,} tokens in one prompt and in short ones, round {done + 1}", None)
             self.compare()
