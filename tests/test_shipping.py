@@ -51,6 +51,8 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "triage"
 UNGATED = ["--gate-effort", "off"]
 # A checkpoint of random weights is not good at anything: these let it pass.
 LENIENT = ["--max-kld", "10", "--min-top1", "0", *UNGATED]
+# Loading PyTorch takes ten seconds: ships whose reference is beside the point take the FP32 build for it.
+WITHOUT_PYTORCH = ["--reference", "fp32", *LENIENT]
 
 
 def ship(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -123,8 +125,8 @@ def test_a_build_does_everything_once(tiny: Path, tmp_path: Path, done: Counter[
 
 
 def test_a_ship_does_everything_once(capsys: pytest.CaptureFixture[str], done: Counter[str]) -> None:
-    arguments = ["--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "8", "--reference", "fp32"]
-    code, result = ship(capsys, str(EXAMPLE / "checkpoint"), "-p", "int8", "-p", "int4", *arguments, *LENIENT)
+    arguments = ["--eval", str(EXAMPLE / "eval.jsonl"), "--eval-limit", "8"]
+    code, result = ship(capsys, str(EXAMPLE / "checkpoint"), "-p", "int8", "-p", "int4", *arguments, *WITHOUT_PYTORCH)
     # Eight cases are too few to show that a pass rate holds.
     assert (code, result["outcome"], result["verdict"]["undecided"]) == (0, "undecided", "take")
     # Two candidates and the reference are built, and of the one that is installed the bytes are compared once more.
@@ -192,7 +194,7 @@ def test_both_references_say_the_same(tiny: Path, capsys: pytest.CaptureFixture[
 def test_without_an_eval_the_checkpoints_own_answers_decide_alike_each_time(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = [ship(capsys, str(tiny), "-p", "int8", *LENIENT)[1] for _ in range(2)]
+    results = [ship(capsys, str(tiny), "-p", "int8", *WITHOUT_PYTORCH)[1] for _ in range(2)]
     assert results[0]["texts"].startswith("the checkpoint's own answers to ")
     first, second = (result["candidates"]["int8"]["fidelity"] for result in results)
     assert first == second
@@ -201,7 +203,7 @@ def test_without_an_eval_the_checkpoints_own_answers_decide_alike_each_time(
 
 def test_int4_gets_bits_until_it_holds(tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the plain one does not; the same command again builds nothing."""
-    plain = ship(capsys, str(tiny), "-p", "int4", "--reference", "fp32", *LENIENT)[1]["candidates"]["int4"]["fidelity"]
+    plain = ship(capsys, str(tiny), "-p", "int4", *WITHOUT_PYTORCH)[1]["candidates"]["int4"]["fidelity"]
     limit = ["--max-kld", str(plain["mean_kld_nats"] / 3), "--min-top1", "0"]
     arguments = [str(tiny), "-p", "int4", "--reference", "fp32", "--escalate", *limit]
     code, result = ship(capsys, *arguments)
@@ -297,7 +299,7 @@ def test_recipes_of_one_precision_ship_side_by_side(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("fp32", "int4-fast", "int4-small", "int4")
-    result = ship(capsys, str(tiny), *(word for name in names for word in ("-p", name)), *LENIENT)[1]
+    result = ship(capsys, str(tiny), *(word for name in names for word in ("-p", name)), *WITHOUT_PYTORCH)[1]
     sizes = {name: result["candidates"][name]["size_bytes"] for name in names}
     assert result["chosen"] == min(sizes, key=lambda name: sizes[name])
     assert [entry.name for entry in listing.entries(settings.cache_dir)] == [f"tiny-{result['chosen']}"]
@@ -330,7 +332,7 @@ def test_the_example_ships_as_base_and_adapter(capsys: pytest.CaptureFixture[str
 def test_an_unchanged_ship_installs_nothing_new_and_a_changed_one_does(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(tiny), "--precision", "int4", "--reference", "fp32", *LENIENT]
+    arguments = [str(tiny), "--precision", "int4", *WITHOUT_PYTORCH]
     first = ship(capsys, *arguments)[1]
     assert (first["package"], first["new"]) == ("tiny-int4:1", True)
     second = ship(capsys, *arguments)[1]
@@ -450,7 +452,7 @@ def test_the_last_line_works_as_printed_in_a_new_shell(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     cache = str(tmp_path / "my models")
-    assert main(["ship", str(tiny), "-p", "int4", "--reference", "fp32", *LENIENT, "--cache-dir", cache]) == 0
+    assert main(["ship", str(tiny), "-p", "int4", *WITHOUT_PYTORCH, "--cache-dir", cache]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("ask once:  ")
     command = line.removeprefix("ask once:").strip()
@@ -459,7 +461,7 @@ def test_the_last_line_works_as_printed_in_a_new_shell(
 
 
 def test_a_package_is_run_by_name_once_and_by_pipe(tiny: Path, own_home: Path) -> None:
-    assert main(["ship", str(tiny), "--precision", "int4", *LENIENT]) == 0
+    assert main(["ship", str(tiny), "--precision", "int4", *WITHOUT_PYTORCH]) == 0
     command = [sys.executable, "-m", "edgeship", "model", "run", "tiny-int4", "--max-tokens", "5"]
     asked = subprocess.run([*command, "hello", "--json"], capture_output=True, check=True, cwd=own_home)
     answer = json.loads(asked.stdout)
@@ -471,7 +473,13 @@ def test_a_package_is_run_by_name_once_and_by_pipe(tiny: Path, own_home: Path) -
 
 
 # What ships say on their way, from the first step to the last: where to interrupt them.
-STEPS = ["original: loading", "build fp32", "template", "measure fp32", "check tiny-fp32"]
+_ORIGINAL = "original: loading"
+STEPS = [_ORIGINAL, "build fp32", "template", "measure fp32", "check tiny-fp32"]
+
+
+def reference_of(step: str) -> list[str]:
+    """The options of a ship that comes to this step, as quickly as it can."""
+    return LENIENT if step == _ORIGINAL else WITHOUT_PYTORCH
 
 
 def signalled(checkpoint: Path, step: str, number: int) -> tuple[int, str, str]:
@@ -481,7 +489,7 @@ def signalled(checkpoint: Path, step: str, number: int) -> tuple[int, str, str]:
     """
     if sys.platform == "win32":
         pytest.skip("signals as POSIX has them")
-    command = [sys.executable, "-m", "edgeship", "ship", str(checkpoint), "-p", "fp32", *LENIENT]
+    command = [sys.executable, "-m", "edgeship", "ship", str(checkpoint), "-p", "fp32", *reference_of(step)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -502,7 +510,7 @@ def test_a_killed_ship_goes_on_where_it_was(
         pytest.skip("signals as POSIX has them")
     signalled(tiny, step, signal.SIGKILL)
     assert all(entry.problem is None for entry in listing.entries(settings.cache_dir))
-    code, result = ship(capsys, str(tiny), "-p", "fp32", *LENIENT)
+    code, result = ship(capsys, str(tiny), "-p", "fp32", *reference_of(step))
     assert (code, result["holds"]) == (0, True)
     assert all(found.outcome == "ok" for found in verification.verify(settings.cache_dir))
     assert list((settings.home / "work").iterdir()) == []
@@ -526,7 +534,7 @@ def test_a_package_that_fails_its_check_is_not_left_in_the_cache(
     tiny: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The version before it stays, and is the latest again."""
-    code, _ = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *LENIENT)
+    code, _ = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *WITHOUT_PYTORCH)
     assert code == 0
 
     def fails(*_: object, **__: object) -> None:
@@ -534,15 +542,15 @@ def test_a_package_that_fails_its_check_is_not_left_in_the_cache(
 
     # Measuring has a process of its own: what fails is the check alone.
     monkeypatch.setattr("edgeship.first_run.load_chat", fails)
-    code, result = ship(capsys, str(tiny), "-p", "int4", *LENIENT)
+    code, result = ship(capsys, str(tiny), "-p", "int4", *WITHOUT_PYTORCH)
     assert (code, result["error"]["code"]) == (5, "engine-failed")
-    code, result = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *LENIENT)
+    code, result = ship(capsys, str(tiny), "-p", "int8", "--name", "same", *WITHOUT_PYTORCH)
     assert (code, result["error"]["code"]) == (5, "engine-failed")
     assert [entry.ref for entry in listing.entries(settings.cache_dir)] == ["same-int8:1"]
 
 
 def test_two_ships_of_the_same_name_at_once(tiny: Path, settings: Settings) -> None:
-    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "int4", *LENIENT, "--json"]
+    command = [sys.executable, "-m", "edgeship", "ship", str(tiny), "-p", "int4", *WITHOUT_PYTORCH, "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
