@@ -69,7 +69,7 @@ def test_a_stream_that_is_never_closed_is_found_and_others_are_waited_for_less_l
 ) -> None:
     monkeypatch.setattr(looking, "_HASTY_S", 0.1)
     with faulty("never-ends") as url, Subject(targets.resolve(url, resolve())) as subject:
-        bounds = ConformanceBounds(silent_s=30.0, end_s=0.2)
+        bounds = ConformanceBounds(max_silence_s=30.0, max_close_s=0.2)
         found = {each.name: each for each in CHECK.run(subject, bounds, silent)}
     assert found["chat-whole"].outcome == "pass"
     assert found["chat-stream"].outcome == "fail"

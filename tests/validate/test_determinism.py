@@ -172,7 +172,9 @@ def test_neighbours_that_turn_no_token_are_seen_by_log_probabilities(monkeypatch
 def test_a_gate_file_may_give_servers_a_part_of_answers_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripted, "ScriptedDecoder", SeesNeighbours)
 
-    findings = found(DeterminismBounds(most_greedy_differing=1.0, most_sampled_differing=1.0, most_logprob_change=1e9))
+    findings = found(
+        DeterminismBounds(max_greedy_differing_share=1.0, max_sampled_differing_share=1.0, max_logprob_change_nats=1e9)
+    )
 
     assert failed(findings) == set()
     assert (findings["beside-others-greedy"].figure or 0) > 0

@@ -123,16 +123,16 @@ def test_a_small_slice_that_lost_all_is_undecided(tmp_path: Path, settings: Sett
 def test_settings_that_ruin_a_greedy_model_fail_and_are_named(settings: Settings) -> None:
     asked = cases(40)
     chat = sampling_server(lambda question, greedy: "yes" if greedy or int(question[1:]) % 2 else "well")
-    found = found_by(CHECK, subject_of(chat, settings, asked))["sampling-loss"]
+    found = found_by(CHECK, subject_of(chat, settings, asked))["sampling-drop"]
     assert (found.outcome, found.figure, found.bound) == ("fail", -0.5, -0.1)
-    assert [each.id for each in found.evidence][:2] == ["domain/sampling-loss/q0", "domain/sampling-loss/q2"]
+    assert [each.id for each in found.evidence][:2] == ["domain/sampling-drop/q0", "domain/sampling-drop/q2"]
 
 
 @pytest.mark.parametrize("lost", [0, 2])
 def test_settings_that_cost_little_pass_with_few_cases(lost: int, settings: Settings) -> None:
     asked = cases(20)
     chat = sampling_server(lambda question, greedy: "yes" if greedy or int(question[1:]) >= lost else "well")
-    found = found_by(CHECK, subject_of(chat, settings, asked))["sampling-loss"]
+    found = found_by(CHECK, subject_of(chat, settings, asked))["sampling-drop"]
     assert (found.outcome, found.decided_by) == ("pass", None)
 
 
@@ -218,7 +218,7 @@ def test_greedily_and_as_it_ships_are_judged_each(tmp_path: Path, settings: Sett
         "slices": "pass",
         "pass-rate-greedy": "fail",
         "slices-greedy": "pass",
-        "sampling-loss": "pass",
+        "sampling-drop": "pass",
         # It was asked greedily alone, which is not how this target answers by itself.
         "beside-original-greedy": "fail",
         "slices-beside-original-greedy": "fail",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeship.errors import GateInvalid
 from edgeship.system.fields import LARGEST
 from edgeship.validate.bounds import bounds_of
+from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
 from edgeship.validate.gate import REASONS, VERSION, Gate, allowed, as_toml, read_gate
 from tests.validate.samples import SomeBounds, check
@@ -50,6 +51,12 @@ def test_every_bound_says_what_it_is_for_and_its_default_is_allowed(checked: typ
         assert one.metadata["least"] <= one.default <= one.metadata["most"], one.name
         assert re.fullmatch(r"[A-Z0-9].*\.", " ".join(one.metadata["why"].split())), f"{one.name}: a whole sentence"
         assert one.name not in REASONS
+
+
+@pytest.mark.parametrize("checked", CHECKS, ids=lambda checked: checked.name)
+def test_every_bound_is_named_after_its_side(checked: Check) -> None:
+    for one in bounds_of(checked.bounds):
+        assert one.name.startswith(("max_", "min_")), one.name
 
 
 def test_bounds_and_reasons(tmp_path: Path) -> None:

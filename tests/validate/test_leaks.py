@@ -200,7 +200,7 @@ def test_a_leak_that_is_too_small_for_500_requests_shows_in_10_000(monkeypatch: 
 
 
 def test_bounds_move_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert failing(found(LeakyMemory(), monkeypatch, most_bytes_per_request=60_000)) == set()
+    assert failing(found(LeakyMemory(), monkeypatch, max_bytes_per_request=60_000)) == set()
     told = found(LeakyMemory(), monkeypatch)["memory-short"]
     assert told.bound == 10_000
     assert told.figure == pytest.approx(50_000, rel=0.05)
@@ -220,7 +220,7 @@ def test_what_noise_hides_is_undecided_and_says_what_would_decide(monkeypatch: p
 def test_what_fails_for_the_first_time_in_the_last_look_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     told = found(LeaksLate(), monkeypatch)["memory-short"]
     assert told.interval
-    assert told.interval[0] > LeakBounds().most_bytes_per_request
+    assert told.interval[0] > LeakBounds().max_bytes_per_request
     assert told.outcome == "undecided"
     assert "what fails has to fail in two looks" in (told.decided_by or "")
 

@@ -190,7 +190,7 @@ def test_a_target_that_answers_nothing_fails(measure: Measure) -> None:
 
 def test_a_part_that_is_not_answered_fails_where_it_is_surely_more_than_may_be(measure: Measure) -> None:
     assert measure(Side(fails=lambda _: 1), Side())["answers"].outcome == "fail"
-    assert measure(Side(fails=lambda _: 1), Side(), max_unanswered=0.3)["answers"].outcome == "pass"
+    assert measure(Side(fails=lambda _: 1), Side(), max_unanswered_share=0.3)["answers"].outcome == "pass"
     once = measure(Side(fails=lambda turn: int(turn == 2)), Side())["answers"]
     assert (once.outcome, once.figure) == ("undecided", 1 / 40)
     assert once.decided_by
@@ -364,7 +364,7 @@ def test_twice_the_memory_and_twice_the_time_to_load_fail(measure: Measure, monk
     told = measure(Side(), Side(), effort="default")
     assert outcomes(told) == ASKED | dict.fromkeys(LOADED, "fail")
     assert len(seen) == 20  # what fails has to fail twice
-    may = {"most_load_ratio": 3, "most_memory_ratio": 3}
+    may = {"max_load_ratio": 3, "max_memory_ratio": 3}
     assert outcomes(measure(Side(), Side(), effort="default", **may)) == ASKED | LOADED
 
 
@@ -415,7 +415,7 @@ def test_slow_answers_of_a_server_fail_beside_a_baseline_and_by_a_budget(
     fast, slow = (Script(tokenizes=True, first_s=0.0, gap_s=gap_s) for gap_s in (0.0, 0.005))
     with scripted(fast) as first, scripted(slow) as second:
         a, b = (targets.resolve(server.url, settings) for server in (first, second))
-        bounds = PerformanceBounds(most_ttft_ratio=1000, most_memory_ratio=2)
+        bounds = PerformanceBounds(max_ttft_ratio=1000, max_memory_ratio=2)
         beside = list(CHECK.run(Subject(b, Against(baseline=a, effort="quick")), bounds, lambda *_: None))
         budgets = PerformanceBounds(min_tokens_per_s=400, max_ttft_ms=9e6)
         alone = list(CHECK.run(Subject(b, Against(effort="quick")), budgets, lambda *_: None))

@@ -29,7 +29,7 @@ from tests.validate.faulty import FAULT, MODEL, SCRIPTED, faulty, faulty_chat
 LONG: dict[str, Any] = {"default": "x" * 3000, "delay_s": 0.002, "slots": 2}
 A_SECOND: dict[str, Any] = {**LONG, "context_tokens": 600}
 """So long an answer takes to its end."""
-BOUNDS = RecoveryBounds(freed_s=0.3, back_s=20.0)
+BOUNDS = RecoveryBounds(max_freeing_s=0.3, max_restart_s=20.0)
 
 
 def failed(findings: Iterator[Finding]) -> list[str]:
@@ -54,7 +54,7 @@ def test_an_engine_frees_what_it_held() -> None:
     assert [finding.name for finding in found if finding.name in WAYS] == list(WAYS)
     assert len(found) == 2 * len(WAYS)
     assert {finding.outcome for finding in found} == {"pass"}
-    assert {finding.bound for finding in found if finding.name in WAYS} == {BOUNDS.freed_s}
+    assert {finding.bound for finding in found if finding.name in WAYS} == {BOUNDS.max_freeing_s}
 
 
 def test_slots_that_cut_answers_keep_are_found() -> None:
@@ -72,7 +72,7 @@ def test_answers_that_go_on_after_they_were_cut_are_found_although_they_are_soon
     fault: str, ignored: set[str]
 ) -> None:
     with faulty_chat(ScriptedEngine({}, **A_SECOND), fault) as chat:
-        found = freed(in_process.cut_findings(chat, RecoveryBounds(freed_s=0.6, freed_share=0.5)))
+        found = freed(in_process.cut_findings(chat, RecoveryBounds(max_freeing_s=0.6, max_freeing_share=0.5)))
     assert found == {name: "fail" if name in ignored else "pass" for name in WAYS}
 
 

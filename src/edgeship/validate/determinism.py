@@ -29,18 +29,18 @@ from edgeship.validate.verdict import Evidence, Finding
 class DeterminismBounds(Bounds):
     """What differences are held to."""
 
-    most_greedy_differing: float = bound(
+    max_greedy_differing_share: float = bound(
         0.0,
         "The part of greedy answers with a seed that may read otherwise than the first time. Edgeship's engine "
         "promises none; servers whose kernels depend on the batch turn near ties, and may be given a part here.",
         most=1.0,
     )
-    most_sampled_differing: float = bound(
+    max_sampled_differing_share: float = bound(
         0.0,
         "The same for answers that are sampled, each with a seed of its own.",
         most=1.0,
     )
-    most_logprob_change: float = bound(
+    max_logprob_change_nats: float = bound(
         0.001,
         "Nats by which a token's log-probability may change from the first time, where the tokens are the same. "
         "Rounding of float32 is far below, and a batch that reaches into an answer far above.",
@@ -256,7 +256,10 @@ def _held(
     name: str, told: str, asked: Sequence[Asked], outcomes: Outcomes, bounds: DeterminismBounds
 ) -> Iterator[Finding]:
     """How many differ from the first time, by the way they are answered, and how far log-probabilities moved."""
-    most: Mapping[Way, float] = {"greedy": bounds.most_greedy_differing, "sampled": bounds.most_sampled_differing}
+    most: Mapping[Way, float] = {
+        "greedy": bounds.max_greedy_differing_share,
+        "sampled": bounds.max_sampled_differing_share,
+    }
     pairs = list(zip(asked, outcomes, strict=True))
     for way in WAYS:
         of_way = [(each, outcome) for each, outcome in pairs if each.way == way]
@@ -273,7 +276,7 @@ def _held(
         yield Finding(f"{name}-{way}", "pass" if within else "fail", sentence, share, most[way], evidence=evidence)
     moved = [change for each, outcome in pairs if (change := _moved(each.first, outcome)) is not None]
     if moved:
-        largest, limit = max(moved), bounds.most_logprob_change
+        largest, limit = max(moved), bounds.max_logprob_change_nats
         sentence = f"{told}, log-probabilities of the same tokens change by {largest:.2g} nats; {limit:g} may be."
         yield Finding(f"{name}-logprobs", "pass" if largest <= limit else "fail", sentence, largest, limit, "nats")
 

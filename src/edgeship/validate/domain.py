@@ -57,13 +57,13 @@ class DomainBounds(Bounds):
         "that the model cannot answer, however good the others are.",
         most=1,
     )
-    max_sampling_loss: float = bound(
+    max_sampling_drop: float = bound(
         0.1,
         "Answered as it ships, at most this much less of the cases is right than greedily. Settings that suit a model "
         "cost a few points; a greedy model under the settings of a chatting one lost 20 and more.",
         most=1,
     )
-    max_unanswered: float = bound(
+    max_unanswered_share: float = bound(
         0.0, "At most this part of the cases ends with an error. The target was made for these cases.", most=1
     )
 
@@ -74,14 +74,14 @@ def _not_for(subject: Subject) -> str | None:
 
 def _run(subject: Subject, bounds: DomainBounds, progress: Progress) -> Iterator[Finding]:
     ways = subject.evaluation(progress)
-    yield _answered(subject, ways, bounds.max_unanswered)
+    yield _answered(subject, ways, bounds.max_unanswered_share)
     for way in ways:
         if way.result is not None:
             yield _pass_rate(subject, way, bounds.min_pass_rate)
             yield from _slices(subject, way, bounds.min_slice_pass_rate)
     shipped, *others = ways
     for greedy in others:
-        yield from _sampling_loss(subject, shipped, greedy, bounds.max_sampling_loss)
+        yield from _sampling_drop(subject, shipped, greedy, bounds.max_sampling_drop)
     if subject.against.original is not None:
         yield from _beside_original(subject, bounds.max_drop, progress)
 
@@ -122,7 +122,7 @@ def _slices(subject: Subject, way: WayResult, least: float) -> Iterator[Finding]
     yield _of_slices(subject, _name("slices", way), way, found, told, f"below {least:.1%}", _failed(way))
 
 
-def _sampling_loss(subject: Subject, shipped: WayResult, greedy: WayResult, most: float) -> Iterator[Finding]:
+def _sampling_drop(subject: Subject, shipped: WayResult, greedy: WayResult, most: float) -> Iterator[Finding]:
     """Whether the settings that it ships with cost right answers. Too few cases to tell leave it to the pass rate."""
     ours, theirs = ({record.id: record.passed for record in _records(way)} for way in (shipped, greedy))
     names = [name for name in ours if name in theirs]
@@ -140,8 +140,8 @@ def _sampling_loss(subject: Subject, shipped: WayResult, greedy: WayResult, most
         settings = ", ".join(f"{name} {value}" for name, value in shipped.sampling.items() if name != "max_tokens")
         told += f" It ships with {settings or 'settings that it does not tell'}."
     lost = [record for record in _records(shipped) if not record.passed and theirs.get(record.id)]
-    evidence = _wrong(subject, "sampling-loss", shipped, lost)
-    yield _judged(subject, "sampling-loss", found, told, len(names)).with_evidence(evidence)
+    evidence = _wrong(subject, "sampling-drop", shipped, lost)
+    yield _judged(subject, "sampling-drop", found, told, len(names)).with_evidence(evidence)
 
 
 # --- beside the original ---------------------------------------------------------------------------------------------

@@ -49,35 +49,35 @@ Quantity = Literal["memory", "tokens", "handles", "threads"]
 class LeakBounds(Bounds):
     """What the figures are held to."""
 
-    most_bytes_per_request: float = bound(
+    max_bytes_per_request: float = bound(
         10_000,
         "Memory that may stay of each request. At one request a second, 10 kB are 0.9 GB a day, beyond what a nightly "
         "restart hides. Allocators that still settle keep up to 3 kB of each of the first 500 requests.",
     )
-    most_bytes_per_request_long: float = bound(
+    max_bytes_per_request_long: float = bound(
         1_000, "The same with --long, which sees ten times as closely: at one request a second, 86 MB a day."
     )
-    most_bytes_per_token: float = bound(
+    max_bytes_per_token: float = bound(
         50,
         "Memory that may stay of each token more that a request has: of a chat of 2,000 tokens 100 kB, ten times what "
         "may stay of any request.",
     )
-    most_bytes_per_token_long: float = bound(5, "The same with --long.")
-    most_handles_per_request: float = bound(
+    max_bytes_per_token_long: float = bound(5, "The same with --long.")
+    max_handles_per_request: float = bound(
         0.02,
         "Open files and sockets that may stay of each request. None should; one in fifty is told from a pool that "
         "opens one more now and then. At one request a second it ends a process that may have 1,024 in 14 hours.",
     )
-    most_handles_per_request_long: float = bound(0.002, "The same with --long.")
-    most_threads_per_request: float = bound(
+    max_handles_per_request_long: float = bound(0.002, "The same with --long.")
+    max_threads_per_request: float = bound(
         0.02, "Threads that may stay of each request. None should; a pool starts one more now and then."
     )
-    most_threads_per_request_long: float = bound(0.002, "The same with --long.")
+    max_threads_per_request_long: float = bound(0.002, "The same with --long.")
 
     def most(self, quantity: Quantity, effort: Effort) -> float:
         """What may stay."""
         per = {"memory": "bytes_per_request", "tokens": "bytes_per_token"}.get(quantity, f"{quantity}_per_request")
-        return float(getattr(self, f"most_{per}{'_long' if effort == 'long' else ''}"))
+        return float(getattr(self, f"max_{per}{'_long' if effort == 'long' else ''}"))
 
 
 _READ: Mapping[Quantity, Callable[[Held], int | None]] = {

@@ -59,24 +59,24 @@ _NO_BUDGET = "0 sets none, which is the default: it holds for one kind of machin
 class PerformanceBounds(Bounds):
     """What the figures are held to."""
 
-    most_ttft_ratio: float = bound(
+    max_ttft_ratio: float = bound(
         1.25, "The time to the first token, against the baseline's. Less than a quarter nobody notices.", least=0.01
     )
-    most_tpot_ratio: float = bound(
+    max_tpot_ratio: float = bound(
         1.15,
         "The time for each further token, against the baseline's. Turns show a tenth on a quiet machine; the rest is "
         "room for a busy one.",
         least=0.01,
     )
-    most_memory_ratio: float = bound(
+    max_memory_ratio: float = bound(
         1.1,
         "Memory after loading and at its peak, against the baseline's. A tenth is beyond what allocators vary by.",
         least=0.01,
     )
-    most_load_ratio: float = bound(
+    max_load_ratio: float = bound(
         1.5, "The time to load, against the baseline's. What lies in the system's file cache makes it vary.", least=0.01
     )
-    max_unanswered: float = bound(
+    max_unanswered_share: float = bound(
         0.0, "No larger part of the questions surely stays unanswered: what does not answer has no speed.", most=1.0
     )
     max_ttft_ms: float = bound(0.0, f"The time to the first token of a question of 64 tokens. {_NO_BUDGET}")
@@ -164,12 +164,12 @@ def _run(subject: Subject, bounds: PerformanceBounds, progress: Progress) -> Ite
 
 
 def _ratios(bounds: PerformanceBounds) -> Iterator[Condition]:
-    memory = bounds.most_memory_ratio
-    yield _condition(FIGURES["ttft_p50"], bounds.most_ttft_ratio, of_ratio=True)
-    yield _condition(FIGURES["tpot_p50"], bounds.most_tpot_ratio, of_ratio=True)
+    memory = bounds.max_memory_ratio
+    yield _condition(FIGURES["ttft_p50"], bounds.max_ttft_ratio, of_ratio=True)
+    yield _condition(FIGURES["tpot_p50"], bounds.max_tpot_ratio, of_ratio=True)
     yield _condition(FIGURES["rss_peak"], memory, of_ratio=True)
     yield _condition(_AFTER_LOAD, memory, of_ratio=True)
-    yield _condition(_LOAD, bounds.most_load_ratio, of_ratio=True)
+    yield _condition(_LOAD, bounds.max_load_ratio, of_ratio=True)
 
 
 def _budgets(bounds: PerformanceBounds) -> Iterator[Condition]:
@@ -185,7 +185,7 @@ def _budgets(bounds: PerformanceBounds) -> Iterator[Condition]:
 
 
 def _answering(bounds: PerformanceBounds) -> Condition:
-    return _condition(_ERRORS, bounds.max_unanswered, of_ratio=False)
+    return _condition(_ERRORS, bounds.max_unanswered_share, of_ratio=False)
 
 
 def _condition(figure: Figure, most: float, *, of_ratio: bool) -> Condition:

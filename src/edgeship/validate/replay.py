@@ -90,7 +90,7 @@ def _listed(value: Any, name: str) -> Iterable[Any]:
 
 def _edges(subject: Subject, row: Row, surfaces: tuple[Surface, ...], bounds: EdgeBounds) -> Iterator[Replayed]:
     ours = is_ours(subject)
-    reached, findings = sides(subject, bounds.within_s, surfaces=surfaces, ours=ours)
+    reached, findings = sides(subject, bounds.max_answer_s, surfaces=surfaces, ours=ours)
     for finding in findings:
         yield Replayed(f"{PREFIX}{row.id}", finding.outcome, "the plain question", "", "an answer", finding.told)
     asked = [_told(outcome) for one in reached for outcome in ask_everywhere(one, row, surfaces, ours=ours)]
@@ -141,7 +141,7 @@ def _by_http(server: Server, request: Request, found: Replayed, got: str) -> Rep
         body = {**body, "model": server.model}
     request = replace(request, body=body)
     api = next((api for api in APIS if api.path == request.path), None)
-    silent_s = ConformanceBounds().silent_s
+    silent_s = ConformanceBounds().max_silence_s
     over = api.is_over if api else lambda _: False
     reply = exchange(server.place, request, _TIMES * silent_s, silent_s=silent_s, over=over)
     faults = [reply.fault] if reply.fault else []

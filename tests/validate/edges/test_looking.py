@@ -122,7 +122,9 @@ def test_what_fails_is_evidence_that_can_be_asked_again() -> None:
 
 def test_a_bound_lets_some_be_missed() -> None:
     with subject_of("fails-on-empty", effort="quick") as subject:
-        [finding] = [each for each in CHECK.run(subject, EdgeBounds(misses=2), silent) if each.name == "texts"]
+        [finding] = [
+            each for each in CHECK.run(subject, EdgeBounds(max_wrong_answers=2), silent) if each.name == "texts"
+        ]
     assert finding.outcome == "pass"
     assert len(finding.evidence) == 2
 

@@ -295,7 +295,7 @@ def forgets_every_other(text: str) -> str:
     ("rule", "outcome"), [(attentive, "pass"), (knows_its_length, "fail"), (forgets_every_other, "undecided")]
 )
 def test_a_gate_file_may_hold_a_model_to_itself(rule: Callable[[str], str], outcome: str) -> None:
-    found = findings(rule, cases=CASES[:8], least_kept_alone=0.5)
+    found = findings(rule, cases=CASES[:8], min_kept_share=0.5)
 
     assert found["quality"].outcome == outcome
     assert (found["quality"].decided_by is not None) == (outcome == "undecided")
@@ -312,7 +312,7 @@ REAL = dict(longer.BESIDE)
 
 @pytest.mark.parametrize("effort", ["default", "long"])
 def test_enough_is_asked_beside_an_original_to_show_something(effort: Effort) -> None:
-    least, amount = least_cases(LengthBounds().most_drop), REAL[effort]
+    least, amount = least_cases(LengthBounds().max_drop), REAL[effort]
     assert least is not None
     assert amount.cases >= least
     assert amount.facts * len(amount.parts) >= least

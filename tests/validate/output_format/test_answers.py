@@ -97,7 +97,7 @@ def test_a_few_answers_too_many_may_be_chance(wrong: int, outcome: str, settings
 def test_so_few_answers_that_all_may_be_wrong_by_chance_are_undecided(settings: Settings) -> None:
     with ScriptedEngine({}, default="It goes on and on, and " * 40) as chat:
         subject = subject_of(chat, settings, effort="quick")
-        found = found_by(CHECK, subject, FormatBounds(max_cut_built_in=0.6))["ends"]
+        found = found_by(CHECK, subject, FormatBounds(max_truncated_built_in_share=0.6))["ends"]
     assert (found.outcome, found.decided_by) == ("undecided", "6 answers like these.")
     with ScriptedEngine({}, default="It goes on and on, and " * 40) as chat:
         assert failing(found_by(CHECK, subject_of(chat, settings, effort="quick"))) == {"ends", "loops"}

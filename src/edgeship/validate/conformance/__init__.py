@@ -32,7 +32,7 @@ def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Ite
     for number, api in enumerate(APIS):
         progress(api.title, number / len(APIS))
         looking = Looking(api, server, bounds, hasty=hasty)
-        whole = looking.answer(Wanted(text, bounds.answer_tokens))
+        whole = looking.answer(Wanted(text, bounds.max_answer_tokens))
         if whole.said.status in NOT_SPOKEN:
             yield looking.not_looked_at("spoken", "it is not spoken")
             continue

@@ -75,7 +75,7 @@ def findings(server: Server, bounds: ConformanceBounds, spoken: Collection[Api])
     """The lists of models and what is said of one, and embeddings, of the APIs that are spoken."""
 
     def said_to(asked: Request) -> Reply:
-        return exchange(server.place, asked, bounds.silent_s)
+        return exchange(server.place, asked, bounds.max_silence_s)
 
     ollamas = {OLLAMA_CHAT, OLLAMA_GENERATE}
     if set(spoken) - ollamas:

@@ -69,11 +69,11 @@ class Looking:
 
     def _said(self, asked: Request, most_tokens: int) -> Reply:
         """What is said within so many times what a plain answer takes, and silent_s besides, or little where hasty."""
-        spare_s, end_s = self._bounds.silent_s, self._bounds.end_s
+        spare_s, end_s = self._bounds.max_silence_s, self._bounds.max_close_s
         if self.hasty and self._token_s:
             spare_s, end_s = _HASTY_S, min(_HASTY_S, end_s)
         within_s = spare_s + _TIMES * self._token_s * most_tokens
-        silent_s, over = self._bounds.silent_s, self._api.is_over
+        silent_s, over = self._bounds.max_silence_s, self._api.is_over
         said = exchange(self._server.place, asked, within_s, silent_s=silent_s, over=over, end_s=end_s)
         self.hasty = self.hasty or said.end == "late"
         return said
@@ -182,7 +182,7 @@ class Looking:
     def errors(self) -> Finding:
         """Whether what cannot be meant is refused, in the API's own words."""
         found = []
-        tokens = self._bounds.answer_tokens
+        tokens = self._bounds.max_answer_tokens
         bodies: tuple[Any, ...] = ({"model": self._server.model, **self._api.wrong}, b'{"model": ')
         for body in bodies:
             asked, told = Request(self._api.path, body, headers=self._api.headers), Told()

@@ -31,13 +31,13 @@ _TOLD: dict[Kind, str] = {
 class EdgeBounds(Bounds):
     """What the figures are held to."""
 
-    within_s: float = bound(
+    max_answer_s: float = bound(
         60.0,
         "A request that has come to no end after so many seconds hangs, or after ten times what a plain answer takes "
         "where that is more: no request takes so long here.",
         least=1,
     )
-    misses: int = bound(
+    max_wrong_answers: int = bound(
         0, "Requests of one kind that may get another answer than they must: none, since each is a way to fail."
     )
 
@@ -51,7 +51,7 @@ def look(subject: Subject, bounds: EdgeBounds, progress: Progress) -> Iterator[F
     """See Check.run."""
     quick, ours = subject.effort == "quick", is_ours(subject)
     surfaces = QUICK_SURFACES if quick else SURFACES
-    reached, findings = sides(subject, bounds.within_s, surfaces=surfaces, ours=ours)
+    reached, findings = sides(subject, bounds.max_answer_s, surfaces=surfaces, ours=ours)
     yield from findings
     rows = rows_for(quick=quick)
     for number, kind in enumerate(KINDS):
@@ -86,10 +86,10 @@ def _finding(kind: Kind, outcomes: list[Outcome], bounds: EdgeBounds, *, quick: 
         told += f". The first that did not: {failed[0].row.told}, {failed[0].wrong}"
     return Finding(
         kind,
-        "pass" if len(failed) <= bounds.misses else "fail",
+        "pass" if len(failed) <= bounds.max_wrong_answers else "fail",
         f"{told.rstrip('.')}.",
         figure=held,
-        bound=most - bounds.misses,
+        bound=most - bounds.max_wrong_answers,
         unit="requests",
         evidence=tuple(map(evidence_of, failed)),
     )

@@ -19,20 +19,20 @@ from edgeship.validate.verdict import Finding
 class IntegrityBounds(Bounds):
     """What the figures are held to."""
 
-    unmade_tokens: int = bound(
+    max_unmade_tokens: int = bound(
         0,
         "Tokens that the tokenizer's merges no longer make. Those of eleven families of models that were looked at "
         "make all of theirs but bytes, reserved tokens, tags and runs of blanks, which do not count.",
     )
-    unknown_control_texts: int = bound(
+    max_unknown_control_texts: int = bound(
         0,
         "Texts like <|user|> that the chat template writes around turns and the tokenizer has no token for, counted "
         "where the template writes no token at all. A template of another family than the tokenizer's has some.",
     )
-    most_temperature: float = bound(
+    max_temperature: float = bound(
         2.0, "The temperature at which it samples where nobody says otherwise: the most that OpenAI's API takes."
     )
-    most_repetition_penalty: float = bound(
+    max_repetition_penalty: float = bound(
         2.0,
         "The repetition penalty, or its inverse, where nobody says otherwise. Models that state one have 1.05 to 1.3; "
         "at 2 they avoid every word that they have used.",

@@ -53,10 +53,10 @@ def _sampling(looked: LookedAt, bounds: IntegrityBounds) -> Finding:
 
 def _odd(search: Search, bounds: IntegrityBounds) -> Iterator[str]:
     penalty = search.repetition_penalty
-    if penalty is not None and not 1 / bounds.most_repetition_penalty <= penalty <= bounds.most_repetition_penalty:
-        yield f"The repetition penalty is {penalty:g}, and {bounds.most_repetition_penalty:g} is the most"
-    if search.do_sample and (search.temperature or 0) > bounds.most_temperature:
-        yield f"It samples at temperature {search.temperature:g}, and {bounds.most_temperature:g} is the most"
+    if penalty is not None and not 1 / bounds.max_repetition_penalty <= penalty <= bounds.max_repetition_penalty:
+        yield f"The repetition penalty is {penalty:g}, and {bounds.max_repetition_penalty:g} is the most"
+    if search.do_sample and (search.temperature or 0) > bounds.max_temperature:
+        yield f"It samples at temperature {search.temperature:g}, and {bounds.max_temperature:g} is the most"
 
 
 def _otherwise(looked: LookedAt) -> Iterator[str]:

@@ -111,7 +111,7 @@ def _control_tokens(looked: LookedAt, bounds: IntegrityBounds) -> Finding:
     ids = codec.render(Conversation(turns), trusting=True).tokens
     pieces = [token for token in known if _TELLING.search(token) and files.ids[token] not in ids]
     faults = [f"The template writes {token}, which the tokenizer reads in pieces" for token in pieces]
-    if unknown and not known and len(unknown) > bounds.unknown_control_texts:
+    if unknown and not known and len(unknown) > bounds.max_unknown_control_texts:
         faults.append(
             f"The template writes {', '.join(unknown)} around turns and nothing that is a token: "
             "it is of another family than the tokenizer"

@@ -117,10 +117,10 @@ def _tokens_are_made(
     if merges is None:
         return Finding(name, "skipped", "The tokenizer puts its tokens together in another way than by merges.")
     unmade = merges.unmade()
-    if len(unmade) > bounds.unmade_tokens:
+    if len(unmade) > bounds.max_unmade_tokens:
         lost = f"No merge makes {len(unmade)} of {len(merges.vocab):,} tokens, such as {_shown(unmade)}"
         told = f"{lost}: the tokenizer lost merges, and texts fall into other tokens than the model was trained with."
-        return Finding(name, "fail", told, len(unmade), bounds.unmade_tokens)
+        return Finding(name, "fail", told, len(unmade), bounds.max_unmade_tokens)
     missing = merges.missing() if effort != "quick" or len(merges.vocab) <= _SMALL else []
     if missing:
         pairs = _shown([" + ".join(pair) for pair in missing])
@@ -133,7 +133,9 @@ def _tokens_are_made(
             "the tokenizer's merges are in another order than they were learnt in."
         )
         return Finding(name, "fail", told, len(unreached))
-    return Finding(name, "pass", f"Merges make all of {len(merges.vocab):,} tokens.", len(unmade), bounds.unmade_tokens)
+    return Finding(
+        name, "pass", f"Merges make all of {len(merges.vocab):,} tokens.", len(unmade), bounds.max_unmade_tokens
+    )
 
 
 def _unreached(merges: Merges, loaded: Tokenizer) -> list[str]:

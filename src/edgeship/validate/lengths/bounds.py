@@ -11,42 +11,42 @@ from edgeship.validate.bounds import Bounds, bound
 class LengthBounds(Bounds):
     """See each field's reason."""
 
-    most_slowing: float = bound(
+    max_prefill_slowdown_ratio: float = bound(
         2.0,
         "How many times as long as attention explains a token may take at the end of the longest prompt, beside a "
         "token of a short one. Good packages stay near 1; the rest is room for kernels and for a machine that is busy.",
         least=1.0,
     )
-    most_slowing_writing: float = bound(
+    max_decode_slowdown_ratio: float = bound(
         5.0,
         "The same for a token that is written. Of a good model of 2 M parameters 6.6 times in all was seen on a busy "
         "machine; the default leaves twice that. Without a cache of keys and values a token would take as long as its "
         "whole prompt.",
         least=1.0,
     )
-    attention_factor: float = bound(
+    max_attention_cost_ratio: float = bound(
         1.0,
         "How many times as long a multiplication of attention takes as one of weights. Measured on CPUs with quantized "
-        "weights, 0.9 while writing and 1.5 while reading; what is beyond 1 is part of most_slowing.",
+        "weights, 0.9 while writing and 1.5 while reading; what is beyond 1 is part of max_prefill_slowdown_ratio.",
     )
-    unknown_attention_share: float = bound(
+    max_unknown_attention_share: float = bound(
         0.00065,
         "What attending to one token costs of what its weights cost, where a target does not tell its sizes, as "
         "servers do not: that of a hidden size of 256, below which few models lie.",
     )
-    most_memory_growth: float = bound(
+    max_memory_growth_share: float = bound(
         1.0,
         "How much memory may grow from the shortest prompt to the longest, as a part of what was held before, beside "
         "the keys and values of the longest and of those before it that the target says it keeps. Buffers for the "
         "longest step are part of it; it must not double.",
     )
-    most_drop: float = bound(
+    max_drop: float = bound(
         0.1,
         "How far the pass rate at a length may surely fall below the original's at the same length, and that of facts "
         "that are found. As large as the margin at which a few dozen paired cases can show anything.",
         most=1.0,
     )
-    least_kept_alone: float = bound(
+    min_kept_share: float = bound(
         0.0,
         "Without an original that can be asked: the part of the answers right at their own length that must be right "
         "in the longest prompt too. 0 only tells it, since most fine-tuned models have learnt one length and no other.",

@@ -127,7 +127,7 @@ def look(subject: Subject, ruler: Ruler, bounds: LengthBounds, progress: Progres
         ruler.points.clear()
         begun_bytes, cached_bytes = ruler.held(), subject.chat.stats().cached_bytes
         reached = climb(ruler, ladder(shortest, most, amount.lengths), amount.spend_s, progress)
-        judged = Judged(ruler, reached, bounds, _attention_share(subject) or bounds.unknown_attention_share)
+        judged = Judged(ruler, reached, bounds, _attention_share(subject) or bounds.max_unknown_attention_share)
         yield from judged.times(amount, full=reached == most, progress=progress)
     except Refused as refused:
         yield Finding("answers-at-every-length", "fail", f"{_capital(str(refused))}.")
@@ -182,13 +182,15 @@ class Judged:
     @property
     def may_read(self) -> float:
         """By how much reading may slow down: a token attends to half of the prompt on average."""
-        return self.bounds.most_slowing * (1 + self.bounds.attention_factor * self.share * self.tokens / 2)
+        return self.bounds.max_prefill_slowdown_ratio * (
+            1 + self.bounds.max_attention_cost_ratio * self.share * self.tokens / 2
+        )
 
     @property
     def may_write(self) -> float:
         """By how much writing may."""
-        explained = 1 + self.bounds.attention_factor * self.share * self.tokens
-        return self.bounds.most_slowing_writing * explained
+        explained = 1 + self.bounds.max_attention_cost_ratio * self.share * self.tokens
+        return self.bounds.max_decode_slowdown_ratio * explained
 
     def compare(self) -> None:
         """The longest prompt beside as many tokens in short ones, which are disturbed for as long a time."""
@@ -303,10 +305,12 @@ def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds)
     told = (
         f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of "
         f"{most:,}, and {held / 1e6:,.0f} MB at most; beside {kept / 1e6:,.0f} MB for keys and values that is "
-        f"{growth:.0%} more than before, and {bounds.most_memory_growth:.0%} may be."
+        f"{growth:.0%} more than before, and {bounds.max_memory_growth_share:.0%} may be."
     )
-    within = growth <= bounds.most_memory_growth
-    return Finding("memory", "pass" if within else "fail", told, growth, bounds.most_memory_growth, "of what was held")
+    within = growth <= bounds.max_memory_growth_share
+    return Finding(
+        "memory", "pass" if within else "fail", told, growth, bounds.max_memory_growth_share, "of what was held"
+    )
 
 
 def _attention_share(subject: Subject) -> float | None:

@@ -33,7 +33,7 @@ def look(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
     yield from unanswered([*cases, *needles], found)
     if original is None:
         if cases:
-            yield _quality_alone(cases, found, bounds.least_kept_alone, why, long=subject.effort == "long")
+            yield _quality_alone(cases, found, bounds.min_kept_share, why, long=subject.effort == "long")
         yield Finding("facts", "skipped", f"Facts that were found: {_in_words(needles, found)}. {why}")
         return
     progress("the original is asked the same", None)
@@ -47,7 +47,7 @@ def look(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
         if asked and not groups:
             told = "Nothing was answered by both the target and the original in the time that there was."
             yield Finding(kind.name, "skipped", told)
-        yield from judge(groups, found, reference, bounds.most_drop, long=subject.effort == "long")
+        yield from judge(groups, found, reference, bounds.max_drop, long=subject.effort == "long")
 
 
 def _original(against: Against) -> tuple[Target | None, str]:

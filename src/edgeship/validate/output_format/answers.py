@@ -33,64 +33,64 @@ class FormatBounds(Bounds):
     None of them is about one answer too many: a check fails where the answers surely have more than that part.
     """
 
-    max_unlike: float = bound(
+    max_malformed_share: float = bound(
         0.05,
         "Answers that nothing holds to the structure of right ones, and that do not have it. Of the example none is "
         "so, and of its package in 2 bits nearly all are.",
         most=1,
     )
-    max_unlike_held: float = bound(
+    max_malformed_constrained_share: float = bound(
         0.0,
         "Whole answers that were held to a structure while they were made, and do not have it. A constraint leaves no "
         "other tokens, so that one such answer is a fault of the engine or server.",
         most=1,
     )
-    max_cut: float = bound(
+    max_truncated_share: float = bound(
         0.02,
         "Answers to an evaluation that do not end by themselves: each may have twice the tokens of the longest right "
         "one, or --max-tokens. Where the token that ends answers is lost, all are so.",
         most=1,
     )
-    max_cut_built_in: float = bound(
+    max_truncated_built_in_share: float = bound(
         0.5,
         "The same of short built-in questions, where there is no evaluation: small models are wordy, and none that "
         "ends its answers at all is cut by 160 tokens more often than not.",
         most=1,
     )
-    max_leaking: float = bound(
+    max_control_token_share: float = bound(
         0.0, "Answers with a mark of the chat template in their text. A user would see it.", most=1
     )
-    loop_share: float = bound(
+    max_repetition_share: float = bound(
         0.5,
         "An answer goes round in a circle where this part of it, at its end, says the same over and over. In 372 "
         "answers of two models it was 0.57 to 1 of those that did, and at most 0.16 of all others.",
         most=1,
     )
-    max_looping: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
-    max_looping_built_in: float = bound(
+    max_looping_share: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
+    max_looping_built_in_share: float = bound(
         0.25, "The same of built-in questions, which are not what the model was made for.", most=1
     )
-    strange_letters: float = bound(
+    max_foreign_letters_share: float = bound(
         0.2,
         "An answer is in another script where this part of its letters is of none that right answers or its question "
         "have: a foreign name is less. Languages of one script are not told apart.",
         most=1,
     )
-    max_strange: float = bound(0.02, "Answers in another script.", most=1)
-    longest: float = bound(
+    max_other_script_share: float = bound(0.02, "Answers in another script.", most=1)
+    max_length_ratio: float = bound(
         1.5,
         "An answer is too long at so many times the characters of the longest right one, and 20 more. At twice its "
         "tokens it is cut.",
         least=1,
     )
-    max_length_off: float = bound(0.02, "Answers that are empty or too long.", most=1)
-    max_invalid_calls: float = bound(
+    max_wrong_length_share: float = bound(0.02, "Answers that are empty or too long.", most=1)
+    max_invalid_calls_share: float = bound(
         0.0,
         "Answers with a call of a tool that does not exist, or whose arguments its schema does not allow: what runs "
         "the tools would fail.",
         most=1,
     )
-    max_unanswered: float = bound(
+    max_unanswered_share: float = bound(
         0.02,
         "Answers that do not come, of those that are asked for besides the evaluation's: held to their structure, or "
         "without it. A network breaks a connection now and then.",
@@ -102,16 +102,16 @@ def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator
     found = gather(subject, progress)
     free = [one for one in found.answers if not one.held]
     held = [one for one in found.answers if one.held]
-    yield _structure(found, free, bounds.max_unlike)
-    yield _held(found, held, bounds.max_unlike_held)
+    yield _structure(found, free, bounds.max_malformed_share)
+    yield _held(found, held, bounds.max_malformed_constrained_share)
     yield _ends(found, bounds)
-    yield _marks(subject, found, bounds.max_leaking)
+    yield _marks(subject, found, bounds.max_control_token_share)
     yield _loops(found, free, bounds)
     if found.own:
         yield _scripts(found, bounds)
         yield _lengths(found, free, bounds)
-        yield from _calls(found, bounds.max_invalid_calls)
-    yield from _unanswered(found, bounds.max_unanswered)
+        yield from _calls(found, bounds.max_invalid_calls_share)
+    yield from _unanswered(found, bounds.max_unanswered_share)
 
 
 # --- structure -------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
 def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
     looked = found.answers if found.own else [one for one in found.answers if not one.held]
     wrong = [(one, "it was cut for its length") for one in looked if one.finish == "length"]
-    most = bounds.max_cut if found.own else bounds.max_cut_built_in
+    most = bounds.max_truncated_share if found.own else bounds.max_truncated_built_in_share
     told = "{wrong} of {of} answers did not end by themselves"
     if thought := sum(one.is_cut_in_thought for one in looked):
         told += f", {thought} of them within their thoughts, for which --max-tokens gives room"
@@ -156,9 +156,9 @@ def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Findi
     wrong = [
         (one, f"{share:.0%} of it says the same over and over, at its end")
         for one, share in shares
-        if share >= bounds.loop_share and not any(texts.loop_share(each) for each in one.expected)
+        if share > bounds.max_repetition_share and not any(texts.loop_share(each) for each in one.expected)
     ]
-    most = bounds.max_looping if found.own else bounds.max_looping_built_in
+    most = bounds.max_looping_share if found.own else bounds.max_looping_built_in_share
     told = "{wrong} of {of} answers go round in a circle"
     return _counted("loops", free, wrong, most, told, "it does not go round in a circle")
 
@@ -194,18 +194,18 @@ def _scripts(found: Gathered, bounds: FormatBounds) -> Finding:
     wrong = [
         (one, f"{share:.0%} of its letters are of another script")
         for one, share in shares
-        if share >= bounds.strange_letters
+        if share > bounds.max_foreign_letters_share
     ]
     known = ", ".join(sorted(each.title() for each in found.scripts))
     told = f"Right answers are written in {known}. {{wrong}} of {{of}} answers are written in another script"
-    return _counted(name, looked, wrong, bounds.max_strange, told, known)
+    return _counted(name, looked, wrong, bounds.max_other_script_share, told, known)
 
 
 def _lengths(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
     name = "length"
     looked = [one for one in free if not one.tool_calls]
     closed = bool(found.longest)
-    longest = bounds.longest * found.longest + _ROOM_CHARACTERS
+    longest = bounds.max_length_ratio * found.longest + _ROOM_CHARACTERS
     wrong = [(one, "it is empty") for one in looked if not one.text.strip()]
     wrong += [
         (one, f"it has {len(one.text):,} characters")
@@ -214,7 +214,7 @@ def _lengths(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Fin
     ]
     limit = f", or longer than {longest:,.0f} characters" if closed else ""
     told = f"{{wrong}} of {{of}} answers are empty{limit}"
-    return _counted(name, looked, wrong, bounds.max_length_off, told, "a text of a length like the right ones'")
+    return _counted(name, looked, wrong, bounds.max_wrong_length_share, told, "a text of a length like the right ones'")
 
 
 def _calls(found: Gathered, most: float) -> Iterator[Finding]:

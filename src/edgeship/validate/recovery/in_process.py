@@ -47,11 +47,11 @@ class _Asked:
 
     def short_most_s(self, bounds: RecoveryBounds) -> float:
         """So long may the short ones take when something was cut before."""
-        return bounds.slower * self.short_s + bounds.freed_s
+        return bounds.max_slowdown_ratio * self.short_s + bounds.max_freeing_s
 
     def freed_most_s(self, bounds: RecoveryBounds) -> float:
         """So soon must be free what the long ones held: before they would have been over by themselves."""
-        return min(bounds.freed_s, bounds.freed_share * self.whole_s)
+        return min(bounds.max_freeing_s, bounds.max_freeing_share * self.whole_s)
 
 
 Cut = Callable[[Chat, Sampling], float]
@@ -61,21 +61,21 @@ Cut = Callable[[Chat, Sampling], float]
 def cut_findings(chat: Chat, bounds: RecoveryBounds) -> Iterator[Finding]:
     """Whether answers that are cancelled, that run out of time and that nobody reads on free what they held."""
     count = chat.slots if isinstance(chat, Engine) else 1
-    _, short_s = together([partial(_short, chat)] * count, bounds.back_s)
+    _, short_s = together([partial(_short, chat)] * count, bounds.max_restart_s)
     long = next(way for way in ways(_PLAIN) if _takes(chat, way))
-    whole, _ = together([partial(_whole_s, chat, long, bounds)] * count, bounds.back_s)
+    whole, _ = together([partial(_whole_s, chat, long, bounds)] * count, bounds.max_restart_s)
     lasted = [each for each in whole if not isinstance(each, Exception)]
     if len(lasted) < count:
         why = next((f"end with an error: {each}" for each in whole if isinstance(each, Exception)), None)
-        told = f"Long answers that are to be cut {why or f'have not begun after {bounds.back_s:g} s'}."
-        yield _finding("cut", "fail", told, bounds.back_s, long)
+        told = f"Long answers that are to be cut {why or f'have not begun after {bounds.max_restart_s:g} s'}."
+        yield _finding("cut", "fail", told, bounds.max_restart_s, long)
         return
     asked_of = _Asked(count, long, short_s, min(lasted))
-    if asked_of.freed_most_s(bounds) < min(bounds.freed_s, _LEAST_S):
+    if asked_of.freed_most_s(bounds) < min(bounds.max_freeing_s, _LEAST_S):
         told = f"Answers are over so soon, after {asked_of.whole_s:.2f} s, that nothing shows who cut them."
         yield Finding("cut", "skipped", told)
         return
-    _at_rest(chat, time.monotonic() + bounds.freed_s)
+    _at_rest(chat, time.monotonic() + bounds.max_freeing_s)
     yield from _each_cut(chat, asked_of, bounds)
 
 
@@ -93,7 +93,7 @@ def _each_cut(chat: Chat, asked_of: _Asked, bounds: RecoveryBounds) -> Iterator[
         freed = _freed(chat, bounds, name, what, cut, asked_of)
         yield freed
         yield _as_before(chat, bounds, name, what, asked_of)
-        if freed.outcome == "fail" and not _at_rest(chat, time.monotonic() + asked_of.whole_s + bounds.freed_s):
+        if freed.outcome == "fail" and not _at_rest(chat, time.monotonic() + asked_of.whole_s + bounds.max_freeing_s):
             still = what
 
 
@@ -114,7 +114,7 @@ def _whole_s(chat: Chat, long: Sampling, bounds: RecoveryBounds) -> float:
     """Seconds for which a long answer goes on after its first step; it is ended where more would say no more."""
     steps = chat.converse(CONVERSATION, long)
     next(steps, None)
-    begun_s, passed_s, most_s = time.monotonic(), 0.0, bounds.freed_s / bounds.freed_share
+    begun_s, passed_s, most_s = time.monotonic(), 0.0, bounds.max_freeing_s / bounds.max_freeing_share
     for number, _ in enumerate(steps, 1):
         passed_s = time.monotonic() - begun_s
         if passed_s > most_s or (passed_s > ENOUGH_S and number >= ENOUGH_STEPS):
@@ -209,22 +209,27 @@ def killed_finding(chat: IsolatedEngine, bounds: RecoveryBounds) -> Finding:
                 pass
         return True
 
-    found, _ = together([ended] * chat.slots, bounds.back_s)
+    found, _ = together([ended] * chat.slots, bounds.max_restart_s)
     if len(found) < chat.slots:
-        told = f"Its process was killed, and {chat.slots - len(found)} of its answers hang after {bounds.back_s:g} s."
-        return _finding(name, "fail", told, bounds.back_s)
+        hanging = chat.slots - len(found)
+        told = f"Its process was killed, and {hanging} of its answers hang after {bounds.max_restart_s:g} s."
+        return _finding(name, "fail", told, bounds.max_restart_s)
     errors = [each for each in found if isinstance(each, Exception)]
     if len(errors) == len(found):
-        return _finding(name, "fail", f"Its process was to be killed, and no answer began: {errors[0]}", bounds.back_s)
+        return _finding(
+            name, "fail", f"Its process was to be killed, and no answer began: {errors[0]}", bounds.max_restart_s
+        )
     if fault := next((each for each in errors if not isinstance(each, EdgeshipError)), None):
-        return _finding(name, "fail", f"Its process was killed, and an answer ended with {fault!r}.", bounds.back_s)
-    again, took_s = together([partial(_short, chat)], bounds.back_s)
+        return _finding(
+            name, "fail", f"Its process was killed, and an answer ended with {fault!r}.", bounds.max_restart_s
+        )
+    again, took_s = together([partial(_short, chat)], bounds.max_restart_s)
     if not again or isinstance(again[0], Exception):
         why = f": {again[0]}" if again else ""
-        told = f"Its process was killed, and it does not answer again within {bounds.back_s:g} s{why}."
-        return _finding(name, "fail", told, bounds.back_s)
-    told = f"Its process was killed, and it answers again after {took_s:.1f} s (at most {bounds.back_s:g} s)."
-    return Finding(name, "pass", told, took_s, bounds.back_s, "s")
+        told = f"Its process was killed, and it does not answer again within {bounds.max_restart_s:g} s{why}."
+        return _finding(name, "fail", told, bounds.max_restart_s)
+    told = f"Its process was killed, and it answers again after {took_s:.1f} s (at most {bounds.max_restart_s:g} s)."
+    return Finding(name, "pass", told, took_s, bounds.max_restart_s, "s")
 
 
 def _finding(

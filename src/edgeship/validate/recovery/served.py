@@ -40,7 +40,7 @@ def _asked(server: Server, tokens: int, *, stream: bool = False, **more: Any) ->
 
 def _answers(server: Server, asked: Request, bounds: RecoveryBounds) -> bool:
     """Whether an answer comes, and is whole."""
-    reply = exchange(server.place, asked, bounds.back_s)
+    reply = exchange(server.place, asked, bounds.max_restart_s)
     return reply.status == HTTPStatus.OK and not reply.fault
 
 
@@ -57,15 +57,15 @@ def _long(server: Server, bounds: RecoveryBounds) -> Request:
 def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
     """Whether clients that go in the middle of their answers leave anything behind."""
     asked = _long(server, bounds)
-    _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.back_s)
+    _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.max_restart_s)
 
     def go() -> None:
-        exchange(server.place, asked, bounds.back_s, enough=bool)
+        exchange(server.place, asked, bounds.max_restart_s, enough=bool)
 
     whole_s = _whole_s(server, asked, bounds) if _at_work(server, bounds) is not None else 0.0
-    together([go] * _CLIENTS, bounds.back_s)
-    yield from _freed(server, asked, bounds.freed_share * whole_s, bounds)
-    most_s = bounds.slower * usual_s + bounds.freed_s
+    together([go] * _CLIENTS, bounds.max_restart_s)
+    yield from _freed(server, asked, bounds.max_freeing_share * whole_s, bounds)
+    most_s = bounds.max_slowdown_ratio * usual_s + bounds.max_freeing_s
     found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
     if (good := found.count(True)) < _CLIENTS:
         told = f"After clients have gone only {good} of {_CLIENTS} are answered within {most_s:.1f} s."
@@ -84,9 +84,9 @@ def _whole_s(server: Server, asked: Request, bounds: RecoveryBounds) -> float:
         return lasted or CHAT.is_over(body)
 
     def read() -> None:
-        exchange(server.place, asked, bounds.freed_s / bounds.freed_share, enough=long_enough)
+        exchange(server.place, asked, bounds.max_freeing_s / bounds.max_freeing_share, enough=long_enough)
 
-    return together([read] * _CLIENTS, bounds.back_s)[1]
+    return together([read] * _CLIENTS, bounds.max_restart_s)[1]
 
 
 def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds) -> Iterator[Finding]:
@@ -94,10 +94,10 @@ def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds
 
     part_s: so soon the answers' own end would not explain it.
     """
-    name, most_s, begun = "client-gone-frees", min(bounds.freed_s, part_s), time.monotonic()
-    shown = most_s >= min(bounds.freed_s, _LEAST_S)
+    name, most_s, begun = "client-gone-frees", min(bounds.max_freeing_s, part_s), time.monotonic()
+    shown = most_s >= min(bounds.max_freeing_s, _LEAST_S)
     while busy := _at_work(server, bounds):
-        if time.monotonic() - begun > (most_s if shown else bounds.freed_s):
+        if time.monotonic() - begun > (most_s if shown else bounds.max_freeing_s):
             told = f"{time.monotonic() - begun:.2f} s after {_CLIENTS} clients have gone {busy:g} requests are at work."
             yield _finding(name, told, asked, most_s)
             return
@@ -105,9 +105,8 @@ def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds
     if busy is None:
         return
     if not shown:
-        told = (
-            f"The answers are over so soon, after {part_s / bounds.freed_share:.2f} s, that nothing shows who noticed."
-        )
+        whole_s = part_s / bounds.max_freeing_share
+        told = f"The answers are over so soon, after {whole_s:.2f} s, that nothing shows who noticed."
         yield Finding(name, "skipped", told)
         return
     took_s = time.monotonic() - begun
@@ -117,7 +116,7 @@ def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds
 
 def _at_work(server: Server, bounds: RecoveryBounds) -> float | None:
     """Requests that run and wait, as the server's metrics tell it; None where it tells nothing."""
-    said = exchange(server.place, Request("/metrics", method="GET"), bounds.back_s)
+    said = exchange(server.place, Request("/metrics", method="GET"), bounds.max_restart_s)
     numbers = _BUSY.findall(said.body) if said.status == HTTPStatus.OK else []
     return sum(map(float, numbers)) if numbers else None
 
@@ -137,37 +136,39 @@ def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
 
         def over(body: bytearray) -> bool:
             if body and not met:
-                met.append(begun.wait(bounds.back_s))
+                met.append(begun.wait(bounds.max_restart_s))
             return CHAT.is_over(body)
 
         try:
-            reply = exchange(server.place, asked, math.inf, silent_s=bounds.back_s, enough=over)
+            reply = exchange(server.place, asked, math.inf, silent_s=bounds.max_restart_s, enough=over)
         except threading.BrokenBarrierError:
             return True
         return reply.end != "late"
 
     def killing() -> bool:
-        begun.wait(bounds.back_s)
+        begun.wait(bounds.max_restart_s)
         for pid in pids:
             processes.kill(pid)
         return True
 
     works = [answered] * _CLIENTS + [killing]
-    found, _ = together(works, 2 * bounds.back_s)
+    found, _ = together(works, 2 * bounds.max_restart_s)
     if found.count(True) < len(works):
         told = f"The model's process was killed, and {len(works) - found.count(True)} of {_CLIENTS} answers hang."
-        return _finding(name, told, asked, bounds.back_s)
-    [(back, took_s)] = [together([partial(_back, server, bounds)], bounds.back_s)]
+        return _finding(name, told, asked, bounds.max_restart_s)
+    [(back, took_s)] = [together([partial(_back, server, bounds)], bounds.max_restart_s)]
     if back != [True]:
-        told = f"The model's process was killed, and the server does not answer again within {bounds.back_s:g} s."
-        return _finding(name, told, asked, bounds.back_s)
-    most = f"at most {bounds.back_s:g} s"
+        told = (
+            f"The model's process was killed, and the server does not answer again within {bounds.max_restart_s:g} s."
+        )
+        return _finding(name, told, asked, bounds.max_restart_s)
+    most = f"at most {bounds.max_restart_s:g} s"
     told = f"The model's process was killed, and the server answers again after {took_s:.1f} s ({most})."
-    return Finding(name, "pass", told, took_s, bounds.back_s, "s")
+    return Finding(name, "pass", told, took_s, bounds.max_restart_s, "s")
 
 
 def _back(server: Server, bounds: RecoveryBounds) -> bool:
-    until = time.monotonic() + bounds.back_s
+    until = time.monotonic() + bounds.max_restart_s
     while time.monotonic() < until:
         if _short(server, bounds):
             return True
