@@ -80,6 +80,7 @@ def test_the_verdict_is_of_the_package_that_will_be(look: Look, package: Package
     found = look()
     assert found is not None
     assert found["target"] == {"name": "triage-int8", "kind": "package", "digest": package.digest}
+    assert found["checks"]["domain"]["why"] == "`edgeship ship` was given --min-pass-rate 0.6"
     assert (found["outcome"], found["effort"], found["only"]) == ("pass", "quick", [])
     assert look(effort="long") is not None
     assert [subject.effort for subject, _ in seen] == ["quick", "long"]
@@ -94,9 +95,13 @@ def test_the_domain_is_held_to_what_the_choice_was_held_to(look: Look, seen: See
 def test_a_gate_file_that_sets_something_else_leaves_the_domain_as_it_was_asked_for(
     look: Look, check: Check, seen: Seen, tmp_path: Path
 ) -> None:
-    for said in ('why = "few cases"', "margin = 0.25", "min_pass_rate = 0.8"):
-        (tmp_path / "gate.toml").write_text(f"version = 1\n[domain]\n{said}\n", encoding="utf-8")
-        look(gate=read_gate(tmp_path / "gate.toml", [check]))
+    found = []
+    for said in ("", "margin = 0.25", "min_pass_rate = 0.8"):
+        text = f"version = 1\n[domain]\nwhy = 'few cases'\n{said}\n"
+        (tmp_path / "gate.toml").write_text(text, encoding="utf-8")
+        found.append(look(gate=read_gate(tmp_path / "gate.toml", [check])))
+    asked = "few cases; `edgeship ship` was given --min-pass-rate 0.6"
+    assert [verdict and verdict["checks"]["domain"]["why"] for verdict in found] == [asked, asked, "few cases"]
     assert [bounds for _, bounds in seen] == [DomainBounds(0.6, 0.5), DomainBounds(0.6, 0.25), DomainBounds(0.8, 0.5)]
 
 

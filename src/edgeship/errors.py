@@ -170,7 +170,7 @@ class CalibrationInvalid(UsageError):
 
 
 class GateInvalid(UsageError):
-    """A gate file that sets what no check has, or a bound that cannot be one."""
+    """A gate file with an unknown bound, a value that a bound cannot have, or a changed bound without a reason."""
 
     code = "gate-invalid"
 

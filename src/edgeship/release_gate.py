@@ -18,7 +18,7 @@ from edgeship.progress import Progress, under
 from edgeship.settings import Settings
 from edgeship.system import json_file
 from edgeship.targets import Target
-from edgeship.validate.bounds import bounds_of
+from edgeship.validate.bounds import bounds_of, held
 from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
 from edgeship.validate.document import verdict_document
@@ -121,11 +121,26 @@ def _greedily(measured: EvalResult) -> WayResult:
 
 
 def _with_thresholds(release: ReleaseGate, thresholds: Thresholds) -> Gate:
-    """The gate; bounds of the domain that its file does not set are those that the choice was held to."""
+    """The gate; bounds of the domain that its file does not set are those that the choice was held to.
+
+    What ship was asked for is the reason of a bound that is not the default, beside the reason that the file gives.
+    """
     gate = release.gate
     domain = next((check for check in release.checks if check.name == "domain"), None)
     if domain is None:
         return gate
     free = {one.name for one in bounds_of(domain.bounds) if gate.is_left_out(domain, one.name)}
     meant = {name: value for name, value in asdict(thresholds).items() if name in free}
-    return replace(gate, bounds={**gate.bounds, domain.name: replace(gate.of(domain), **meant)})
+    bounds = replace(gate.of(domain), **meant)
+    asked = [
+        f"--{one.name.replace('_', '-')} {one.value:g}"
+        for one in held(bounds)
+        if one.name in meant and not one.is_default
+    ]
+    reasons = [gate.why.get(domain.name), f"`edgeship ship` was given {' and '.join(asked)}" if asked else None]
+    why = "; ".join(reason for reason in reasons if reason)
+    return replace(
+        gate,
+        bounds={**gate.bounds, domain.name: bounds},
+        why={**gate.why, domain.name: why} if why else gate.why,
+    )

@@ -98,6 +98,10 @@ def test_bounds_and_reasons(tmp_path: Path) -> None:
         ("version = 1\n[leaks]\ncores = 65", "has leaks.cores 65, which is not a whole number of at most 64"),
         ("version = 1\n[leaks]\noff = true", "has leaks.off True, which is not a text"),
         ("version = 1\n[leaks]\noff = ' '", "has leaks.off ' ', which is not a reason"),
+        (
+            "version = 1\n[leaks]\nleast = 0.8\nrequests = 9",
+            "sets leaks.requests to 9, where 500 is the default, and gives no reason",
+        ),
         ("version = 1\n[leaks]\n[leaks]", "is not valid TOML"),
         ("version = ", "is not valid TOML"),
     ],
@@ -106,7 +110,8 @@ def test_what_it_cannot_say_is_named_by_its_field(tmp_path: Path, text: str, sai
     with pytest.raises(GateInvalid, match=re.escape(said)) as raised:
         gate(tmp_path, text)
     assert raised.value.where == str(tmp_path / "gate.toml")
-    assert "--write-gate" in str(raised.value.hint)
+    hint = 'Add the reason below [leaks], as a line of its own: why = "..."' if "no reason" in said else "--write-gate"
+    assert hint in str(raised.value.hint)
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -154,8 +159,9 @@ _VALUES = st.recursive(
 @given(name=st.sampled_from(["least", "requests", "cores", "off", "why", "other"]), value=_VALUES)
 def test_any_value_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, name: str, value: object) -> None:
     text = str(value).lower() if isinstance(value, bool) else str(value)
+    why = "" if name == "why" else "why = 'a trial'\n"
     try:
-        found = gate(tmp_path_factory.getbasetemp(), f"version = 1\n[leaks]\n{name} = {text}\n")
+        found = gate(tmp_path_factory.getbasetemp(), f"version = 1\n[leaks]\n{why}{name} = {text}\n")
     except GateInvalid:
         return
     bounds = found.of(SOME[1])
@@ -165,7 +171,7 @@ def test_any_value_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_counts_may_be_larger_than_those_of_documents(tmp_path: Path) -> None:
-    found = gate(tmp_path, f"version = 1\n[leaks]\nrequests = {LARGEST + 1}\n").of(SOME[1])
+    found = gate(tmp_path, f"version = 1\n[leaks]\nwhy = 'long'\nrequests = {LARGEST + 1}\n").of(SOME[1])
     assert isinstance(found, SomeBounds)
     assert found.requests == LARGEST + 1
     assert allowed(bounds_of(SomeBounds)[2]) == "A whole number of at least 1"

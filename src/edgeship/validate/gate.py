@@ -13,18 +13,18 @@ from edgeship.errors import GateInvalid
 from edgeship.system import toml_file
 from edgeship.system.fields import Fields, shown
 from edgeship.system.text import meant
-from edgeship.validate.bounds import Bounds, bounds_of
+from edgeship.validate.bounds import Bounds, bounds_of, held
 from edgeship.validate.check import Check
 from edgeship.validate.verdict import CheckName
 from edgeship.version import __version__
 
 VERSION = 1
-"""Of the file: "format" is a check."""
+"""The version of the file's form. It is not called `format`, since that is the name of a check."""
 REASONS: Mapping[str, str] = {
-    "why": "Why its bounds are not the defaults.",
+    "why": "Why bounds of the check are not the defaults; required where one is not.",
     "off": "Turns the check off, and says why.",
 }
-"""What a check's part may hold beside its bounds: texts that every verdict repeats."""
+"""What a check's part may hold besides its bounds: texts that every verdict repeats."""
 _HINT = "`edgeship validate --write-gate FILE` writes one with every bound and what it means."
 _LARGEST = 2**63 - 1
 _WIDTH = 100
@@ -72,7 +72,22 @@ def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
     bounds = {check.name: check.bounds(**given[check.name]) for check in there}
     left_out = {check.name: {one.name for one in bounds_of(check.bounds)} - given[check.name].keys() for check in there}
     why, off = ({check.name: _reason(whole.part(check.name), key) for check in there} for key in REASONS)
-    return Gate(bounds, _given(off), _given(why), left_out)
+    found = Gate(bounds, _given(off), _given(why), left_out)
+    _require_reasons(found, path)
+    return found
+
+
+def _require_reasons(gate: Gate, path: Path) -> None:
+    """That whoever changed a bound says why; of a check that is turned off, its bounds are in force nowhere."""
+    for name, bounds in gate.bounds.items():
+        changed = next((one for one in held(bounds) if not one.is_default), None)
+        if changed and name not in gate.why and name not in gate.off:
+            raise GateInvalid(
+                f"the gate sets {name}.{changed.name} to {changed.value:g}, where {changed.default:g} is the default, "
+                "and gives no reason",
+                where=str(path),
+                hint=f'Add the reason below [{name}], as a line of its own: why = "...". All reports repeat it.',
+            )
 
 
 def _bounds(part: Fields, check: Check) -> dict[str, float]:
@@ -118,7 +133,8 @@ def _head() -> Iterator[str]:
     yield "#"
     yield from _comment(
         f"Each value is the default of Edgeship {__version__}. What is left out follows the default of the version "
-        "that runs. Every verdict shows bounds that are not the defaults, and repeats the reasons that stand here:"
+        "that runs. A check with another value than a default needs a reason, and so does one that is turned off. "
+        "Every verdict shows bounds that are not the defaults, and repeats the reasons, which stand here:"
     )
     yield "#"
     yield "#     [leaks]"

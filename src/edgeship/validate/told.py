@@ -130,8 +130,8 @@ def notes(verdict: Verdict) -> list[str]:
             found.append(f"of {check.check} {len(left)} of {len(check.findings)} were not looked at: {', '.join(left)}")
         changed = [f"{one.name} {one.value:g} instead of {one.default:g}" for one in check.bounds if not one.is_default]
         if changed:
-            why = check.why or "the gate does not say why"
-            found.append(f"{check.check} was held to other bounds than the defaults: {', '.join(changed)} ({why})")
+            why = f": {check.why}" if check.why else ""
+            found.append(f"{check.check} was held to other bounds than the defaults ({', '.join(changed)}){why}")
     return found
 
 

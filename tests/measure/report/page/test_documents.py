@@ -157,7 +157,7 @@ def test_a_verdict_is_told_with_its_evidence_folded(tmp_path: Path) -> None:
     assert "by Edgeship 1.2.3, quick effort" in text
     assert "fail: triage is not fit for release domain: words domain: words What would decide: words" in text
     assert "The gate turns leaks off: words" in text
-    assert "Bounds of domain are not the defaults: least is 0.8 instead of 0.9 (words)." in text
+    assert "Bounds of domain are not the defaults (least is 0.8 instead of 0.9): words" in text
     assert "This is a part: the run was interrupted." in text
     assert "edges was not made: words" in text
     assert "leaks was not made" not in text

@@ -121,8 +121,8 @@ def _warnings(document: Document, checks: Sequence[tuple[str, Fields]]) -> Sente
             if one.number("value") != one.number("default")
         ]
         if changed:
-            why = check.text("why") or "the gate does not say why"
-            said.append(f"Bounds of {name} are not the defaults: {', '.join(changed)} ({why}).")
+            why = f": {check.text('why')}" if check.text("why") else "."
+            said.append(f"Bounds of {name} are not the defaults ({', '.join(changed)}){why}")
     return Sentences(tuple(said), warns=True) if said else None
 
 
