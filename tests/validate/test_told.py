@@ -11,13 +11,19 @@ from tests.validate.samples import evidence, of, verdict
 
 def test_a_row_for_each_check() -> None:
     shown = told.table(verdict())
-    assert shown.header == ("OUTCOME", "CHECK", "WHAT IT SAYS", "FIGURE", "BOUND", "TIME")
+    assert shown.header == ("OUTCOME", "CHECK", "WHAT IT SAYS", "FINDING", "FIGURE", "BOUND", "TIME")
     assert shown.rows == (
-        ("pass", "integrity", "Is whole", "-", "-", "0.5 s"),
-        ("fail", "domain", "1 of 3 fails: by-slice", "50.0 %", "80.0 %", "12.0 s"),
-        ("undecided", "lengths", "undecided: beside-the-original", "-", "-", "2.0 s"),
-        ("skipped", "leaks", "the gate turns it off: words", "-", "-", "-"),
+        ("pass", "integrity", "Is whole", "-", "-", "-", "0.5 s"),
+        ("fail", "domain", "1 of 3 fails: by-slice", "by-slice", "50.0 %", "80.0 %", "12.0 s"),
+        ("undecided", "lengths", "undecided: beside-the-original", "-", "-", "-", "2.0 s"),
+        ("skipped", "leaks", "the gate turns it off: words", "-", "-", "-", "-"),
     )
+
+
+def test_a_row_names_the_finding_whose_figure_and_bound_it_shows() -> None:
+    findings = (Finding("answers-come", "pass", "All.", 0.0, 0.0), Finding("pass-rate", "pass", "Many.", 0.98, 0.8))
+    [row] = told.table(verdict(checks=(CheckResult("domain", "Answers", findings),))).rows
+    assert row[2:5] == ("Answers", "pass-rate", "0.98")
 
 
 def test_many_that_fail_are_counted() -> None:

@@ -14,7 +14,7 @@ from edgeship.validate.edges.evidence import PREFIX
 from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict, worst
 
 NONE = "-"
-HEADER = ("OUTCOME", "CHECK", "WHAT IT SAYS", "FIGURE", "BOUND", "TIME")
+HEADER = ("OUTCOME", "CHECK", "WHAT IT SAYS", "FINDING", "FIGURE", "BOUND", "TIME")
 MOST_SHOWN = 3
 """Pieces of evidence for a finding, where people read them one after another."""
 _UNKNOWN = "it was not looked at"
@@ -22,14 +22,16 @@ _NAMED = 3
 
 
 def table(verdict: Verdict) -> Table:
-    """A row for each check."""
+    """A row for each check: its outcome, and figure and bound of the finding that is named beside them."""
     return Table(HEADER, tuple(_row(check) for check in verdict.checks))
 
 
 def _row(check: CheckResult) -> tuple[str, ...]:
-    figure, bound = figures(telling(check))
+    shown = telling(check)
+    figure, bound = figures(shown)
+    name = shown.name if shown and (figure or bound) else NONE
     took = f"{check.took_s:.1f} s" if check.took_s else NONE
-    return check.outcome, check.check, says(check), figure or NONE, bound or NONE, took
+    return check.outcome, check.check, says(check), name, figure or NONE, bound or NONE, took
 
 
 def says(check: CheckResult) -> str:
