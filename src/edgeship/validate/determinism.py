@@ -73,7 +73,6 @@ _TEXTS = (
 _FILLERS = ("Hello.", "Count from one to a hundred.", "Write a long letter to an old friend. " * 4, "Why? " * 24)
 _FILLER_TOKENS = (1, 5, 24, 12)
 _UNKNOWN_SLOTS = 4
-_SHOWN_EVIDENCE = 5
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,7 @@ def _held(
             f"{told}, {len(differing)} of {len(of_way)} {way} answers with a seed differ from the first ones; "
             f"{most[way]:.0%} may."
         )
-        evidence = tuple(_evidence(name, each, outcome) for each, outcome in differing[:_SHOWN_EVIDENCE])
+        evidence = tuple(_evidence(name, each, outcome) for each, outcome in differing[: requests.MOST_KEPT])
         within = share <= most[way]
         yield Finding(f"{name}-{way}", "pass" if within else "fail", sentence, share, most[way], evidence=evidence)
     moved = [change for each, outcome in pairs if (change := _moved(each.first, outcome)) is not None]

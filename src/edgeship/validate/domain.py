@@ -29,8 +29,6 @@ from edgeship.validate.check import Check
 from edgeship.validate.subject import Against, Subject
 from edgeship.validate.verdict import Evidence, Finding, Outcome
 
-SHOWN = 5
-"""So many requests are kept of those that speak against a target."""
 _SHIPS = Thresholds()
 _SAME: Shares = (0.0, 0.0)
 _OUTCOMES: Mapping[noninferiority.Outcome, Outcome] = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
@@ -99,7 +97,7 @@ def _answered(subject: Subject, ways: Sequence[WayResult], most: float) -> Findi
     if stopped:
         told += f" The others were not asked: {stopped}."
     outcome: Outcome = "pass" if share <= most and not stopped else "fail"
-    evidence = tuple(_unanswered(subject, way, error) for way, error in errors[:SHOWN])
+    evidence = tuple(_unanswered(subject, way, error) for way, error in errors[: requests.MOST_KEPT])
     return Finding("answers-come", outcome, told, share, most, "share", evidence=evidence)
 
 
@@ -301,7 +299,7 @@ def _wrong(subject: Subject, finding: str, way: WayResult, records: Sequence[Eva
             requests.shortened(record.answer),
             requests.shortened(subject.case_by_id[record.id].expected_text),
         )
-        for record in records[:SHOWN]
+        for record in records[: requests.MOST_KEPT]
     )
 
 

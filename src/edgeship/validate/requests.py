@@ -8,7 +8,10 @@ from typing import Any
 
 from edgeship.engine.api import Constraint, Conversation, Sampling
 
-_SHOWN = 2000
+MOST_KEPT = 5
+"""So many requests are kept of those that speak against a target in one finding; its figure counts them all."""
+MOST_CHARACTERS = 2000
+"""So much is kept of an answer."""
 
 
 def asked(conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
@@ -34,4 +37,6 @@ def ask_again(request: Mapping[str, Any]) -> tuple[Conversation, Sampling]:
 
 def shortened(text: str) -> str:
     """A text as evidence quotes it."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}... ({len(text):,} characters)"

@@ -15,8 +15,6 @@ from edgeship.validate import requests
 from edgeship.validate.lengths.longer import Asked
 from edgeship.validate.verdict import Evidence, Finding
 
-SHOWN = 5
-
 
 @dataclass
 class Answers:
@@ -86,7 +84,7 @@ def unanswered(asked: Sequence[Asked], found: Answers) -> Iterator[Finding]:
             f"{len(lost)} of {took} prompts that fit into the context got no answer, the first of them "
             f"{lost[0].group}: {first.code}: {first.what.rstrip('.')}."
         )
-        evidence = tuple(evidence_of("unanswered", each, found, "an answer") for each in lost[:SHOWN])
+        evidence = tuple(evidence_of("unanswered", each, found, "an answer") for each in lost[: requests.MOST_KEPT])
         yield Finding("longer-prompts-answered", "fail", told, evidence=evidence)
 
 

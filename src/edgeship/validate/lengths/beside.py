@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgeship.measure.statistics import noninferiority
 from edgeship.measure.statistics.intervals import PairedChange, least_cases, paired_change
-from edgeship.validate.lengths.answers import SHOWN, Answers, evidence_of
+from edgeship.validate import requests
+from edgeship.validate.lengths.answers import Answers, evidence_of
 from edgeship.validate.lengths.longer import Asked
 from edgeship.validate.verdict import Finding, Outcome
 
@@ -94,7 +95,8 @@ def judge(groups: Sequence[Group], found: Answers, reference: Answers, most: flo
             continue
         more = decided_by(group.kind, long=long) if outcome == "undecided" else None
         evidence = [
-            evidence_of(group.kind.name, each, found, reference.in_words(each.case.id)) for each in group.lost[:SHOWN]
+            evidence_of(group.kind.name, each, found, reference.in_words(each.case.id))
+            for each in group.lost[: requests.MOST_KEPT]
         ]
         yield _told(group, outcome, most, more).with_evidence(evidence)
     if unshown:

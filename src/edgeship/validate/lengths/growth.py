@@ -14,11 +14,10 @@ from edgeship.progress import Progress
 from edgeship.system.processes import Family
 from edgeship.validate.lengths.bounds import LengthBounds
 from edgeship.validate.lengths.prompts import Prompts
-from edgeship.validate.subject import Effort, Subject
+from edgeship.validate.subject import UNKNOWN_CONTEXT_TOKENS, Effort, Subject
 from edgeship.validate.verdict import Finding
 
 SHORTEST_TOKENS = 16
-_UNKNOWN_CONTEXT_TOKENS = 2048
 _NEW_TOKENS = 16
 _PIECES = 16
 _LEAST_PIECE_TOKENS = 32
@@ -102,7 +101,7 @@ def _step_s(reply: Reply) -> float:
 
 def longest(subject: Subject) -> int:
     """The longest prompt that leaves room for the answers that are timed."""
-    return (subject.chat.context_tokens or _UNKNOWN_CONTEXT_TOKENS) - _NEW_TOKENS
+    return (subject.chat.context_tokens or UNKNOWN_CONTEXT_TOKENS) - _NEW_TOKENS
 
 
 def ladder(shortest: int, most: int, steps: int) -> tuple[int, ...]:

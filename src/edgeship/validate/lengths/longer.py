@@ -9,7 +9,7 @@ from itertools import product
 from edgeship.engine.api import Chat
 from edgeship.errors import EdgeshipError
 from edgeship.measure.cases.evalset import EvalCase, EvalMessage
-from edgeship.validate.subject import Effort
+from edgeship.validate.subject import UNKNOWN_CONTEXT_TOKENS, Effort
 
 OWN = "at their own length"
 _FILLERS = (
@@ -22,7 +22,6 @@ _PLACES = {"early": 0.1, "in the middle": 0.5, "late": 0.9}
 _ROOM_TOKENS = 192
 _TOKENS_A_FILLER = 8
 """Where nobody counts them: no tokenizer makes fewer words of these than one a word, few make more."""
-_UNKNOWN_CONTEXT_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -120,4 +119,4 @@ def _tokens(chat: Chat, case: EvalCase) -> int:
 
 
 def _context(chat: Chat) -> int:
-    return chat.context_tokens or _UNKNOWN_CONTEXT_TOKENS
+    return chat.context_tokens or UNKNOWN_CONTEXT_TOKENS

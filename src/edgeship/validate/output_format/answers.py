@@ -20,8 +20,6 @@ from edgeship.validate.output_format.shape import unlike
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Evidence, Finding, Outcome
 
-SHOWN = 5
-"""So many requests are kept of those that speak against a target."""
 _ROOM_CHARACTERS = 20
 _CALLS = Assertion(type="is-valid-openai-tools-call")
 
@@ -262,7 +260,7 @@ def _evidence(name: str, wrong: Sequence[tuple[Said, str]], expected: str) -> li
         Evidence(
             f"format/{name}/{'held/' if one.held else ''}{one.name}", one.request, requests.shortened(got), expected
         )
-        for one, got in wrong[:SHOWN]
+        for one, got in wrong[: requests.MOST_KEPT]
     ]
 
 
