@@ -43,7 +43,7 @@ CAUGHT: Mapping[str, tuple[str, ...]] = {
     "ignores-max-tokens": ("chat-max-tokens",),
     "lies-about-usage": ("chat-usage", "chat-logprobs"),
     "leaks-stops": ("chat-stop", "chat-stop-stream"),
-    "says-another-length": ("goes-through",),  # not even its list of models can be read
+    "says-another-length": ("unfinished",),  # not even its list of models can be read
     "leaves-out-the-end": ("chat-stream", "responses-stream", "messages-stream", "ollama-chat-stream"),
     "leaves-out-finish": ("chat-whole", "chat-stream", "messages-whole", "ollama-chat-whole"),
     "tells-other-types": ("chat-whole", "responses-whole", "messages-whole", "ollama-chat-whole"),

@@ -48,11 +48,11 @@ FOUND_AS = {
     "eos-missing-in-one-file": "stop-tokens",
     "lost-merge": "tokens-are-made",
     "lost-last-merge": "tokens-are-made",
-    "custom-operators": "stays-inside",
+    "custom-operators": "stays-in-folder",
     "executable": "no-code",
     "python-code": "no-code",
-    "data-outside": "stays-inside",
-    "link-outside": "stays-inside",
+    "data-outside": "stays-in-folder",
+    "link-outside": "stays-in-folder",
     "foreign-operator": "known-operators",
 }
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_opened_is_not_looked_at_by_other_checks(
         verdict = validate(subject, checks=(CHECK, after))
     integrity, other = verdict.checks
     names = [finding.name for finding in integrity.findings if finding.outcome == "fail"]
-    assert names == ["no-code", "stays-inside", "opens"]
+    assert names == ["no-code", "stays-in-folder", "opens"]
     assert (other.reason or "").startswith("the target cannot be opened: genai_config.json has")
 
 
@@ -376,7 +376,7 @@ def test_a_hidden_link_that_leads_out_is_seen(example: Path, tmp_path: Path) -> 
     except OSError:
         pytest.skip("links need a right on Windows")
     found = {one.name: one for one in harmless.findings(LookedAt(folder))}
-    assert found["stays-inside"].told.startswith(".link: it is a link that leads out of its folder")
+    assert found["stays-in-folder"].told.startswith(".link: it is a link that leads out of its folder")
 
 
 @pytest.mark.parametrize(("cut", "told"), [(None, "is missing"), (-1, "and that ends at")])
@@ -390,7 +390,7 @@ def test_weights_that_a_graph_needs_and_that_are_not_there(
     if cut is not None:
         path.write_bytes(content[:cut])
     found = {one.name: one for one in harmless.findings(LookedAt(folder))}
-    assert told in found["stays-inside"].told
+    assert told in found["stays-in-folder"].told
 
 
 # --- an answer -------------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def failing(findings: Mapping[str, Finding]) -> set[str]:
     return {name for name, one in findings.items() if one.outcome == "fail"}
 
 
-KINDS = {f"memory-{name}" for name in ("short", "middle", "long", "cut", "constrained")}
+KINDS = {f"memory-{name}" for name in ("short", "middle", "long", "cancelled", "constrained")}
 
 
 @pytest.mark.parametrize("effort", ["quick", "default"])
@@ -162,7 +162,7 @@ KINDS = {f"memory-{name}" for name in ("short", "middle", "long", "cut", "constr
     [
         (Leaky, set()),
         (LeakyMemory, KINDS),
-        (LeakyCut, {"memory-cut"}),
+        (LeakyCut, {"memory-cancelled"}),
         (LeakyHandles, {"handles"}),
         (LeakyTokens, {"memory-long", "memory-per-token"}),
         (Stepping, set()),
@@ -306,7 +306,7 @@ def test_what_a_target_does_not_take_or_a_system_does_not_tell_is_skipped(monkey
     findings = found(Refusing(), monkeypatch)
     assert findings["memory-constrained"].outcome == "skipped"
     assert "there are no schemas here" in findings["memory-constrained"].told
-    assert findings["memory-cut"].outcome == "pass"  # asked for without a schema
+    assert findings["memory-cancelled"].outcome == "pass"  # asked for without a schema
     assert found(Untold(), monkeypatch)["handles"].outcome == "skipped"
 
 

@@ -272,7 +272,7 @@ def test_a_target_that_cannot_be_measured_and_faults_of_our_own_are_raised(measu
 
 
 def test_two_that_do_not_fit_side_by_side_are_undecided(measure: Measure) -> None:
-    told = measure(Side(), Side(raises=MemoryShort("both are loaded at the same time")))["fits"]
+    told = measure(Side(), Side(raises=MemoryShort("both are loaded at the same time")))["memory-for-both"]
     assert (told.outcome, told.decided_by) == ("undecided", "a machine with more memory")
 
 

@@ -139,7 +139,7 @@ def test_a_target_that_ends_answers_by_itself_is_held_to_a_long_one() -> None:
 
 
 def test_answers_that_are_over_at_once_show_nothing() -> None:
-    assert cut(RefusesMore, default="Once.") == {"cut": "skipped"}
+    assert cut(RefusesMore, default="Once.") == {"long-answers": "skipped"}
 
 
 def test_an_error_in_the_place_of_an_answer_that_is_cut_is_found() -> None:
@@ -147,7 +147,7 @@ def test_an_error_in_the_place_of_an_answer_that_is_cut_is_found() -> None:
 
 
 def test_long_answers_that_do_not_come_are_found() -> None:
-    assert cut(FailsAtLong) == {"cut": "fail"}
+    assert cut(FailsAtLong) == {"long-answers": "fail"}
 
 
 def test_a_server_frees_what_clients_held_that_are_gone() -> None:

@@ -93,7 +93,7 @@ def test_a_process_that_dies_fails_its_check_and_no_other() -> None:
     lengths, leaks = found.checks
     assert [(finding.name, finding.outcome) for finding in lengths.findings] == [
         ("first", "pass"),
-        ("goes-through", "fail"),
+        ("unfinished", "fail"),
     ]
     assert "its end: the engine's process ended by signal 9." in lengths.findings[-1].told
     assert (leaks.outcome, found.outcome, found.exit_code) == ("pass", "fail", 1)
@@ -124,7 +124,7 @@ def test_they_throw_away_nothing_that_was_found_before(error: Exception) -> None
     )
     assert [each.outcome for each in found.checks] == ["undecided", "pass", "undecided"]
     first, ended = found.checks[0].findings
-    assert (first.name, ended.name) == ("first", "goes-through")
+    assert (first.name, ended.name) == ("first", "unfinished")
     assert str(error).splitlines()[0] in ended.told
     assert ended.decided_by
     assert found.outcome == "undecided"
@@ -178,7 +178,7 @@ def test_ctrl_c_keeps_what_was_found() -> None:
     for interrupt in (KeyboardInterrupt(), started):
         checks = (check("integrity"), check("domain", raising(interrupt)), check("leaks"))
         found = validate(subject(), checks=checks)
-        assert [finding.name for finding in found.checks[1].findings] == ["first", "goes-through"]
+        assert [finding.name for finding in found.checks[1].findings] == ["first", "unfinished"]
         assert found.checks[2].reason == "the run was interrupted before it"
         assert (found.interrupted, found.outcome, found.exit_code) == (True, "undecided", 130)
 

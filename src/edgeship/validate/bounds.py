@@ -17,7 +17,7 @@ def bound(default: float, why: str, *, least: float = 0.0, most: float = math.in
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a check that has none. Subclasses are frozen dataclasses whose fields are made by `bound`."""
+    """The bounds of a check, none here. Subclasses are frozen dataclasses whose fields are made by `bound`."""
 
 
 @dataclass(frozen=True)

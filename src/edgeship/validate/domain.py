@@ -279,7 +279,8 @@ def _name(name: str, way: WayResult) -> str:
 
 
 def _told(way: WayResult) -> str:
-    same = f", which is {TOLD[way.same]}" if way.same else ""
+    """The words that begin a sentence about the answers of a way."""
+    same = " (its settings are greedy)" if way.same == "greedy" else ""
     return f"{TOLD[way.way].capitalize()}{same},"
 
 

@@ -93,7 +93,7 @@ _WRITTEN: Mapping[Quantity, tuple[str, str]] = {
 }
 """How figures are written, and their unit."""
 _OF_ALL: tuple[Quantity, ...] = ("handles", "threads")
-"""Told of the kind of requests that shows it worst, and not of each."""
+"""Quantities with one finding for all kinds of requests, which is that of the kind with the most growth."""
 
 
 @dataclass(frozen=True)
@@ -318,9 +318,9 @@ def _kinds(chat: Chat, constraint: Constraint | None) -> tuple[_Kind, ...]:
 
 
 def _cut(chat: Chat, asked: Conversation) -> _Kind:
-    """An answer that is cut, and that would not be over before if there is a way to ask for that."""
+    """An answer that is cancelled, and that would not be over before if there is a way to ask for that."""
     plain = Sampling(temperature=0, max_tokens=_LONG_TOKENS)
-    found = _Kind("cut", "Answers that are cut", asked, plain, _CUT_AFTER)
+    found = _Kind("cancelled", "Answers that are cancelled", asked, plain, _CUT_AFTER)
     if isinstance(chat, Engine):
         return replace(found, sampling=replace(plain, ignore_eos=True))
     long = replace(found, sampling=replace(plain, constraint=LONG_TEXT))

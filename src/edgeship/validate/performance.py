@@ -52,7 +52,7 @@ _ROOM_TOKENS = 16
 _LOAD, _AFTER_LOAD = Figure("load", "s"), Figure("rss_after_load", "bytes")
 _ERRORS = FIGURES["errors"]
 _NO_ROOM = "the context has no room for a question and its answer"
-_NO_BUDGET = "0 sets none, which is the default: it holds for one kind of machine."
+_NO_BUDGET = "0, the default, sets no budget: one is right for one kind of machine."
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _run(subject: Subject, bounds: PerformanceBounds, progress: Progress) -> Ite
         )
     except MemoryShort as error:
         yield Finding(
-            "fits",
+            "memory-for-both",
             "undecided",
             f"Target and baseline could not be measured side by side: {error.what}.",
             decided_by="a machine with more memory",

@@ -31,7 +31,7 @@ from edgeship.validate.gate import Gate
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import CheckName, CheckResult, Evidence, Finding, Outcome, Verdict, worst
 
-UNFINISHED = "goes-through"
+UNFINISHED = "unfinished"
 """The name of the finding that a check could not be made to its end."""
 INTERRUPTED = "the run was interrupted before it"
 _NOTHING = "there is nothing here that it looks at"

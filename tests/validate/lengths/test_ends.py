@@ -30,7 +30,7 @@ def test_an_engine_fills_its_context_to_the_last_token_and_refuses_one_more() ->
         findings = of(ends.in_words(Prompts(engine)))
 
     assert {name: each.outcome for name, each in findings.items()} == dict.fromkeys(
-        ("last-token", "runs-to-the-end", "one-more", "answers-after"), "pass"
+        ("last-token", "runs-to-the-end", "one-token-too-many", "answers-after"), "pass"
     )
 
 
@@ -108,8 +108,16 @@ class Server:
         ({8: {"output_tokens": 9}}, "runs-to-the-end", "usage tells 9 tokens of answer"),
         ({8: {"prompt_tokens": 40}}, "runs-to-the-end", "usage tells 40 tokens of prompt"),
         ({8: {"counted_output_tokens": 7}}, "runs-to-the-end", "7 tokens came and usage tells 8"),
-        ({0: {"failure": None, "output_tokens": 4, "prompt_tokens": 50}}, "one-more", "something of it was left out"),
-        ({0: {"failure": Failure(EngineFailed.code, "it broke")}}, "one-more", "not refused for that: it broke"),
+        (
+            {0: {"failure": None, "output_tokens": 4, "prompt_tokens": 50}},
+            "one-token-too-many",
+            "something of it was left out",
+        ),
+        (
+            {0: {"failure": Failure(EngineFailed.code, "it broke")}},
+            "one-token-too-many",
+            "not refused for that: it broke",
+        ),
     ],
 )
 def test_what_is_wrong_at_the_end_is_named_with_its_request(

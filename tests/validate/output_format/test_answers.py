@@ -54,7 +54,7 @@ def test_right_answers_pass_and_the_shape_is_told(settings: Settings) -> None:
     found = looked_at(settings)
     assert {finding.outcome for finding in found.values()} == {"pass"}
     assert 'an object of kind: one of "order", "other", "refund"; name: string' in found["structure"].told
-    assert "Of 24 answers that were held to their structure, 0 lack it" in found["structure-when-held"].told
+    assert "Of 24 answers that were made under a constraint, 0 do not keep it" in found["structure-constrained"].told
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_right_answers_pass_and_the_shape_is_told(settings: Settings) -> None:
         (lambda number: right(number).replace("kind", "sort"), {"structure"}),
         (lambda number: f"Sure! {right(number)}", {"structure"}),
         (lambda number: right(number) + " " + "x" * 400, {"structure", "ends", "loops", "length"}),
-        (lambda number: right(number) + "<|im_end|>", {"structure", "marks"}),
+        (lambda number: right(number) + "<|im_end|>", {"structure", "control-tokens"}),
         (lambda number: json.dumps({"kind": "other", "name": "и" * 9 + str(number)}, ensure_ascii=False), {"script"}),
         (lambda _: "", {"structure", "ends", "length"}),
     ],
@@ -83,7 +83,7 @@ def test_one_answer_of_many_is_no_fault_of_the_format_but_a_mark_is(settings: Se
     said = looked_at(settings, lambda number: "oh" if number == 7 else right(number))
     assert said["structure"].outcome == "pass"
     leaky = looked_at(settings, lambda number: f"{right(number)}<|eot_id|>" if number == 7 else right(number))
-    assert leaky["marks"].outcome == "fail"
+    assert leaky["control-tokens"].outcome == "fail"
 
 
 @pytest.mark.parametrize(("wrong", "outcome"), [(2, "pass"), (4, "pass"), (5, "fail")])
@@ -106,7 +106,7 @@ def test_so_few_answers_that_all_may_be_wrong_by_chance_are_undecided(settings: 
 def test_free_texts_have_no_structure_to_keep(settings: Settings) -> None:
     cases = [case(f"q{number}", f"It is {'very ' * (number % 5)}no. {number}!") for number in range(9)]
     found = looked_at(settings, lambda number: cases[number].expected_text, cases)
-    assert [found[name].outcome for name in ("structure", "structure-when-held")] == ["skipped", "skipped"]
+    assert [found[name].outcome for name in ("structure", "structure-constrained")] == ["skipped", "skipped"]
     assert not failing(found)
 
 
@@ -123,9 +123,9 @@ def test_a_case_with_a_schema_is_asked_free_as_well(settings: Settings) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 9}}, "required": ["a"]}
     cases = [case(f"q{number}", {"a": number}, schema=schema) for number in range(8)]
     found = looked_at(settings, lambda number: '{"b": "no"}' if number % 2 else f'{{"a": {number}}}', cases)
-    assert "4 of 8 free answers" in found["structure"].told
+    assert "4 of 8 answers without a constraint" in found["structure"].told
     assert "structure" in failing(found)
-    assert found["structure-when-held"].outcome == "pass"
+    assert found["structure-constrained"].outcome == "pass"
 
 
 def test_a_target_that_ignores_constraints_is_caught(settings: Settings) -> None:
@@ -133,8 +133,8 @@ def test_a_target_that_ignores_constraints_is_caught(settings: Settings) -> None
         return "as I please" if sampling.constraint else right(int(question[1:]))
 
     found = found_by(CHECK, subject_of(Server(say), settings, ASKED))
-    assert failing(found) == {"structure-when-held"}
-    assert found["structure-when-held"].evidence[0].id == "format/structure-when-held/held/q0"
+    assert failing(found) == {"structure-constrained"}
+    assert found["structure-constrained"].evidence[0].id == "format/structure-constrained/constrained/q0"
 
 
 def test_a_target_that_knows_no_constraints_is_not_held_to_them(settings: Settings) -> None:
@@ -144,8 +144,8 @@ def test_a_target_that_knows_no_constraints_is_not_held_to_them(settings: Settin
         return right(int(question[1:]))
 
     found = found_by(CHECK, subject_of(Server(say), settings, ASKED))
-    assert found["structure-when-held"].outcome == "skipped"
-    assert "holds answers to nothing" in found["structure-when-held"].told
+    assert found["structure-constrained"].outcome == "skipped"
+    assert "holds answers to nothing" in found["structure-constrained"].told
     assert not failing(found)
 
 
@@ -157,8 +157,8 @@ def test_a_server_that_refuses_constraints_is_not_held_to_them(cases: list[EvalC
         return right(int(question[1:])) if cases else "It is so."
 
     found = found_by(CHECK, subject_of(Server(say), settings, cases))
-    assert (found["structure-when-held"].outcome, failing(found)) == ("skipped", set())
-    assert "response_format is not known" in found["structure-when-held"].told
+    assert (found["structure-constrained"].outcome, failing(found)) == ("skipped", set())
+    assert "response_format is not known" in found["structure-constrained"].told
     assert "answers-come" not in found
 
 
@@ -176,15 +176,15 @@ def test_one_connection_that_breaks_is_no_fault_and_ends_no_check(settings: Sett
     found = failing_when_held(settings, lambda question: broken if question == "q5" else None)
     assert {finding.outcome for finding in found.values()} == {"pass"}
     assert "1 of 24 answers that were asked for besides the evaluation did not come" in found["answers-come"].told
-    assert "Of 23 answers that were held to their structure, 0 lack it" in found["structure-when-held"].told
+    assert "Of 23 answers that were made under a constraint, 0 do not keep it" in found["structure-constrained"].told
 
 
 def test_a_server_that_breaks_when_answers_are_held_fails_by_that_alone(settings: Settings) -> None:
     found = failing_when_held(settings, lambda _: DeadlinePassed("the answer was not whole within 300 s"))
     assert failing(found) == {"answers-come"}
-    assert found["answers-come"].evidence[0].id == "format/answers-come/held/q0"
+    assert found["answers-come"].evidence[0].id == "format/answers-come/constrained/q0"
     assert found["answers-come"].evidence[0].got.startswith("deadline-passed: ")
-    assert (found["structure"].outcome, found["structure-when-held"].outcome) == ("pass", "skipped")
+    assert (found["structure"].outcome, found["structure-constrained"].outcome) == ("pass", "skipped")
 
 
 def test_a_server_that_stays_busy_is_undecided(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ class _Tally:
 
     @property
     def errors(self) -> tuple[EvalError, ...]:
-        """Those that did not come, likewise."""
+        """The errors that came instead of answers, in the same order."""
         return tuple(each for _, each in sorted(self.kept.items()) if isinstance(each, EvalError))
 
     def take(self, found: Generator[tuple[int, EvalRecord | EdgeshipError]]) -> str | None:

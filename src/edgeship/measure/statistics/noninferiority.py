@@ -151,7 +151,7 @@ def worse_slices(slices: Mapping[str, PairedChange], margin: float) -> dict[str,
 
 
 def poor_slices(slices: Mapping[str, tuple[int, int]], least: float) -> dict[str, float]:
-    """The slices of (passed, cases) whose rate surely lies below `least`, with their p, which is Holm's likewise."""
+    """The slices of (passed, cases) whose rate surely lies below `least`, with their p, which is Holm's as well."""
     adjusted = holm({name: shortfall(passed, cases, least) for name, (passed, cases) in slices.items()})
     return {name: p for name, p in adjusted.items() if p < _LEVEL}
 

@@ -14,15 +14,17 @@ class ConformanceBounds(Bounds):
 
     max_silence_s: float = bound(
         120.0,
-        "A server may say nothing for so long: a minute is what a slow one takes to load its model, twice.",
+        "How long a server may send nothing: twice the minute that a slow one takes to load its model.",
         least=1,
     )
     max_close_s: float = bound(
         END_S,
-        "A stream is closed so long after its last event: clients wait for that before they ask again. Once one is "
-        "not, the others are waited for a second at most.",
+        "How long a stream may stay open after its last event: clients wait for its end before they ask again. Once "
+        "one is late, the others are waited for a second at most.",
         least=0.1,
     )
     max_answer_tokens: int = bound(
-        16, "Answers that are compared have so many tokens at most: enough to be cut, stopped and streamed.", least=4
+        16,
+        "How many tokens the answers may have that are compared: enough to be truncated, stopped and streamed.",
+        least=4,
     )

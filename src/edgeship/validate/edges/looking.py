@@ -33,12 +33,12 @@ class EdgeBounds(Bounds):
 
     max_answer_s: float = bound(
         60.0,
-        "A request that has come to no end after so many seconds hangs, or after ten times what a plain answer takes "
-        "where that is more: no request takes so long here.",
+        "How long a request may take until it counts as one that hangs; or ten times what a plain answer takes, where "
+        "that is more. No request of this check has so much to do.",
         least=1,
     )
     max_wrong_answers: int = bound(
-        0, "Requests of one kind that may get another answer than they must: none, since each is a way to fail."
+        0, "How many requests of one kind may get another answer than they must. Each of them is a way to fail."
     )
 
 

@@ -46,7 +46,7 @@ def _run(subject: Subject, bounds: IntegrityBounds, progress: Progress) -> Itera
         looked, is_foundry = LookedAt(folder), subject.target.kind == "foundry"
         parts: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
             "digests": ("files", lambda: whole.findings(looked, progress)),
-            "stays-inside": ("code, links and operators", lambda: harmless.findings(looked)),
+            "stays-in-folder": ("code, links and operators", lambda: harmless.findings(looked)),
         }
         if _readable(looked):
             parts |= {

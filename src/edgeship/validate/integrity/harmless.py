@@ -38,7 +38,7 @@ def findings(looked: LookedAt) -> Iterator[Finding]:
             yield unreadable("graph", graph)
             continue
         faults += _ways_out(looked.folder, name, graph)
-    yield judged("stays-inside", faults, "No link, no setting and no graph leads out of its folder.")
+    yield judged("stays-in-folder", faults, "No link, no setting and no graph leads out of its folder.")
     foreign_ones = sorted(
         {
             f"{name} needs the operator {domain}:{operator}, which ONNX Runtime does not have"

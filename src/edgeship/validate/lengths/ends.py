@@ -92,13 +92,15 @@ def _beyond(prompts: Prompts, context: int) -> Iterator[Finding]:
     expected = "a refusal that says so"
     if reply.failure is None:
         got = f"was answered with {reply.output_tokens} tokens; usage tells {reply.prompt_tokens} of prompt"
-        evidence = _evidence(prompts, "one-more", question, got, expected)
-        yield Finding("one-more", "fail", f"{said} {got}: something of it was left out.", evidence=evidence)
+        evidence = _evidence(prompts, "one-token-too-many", question, got, expected)
+        yield Finding("one-token-too-many", "fail", f"{said} {got}: something of it was left out.", evidence=evidence)
     elif reply.failure.kind not in (ContextFull.code, PromptInvalid.code):
-        evidence = _evidence(prompts, "one-more", question, reply.failure.what, expected)
-        yield Finding("one-more", "fail", f"{said} was not refused for that: {_why(reply.failure)}.", evidence=evidence)
+        evidence = _evidence(prompts, "one-token-too-many", question, reply.failure.what, expected)
+        yield Finding(
+            "one-token-too-many", "fail", f"{said} was not refused for that: {_why(reply.failure)}.", evidence=evidence
+        )
     else:
-        yield Finding("one-more", "pass", f"{said} is refused: {_why(reply.failure)}.")
+        yield Finding("one-token-too-many", "pass", f"{said} is refused: {_why(reply.failure)}.")
     yield _after(prompts)
 
 

@@ -26,59 +26,60 @@ _CALLS = Assertion(type="is-valid-openai-tools-call")
 
 @dataclass(frozen=True)
 class FormatBounds(Bounds):
-    """What the figures are held to. Each `max_` is a part of the answers that are looked at.
+    """Each is an upper bound of a part of the answers that are looked at, or of what one answer may have.
 
-    None of them is about one answer too many: a check fails where the answers surely have more than that part.
+    None of the parts is about one answer too many: a check fails where the answers surely have more than that part.
     """
 
     max_malformed_share: float = bound(
         0.05,
-        "Answers that nothing holds to the structure of right ones, and that do not have it. Of the example none is "
-        "so, and of its package in 2 bits nearly all are.",
+        "Answers without the structure of the right ones, of those that were made without a constraint. Of the example "
+        "none is so, and of its package in 2 bits nearly all are.",
         most=1,
     )
     max_malformed_constrained_share: float = bound(
         0.0,
-        "Whole answers that were held to a structure while they were made, and do not have it. A constraint leaves no "
-        "other tokens, so that one such answer is a fault of the engine or server.",
+        "The same of answers that were made under a constraint and came to their end. A constraint leaves no other "
+        "tokens, so that one such answer is a fault of the engine or server.",
         most=1,
     )
     max_truncated_share: float = bound(
         0.02,
-        "Answers to an evaluation that do not end by themselves: each may have twice the tokens of the longest right "
-        "one, or --max-tokens. Where the token that ends answers is lost, all are so.",
+        "Answers to an evaluation that do not end by themselves and are truncated: each may have twice the tokens of "
+        "the longest right one, or --max-tokens. Where the token that ends answers is lost, all are so.",
         most=1,
     )
     max_truncated_built_in_share: float = bound(
         0.5,
-        "The same of short built-in questions, where there is no evaluation: small models are wordy, and none that "
-        "ends its answers at all is cut by 160 tokens more often than not.",
+        "The same of short built-in questions, where there is no evaluation: small models are wordy, and of none that "
+        "ends its answers at all is more than half truncated at 160 tokens.",
         most=1,
     )
     max_control_token_share: float = bound(
-        0.0, "Answers with a mark of the chat template in their text. A user would see it.", most=1
+        0.0, "Answers with a control token of a chat template in their text. A user would see it.", most=1
     )
     max_repetition_share: float = bound(
         0.5,
-        "An answer goes round in a circle where this part of it, at its end, says the same over and over. In 372 "
-        "answers of two models it was 0.57 to 1 of those that did, and at most 0.16 of all others.",
+        "The part of an answer, at its end, that may say the same over and over; beyond it the answer ends in a "
+        "repetition loop. In 372 answers of two models it was 0.57 to 1 of the loops, and at most 0.16 of all others.",
         most=1,
     )
-    max_looping_share: float = bound(0.02, "Answers to an evaluation that go round in a circle.", most=1)
+    max_looping_share: float = bound(0.02, "Answers to an evaluation that end in a repetition loop.", most=1)
     max_looping_built_in_share: float = bound(
         0.25, "The same of built-in questions, which are not what the model was made for.", most=1
     )
     max_foreign_letters_share: float = bound(
         0.2,
-        "An answer is in another script where this part of its letters is of none that right answers or its question "
-        "have: a foreign name is less. Languages of one script are not told apart.",
+        "The part of an answer's letters that may be of a script that neither right answers nor its question have; "
+        "beyond it the answer is in another script. A foreign name is less. Languages of one script are not told "
+        "apart.",
         most=1,
     )
     max_other_script_share: float = bound(0.02, "Answers in another script.", most=1)
     max_length_ratio: float = bound(
         1.5,
-        "An answer is too long at so many times the characters of the longest right one, and 20 more. At twice its "
-        "tokens it is cut.",
+        "How many times the characters of the longest right answer, and 20 more, an answer may have; beyond it the "
+        "answer is too long. At twice its tokens it is truncated.",
         least=1,
     )
     max_wrong_length_share: float = bound(0.02, "Answers that are empty or too long.", most=1)
@@ -90,8 +91,8 @@ class FormatBounds(Bounds):
     )
     max_unanswered_share: float = bound(
         0.02,
-        "Answers that do not come, of those that are asked for besides the evaluation's: held to their structure, or "
-        "without it. A network breaks a connection now and then.",
+        "Answers that do not come, of those that are asked for besides the evaluation's: with a constraint, or without "
+        "one. A network breaks a connection now and then.",
         most=1,
     )
 
@@ -123,17 +124,21 @@ def _structure(found: Gathered, free: Sequence[Said], most: float) -> Finding:
     wrong = [(one, fault) for one in looked if one.wanted and (fault := unlike(one.wanted, one.text))]
     inferred = "; ".join(f"{name}: {each.told}" if name else each.told for name, each in found.shapes.items())
     wanted = f"Right answers are {inferred}" if inferred else "The answers' structure was given"
-    return _counted("structure", looked, wrong, most, f"{wanted}. {{wrong}} of {{of}} free answers are not so")
+    return _counted(
+        "structure", looked, wrong, most, f"{wanted}. {{wrong}} of {{of}} answers without a constraint are not so"
+    )
 
 
 def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
-    name = "structure-when-held"
+    name = "structure-constrained"
     looked = [one for one in held if one.wanted and one.finish == "stop"]
     if found.unheld or not looked:
-        why = found.unheld or "no structure is known, or none of them came to its end"
-        return Finding(name, "skipped", f"Answers were not held to a structure: {why}.")
+        why = found.unheld or "no structure is known, or none that was came to its end"
+        return Finding(name, "skipped", f"No answer was made under a constraint: {why}.")
     wrong = [(one, fault) for one in looked if one.wanted and (fault := unlike(one.wanted, one.text))]
-    return _counted(name, looked, wrong, most, "Of {of} answers that were held to their structure, {wrong} lack it")
+    return _counted(
+        name, looked, wrong, most, "Of {of} answers that were made under a constraint, {wrong} do not keep it"
+    )
 
 
 # --- end -------------------------------------------------------------------------------------------------------------
@@ -141,7 +146,7 @@ def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
 
 def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
     looked = found.answers if found.own else [one for one in found.answers if not one.held]
-    wrong = [(one, "it was cut for its length") for one in looked if one.finish == "length"]
+    wrong = [(one, "it was truncated") for one in looked if one.finish == "length"]
     most = bounds.max_truncated_share if found.own else bounds.max_truncated_built_in_share
     told = "{wrong} of {of} answers did not end by themselves"
     if thought := sum(one.is_cut_in_thought for one in looked):
@@ -152,13 +157,13 @@ def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
 def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
     shares = [(one, texts.loop_share(one.text)) for one in free]
     wrong = [
-        (one, f"{share:.0%} of it says the same over and over, at its end")
+        (one, f"{share:.0%} of it, at its end, says the same over and over")
         for one, share in shares
         if share > bounds.max_repetition_share and not any(texts.loop_share(each) for each in one.expected)
     ]
     most = bounds.max_looping_share if found.own else bounds.max_looping_built_in_share
-    told = "{wrong} of {of} answers go round in a circle"
-    return _counted("loops", free, wrong, most, told, "it does not go round in a circle")
+    told = "{wrong} of {of} answers end in a repetition loop"
+    return _counted("loops", free, wrong, most, told, "it does not end in a repetition loop")
 
 
 # --- what stands in it -----------------------------------------------------------------------------------------------
@@ -171,8 +176,8 @@ def _marks(subject: Subject, found: Gathered, most: float) -> Finding:
         for one in found.answers
         if (mark := texts.leaked(one.text, marks, allowed="\n".join((*one.expected, one.question))))
     ]
-    told = "{wrong} of {of} answers show a mark of the chat template"
-    return _counted("marks", found.answers, wrong, most, told, "text without marks")
+    told = "{wrong} of {of} answers show a control token of a chat template"
+    return _counted("control-tokens", found.answers, wrong, most, told, "text without control tokens")
 
 
 def _own_marks(subject: Subject) -> frozenset[str]:
@@ -258,7 +263,10 @@ def _evidence(name: str, wrong: Sequence[tuple[Said, str]], expected: str) -> li
     """wrong: with what came."""
     return [
         Evidence(
-            f"format/{name}/{'held/' if one.held else ''}{one.name}", one.request, requests.shortened(got), expected
+            f"format/{name}/{'constrained/' if one.held else ''}{one.name}",
+            one.request,
+            requests.shortened(got),
+            expected,
         )
         for one, got in wrong[: requests.MOST_KEPT]
     ]

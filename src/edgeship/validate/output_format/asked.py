@@ -40,7 +40,7 @@ _BUILT_IN = (
 """Asked where there is no evaluation: a model that stops by itself has said all that is wanted within a few words."""
 _BUILT_IN_TOKENS = 160
 _BUILT_IN_QUICKLY = 5
-"""Of fewer, all would have to be cut before it could not be chance, where half of them may be."""
+"""Of fewer, all would have to be truncated before it could not be chance, where half of them may be."""
 _BUILT_IN_SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string", "maxLength": 40}, "sure": {"type": "boolean"}},
@@ -187,7 +187,7 @@ def _blank(case: EvalCase, subject: Subject, shapes: Mapping[str, Shape]) -> Sai
 
 
 def _the_other_way(subject: Subject, asked: Sequence[Said], progress: Progress) -> _Answered:
-    """Some of what was asked free, held to its structure, and free what was held to it."""
+    """Some of what was asked without a constraint, under one, and without one what was asked under it."""
     structured = [one for one in asked if one.wanted]
     some = take_evenly(structured, _SAMPLED_QUICKLY if subject.effort == "quick" else _SAMPLED)
     way, *_ = subject.evaluation()
@@ -267,7 +267,7 @@ def _answered(subject: Subject, blanks: Sequence[Said], questions: Sequence[Ques
     with closing(outcomes):
         for number, (index, outcome) in enumerate(outcomes, 1):
             blank, question = blanks[index], questions[index]
-            progress(f"{number} of {len(questions)} answers{', held to a structure' if blank.held else ''}", None)
+            progress(f"{number} of {len(questions)} answers{', constrained' if blank.held else ''}", None)
             if isinstance(outcome, Answer):
                 answers[index] = _with(blank, question, outcome)
                 continue

@@ -1,4 +1,4 @@
-"""What may not stand in an answer's text: control tokens, an end that goes round in a circle, another script. Pure."""
+"""What may not stand in an answer's text: control tokens, a repetition loop at its end, another script. Pure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def leaked(text: str, marks: Iterable[str], *, allowed: str = "") -> str | None:
 def loop_share(text: str) -> float:
     """The part of a text that, at its end, says the same over and over: three times at least, and 24 characters.
 
-    1 for a text that is nothing else. What goes on in a circle is found whatever the length of the circle is.
+    1 for a text that is nothing else. A loop is found whatever the length of what it repeats.
     """
     backwards = text.strip()[::-1][:_MOST_READ]
     longest, borders = 0, [0] * len(backwards)

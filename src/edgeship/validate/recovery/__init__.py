@@ -1,4 +1,4 @@
-"""Frees what it held, and comes back: answers that are cut, clients that go, and a model's process that is killed.
+"""Frees what it held, and comes back: answers that are cut off, clients that go, and a model's process that is killed.
 
 Of a server that somebody else runs only clients go: its processes are not ours to kill.
 """
@@ -20,7 +20,7 @@ from edgeship.validate.verdict import Finding
 def _run(subject: Subject, bounds: RecoveryBounds, progress: Progress) -> Iterator[Finding]:
     if subject.target.kind != "url":
         with subject.anew() as chat:
-            progress("answers are cut", 0.0)
+            progress("answers are cut off", 0.0)
             yield from in_process.cut_findings(chat, bounds)
             # Where time is short the process that is killed is the one that is served.
             if isinstance(chat, IsolatedEngine) and subject.effort != "quick":

@@ -1,4 +1,4 @@
-"""Answers that are cut, and a process that is killed, as whoever runs a model in a program of their own meets it.
+"""Answers that are cut off, and a process that is killed, as whoever runs a model in a program of their own meets it.
 
 Whether an engine noticed that an answer was cut shows only where the answer would have gone on for long: so the same
 answers are let alone first.
@@ -67,13 +67,13 @@ def cut_findings(chat: Chat, bounds: RecoveryBounds) -> Iterator[Finding]:
     lasted = [each for each in whole if not isinstance(each, Exception)]
     if len(lasted) < count:
         why = next((f"end with an error: {each}" for each in whole if isinstance(each, Exception)), None)
-        told = f"Long answers that are to be cut {why or f'have not begun after {bounds.max_restart_s:g} s'}."
-        yield _finding("cut", "fail", told, bounds.max_restart_s, long)
+        told = f"Long answers that are to be cut off {why or f'have not begun after {bounds.max_restart_s:g} s'}."
+        yield _finding("long-answers", "fail", told, bounds.max_restart_s, long)
         return
     asked_of = _Asked(count, long, short_s, min(lasted))
     if asked_of.freed_most_s(bounds) < min(bounds.max_freeing_s, _LEAST_S):
-        told = f"Answers are over so soon, after {asked_of.whole_s:.2f} s, that nothing shows who cut them."
-        yield Finding("cut", "skipped", told)
+        told = f"Answers are over so soon, after {asked_of.whole_s:.2f} s, that nothing shows who ended them."
+        yield Finding("long-answers", "skipped", told)
         return
     _at_rest(chat, time.monotonic() + bounds.max_freeing_s)
     yield from _each_cut(chat, asked_of, bounds)
@@ -168,7 +168,7 @@ def _freed(chat: Chat, bounds: RecoveryBounds, name: str, what: str, cut: Cut, a
     if not free or took_s > most_s + _LOOK_S:
         stats = chat.stats()
         held = f"{stats.running} run and {stats.waiting} wait" if not free else "the last one ended"
-        told = f"Of {what} {held} {took_s:.2f} s after they were cut (at most {most_s:.2f} s)."
+        told = f"Of {what} {held} {took_s:.2f} s after they were cut off (at most {most_s:.2f} s)."
         return _finding(name, "fail", told, most_s, asked_of.long, took_s)
     told = f"What {what} held is free after {took_s:.2f} s (at most {most_s:.2f} s)."
     return Finding(name, "pass", told, took_s, most_s, "s")
