@@ -55,7 +55,10 @@ def test_what_fails_is_told_with_the_command_that_asks_again(checks: Any, capsys
     assert main(["validate", URL]) == 1
     out = capsys.readouterr().out
     assert "what fails:\n  domain/one: It came to that.\n    evidence    domain/0\n    asked       hello\n" in out
-    assert "--replay domain/2 --verdict FILE\n    2 more requests show it: --out FILE has all\n" in out
+    assert (
+        "--replay domain/2 --verdict FILE\n    2 more requests that show it are in the JSON document: --out FILE\n"
+        in out
+    )
     assert "domain/3" not in out
     assert "what is undecided:\n  leaks/one: It came to that.\n    decided by  40 more cases.\n" in out
     assert out.splitlines()[-1].startswith("fail: ")

@@ -46,7 +46,7 @@ def test_it_is_told() -> None:
     assert "- leaks was not made: the gate turns it off: triage" in text
     assert "**fail: domain/by-slice** Too few: triage" in text
     assert "**undecided: lengths/beside-the-original** triage What would decide: triage: 100 more cases." in text
-    assert "<summary>2 of 2 requests that show it</summary>" in text
+    assert "<summary>2 of 2 kept requests that show it</summary>" in text
     assert "--replay domain/1" in text
 
 

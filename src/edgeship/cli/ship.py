@@ -110,7 +110,7 @@ class GateOptions:
         Path | None,
         typer.Option(
             "--gate",
-            help="A gate file, as `edgeship validate` takes it: bounds, and checks that are turned off.",
+            help="A gate file, as `edgeship validate` takes it: bounds and checks that are turned off, with reasons.",
             show_default=False,
             parser=as_path,
         ),

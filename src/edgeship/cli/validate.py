@@ -81,7 +81,10 @@ class HeldOptions:
     gate: Annotated[
         Path | None,
         typer.Option(
-            "--gate", help="A gate file: bounds, and checks that are turned off.", show_default=False, parser=as_path
+            "--gate",
+            help="A gate file: bounds and checks that are turned off, with reasons.",
+            show_default=False,
+            parser=as_path,
         ),
     ] = None
 
@@ -94,8 +97,12 @@ class EffortOptions:
         list[str] | None,
         typer.Option("--only", metavar="CHECK", help="Make this check alone. Can be repeated.", show_default=False),
     ] = None
-    quick: Annotated[bool, typer.Option("--quick", help="Look for less than a minute.")] = False
-    long: Annotated[bool, typer.Option("--long", help="Look for leaks in 10,000 requests instead of 500.")] = False
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look less closely: less than a minute with a small model.")
+    ] = False
+    long: Annotated[
+        bool, typer.Option("--long", help="Look more closely, for hours: for leaks in 10,000 requests instead of 500.")
+    ] = False
 
     @property
     def effort(self) -> Effort:

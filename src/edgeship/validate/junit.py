@@ -15,7 +15,7 @@ from edgeship.validate import told
 from edgeship.validate.verdict import CheckResult, Finding, Verdict
 
 MOST_EVIDENCE = 10
-"""Of one finding: a file of CI is read by people. The JSON document has all."""
+"""Of one finding: a file of CI is read by people. The JSON document has all that were kept."""
 MOST_CHARACTERS = 2000
 _NO_CHARACTERS = re.compile("[\ufffe\uffff]")
 

@@ -55,7 +55,7 @@ def _evidence(verdict: Verdict, finding: Finding) -> Iterator[str]:
     shown = finding.evidence[: told.MOST_SHOWN]
     yield from (
         "",
-        f"<details><summary>{len(shown):,} of {len(finding.evidence):,} requests that show it</summary>",
+        f"<details><summary>{len(shown):,} of {len(finding.evidence):,} kept requests that show it</summary>",
         "",
     )
     for one in shown:
