@@ -239,14 +239,14 @@ def test_both_checks_share_one_pass_of_answers(settings: Settings) -> None:
     asked: list[str] = []
 
     def say(question: str, sampling: Sampling) -> str:
-        asked.append(question if not sampling.constraint else f"{question}, held")
+        asked.append(question if not sampling.constraint else f"{question}, constrained")
         return right(int(question[1:]))
 
     subject = subject_of(Server(say), settings, ASKED)
     found_by(domain.CHECK, subject)
     before = len(asked)
     found_by(CHECK, subject)
-    assert all(question.endswith(", held") for question in asked[before:])
+    assert all(question.endswith(", constrained") for question in asked[before:])
 
 
 class ThinkingServer(Server):

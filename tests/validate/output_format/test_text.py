@@ -48,7 +48,7 @@ def test_words_and_single_signs_tell_nothing(mark: str, telling: bool) -> None:
         ("", 0, 0),
     ],
 )
-def test_an_end_that_goes_round_in_a_circle_is_a_part_of_the_answer(text: str, least: float, most: float) -> None:
+def test_a_repetition_loop_is_a_part_of_the_answer(text: str, least: float, most: float) -> None:
     assert least <= loop_share(text) <= most
 
 
@@ -66,7 +66,7 @@ def _plainly(text: str) -> int:
 
 
 @given(st.text("ab", max_size=12), st.text("ab", max_size=9), st.integers(0, 9))
-def test_circles_are_those_that_trying_all_finds(before: str, circle: str, times: int) -> None:
+def test_loops_are_those_that_trying_all_finds(before: str, circle: str, times: int) -> None:
     text = before + circle * times
     longest = _plainly(text)
     assert loop_share(text) == (longest / len(text) if longest >= 24 else 0)

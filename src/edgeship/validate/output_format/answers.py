@@ -99,16 +99,16 @@ class FormatBounds(Bounds):
 
 def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator[Finding]:
     found = gather(subject, progress)
-    free = [one for one in found.answers if not one.held]
-    held = [one for one in found.answers if one.held]
-    yield _structure(found, free, bounds.max_malformed_share)
-    yield _held(found, held, bounds.max_malformed_constrained_share)
+    unconstrained = [one for one in found.answers if not one.constrained]
+    constrained = [one for one in found.answers if one.constrained]
+    yield _structure(found, unconstrained, bounds.max_malformed_share)
+    yield _constrained(found, constrained, bounds.max_malformed_constrained_share)
     yield _ends(found, bounds)
-    yield _marks(subject, found, bounds.max_control_token_share)
-    yield _loops(found, free, bounds)
+    yield _control_tokens(subject, found, bounds.max_control_token_share)
+    yield _loops(found, unconstrained, bounds)
     if found.own:
         yield _scripts(found, bounds)
-        yield _lengths(found, free, bounds)
+        yield _lengths(found, unconstrained, bounds)
         yield from _calls(found, bounds.max_invalid_calls_share)
     yield from _unanswered(found, bounds.max_unanswered_share)
 
@@ -116,8 +116,8 @@ def _run(subject: Subject, bounds: FormatBounds, progress: Progress) -> Iterator
 # --- structure -------------------------------------------------------------------------------------------------------
 
 
-def _structure(found: Gathered, free: Sequence[Said], most: float) -> Finding:
-    looked = [one for one in free if one.wanted and not one.tool_calls]
+def _structure(found: Gathered, unconstrained: Sequence[Said], most: float) -> Finding:
+    looked = [one for one in unconstrained if one.wanted and not one.tool_calls]
     if not looked:
         told = "No structure is expected of answers: they are texts that differ, or too few to have a shape in common."
         return Finding("structure", "skipped", told if found.own else "No structure is expected without an evaluation.")
@@ -129,12 +129,12 @@ def _structure(found: Gathered, free: Sequence[Said], most: float) -> Finding:
     )
 
 
-def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
+def _constrained(found: Gathered, constrained: Sequence[Said], most: float) -> Finding:
     name = "structure-constrained"
-    looked = [one for one in held if one.wanted and one.finish == "stop"]
-    if found.unheld or not looked:
-        why = found.unheld or "no structure is known, or none that was came to its end"
-        return Finding(name, "skipped", f"No answer was made under a constraint: {why}.")
+    looked = [one for one in constrained if one.wanted and one.finish == "stop"]
+    if found.refused or not looked:
+        why = found.refused or "no structure is known, or none of them came to its end"
+        return Finding(name, "skipped", f"Answers under a constraint were not looked at: {why}.")
     wrong = [(one, fault) for one in looked if one.wanted and (fault := unlike(one.wanted, one.text))]
     return _counted(
         name, looked, wrong, most, "Of {of} answers that were made under a constraint, {wrong} do not keep it"
@@ -145,7 +145,7 @@ def _held(found: Gathered, held: Sequence[Said], most: float) -> Finding:
 
 
 def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
-    looked = found.answers if found.own else [one for one in found.answers if not one.held]
+    looked = found.answers if found.own else [one for one in found.answers if not one.constrained]
     wrong = [(one, "it was truncated") for one in looked if one.finish == "length"]
     most = bounds.max_truncated_share if found.own else bounds.max_truncated_built_in_share
     told = "{wrong} of {of} answers did not end by themselves"
@@ -154,8 +154,8 @@ def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
     return _counted("ends", looked, wrong, most, told, "it ends by itself")
 
 
-def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
-    shares = [(one, texts.loop_share(one.text)) for one in free]
+def _loops(found: Gathered, unconstrained: Sequence[Said], bounds: FormatBounds) -> Finding:
+    shares = [(one, texts.loop_share(one.text)) for one in unconstrained]
     wrong = [
         (one, f"{share:.0%} of it, at its end, says the same over and over")
         for one, share in shares
@@ -163,13 +163,13 @@ def _loops(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Findi
     ]
     most = bounds.max_looping_share if found.own else bounds.max_looping_built_in_share
     told = "{wrong} of {of} answers end in a repetition loop"
-    return _counted("loops", free, wrong, most, told, "it does not end in a repetition loop")
+    return _counted("loops", unconstrained, wrong, most, told, "it does not end in a repetition loop")
 
 
 # --- what stands in it -----------------------------------------------------------------------------------------------
 
 
-def _marks(subject: Subject, found: Gathered, most: float) -> Finding:
+def _control_tokens(subject: Subject, found: Gathered, most: float) -> Finding:
     marks = texts.FAMILIES_MARKS | _own_marks(subject)
     wrong = [
         (one, f"it has {mark!r} in its text")
@@ -204,9 +204,9 @@ def _scripts(found: Gathered, bounds: FormatBounds) -> Finding:
     return _counted(name, looked, wrong, bounds.max_other_script_share, told, known)
 
 
-def _lengths(found: Gathered, free: Sequence[Said], bounds: FormatBounds) -> Finding:
+def _lengths(found: Gathered, unconstrained: Sequence[Said], bounds: FormatBounds) -> Finding:
     name = "length"
-    looked = [one for one in free if not one.tool_calls]
+    looked = [one for one in unconstrained if not one.tool_calls]
     closed = bool(found.longest)
     longest = bounds.max_length_ratio * found.longest + _ROOM_CHARACTERS
     wrong = [(one, "it is empty") for one in looked if not one.text.strip()]
@@ -263,7 +263,7 @@ def _evidence(name: str, wrong: Sequence[tuple[Said, str]], expected: str) -> li
     """wrong: with what came."""
     return [
         Evidence(
-            f"format/{name}/{'constrained/' if one.held else ''}{one.name}",
+            f"format/{name}/{'constrained/' if one.constrained else ''}{one.name}",
             one.request,
             requests.shortened(got),
             expected,

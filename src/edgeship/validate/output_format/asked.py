@@ -53,9 +53,9 @@ _BUILT_IN_SCHEMA = {
 class Said:
     """One answer, and what it is held against.
 
-    name: of what was asked. wanted: the structure that it must have; None where any will do. held: it was made under
-    that constraint. expected: right answers as texts. open: more may stand around what is expected, or nothing is.
-    request: as evidence keeps it. thought: it has thoughts before its text.
+    name: of what was asked. wanted: the structure that it must have; None where any will do. constrained: it was
+    made under that constraint. expected: right answers as texts. open: more may stand around what is expected, or
+    nothing is. request: as evidence keeps it. thought: it has thoughts before its text.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Said:
     question: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     wanted: Constraint | None = None
-    held: bool = False
+    constrained: bool = False
     expected: tuple[str, ...] = ()
     open: bool = True
     tools: Sequence[Mapping[str, Any]] = ()
@@ -86,7 +86,7 @@ class Gathered:
     """answers: all of them. shapes: inferred from right answers, by the slice they are of; "" is all slices.
 
     longest: of the right answers, in characters. scripts: that right answers are written in.
-    unheld: why none could be held to a constraint; None where they could.
+    refused: why the target takes no constraint; None where it does.
     own: they answer questions of an evaluation, and not the built-in ones.
     missed: of what was asked beside the evaluation. besides: so much was.
     """
@@ -95,7 +95,7 @@ class Gathered:
     shapes: Mapping[str, Shape]
     longest: int
     scripts: frozenset[str]
-    unheld: str | None
+    refused: str | None
     own: bool
     missed: tuple[Missed, ...] = ()
     besides: int = 0
@@ -115,7 +115,7 @@ def gather(subject: Subject, progress: Progress) -> Gathered:
         shapes,
         max(map(len, texts), default=0),
         frozenset(letters),
-        others.unheld,
+        others.refused,
         True,
         others.missed,
         others.count,
@@ -179,7 +179,7 @@ def _blank(case: EvalCase, subject: Subject, shapes: Mapping[str, Shape]) -> Sai
         "stop",
         question,
         wanted=wanted,
-        held=stated is not None,
+        constrained=stated is not None,
         expected=right_texts(case),
         open=case.is_open,
         tools=case.tools,
@@ -195,11 +195,11 @@ def _the_other_way(subject: Subject, asked: Sequence[Said], progress: Progress) 
     questions = [
         Question(
             cases[one.name].asked,
-            replace(subject.sampling_of(way, cases[one.name]), constraint=None if one.held else one.wanted),
+            replace(subject.sampling_of(way, cases[one.name]), constraint=None if one.constrained else one.wanted),
         )
         for one in some
     ]
-    blanks = [replace(one, held=not one.held) for one in some]
+    blanks = [replace(one, constrained=not one.constrained) for one in some]
     return _answered(subject, blanks, questions, progress)
 
 
@@ -220,24 +220,24 @@ def _built_in(subject: Subject, texts: Sequence[str], most_tokens: int, progress
     wanted = subject.against.constraint or Constraint("json_schema", json.dumps(_BUILT_IN_SCHEMA))
     blanks = [Said(f"built-in-{number}", {}, "", "stop", text) for number, text in enumerate(texts, 1)]
     asked = [Question(Conversation([{"role": "user", "content": text}]), sampling) for text in texts]
-    free = _answered(subject, blanks, asked, progress)
-    if not free.answers:
-        raise free.missed[0][1]
-    held = _answered(
+    unconstrained = _answered(subject, blanks, asked, progress)
+    if not unconstrained.answers:
+        raise unconstrained.missed[0][1]
+    constrained = _answered(
         subject,
-        [replace(one, wanted=wanted, held=True) for one in blanks],
+        [replace(one, wanted=wanted, constrained=True) for one in blanks],
         [replace(one, sampling=replace(sampling, constraint=wanted)) for one in asked],
         progress,
     )
     return Gathered(
-        (*free.answers, *held.answers),
+        (*unconstrained.answers, *constrained.answers),
         {},
         0,
         frozenset(),
-        held.unheld,
+        constrained.refused,
         False,
-        (*free.missed, *held.missed),
-        free.count + held.count,
+        (*unconstrained.missed, *constrained.missed),
+        unconstrained.count + constrained.count,
     )
 
 
@@ -246,11 +246,11 @@ def _built_in(subject: Subject, texts: Sequence[str], most_tokens: int, progress
 
 @dataclass(frozen=True)
 class _Answered:
-    """unheld: why answers could not be held to a constraint, which not every target can."""
+    """refused: why the target takes no constraint, which not every target does."""
 
     answers: tuple[Said, ...] = ()
     missed: tuple[Missed, ...] = ()
-    unheld: str | None = None
+    refused: str | None = None
 
     @property
     def count(self) -> int:
@@ -267,7 +267,7 @@ def _answered(subject: Subject, blanks: Sequence[Said], questions: Sequence[Ques
     with closing(outcomes):
         for number, (index, outcome) in enumerate(outcomes, 1):
             blank, question = blanks[index], questions[index]
-            progress(f"{number} of {len(questions)} answers{', constrained' if blank.held else ''}", None)
+            progress(f"{number} of {len(questions)} answers{', constrained' if blank.constrained else ''}", None)
             if isinstance(outcome, Answer):
                 answers[index] = _with(blank, question, outcome)
                 continue
@@ -275,7 +275,7 @@ def _answered(subject: Subject, blanks: Sequence[Said], questions: Sequence[Ques
                 raise outcome
             # The same questions were answered, or are, without a constraint: that is what is refused.
             if question.sampling.constraint and isinstance(outcome, UsageError) and not answers:
-                return _Answered(unheld=outcome.what)
+                return _Answered(refused=outcome.what)
             missed.append((replace(blank, request=requests.asked(question.conversation, question.sampling)), outcome))
             if len(missed) >= _GIVE_UP_AFTER and not answers:
                 break
