@@ -284,7 +284,7 @@ def _judged(name: str, wrong: int, of: int, most: float, sentence: str) -> Findi
         enough = next(count for count in itertools.count(of + 1) if _is_surely_beyond(count, count, most))
         decided_by = f"{enough:,} answers like these."
     elif outcome == "pass" and share > most:
-        told += " So few more may be chance."
+        told += " A few more than that may be chance."
     return Finding(name, outcome, told, share, most, "share", decided_by=decided_by)
 
 
