@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from edgeship.errors import EngineFailed, NotSupported
 from edgeship.progress import silent
 from edgeship.settings import resolve
 from edgeship.system import processes
+from edgeship.validate.over_http import Place, Reply, Request
 from edgeship.validate.recovery import CHECK, in_process, served
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.server import Server
@@ -162,6 +164,74 @@ def test_what_clients_that_are_gone_leave_behind_is_found(fault: str) -> None:
     with faulty(fault, answers={}, **LONG | more) as url:
         found = failed(served.gone_findings(Server(url, MODEL), BOUNDS))
     assert found
+
+
+class Scripted:
+    """A server of which only the numbers of requests at work are looked at, one after the other; the last one stays."""
+
+    def __init__(self, *at_work: float, status: int = 200, name: str = "vllm:num_requests_running") -> None:
+        self._left, self._status, self._name = list(at_work), status, name
+
+    def exchange(self, _: Place, request: Request, *__: Any, **how: Any) -> Reply:
+        """See over_http.exchange; whoever waits for an answer has it after 0.3 s."""
+        if request.path == "/metrics":
+            busy = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+            return Reply(self._status, f'{self._name}{{model="m"}} {busy}\n'.encode(), "whole", 0.0)
+        if how.get("enough") not in (None, bool):
+            time.sleep(0.3)
+        return Reply(200, b"", "whole", 0.0)
+
+
+def gone(monkeypatch: pytest.MonkeyPatch, server: Scripted) -> Finding:
+    monkeypatch.setattr(served, "exchange", server.exchange)
+    monkeypatch.setattr(served, "_LOOK_S", 0.001)
+    bounds = RecoveryBounds(max_freeing_s=0.05)
+    found = {finding.name: finding for finding in served.gone_findings(Server("http://127.0.0.1:1", MODEL), bounds)}
+    assert found["client-gone-then-answers"].outcome == "pass"
+    return found["client-gone-frees"]
+
+
+LOOKS = 20
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ([0], [6, 4, 0], "pass"),
+        ([0], [6, 4], "fail"),
+        ([0, 0, 2], [6, 4, 0], "pass"),
+        ([0, 0, 2], [6, 4, 2], "undecided"),
+        ([0, 0, 2], [6, 4, 3], "fail"),
+        ([2, 3], [8, 3], "undecided"),
+        ([2, 3], [8, 6], "undecided"),
+        ([2, 3], [8, 0], "pass"),
+    ],
+)
+def test_what_is_at_work_is_held_against_what_others_had_before(
+    before: list[float], after: list[float], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = (before * LOOKS)[:LOOKS]
+    finding = gone(monkeypatch, Scripted(*looks, *after))
+    assert finding.outcome == outcome, finding.told
+    assert bool(finding.evidence) == (outcome == "fail")
+    assert bool(finding.decided_by) == (outcome == "undecided")
+    if outcome != "pass" and any(before):
+        assert f"{min(before)} to {max(before)} of others were" in finding.told
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (Scripted(0, status=404), "the server answers /metrics with 404."),
+        (Scripted(0, name="up"), "the server answers /metrics and names no requests that run or wait."),
+    ],
+)
+def test_that_a_server_does_not_tell_what_is_at_work_is_said(
+    server: Scripted, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = gone(monkeypatch, server)
+    assert finding.outcome == "skipped"
+    assert finding.told.endswith(why)
 
 
 class StaysAway(IsolatedEngine):

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -14,22 +15,33 @@ from typing import Any
 from edgeship.system import processes
 from edgeship.validate.apis import CHAT
 from edgeship.validate.long_answers import ENOUGH_S, ENOUGH_STEPS
-from edgeship.validate.over_http import Request, exchange
+from edgeship.validate.over_http import Reply, Request, exchange
 from edgeship.validate.recovery.bounds import RecoveryBounds
 from edgeship.validate.recovery.together import together
 from edgeship.validate.server import Server
 from edgeship.validate.verdict import Evidence, Finding
 
+_FREES = "client-gone-frees"
 _WORKER = "edgeship.engine.isolated_worker"
 _QUESTION = "Write a long story about a lighthouse keeper and her dog."
 _SHORT_TOKENS, _LONG_TOKENS, _CLIENTS = 4, 4096, 6
 _LOOK_S, _LEAST_S = 0.05, 0.5
 """How often it is looked what is at work, and the least time within which that says anything."""
+_LOOKS = 20
+"""So often it is looked what others have at work before any client comes."""
 _EVENT = b"data:"
 _BUSY = re.compile(
     rb"^\w+:?_?(?:num_requests_(?:running|waiting)|requests_(?:processing|deferred))(?:\{.*\})? (\S+)$", re.M
 )
 """Requests at work and in line, by the names of Edgeship's and vLLM's metrics, and of llama.cpp's."""
+
+
+@dataclass(frozen=True)
+class _Others:
+    """The fewest and the most requests that were at work while none of ours was."""
+
+    least: float = 0.0
+    most: float = 0.0
 
 
 def _asked(server: Server, tokens: int, *, stream: bool = False, **more: Any) -> Request:
@@ -56,15 +68,18 @@ def _long(server: Server, bounds: RecoveryBounds) -> Request:
 
 def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
     """Whether clients that go in the middle of their answers leave anything behind."""
+    others = _others(server, bounds)
     asked = _long(server, bounds)
     _, usual_s = together([partial(_short, server, bounds)] * _CLIENTS, bounds.max_restart_s)
 
     def go() -> None:
         exchange(server.place, asked, bounds.max_restart_s, enough=bool)
 
-    whole_s = _whole_s(server, asked, bounds) if _at_work(server, bounds) is not None else 0.0
+    whole_s = _whole_s(server, asked, bounds) if others else 0.0
     together([go] * _CLIENTS, bounds.max_restart_s)
-    yield from _freed(server, asked, bounds.max_freeing_share * whole_s, bounds)
+    yield (
+        _freed(server, asked, bounds.max_freeing_share * whole_s, others, bounds) if others else _untold(server, bounds)
+    )
     most_s = bounds.max_slowdown_ratio * usual_s + bounds.max_freeing_s
     found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
     if (good := found.count(True)) < _CLIENTS:
@@ -89,36 +104,77 @@ def _whole_s(server: Server, asked: Request, bounds: RecoveryBounds) -> float:
     return together([read] * _CLIENTS, bounds.max_restart_s)[1]
 
 
-def _freed(server: Server, asked: Request, part_s: float, bounds: RecoveryBounds) -> Iterator[Finding]:
+def _freed(server: Server, asked: Request, part_s: float, others: _Others, bounds: RecoveryBounds) -> Finding:
     """Whether nothing is at work any more soon after clients have gone; of a server that tells what is.
 
     part_s: so soon the answers' own end would not explain it.
     """
-    name, most_s, begun = "client-gone-frees", min(bounds.max_freeing_s, part_s), time.monotonic()
+    most_s, begun, fewest = min(bounds.max_freeing_s, part_s), time.monotonic(), math.inf
     shown = most_s >= min(bounds.max_freeing_s, _LEAST_S)
     while busy := _at_work(server, bounds):
-        if time.monotonic() - begun > (most_s if shown else bounds.max_freeing_s):
-            told = f"{time.monotonic() - begun:.2f} s after {_CLIENTS} clients have gone {busy:g} requests are at work."
-            yield _finding(name, told, asked, most_s)
-            return
+        fewest = min(fewest, busy)
+        if (passed_s := time.monotonic() - begun) > (most_s if shown else bounds.max_freeing_s):
+            return _not_freed(asked, fewest, passed_s, most_s, others)
         time.sleep(_LOOK_S)
     if busy is None:
-        return
+        return _untold(server, bounds)
     if not shown:
         whole_s = part_s / bounds.max_freeing_share
         told = f"The answers are over so soon, after {whole_s:.2f} s, that nothing shows who noticed."
-        yield Finding(name, "skipped", told)
-        return
+        return Finding(_FREES, "skipped", told)
     took_s = time.monotonic() - begun
     told = f"{took_s:.2f} s after {_CLIENTS} clients have gone nothing is at work (at most {most_s:.2f} s)."
-    yield Finding(name, "pass", told, took_s, most_s, "s")
+    return Finding(_FREES, "pass", told, took_s, most_s, "s")
+
+
+def _not_freed(asked: Request, fewest: float, passed_s: float, most_s: float, others: _Others) -> Finding:
+    """Of a server that had always something at work after the clients had gone: theirs, or that of others.
+
+    fewest: so much it always had.
+    """
+    told = f"{passed_s:.2f} s after {_CLIENTS} clients have gone {fewest:g} requests are at work"
+    if not others.most:
+        return _finding(_FREES, f"{told}.", asked, most_s)
+    told = f"{told}, and before they came {others.least:g} to {others.most:g} of others were"
+    if not others.least and fewest > others.most:
+        return _finding(_FREES, f"{told}.", asked, most_s)
+    return Finding(
+        _FREES, "undecided", f"{told}: nothing tells whose they are.", decided_by="A server that nobody else asks."
+    )
+
+
+def _others(server: Server, bounds: RecoveryBounds) -> _Others | None:
+    """What others have at work, where it is looked several times; None where the server does not tell it."""
+    if server.pid is not None:  # it was started here, and nobody else knows of it
+        return None if _at_work(server, bounds) is None else _Others()
+    found: list[float] = []
+    while len(found) < _LOOKS:
+        if (busy := _at_work(server, bounds)) is None:
+            return None
+        found.append(busy)
+        time.sleep(_LOOK_S)
+    return _Others(min(found), max(found))
+
+
+def _metrics(server: Server, bounds: RecoveryBounds) -> Reply:
+    return exchange(server.place, Request("/metrics", method="GET"), bounds.max_restart_s)
 
 
 def _at_work(server: Server, bounds: RecoveryBounds) -> float | None:
     """Requests that run and wait, as the server's metrics tell it; None where it tells nothing."""
-    said = exchange(server.place, Request("/metrics", method="GET"), bounds.max_restart_s)
+    said = _metrics(server, bounds)
     numbers = _BUSY.findall(said.body) if said.status == HTTPStatus.OK else []
     return sum(map(float, numbers)) if numbers else None
+
+
+def _untold(server: Server, bounds: RecoveryBounds) -> Finding:
+    """Of a server that does not tell what is at work."""
+    said = _metrics(server, bounds)
+    why = "and names no requests that run or wait"
+    if said.status != HTTPStatus.OK:
+        why = f"with {said.status}" if said.status else f"with nothing: {said.fault or said.end}"
+    told = f"Whether what {_CLIENTS} clients held is free after they have gone is not known: the server answers"
+    return Finding(_FREES, "skipped", f"{told} /metrics {why}.")
 
 
 def killed_finding(server: Server, bounds: RecoveryBounds) -> Finding:
