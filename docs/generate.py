@@ -155,7 +155,8 @@ promise besides, with errors in the form of the API that was asked; where that i
 
 Surfaces: `inside` is in process; `chat`, `stream` (chat, streamed), `completions` and `responses` are OpenAI's APIs,
 `messages` is Anthropic's, `ollama` is `/api/chat`. Of a server those are asked by which it answers the plain question,
-and `chat` and `stream` always.
+and `chat` and `stream` always. What takes a target longer on one surface than a short question may take is not asked on
+the others.
 """
 
 

@@ -16,7 +16,7 @@ from edgeship.validate.edges.catalogue import ROWS, row_of
 from edgeship.validate.edges.evidence import PREFIX, surface_in
 from edgeship.validate.edges.looking import EdgeBounds
 from edgeship.validate.edges.row import Row, Surface
-from edgeship.validate.edges.target import Outcome, ask_everywhere, is_ours, sides
+from edgeship.validate.edges.target import Outcome, Unasked, ask_everywhere, is_ours, sides
 from edgeship.validate.over_http import Request, exchange, request_in
 from edgeship.validate.requests import ask_again, shortened
 from edgeship.validate.server import Server
@@ -28,6 +28,11 @@ _SAME = "the answer is the one that the verdict speaks of"
 _ANOTHER = "whether the answer is right, its check says; in the verdict it is another"
 _TIMES = 10
 """A request may take so many times as long as a server may say nothing: nobody knows here how fast it is."""
+_UNASKED: Mapping[Unasked | None, str] = {
+    "gone": "the target is gone",
+    "slow": "the same has taken long by another API",
+    None: "the target's answers do not let it be made",
+}
 _CANNOT = "Validate the target again: `edgeship validate TARGET --only CHECK`."
 
 
@@ -105,8 +110,9 @@ def _told(outcome: Outcome) -> Replayed:
     name = f"{PREFIX}{row.id}/{surface}"
     request = f"{row.told}: {outcome.asked}"
     if heard is None:
-        why = "the target is gone" if outcome.unasked else "the target's answers do not let it be made"
-        return Replayed(name, "fail" if outcome.unasked else "skipped", request, "", outcome.expected, why)
+        why = _UNASKED[outcome.unasked]
+        failed = outcome.unasked == "gone"
+        return Replayed(name, "fail" if failed else "skipped", request, "", outcome.expected, why)
     status = f"{heard.status} " if heard.status is not None else f"nothing ({heard.end}) "
     answer = f"{status}{heard.refused_as or heard.text or heard.said}".strip()
     return Replayed(name, "fail" if outcome.wrong else "pass", request, answer, outcome.expected, outcome.wrong)

@@ -136,7 +136,7 @@ def test_a_target_that_is_gone_is_asked_no_more() -> None:
         row = row_of("text-empty")
         assert row
         outcomes = ask_everywhere(reached[0], row, CHATS, ours=False)
-    assert [(outcome.heard, outcome.unasked) for outcome in outcomes] == [(None, True)] * 2
+    assert [(outcome.heard, outcome.unasked) for outcome in outcomes] == [(None, "gone")] * 2
 
 
 def test_a_server_that_ends_is_found_gone() -> None:

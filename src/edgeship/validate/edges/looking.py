@@ -10,7 +10,7 @@ from edgeship.validate.bounds import Bounds, bound
 from edgeship.validate.edges.catalogue import ROWS
 from edgeship.validate.edges.evidence import evidence_of
 from edgeship.validate.edges.row import KINDS, SURFACES, Kind, Row
-from edgeship.validate.edges.target import QUICK_SURFACES, Outcome, ask_everywhere, is_ours, sides
+from edgeship.validate.edges.target import QUICK_SURFACES, Outcome, Unasked, ask_everywhere, is_ours, sides
 from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Finding
 
@@ -27,6 +27,12 @@ _TOLD: dict[Kind, str] = {
 }
 
 
+_UNASKED: dict[Unasked, str] = {
+    "gone": "could not be asked any more, since the target was gone",
+    "slow": "had to be left out, since the same had taken long by another API",
+}
+
+
 @dataclass(frozen=True)
 class EdgeBounds(Bounds):
     """What the figures are held to."""
@@ -34,7 +40,8 @@ class EdgeBounds(Bounds):
     max_answer_s: float = bound(
         60.0,
         "How long a request may take until it counts as one that hangs; or ten times what a plain answer takes, where "
-        "that is more. No request of this check has so much to do.",
+        "that is more. No request of this check has so much to do. A long text has ten times what as many letters of a "
+        "question of 400 words took, and many questions at once have twice what they would take one by one besides.",
         least=1,
     )
     max_wrong_answers: int = bound(
@@ -80,8 +87,9 @@ def _finding(kind: Kind, outcomes: list[Outcome], bounds: EdgeBounds, *, quick: 
     told = f"{held} of {most} requests {_TOLD[kind]} got the answer that they must get ({surfaces})"
     if quick:
         told += "; a quick check asks a few of each kind"
-    if len(asked) < len(outcomes):
-        told += f"; {len(outcomes) - len(asked)} could not be asked any more, since the target was gone"
+    for why, words in _UNASKED.items():
+        if count := sum(outcome.unasked == why for outcome in outcomes):
+            told += f"; {count} {words}"
     if failed:
         told += f". The first that did not: {failed[0].row.told}, {failed[0].wrong}"
     return Finding(

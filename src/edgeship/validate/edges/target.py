@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 from edgeship.engine.api import Chat
 from edgeship.engine.remote import RemoteChat
@@ -12,6 +13,7 @@ from edgeship.errors import DependencyMissing, EdgeshipError
 from edgeship.validate.edges.apis import request_of
 from edgeship.validate.edges.asking import Inside, OverHttp, Side, plain
 from edgeship.validate.edges.judging import wrong_with
+from edgeship.validate.edges.patience import Patience, letters_in, longer_question
 from edgeship.validate.edges.row import ANSWERED, CHATS, OVER_HTTP, Asked, Heard, Known, Row, Seen, Surface
 from edgeship.validate.edges.texts import COMMON_CONTROLS
 from edgeship.validate.subject import Subject
@@ -20,9 +22,8 @@ from edgeship.validate.verdict import Finding
 _TRIES = 3
 _ALIKE = 4
 _SHORT = plain(tokens=6)
-_PATIENCE, _TIMES = 5, 10
-"""A machine that others keep busy makes a target slow, which is no hanging: how long an answer takes there is found
-with the plain question, and a request that takes many times as long hangs."""
+_FIRST_TIMES = 5
+"""As long as nobody knows how slow a target is, it has so many times as long."""
 _TOKEN = "_token"
 QUICK_SURFACES: tuple[Surface, ...] = ("inside", "chat", "stream")
 
@@ -31,13 +32,14 @@ QUICK_SURFACES: tuple[Surface, ...] = ("inside", "chat", "stream")
 class Reached:
     """One side of a target. first: how the plain question was answered there, by surface. gone: it answers no more.
 
-    begun: the beginning of that answer, by which it is asked again and again.
+    begun: the beginning of that answer, by which it is asked again and again. patience: how long it may take.
     """
 
     side: Side
     known: Known
     first: Mapping[Surface, Heard]
     begun: Mapping[Surface, Heard]
+    patience: Patience
     control_ids: frozenset[int] = frozenset()
     shown: Callable[[tuple[int, ...]], str] | None = None
     gone: bool = False
@@ -69,11 +71,15 @@ def _is_like(text: str | None, first: str | None, *, exactly: bool) -> bool:
     return text.startswith(first[: max(1, len(first) // _ALIKE)])
 
 
+Unasked = Literal["gone", "slow"]
+"""Why a request was not made: the target was gone, or took so long over the same elsewhere that others would, too."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of a row on one surface. wrong: in words. heard: None where the target did not let it be made.
 
-    asked: the request as it was sent, for who reads it. unasked: the target was gone before.
+    asked: the request as it was sent, for who reads it. unasked: why it was not.
     """
 
     row: Row
@@ -82,24 +88,34 @@ class Outcome:
     expected: str
     wrong: str | None
     asked: str = ""
-    unasked: bool = False
+    unasked: Unasked | None = None
 
 
 def ask_everywhere(reached: Reached, row: Row, surfaces: Collection[Surface], *, ours: bool) -> list[Outcome]:
     """Asks a row on those of these surfaces that a side has, and then the plain question."""
     there = [surface for surface in row.surfaces if surface in surfaces and surface in reached.side.surfaces]
     outcomes: list[Outcome] = []
+    unasked: Unasked | None = "gone" if reached.gone else None
     for surface in there:
-        if reached.gone:
+        if unasked:
             expected, asked = str(row.expected(surface, ours=ours)), request_of(row, surface, reached.known)
-            outcomes.append(Outcome(row, surface, None, expected, None, asked, unasked=True))
-        else:
-            outcomes.append(ask(reached, row, surface, ours=ours, last=surface == there[-1]))
+            outcomes.append(Outcome(row, surface, None, expected, None, asked, unasked))
+            continue
+        outcome = ask(reached, row, surface, ours=ours, last=surface == there[-1])
+        outcomes.append(outcome)
+        if reached.gone:
+            unasked = "gone"
+        elif outcome.heard and _is_slow(reached, outcome.heard):
+            unasked = "slow"
     return outcomes
 
 
+def _is_slow(reached: Reached, heard: Heard) -> bool:
+    return heard.took_s >= reached.patience.usual_s
+
+
 def ask(reached: Reached, row: Row, surface: Surface, *, ours: bool, last: bool = True) -> Outcome:
-    """Asks a row on one surface, and where that is its last one, or something is wrong, then the plain question."""
+    """Asks a row on one surface, and where that is its last one, or something is odd, then the plain question."""
     expect = row.expected(surface, ours=ours)
     afterwards: list[str | None] = []
 
@@ -107,11 +123,12 @@ def ask(reached: Reached, row: Row, surface: Surface, *, ours: bool, last: bool 
         afterwards.append(reached.answers_as_before(surface, ours=ours))
 
     asked = request_of(row, surface, reached.known)
-    heard = reached.side.ask(row, surface, reached.known, others_are_answered)
+    side = reached.side.given(reached.patience.over(row, reached.known), reached.side.surfaces)
+    heard = side.ask(row, surface, reached.known, others_are_answered)
     if heard is None:
         return Outcome(row, surface, None, str(expect), None, asked)
     wrong = wrong_with(expect, heard, row.looks, _seen(reached, row, surface, heard, ours=ours))
-    if last or wrong:
+    if last or wrong or _is_slow(reached, heard):
         others_are_answered()
     after = next((each for each in afterwards if each), None)
     reached.gone = after is not None and wrong_with(ANSWERED, reached.side.body(surface, plain())) is not None
@@ -157,7 +174,7 @@ def sides(
 
 def _add(reached: list[Reached], findings: list[Finding], side: Side, where: str, chat: Chat | None = None) -> None:
     first: dict[Surface, Heard] = {}
-    within_s = _PATIENCE * side.within_s
+    within_s = _FIRST_TIMES * side.within_s
     for surface in side.surfaces:
         heard = side.given(within_s, side.surfaces).body(surface, plain())
         if surface not in CHATS and heard.status != HTTPStatus.OK:
@@ -167,12 +184,13 @@ def _add(reached: list[Reached], findings: list[Finding], side: Side, where: str
             findings.append(Finding(name, "fail", f"The plain question is not answered {where}: {wrong}."))
             return
         first[surface] = heard
-        within_s = max(side.within_s, _TIMES * max(heard.took_s for heard in first.values()))
-    side = side.given(within_s, tuple(first))
+        within_s = Patience(side.within_s, _longest_s(first)).usual_s
+    patience = _patience_with(side.given(_FIRST_TIMES * within_s, tuple(first)), side.within_s, first)
+    side = side.given(patience.usual_s, tuple(first))
     begun = {surface: side.body(surface, _SHORT) for surface in side.surfaces}
     text = next(iter(first.values())).text or ""
     if chat is None or chat.codec is None:
-        reached.append(Reached(side, Known(text, COMMON_CONTROLS), first, begun))
+        reached.append(Reached(side, Known(text, COMMON_CONTROLS), first, begun, patience))
         return
     codec, controls = chat.codec, _controls(chat)
 
@@ -180,7 +198,18 @@ def _add(reached: list[Reached], findings: list[Finding], side: Side, where: str
         return codec.decode(tokens, special=True)
 
     known = Known(text, tuple(controls) or COMMON_CONTROLS)
-    reached.append(Reached(side, known, first, begun, frozenset(controls.values()), shown))
+    reached.append(Reached(side, known, first, begun, patience, frozenset(controls.values()), shown))
+
+
+def _longest_s(heard: Mapping[Surface, Heard]) -> float:
+    return max(each.took_s for each in heard.values())
+
+
+def _patience_with(side: Side, least_s: float, first: Mapping[Surface, Heard]) -> Patience:
+    """What a longer question tells; one that is refused is refused soon, and longer ones will be, too."""
+    question = longer_question()
+    took_s = side.body(side.surfaces[0], question).took_s
+    return Patience(least_s, _longest_s(first), took_s / letters_in(question))
 
 
 def _controls(chat: Chat) -> dict[str, int]:

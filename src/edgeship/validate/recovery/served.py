@@ -77,9 +77,10 @@ def gone_findings(server: Server, bounds: RecoveryBounds) -> Iterator[Finding]:
 
     whole_s = _whole_s(server, asked, bounds) if others else 0.0
     together([go] * _CLIENTS, bounds.max_restart_s)
-    yield (
-        _freed(server, asked, bounds.max_freeing_share * whole_s, others, bounds) if others else _untold(server, bounds)
-    )
+    if others is None:
+        yield _untold(server, bounds)
+    else:
+        yield _freed(server, asked, bounds.max_freeing_share * whole_s, others, bounds)
     most_s = bounds.max_slowdown_ratio * usual_s + bounds.max_freeing_s
     found, took_s = together([partial(_short, server, bounds)] * _CLIENTS, most_s)
     if (good := found.count(True)) < _CLIENTS:
