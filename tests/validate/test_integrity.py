@@ -6,9 +6,12 @@ import gzip
 import importlib.util
 import io
 import json
+import lzma
 import pickle
+import random
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -307,6 +310,13 @@ def saved(array: np.ndarray[Any, Any]) -> bytes:
         ("pytorch_model.bin", pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"and more"),
         ("notes", gzip.compress(b"x", mtime=0)),
         ("notes", bytes(257) + b"ustar\0"),
+        ("weights", b"\x89HDF\r\n\x1a\n" + bytes(9)),
+        ("weights", bytes(2048) + b"\x89HDF\r\n\x1a\n" + bytes(9)),
+        ("weights", b"ZF0x1a             x"),
+        *(("weights", zlib.compress(pickle.dumps(Path("x")), level)) for level in (1, 3, 6, 9)),
+        ("weights", zlib.compress(pickle.dumps(bytes(10_000_000)))),
+        ("weights", zlib.compress(random.Random(0).randbytes(100_000))),
+        ("weights", lzma.compress(pickle.dumps(Path("x")), lzma.FORMAT_ALONE, preset=3)),
         *(("weights", pickle.dumps(Path("x"), protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
         *(("weights", pickle.dumps(b"x" * 100_000, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)),
         ("weights", b"\x80\x02T\xff\xff\0\0" + b"x" * 70_000),
@@ -334,6 +344,13 @@ def test_code_is_known_by_its_name_or_first_bytes(name: str, content: bytes, exa
         b"PK",
         b"cat\ndog\n.",
         b"#! a heading\n",
+        b"x^2 + y^2 = z^2\n",
+        b"x^2",
+        *(mark + random.Random(0).randbytes(100_000) for mark in (b"x\x01", b"x^", b"x\x9c", b"x\xda")),
+        b"x\x9c" + bytes(100_000),
+        zlib.compress(b"a text of some length")[:-6],
+        b"]\0\0 and more",
+        b"\x89PNG\r\n\x1a\n",
         saved(np.zeros(3)),
     ],
 )

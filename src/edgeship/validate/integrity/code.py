@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickletools
 import re
 import struct
+import zlib
 from pathlib import PurePosixPath
 
 HEAD_BYTES = 1 << 16
@@ -45,8 +46,13 @@ _MAGIC = {
     b"\x04\x22\x4d\x18": _COMPRESSED,
     b"7z\xbc\xaf\x27\x1c": _COMPRESSED,
     b"Rar!\x1a\x07": _COMPRESSED,
+    b"ZF0x": "a compressed pickle of joblib, and reading one runs what it says",
 }
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+# The older form, which has no mark: its settings, and a length that is not known, as whoever writes a stream says.
+_LZMA = re.compile(rb"\x5d\0\0..\xff{8}", re.DOTALL)
+_ZLIB = re.compile(rb"x[\x01\x5e\x9c\xda]")
+_HDF5, _HDF5_AT = b"\x89HDF\r\n\x1a\n", (0, *(512 << doubled for doubled in range(7)))
 _TAR, _TAR_AT = b"ustar", 257
 _NUMPY, _NUMPY_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': '\|O")
 _PE_AT = 0x3C
@@ -86,8 +92,10 @@ def _by_content(head: bytes) -> str | None:
             return kind
     if _is_for_windows(head):
         return "a program or library of Windows"
-    if _BZIP2.match(head) or head[_TAR_AT:].startswith(_TAR):
+    if _BZIP2.match(head) or _LZMA.match(head) or head[_TAR_AT:].startswith(_TAR) or _is_deflated(head):
         return _COMPRESSED
+    if any(head.startswith(_HDF5, place) for place in _HDF5_AT):
+        return "a file of HDF5, as which Keras saves models together with code"
     if _FIRST_LINE.match(head):
         return "a script by its first line"
     if head[2:4] == _COMPILED_END and int.from_bytes(head[:2], "little") in _COMPILED:
@@ -103,6 +111,20 @@ def _is_for_windows(head: bytes) -> bool:
         return False
     [place] = struct.unpack_from("<I", head, _PE_AT)
     return head[place : place + 4] == b"PE\0\0"
+
+
+def _is_deflated(head: bytes) -> bool:
+    """Whether zlib can read them: weights and texts may begin with its two bytes, and hardly go on as it must."""
+    if not _ZLIB.match(head):
+        return False
+    reader, left, made = zlib.decompressobj(), head, b"begun"
+    try:
+        while made and not reader.eof:
+            made = reader.decompress(left, HEAD_BYTES)
+            left = reader.unconsumed_tail
+    except zlib.error:
+        return False
+    return reader.eof or len(head) == HEAD_BYTES
 
 
 def _is_pickle(head: bytes) -> bool:
