@@ -219,7 +219,7 @@ def test_two_targets_in_tables_and_files(
     kept = json.loads(places["out"].read_text(encoding="utf-8"))
     assert (kept["schema"], kept["outcome"], kept["complete"]) == ("edgeship/bench-pair/1", "fail", True)
     rows = places["csv"].read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "load,figure,unit,a,b,ratio,ratio_low,ratio_high,why"
+    assert rows[0] == "load,figure,unit,a,b,ratio,ratio_low,ratio_high,why,stopped"
     assert any(row.startswith("concurrency 1,ttft_p50,s,0.") for row in rows)
 
 

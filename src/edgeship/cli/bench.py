@@ -360,7 +360,7 @@ def _keep(kept: KeptOptions, document: dict[str, Any], seen: Levels, tables: Any
     if kept.out is not None:
         json_file.write_object(kept.out, document)
     if kept.records is not None:
-        records.write(kept.records, seen)
+        records.write(kept.records, seen, document["stopped"])
     if kept.markdown is not None:
         write_file(kept.markdown, tables.as_markdown(document))
     if kept.csv is not None:

@@ -283,7 +283,7 @@ def interrupted(settings: Settings, progress: Progress, **facts: Any) -> Bench:
 
 
 @pytest.mark.usefixtures("talkative")
-def test_ctrl_c_keeps_whole_levels_and_what_came_of_the_last(settings: Settings) -> None:
+def test_ctrl_c_keeps_whole_levels_and_what_came_of_the_last(settings: Settings, tmp_path: Path) -> None:
     done = interrupted(settings, interrupting("concurrency 2: 3 of 5"))
     whole = done.document
     assert (whole["complete"], whole["stopped"]) == (False, "interrupted")
@@ -291,6 +291,12 @@ def test_ctrl_c_keeps_whole_levels_and_what_came_of_the_last(settings: Settings)
     assert any(text.startswith("stopped-early: the run was interrupted") for text in whole["levels"][1]["warnings"])
     assert len(done.records) == 2
     assert "This is a part: the run was interrupted." in tables.as_markdown(whole)
+    lines = tables.as_csv(whole).splitlines()
+    assert lines[0].endswith(",stopped")
+    assert all(line.endswith(",interrupted") for line in lines[1:])
+    file = tmp_path / "records.jsonl"
+    records.write(file, done.records, whole["stopped"])
+    assert {level["stopped"] for level, _ in records.read(file, UsageError)} == {"interrupted"}
 
 
 @pytest.mark.usefixtures("talkative")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -139,6 +140,21 @@ def test_ctrl_c_keeps_the_turns_in_which_both_were_asked(settings: Settings, mon
     assert "This is a part: the run was interrupted." in pair_tables.as_markdown(document)
     assert [load["name"] for load in loads["loads"]] == ["concurrency 1"]
     assert len(loads["b"]["levels"]) == 1
+
+
+def test_ctrl_c_while_ratios_are_worked_out_keeps_all_turns(settings: Settings) -> None:
+    with both(Script(**AT_ONCE), Script(**AT_ONCE)) as servers:
+        done = until(servers, settings, "working out")
+    document = done.document
+    assert (document["turns"], document["complete"], document["stopped"]) == (5, False, "interrupted")
+    figure = document["loads"][0]["figures"]["ttft_mean"]
+    assert figure["ratio"] == pytest.approx(figure["b"] / figure["a"])
+    assert (figure["ratio_interval"], figure["why"]) == (None, "its interval was not worked out")
+    [condition] = document["conditions"]
+    assert (condition["verdict"], condition["why"], document["outcome"]) == ("undecided", figure["why"], "undecided")
+    header, *rows = csv.reader(pair_tables.as_csv(document).splitlines())
+    assert header[-1] == "stopped"
+    assert {row[-1] for row in rows} == {"interrupted"}
 
 
 def test_a_target_that_falls_silent_ends_the_turns(settings: Settings) -> None:

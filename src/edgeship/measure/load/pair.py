@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from edgeship.measure.load.levels import Level
 from edgeship.measure.load.looks import Looks
 from edgeship.measure.load.records import Record
 from edgeship.measure.load.subject import Access, Subject, opened
-from edgeship.measure.load.turns import Compared, compared
+from edgeship.measure.load.turns import FIGURES, Compared, compared
 from edgeship.progress import Progress, silent, under
 from edgeship.system.machine import memory_bytes
 from edgeship.targets import Target
@@ -52,6 +52,8 @@ def compare(
 ) -> Pair:
     """Opens both targets and asks them in turns, as often as the plan repeats, or as there is time for until Ctrl-C.
 
+    Ctrl-C also ends the time in which it is worked out how sure the ratios are.
+
     Raises what `openings`, opening, and `in_turns` raise.
     """
     with ExitStack() as stack:
@@ -59,7 +61,8 @@ def compare(
         looks = Looks(plan.repeats, plan.repeats)
         levels, ended_by = in_turns((a, b), plan, looks, fail_if, progress)
         told = [_told(subject, [pair[side] for pair in levels], plan) for side, subject in enumerate((a, b))]
-    ratios = {a.load.name: compared(a, b) for a, b in levels}
+    ratios, in_time = _compared(levels, progress)
+    ended_by = ended_by if in_time else "interrupted"
     turns = max(len(a.repeats) for a, _ in levels)
     whole = {**document.head("bench-pair"), "complete": ended_by is None, "stopped": ended_by}
     whole |= {"a": told[0], "b": told[1], "turns": turns}
@@ -114,8 +117,8 @@ def in_turns(
     while True:
         ended_by = _in_turns(subjects, plan, looks, driven, progress)
         levels = list(_levels(subjects, plan, driven))
-        progress("working out how sure the ratios are", None)
-        found = {a.load.name: compared(a, b, names) for a, b in levels}
+        found, in_time = _compared(levels, progress, names)
+        ended_by = ended_by if in_time else "interrupted"
         judged = [
             one.judge(a.load.name, found[a.load.name][one.figure.name], len(a.repeats))
             for a, _ in levels
@@ -123,6 +126,17 @@ def in_turns(
         ]
         if not looks.note(judged) or ended_by:
             return levels, ended_by
+
+
+def _compared(
+    levels: Sequence[tuple[Level, Level]], progress: Progress, names: Collection[str] = FIGURES.keys()
+) -> tuple[dict[str, dict[str, Compared]], bool]:
+    """Figures of each load, and whether there was time until Ctrl-C to work out how sure they are."""
+    try:
+        progress("working out how sure the ratios are", None)
+        return {a.load.name: compared(a, b, names) for a, b in levels}, True
+    except KeyboardInterrupt:
+        return {a.load.name: compared(a, b, names, intervals=False) for a, b in levels}, False
 
 
 _DrivenSoFar = dict[tuple[int, int], list[Driven]]

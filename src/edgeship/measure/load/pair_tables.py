@@ -66,14 +66,18 @@ def as_markdown(document: Mapping[str, Any]) -> str:
 
 
 def as_csv(document: Mapping[str, Any]) -> str:
-    """A line for each load and figure, in the figure's unit; empty where something is not told."""
+    """A line for each load and figure, in the figure's unit; empty where something is not told.
+
+    stopped: why this is a part; empty where it is none.
+    """
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
-    lines.writerow(["load", "figure", "unit", "a", "b", "ratio", "ratio_low", "ratio_high", "why"])
+    lines.writerow(["load", "figure", "unit", "a", "b", "ratio", "ratio_low", "ratio_high", "why", "stopped"])
     for load in document["loads"]:
         for name, one in load["figures"].items():
             ends = one["ratio_interval"] or (None, None)
-            lines.writerow([load["name"], name, *(one[key] for key in ("unit", "a", "b", "ratio")), *ends, one["why"]])
+            found = (one[key] for key in ("unit", "a", "b", "ratio"))
+            lines.writerow([load["name"], name, *found, *ends, one["why"], document["stopped"]])
     return stream.getvalue()
 
 

@@ -125,9 +125,13 @@ def as_lines(levels: Levels) -> str:
     )
 
 
-def write(path: Path, levels: Levels) -> None:
-    """Writes the records of all levels as JSON Lines, whole or not at all."""
-    write_file(path, as_lines(levels))
+def write(path: Path, levels: Levels, stopped: str | None = None) -> None:
+    """Writes the records of all levels as JSON Lines, whole or not at all.
+
+    stopped: why the run they are of is a part, which each line then says.
+    """
+    part = {} if stopped is None else {"stopped": stopped}
+    write_file(path, as_lines(({**level, **part}, each) for level, each in levels))
 
 
 def read(path: Path, error: type[EdgeshipError]) -> Iterator[tuple[dict[str, Any], Record]]:

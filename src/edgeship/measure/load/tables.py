@@ -111,10 +111,13 @@ def plain(cell: str) -> str:
 
 
 def as_csv(document: Mapping[str, Any]) -> str:
-    """A line for each level with every figure, in seconds and tokens a second; empty where one is not told."""
+    """A line for each level with every figure, in seconds and tokens a second; empty where one is not told.
+
+    stopped: why this is a part; empty where it is none.
+    """
     parts = ("mean", *(f"p{percent}" for percent in NEEDED))
     columns = [*_PLAIN, *(f"{figure[:-2]}_{part}_s" for figure in LATENCIES for part in parts)]
-    columns += [name for _, name in _RATES] + ["tps_per_user", "goodput_share"]
+    columns += [name for _, name in _RATES] + ["tps_per_user", "goodput_share", "stopped"]
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
     lines.writerow(columns)
@@ -126,6 +129,7 @@ def as_csv(document: Mapping[str, Any]) -> str:
                 *(level[name] for _, name in _RATES),
                 level["tps_per_user"],
                 level["goodput"] and level["goodput"]["share"],
+                document["stopped"],
             ]
         )
     return stream.getvalue()

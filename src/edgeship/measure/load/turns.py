@@ -84,22 +84,30 @@ def _ends(found: Interval | None) -> list[float] | None:
     return None if found is None else [found.low, found.high]
 
 
-def compared(a: Level, b: Level, names: Collection[str] = FIGURES.keys()) -> dict[str, Compared]:
-    """Figures of two levels with as many repeats, which were measured in turns; by default every one."""
+def compared(
+    a: Level, b: Level, names: Collection[str] = FIGURES.keys(), *, intervals: bool = True
+) -> dict[str, Compared]:
+    """Figures of two levels with as many repeats, which were measured in turns; by default every one.
+
+    intervals: whether it is worked out where they lie, which takes nearly all of the time.
+    """
     sides = (_Side(a), _Side(b))
-    return {name: _compared(FIGURES[name], *sides) for name in names}
+    return {name: _compared(FIGURES[name], *sides, intervals=intervals) for name in names}
 
 
-def _compared(figure: Figure, a: _Side, b: _Side) -> Compared:
+def _compared(figure: Figure, a: _Side, b: _Side, *, intervals: bool) -> Compared:
     for name, side in (("A", a), ("B", b)):
         if why := side.why_not(figure.name):
             return Compared(figure, a.value(figure.name), b.value(figure.name), why=f"{name}: {why}")
     first, second = a.work(figure.name), b.work(figure.name)
     every = _numbers(a.turns)
-    found = Compared(figure, float(first(every)), float(second(every)), b_interval=_interval(second, b.turns))
+    where = _interval(second, b.turns) if intervals else None
+    found = Compared(figure, float(first(every)), float(second(every)), b_interval=where)
     assert found.b is not None
     if not found.a:
         return replace(found, why="A: it is 0, so nothing is a multiple of it")
+    if not intervals:
+        return replace(found, ratio=found.b / found.a, why="its interval was not worked out")
     ratios = _interval(lambda turns: second(turns) / first(turns), a.turns)
     why = None if ratios else "A: it is 0 in some turns, so that the ratio has no interval"
     if a.turns < LEAST_TURNS:
