@@ -260,13 +260,16 @@ def in_bytes(place: over_http.Place, sent: Sent, path: str, body: bytes) -> byte
 
 
 def _crowd(ask: Callable[[str], Heard], many: int) -> Heard:
-    """The worst of what many hear that ask at the same time; an answer that is that to another question is a fault."""
+    """The worst of what many hear that ask at the same time, which takes until the last of them has heard it.
+
+    An answer that is that to another question is a fault.
+    """
     alone = {question: ask(question).text for question in _CROWD}
     asked = [_CROWD[number % len(_CROWD)] for number in range(many)]
     with ThreadPoolExecutor(many) as pool:
         found = list(pool.map(ask, asked))
     judged = [_own_answer(question, heard, alone) for question, heard in zip(asked, found, strict=True)]
-    return max(judged, key=_badness)
+    return replace(max(judged, key=_badness), took_s=max(heard.took_s for heard in found))
 
 
 def _own_answer(question: str, heard: Heard, alone: Mapping[str, str | None]) -> Heard:
