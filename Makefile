@@ -5,8 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-# One process for each core. Slow tests use all cores by themselves.
-QUICK := $(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
+# One process for each core: slow tests wait for processes that they start, and for their imports, most of the time.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+QUICK := $(PYTEST) -m "not slow"
+SLOW := $(PYTEST) -m slow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-aarch64 quick fuzz lint docs wheels bench-ship bench-build bench-quality bench-engine bench-serve bench-measure bench-validate soak bench-foundry clean
@@ -34,7 +36,7 @@ demo: setup ## ship the example model end to end
 
 test: setup-dev lint ## every check and test
 	@$(QUICK)
-	@$(BIN)/python -m pytest -m slow
+	@$(SLOW)
 
 test-aarch64: setup-dev ## ship the example on an emulated aarch64 (Linux x86_64 with apt-get; downloads 250 MB once)
 	@$(BIN)/python -m pytest tests/test_aarch64.py --aarch64 -s

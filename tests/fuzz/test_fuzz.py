@@ -32,7 +32,7 @@ def test_damage_is_taken_or_refused(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_more_damage_is_taken_or_refused(reader: Reader) -> None:
-    found = tally(reader, 120, "slow")
+    found = tally(reader, 40, "slow")
     assert not found.faults, found.findings()
 
 
