@@ -147,6 +147,7 @@ def test_an_original_that_was_kept_is_held_against_case_by_case(tmp_path: Path, 
     assert [each["beside-original"].outcome for each in found.values()] == ["pass", "pass", "undecided", "fail"]
     assert [each["slices-beside-original"].outcome for each in found.values()] == ["pass", "pass", "pass", "fail"]
     assert found[180]["pass-rate"].outcome == "pass"
+    assert all(each["beside-original"].noted for each in found.values())
     lost = [each.id for each in found[180]["beside-original"].evidence]
     assert lost[:2] == ["domain/beside-original/q180", "domain/beside-original/q181"]
 

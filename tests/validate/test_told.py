@@ -9,6 +9,10 @@ from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, V
 from tests.validate.samples import evidence, of, verdict
 
 
+LEAST = 1.0
+"""That a bound is the least that a figure has to be."""
+
+
 def test_a_row_for_each_check() -> None:
     shown = told.table(verdict())
     assert shown.header == ("OUTCOME", "CHECK", "WHAT IT SAYS", "FINDING", "FIGURE", "BOUND", "TIME")
@@ -21,7 +25,10 @@ def test_a_row_for_each_check() -> None:
 
 
 def test_a_row_names_the_finding_whose_figure_and_bound_it_shows() -> None:
-    findings = (Finding("answers-come", "pass", "All.", 0.0, 0.0), Finding("pass-rate", "pass", "Many.", 0.98, 0.8))
+    findings = (
+        Finding("answers-come", "pass", "All.", 0.0, 0.0),
+        Finding("pass-rate", "pass", "Many.", 0.98, 0.8, is_least=True),
+    )
     [row] = told.table(verdict(checks=(CheckResult("domain", "Answers", findings),))).rows
     assert row[2:5] == ("Answers", "pass-rate", "0.98")
 
@@ -35,16 +42,28 @@ def test_many_that_fail_are_counted() -> None:
     ("outcome", "values", "nearest"),
     [
         ("fail", [(9.0, 8.0), (20.0, 8.0), (2.0, 1.9)], 20.0),
-        ("fail", [(0.7, 0.8), (0.1, 0.8)], 0.1),
+        ("fail", [(0.7, 0.8, LEAST), (0.1, 0.8, LEAST)], 0.1),
+        ("fail", [(90.0, 8.0), (0.0, 0.8, LEAST)], 0.0),
+        ("fail", [(90.0, 8.0), (1.0, 0.0)], 1.0),
+        ("fail", [(-0.3, -0.02, LEAST), (-0.2, -0.02, LEAST)], -0.3),
+        ("fail", [(9.0, 8.0), (-0.3, 0.0, LEAST)], -0.3),
+        ("undecided", [(1.0, 8.0), (7.0, 8.0)], 7.0),
+        ("undecided", [(0.99, 0.8, LEAST), (0.81, 0.8, LEAST)], 0.81),
+        ("undecided", [(9.0, 8.0), (7.9, 8.0)], 9.0),
+        ("undecided", [(7.9, 8.0), (0.0, 0.8, LEAST)], 0.0),
         ("pass", [(1.0, 8.0), (7.0, 8.0), (None, None)], 7.0),
-        ("pass", [(0.99, 0.8), (0.81, 0.8)], 0.81),
+        ("pass", [(0.99, 0.8, LEAST), (0.81, 0.8, LEAST)], 0.81),
+        ("pass", [(0.02, -0.02, LEAST), (-0.01, -0.02, LEAST)], -0.01),
         ("pass", [(0.0, 8.0), (3.0, None)], 0.0),
     ],
 )
 def test_the_figure_in_the_table_is_the_one_that_matters(
-    outcome: Outcome, values: list[tuple[float | None, float | None]], nearest: float
+    outcome: Outcome, values: list[tuple[float | None, ...]], nearest: float
 ) -> None:
-    findings = [Finding(str(n), outcome, "It is so.", *value) for n, value in enumerate(values)]
+    findings = [
+        Finding(str(n), outcome, "It is so.", figure, bound, is_least=bool(least))
+        for n, (figure, bound, *least) in enumerate(values)
+    ]
     chosen = told.telling(CheckResult("edges", "Survives", (*findings, Finding("other", "pass", "It is so."))))
     assert chosen is not None
     assert chosen.figure == nearest
@@ -121,8 +140,29 @@ def test_a_request_of_the_catalogue_is_asked_again_without_a_verdict_and_a_targe
 
 
 def test_what_a_check_left_out_is_told_beside_the_outcomes() -> None:
-    findings = (Finding("reading", "pass", "It is."), Finding("facts", "skipped", "No original."))
-    lengths = CheckResult("lengths", "Holds over input lengths", findings)
-    assert told.notes(Verdict("triage", "package", None, (lengths,), 0.0)) == [
-        "of lengths 1 of 2 were not looked at: facts"
+    findings = (
+        Finding("reading", "pass", "It is."),
+        Finding("context-end", "skipped", "The server does not tell it."),
+        Finding("last-token", "skipped", "The server does not tell it."),
+        Finding("memory", "skipped", "Memory cannot be seen."),
+    )
+    assert notes(*findings) == [
+        "lengths/context-end, lengths/last-token were not looked at: The server does not tell it.",
+        "lengths/memory was not looked at: Memory cannot be seen.",
     ]
+
+
+def test_what_no_bound_holds_and_what_was_to_be_compared_is_told_with_its_figures() -> None:
+    findings = (
+        Finding("facts", "skipped", "Facts that were found: 0 of 7 early.", noted=True),
+        Finding("beside-original", "pass", "1 of 48 are lost.", noted=True),
+        Finding("ttft", "fail", "It is slower, which is told among what fails.", noted=True),
+    )
+    assert notes(*findings) == [
+        "lengths/facts: Facts that were found: 0 of 7 early.",
+        "lengths/beside-original: 1 of 48 are lost.",
+    ]
+
+
+def notes(*findings: Finding) -> list[str]:
+    return told.notes(Verdict("triage", "package", None, (CheckResult("lengths", "Holds", findings),), 0.0))

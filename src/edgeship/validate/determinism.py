@@ -165,7 +165,7 @@ def _sampled(chat: Chat, said: Sequence[Conversation], new_tokens: int) -> tuple
         told = f"Seeds make a difference: {at} another answer to {differing} of {len(probed)} questions."
         return how, Finding("seeds", "pass", told)
     told = f"Seeds make no difference, so whether they are heeded cannot be seen: {at} the same answers."
-    return how, Finding("seeds", "skipped", told)
+    return how, Finding("seeds", "skipped", told, noted=True)
 
 
 def _questions(

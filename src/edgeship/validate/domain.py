@@ -176,7 +176,8 @@ def _beside(subject: Subject, way: WayResult, shares: Mapping[str, Shares], most
         f"lost, and {at_worst(most):.1%} at worst."
     )
     name = _name("beside-original", way)
-    yield _judged(subject, name, found, told, len(shares)).with_evidence(_wrong(subject, name, way, lost))
+    beside = replace(_judged(subject, name, found, told, len(shares)), noted=True)
+    yield beside.with_evidence(_wrong(subject, name, way, lost))
     yield from _slices_beside(subject, way, shares, lost, most)
 
 
@@ -226,7 +227,8 @@ def _judged(subject: Subject, name: str, found: noninferiority.Finding, told: st
     """The finding of what statistics say. cases: that they were said of."""
     decided_by = _decided_by(subject, found, cases) if found.outcome == "undecided" else None
     ends = found.bounds.low, found.bounds.high
-    return Finding(name, _OUTCOMES[found.outcome], told, found.figure, found.limit, "share", ends, decided_by)
+    outcome = _OUTCOMES[found.outcome]
+    return Finding(name, outcome, told, found.figure, found.limit, "share", ends, decided_by, is_least=True)
 
 
 def _of_slices(
@@ -260,7 +262,8 @@ def _of_slices(
     bound = found[worst].limit if figure is not None else None
     slices = {each.id for each in subject.against.cases if each.slice in named}
     evidence = _wrong(subject, name, way, [record for record in wrong if record.id in slices])
-    return Finding(name, outcome, said, figure, bound, "share", decided_by=decided_by).with_evidence(evidence)
+    made = Finding(name, outcome, said, figure, bound, "share", decided_by=decided_by, is_least=True)
+    return made.with_evidence(evidence)
 
 
 def _decided_by(subject: Subject, found: noninferiority.Finding, cases: int, of: str = "") -> str:

@@ -447,6 +447,7 @@ def _finding(judged: Judged) -> Finding:
         unit="x" if condition.of_ratio else figure.unit,
         interval=(where.low, where.high),
         decided_by=judged.why,
+        noted=True,
     )
 
 

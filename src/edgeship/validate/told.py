@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,20 +52,25 @@ def says(check: CheckResult) -> str:
 def telling(check: CheckResult) -> Finding | None:
     """The finding that made the outcome, with a figure where one of them has one; None where there is none.
 
-    Of several, the one whose figure has gone furthest towards its bound.
+    Of several, the one whose figure is the furthest beyond its bound, or the nearest to it where none is beyond.
     """
     outcome = worst(finding.outcome for finding in check.findings)
     found = [finding for finding in check.findings if finding.outcome == outcome]
     measured = [finding for finding in found if finding.figure is not None]
-    return max(measured, key=_used, default=next(iter(found), None))
+    return max(measured, key=_beyond, default=next(iter(found), None))
 
 
-def _used(finding: Finding) -> float:
-    """How much of its bound a figure takes, whichever of the two is the larger; 0 where one of them is not known."""
-    if not finding.figure or not finding.bound:
-        return 0.0
-    share = abs(finding.figure / finding.bound)
-    return min(share, 1 / share) if finding.outcome == "pass" else max(share, 1 / share)
+def _beyond(finding: Finding) -> float:
+    """By what part of its bound a figure lies beyond it, below 0 where it lies within; -1 is as far within as can be."""
+    figure, bound, is_least = finding.figure, finding.bound, finding.is_least
+    if figure is None or bound is None:
+        return -math.inf
+    if is_least and (figure < 0 or bound < 0):  # a loss, which may be at most so large
+        figure, bound, is_least = -figure, -bound, False
+    larger, smaller = (bound, figure) if is_least else (figure, bound)
+    if larger <= 0:
+        return -1.0
+    return larger / smaller - 1 if smaller > 0 else math.inf
 
 
 def figures(finding: Finding | None) -> tuple[str, str]:
@@ -118,7 +124,8 @@ _TOLD: Mapping[Outcome, str] = {
 
 
 def notes(verdict: Verdict) -> list[str]:
-    """What has to be known beside the outcomes: what was not looked at, and bounds that are not the defaults."""
+    """What has to be known beside the outcomes: what was not looked at or is held to no bound, how it compares with what
+    it was to be compared with, and bounds that are not the defaults."""
     reasons: dict[str, list[str]] = {}
     for check in verdict.checks:
         if check.outcome == "skipped":
@@ -127,14 +134,26 @@ def notes(verdict: Verdict) -> list[str]:
         f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made: {why}" for why, names in reasons.items()
     ]
     for check in verdict.checks:
-        left = [finding.name for finding in check.findings if finding.outcome == "skipped"]
-        if left and check.outcome != "skipped":
-            found.append(f"of {check.check} {len(left)} of {len(check.findings)} were not looked at: {', '.join(left)}")
+        found += _noted(check)
         changed = [f"{one.name} {one.value:g} instead of {one.default:g}" for one in check.bounds if not one.is_default]
         if changed:
             why = f": {check.why}" if check.why else ""
             found.append(f"{check.check} was held to other bounds than the defaults ({', '.join(changed)}){why}")
     return found
+
+
+def _noted(check: CheckResult) -> Iterator[str]:
+    """What was measured and is told whatever it came to, and what was not looked at, with the reason of each."""
+    if check.outcome == "skipped":  # the reason of the whole check says it all
+        return
+    said = [finding for finding in check.findings if finding.noted and finding.outcome in ("pass", "skipped")]
+    yield from (f"{check.check}/{finding.name}: {finding.told}" for finding in said)
+    left: dict[str, list[str]] = {}
+    for finding in check.findings:
+        if finding.outcome == "skipped" and not finding.noted:
+            left.setdefault(finding.told, []).append(f"{check.check}/{finding.name}")
+    for why, names in left.items():
+        yield f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not looked at: {why}"
 
 
 def asked(request: Mapping[str, Any]) -> str:

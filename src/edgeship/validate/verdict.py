@@ -9,7 +9,8 @@ from typing import Any, Literal
 from edgeship.validate.bounds import Held
 
 Outcome = Literal["pass", "fail", "undecided", "skipped"]
-"""skipped: it was not looked at, and a reason says why; it does not keep a verdict from being "pass"."""
+"""skipped: it was held to no bound, most often since it was not looked at, and a reason says why; it does not keep a
+verdict from being "pass"."""
 CheckName = Literal[
     "integrity",
     "domain",
@@ -46,9 +47,11 @@ class Finding:
     """One thing that a check looked at.
 
     name: tells it from the check's other findings, in words with hyphens. told: a whole sentence with its figure and
-    bound. figure, bound: the number and what it was held to, where it is one. interval: where chance has a part in it;
-    the truth lies above its lower end, and below its upper one, each with a confidence of at least 95 %.
-    decided_by: of an undecided one, what would decide.
+    bound. figure, bound: the number and what it was held to, where it is one. is_least: whether the figure has to be at
+    least its bound, and not at most. interval: where chance has a part in it; the truth lies above its lower end, and
+    below its upper one, each with a confidence of at least 95 %. decided_by: of an undecided one, what would decide.
+    noted: it is told whatever it came to, since somebody asked for the comparison, or since it was measured and no
+    bound holds it, which is its outcome "skipped".
     took_s: since the finding before it; the run fills it in.
     """
 
@@ -62,6 +65,8 @@ class Finding:
     decided_by: str | None = None
     evidence: tuple[Evidence, ...] = ()
     took_s: float = 0.0
+    is_least: bool = False
+    noted: bool = False
 
     def with_evidence(self, evidence: Iterable[Evidence]) -> Finding:
         """The finding with the requests that speak against the target; one that passes keeps none."""

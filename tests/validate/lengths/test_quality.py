@@ -159,6 +159,7 @@ def test_what_the_original_cannot_do_either_is_no_fault_and_shows_nothing() -> N
         "facts-nothing-to-lose": "skipped",
     }
     assert "0 of 28 are answered right at 307 tokens, 0 by the original" in found["quality-nothing-to-lose"].told
+    assert found["quality-nothing-to-lose"].noted
 
 
 def test_a_few_cases_show_nothing_but_that_all_are_lost() -> None:
@@ -167,6 +168,7 @@ def test_a_few_cases_show_nothing_but_that_all_are_lost() -> None:
     assert same["quality-not-shown"].outcome == "skipped"
     assert "8 of 8 are answered right at 307 tokens, 8 by the original" in same["quality-not-shown"].told
     assert "25 of which none is would" in same["quality-not-shown"].told
+    assert same["quality-not-shown"].noted
     assert worse[AT_LENGTH].outcome == "fail"
 
 
@@ -283,6 +285,7 @@ def test_without_an_original_figures_are_told_and_nothing_is_held_to_them() -> N
 
     assert set(outcomes(found).values()) == {"skipped"}
     assert "8 of 8 at their own length, 0 of 8 at 307 tokens" in found["quality"].told
+    assert [each.noted for each in found.values()] == [True, True]
 
 
 def forgets_every_other(text: str) -> str:

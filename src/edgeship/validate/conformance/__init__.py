@@ -51,7 +51,13 @@ def _run(subject: Subject, bounds: ConformanceBounds, progress: Progress) -> Ite
     yield from beside.findings(server, bounds, spoken)
     if not spoken:
         yield Finding(
-            "spoken", "fail", "None of the APIs that are known here is spoken.", figure=0, bound=1, unit="APIs"
+            "spoken",
+            "fail",
+            "None of the APIs that are known here is spoken.",
+            figure=0,
+            bound=1,
+            unit="APIs",
+            is_least=True,
         )
 
 

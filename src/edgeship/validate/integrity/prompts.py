@@ -76,7 +76,7 @@ def _agreement(
         return Finding(name, "skipped", f"It is for Edgeship's own engine: {'; '.join(not_for.values())}.")
     if differing and not strict:
         told = f"Edgeship's own engine answers, and others make other prompts of it: {differing[0]}."
-        return Finding(name, "skipped", told)
+        return Finding(name, "skipped", told, noted=True)
     said = f"{', '.join(encoders)} make the same token ids of {count} conversations."
     return judged(name, [f"Readers of the chat template disagree: {one}" for one in differing], said)
 

@@ -103,7 +103,7 @@ def judge(groups: Sequence[Group], found: Answers, reference: Answers, most: flo
         yield _too_few(unshown, most, long=long)
     if idle:
         told = f"{'; '.join(group.counted for group in idle)}: there is nothing to lose."
-        yield Finding(f"{idle[0].kind.name}-nothing-to-lose", "skipped", told)
+        yield Finding(f"{idle[0].kind.name}-nothing-to-lose", "skipped", told, noted=True)
 
 
 def _told(group: Group, outcome: Outcome, most: float, more: str | None) -> Finding:
@@ -111,7 +111,7 @@ def _told(group: Group, outcome: Outcome, most: float, more: str | None) -> Find
     told = f"{group.counted}: {change.change:+.1%}, and no more than {most:.0%} may be lost."
     name = f"{group.kind.name}-{group.where.replace(',', '').replace(' ', '-')}"
     ends = (change.interval.low, change.interval.high)
-    return Finding(name, outcome, told, change.change, -most, "share", ends, more)
+    return Finding(name, outcome, told, change.change, -most, "share", ends, more, is_least=True)
 
 
 def decided_by(kind: Kind, *, long: bool) -> str:
@@ -125,4 +125,4 @@ def _too_few(groups: Sequence[Group], most: float, *, long: bool) -> Finding:
     asks = "" if long or least is None else ", and --long asks more"
     counted = "; ".join(group.counted for group in groups)
     told = f"{counted}. These are too few to show that no more than {most:.0%} are lost: {would}{asks}."
-    return Finding(f"{groups[0].kind.name}-not-shown", "skipped", told)
+    return Finding(f"{groups[0].kind.name}-not-shown", "skipped", told, noted=True)

@@ -34,7 +34,8 @@ def look(subject: Subject, bounds: LengthBounds, progress: Progress) -> Iterator
     if original is None:
         if cases:
             yield _quality_alone(cases, found, bounds.min_kept_share, why, long=subject.effort == "long")
-        yield Finding("facts", "skipped", f"Facts that were found: {_in_words(needles, found)}. {why}")
+        told = f"Facts that were found: {_in_words(needles, found)}. {why}"
+        yield Finding("facts", "skipped", told, noted=_anything(needles, found))
         return
     progress("the original is asked the same", None)
     reference = _of_original(original, (cases, needles), found, amount, progress)
@@ -82,6 +83,11 @@ def _of_original(
 # --- by itself -------------------------------------------------------------------------------------------------------
 
 
+def _anything(asked: Sequence[Asked], found: Answers) -> bool:
+    """Whether anything was answered, right or wrong: else nothing was measured."""
+    return bool(rates(asked, found))
+
+
 def _in_words(asked: Sequence[Asked], found: Answers) -> str:
     told = ", ".join(f"{passed} of {total} {group}" for group, (passed, total) in rates(asked, found).items())
     if told:
@@ -98,11 +104,12 @@ def _quality_alone(cases: Sequence[Asked], found: Answers, least: float, why: st
     longest = answered[-1].group if answered else OWN
     kept = [found.records[each.case.id].passed for each in answered if each.group == longest and each.of in right]
     if not least or longest == OWN or not kept:
-        return Finding("quality", "skipped", f"{told} {why}")
+        return Finding("quality", "skipped", f"{told} {why}", noted=_anything(cases, found))
     judged = noninferiority.of_rate(sum(kept), len(kept), least)
     told = (
         f"{told} Of those that are right at their own length {sum(kept)} of {len(kept)} stay right {longest}, "
         f"{judged.figure:.0%}, and {least:.0%} must."
     )
     more = decided_by(QUALITY, long=long) if judged.outcome == "undecided" else None
-    return Finding("quality", _OUTCOMES[judged.outcome], told, judged.figure, least, "share", decided_by=more)
+    outcome = _OUTCOMES[judged.outcome]
+    return Finding("quality", outcome, told, judged.figure, least, "share", decided_by=more, is_least=True, noted=True)
