@@ -160,6 +160,9 @@ def test_what_the_release_gate_said_is_shown_wherever_a_package_is(
     package, other = make_package(tmp_path / "support"), make_package(tmp_path / "other", weights=b"o" * 100)
     bad = verdict("fail", only=["domain", "leaks"], off={"leaks": "it takes long"})
     bad["checks"]["leaks"] = {"outcome": "skipped"}
+    bounds = [("min_pass_rate", 0.5, 0.8), ("max_drop", 0.02, 0.02)]
+    held = [dict(zip(("name", "value", "default"), bound, strict=True)) for bound in bounds]
+    bad["checks"]["domain"] |= {"bounds": held, "why": "few cases"}
     packages.install(package.folder, settings.cache_dir, gate=bad, force=True)
     packages.install(other.folder, settings.cache_dir)
     assert main(["cache", "ls"]) == 0
@@ -174,12 +177,15 @@ def test_what_the_release_gate_said_is_shown_wherever_a_package_is(
     assert said["gate fails"] == "domain (default effort, 2026-11-27T10:00:00Z)"
     assert said["gate asked for"] == "domain, leaks"
     assert said["gate turned off"] == "leaks: it takes long"
+    assert said["gate bounds, domain"] == "min_pass_rate 0.5 instead of 0.8: few cases"
     _, found = as_json(capsys, "model", "info", "support")
     assert (found["gate"]["forced"], found["gate"]["in_part"]) == (True, True)
     assert found["gate"]["checks"]["domain"] == {
         "outcome": "fail",
         "effort": "default",
         "created": "2026-11-27T10:00:00Z",
+        "changed": ["min_pass_rate 0.5 instead of 0.8"],
+        "why": "few cases",
     }
     assert main(["cache", "verify"]) == 0
     assert "support:1 (release gate: failed, forced)  ok" in capsys.readouterr().out

@@ -8,7 +8,6 @@ from edgeship.validate.requests import asked
 from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict
 from tests.validate.samples import evidence, of, verdict
 
-
 LEAST = 1.0
 """That a bound is the least that a figure has to be."""
 

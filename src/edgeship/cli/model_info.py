@@ -159,6 +159,10 @@ def _attested(entry: Entry) -> Pairs:
         pairs.append(("gate asked for", ", ".join(found.only)))
     if found.off:
         pairs.append(("gate turned off", "; ".join(f"{name}: {reason}" for name, reason in found.off.items())))
+    for name, said in found.checks.items():
+        if said.changed:
+            why = f": {said.why}" if said.why else ""
+            pairs.append((f"gate bounds, {name}", f"{', '.join(said.changed)}{why}"))
     return pairs
 
 

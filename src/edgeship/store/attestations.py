@@ -32,10 +32,30 @@ _EFFORTS = ("quick", "default", "long")
 _FORCED = "failed, forced"
 
 
+class _Bound(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float | None
+    """None where a gate file says that it has no end, for which JSON has no number."""
+    default: float | None
+
+    @property
+    def in_words(self) -> str:
+        value, default = ("inf" if each is None else f"{each:g}" for each in (self.value, self.default))
+        return f"{self.name} {value} instead of {default}"
+
+
 class _Check(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     outcome: CheckOutcome
+    bounds: tuple[_Bound, ...] = ()
+    why: str | None = None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        return tuple(one.in_words for one in self.bounds if one.value != one.default)
 
 
 class _Verdict(BaseModel):
@@ -52,6 +72,11 @@ class _Verdict(BaseModel):
 
     def outcome_of(self, check: str) -> CheckOutcome:
         return self.checks[check].outcome if check in self.checks else "skipped"
+
+    def said_of(self, check: str) -> Said:
+        """What it says of a check."""
+        found = self.checks.get(check, _Check(outcome="skipped"))
+        return Said(found.outcome, self.effort, self.created, found.changed, found.why if found.changed else None)
 
     def turns_off(self, check: str) -> bool:
         """Whether the gate file says that it is not wanted, where it would have been made."""
@@ -83,11 +108,16 @@ class _Kept:
 
 @dataclass(frozen=True)
 class Said:
-    """What counts of a check: what it came to, how closely it looked, and when (UTC)."""
+    """What counts of a check: what it came to, how closely it looked, and when (UTC).
+
+    changed: its bounds that were not the defaults, in words. why: of these, in the words of the gate file.
+    """
 
     outcome: CheckOutcome
     effort: str
     created: str
+    changed: tuple[str, ...] = ()
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +258,7 @@ def _laid_over(statements: Sequence[_Kept]) -> Attestation:
     whole = [one for one in statements if not one.verdict.only][-1:]
     found = [(check, one.verdict) for check, one in counts.items()]
     return Attestation(
-        checks={check: Said(of.outcome_of(check), of.effort, of.created) for check, of in found},
+        checks={check: of.said_of(check) for check, of in found},
         only=() if whole else tuple(dict.fromkeys(name for one in statements for name in one.verdict.only)),
         off={check: of.off[check] for check, of in found if of.turns_off(check) and of.outcome_of(check) == "skipped"},
         created=max(one.verdict.created for one in statements),

@@ -61,7 +61,7 @@ def telling(check: CheckResult) -> Finding | None:
 
 
 def _beyond(finding: Finding) -> float:
-    """By what part of its bound a figure lies beyond it, below 0 where it lies within; -1 is as far within as can be."""
+    """By what part of its bound a figure lies beyond it, below 0 where it lies within; -1 is as far as can be."""
     figure, bound, is_least = finding.figure, finding.bound, finding.is_least
     if figure is None or bound is None:
         return -math.inf
@@ -124,8 +124,10 @@ _TOLD: Mapping[Outcome, str] = {
 
 
 def notes(verdict: Verdict) -> list[str]:
-    """What has to be known beside the outcomes: what was not looked at or is held to no bound, how it compares with what
-    it was to be compared with, and bounds that are not the defaults."""
+    """What has to be known beside the outcomes.
+
+    That is what was not looked at or has no bound, how the target compares, and bounds that are not the defaults.
+    """
     reasons: dict[str, list[str]] = {}
     for check in verdict.checks:
         if check.outcome == "skipped":
