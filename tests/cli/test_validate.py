@@ -48,7 +48,9 @@ def test_a_pass_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "leaks: pass, in " in err
 
 
-def test_what_fails_is_told_with_the_command_that_asks_again(checks: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_fails_is_told_with_the_command_that_asks_again(
+    checks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fails = finding("fail", evidence=tuple(evidence("hello", number) for number in range(5)))
     undecided = finding("undecided", decided_by="40 more cases.")
     checks(check("domain", fails), check("leaks", undecided), check("edges"))
@@ -60,6 +62,10 @@ def test_what_fails_is_told_with_the_command_that_asks_again(checks: Any, capsys
         in out
     )
     assert "domain/3" not in out
+    main(["validate", URL, "--out", str(tmp_path / "v.json")])
+    out = capsys.readouterr().out
+    assert f"    2 more requests that show it are in {tmp_path / 'v.json'}\n" in out
+    assert "FILE" not in out
     assert "what is undecided:\n  leaks/one: It came to that.\n    decided by  40 more cases.\n" in out
     assert out.splitlines()[-1].startswith("fail: ")
 

@@ -72,6 +72,16 @@ def test_the_verdict_is_kept_beside_a_package(installed: Entry, settings: Settin
 
 
 @pytest.mark.usefixtures("installed")
+def test_where_nothing_was_checked_that_is_said(
+    settings: Settings, checks: Checks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks(check("domain", "skipped"))
+    assert main(["validate", "support"]) == 8
+    assert "note: nothing was checked, so that nothing is kept beside the package" in capsys.readouterr().err
+    assert kept(settings) is None
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_part_of_the_gate_does_not_undo_a_failure(
     settings: Settings, checks: Checks, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,6 +183,17 @@ def test_ctrl_c_keeps_what_was_found() -> None:
         assert (found.interrupted, found.outcome, found.exit_code) == (True, "undecided", 130)
 
 
+def test_what_was_not_wanted_was_not_missed_by_an_interrupted_run() -> None:
+    checks = (check("domain", raising(KeyboardInterrupt())), check("leaks"), check("edges"), check("format"))
+    gate = Gate(off={"edges": "words"})
+    found = results(validate(subject(), gate, only=("domain", "edges", "format"), checks=checks))
+    assert [found[name].reason for name in ("leaks", "edges", "format")] == [
+        "only others were asked for",
+        "the gate turns it off: words",
+        "the run was interrupted before it",
+    ]
+
+
 def test_a_fail_before_ctrl_c_is_a_fail() -> None:
     fails = check("integrity", raising(EngineFailed("it ended")))
     found = validate(subject(), checks=(fails, check("domain", raising(KeyboardInterrupt()))))

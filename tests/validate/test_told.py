@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import shlex
+
 import pytest
 
 from edgeship.engine.api import Conversation, Sampling
 from edgeship.validate import told
 from edgeship.validate.requests import asked
-from edgeship.validate.verdict import CheckResult, Evidence, Finding, Outcome, Verdict
+from edgeship.validate.verdict import NOT_ASKED_FOR, CheckResult, Evidence, Finding, Outcome, Verdict
 from tests.validate.samples import evidence, of, verdict
 
 LEAST = 1.0
@@ -130,6 +133,23 @@ def test_evidence_has_the_command_that_asks_again() -> None:
     facts = dict(told.facts(verdict("triage"), evidence("hello")))
     assert facts.keys() == {"evidence", "asked", "expected", "got", "again"}
     assert facts["again"].endswith(" validate triage --replay domain/1 --verdict FILE")
+
+
+def test_the_command_names_the_file_that_has_the_verdict() -> None:
+    kept = verdict("triage", file="kept here/v.json")
+    words = shlex.split(told.again(kept, evidence("hello")), posix=os.name != "nt")
+    assert words[-2] == "--verdict"
+    assert words[-1].strip('"') == "kept here/v.json"
+    assert told.more_evidence(kept, 1) == "1 more request that shows it is in kept here/v.json"
+    assert told.more_evidence(verdict(), 2) == "2 more requests that show it are in the JSON document: --out FILE"
+
+
+def test_checks_that_were_not_asked_for_are_counted_and_not_told() -> None:
+    one, other = of("pass").checks[0], CheckResult("leaks", "Leaks nothing", reason=NOT_ASKED_FOR)
+    found = Verdict("triage", "package", None, (one, other, other), 2.0)
+    assert [row[1] for row in told.table(found).rows] == ["integrity"]
+    assert told.notes(found) == []
+    assert told.headline(found).endswith(": 1 check passes, 2 not asked for, in 2 s")
 
 
 def test_a_request_of_the_catalogue_is_asked_again_without_a_verdict_and_a_target_by_its_whole_name() -> None:

@@ -314,6 +314,9 @@ def _print_gate(report: Report, paths: ReportPaths) -> None:
         made = f"{looked} of {len(gate.checks)} checks, {gate.effort} effort, {gate.took_s:.0f} s"
         more = "" if gate.outcome == "pass" else f"; all that it found: {paths.json.with_name(gate.verdict_file)}"
         show(f"release gate, {gate.label.upper()}: {gate.outcome} ({made}){more}")
+        for check in gate.checks:
+            if check.outcome == "skipped":
+                show(f"  {check.check} was not made: {' '.join(check.told) or 'it was not looked at'}")
 
 
 def _print_failures(report: Report) -> None:

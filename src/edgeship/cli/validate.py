@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -246,6 +246,7 @@ def validate(
             if again.replay is not None:
                 return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
+    verdict = replace(verdict, file=str(kept.out) if kept.out else None)
     document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
     _keep(verdict, document, meant)
     if as_json:
@@ -282,6 +283,9 @@ def _keep(verdict: Verdict, found: Mapping[str, Any], target: Target) -> None:
     from edgeship.store import packages
 
     if verdict.digest is None or verdict.interrupted or verdict.fault or target.kind not in ("package", "folder"):
+        return
+    if all(check.outcome == "skipped" for check in verdict.checks):
+        note("note: nothing was checked, so that nothing is kept beside the package")
         return
     try:
         kept = packages.attest(target.settings.cache_dir, target.package_folder(), verdict.digest, found)

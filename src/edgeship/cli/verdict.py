@@ -59,7 +59,7 @@ def _print_finding(verdict: Verdict, check: CheckResult, finding: Finding) -> No
             show(f"    {name:<10}  {_on_one_line(text, whole=name in ('evidence', 'again'))}")
     more = len(finding.evidence) - told.MOST_SHOWN
     if more > 0:
-        show(f"    {more:,} more requests that show it are in the JSON document: --out FILE")
+        show(f"    {told.more_evidence(verdict, more)}")
 
 
 def _on_one_line(text: str, *, whole: bool = False) -> str:

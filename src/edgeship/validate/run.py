@@ -29,7 +29,7 @@ from edgeship.validate.checks import CHECKS
 from edgeship.validate.edges.evidence import PREFIX
 from edgeship.validate.gate import Gate
 from edgeship.validate.subject import Subject
-from edgeship.validate.verdict import CheckName, CheckResult, Evidence, Finding, Outcome, Verdict, worst
+from edgeship.validate.verdict import NOT_ASKED_FOR, CheckName, CheckResult, Evidence, Finding, Outcome, Verdict, worst
 
 UNFINISHED = "unfinished"
 """The name of the finding that a check could not be made to its end."""
@@ -64,11 +64,10 @@ def validate(
     interrupted, fault = False, None
     for check in checks:
         findings: list[Finding] = []
-        reason: str | None = INTERRUPTED
+        reason = _unwanted(check, gate, only) or (INTERRUPTED if interrupted else None)
         started = time.perf_counter()
         try:
-            if not interrupted:
-                reason = _skipped(check, subject, gate, only)
+            reason = reason or _impossible(check, subject)
             if reason is None:
                 _make(check, subject, gate, progress, findings)
         except KeyboardInterrupt:
@@ -132,11 +131,14 @@ def _digest(subject: Subject) -> str | None:
         return None
 
 
-def _skipped(check: Check, subject: Subject, gate: Gate, only: Collection[CheckName]) -> str | None:
+def _unwanted(check: Check, gate: Gate, only: Collection[CheckName]) -> str | None:
     if only and check.name not in only:
-        return "only others were asked for"
-    if reason := gate.off.get(check.name):
-        return f"the gate turns it off: {reason}"
+        return NOT_ASKED_FOR
+    reason = gate.off.get(check.name)
+    return f"the gate turns it off: {reason}" if reason else None
+
+
+def _impossible(check: Check, subject: Subject) -> str | None:
     if subject.fault is not None:
         return f"the target cannot be opened: {subject.fault.what}"
     try:

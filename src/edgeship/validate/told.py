@@ -23,8 +23,8 @@ _NAMED = 3
 
 
 def table(verdict: Verdict) -> Table:
-    """A row for each check: its outcome, and figure and bound of the finding that is named beside them."""
-    return Table(HEADER, tuple(_row(check) for check in verdict.checks))
+    """A row for each check that was asked for: its outcome, and figure and bound of the finding that it names."""
+    return Table(HEADER, tuple(_row(check) for check in verdict.wanted))
 
 
 def _row(check: CheckResult) -> tuple[str, ...]:
@@ -108,7 +108,8 @@ def headline(verdict: Verdict) -> str:
         f"{len(by['pass'])} {'check passes' if len(by['pass']) == 1 else 'checks pass'}" if by["pass"] else "",
         f"{', '.join(by['fail'])} {'fails' if len(by['fail']) == 1 else 'fail'}" if by["fail"] else "",
         f"{', '.join(by['undecided'])} undecided" if by["undecided"] else "",
-        f"{len(verdict.checks) - len(made)} not made" if len(made) < len(verdict.checks) else "",
+        f"{len(verdict.wanted) - len(made)} not made" if len(made) < len(verdict.wanted) else "",
+        f"{len(verdict.checks) - len(verdict.wanted)} not asked for" if verdict.wanted != verdict.checks else "",
         f"in {verdict.took_s:.0f} s",
     ]
     stopped = "interrupted: " if verdict.interrupted else ""
@@ -129,7 +130,7 @@ def notes(verdict: Verdict) -> list[str]:
     That is what was not looked at or has no bound, how the target compares, and bounds that are not the defaults.
     """
     reasons: dict[str, list[str]] = {}
-    for check in verdict.checks:
+    for check in verdict.wanted:
         if check.outcome == "skipped":
             reasons.setdefault(check.reason or _UNKNOWN, []).append(check.check)
     found = [
@@ -142,6 +143,12 @@ def notes(verdict: Verdict) -> list[str]:
             why = f": {check.why}" if check.why else ""
             found.append(f"{check.check} was held to other bounds than the defaults ({', '.join(changed)}){why}")
     return found
+
+
+def more_evidence(verdict: Verdict, count: int) -> str:
+    """Where pieces of evidence are that are not shown."""
+    said = "1 more request that shows it is" if count == 1 else f"{count:,} more requests that show it are"
+    return f"{said} in {verdict.file or 'the JSON document: --out FILE'}"
 
 
 def _noted(check: CheckResult) -> Iterator[str]:
@@ -180,7 +187,7 @@ def facts(verdict: Verdict, evidence: Evidence) -> tuple[tuple[str, str], ...]:
 
 
 def again(verdict: Verdict, evidence: Evidence) -> str:
-    """The command that asks it once more. FILE: where the verdict is kept, see --out; the catalogue needs none."""
+    """The command that asks it once more, FILE where the verdict is kept nowhere; the catalogue needs none."""
     target = f"{FOUNDRY}{verdict.target}" if verdict.kind == "foundry" else verdict.target
-    kept = () if evidence.id.startswith(PREFIX) else ("--verdict", "FILE")
+    kept = () if evidence.id.startswith(PREFIX) else ("--verdict", verdict.file or "FILE")
     return our_command("validate", target, "--replay", evidence.id, *kept)

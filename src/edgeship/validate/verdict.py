@@ -26,6 +26,8 @@ CheckName = Literal[
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "undecided": 8, "skipped": 8}
 """Where nothing was looked at, nothing is decided."""
 EXIT_INTERRUPTED = 130
+NOT_ASKED_FOR = "only others were asked for"
+"""Why a check was skipped that a reader does not miss: --only left it out."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Verdict:
 
     interrupted: by Ctrl-C, so that checks are missing.
     fault: of our own, which ended a check and is to be raised once the verdict is told.
+    file: where it is kept as JSON, if anywhere.
     """
 
     target: str
@@ -110,6 +113,12 @@ class Verdict:
     took_s: float
     interrupted: bool = False
     fault: Exception | None = field(default=None, compare=False, repr=False)
+    file: str | None = None
+
+    @property
+    def wanted(self) -> tuple[CheckResult, ...]:
+        """Those of its checks that were asked for."""
+        return tuple(check for check in self.checks if check.reason != NOT_ASKED_FOR)
 
     @property
     def outcome(self) -> Outcome:
