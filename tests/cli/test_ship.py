@@ -134,7 +134,8 @@ def test_what_the_release_gate_refuses_is_said(capsys: pytest.CaptureFixture[str
     assert ship._shipped_dict(forced)["forced"] is True
     ship._print_shipped(Shipped(gated("pass"), PATHS, entry, new=True), None)
     said = capsys.readouterr().out
-    assert "release gate, INT8: pass (2 of 3 checks, quick effort, 12 s)\n  performance was not made: there is no baseline\n" in said
+    made = "release gate, INT8: pass (2 of 3 checks, quick effort, 12 s)"
+    assert f"{made}\n  performance was not made: there is no baseline\n" in said
     assert "force" not in said
 
 

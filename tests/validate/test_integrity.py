@@ -422,7 +422,7 @@ def answering(*steps: Token | Exception) -> Any:
                 raise step
             yield step
 
-    return SimpleNamespace(chat=SimpleNamespace(converse=converse))
+    return SimpleNamespace(chat=SimpleNamespace(converse=converse), folder=None)
 
 
 @pytest.mark.parametrize(
@@ -464,6 +464,12 @@ def test_what_this_machine_lacks_is_undecided(
 def test_a_server_of_several_models_is_asked_wrongly(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     with pytest.raises(UsageError, match="2 models"):
         opened_with(UsageError("the server has 2 models: a, b"), monkeypatch, settings)
+
+
+def test_a_server_that_answers_is_not_called_whole() -> None:
+    [found] = CHECK.run(answering(Token(1, "Hi", "stop")), IntegrityBounds(), silent)
+    assert (found.name, found.outcome) == ("files", "skipped")
+    assert found.told.startswith("A server's files cannot be looked at. It opens and answers")
 
 
 def test_a_target_that_cannot_be_opened_fails(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

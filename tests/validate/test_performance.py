@@ -133,7 +133,7 @@ def test_the_same_passes_by_one_look(measure: Measure) -> None:
     assert outcomes(told) == ASKED | NOT_LOADED
     assert (old.turns, new.turns) == (5, 5)
     assert told["ttft"].figure == pytest.approx(1)
-    assert told["answers"].told == "0 of 20 questions got no answer (0.0%; 0.0% may)."
+    assert told["answers"].told == "0 of 20 questions got no answer (0.0 %; 0.0 % may)."
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,13 @@ def test_budgets_need_no_baseline(measure: Measure) -> None:
         "memory-peak-budget": "pass",
     }
     assert new.turns == 5
+    speed = told["decode-budget"]
+    assert (speed.bound, speed.unit, speed.is_least) == (pytest.approx(40), "tokens/s", True)
+    assert speed.figure is not None
+    assert speed.figure > 40
+    assert speed.interval is not None
+    assert speed.interval[0] <= speed.figure <= speed.interval[1]
+    assert "40 tokens/s must be" in speed.told
     for name, slow in (
         ("ttft", Side(first_s=0.2)),
         ("decode", Side(gap_s=0.03)),
@@ -183,7 +190,7 @@ def test_a_target_that_answers_nothing_fails(measure: Measure) -> None:
         }
         | NOT_LOADED
     )
-    assert told["answers"].told.endswith("(100.0%; 0.0% may): timeout, too late.")
+    assert told["answers"].told.endswith("(100.0 %; 0.0 % may): timeout, too late.")
     assert told["ttft"].decided_by == "a target that answers"
     assert measure(replace(silent, turns=0), max_ttft_ms=1000)["answers"].outcome == "fail"
 
@@ -400,7 +407,7 @@ def test_a_budget_for_loading_needs_no_baseline_and_no_questions(measure: Measur
     assert outcomes(measure(new, effort="default", max_load_s=0.5)) == {"load-time-budget": "fail"}
     told = measure(new, effort="default", max_load_s=1.5)
     assert outcomes(told) == {"load-time-budget": "pass"}
-    assert told["load-time-budget"].told.startswith("The time to load is 1,000.0 ms (1,000.0 to 1,000.0 ms")
+    assert told["load-time-budget"].told.startswith("The time to load is 1.00 s (1.00 to 1.00 s")
     assert new.turns == 0
 
 

@@ -76,6 +76,8 @@ def test_the_figure_in_the_table_is_the_one_that_matters(
     [
         (0.25, "s", "250 ms"),
         (12.5, "s", "12.5 s"),
+        (1.8884, "s", "1.89 s"),
+        (0.90081, "times", "0.901 times"),
         (51_200, "bytes/request", "51,200 bytes/request"),
         (3686.4, "bytes/request", "3,686 bytes/request"),
         (0.123456, "", "0.1235"),
@@ -86,6 +88,12 @@ def test_the_figure_in_the_table_is_the_one_that_matters(
 )
 def test_figures_have_their_unit(figure: float, unit: str, text: str) -> None:
     assert told.figures(Finding("one", "pass", "It is so.", figure, figure, unit)) == (text, text)
+
+
+def test_a_figure_has_the_unit_of_its_bound() -> None:
+    assert told.figures(Finding("one", "pass", "It is so.", 0.25, 120, "s")) == ("0.25 s", "120.0 s")
+    assert told.figures(Finding("one", "fail", "It is so.", 12, 0.5, "s")) == ("12.0 s", "0.50 s")
+    assert told.figures(Finding("one", "fail", "It is so.", None, 10, "s")) == ("", "10.0 s")
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def _held(
         share = len(differing) / len(of_way)
         sentence = (
             f"{told}, {len(differing)} of {len(of_way)} {way} answers with a seed differ from the first ones; "
-            f"{most[way]:.0%} may."
+            f"{100 * most[way]:.0f} % may."
         )
         evidence = tuple(_evidence(name, each, outcome) for each, outcome in differing[: requests.MOST_KEPT])
         within = share <= most[way]

@@ -91,7 +91,7 @@ def _answered(subject: Subject, ways: Sequence[WayResult], most: float) -> Findi
     errors = [(way, error) for way in ways for error in way.errors]
     asked = sum(len(way.errors) + len(_records(way)) for way in ways)
     share = len(errors) / asked if asked else 1.0
-    may = f"at most {most:.1%} may" if most else "none may"
+    may = f"at most {100 * most:.1f} % may" if most else "none may"
     stopped = next((way.stopped for way in ways if way.stopped), None)
     told = f"{asked - len(errors):,} of {asked:,} questions were answered; {may} stay without an answer."
     if stopped:
@@ -105,7 +105,8 @@ def _pass_rate(subject: Subject, way: WayResult, least: float) -> Finding:
     assert way.result
     passed, cases = way.result.passed, way.result.cases
     found = noninferiority.of_rate(passed, cases, least)
-    told = f"{_told(way)} {passed:,} of {cases:,} answers are right, {found.figure:.1%}, and {least:.1%} must be."
+    share, must = f"{100 * found.figure:.1f} %", f"{100 * least:.1f} % must be"
+    told = f"{_told(way)} {passed:,} of {cases:,} answers are right, {share}, and {must}."
     name = _name("pass-rate", way)
     return _judged(subject, name, found, told, cases).with_evidence(_wrong(subject, name, way, _failed(way)))
 
@@ -117,7 +118,7 @@ def _slices(subject: Subject, way: WayResult, least: float) -> Iterator[Finding]
         return
     found = noninferiority.of_slice_rates(counts, least)
     told = {name: f"is the poorest, with {passed} of {cases} right" for name, (passed, cases) in counts.items()}
-    yield _of_slices(subject, _name("slices", way), way, found, told, f"below {least:.1%}", _failed(way))
+    yield _of_slices(subject, _name("slices", way), way, found, told, f"below {100 * least:.1f} %", _failed(way))
 
 
 def _sampling_drop(subject: Subject, shipped: WayResult, greedy: WayResult, most: float) -> Iterator[Finding]:
@@ -132,7 +133,7 @@ def _sampling_drop(subject: Subject, shipped: WayResult, greedy: WayResult, most
         found = replace(found, outcome="holds")
     told = (
         f"Of {len(names):,} cases, {change.lost} are right greedily alone and {change.gained} only as it ships: "
-        f"{change.change:+.1%}, and its own settings may cost {most:.1%} at most."
+        f"{100 * change.change:+.1f} %, and its own settings may cost {100 * most:.1f} % at most."
     )
     if found.outcome == "fails":
         settings = ", ".join(f"{name} {value}" for name, value in shipped.sampling.items() if name != "max_tokens")
@@ -172,8 +173,8 @@ def _beside(subject: Subject, way: WayResult, shares: Mapping[str, Shares], most
     lost = [record for record in _records(way) if shares.get(record.id, _SAME)[0] > shares.get(record.id, _SAME)[1]]
     told = (
         f"{_told(way)} {len({record.id for record in lost}):,} of {len(shares):,} cases that the original answers "
-        f"right are lost: {found.figure:+.1%} in all, and {found.bounds.low:+.1%} at worst. At most {most:.1%} may be "
-        f"lost, and {at_worst(most):.1%} at worst."
+        f"right are lost: {100 * found.figure:+.1f} % in all, and {100 * found.bounds.low:+.1f} % at worst. "
+        f"At most {100 * most:.1f} % may be lost, and {100 * at_worst(most):.1f} % at worst."
     )
     name = _name("beside-original", way)
     beside = replace(_judged(subject, name, found, told, len(shares)), noted=True)
@@ -188,8 +189,10 @@ def _slices_beside(
     if not changes:
         return
     found = noninferiority.of_slice_changes(changes, most)
-    told = {name: f"lost most beside the original, {of.change:+.1%} of {of.cases}" for name, of in changes.items()}
-    beyond = f"worse by more than {most:.1%}"
+    told = {
+        name: f"lost most beside the original, {100 * of.change:+.1f} % of {of.cases}" for name, of in changes.items()
+    }
+    beyond = f"worse by more than {100 * most:.1f} %"
     yield _of_slices(subject, _name("slices-beside-original", way), way, found, told, beyond, lost)
 
 

@@ -35,6 +35,7 @@ from edgeship.measure.load.servers import ServerAsker
 from edgeship.measure.load.subject import Access, Asked, opened
 from edgeship.measure.load.texts import WORDS
 from edgeship.measure.load.turns import FIGURES, Compared, Figure, compared
+from edgeship.measure.report.page.units import written
 from edgeship.measure.statistics.bootstrap import MEAN, interval, ratio
 from edgeship.package import DAMAGED, genai_config
 from edgeship.progress import Progress
@@ -379,7 +380,7 @@ def _answers(judged: Judged, level: Mapping[str, Any], effort: _Effort) -> Findi
     if share == 1 > most:  # it takes no interval to say that
         outcome = "fail"
     why = "".join(f": {kind['kind']}, {str(kind['what']).rstrip('.')}" for kind in level["error_kinds"][:1])
-    told = f"{errors} of {asked} questions got no answer ({share:.1%}; {most:.1%} may){why}."
+    told = f"{errors} of {asked} questions got no answer ({100 * share:.1f} %; {100 * most:.1f} % may){why}."
     where = judged.interval
     return Finding(
         "answers",
@@ -434,8 +435,11 @@ def _finding(judged: Judged) -> Finding:
     condition, figure, where = judged.condition, judged.condition.figure, judged.interval
     assert judged.value is not None, "what has an interval has a value"
     assert where is not None, "see above"
+    if condition.figure == FIGURES["tpot_p50"] and not condition.of_ratio:
+        return _speed(judged, judged.value, (where.low, where.high))
     words = _times if condition.of_ratio else _UNITS[figure.unit]
-    ends = f"{words(where.low).split()[0]} to {words(where.high)} with 95 % confidence"
+    low, high = words(where.low), words(where.high)
+    ends = f"{low.removesuffix(high.partition(' ')[2]).rstrip()} to {high} with 95 % confidence"
     against = " the baseline's" if condition.of_ratio else ""
     told = f"{_WORDS[figure.name]} is {words(judged.value)}{against} ({ends}); {words(condition.bound)} may be."
     return Finding(
@@ -444,9 +448,31 @@ def _finding(judged: Judged) -> Finding:
         told,
         figure=judged.value,
         bound=condition.bound,
-        unit="x" if condition.of_ratio else figure.unit,
+        unit="times" if condition.of_ratio else figure.unit,
         interval=(where.low, where.high),
         decided_by=judged.why,
+        noted=True,
+    )
+
+
+def _speed(judged: Judged, token_s: float, ends_s: tuple[float, float]) -> Finding:
+    """The time for a token in the unit of its budget, which is the least that it may be."""
+    speed, least = 1 / token_s, 1 / judged.condition.bound
+    ends = 1 / ends_s[1], 1 / ends_s[0]
+    told = (
+        f"An answer is written at {speed:,.4g} tokens/s after its first token ({ends[0]:,.4g} to {ends[1]:,.4g} "
+        f"tokens/s with 95 % confidence); {least:,.4g} tokens/s must be."
+    )
+    return Finding(
+        _name(judged.condition),
+        _OUTCOMES[judged.verdict],
+        told,
+        figure=speed,
+        bound=least,
+        unit="tokens/s",
+        interval=ends,
+        decided_by=judged.why,
+        is_least=True,
         noted=True,
     )
 
@@ -456,7 +482,7 @@ def _times(value: float) -> str:
 
 
 _UNITS: Mapping[str, Callable[[float], str]] = {
-    "s": lambda value: f"{1000 * value:,.1f} ms",
+    "s": lambda value: written(value, "s"),
     "bytes": lambda value: f"{value / 1e6:,.0f} MB",
 }
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeship.measure.report.page.units import written
+from edgeship.measure.report.page.units import against, written
 from edgeship.measure.report.tables import Table
 from edgeship.system.shell import our_command
 from edgeship.targets import FOUNDRY
@@ -77,7 +77,7 @@ def figures(finding: Finding | None) -> tuple[str, str]:
     """A finding's figure and bound, with their unit; empty where it has none."""
     if finding is None:
         return "", ""
-    return written(finding.figure, finding.unit), written(finding.bound, finding.unit)
+    return against(finding.figure, finding.bound, finding.unit)
 
 
 def interval(finding: Finding) -> str:

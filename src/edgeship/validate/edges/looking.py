@@ -96,8 +96,8 @@ def _finding(kind: Kind, outcomes: list[Outcome], bounds: EdgeBounds, *, quick: 
         kind,
         "pass" if len(failed) <= bounds.max_wrong_answers else "fail",
         f"{told.rstrip('.')}.",
-        figure=held,
-        bound=most - bounds.max_wrong_answers,
-        unit="requests",
+        figure=len(failed),
+        bound=bounds.max_wrong_answers,
+        unit="wrong answers",
         evidence=tuple(map(evidence_of, failed)),
     )

@@ -108,7 +108,7 @@ def judge(groups: Sequence[Group], found: Answers, reference: Answers, most: flo
 
 def _told(group: Group, outcome: Outcome, most: float, more: str | None) -> Finding:
     change = group.change
-    told = f"{group.counted}: {change.change:+.1%}, and no more than {most:.0%} may be lost."
+    told = f"{group.counted}: {100 * change.change:+.1f} %, and no more than {100 * most:.0f} % may be lost."
     name = f"{group.kind.name}-{group.where.replace(',', '').replace(' ', '-')}"
     ends = (change.interval.low, change.interval.high)
     return Finding(name, outcome, told, change.change, -most, "share", ends, more, is_least=True)
@@ -124,5 +124,5 @@ def _too_few(groups: Sequence[Group], most: float, *, long: bool) -> Finding:
     would = f"{least} of which none is would" if least is not None else "no number would"
     asks = "" if long or least is None else ", and --long asks more"
     counted = "; ".join(group.counted for group in groups)
-    told = f"{counted}. These are too few to show that no more than {most:.0%} are lost: {would}{asks}."
+    told = f"{counted}. These are too few to show that no more than {100 * most:.0f} % are lost: {would}{asks}."
     return Finding(f"{groups[0].kind.name}-not-shown", "skipped", told, noted=True)

@@ -233,16 +233,16 @@ class Judged:
         may_read, may_write = self.may_read, self.may_write
         up_to = "" if full else f" Longer ones were not asked: it would have taken more than {amount.spend_s:g} s."
         told = (
-            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.2f} times as long to read "
-            f"as one of {self.piece:,} tokens, and {may_read:.2f} times may be. {self._curve()}{up_to}"
+            f"A token of a prompt of {self.tokens:,} tokens takes {self.slower_reading:.3f} times as long to read "
+            f"as one of {self.piece:,} tokens, and {may_read:.3f} times may be. {self._curve()}{up_to}"
         )
         yield _held("reading", told, self.slower_reading, may_read)
         if (slower := self.slower_writing) is None:
             yield Finding("writing", "skipped", "The answers are too short to tell how fast they are written.")
             return
         told = (
-            f"A token after a prompt of {self.tokens:,} tokens takes {slower:.2f} times as long to write as one after "
-            f"{self.piece:,}, and {may_write:.2f} times may be."
+            f"A token after a prompt of {self.tokens:,} tokens takes {slower:.3f} times as long to write as one after "
+            f"{self.piece:,}, and {may_write:.3f} times may be."
         )
         yield _held("writing", told, slower, may_write)
 
@@ -263,7 +263,7 @@ class Judged:
         constant, linear, square = quadratic([(each.tokens, each.ttft_s) for each in points])
         total = constant + linear * self.tokens + square * self.tokens**2
         part = square * self.tokens**2 / total if total > 0 else 0.0
-        return f"Times to the first token: {times}; the quadratic part is {part:.0%} of the last."
+        return f"Times to the first token: {times}; the quadratic part is {100 * part:.0f} % of the last."
 
 
 def _held(name: str, told: str, figure: float, bound: float) -> Finding:
@@ -304,12 +304,10 @@ def memory(begun: int, held: int, kept: int, ruler: Ruler, bounds: LengthBounds)
     told = (
         f"{first / 1e6:,.0f} MB were held after a prompt of {least:,} tokens, {last / 1e6:,.0f} MB after one of "
         f"{most:,}, and {held / 1e6:,.0f} MB at most; beside {kept / 1e6:,.0f} MB for keys and values that is "
-        f"{growth:.0%} more than before, and {bounds.max_memory_growth_share:.0%} may be."
+        f"{100 * growth:.0f} % more than before, and {100 * bounds.max_memory_growth_share:.0f} % may be."
     )
     within = growth <= bounds.max_memory_growth_share
-    return Finding(
-        "memory", "pass" if within else "fail", told, growth, bounds.max_memory_growth_share, "of what was held"
-    )
+    return Finding("memory", "pass" if within else "fail", told, growth, bounds.max_memory_growth_share, "share")
 
 
 def _attention_share(subject: Subject) -> float | None:

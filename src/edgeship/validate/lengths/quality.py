@@ -108,7 +108,7 @@ def _quality_alone(cases: Sequence[Asked], found: Answers, least: float, why: st
     judged = noninferiority.of_rate(sum(kept), len(kept), least)
     told = (
         f"{told} Of those that are right at their own length {sum(kept)} of {len(kept)} stay right {longest}, "
-        f"{judged.figure:.0%}, and {least:.0%} must."
+        f"{100 * judged.figure:.0f} %, and {100 * least:.0f} % must."
     )
     more = decided_by(QUALITY, long=long) if judged.outcome == "undecided" else None
     outcome = _OUTCOMES[judged.outcome]

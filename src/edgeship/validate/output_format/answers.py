@@ -157,7 +157,7 @@ def _ends(found: Gathered, bounds: FormatBounds) -> Finding:
 def _loops(found: Gathered, unconstrained: Sequence[Said], bounds: FormatBounds) -> Finding:
     shares = [(one, texts.loop_share(one.text)) for one in unconstrained]
     wrong = [
-        (one, f"{share:.0%} of it, at its end, says the same over and over")
+        (one, f"{100 * share:.0f} % of it, at its end, says the same over and over")
         for one, share in shares
         if share > bounds.max_repetition_share and not any(texts.loop_share(each) for each in one.expected)
     ]
@@ -195,7 +195,7 @@ def _scripts(found: Gathered, bounds: FormatBounds) -> Finding:
     looked = [one for one in found.answers if not one.open and one.text]
     shares = [(one, texts.strange_share(one.text, found.scripts | set(texts.scripts(one.question)))) for one in looked]
     wrong = [
-        (one, f"{share:.0%} of its letters are of another script")
+        (one, f"{100 * share:.0f} % of its letters are of another script")
         for one, share in shares
         if share > bounds.max_foreign_letters_share
     ]
@@ -279,7 +279,7 @@ def _judged(name: str, wrong: int, of: int, most: float, sentence: str) -> Findi
     answers that chance could do this to all of them.
     """
     share = wrong / of if of else 0.0
-    told, outcome, decided_by = f"{sentence}; at most {most:.1%} may.", _outcome(wrong, of, most), None
+    told, outcome, decided_by = f"{sentence}; at most {100 * most:.1f} % may.", _outcome(wrong, of, most), None
     if outcome == "undecided":
         enough = next(count for count in itertools.count(of + 1) if _is_surely_beyond(count, count, most))
         decided_by = f"{enough:,} answers like these."

@@ -58,9 +58,26 @@ def written(value: float | None, unit: str) -> str:
     return f"{plain} {unit}".rstrip()
 
 
+def against(figure: float | None, bound: float | None, unit: str) -> tuple[str, str]:
+    """A figure and what it is held to, in one unit."""
+    known = [abs(value) for value in (figure, bound) if value is not None]
+    if unit == "s" and known and max(known) >= _LONG_S:
+        first, second = ("" if value is None else _long(value) for value in (figure, bound))
+        return first, second
+    return written(figure, unit), written(bound, unit)
+
+
 def _seconds(value: float) -> str:
-    return milliseconds(value) if abs(value) < _LONG_S else f"{value:,.1f} s"
+    return milliseconds(value) if abs(value) < _LONG_S else _long(value)
 
 
-_WHOLE_FROM, _LONG_S = 1000, 10
-_KNOWN = {"s": _seconds, "bytes": memory, "share": percent}
+def _long(value: float) -> str:
+    return f"{value:,.{1 if abs(value) >= _ROUNDED_FROM_S else 2}f} s"
+
+
+def _times(value: float) -> str:
+    return f"{value:.3f} times"
+
+
+_WHOLE_FROM, _LONG_S, _ROUNDED_FROM_S = 1000, 1, 10
+_KNOWN = {"s": _seconds, "bytes": memory, "share": percent, "times": _times}

@@ -151,8 +151,7 @@ def _check(name: str, check: Fields) -> Section | None:
         (
             finding.text("name") or "",
             finding.text("outcome") or "",
-            units.written(finding.number("figure"), finding.text("unit") or ""),
-            units.written(finding.number("bound"), finding.text("unit") or ""),
+            *units.against(finding.number("figure"), finding.number("bound"), finding.text("unit") or ""),
             _interval(finding),
         )
         for finding in findings
