@@ -122,6 +122,25 @@ def test_long_texts_of_a_table_are_folded(monkeypatch: pytest.MonkeyPatch) -> No
     assert shown[0] == "STATUS FOUND"
 
 
+def test_a_folded_table_keeps_its_rows_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = ["CHECK", "WHAT IT SAYS", "FINDING", "FIGURE", "BOUND", "TIME"]
+    rows = [
+        ["integrity", "Is whole, and what it says of itself is true", "unmade-tokens", "0", "0", "120.5 s"],
+        ["performance", "1 of 3 fails: 長い名前", "slices-beside-original", "51,200 bytes", "10,000 bytes", "600.1 s"],
+    ]
+    out = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "64")
+    monkeypatch.setattr(sys, "stdout", out)
+    output.print_folded(header, rows, whole=("CHECK", "TIME"))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 64
+    begun = [line for line in lines if line.startswith(("integrity", "performance"))]
+    assert [line.rstrip().rpartition("  ")[2].rpartition(" s")[0][-5:] for line in begun] == ["120.5", "600.1"]
+    shown = " ".join(lines).split()
+    assert {"51,200", "10,000", "slices-", "beside-", "original", "integrity", "itself"} <= set(shown)
+
+
 def test_nothing_of_a_table_is_lost_on_the_narrowest_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(printed(20, ["A", "B"], [["a" * 24, "b" * 24]], monkeypatch)[2:]).count("b") == 24
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,43 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for part in _parts(header, cells, out.width):
         names, beside = [header[column] for column in part], [[row[column] for column in part] for row in cells]
         out.print(_table(names, beside, out.width))
+
+
+def print_folded(header: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str]) -> None:
+    """A table on stdout whose rows stay together: where it is too wide, texts are folded between words and at hyphens.
+
+    whole: the columns that are never folded.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[as_shown(cell, sys.stdout) for cell in row] for row in rows]
+    out = console()
+    widths = _folded_widths(header, cells, whole, out.width)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name, width in zip(header, widths, strict=True):
+        table.add_column("\n".join(textwrap.wrap(name, width)), width=width, overflow="fold")
+    for row in cells:
+        folded = ("\n".join(textwrap.wrap(cell, width)) for cell, width in zip(row, widths, strict=True))
+        table.add_row(*map(Text, folded))
+    out.print(table)
+
+
+def _folded_widths(
+    header: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str], width: int
+) -> list[int]:
+    """Of each column, besides a blank: the widest give way first, and none below its longest word."""
+    widths = _widths(header, rows)
+    least = [
+        natural if name in whole else min(natural, max(map(len, re.split(r"(?<=-)|\s+", " ".join([name, *texts])))))
+        for name, natural, *texts in zip(header, widths, *rows, strict=True)
+    ]
+    while sum(widths) + len(widths) > width:
+        free = [column for column in range(len(widths)) if widths[column] > least[column]]
+        if not free:
+            break
+        widths[max(free, key=lambda column: widths[column])] -= 1
+    return widths
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Any:

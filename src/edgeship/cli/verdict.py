@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeship.cli.output import print_table
+from edgeship.cli.output import print_folded
 from edgeship.cli.streams import show
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def print_verdict(verdict: Verdict) -> None:
 
     shown = told.table(verdict)
     show()
-    print_table(shown.header, shown.rows)
+    print_folded(shown.header, shown.rows, whole=("OUTCOME", "CHECK", "TIME"))
     for outcome, title in _TOLD:
         found = list(told.to_tell(verdict, outcome))
         if found:
