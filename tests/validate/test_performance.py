@@ -162,7 +162,8 @@ def test_budgets_need_no_baseline(measure: Measure) -> None:
     }
     assert new.turns == 5
     speed = told["decode-budget"]
-    assert (speed.bound, speed.unit, speed.is_least) == (pytest.approx(40), "tokens/s", True)
+    assert speed.bound == pytest.approx(40)
+    assert (speed.unit, speed.is_least) == ("tokens/s", True)
     assert speed.figure is not None
     assert speed.figure > 40
     assert speed.interval is not None
