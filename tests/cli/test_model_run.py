@@ -69,7 +69,9 @@ def test_constraints_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "constraint"
     file.write_text('start: "ü"', encoding="utf-8")
     assert AnswerOptions(grammar=file).constraint() == Constraint("lark", 'start: "ü"')
-    assert AnswerOptions(schema=str(file)).constraint() == Constraint("json_schema", 'start: "ü"')
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"const": "ü"}', encoding="utf-8")
+    assert AnswerOptions(schema=str(schema)).constraint() == Constraint("json_schema", '{"const": "ü"}')
     assert AnswerOptions(regex="").constraint() == Constraint("regex", "")
     assert AnswerOptions().constraint() is None
 
@@ -174,7 +176,7 @@ def test_nothing_to_answer(package: str, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_constraints_as_people_have_them(tmp_path: Path) -> None:
-    for schema in (' {"type": "object"}', "true", " false"):
+    for schema in (' {"type": "object"}', "true"):
         assert AnswerOptions(schema=schema).constraint() == Constraint("json_schema", schema)
     gbnf = tmp_path / "yes.gbnf"
     gbnf.write_text('root ::= "yes" | "no"\n', encoding="utf-8")
@@ -245,6 +247,20 @@ def test_a_constraint_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConstraintInvalid, match="cannot be read") as caught:
         AnswerOptions(grammar=tmp_path / "bytes").constraint()
     assert caught.value.hint == "Give a regular file with the grammar in it."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--schema", '{"type": "objec"}'), ("--schema", " false"), ("--regex", "(a"), ("--grammar", "broken.lark")],
+)
+def test_a_constraint_that_is_broken_is_refused_before_a_model_is_opened(
+    words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgeship.targets.Target.open", lambda *_, **__: pytest.fail("it was opened"))
+    Path("broken.lark").write_text('start: "a', encoding="utf-8")
+    assert main(["model", "run", "http://127.0.0.1:1", "hello", *words]) == 2
+    assert "constraint-invalid" in capsys.readouterr().err
 
 
 def test_a_server_is_asked_by_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

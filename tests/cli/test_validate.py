@@ -168,6 +168,9 @@ def test_what_cannot_be_done_is_said_before_the_work(
         (["--original", "damaged.json"], "is damaged"),
         (["--original", "not-there"], "not-there"),
         (["--baseline", "not-there:2"], "not-there"),
+        (["--schema", '{"type": "objec"}'], "constraint-invalid"),
+        (["--schema", '{"type": '], "constraint-invalid"),
+        (["--schema", '{"not": {"type": "null"}}'], "not at # cannot be enforced"),
         (["--eval", "by-meaning.jsonl"], "no embedding model for the assertion similar of 'q'"),
     ],
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 
 from edgeship.engine.api import Constraint
-from edgeship.engine.grammar import Grammars, Matcher
+from edgeship.engine.grammar import Grammars, Matcher, require_usable
 from edgeship.engine.text import TextCodec
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from tests import checkpoints
@@ -733,3 +733,26 @@ def test_threads_may_ask_at_the_same_time() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint("json_schema", '{"type": '),
+        Constraint("json_schema", '{"type": "objec"}'),
+        Constraint("json_schema", '{"$ref": "#/nowhere"}'),
+        Constraint("regex", "(a"),
+        Constraint("lark", 'start: "a'),
+        Constraint("lark", "start: nowhere"),
+    ],
+)
+def test_what_is_broken_is_known_without_a_model(constraint: Constraint) -> None:
+    with pytest.raises(ConstraintInvalid):
+        require_usable(constraint)
+
+
+@pytest.mark.parametrize(
+    "constraint", [TRIAGE, ANY, Constraint("regex", "a|b"), Constraint("lark", "start: <|im_end|>")]
+)
+def test_what_a_model_may_be_held_to_is_usable(constraint: Constraint) -> None:
+    require_usable(constraint)

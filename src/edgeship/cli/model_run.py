@@ -129,7 +129,16 @@ class AnswerOptions:
         )
 
     def constraint(self) -> Constraint | None:
-        """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for what is no text."""
+        """What answers are held to. Raises UsageError for more than one, ConstraintInvalid for what is faulty."""
+        from edgeship.engine.grammar import require_usable
+
+        held = self._given()
+        if held is not None:
+            # Leniently: what can be enforced is for the target to say, and a server may enforce more.
+            require_usable(replace(held, lenient=True))
+        return held
+
+    def _given(self) -> Constraint | None:
         from edgeship.engine.api import Constraint
         from edgeship.engine.grammar import lark
         from edgeship.engine.response_format import schema_constraint

@@ -329,6 +329,7 @@ def _known(only: list[str] | None) -> tuple[CheckName, ...]:
 
 def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOptions) -> Against:
     from edgeship.cli.model_run import AnswerOptions
+    from edgeship.engine.grammar import require_usable
     from edgeship.measure.cases.askable import require_judgeable
     from edgeship.measure.cases.evalset import read_evalset
     from edgeship.measure.evaluation.document import read_baseline
@@ -342,10 +343,13 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
         original = _beside(held.original, target)
     cases = read_evalset(held.eval_file) if held.eval_file else ()
     require_judgeable(cases, embeds=False)
+    constraint = AnswerOptions(schema=held.schema).constraint()
+    if constraint is not None:
+        require_usable(constraint)  # all of it: answers are judged by it as well as held to it
     return Against(
         cases=cases,
         eval_file=held.eval_file,
-        constraint=AnswerOptions(schema=held.schema).constraint(),
+        constraint=constraint,
         max_tokens=held.max_tokens,
         original=original,
         baseline=_beside(held.baseline, target) if held.baseline else None,

@@ -6,11 +6,11 @@ import itertools
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from edgeship.engine.endings import Enders, Ending, vocabulary
 from edgeship.errors import ConstraintInvalid, DependencyMissing, EngineFailed
 from edgeship.system import border, foreign
 
+_Some = TypeVar("_Some")
 # Compiled constraints that are kept: the same schema comes with every request.
 _KEPT = 32
 # How JSON is laid out: (after an item, after a key). What an answer begins with settles it, so that all the rest of the
@@ -137,10 +138,7 @@ class Grammars:
         return Ending(self._enders, is_json=is_json, marks=written.ends if written else ())
 
     def _compile_in_time(self, constraint: Held) -> list[Any]:
-        try:
-            return border.within(_COMPILE_S, lambda: self._compile(constraint), stack_bytes=_STACK_BYTES)
-        except border.TookTooLong as error:
-            raise _invalid(constraint, f"it takes longer than {_COMPILE_S:.0f} s to be read") from error
+        return _in_time(constraint, lambda: self._compile(constraint))
 
     def _compile(self, constraint: Held) -> list[Any]:
         library = _library()
@@ -281,6 +279,34 @@ class _Bytes:
     def __call__(self, text: bytes | str) -> list[int]:
         data = text.encode() if isinstance(text, str) else text
         return [self._ids[bytes([byte])] for byte in data]
+
+
+def require_usable(constraint: Constraint) -> None:
+    """That answers can be held to it, before a model is opened. Raises ConstraintInvalid, DependencyMissing.
+
+    What only the model's own tokenizer makes impossible or too much work is refused once that is known.
+    """
+    if constraint.kind == "lark":  # it may name tokens of the model's
+        _in_time(constraint, lambda: _require_written(constraint))
+        return
+    end = 256
+    Grammars([*(bytes([byte]) for byte in range(end)), b"<end>"], end + 1, [end], [end]).matcher(constraint)
+
+
+def _require_written(constraint: Constraint) -> None:
+    matcher = _library().LLMatcher
+    for grammar in _grammars(matcher, constraint):
+        with border.as_ours(lambda said: _invalid(constraint, said)):
+            why = matcher.validate_grammar(grammar)
+        if why:
+            raise _invalid(constraint, why)
+
+
+def _in_time(constraint: Held, read: Callable[[], _Some]) -> _Some:
+    try:
+        return border.within(_COMPILE_S, read, stack_bytes=_STACK_BYTES)
+    except border.TookTooLong as error:
+        raise _invalid(constraint, f"it takes longer than {_COMPILE_S:.0f} s to be read") from error
 
 
 def lark(grammar: str) -> str:
