@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.errors import GateFailed, NotWritable
+from edgeship.errors import GateFailed, NotWritable, PackageDamaged
 from edgeship.package import manifest
 from edgeship.package.manifest import MANIFEST_NAME, Package
 from edgeship.store import attestations, listing, packages, verification
@@ -265,6 +265,21 @@ def test_what_failed_is_installed_by_force_and_marked(source: Package, folder: P
     assert install(source, folder, name="renamed", force=True).gate == "failed, forced"
     # Mended is mended: what counts is what was said last.
     assert packages.install(source.folder, folder, name="renamed", gate=verdict("pass"))[0].gate == "pass"
+
+
+@pytest.mark.parametrize("outcome", ["fail", "pass"])
+def test_a_verdict_is_of_no_other_bytes(outcome: str, source: Package, folder: Path, tmp_path: Path) -> None:
+    intact = shutil.copytree(source.folder, tmp_path / "intact")
+    install(source, folder, gate=verdict(outcome), force=True)
+    weights = source.folder / "model.onnx.data"
+    weights.write_bytes(bytes(len(weights.read_bytes())))
+    for name in ("model-int4", "renamed"):
+        with pytest.raises(PackageDamaged, match=r"model\.onnx\.data"):
+            packages.install(source.folder, folder, name=name)
+    # Nor is what was said of an installed package that is damaged by now.
+    (folder / "model-int4" / "v1" / weights.name).write_bytes(weights.read_bytes())
+    assert install(intact, folder, name="model-int4").ref == "model-int4:2"
+    assert listing.find(folder, "model-int4:2").gate is None
 
 
 def test_what_failed_after_it_was_installed_was_not_forced(source: Package, folder: Path) -> None:

@@ -116,11 +116,14 @@ def install(
     with _owned(cache_dir, name, progress, wait_s) as scratch, disk_errors(cache_dir, ELSEWHERE):
         check_name(cache_dir, name)
         there = entries(cache_dir)
-        attested = _attested(source, there, name, gate)
+        twins = _undamaged(there, source)
+        attested = _attested(source, twins, name, gate)
+        if twins or (attested and attested.outcome == "fail"):  # else they are compared as they are copied
+            _require_undamaged(source)
         _require_not_failed(attested, name, force)
         news = _news(measurements, verdict, attested)
         latest = next((entry for entry in reversed(there) if entry.name == name), None)
-        if latest is not None and _is_undamaged(latest, source):
+        if latest is not None and latest in twins:
             _log.info("%s is installed already", latest.ref)
             return _recorded(latest, news, attested), False
         version = next_version(cache_dir, name)
@@ -164,9 +167,16 @@ def _checked_name(name: str | None, source: Package) -> str:
     return found
 
 
-def _is_undamaged(entry: Entry, package: Package) -> bool:
-    """Whether the entry is that very package, as it was made."""
-    return entry.package is not None and entry.package.digest == package.digest and not faults(entry.package)
+def _undamaged(there: Sequence[Entry], package: Package) -> list[Entry]:
+    """The entries that are that very package, as it was made: what is known of one is true of the others' bytes."""
+    same = (entry for entry in there if entry.package is not None and entry.package.digest == package.digest)
+    return [entry for entry in same if entry.package and not faults(entry.package)]
+
+
+def _require_undamaged(source: Package) -> None:
+    """Raises PackageDamaged for a file that the manifest lists and that is not as it was made."""
+    if found := manifests.altered(source):
+        raise _damaged(source, "; ".join(found))
 
 
 @contextlib.contextmanager
@@ -182,9 +192,9 @@ def _withdrawn_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def _attested(source: Package, there: Sequence[Entry], name: str, gate: Mapping[str, Any] | None) -> Attestation | None:
+def _attested(source: Package, twins: Sequence[Entry], name: str, gate: Mapping[str, Any] | None) -> Attestation | None:
     """What is kept of a package where it lies, or of the same one in the cache, with a verdict that was given now."""
-    same = (entry.attestation for entry in there if entry.package and entry.package.digest == source.digest)
+    same = (entry.attestation for entry in twins)
     given = attestations.of_verdict(name, source.digest, gate) if gate else None
     return attestations.together(found for found in (attestations.read(source)[0], *same, given) if found)
 
@@ -200,7 +210,7 @@ def _require_not_failed(attested: Attestation | None, name: str, force: bool) ->
 
 def failed_before(package: Package, cache_dir: Path, verdict: Mapping[str, Any]) -> tuple[str, ...]:
     """The checks that failed of this very package where it is installed, and that a new verdict does not undo."""
-    attested = _attested(package, entries(cache_dir), package.called[0], verdict)
+    attested = _attested(package, _undamaged(entries(cache_dir), package), package.called[0], verdict)
     now = {check for check, found in verdict["checks"].items() if found["outcome"] == "fail"}
     return attested.of("fail", besides=now) if attested else ()
 
