@@ -33,6 +33,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Any:
     def set_checks(*found: Any) -> None:
         monkeypatch.setattr("edgeship.validate.checks.CHECKS", found)
 
+    # Such checks ask nothing, so that there is no server.
+    monkeypatch.setattr("edgeship.cli.validate._require_reached", lambda _: None)
+
     set_checks(check("domain"), check("leaks"))
     return set_checks
 
@@ -185,6 +188,19 @@ def test_what_the_target_is_held_against_is_looked_at_before_the_work(
     Path("by-meaning.jsonl").write_text(json.dumps(similar), encoding="utf-8")
     assert main(["validate", URL, *words]) in (2, 4)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", [None, "--original", "--baseline"])
+def test_a_server_that_is_not_there_is_an_error_and_no_verdict(
+    beside: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr("edgeship.validate.run.validate", lambda *_, **__: pytest.fail("it was begun"))
+    words = [str(tmp_path), beside, URL] if beside else [URL]
+    assert main(["validate", *words]) == 5
+    err = capsys.readouterr().err
+    assert "remote-failed" in err
+    assert "Start the server, or mend the address" in err
 
 
 def test_a_gate_file_with_every_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -245,6 +245,7 @@ def validate(
         with Subject(meant, against) as subject:
             if again.replay is not None:
                 return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
+            _require_reached(subject)
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
     verdict = replace(verdict, file=str(kept.out) if kept.out else None)
     document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
@@ -357,6 +358,22 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
         model=server.model,
         api_key=server.api_key,
     )
+
+
+def _require_reached(subject: Subject) -> None:
+    """That servers are there: an outage before anything was asked, or a wrong address, is no word about a target.
+
+    Raises RemoteFailed, and UsageError where a server's model must be named.
+    """
+    from edgeship.targets import Target
+
+    against = subject.against
+    if isinstance(against.original, Target) and against.original.kind == "url":
+        against.original.open().close()
+    if against.baseline and against.baseline.kind == "url":
+        against.baseline.open(model=against.model, api_key=against.api_key).close()
+    if subject.target.kind == "url":
+        _ = subject.chat
 
 
 def _beside(named: str, target: Target) -> Target:
