@@ -82,6 +82,16 @@ def test_where_nothing_was_checked_that_is_said(
 
 
 @pytest.mark.usefixtures("installed")
+def test_what_is_only_tried_changes_nothing(settings: Settings, checks: Checks, tmp_path: Path) -> None:
+    checks(check("integrity"))
+    assert main(["validate", "support"]) == 0
+    checks(check("integrity", "fail"))
+    assert main(["validate", "support", "--no-keep", "--out", str(tmp_path / "verdict.json")]) == 1
+    assert json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))["outcome"] == "fail"
+    assert kept(settings) == "pass"
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_part_of_the_gate_does_not_undo_a_failure(
     settings: Settings, checks: Checks, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,11 @@ class KeptOptions:
         bool, typer.Option("--github-summary", help=f"Add it to the summary of a job on GitHub (${SUMMARY}).")
     ] = False
 
+    no_keep: Annotated[
+        bool,
+        typer.Option("--no-keep", help="Do not keep it beside the package: what is known of that stays as it was."),
+    ] = False
+
     def require_places(self) -> None:
         """That all of it can be written, before it is measured. Raises UsageError, NotWritable."""
         require_places(self.out, self.junit, self.markdown, self._summary)
@@ -249,7 +254,8 @@ def validate(
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
     verdict = replace(verdict, file=str(kept.out) if kept.out else None)
     document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
-    _keep(verdict, document, meant)
+    if not kept.no_keep:
+        _keep(verdict, document, meant)
     if as_json:
         print_json(document)
     else:
