@@ -170,6 +170,7 @@ def test_what_cannot_be_done_is_said_before_the_work(
     [
         (["--original", "damaged.json"], "is damaged"),
         (["--original", "not-there"], "not-there"),
+        (["--original", "tuned"], "edgeship build tuned --precision fp32`"),
         (["--baseline", "not-there:2"], "not-there"),
         (["--schema", '{"type": "objec"}'], "constraint-invalid"),
         (["--schema", '{"type": '], "constraint-invalid"),
@@ -186,6 +187,8 @@ def test_what_the_target_is_held_against_is_looked_at_before_the_work(
     Path("damaged.json").write_text(json.dumps(damaged), encoding="utf-8")
     similar = {"id": "q", "messages": [{"role": "user", "content": "?"}], "assert": [{"type": "similar", "value": "x"}]}
     Path("by-meaning.jsonl").write_text(json.dumps(similar), encoding="utf-8")
+    Path("tuned").mkdir()
+    Path("tuned", "config.json").write_text("{}", encoding="utf-8")
     assert main(["validate", URL, *words]) in (2, 4)
     assert said in capsys.readouterr().err
 

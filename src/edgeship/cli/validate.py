@@ -14,7 +14,7 @@ import typer
 from edgeship import settings
 from edgeship.cli.options import TARGET, CacheDir, Json, Schema, ServerOptions, Threads, as_path, grouped
 from edgeship.cli.output import note, print_facts, print_json, require_places, telling
-from edgeship.errors import ResourceError, UsageError
+from edgeship.errors import PackageNotFound, ResourceError, UsageError
 from edgeship.system.shell import our_command
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class HeldOptions:
         typer.Option(
             "--original",
             metavar="FILE|TARGET",
-            help="What the target was made of: it may answer fewer cases right than this only by a margin.",
+            help="What the target was made of, as a target that answers (such as its package in FP32) or as a file "
+            "that `edgeship eval --out` wrote of it: it may answer fewer cases right than this only by a margin.",
             show_default=False,
         ),
     ] = None
@@ -347,7 +348,7 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
         original = Path(held.original)
         read_baseline(original)
     elif held.original is not None:
-        original = _beside(held.original, target)
+        original = _original(held.original, target)
     cases = read_evalset(held.eval_file) if held.eval_file else ()
     require_judgeable(cases, embeds=False)
     constraint = AnswerOptions(schema=held.schema).constraint()
@@ -364,6 +365,20 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
         model=server.model,
         api_key=server.api_key,
     )
+
+
+def _original(named: str, target: Target) -> Target:
+    """As `_beside`; of a checkpoint, which answers nothing by itself, an error says how it is made to answer."""
+    from edgeship.package.kinds import is_checkpoint
+
+    try:
+        return _beside(named, target)
+    except PackageNotFound as error:
+        if not is_checkpoint(Path(named)):
+            raise
+        made = our_command("build", named, "--precision", "fp32")
+        hint = f"Make a package of it that loses nothing, and name that: `{made}`."
+        raise PackageNotFound(error.what, where=error.where, hint=hint) from error
 
 
 def _require_reached(subject: Subject) -> None:

@@ -24,6 +24,13 @@ def what_else(path: Path) -> tuple[str, str] | None:
     return None
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether it is a folder with a checkpoint, of which packages are built."""
+    with suppress(OSError, ValueError):
+        return (path / _CHECKPOINT).is_file() and not any(path.glob("*.gguf"))
+    return False
+
+
 def _file(path: Path) -> tuple[str, str]:
     if path.suffix.lower() == ".gguf":
         return _GGUF
@@ -41,7 +48,7 @@ def _model_of_another_kind(folder: Path) -> tuple[str, str] | None:
 
     if holds(_ADAPTER):
         return "it is an adapter", _ship_adapter(folder)
-    if holds(_CHECKPOINT) and not holds("*.gguf"):
+    if is_checkpoint(folder):
         return "it is a checkpoint", _build(folder)
     if holds("*.gguf"):
         return _GGUF
