@@ -27,6 +27,14 @@ def test_each_kind_of_block_is_known() -> None:
     assert kinds <= {("sh", ""), ("python", ""), ("json", "json")}
 
 
+def test_what_it_leaves_is_ignored_by_git() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    left = {f"/{rest}" for kind, rest, _ in tutorial() if kind == "json"}
+    named = [name for _, _, text in tutorial() for name in re.findall(r'--output (\S+)|"output_dir": "(.+)"', text)]
+    left |= {f"/{''.join(name).partition('/')[0]}/" for name in named}
+    assert {"/answer.json", "/converted/"} <= left <= set(ignored)
+
+
 @pytest.mark.slow
 def test_every_block_runs(tmp_path: Path) -> None:
     place = tmp_path / "edgeship"
