@@ -99,7 +99,7 @@ class EffortOptions:
         typer.Option("--only", metavar="CHECK", help="Make this check alone. Can be repeated.", show_default=False),
     ] = None
     quick: Annotated[
-        bool, typer.Option("--quick", help="Look less closely: less than a minute with a small model.")
+        bool, typer.Option("--quick", help="Look less closely: for the example, less than a minute on two cores.")
     ] = False
     long: Annotated[
         bool, typer.Option("--long", help="Look more closely, for hours: for leaks in 10,000 requests instead of 500.")
