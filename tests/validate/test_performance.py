@@ -382,7 +382,9 @@ def test_what_noise_hides_is_looked_at_longer(measure: Measure, monkeypatch: pyt
     told = measure(Side(), Side(), effort="default")["load-time"]
     assert len(seen) == 40
     assert told.outcome == "undecided"
-    assert "turns would decide it" in (told.decided_by or "")
+    assert told.decided_by
+    assert "turns would decide it" in told.decided_by
+    assert told.decided_by.endswith("What helps: a quieter machine, --long, or a wider bound in the gate file.")
 
 
 def test_memory_that_cannot_be_seen_after_loading_is_skipped(measure: Measure) -> None:

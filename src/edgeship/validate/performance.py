@@ -90,7 +90,8 @@ class PerformanceBounds(Bounds):
 class _Effort:
     """turns, most_turns: of asking. loads, most_loads: of loading; none in a hurry. spend_s: on each of both at most.
 
-    longer: what would give an undecided figure more turns.
+    longer: what would give an undecided figure more turns. instead: what decides one whose interval holds its bound,
+    since nobody sets how many turns are made.
     """
 
     turns: int
@@ -99,13 +100,27 @@ class _Effort:
     most_loads: int
     spend_s: float
     longer: str
+    instead: str
     requests: int = 4
 
 
+_QUIETER, _WIDER = "a quieter machine, ", ", or a wider bound in the gate file"
 _EFFORTS: Mapping[Effort, _Effort] = {
-    "quick": _Effort(5, 10, 0, 0, 60.0, "more turns, for which there is time without --quick"),
-    "default": _Effort(8, 48, 5, 20, 600.0, "more turns, for which --long takes up to an hour"),
-    "long": _Effort(24, 96, 10, 40, 3600.0, "a faster machine, which makes more turns in an hour"),
+    "quick": _Effort(
+        5,
+        10,
+        0,
+        0,
+        60.0,
+        "more turns, for which there is time without --quick",
+        f"{_QUIETER}a run without --quick or with --long{_WIDER}",
+    ),
+    "default": _Effort(
+        8, 48, 5, 20, 600.0, "more turns, for which --long takes up to an hour", f"{_QUIETER}--long{_WIDER}"
+    ),
+    "long": _Effort(
+        24, 96, 10, 40, 3600.0, "a faster machine, which makes more turns in an hour", f"{_QUIETER}a faster one{_WIDER}"
+    ),
 }
 _WORDS = {
     "ttft_p50": "The time to the first token",
@@ -258,7 +273,7 @@ class _Measuring:
             elif judged.interval is None:
                 yield _untold(judged, levels if judged.condition.of_ratio else levels[-1:], effort)
             else:
-                yield _finding(judged)
+                yield _finding(judged, effort)
 
     def _beside(self, plan: Plan, looks: Looks, conditions: Sequence[Condition]) -> Sequence[Mapping[str, Any]]:
         """What both sides' levels tell. Raises _BaselineFails."""
@@ -310,7 +325,7 @@ class _Measuring:
             if not looks.note([one.judge("load", _compared(one.figure, seen), looks.made) for one in conditions]):
                 break
         for judged in looks.judged:
-            yield _finding(judged) if judged.interval else _unloaded(judged, self.effort)
+            yield _finding(judged, self.effort) if judged.interval else _unloaded(judged, self.effort)
 
     def _not_loaded(self) -> str | None:
         if not self.effort.loads:
@@ -390,7 +405,7 @@ def _answers(judged: Judged, level: Mapping[str, Any], effort: _Effort) -> Findi
         bound=most,
         unit="share",
         interval=(where.low, where.high) if where else None,
-        decided_by=(judged.why or effort.longer) if outcome == "undecided" else None,
+        decided_by=(_decided_by(judged, effort) or effort.longer) if outcome == "undecided" else None,
     )
 
 
@@ -430,13 +445,13 @@ def _undecided(judged: Judged, why: str, decided_by: str) -> Finding:
     return Finding(_name(judged.condition), "undecided", f"{words} is not known: {why}.", decided_by=decided_by)
 
 
-def _finding(judged: Judged) -> Finding:
+def _finding(judged: Judged, effort: _Effort) -> Finding:
     """A figure that has an interval."""
     condition, figure, where = judged.condition, judged.condition.figure, judged.interval
     assert judged.value is not None, "what has an interval has a value"
     assert where is not None, "see above"
     if condition.figure == FIGURES["tpot_p50"] and not condition.of_ratio:
-        return _speed(judged, judged.value, (where.low, where.high))
+        return _speed(judged, effort, judged.value, (where.low, where.high))
     words = _times if condition.of_ratio else _UNITS[figure.unit]
     low, high = words(where.low), words(where.high)
     ends = f"{low.removesuffix(high.partition(' ')[2]).rstrip()} to {high} with 95 % confidence"
@@ -450,12 +465,12 @@ def _finding(judged: Judged) -> Finding:
         bound=condition.bound,
         unit="times" if condition.of_ratio else figure.unit,
         interval=(where.low, where.high),
-        decided_by=judged.why,
+        decided_by=_decided_by(judged, effort),
         noted=True,
     )
 
 
-def _speed(judged: Judged, token_s: float, ends_s: tuple[float, float]) -> Finding:
+def _speed(judged: Judged, effort: _Effort, token_s: float, ends_s: tuple[float, float]) -> Finding:
     """The time for a token in the unit of its budget, which is the least that it may be."""
     speed, least = 1 / token_s, 1 / judged.condition.bound
     ends = 1 / ends_s[1], 1 / ends_s[0]
@@ -471,10 +486,14 @@ def _speed(judged: Judged, token_s: float, ends_s: tuple[float, float]) -> Findi
         bound=least,
         unit="tokens/s",
         interval=ends,
-        decided_by=judged.why,
+        decided_by=_decided_by(judged, effort),
         is_least=True,
         noted=True,
     )
+
+
+def _decided_by(judged: Judged, effort: _Effort) -> str | None:
+    return judged.why and f"{judged.why}. What helps: {effort.instead}."
 
 
 def _times(value: float) -> str:
