@@ -66,6 +66,14 @@ def test_what_belongs_to_no_body_is_read_up_to_a_size(app: FastAPI, url: str, se
     waiting.until(lambda: not sum(map(len, app.state.server.line.counts())))
 
 
+def test_what_is_no_http_is_told_by_our_log_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "edgeship.serve"):
+        assert answer_to(url, b"\x16\x03\x01\x02\r\n\r\n")
+    told = {(record.name, record.getMessage()) for record in caplog.records}
+    assert ("edgeship.serve", "what a client sent is refused: what came is no HTTP/1.1 request") in told
+    assert not [name for name, _ in told if name.startswith("uvicorn")]
+
+
 @pytest.mark.parametrize("garbage", [b"zz\r\nfoo", b"-1\r\nfoo", b"ffffffffffffffffff\r\nfoo"])
 def test_what_is_no_http_is_refused_in_the_words_of_the_api(url: str, garbage: bytes) -> None:
     head, _, body = answer_to(url, CHUNKED + garbage).partition(b"\r\n\r\n")

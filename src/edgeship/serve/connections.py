@@ -8,13 +8,19 @@ nothing for long is gone.
 from __future__ import annotations
 
 import json
+import logging
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgeship.errors import EdgeshipError, HeadTooLarge, HttpInvalid
 from edgeship.serve import failures
 
+_log = logging.getLogger("edgeship.serve")
+# What clients send wrongly is told by ours; faults of an application go to the library's own logger as ever.
+_library_log = logging.getLogger("uvicorn.error.edgeship")
+_library_log.setLevel(logging.ERROR)
 MOST_HEAD_BYTES = 1 << 16
 """Of a request's line and headers; of what comes between pieces of a body, and after it, too."""
 _LONGER = 4
@@ -30,6 +36,10 @@ class Connection(HttpToolsProtocol):
     """Whether nothing that comes by it counts any more."""
     _silent_s = _stuck_s = 0.0
     _unread_bytes = 0
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.logger = _library_log
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request came."""
@@ -88,6 +98,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: EdgeshipError) -> None:
         self._is_over = True
+        _log.info("what a client sent is refused: %s", error.what)
         if self._in_hand and self.cycle.response_started:
             self.transport.abort()  # half an answer is out, and cannot be taken back
             return
