@@ -41,6 +41,8 @@ MANIFEST_NAME = "edgeship.json"
 GENAI = "onnxruntime-genai"
 """What `not_for` calls it, and Foundry Local with it, which runs it."""
 FORMAT = 2
+MOST_FOLDERS = 32
+"""Folders in folders that a package may have; what lies deeper is not looked at."""
 
 
 class Manifest(BaseModel):
@@ -199,7 +201,7 @@ def read(folder: Path) -> Package:
 
 def size_bytes(folder: Path) -> int:
     """All files of a folder and of those below it."""
-    return sum((folder / name).lstat().st_size for name in _files_below(folder, "", ()))
+    return sum((folder / name).lstat().st_size for name in files_below(folder))
 
 
 def adopt(folder: Path) -> Package:
@@ -208,7 +210,7 @@ def adopt(folder: Path) -> Package:
     if not (folder / config.model_file).is_file():
         raise _UNUSABLE.about(folder / config.model_file, "is missing")
     try:
-        files = {name: digest_file(folder / name, folder) for name in sorted(_files_below(folder, "", ()))}
+        files = {name: digest_file(folder / name, folder) for name in sorted(files_below(folder))}
     except OSError as error:
         raise PackageDamaged(
             f"it holds what cannot be read: {error}", where=str(folder), hint=_UNUSABLE.hint
@@ -258,8 +260,27 @@ def unlisted(package: Package, *, besides: Container[str] = ()) -> list[str]:
     no reader looks at.
     """
     listed = {*package.manifest.files, MANIFEST_NAME}
-    found = _files_below(package.folder, "", besides)
+    found = files_below(package.folder, besides=besides)
     return [f"{name} is not in the manifest" for name in sorted(found) if name not in listed]
+
+
+def files_below(folder: Path, *, besides: Container[str] = (), hidden: bool = False) -> Iterator[str]:
+    """Every file in a folder and below by its name as manifests state it; what lies too deep is told by its folder.
+
+    hidden: also what begins with a dot.
+    """
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder / inside) as items:
+            for item in items:
+                name = inside + item.name
+                if name in besides or (item.name.startswith(".") and not hidden):
+                    continue
+                if item.is_dir(follow_symlinks=False) and name.count("/") < MOST_FOLDERS:
+                    waiting.append(f"{name}/")
+                else:
+                    yield name
 
 
 def require_listed(folder: Path, names: Iterable[str], complaint: Complaint) -> None:
@@ -290,19 +311,6 @@ def _fault(folder: Path, name: str, expected: FileDigest) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return None
-
-
-def _files_below(folder: Path, inside: str, besides: Container[str]) -> Iterator[str]:
-    """Every file in a folder and below by its name as manifests state it."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as items:
-        for item in items:
-            name = inside + item.name
-            if item.name.startswith(".") or name in besides:
-                continue
-            if item.is_dir(follow_symlinks=False):
-                yield from _files_below(folder / item.name, f"{name}/", besides)
-            else:
-                yield name
 
 
 def _reason(error: Exception) -> str:

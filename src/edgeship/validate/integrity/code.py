@@ -1,6 +1,7 @@
 """Whether a file is code, or may hold some: by its name and its first bytes. Pure, and nothing of it is run.
 
-Suffixes alone say little: PyTorch writes pickles as pytorch_model.bin, and whoever hides a program renames it.
+Suffixes alone say little: PyTorch writes pickles as pytorch_model.bin, and whoever hides a program renames it. This
+list has no end, and need have none: what a package may hold is in data.py, and this one says what the rest is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import zlib
 from pathlib import PurePosixPath
 
 HEAD_BYTES = 1 << 16
-"""So much of a file's begin is looked at."""
+"""So much of a file's begin is looked at where it is a graph or has weights."""
 _PROGRAMS = frozenset(
     ".so .dll .dylib .pyd .exe .com .msi .sys .scr .pif .cpl .node .wasm .jar .class .app .elf .ko .o .a .lib".split()  # noqa: SIM905
 )
@@ -46,6 +47,8 @@ _MAGIC = {
     b"\x04\x22\x4d\x18": _COMPRESSED,
     b"7z\xbc\xaf\x27\x1c": _COMPRESSED,
     b"Rar!\x1a\x07": _COMPRESSED,
+    b"LZIP": _COMPRESSED,
+    b"MSCF": _COMPRESSED,
     b"ZF0x": "a compressed pickle of joblib, and reading one runs what it says",
 }
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
@@ -54,7 +57,7 @@ _LZMA = re.compile(rb"\x5d\0\0..\xff{8}", re.DOTALL)
 _ZLIB = re.compile(rb"x[\x01\x5e\x9c\xda]")
 _HDF5, _HDF5_AT = b"\x89HDF\r\n\x1a\n", (0, *(512 << doubled for doubled in range(7)))
 _TAR, _TAR_AT = b"ustar", 257
-_NUMPY, _NUMPY_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': '\|O")
+_NUMPY, _NUMPY_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr':[^\n]*'\|O")
 _PE_AT = 0x3C
 # Systems take blanks before the path, and editors of Windows put a byte order mark before all.
 _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?#![ \t]*/[^\0\r\n]*(?:[\r\n]|\Z)")
@@ -68,7 +71,7 @@ _ENOUGH_OPCODES = 3
 
 
 def kind_of(name: str, head: bytes) -> str | None:
-    """What kind of code a file is, as words behind "is"; None for none. head: its first HEAD_BYTES."""
+    """What kind of code a file is, as words behind "is"; None for none. head: its first HEAD_BYTES or more."""
     return _by_name(name) or _by_content(head)
 
 
@@ -124,7 +127,7 @@ def _is_deflated(head: bytes) -> bool:
             left = reader.unconsumed_tail
     except zlib.error:
         return False
-    return reader.eof or len(head) == HEAD_BYTES
+    return reader.eof or len(head) >= HEAD_BYTES
 
 
 def _is_pickle(head: bytes) -> bool:

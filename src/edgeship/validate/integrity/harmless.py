@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from edgeship.engine import graph_contents
 from edgeship.engine.graph_contents import GraphContents
 from edgeship.errors import EdgeshipError, PackageRefused
-from edgeship.package import genai_config
+from edgeship.package import genai_config, manifest
 from edgeship.system import foreign
-from edgeship.validate.integrity import code
+from edgeship.validate.integrity import code, data
 from edgeship.validate.integrity.looked_at import LookedAt, judged, unreadable
 from edgeship.validate.verdict import Finding
 
@@ -20,30 +20,33 @@ KNOWN_DOMAINS = frozenset(
 )
 """Whose operators ONNX Runtime has itself; those of any other come from a library that would have to be loaded."""
 _GIT = ".git"
+_TAKE_OUT = "take it out, and out of the manifest"
 
 
 def findings(looked: LookedAt) -> Iterator[Finding]:
     """Of code, of ways out, and of operators."""
-    inside = sorted(name for name in _files(looked.folder) if not name.startswith(f"{_GIT}/"))
-    yield _no_code(looked.folder, inside)
-    faults = [f"{name}: {fault}" for name in inside if (fault := _unreadable(looked.folder, name))]
-    model = genai_config.MODEL_FILE
+    folder = looked.folder
+    inside = sorted(manifest.files_below(folder, besides=(_GIT,) if (folder / _GIT).is_dir() else (), hidden=True))
+    faults = [f"{name}: {fault}" for name in inside if (fault := _unreadable(folder, name))]
+    models = {genai_config.MODEL_FILE}
     try:
-        model = looked.config.model_file
-    except PackageRefused as error:
-        faults.append(error.what)
-    contents = dict(_graphs(looked.folder, model, inside))
+        models = {looked.config.model_file, *looked.config.files}
+    except EdgeshipError as error:
+        if isinstance(error, PackageRefused):
+            faults.append(error.what)
+    contents = dict(_graphs(folder, models, inside))
+    graphs = {name: graph for name, graph in contents.items() if isinstance(graph, GraphContents)}
+    yield _no_code(folder, inside, set(contents) | _with_weights(graphs))
     for name, graph in contents.items():
         if isinstance(graph, EdgeshipError):
             yield unreadable("graph", graph)
             continue
-        faults += _ways_out(looked.folder, name, graph)
+        faults += _ways_out(folder, name, graph)
     yield judged("stays-in-folder", faults, "No link, no setting and no graph leads out of its folder.")
     foreign_ones = sorted(
         {
             f"{name} needs the operator {domain}:{operator}, which ONNX Runtime does not have"
-            for name, graph in contents.items()
-            if isinstance(graph, GraphContents)
+            for name, graph in graphs.items()
             for domain, operator in graph.operators
             if domain not in KNOWN_DOMAINS
         }
@@ -51,26 +54,25 @@ def findings(looked: LookedAt) -> Iterator[Finding]:
     yield judged("known-operators", foreign_ones, "Its graph has only operators of ONNX and of ONNX Runtime.")
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Those that are no folder, by their names from here; also what begins with a dot."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            yield from (f"{path.name}/{name}" for name in _files(path))
-        else:
-            yield path.name
+def _with_weights(graphs: Mapping[str, GraphContents]) -> set[str]:
+    """The files with weights that graphs name, each by its name from the folder."""
+    return {str(PurePosixPath(name).parent / file) for name, graph in graphs.items() for file in graph.files}
 
 
-def _no_code(folder: Path, inside: Sequence[str]) -> Finding:
+def _no_code(folder: Path, inside: Sequence[str], of_graphs: Container[str]) -> Finding:
+    """of_graphs: what is a graph, or what one takes its weights from."""
     faults, executable = [], {}
     for name in inside:
         try:
             with foreign.open_file(folder / name, folder=folder) as stream:
-                head, executable[name] = stream.read(code.HEAD_BYTES), foreign.is_executable(stream)
+                executable[name] = foreign.is_executable(stream)
+                most = code.HEAD_BYTES if name in of_graphs else data.MOST_BYTES + 1
+                content = stream.read(most)
         except (OSError, ValueError):
-            head = b""  # told as what leads out
-        if kind := code.kind_of(name, head):
+            content = None  # told as what leads out
+        if kind := _kind(name, content, of_graphs):
             faults.append(f"{name} is {kind}")
-    good = f"None of its {len(inside)} files is a program, a library, a script, an archive or a pickle."
+    good = f"Each of its {len(inside)} files is data of a kind that packages hold, and none is a program or a pickle."
     marked = [name for name, is_marked in executable.items() if is_marked]
     if len(marked) < len(executable):
         faults += [f"{name} is marked as executable, which data need not be" for name in marked]
@@ -79,6 +81,18 @@ def _no_code(folder: Path, inside: Sequence[str]) -> Finding:
     if (folder / _GIT).is_dir():
         good += f" What Git keeps in {_GIT} was not looked at."
     return judged("no-code", faults, good)
+
+
+def _kind(name: str, content: bytes | None, of_graphs: Container[str]) -> str | None:
+    """What a file is that a package may not hold, as words behind "is"; None for one that it may."""
+    if (kind := code.kind_of(name, (content or b"")[: code.HEAD_BYTES])) is not None or content is None:
+        return kind
+    if name in of_graphs:
+        return None
+    if len(content) > data.MOST_BYTES:
+        return f"larger than {data.MOST_BYTES >> 20} MiB, and no graph takes weights from it: {_TAKE_OUT}"
+    fault = data.fault(name, content)
+    return fault and f"{fault}: {_TAKE_OUT}"
 
 
 def _unreadable(folder: Path, name: str) -> str | None:
@@ -90,10 +104,13 @@ def _unreadable(folder: Path, name: str) -> str | None:
     return None
 
 
-def _graphs(folder: Path, model: str, inside: list[str]) -> Iterator[tuple[str, GraphContents | EdgeshipError]]:
-    """Of every graph in the folder; the one that is run, `model`, may have any name."""
+def _graphs(
+    folder: Path, models: Container[str], inside: Sequence[str]
+) -> Iterator[tuple[str, GraphContents | EdgeshipError]]:
+    """Of every graph in the folder; those that are run, of `models`, may have any name that no other kind has."""
     for name in inside:
-        if (name == model or name.endswith(".onnx")) and not _unreadable(folder, name):
+        is_graph = name.lower().endswith(".onnx") or (name in models and not data.is_known(name))
+        if is_graph and not _unreadable(folder, name):
             try:
                 yield name, graph_contents.read(folder / name)
             except EdgeshipError as error:
