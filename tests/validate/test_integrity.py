@@ -270,6 +270,13 @@ def test_a_template_of_another_family_is_found(family: str, example: Path, tmp_p
         ("search", {"repetition_penalty": 1.2}, "sampling-defaults", "repetition_penalty is 1.2 in genai_config.json"),
         ("search", {"repetition_penalty": 9.0}, "sampling-defaults", "The repetition penalty is 9, and 2 is the most"),
         ("search", {"do_sample": True, "temperature": 5.0}, "sampling-defaults", "It samples at temperature 5"),
+        ("search", {"min_length": 1500}, "sampling-defaults", "search.min_length in genai_config.json is 1500"),
+        ("search", {"num_beams": 8}, "sampling-defaults", "onnxruntime-genai alone obeys: write 1, or take it out"),
+        ("search", {"length_penalty": 2.0}, "sampling-defaults", "search.length_penalty in genai_config.json is 2.0"),
+        ("search", {"no_repeat_ngram_size": 3}, "sampling-defaults", "write 0, or take it out"),
+        ("search", {"diversity_penalty": 0.5}, "sampling-defaults", "search.diversity_penalty"),
+        ("search", {"random_seed": 7}, "sampling-defaults", "write -1, or take it out"),
+        ("search", {"new_penalty": 2}, "sampling-defaults", "onnxruntime-genai alone obeys: take it out"),
     ],
 )
 def test_what_is_stated(
@@ -279,6 +286,15 @@ def test_what_is_stated(
         example, tmp_path / "package", genai_config.FILE_NAME, lambda document: document[part].update(changes)
     )
     assert told in failing(folder)[finding]
+
+
+@pytest.mark.usefixtures("no_other_readers")
+def test_settings_that_change_nothing_may_be_stated(example: Path, tmp_path: Path) -> None:
+    neutral = {"diversity_penalty": 0.0, "length_penalty": 1.0, "no_repeat_ngram_size": 0, "chunk_size": 256}
+    folder = edited(
+        example, tmp_path / "package", genai_config.FILE_NAME, lambda document: document["search"].update(neutral)
+    )
+    assert failing(folder) == {}
 
 
 # --- an answer -------------------------------------------------------------------------------------------------------

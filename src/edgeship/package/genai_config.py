@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,18 @@ FILE_NAME = "genai_config.json"
 MODEL_FILE = "model.onnx"
 """What the graph is called where the file does not say."""
 MOST_LAYERS = 10_000
+_NEUTRAL_SEARCH: Mapping[str, object] = {
+    "min_length": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "batch_size": 1,
+    "no_repeat_ngram_size": 0,
+    "diversity_penalty": 0,
+    "length_penalty": 1,
+    "random_seed": -1,
+}
+# They change no answer of one beam: what shares memory, what is read at once, and when beams end.
+_NO_MATTER = frozenset({"past_present_share_buffer", "chunk_size", "early_stopping"})
 _THREADS = ("intra_op_num_threads", "inter_op_num_threads")
 
 
@@ -80,6 +93,21 @@ class GenaiConfig:
         decoder = json_file.fields_of(self.document, self.path, self.complaint).part("model").part("decoder")
         layers = decoder.required_count("num_hidden_layers", most=MOST_LAYERS)
         return layers, decoder.required_count("num_key_value_heads"), decoder.required_count("head_size")
+
+    @property
+    def not_followed(self) -> Mapping[str, object]:
+        """Settings of its search that change answers and that only onnxruntime-genai obeys, with what changes nothing.
+
+        None for one that is not known, which is to be taken out.
+        """
+        stated = json_file.fields_of(self.document, self.path, self.complaint).part("search").values
+        followed = {each.name for each in dataclasses.fields(Search)} | _NO_MATTER
+        others = {key: value for key, value in stated.items() if key not in followed and value is not None}
+        return {
+            key: _NEUTRAL_SEARCH.get(key)
+            for key, value in others.items()
+            if key not in _NEUTRAL_SEARCH or value != _NEUTRAL_SEARCH[key]
+        }
 
     @property
     def attention_share(self) -> float | None:

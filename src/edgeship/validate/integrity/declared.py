@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeship.package import genai_config
 from edgeship.package.genai_config import Search
 from edgeship.system import json_file
-from edgeship.system.fields import Fields
+from edgeship.system.fields import Fields, shown
 from edgeship.validate.integrity.looked_at import LookedAt, judged
 from edgeship.validate.verdict import Finding
 
@@ -47,7 +47,7 @@ def _context(looked: LookedAt) -> Finding:
 
 def _sampling(looked: LookedAt, bounds: IntegrityBounds) -> Finding:
     search = looked.config.search
-    faults = [*_odd(search, bounds), *_otherwise(looked)]
+    faults = [*_odd(search, bounds), *_obeyed_by_one(looked), *_otherwise(looked)]
     return judged("sampling-defaults", faults, f"Where nobody says otherwise it answers {search.in_words}.")
 
 
@@ -57,6 +57,14 @@ def _odd(search: Search, bounds: IntegrityBounds) -> Iterator[str]:
         yield f"The repetition penalty is {penalty:g}, and {bounds.max_repetition_penalty:g} is the most"
     if search.do_sample and (search.temperature or 0) > bounds.max_temperature:
         yield f"It samples at temperature {search.temperature:g}, and {bounds.max_temperature:g} is the most"
+
+
+def _obeyed_by_one(looked: LookedAt) -> Iterator[str]:
+    """Settings by which onnxruntime-genai and Foundry Local answer otherwise than what is measured here."""
+    for key, neutral in looked.config.not_followed.items():
+        do = "take it out" if neutral is None else f"write {neutral}, or take it out"
+        value = looked.config.document["search"][key]
+        yield f"search.{key} in {genai_config.FILE_NAME} is {shown(value)}, which onnxruntime-genai alone obeys: {do}"
 
 
 def _otherwise(looked: LookedAt) -> Iterator[str]:
