@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from edgeship.engine import prompt_readers
-from edgeship.engine.api import Token
+from edgeship.engine.api import Conversation, Token
 from edgeship.errors import DependencyMissing, EngineFailed, MemoryShort, PackageRefused, UsageError
-from edgeship.package import genai_config, inference_model, manifest
+from edgeship.package import genai_config, inference_model, manifest, prompt_parts
+from edgeship.package.template import Message
 from edgeship.progress import silent
 from edgeship.settings import Settings
 from edgeship.store import packages
@@ -203,6 +204,52 @@ def test_readers_of_another_tools_folder_may_differ(example: Path, tmp_path: Pat
     assert "others make other prompts of it" in found["template-fidelity"].told
 
 
+WITHOUT_SYSTEM = {
+    "leaves it out": "{% if message['role'] != 'system' %}",
+    "refuses it": "{% if message['role'] == 'system' %}{{ raise_exception('no') }}{% else %}",
+}
+
+
+@pytest.mark.parametrize("begin", WITHOUT_SYSTEM.values(), ids=list(WITHOUT_SYSTEM))
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_reader_that_writes_system_turns_which_the_template_does_not(
+    begin: str, stale: bool, example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "package"
+
+    def alter(copy: Path) -> None:
+        parts = (copy / inference_model.FILE_NAME).read_bytes()
+        words = (copy / "chat_template.jinja").read_text(encoding="utf-8")
+        loop = "{% for message in messages %}"
+        cut = words.replace(loop, loop + begin).replace("{% endfor %}", "{% endif %}{% endfor %}")
+        fault_packages.with_template(copy, cut)
+        if stale:
+            (copy / inference_model.FILE_NAME).write_bytes(parts)
+
+    Fault("without system", "integrity", alter).package(example, folder)
+
+    @contextmanager
+    def parts_alone(*_: object) -> Iterator[dict[str, Any]]:
+        codec, parts = LookedAt(folder).codec, inference_model.read_parts(folder)
+        assert parts is not None
+
+        def refusing(turns: Sequence[Message]) -> Sequence[int]:
+            if turns[0]["role"] == "system":
+                raise EngineFailed("onnxruntime-genai failed: no")
+            return codec.render(Conversation(turns), trusting=True).tokens
+
+        yield {
+            "refusing": refusing,
+            "parts": lambda turns: codec.tokenizer.encode(prompt_parts.assemble(parts, turns), special=True),
+        }
+
+    monkeypatch.setattr(prompt_readers, "others", parts_alone)
+    found = {one.name: one for one in prompts.findings(LookedAt(folder), BOUNDS, strict=True)}["template-fidelity"]
+    assert (found.outcome, "parts writes system turns" in found.told) == (
+        ("fail", True) if stale else ("pass", False)
+    ), found.told
+
+
 # --- prompts and stop tokens -----------------------------------------------------------------------------------------
 
 
@@ -286,6 +333,16 @@ def test_what_is_stated(
         example, tmp_path / "package", genai_config.FILE_NAME, lambda document: document[part].update(changes)
     )
     assert told in failing(folder)[finding]
+
+
+def test_which_files_state_the_context_is_told(example: Path, tmp_path: Path) -> None:
+    """Those of tokenizers and checkpoints state others in good models: Qwen2.5's tokenizers four times as much."""
+    folder = edited(
+        example, tmp_path / "package", declared.GENERATION, lambda document: document.update(max_length=9999)
+    )
+    [context, _] = declared.findings(LookedAt(folder), BOUNDS)
+    assert context.told.startswith("The manifest and genai_config.json state a context of 2,048 tokens")
+    assert "what other files state, which was not compared" in context.told
 
 
 @pytest.mark.usefixtures("no_other_readers")

@@ -42,7 +42,10 @@ def _context(looked: LookedAt) -> Finding:
         faults.append(f"The manifest states a context of {stated:,} tokens, and genai_config.json one of {context:,}")
     if search.max_length is not None and search.max_length > context:
         faults.append(f"Answers may end at token {search.max_length:,}, and the context has {context:,}")
-    return judged("context", faults, f"Every file that states a context states {context:,} tokens.")
+    both = looked.package is not None
+    stating = f"The manifest and {genai_config.FILE_NAME} state" if both else f"{genai_config.FILE_NAME} states"
+    compared = f"{stating} a context of {context:,} tokens, and no answer may end beyond it."
+    return judged("context", faults, f"{compared} No engine goes by what other files state, which was not compared.")
 
 
 def _sampling(looked: LookedAt, bounds: IntegrityBounds) -> Finding:

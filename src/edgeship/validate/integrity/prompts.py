@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeship.engine import prompt_readers
 from edgeship.engine.api import Conversation
-from edgeship.errors import DependencyMissing, EdgeshipError, TemplateMissing
+from edgeship.errors import DependencyMissing, EdgeshipError, EngineFailed, TemplateInvalid, TemplateMissing
 from edgeship.package import fidelity, genai_config, template
 from edgeship.package.end_of_turn import end_of_turn
 from edgeship.package.fidelity import Encoder
@@ -54,6 +54,7 @@ def _readers(looked: LookedAt, *, strict: bool) -> Iterator[Finding]:
         with prompt_readers.others(looked.folder, not_for) as others:
             encoders |= others
             found = fidelity.check_fidelity(encoders, samples, lambda ids: codec.decode(ids, special=True))
+            instructed = [name for name, encode in others.items() if _takes_instructions(encode)]
             begins = {name: tuple(encode(samples[0].messages)) for name, encode in encoders.items()}
     except DependencyMissing as error:
         yield Finding("template-fidelity", "skipped", f"No other reader is there to compare with: {error.what}.")
@@ -64,8 +65,23 @@ def _readers(looked: LookedAt, *, strict: bool) -> Iterator[Finding]:
         yield Finding("template-fidelity", "skipped", f"{GENAI} makes no prompts of it: {error.what}.")
         begins = {OURS: tuple(encoders[OURS](samples[0].messages))}
     else:
-        yield _agreement([str(one) for one in found if one.excuse is None], len(samples), encoders, not_for, strict)
+        differing = [str(one) for one in found if one.excuse is None]
+        if instructed and not template.takes_instructions(codec.template, tuple(codec.special_tokens.items())):
+            differing.append(f"{', '.join(instructed)} writes system turns, and the chat template leaves them out")
+        yield _agreement(differing, len(samples), encoders, not_for, strict)
     yield _bos_once(looked, begins)
+
+
+def _takes_instructions(encode: Encoder) -> bool:
+    """Whether a reader's prompt has what a system turn says; see `template.takes_instructions`."""
+
+    def prompt(text: str) -> tuple[int, ...]:
+        return tuple(encode([{"role": "system", "content": text}, {"role": "user", "content": "?"}]))
+
+    try:
+        return prompt("edgeship") != prompt("another")
+    except (TemplateInvalid, EngineFailed):  # the second where onnxruntime-genai renders a template that refuses
+        return False
 
 
 def _agreement(
