@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from edgeship.cli import output
+from edgeship.errors import UsageError
+from edgeship.system import storage
 from edgeship.system.storage import megabytes
 
 BUILD = [
@@ -150,3 +154,61 @@ def test_numbers_with_a_sign_are_aligned_as_numbers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdout", out)
     output.print_table(["", "CHANGE IN ALL"], [["a", "+1.00"], ["b", "-10.00"]])
     assert "    +1.00" in out.getvalue()
+
+
+def test_no_output_is_written_over_what_is_read_or_where_another_goes(tmp_path: Path) -> None:
+    package, read, new = tmp_path / "package", tmp_path / "eval.jsonl", tmp_path / "new.json"
+    package.mkdir()
+    (package / "genai_config.json").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").touch()
+    read.touch()
+    reads = [read, str(tmp_path / "folder"), "http://127.0.0.1:1", "{" + '"a": 1, ' * 90 + "}", None]
+    for paths, said in (
+        ((tmp_path,), "that is a folder"),
+        ((package / "genai_config.json",), "lies in a package"),
+        ((package / "deeper" / "new.json",), "lies in a package"),
+        ((read,), "the command reads that file"),
+        ((tmp_path / "folder" / "config.json",), "the command reads that file"),
+        ((new, None, tmp_path / "folder" / ".." / "new.json"), "two outputs"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            output.require_places(*paths, reads=reads)
+    output.require_places(new, tmp_path / "folder" / "other.json", reads=reads)
+    assert not new.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights on Windows")
+def test_links_are_followed_to_what_they_name(tmp_path: Path) -> None:
+    read, link, round_about = tmp_path / "eval.jsonl", tmp_path / "link", tmp_path / "round"
+    read.write_text("what stood there", encoding="utf-8")
+    link.symlink_to(read)
+    round_about.symlink_to(round_about)
+    for path in (link, round_about):
+        with pytest.raises(UsageError):
+            output.require_places(path, reads=[read])
+    output.require_places(link)
+    storage.write_named(link, "new")
+    assert link.is_symlink()
+    assert read.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is POSIX's")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        output.require_places(pipe)
+        storage.write_named(pipe, "said")
+        assert os.read(reader, 100) == b"said"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_the_file_that_stdout_leads_to_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "printed").open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(UsageError, match="stdout leads to that file"):
+            output.require_places(tmp_path / "printed")

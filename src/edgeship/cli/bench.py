@@ -239,7 +239,7 @@ def bench(
     here = settings.resolve(cache_dir=cache_dir, threads=engine.threads)
     first, *others = [targets.resolve(text, here) for text in target]
     access = Access(Limits(engine.slots, engine.context), server.model, server.api_key)
-    require_places(kept.out, kept.records, kept.markdown, kept.csv)
+    require_places(kept.out, kept.records, kept.markdown, kept.csv, reads=(*target, asked.prompts))
     with telling() as progress:
         if others:
             both = pair.compare((first, others[0]), plan, access, fail_if, progress=progress)
@@ -354,17 +354,17 @@ def _slo(text: str | None) -> Slo | None:
 def _keep(kept: KeptOptions, document: dict[str, Any], seen: Levels, tables: Any) -> None:
     """tables: the module that writes such a document as Markdown and CSV."""
     from edgeship.measure.load import records
-    from edgeship.system import json_file
-    from edgeship.system.storage import write_file
+    from edgeship.system.json_file import as_text
+    from edgeship.system.storage import write_named
 
     if kept.out is not None:
-        json_file.write_object(kept.out, document)
+        write_named(kept.out, as_text(document))
     if kept.records is not None:
         records.write(kept.records, seen, document["stopped"])
     if kept.markdown is not None:
-        write_file(kept.markdown, tables.as_markdown(document))
+        write_named(kept.markdown, tables.as_markdown(document))
     if kept.csv is not None:
-        write_file(kept.csv, tables.as_csv(document))
+        write_named(kept.csv, tables.as_csv(document))
 
 
 def _print(document: dict[str, Any]) -> None:

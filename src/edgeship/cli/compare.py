@@ -80,9 +80,10 @@ def compare(
 ) -> int:
     """Measure how closely each precision of a checkpoint, or each target, follows the original."""
     from edgeship import comparing, targets
-    from edgeship.system import json_file
+    from edgeship.system.json_file import as_text
+    from edgeship.system.storage import write_named
 
-    require_places(out)
+    require_places(out, reads=(*compared, texts))
     current = settings.resolve(cache_dir=cache_dir, threads=threads, memory=memory)
     if len(compared) == 1:
         _require_unset("which is for servers", {"--model": server.model, "--api-key-env": server.api_key_env})
@@ -120,7 +121,7 @@ def compare(
             )
     document = found.to_dict()
     if out is not None:
-        json_file.write_object(out, document)
+        write_named(out, as_text(document))
     if as_json:
         print_json(document)
     else:

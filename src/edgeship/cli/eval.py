@@ -251,10 +251,11 @@ def evaluate(
     from edgeship import targets
     from edgeship.measure.cases.evalset import read_evalset
     from edgeship.measure.evaluation.document import beside, eval_document, read_baseline
-    from edgeship.system import json_file
+    from edgeship.system.json_file import as_text
+    from edgeship.system.storage import write_named
 
     options, max_drop = asking.read(), judged.margin()
-    require_places(judged.out)
+    require_places(judged.out, reads=(target, eval_file, judged.baseline, asking.schema))
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
     meant, key = targets.resolve(target, current), server.api_key
     kept = other = None
@@ -278,7 +279,7 @@ def evaluate(
                 found["baseline"] = beside(found, kept, max_drop)
         finally:
             if judged.out:
-                json_file.write_object(judged.out, found)
+                write_named(judged.out, as_text(found))
     if as_json:
         print_json(found)
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import textwrap
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,71 @@ REPEAT_S = 10.0
 # A text that is longer may be folded where a terminal is narrow; between two columns stand a rule's margins.
 _LONG = 32
 _BETWEEN = 3
+_OF_PACKAGES = ("edgeship.json", "genai_config.json")
+"""Each of these files makes the folder that it lies in a package, damaged or whole."""
 
 
-def require_places(*paths: Path | None) -> None:
-    """That files can be written there, before what they are to hold is measured. Raises UsageError, NotWritable."""
-    from edgeship.system.storage import require_writable
+def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ()) -> None:
+    """That files can be written there and nothing is lost by it, before what they are to hold is measured.
 
-    for path in paths:
-        if path is not None:
-            if path.is_dir():
-                raise UsageError("that is a folder, and a file is to be written", where=str(path), hint="Name a file.")
-            require_writable(path.absolute().parent, "name a file elsewhere.")
+    reads: what the command reads: files, and folders of which no file is to be overwritten; names that are no paths
+    are passed over. Raises UsageError, NotWritable.
+    """
+    from edgeship.system.storage import is_stream, require_writable
+
+    read = [Path(one).resolve() for one in reads if one and _is_there(one)]
+    taken: list[Path] = []
+    for path in (path for path in paths if path is not None):
+        if path.is_dir():
+            raise _refused("that is a folder, and a file is to be written", path, "Name a file.")
+        if is_stream(path):
+            if not os.access(path, os.W_OK):
+                raise _refused("that cannot be written", path)
+            continue
+        place = _place_of(path)
+        if any(_is_same(place, other) for other in taken):
+            raise _refused("two outputs would be written to that file", path, "Name a file for each.")
+        if any(_is_same(place, other) or (other in place.parents and place.exists()) for other in read):
+            raise _refused("the command reads that file, and would overwrite it", path)
+        if any((folder / mark).exists() for folder in place.parents for mark in _OF_PACKAGES):
+            raise _refused("that lies in a package, which must stay as it was made", path)
+        if _is_stdout(place):
+            raise _refused("stdout leads to that file, and what is printed would be lost", path)
+        require_writable(place.parent, "name a file elsewhere.")
+        taken.append(place)
+
+
+def _refused(what: str, path: Path, hint: str = "Name a file elsewhere.") -> UsageError:
+    return UsageError(what, where=str(path), hint=hint)
+
+
+def _place_of(path: Path) -> Path:
+    """Where it is once links are followed. Raises UsageError for links that lead to each other."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise _refused(f"that leads nowhere: {error}", path) from error
+
+
+def _is_there(named: str | Path) -> bool:
+    try:
+        return Path(named).exists()
+    except (OSError, ValueError):  # a URL, or JSON in the place of a file's name
+        return False
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except OSError:  # one of them is not there yet
+        return False
+
+
+def _is_stdout(place: Path) -> bool:
+    try:
+        return place.exists() and os.path.samestat(place.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # it is closed, or no file of the system's
+        return False
 
 
 def print_json(value: Any) -> None:

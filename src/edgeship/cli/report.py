@@ -28,11 +28,11 @@ def report(documents: Documents, out: Out = DEFAULT, as_json: Json = False) -> i
     from edgeship.measure import document
     from edgeship.measure.report.page import documents as pages
     from edgeship.measure.report.page.rendering import render
-    from edgeship.system.storage import disk_errors, write_file
+    from edgeship.system.storage import disk_errors, write_named
 
-    require_places(out)
+    require_places(out, reads=(path for path in documents if path.is_file()))
     found = [document.read(path) for path in documents]
     with disk_errors(out.absolute().parent, "name a file elsewhere."):
-        write_file(out, render(pages.page(found)))
+        write_named(out, render(pages.page(found)))
     kinds = [{"file": str(one.path), "kind": one.kind, "created": one.created} for one in found]
     return print_facts({"report": str(out), "documents": kinds}, f"report: {out}", as_json=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,9 +138,9 @@ class KeptOptions:
         typer.Option("--no-keep", help="Do not keep it beside the package: what is known of that stays as it was."),
     ] = False
 
-    def require_places(self) -> None:
-        """That all of it can be written, before it is measured. Raises UsageError, NotWritable."""
-        require_places(self.out, self.junit, self.markdown, self._summary)
+    def require_places(self, reads: Iterable[str | Path | None]) -> None:
+        """That all of it can be written, and over nothing that is read. Raises UsageError, NotWritable."""
+        require_places(self.out, self.junit, self.markdown, self._summary, reads=reads)
 
     @property
     def _summary(self) -> Path | None:
@@ -156,19 +156,19 @@ class KeptOptions:
     def keep(self, verdict: Verdict, document: Mapping[str, Any]) -> None:
         """Writes what was asked for. Raises NotWritable, DiskShort."""
         from edgeship.system.json_file import as_text
-        from edgeship.system.storage import write_file
+        from edgeship.system.storage import write_named
         from edgeship.validate.junit import as_junit
         from edgeship.validate.summary import as_markdown
 
         if self.out:
             with _writing(self.out):
-                write_file(self.out, as_text(document))
+                write_named(self.out, as_text(document))
         if self.junit:
             with _writing(self.junit):
-                write_file(self.junit, as_junit(verdict, document["created"]))
+                write_named(self.junit, as_junit(verdict, document["created"]))
         if self.markdown:
             with _writing(self.markdown):
-                write_file(self.markdown, as_markdown(verdict))
+                write_named(self.markdown, as_markdown(verdict))
         if summary := self._summary:
             with _writing(summary), summary.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(as_markdown(verdict))
@@ -242,7 +242,8 @@ def validate(
     if target is None:
         raise UsageError("nothing is named that is to be validated", hint="`edgeship cache ls` lists the packages.")
     current = settings.resolve(cache_dir=cache_dir, threads=threads)
-    kept.require_places()
+    reads = (held.eval_file, held.schema, held.original, held.baseline, held.gate, again.verdict)
+    kept.require_places((target, *reads))
     effort, only, verdict_kept = looked.effort, _known(looked.only), again.kept()
     gate = read_gate(held.gate, CHECKS) if held.gate else Gate()
     meant = targets.resolve(target, current)
@@ -270,7 +271,7 @@ def validate(
 
 
 def _write_gate(path: Path, target: str | None, *, as_json: bool) -> int:
-    from edgeship.system.storage import write_file
+    from edgeship.system.storage import write_named
     from edgeship.validate.checks import CHECKS
     from edgeship.validate.gate import as_toml
 
@@ -280,7 +281,7 @@ def _write_gate(path: Path, target: str | None, *, as_json: bool) -> int:
     if path.exists():
         raise UsageError("that file is there already", where=str(path), hint="Name another, or remove it.")
     with _writing(path):
-        write_file(path, as_toml(CHECKS))
+        write_named(path, as_toml(CHECKS))
     checks = [check.name for check in CHECKS]
     said = f"wrote {path}\nhold a target to it: {our_command('validate', 'TARGET', '--gate', str(path))}"
     return print_facts({"gate": str(path), "checks": checks}, said, as_json=as_json)

@@ -144,6 +144,21 @@ def write_file(path: Path, content: str | bytes, *, private: bool = False) -> No
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_named(path: Path, content: str) -> None:
+    """Writes what a user wants kept where the user says: through a link to what it names, and straight to a device or
+    a pipe, which a file must not replace; everywhere else as `write_file`. Raises OSError."""
+    if is_stream(path):
+        with path.open("wb") as stream:
+            stream.write(content.encode())
+    else:
+        write_file(path.resolve(), content)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is there and neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
 def new_folder(
     folder: Path,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from edgeship.errors import EdgeshipError
 from edgeship.system import foreign, json_file
-from edgeship.system.storage import write_file
+from edgeship.system.storage import write_named
 
 Kind = Literal["text", "thinking", "call"]
 """The channels of an answer."""
@@ -126,12 +126,12 @@ def as_lines(levels: Levels) -> str:
 
 
 def write(path: Path, levels: Levels, stopped: str | None = None) -> None:
-    """Writes the records of all levels as JSON Lines, whole or not at all.
+    """Writes the records of all levels as JSON Lines, whole or not at all where that is a file.
 
     stopped: why the run they are of is a part, which each line then says.
     """
     part = {} if stopped is None else {"stopped": stopped}
-    write_file(path, as_lines(({**level, **part}, each) for level, each in levels))
+    write_named(path, as_lines(({**level, **part}, each) for level, each in levels))
 
 
 def read(path: Path, error: type[EdgeshipError]) -> Iterator[tuple[dict[str, Any], Record]]:
