@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import tomllib
 from collections.abc import Iterator
@@ -10,7 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from edgeship.cli import main
+from edgeship.cli.streams import OutputLost
+from edgeship.errors import DiskShort
 from edgeship.measure import document
+from edgeship.system import storage
 from edgeship.validate.bounds import bounds_of
 from edgeship.validate.checks import CHECKS
 from edgeship.validate.verdict import Finding
@@ -229,3 +233,42 @@ def test_answers_have_as_many_tokens_as_is_said(checks: Any) -> None:
     checks(check("domain", looks))
     assert [main(["validate", URL, *options]) for options in ([], ["--max-tokens", "500"])] == [0, 0]
     assert seen == [None, 500]
+
+
+@pytest.mark.parametrize("reason", [errno.EPIPE, errno.ENOSPC])
+def test_who_loses_what_is_printed_has_the_files(
+    reason: int, checks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> None:
+        raise OutputLost from OSError(reason, "lost")
+
+    given_up: list[int] = []
+    monkeypatch.setattr("edgeship.cli.verdict.print_verdict", lost)
+    for module in ("validate", "failure"):
+        monkeypatch.setattr(f"edgeship.cli.{module}.give_up_output", lambda: given_up.append(1))
+    checks(check("domain", finding("fail")))
+    out = tmp_path / "verdict.json"
+    assert main(["validate", URL, "--out", str(out)]) == (1 if reason == errno.EPIPE else 7)
+    assert json.loads(out.read_text(encoding="utf-8"))["outcome"] == "fail"
+    assert given_up
+
+
+@pytest.mark.usefixtures("checks")
+def test_a_file_that_cannot_be_written_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = storage.write_named
+
+    def on_a_full_disk(path: Path, content: str) -> None:
+        if path.name == "verdict.json":
+            raise OSError(errno.ENOSPC, "no space left")
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write_named", on_a_full_disk)
+    out, junit = tmp_path / "verdict.json", tmp_path / "verdict.xml"
+    assert main(["validate", URL, "--out", str(out), "--junit", str(junit)]) == DiskShort.exit_code
+    assert ElementTree.parse(junit).getroot().tag == "testsuites"
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1].startswith("pass: ")
+    assert "error[disk-short]" in printed.err
+    assert not out.exists()

@@ -25,8 +25,6 @@ _REPORT = (
     "files: read it before you send it."
 )
 _KEPT_LOGS, _LOG_HALF, _MOST_CHARACTERS = 20, 1 << 17, 1000
-# Windows says EINVAL of a pipe whose reader is gone.
-_READER_GONE = (errno.EPIPE, errno.EINVAL)
 
 
 def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> int:
@@ -82,10 +80,9 @@ def interrupted() -> int:
 def output_lost(error: OutputLost) -> int:
     """Says that stdout cannot be written to; returns the exit code."""
     give_up_output()
-    why = error.__cause__
-    if isinstance(why, OSError) and why.errno in _READER_GONE:  # it had enough (`| head`), and that is no failure
+    if error.had_enough:
         return 0
-    lost = NotWritable(f"stdout cannot be written to: {why}", hint="See where it leads, and whether it has room.")
+    lost = NotWritable(f"stdout cannot be written to: {error.__cause__}", hint="See where it leads, and whether it has room.")
     return _print(lost.to_dict(), as_json=False)
 
 
@@ -100,7 +97,10 @@ def _print(facts: Mapping[str, Any], *, as_json: bool, log_json: bool = False) -
     if as_json:
         from edgeship.cli.output import print_json
 
-        print_json({"error": facts})
+        try:
+            print_json({"error": facts})
+        except OutputLost:  # the error stays one, with its exit code
+            give_up_output()
     if log_json:
         log.show(log.Level.INFO, as_json=True)
         rest = {name: value for name, value in facts.items() if name != "what"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
 _SLOW_S = 3.0
 MOST_PIPED_BYTES = 1 << 26
 """No more is taken from a pipe, which may never end; no model reads that much."""
+# Windows says EINVAL of a pipe whose reader is gone.
+_READER_GONE = (errno.EPIPE, errno.EINVAL)
 _DIM, _NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
 class OutputLost(Exception):
     """Stdout cannot be written to; its cause says why. No OSError, so that nobody takes it for one of another file."""
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether its reader went away (`| head`), which is no failure."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in _READER_GONE
 
 
 class _Output(io.FileIO):

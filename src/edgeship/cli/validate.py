@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from edgeship import settings
 from edgeship.cli.options import TARGET, CacheDir, Json, Schema, ServerOptions, Threads, as_path, grouped
 from edgeship.cli.output import note, print_facts, print_json, require_places, telling
+from edgeship.cli.streams import OutputLost, give_up_output
 from edgeship.errors import PackageNotFound, ResourceError, UsageError
 from edgeship.system.shell import our_command
 
@@ -153,25 +154,33 @@ class KeptOptions:
             )
         return as_path(place)
 
-    def keep(self, verdict: Verdict, document: Mapping[str, Any]) -> None:
-        """Writes what was asked for. Raises NotWritable, DiskShort."""
+    def keep(self, verdict: Verdict, document: Mapping[str, Any]) -> list[Exception]:
+        """Writes all that was asked for; what came of those files that could not be written (NotWritable, DiskShort)."""
         from edgeship.system.json_file import as_text
         from edgeship.system.storage import write_named
         from edgeship.validate.junit import as_junit
         from edgeship.validate.summary import as_markdown
 
-        if self.out:
-            with _writing(self.out):
-                write_named(self.out, as_text(document))
-        if self.junit:
-            with _writing(self.junit):
-                write_named(self.junit, as_junit(verdict, document["created"]))
-        if self.markdown:
-            with _writing(self.markdown):
-                write_named(self.markdown, as_markdown(verdict))
+        makers: list[tuple[Path | None, Callable[[], str]]] = [
+            (self.out, lambda: as_text(document)),
+            (self.junit, lambda: as_junit(verdict, document["created"])),
+            (self.markdown, lambda: as_markdown(verdict)),
+        ]
+        errors: list[Exception] = []
+        for path, made in makers:
+            if path:
+                try:
+                    with _writing(path):
+                        write_named(path, made())
+                except Exception as error:  # the others are written all the same
+                    errors.append(error)
         if summary := self._summary:
-            with _writing(summary), summary.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(as_markdown(verdict))
+            try:
+                with _writing(summary), summary.open("a", encoding="utf-8", newline="\n") as file:
+                    file.write(as_markdown(verdict))
+            except Exception as error:
+                errors.append(error)
+        return errors
 
 
 def _writing(path: Path) -> AbstractContextManager[None]:
@@ -256,17 +265,29 @@ def validate(
             verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
     verdict = replace(verdict, file=str(kept.out) if kept.out else None)
     document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
+    errors = kept.keep(verdict, document)
+    if verdict.fault is not None:
+        errors.insert(0, verdict.fault)
     if not kept.no_keep:
-        _keep(verdict, document, meant)
-    if as_json:
-        print_json(document)
-    else:
-        print_verdict(verdict)
-    kept.keep(verdict, document)
+        try:
+            _keep(verdict, document, meant)
+        except Exception as error:
+            errors.append(error)
+    try:
+        if as_json:
+            print_json(document)
+        else:
+            print_verdict(verdict)
+    except OutputLost as lost:  # the exit code is the verdict's, also for who had read enough (`| head`)
+        if not lost.had_enough and not errors:
+            raise
+        give_up_output()
     if verdict.interrupted:
         note("interrupted: this is what was found before")
-    if verdict.fault is not None:
-        raise verdict.fault
+    for error in errors[1:]:
+        note(f"error: {error}")
+    if errors:
+        raise errors[0]
     return verdict.exit_code
 
 
