@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeship.cli import main
+from edgeship.cli import entry, failure, main
 from edgeship.cli.streams import OutputLost
 from edgeship.errors import DiskShort
 from edgeship.measure import document
 from edgeship.system import storage
 from edgeship.validate.bounds import bounds_of
 from edgeship.validate.checks import CHECKS
+from edgeship.validate.subject import Subject
 from edgeship.validate.verdict import Finding
 from tests.validate.samples import Run, check, evidence
 
@@ -272,3 +274,54 @@ def test_a_file_that_cannot_be_written_keeps_no_other_from_it(
     assert printed.out.splitlines()[-1].startswith("pass: ")
     assert "error[disk-short]" in printed.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("when", ["in a check", "after the checks"])
+def test_ctrl_c_several_times_loses_no_finding(
+    when: str, checks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupts(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", "fail", "It is so.")
+        for _number in range(3):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+    checks(check("domain", interrupts if when == "in a check" else finding("fail")))
+    closed, write = Subject.__exit__, storage.write_named
+
+    def closes(subject: Subject, *error: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        closed(subject, *error)
+
+    def writes(path: Path, content: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(path, content)
+
+    monkeypatch.setattr(Subject, "__exit__", closes)
+    monkeypatch.setattr(storage, "write_named", writes)
+    out = tmp_path / "verdict.json"
+    assert main(["validate", URL, "--out", str(out)]) == 130
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert kept["checks"]["domain"]["findings"][0]["outcome"] == "fail"
+    assert kept["complete"] is (when == "after the checks")
+    assert "fail: " in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("command", "said"), [("validate", "begins anew"), ("build", "goes on from there")])
+def test_an_interrupt_says_what_is_left(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure.interrupted(command) == 130
+    assert said in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeship.cli.streams.prepare", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        entry()
+    assert capfd.readouterr().err == "\ninterrupted\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,30 +23,37 @@ def _run(given: list[str]) -> int:
     from edgeship.cli import failure, streams
     from edgeship.errors import came_from
 
+    words = given[2:] if given[:1] == ["--log-level"] else given
+    command = next((word for word in words if not word.startswith("-")), "")
     try:
         import typer.main
 
         from edgeship.cli.app import app
 
         # Not through typer's own main, which would end some failures by itself.
-        command = typer.main.get_command(app)
-        with command.make_context("edgeship", given) as context:
-            result = command.invoke(context)
+        ours = typer.main.get_command(app)
+        with ours.make_context("edgeship", given) as context:
+            result = ours.invoke(context)
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        return failure.interrupted()
+        return failure.interrupted(command)
     except (SystemExit, streams.OutputLost):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
         # Native modules that are interrupted while they start say that they failed.
         if came_from(error, KeyboardInterrupt):
-            return failure.interrupted()
-        return failure.explain(error, as_json="--json" in given, log_json="--log-json" in given)
+            return failure.interrupted(command)
+        return failure.explain(error, as_json="--json" in given, log_json="--log-json" in given, command=command)
 
 
 def entry() -> None:
     """The console script."""
-    from edgeship.cli import streams
+    try:
+        from edgeship.cli import streams
 
-    streams.prepare()
-    sys.exit(main())
+        streams.prepare()
+        code = main()
+    except KeyboardInterrupt:  # while the modules are imported that would say so, or once more while they do
+        os.write(2, b"\ninterrupted\n")
+        code = 130
+    sys.exit(code)

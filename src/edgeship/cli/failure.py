@@ -24,10 +24,12 @@ _REPORT = (
     "Please report it with that file. It holds versions and the call stack, and may hold names and values from your "
     "files: read it before you send it."
 )
+_BUILD = ("build", "ship", "compare")
+_MEASURE = ("bench", "eval", "validate")
 _KEPT_LOGS, _LOG_HALF, _MOST_CHARACTERS = 20, 1 << 17, 1000
 
 
-def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> int:
+def explain(error: BaseException, *, as_json: bool, log_json: bool = False, command: str = "") -> int:
     """Prints what happened, where, and what to try; returns the exit code.
 
     log_json: whoever reads stderr expects lines of JSON there, and gets one.
@@ -44,7 +46,7 @@ def explain(error: BaseException, *, as_json: bool, log_json: bool = False) -> i
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.Abort):
-        return interrupted()
+        return interrupted(command)
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -71,9 +73,11 @@ def _meant_by(option: str, command: str) -> str | None:
     return elsewhere.meant_by(option, command.rpartition(" ")[2])
 
 
-def interrupted() -> int:
-    """Says what is left; returns the exit code."""
-    say("\ninterrupted; what was built is kept, and the same command goes on from there")
+def interrupted(command: str = "") -> int:
+    """Says what is left of that command's work; returns the exit code."""
+    left = "; what was built is kept, and the same command goes on from there" if command in _BUILD else ""
+    anew = "; the same command begins anew" if command in _MEASURE else ""
+    say(f"\ninterrupted{left or anew}")
     return EXIT_INTERRUPTED
 
 
@@ -82,7 +86,9 @@ def output_lost(error: OutputLost) -> int:
     give_up_output()
     if error.had_enough:
         return 0
-    lost = NotWritable(f"stdout cannot be written to: {error.__cause__}", hint="See where it leads, and whether it has room.")
+    lost = NotWritable(
+        f"stdout cannot be written to: {error.__cause__}", hint="See where it leads, and whether it has room."
+    )
     return _print(lost.to_dict(), as_json=False)
 
 

@@ -155,7 +155,7 @@ class KeptOptions:
         return as_path(place)
 
     def keep(self, verdict: Verdict, document: Mapping[str, Any]) -> list[Exception]:
-        """Writes all that was asked for; what came of those files that could not be written (NotWritable, DiskShort)."""
+        """Writes all that was asked for; the errors of what could not be written."""
         from edgeship.system.json_file import as_text
         from edgeship.system.storage import write_named
         from edgeship.validate.junit import as_junit
@@ -239,12 +239,13 @@ def validate(
 ) -> int:
     """Check whether a target is fit for release, and say why."""
     from edgeship import targets
-    from edgeship.cli.verdict import print_verdict
+    from edgeship.system import interrupts
     from edgeship.validate.checks import CHECKS
     from edgeship.validate.document import verdict_document
     from edgeship.validate.gate import Gate, read_gate
     from edgeship.validate.run import validate as run
     from edgeship.validate.subject import Subject
+    from edgeship.validate.verdict import EXIT_INTERRUPTED
 
     if write_gate is not None:
         return _write_gate(write_gate, target, as_json=as_json)
@@ -256,21 +257,31 @@ def validate(
     effort, only, verdict_kept = looked.effort, _known(looked.only), again.kept()
     gate = read_gate(held.gate, CHECKS) if held.gate else Gate()
     meant = targets.resolve(target, current)
-    with telling() as progress:
-        against = _against(held, effort, meant, server)
-        with Subject(meant, against) as subject:
-            if again.replay is not None:
-                return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
-            _require_reached(subject)
-            verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS)
-    verdict = replace(verdict, file=str(kept.out) if kept.out else None)
-    document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
+    with interrupts.handled() as ctrl_c:
+        with telling() as progress:
+            against = _against(held, effort, meant, server)
+            with Subject(meant, against) as subject:
+                if again.replay is not None:
+                    return _replay(subject, again.replay, verdict_kept, gate, as_json=as_json)
+                _require_reached(subject)
+                verdict = run(subject, gate, only=only, progress=progress, checks=CHECKS, interrupts=ctrl_c)
+        verdict = replace(verdict, file=str(kept.out) if kept.out else None)
+        document = verdict_document(verdict, gate.off, current.memory_bytes, effort=effort, only=only)
+        _tell(verdict, document, meant, kept, as_json=as_json)
+        return EXIT_INTERRUPTED if ctrl_c.seen else verdict.exit_code
+
+
+def _tell(verdict: Verdict, document: Mapping[str, Any], target: Target, kept: KeptOptions, *, as_json: bool) -> None:
+    """Writes the verdict, keeps it and prints it, each whether or not the other could be done; then raises the first
+    error that there was."""
+    from edgeship.cli.verdict import print_verdict
+
     errors = kept.keep(verdict, document)
     if verdict.fault is not None:
         errors.insert(0, verdict.fault)
     if not kept.no_keep:
         try:
-            _keep(verdict, document, meant)
+            _keep(verdict, document, target)
         except Exception as error:
             errors.append(error)
     try:
@@ -288,7 +299,6 @@ def validate(
         note(f"error: {error}")
     if errors:
         raise errors[0]
-    return verdict.exit_code
 
 
 def _write_gate(path: Path, target: str | None, *, as_json: bool) -> int:

@@ -23,6 +23,7 @@ from edgeship.errors import (
 )
 from edgeship.package import manifest
 from edgeship.progress import Progress, silent, under
+from edgeship.system.interrupts import Interrupts
 from edgeship.validate.bounds import held
 from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
@@ -49,8 +50,11 @@ def validate(
     only: Collection[CheckName] = (),
     progress: Progress = silent,
     checks: Sequence[Check] = CHECKS,
+    interrupts: Interrupts | None = None,
 ) -> Verdict:
     """What the checks come to. only: these and no others. Ctrl-C ends it with what was found.
+
+    interrupts: hold Ctrl-C back between the checks and from the end of the last one on.
 
     What was found is kept whatever happens: what was asked wrongly, and what is a fault of our own, is raised where
     nothing was found before. Later it leaves its check undecided, and the verdict has the first fault of our own.
@@ -60,6 +64,8 @@ def validate(
     gate, begun = gate or Gate(), time.perf_counter()
     _require_known(subject)
     digest = _digest(subject)
+    interrupts = interrupts or Interrupts()
+    interrupts.hold()
     results: list[CheckResult] = []
     interrupted, fault = False, None
     for check in checks:
@@ -67,9 +73,11 @@ def validate(
         reason = _unwanted(check, gate, only) or (INTERRUPTED if interrupted else None)
         started = time.perf_counter()
         try:
-            reason = reason or _impossible(check, subject)
             if reason is None:
-                _make(check, subject, gate, progress, findings)
+                with interrupts.let_through():
+                    reason = _impossible(check, subject)
+                    if reason is None:
+                        _make(check, subject, gate, progress, findings)
         except KeyboardInterrupt:
             interrupted, reason = True, None
             findings.append(_unfinished("undecided", "it was interrupted", "Run it again, and let it come to its end."))
