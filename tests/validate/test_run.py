@@ -172,6 +172,24 @@ def test_a_package_that_is_replaced_meanwhile_has_no_verdict(example: Path, tmp_
     assert validate(Subject(Target("folder", str(folder), resolve())), checks=(check("domain"),)).digest
 
 
+@pytest.mark.parametrize("how", ["in place", "by another file"])
+def test_a_file_that_changes_meanwhile_leaves_no_verdict(how: str, example: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(example, tmp_path / "package")
+    weights = folder / next(name for name in manifest.read(folder).manifest.files if name.endswith(".onnx"))
+
+    def changes(*_: Any) -> Iterator[Finding]:
+        yield Finding("one", "pass", "It is so.")
+        if how == "in place":
+            with weights.open("r+b") as file:
+                file.write(b"x")
+            return
+        shutil.copy2(weights, tmp_path / "other")
+        (tmp_path / "other").replace(weights)
+
+    with pytest.raises(PackageDamaged, match="or a file in it"):
+        validate(Subject(Target("folder", str(folder), resolve())), checks=(check("domain", changes),))
+
+
 def test_ctrl_c_keeps_what_was_found() -> None:
     started = EngineFailed("the library could not be loaded")
     started.__cause__ = KeyboardInterrupt()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -63,7 +63,7 @@ def validate(
     """
     gate, begun = gate or Gate(), time.perf_counter()
     _require_known(subject)
-    digest = _digest(subject)
+    digest, files = _identity(subject)
     interrupts = interrupts or Interrupts()
     interrupts.hold()
     results: list[CheckResult] = []
@@ -95,8 +95,10 @@ def validate(
         progress(f"{check.name}: {made.outcome}, in {took_s:.1f} s", None)
     target = subject.target
     took_s = time.perf_counter() - begun
-    if digest != _digest(subject):  # what was found is neither of the one nor of the other
-        raise PackageDamaged("the package was replaced while it was looked at", where=str(subject.folder), hint=_AGAIN)
+    if (digest, files) != _identity(subject):  # what was found is neither of the one nor of the other
+        raise PackageDamaged(
+            "the package was replaced while it was looked at, or a file in it", where=str(subject.folder), hint=_AGAIN
+        )
     return Verdict(target.name, target.kind, digest, tuple(results), took_s, interrupted, fault)
 
 
@@ -131,12 +133,21 @@ def _told_apart(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(replace(each, evidence=tuple(map(own, each.evidence))) for each in findings)
 
 
-def _digest(subject: Subject) -> str | None:
+def _identity(subject: Subject) -> tuple[str | None, Mapping[str, tuple[int, ...]]]:
+    """The digest of its manifest, and of each file that it lists what changes where somebody writes to it."""
     folder = subject.folder  # a name that means nothing is no target that fails
     try:
-        return manifest.read(folder).digest if folder else None
+        package = manifest.read(folder) if folder else None
     except EdgeshipError:
-        return None
+        package = None
+    if package is None:
+        return None, {}
+    files: dict[str, tuple[int, ...]] = {}
+    for name in package.manifest.files:
+        with suppress(OSError):
+            stat = (package.folder / name).stat()
+            files[name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return package.digest, files
 
 
 def _unwanted(check: Check, gate: Gate, only: Collection[CheckName]) -> str | None:
