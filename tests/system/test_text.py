@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgeship.system.text import alike, as_shown, decode, harmless, meant
+from edgeship.system.text import alike, as_shown, decode, harmless, harmless_line, meant
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -51,6 +51,7 @@ def test_what_is_no_terminal_gets_text_as_it_is() -> None:
             return True
 
     assert as_shown("\x1b[2J", io.StringIO()) == "\x1b[2J"
+    assert harmless_line("a\nb\x1b[2J\tc") == "a\\u000ab\\u001b[2J\tc"
     assert as_shown("\x1b[2J", Terminal()) == r"\u001b[2J"
 
 

@@ -17,7 +17,7 @@ from edgeship.cli.streams import say, show
 from edgeship.errors import UsageError
 from edgeship.progress import Progress, silent
 from edgeship.system.shell import as_typed
-from edgeship.system.text import as_shown, harmless
+from edgeship.system.text import harmless
 
 REPEAT_S = 10.0
 
@@ -108,7 +108,7 @@ def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> int:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns whose values are numbers are aligned to the right. On a terminal that is too narrow
     for it the columns stand in several tables, each with the first column: a number is never cut into two."""
-    cells = [[as_shown(cell, sys.stdout) for cell in row] for row in rows]
+    cells = [[harmless(cell) for cell in row] for row in rows]
     out = console()
     for part in _parts(header, cells, out.width):
         names, beside = [header[column] for column in part], [[row[column] for column in part] for row in cells]

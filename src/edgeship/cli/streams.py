@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from edgeship.errors import UsageError
-from edgeship.system.text import as_shown, decode, harmless
+from edgeship.system.text import decode, harmless
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -61,13 +61,13 @@ def prepare() -> None:
 
 def show(text: str = "") -> None:
     """A line on stdout at once: whoever started us may wait for it."""
-    print(as_shown(text, sys.stdout), flush=True)
+    print(harmless(text), flush=True)
 
 
 def say(text: str) -> None:
     """A line on stderr at once. Where nobody can read it any more, nothing is lost."""
     with contextlib.suppress(OSError):
-        print(as_shown(text, sys.stderr), file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
 
 def think(text: str) -> None:

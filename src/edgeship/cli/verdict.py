@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgeship.cli.output import print_folded
 from edgeship.cli.streams import show
+from edgeship.system.text import harmless_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,8 @@ def print_verdict(verdict: Verdict) -> None:
     if notes:
         show()
     for note in notes:
-        show(f"  {note}")
-    show(f"\n{told.headline(verdict)}")
+        show(f"  {harmless_line(note)}")
+    show(f"\n{harmless_line(told.headline(verdict))}")
 
 
 def print_replayed(found: Sequence[Replayed]) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from edgeship.system.text import as_shown
+from edgeship.system.text import harmless
 
 
 class Level(StrEnum):
@@ -67,7 +67,7 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Whatever stderr is by now: a live line of progress puts itself in its place.
-        print(as_shown(self.format(record), sys.stderr), file=sys.stderr, flush=True)
+        print(harmless(self.format(record)), file=sys.stderr, flush=True)
 
 
 # --- from a child to its parent --------------------------------------------------------------------------------------

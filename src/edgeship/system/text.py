@@ -33,13 +33,19 @@ def harmless(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
 
 
+def harmless_line(text: str) -> str:
+    """The same of what stands in one line: its line feeds are written out as well."""
+    return harmless(text).replace("\n", "\\u000a")
+
+
 def without_halves(text: str) -> str:
     """A text whose halves of characters, which no encoding has, are written out as `harmless` writes them."""
     return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_shown(text: str, stream: TextIO) -> str:
-    """A text as it goes to a stream: harmless where that is a terminal, as it is elsewhere."""
+    """An answer as it goes to a stream: harmless where that is a terminal. Elsewhere the text itself is what is wanted,
+    and it alone stays as it is: all else that is shown is `harmless` everywhere, since logs end on terminals too."""
     return harmless(text) if stream.isatty() else text
 
 
