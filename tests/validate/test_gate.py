@@ -98,6 +98,7 @@ def test_bounds_and_reasons(tmp_path: Path) -> None:
         ("version = 1\n[leaks]\ncores = 65", "has leaks.cores 65, which is not a whole number of at most 64"),
         ("version = 1\n[leaks]\noff = true", "has leaks.off True, which is not a text"),
         ("version = 1\n[leaks]\noff = ' '", "has leaks.off ' ', which is not a reason"),
+        ('version = 1\n[leaks]\noff = "\\u200b\\u3164\\u0301"', "which is not a reason that can be read"),
         (
             "version = 1\n[leaks]\nleast = 0.8\nrequests = 9",
             "sets leaks.requests to 9, where 500 is the default, and gives no reason",

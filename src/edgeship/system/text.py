@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -16,6 +17,8 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # the marks that right-to-left text is written with.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# Letters and symbols that have no ink: fillers of Hangul and the empty pattern of Braille.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -36,6 +39,11 @@ def harmless(text: str) -> str:
 def harmless_line(text: str) -> str:
     """The same of what stands in one line: its line feeds are written out as well."""
     return harmless(text).replace("\n", "\\u000a")
+
+
+def is_visible(text: str) -> bool:
+    """Whether a reader sees anything of it: a letter, a digit, a mark of punctuation or a symbol."""
+    return any(unicodedata.category(one)[0] in "LNPS" and one not in _BLANK for one in text)
 
 
 def without_halves(text: str) -> str:

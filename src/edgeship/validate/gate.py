@@ -12,7 +12,7 @@ from typing import Any
 from edgeship.errors import GateInvalid
 from edgeship.system import toml_file
 from edgeship.system.fields import Fields, shown
-from edgeship.system.text import meant
+from edgeship.system.text import is_visible, meant
 from edgeship.validate.bounds import Bounds, bounds_of, held
 from edgeship.validate.check import Check
 from edgeship.validate.verdict import CheckName
@@ -105,8 +105,8 @@ def _value(part: Fields, one: Field[Any]) -> float | None:
 
 def _reason(part: Fields, key: str) -> str | None:
     reason = part.text(key)
-    if reason is not None and not reason.strip():
-        raise part.wrong(key, reason, "a reason")
+    if reason is not None and not is_visible(reason):
+        raise part.wrong(key, reason, "a reason that can be read")
     return reason
 
 
