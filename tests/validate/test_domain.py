@@ -44,6 +44,17 @@ def kept(path: Path, chat: Chat, asked: list[EvalCase], settings: Settings) -> P
     return path
 
 
+def test_copies_of_a_question_are_no_more_evidence_than_one(settings: Settings) -> None:
+    one = case("q")
+    asked = [one.model_copy(update={"id": f"q{number}", "slice": f"s{number % 2}"}) for number in range(20)]
+    with ScriptedEngine({one.question: "yes"}) as chat:
+        found = found_by(CHECK, subject_of(chat, settings, asked))
+    assert found["pass-rate"].outcome == "undecided"
+    assert "1 of 1 answers are right" in found["pass-rate"].told
+    assert "has 20 cases, 1 of them different" in found["answers-come"].told
+    assert "slices" not in found
+
+
 @pytest.mark.parametrize(
     ("count", "right", "outcome"),
     [(20, 20, "pass"), (100, 91, "pass"), (100, 85, "undecided"), (20, 16, "undecided"), (100, 60, "fail")],

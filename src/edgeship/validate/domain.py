@@ -94,6 +94,9 @@ def _answered(subject: Subject, ways: Sequence[WayResult], most: float) -> Findi
     may = f"at most {100 * most:.1f} % may" if most else "none may"
     stopped = next((way.stopped for way in ways if way.stopped), None)
     told = f"{asked - len(errors):,} of {asked:,} questions were answered; {may} stay without an answer."
+    named, different = len(subject.against.cases), len(subject.different_cases)
+    if different < named:
+        told += f" The evaluation has {named:,} cases, {different:,} of them different: a copy counts for nothing."
     if stopped:
         told += f" The others were not asked: {stopped}."
     outcome: Outcome = "pass" if share <= most and not stopped else "fail"
@@ -164,8 +167,11 @@ def _beside_original(subject: Subject, most: float, progress: Progress) -> Itera
         told = "None of the cases was answered by the original: it was asked others, or in another way."
         yield Finding(name, "undecided", told, decided_by="An evaluation of the original over these cases.")
         return
+    different = {case.id for case in subject.different_cases}
     for way, shares in pairs.items():
-        yield from _beside(subject, ways[way], shares, most)
+        once = {name: share for name, share in shares.items() if name in different}
+        if once:
+            yield from _beside(subject, ways[way], once, most)
 
 
 def _beside(subject: Subject, way: WayResult, shares: Mapping[str, Shares], most: float) -> Iterator[Finding]:
@@ -272,7 +278,7 @@ def _of_slices(
 def _decided_by(subject: Subject, found: noninferiority.Finding, cases: int, of: str = "") -> str:
     cases_more = "case" if found.more == 1 else "cases"
     more = f"About {found.more:,} more {cases_more}{of} like these." if found.more else ""
-    left = len(subject.against.cases) - cases
+    left = len(subject.different_cases) - cases
     if subject.effort == "quick" and left > 0:
         look = "look without --quick, or `ship --gate-effort default`"
         return f"{more} A quick look leaves {left:,} cases out: {look}.".strip()

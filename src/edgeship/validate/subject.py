@@ -83,9 +83,15 @@ class Subject:
         """Those of the evaluation that there is time for."""
         against = self.against
         if against.effort != "quick":
-            return against.cases
+            return self.different_cases
         beside = against.original is not None and against.measured is None
-        return take_evenly(against.cases, QUICK_PAIRS if beside else QUICK_CASES)
+        return take_evenly(self.different_cases, QUICK_PAIRS if beside else QUICK_CASES)
+
+    @cached_property
+    def different_cases(self) -> tuple[EvalCase, ...]:
+        """Those of the evaluation, of copies under several names the first: asked twice, a question shows no more."""
+        first = {case.sameness: case for case in reversed(self.against.cases)}
+        return tuple(case for case in self.against.cases if first[case.sameness] is case)
 
     @cached_property
     def case_by_id(self) -> Mapping[str, EvalCase]:

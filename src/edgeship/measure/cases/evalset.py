@@ -218,6 +218,11 @@ class EvalCase(BaseModel):
         return Constraint("json_schema", json.dumps(self.answer_schema, ensure_ascii=False), lenient=True)
 
     @property
+    def sameness(self) -> str:
+        """A text that two cases share where they ask the same and expect the same, whatever they are called."""
+        return self.model_dump_json(exclude={"id", "slice", "tags", "weight", "seed"}, by_alias=True)
+
+    @property
     def question(self) -> str:
         """What the answer answers: the last turn."""
         return self.messages[-1].content
