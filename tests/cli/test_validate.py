@@ -181,6 +181,7 @@ def test_what_cannot_be_done_is_said_before_the_work(
         (["--schema", '{"type": "objec"}'], "constraint-invalid"),
         (["--schema", '{"type": '], "constraint-invalid"),
         (["--schema", '{"not": {"type": "null"}}'], "not at # cannot be enforced"),
+        (["--eval", "impossible.jsonl"], "the schema of case 'q': "),
         (["--eval", "by-meaning.jsonl"], "no embedding model for the assertion similar of 'q'"),
     ],
 )
@@ -195,6 +196,9 @@ def test_what_the_target_is_held_against_is_looked_at_before_the_work(
     Path("by-meaning.jsonl").write_text(json.dumps(similar), encoding="utf-8")
     Path("tuned").mkdir()
     Path("tuned", "config.json").write_text("{}", encoding="utf-8")
+    impossible = {"required": ["a"], "properties": {"a": False}, "type": "object"}
+    asked = {"id": "q", "messages": similar["messages"], "expected": {}, "schema": impossible}
+    Path("impossible.jsonl").write_text(json.dumps(asked), encoding="utf-8")
     assert main(["validate", URL, *words]) in (2, 4)
     assert said in capsys.readouterr().err
 

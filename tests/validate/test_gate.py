@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgeship.errors import GateInvalid
 from edgeship.system.fields import LARGEST
+from edgeship.system.text import is_visible
 from edgeship.validate.bounds import bounds_of
 from edgeship.validate.check import Check
 from edgeship.validate.checks import CHECKS
@@ -78,7 +79,7 @@ def test_bounds_and_reasons(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "the gate has no version, which must be a whole number of at least 1"),
+        ("[leaks]", "the gate has no version, which must be a whole number of at least 1"),
         ("version = 'one'", "version 'one', which is not a whole number"),
         (f"version = {VERSION + 1}", f"is of version {VERSION + 1}, and this Edgeship reads up to {VERSION}"),
         ("version = 1\n[domains]", "has 'domains', and there is no such check: domain may be meant"),
@@ -96,6 +97,7 @@ def test_bounds_and_reasons(tmp_path: Path) -> None:
         ("version = 1\n[leaks]\nrequests = 1.0", "has leaks.requests 1.0, which is not a whole number"),
         ("version = 1\n[leaks]\nrequests = 0", "has leaks.requests 0, which is not a whole number of at least 1"),
         ("version = 1\n[leaks]\ncores = 65", "has leaks.cores 65, which is not a whole number of at most 64"),
+        ("", "says nothing: the file is empty, or a pipe that nobody writes to"),
         ("version = 1\n[leaks]\noff = true", "has leaks.off True, which is not a text"),
         ("version = 1\n[leaks]\noff = ' '", "has leaks.off ' ', which is not a reason"),
         ('version = 1\n[leaks]\noff = "\\u200b\\u3164\\u0301"', "which is not a reason that can be read"),
@@ -124,7 +126,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         read_gate(tmp_path / "binary.toml", SOME)
 
 
-_REASON = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)
+_REASON = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(is_visible)
 
 
 @given(

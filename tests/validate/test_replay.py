@@ -11,7 +11,7 @@ import pytest
 from edgeship import targets
 from edgeship.cli import main
 from edgeship.engine.api import Conversation, Sampling
-from edgeship.errors import EvidenceUnknown
+from edgeship.errors import EvidenceUnknown, PromptInvalid
 from edgeship.settings import resolve
 from edgeship.validate.conformance import CHECK as CONFORMANCE
 from edgeship.validate.document import verdict_document
@@ -44,6 +44,18 @@ def test_evidence_is_held_to_what_was_expected_and_to_what_came(evidence: dict[s
         [found] = replay(Inwards(engine), "domain/one", verdict(**evidence))
     assert (found.outcome, found.answer) == (outcome, ANSWER)
     assert QUESTION in found.request
+
+
+def test_a_request_that_we_refuse_ourselves_is_no_fault_of_the_target() -> None:
+    class Refusing(ScriptedEngine):
+        def converse(self, *_: Any, **__: Any) -> Any:
+            raise PromptInvalid("max_tokens is too large")
+
+    with Refusing(ANSWERS) as engine:
+        with pytest.raises(EvidenceUnknown, match="is not one that was asked"):
+            list(replay(Inwards(engine), "domain/one", verdict()))
+        [found] = replay(Inwards(engine), "domain/one", verdict(got="prompt-invalid: max_tokens is too large"))
+    assert found.outcome == "fail"
 
 
 def test_an_odd_request_is_asked_again_on_one_surface_and_judged_anew() -> None:

@@ -295,8 +295,8 @@ def _tell(verdict: Verdict, document: Mapping[str, Any], target: Target, kept: K
         give_up_output()
     if verdict.interrupted:
         note("interrupted: this is what was found before")
-    for error in errors[1:]:
-        note(f"error: {error}")
+    for other in errors[1:]:
+        note(f"error: {other}")
     if errors:
         raise errors[0]
 
@@ -370,7 +370,7 @@ def _known(only: list[str] | None) -> tuple[CheckName, ...]:
 def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOptions) -> Against:
     from edgeship.cli.model_run import AnswerOptions
     from edgeship.engine.grammar import require_usable
-    from edgeship.measure.cases.askable import require_judgeable
+    from edgeship.measure.cases.askable import require_judgeable, require_schemas
     from edgeship.measure.cases.evalset import read_evalset
     from edgeship.measure.evaluation.document import read_baseline
     from edgeship.validate.subject import Against
@@ -386,6 +386,7 @@ def _against(held: HeldOptions, effort: Effort, target: Target, server: ServerOp
     constraint = AnswerOptions(schema=held.schema).constraint()
     if constraint is not None:
         require_usable(constraint)  # all of it: answers are judged by it as well as held to it
+    require_schemas(cases, held.eval_file)
     return Against(
         cases=cases,
         eval_file=held.eval_file,

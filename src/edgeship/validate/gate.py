@@ -63,6 +63,8 @@ def read_gate(path: Path, checks: Sequence[Check]) -> Gate:
         raise refuse(f"cannot be read: {error}") from error
     except ValueError as error:
         raise refuse(f"is not valid TOML: {error}") from error
+    if not table:
+        raise refuse("says nothing: the file is empty, or a pipe that nobody writes to")
     whole = Fields(table, refuse)
     if whole.required_count("version") > VERSION:
         raise refuse(f"is of version {table['version']}, and this Edgeship reads up to {VERSION}")

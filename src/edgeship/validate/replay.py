@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from edgeship.errors import EdgeshipError, EvidenceUnknown
+from edgeship.errors import ConstraintInvalid, EdgeshipError, EvidenceUnknown, PromptInvalid
 from edgeship.system.fields import Fields
 from edgeship.validate.apis import APIS
 from edgeship.validate.conformance.bounds import ConformanceBounds
@@ -131,6 +131,9 @@ def _kept(subject: Subject, name: str, evidence: Fields) -> Replayed:
     try:
         answer = "".join(step.text for step in subject.chat.converse(*again))
     except EdgeshipError as error:
+        if isinstance(error, PromptInvalid | ConstraintInvalid) and not got.startswith(error.code):
+            what = f"the request of {name!r} is not one that was asked: {error.what}"
+            raise EvidenceUnknown(what, hint=_CANNOT) from error
         return replace(found, outcome="fail", answer=f"{error.code}: {error.what}", wrong="it fails")
     found, short = replace(found, answer=answer), shortened(answer).strip()
     if short == expected.strip():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from edgeship.checkpoint import Checkpoint, require_template
 from edgeship.engine.api import Chat
-from edgeship.errors import ContextFull, EvalInvalid, NotSupported, PromptInvalid, TemplateInvalid
+from edgeship.errors import ConstraintInvalid, ContextFull, EvalInvalid, NotSupported, PromptInvalid, TemplateInvalid
 from edgeship.measure.cases.evalset import LISTED_FAULTS, EvalCase, EvalMessage
 from edgeship.package import template
 from edgeship.progress import Progress, silent
@@ -39,6 +40,28 @@ def require_judgeable(cases: Sequence[EvalCase], *, embeds: bool) -> None:
             f"there is no embedding model for the assertion similar of {', '.join(named[:LISTED_FAULTS])}{more}",
             hint="Name the URL of one where the command takes it (`edgeship eval`), or assert what a text must have.",
         )
+
+
+def require_schemas(cases: Sequence[EvalCase], file: Path | None) -> None:
+    """Raises EvalInvalid, before a model is opened, for cases with a schema of their own that no answer can be held to.
+
+    What only a model's own tokenizer makes impossible is refused once that is known.
+    """
+    from edgeship.engine.grammar import Grammars
+
+    end = 256
+    grammars = Grammars([*(bytes([byte]) for byte in range(end)), b"<end>"], end + 1, [end], [end])
+    faults = []
+    for case in cases:
+        if case.constraint is not None:
+            try:
+                grammars.matcher(case.constraint)
+            except ConstraintInvalid as error:
+                faults.append(f"the schema of case {case.id!r}: {error.what}")
+    if faults:
+        more = f"; and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
+        hint = "Mend the schemas, or leave them out."
+        raise EvalInvalid("; ".join(faults[:LISTED_FAULTS]) + more, where=str(file) if file else None, hint=hint)
 
 
 def require_askable_by(chat: Chat, cases: Sequence[EvalCase]) -> None:

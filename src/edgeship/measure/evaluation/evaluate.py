@@ -13,7 +13,7 @@ from typing import Any
 from edgeship.engine.answer import Answer
 from edgeship.engine.api import Chat, Constraint, Engine, FinishReason, Sampling, ToolCall
 from edgeship.engine.opening import ENOUGH_CONTEXT_TOKENS
-from edgeship.errors import EdgeshipError, EvalInvalid, PromptInvalid, TemplateInvalid
+from edgeship.errors import ConstraintInvalid, EdgeshipError, EvalInvalid, PromptInvalid, TemplateInvalid
 from edgeship.measure.cases.assertions import AssertionResult, Embed, Reply
 from edgeship.measure.cases.evalset import EvalCase, judge
 from edgeship.measure.evaluation.asking import Question, side_by_side
@@ -159,6 +159,8 @@ def evaluate(
 def _of_case(case: EvalCase, error: EdgeshipError) -> EdgeshipError:
     if isinstance(error, PromptInvalid | TemplateInvalid):
         return EvalInvalid(f"case {case.id!r} cannot be asked: {error.what}", where=error.where, hint=error.hint)
+    if isinstance(error, ConstraintInvalid) and case.answer_schema is not None:
+        return EvalInvalid(f"the schema of case {case.id!r}: {error.what}", where=error.where, hint=error.hint)
     return error
 
 
