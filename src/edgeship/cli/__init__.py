@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -54,6 +53,6 @@ def entry() -> None:
         streams.prepare()
         code = main()
     except KeyboardInterrupt:  # while the modules are imported that would say so, or once more while they do
-        os.write(2, b"\ninterrupted\n")
+        print("\ninterrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
