@@ -39,6 +39,7 @@ class Case:
     quiet: embeddings are so much smaller, and the last norm so much larger, where the model multiplies embeddings by a
     number: else each token would say itself again.
     peculiar: changes of `fields` that make another model of the same weights.
+    older: whether versions of transformers before 5 knew the family, and wrote all that decides it.
     lengths: of prompts. greedy_from: of those from which GREEDY_TOKENS are generated.
     """
 
@@ -49,6 +50,7 @@ class Case:
     dtype: str = "float32"
     quiet: float = 1.0
     peculiar: tuple[Mapping[str, Any], ...] = ()
+    older: bool = True
     lengths: tuple[int, ...] = LENGTHS
     greedy_from: tuple[int, ...] = (GREEDY_FROM,)
 
@@ -291,6 +293,105 @@ CASES: tuple[Case, ...] = (
         ),
     ),
     Case("olmo2", "Olmo2Config", {"rope_parameters": _rope(theta=500_000.0)}, seed=1),
+    Case(
+        "olmo3",
+        "Olmo3Config",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 8,
+            "rope_parameters": {
+                "full_attention": _rope("yarn", 500_000.0, factor=8.0, original_max_position_embeddings=32),
+                "sliding_attention": _rope(theta=500_000.0),
+            },
+        },
+        peculiar=({"sliding_window": 9},),
+    ),
+    Case(
+        "gemma",
+        "GemmaConfig",
+        {
+            "hidden_size": 72,
+            "num_attention_heads": 4,
+            "head_dim": 32,
+            "tie_word_embeddings": True,
+            "hidden_act": "gelu",
+        },
+        quiet=20.0,
+        peculiar=({"hidden_act": "silu"},),
+    ),
+    Case("seed-oss", "SeedOssConfig", {"head_dim": 32, "attention_bias": True, "attention_out_bias": True}),
+    Case("arcee", "ArceeConfig", {"mlp_bias": True}, seed=1, peculiar=({"hidden_act": "gelu"},)),
+    Case(
+        "exaone4",
+        "Exaone4Config",
+        {"num_hidden_layers": 4, "sliding_window": 8, "sliding_window_pattern": 2},
+        peculiar=({"sliding_window": 9},),
+    ),
+    Case(
+        "exaone4-full",
+        "Exaone4Config",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 3},
+        seed=1,
+        older=False,
+    ),
+    Case(
+        "glm",
+        "GlmConfig",
+        {"head_dim": 32, "attention_bias": True, "rope_parameters": _rope(partial_rotary_factor=0.5)},
+        peculiar=({"rope_parameters": _rope(partial_rotary_factor=1.0)},),
+    ),
+    Case("glm4", "Glm4Config", {"head_dim": 32, "rope_parameters": _rope(partial_rotary_factor=0.5)}, seed=1),
+    Case(
+        "granite4",
+        "GraniteMoeHybridConfig",
+        {
+            "layer_types": ["full_attention"] * 3,
+            "num_local_experts": 0,
+            "shared_intermediate_size": 150,
+            "position_embedding_type": "rope",
+            "mamba_n_heads": 6,
+            "embedding_multiplier": 6.0,
+            "logits_scaling": 4.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.4,
+            "tie_word_embeddings": True,
+        },
+        quiet=24.0,
+        older=False,
+        peculiar=({"position_embedding_type": None}, {"attention_multiplier": 0.25}),
+    ),
+    Case("ernie4_5", "Ernie4_5Config", {"head_dim": 16, "use_bias": True}),
+    Case("hunyuan", "HunYuanDenseV1Config", {"head_dim": 32}, seed=2),
+    Case(
+        "ministral3",
+        "Ministral3Config",
+        {
+            "head_dim": 32,
+            "rope_parameters": _rope(
+                "yarn",
+                1_000_000.0,
+                factor=16.0,
+                original_max_position_embeddings=16,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+                llama_4_scaling_beta=0.4,
+            ),
+        },
+        older=False,
+        peculiar=(
+            {
+                "rope_parameters": _rope(
+                    "yarn",
+                    1_000_000.0,
+                    factor=16.0,
+                    original_max_position_embeddings=16,
+                    mscale=1.0,
+                    mscale_all_dim=1.0,
+                    llama_4_scaling_beta=0.1,
+                )
+            },
+        ),
+    ),
 )
 
 

@@ -161,6 +161,8 @@ def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, An
 
 @pytest.mark.slow
 def test_a_config_as_older_transformers_wrote_it_says_the_same(made: Made, tmp_path: Path) -> None:
+    if not made.case.older:
+        pytest.skip("older versions did not know the family, or left out what decides it")
     older = tmp_path / "older"
     shutil.copytree(made.folder, older)
     families.as_older_transformers_saved(older)

@@ -280,11 +280,11 @@ def test_what_is_dead_twice_there_or_huge_is_calibrated_all_the_same(
 
 def test_another_architecture_goes_to_genai_and_says_so(tiny: Path, settings: Settings) -> None:
     checkpoints.write_json(
-        tiny / "config.json", checkpoints.qwen2_config(architectures=["GemmaForCausalLM"], model_type="gemma")
+        tiny / "config.json", checkpoints.qwen2_config(architectures=["PhiForCausalLM"], model_type="phi")
     )
     planned = build.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), settings)
     assert [step.name for step in planned.steps] == ["convert"]
-    assert "GemmaForCausalLM" in planned.notes[0]
+    assert "PhiForCausalLM" in planned.notes[0]
     assert "onnxruntime-genai" in planned.notes[0]
 
 
@@ -302,7 +302,7 @@ def test_an_architecture_that_nobody_knows_is_refused(tiny: Path, settings: Sett
     ("changes", "named"),
     [
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
-        ({"hidden_act": "relu2"}, "relu2"),
+        ({"hidden_act": "relu6"}, "relu6"),
         ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
         ({"head_dim": 20, "num_attention_heads": 4, "num_key_value_heads": 2}, "k_proj"),
     ],

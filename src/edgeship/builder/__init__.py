@@ -15,7 +15,6 @@ from edgeship.builder.olive import OliveBuilder
 from edgeship.builder.planning import Plan, Step, Task, make_steps
 from edgeship.builder.predict import Prediction, check_resources
 from edgeship.builder.stream import StreamBuilder
-from edgeship.checkpoint.families import STREAMED
 from edgeship.errors import EdgeshipError, RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
@@ -186,6 +185,6 @@ def _why_not_stream(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
         return "k_quant is asked for"
     if checkpoint.pickle:
         return "the weights are pickles"
-    if checkpoint.architecture not in STREAMED:
+    if not checkpoint.streamed:
         return f"{checkpoint.architecture} is not among the streaming builder's families"
     return None

@@ -8,23 +8,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder.rope import Rope, make_rope
-from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type
-from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions
-from edgeship.checkpoint.families import FAMILIES, STREAMED, Traits
+from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
+from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions, text_part
+from edgeship.checkpoint.families import STREAMED, Traits, find_family
 from edgeship.errors import ArchitectureUnknown
-from edgeship.system.fields import Fields
+from edgeship.system.fields import Fields, shown
 
 if TYPE_CHECKING:
     from edgeship.checkpoint import Checkpoint
 
 ROTATED_PAIRS = 8
 """ONNX Runtime's attention rotates elements of a head in groups of so many pairs."""
+_NOT_BUILT = ("chunked_attention", "conv", "linear_attention", "mamba", "recurrent")
+"""Kinds of layers that transformers knows, and no graph is made of."""
 ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "relu2": "relu2",
 }
 # Which layers have a window or positions; a family that goes by such a rule has a default for it.
 _RULES = {
@@ -44,10 +47,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class QueryGrowth:
+    """Queries at position p are multiplied by 1 + rate * log(1 + floor(p / tokens)), as Llama 4's are."""
+
+    rate: float
+    tokens: float
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Everything that a graph is made from but the weights.
 
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
+    query_growth: queries grow with their position, None where they do not.
     """
 
     traits: Traits
@@ -63,6 +75,7 @@ class Architecture:
     residual_scale: float
     ropes: tuple[Rope, ...]
     layers: tuple[Layer, ...]
+    query_growth: QueryGrowth | None = None
 
 
 def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
@@ -72,7 +85,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     or an activation that cannot be converted.
     """
     path = checkpoint.folder / "config.json"
-    family = FAMILIES.get(checkpoint.architecture)
+    family = find_family(checkpoint.config)
     if family is None or family.traits is None:
         raise ArchitectureUnknown(
             f"the streaming builder does not know the architecture {checkpoint.architecture}",
@@ -80,16 +93,18 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
             hint=f"Known: {', '.join(STREAMED)}.",
         )
     traits = family.traits
-    config = config_fields({**traits.defaults, **_stated(checkpoint.config, traits)}, path)
+    stated = text_part(config_fields(checkpoint.config, path))
+    config = replace(stated, values={**traits.defaults, **_stated(stated.values, traits)})
     # An adapter may have brought more rows for the vocabulary than config.json says.
     sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
+    _refuse_unknown_parts(config)
     ropes, layers = _positions(traits, config, sizes)
     return Architecture(
         traits=traits,
         sizes=sizes,
         tied=checkpoint.tied_embeddings if tied is None else tied,
         norm_epsilon=config.number("rms_norm_eps", above=0) or 1e-6,
-        activation=_activation(config),
+        activation=_activation(traits, config),
         attention_scale=_attention_scale(traits, config, sizes),
         attention_softcap=(config.number("attn_logit_softcapping", above=0) or 0.0) if traits.capped_attention else 0.0,
         logit_softcap=config.number("final_logit_softcapping", above=0) or 0.0,
@@ -100,7 +115,24 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         residual_scale=_factor(config, "residual_multiplier"),
         ropes=ropes,
         layers=layers,
+        query_growth=_query_growth(config),
     )
+
+
+def _refuse_unknown_parts(config: Fields) -> None:
+    """Raises CheckpointInvalid for layers of kinds, or a mixture of experts, that no graph is made of."""
+    for place, kind in enumerate(config.texts("layer_types")):
+        if kind in _NOT_BUILT:
+            raise config.refuse(f"has layer_types[{place}] {shown(kind)}, a kind of layer that is not built yet")
+    experts = config.count("num_local_experts", least=0)
+    if experts:
+        raise config.refuse(f"has num_local_experts {experts}, and mixtures of experts are not built yet")
+
+
+def _query_growth(config: Fields) -> QueryGrowth | None:
+    rope = rope_part(config, "full_attention")
+    rate = rope.number("llama_4_scaling_beta")
+    return None if not rate else QueryGrowth(rate, rope.required_number("original_max_position_embeddings", above=0))
 
 
 def _stated(config: Mapping[str, Any], traits: Traits) -> dict[str, Any]:
@@ -113,9 +145,10 @@ def _stated(config: Mapping[str, Any], traits: Traits) -> dict[str, Any]:
     }
 
 
-def _activation(config: Fields) -> str:
+def _activation(traits: Traits, config: Fields) -> str:
     key = "hidden_activation" if config.values.get("hidden_activation") is not None else "hidden_act"
-    return ACTIVATIONS[config.text(key, tuple(ACTIVATIONS)) or "silu"]
+    found = ACTIVATIONS[config.text(key, tuple(ACTIVATIONS)) or "silu"]
+    return "gelu_tanh" if traits.gelu_is_tanh and found == "gelu" else found
 
 
 def _factor(config: Fields, key: str) -> float:
@@ -134,9 +167,9 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
         raise config.refuse("has use_bidirectional_attention true, which cannot be converted")
     sliding = _sliding(traits, config, sizes.layers)
     window = config.count("sliding_window") if any(sliding) else None
-    rotates = _rotates(config, sizes.layers)
+    rotates = _rotates(traits, config, sliding)
     kinds = ["full_attention"]
-    if traits.local_theta is not None:
+    if traits.local_rope:
         kinds.append("sliding_attention")
     ropes = tuple(
         make_rope(_rope_parameters(traits, config, kind, sizes), sizes.head_size, sizes.context_tokens)
@@ -167,7 +200,7 @@ def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
     if traits.windows == "all layers":
         return [window is not None] * layers
     types = [kind == "sliding_attention" for kind in _layer_types(config)]
-    pattern, last = config.count("sliding_window_pattern"), config.count("max_window_layers", least=0)
+    pattern, last = window_pattern(config), config.count("max_window_layers", least=0)
     if not config.flag("use_sliding_window") or window is None:
         if any(types):
             off = "sliding_window null" if window is None else "use_sliding_window false"
@@ -178,7 +211,7 @@ def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
     if pattern is not None:
         return [(index + 1) % pattern != 0 for index in range(layers)]
     if config.count("no_rope_layer_interval") is not None:
-        return [not rotates for rotates in _rotates(config, layers)]
+        return [not rotates for rotates in _listed_rotates(config, layers)]
     return [index >= (layers if last is None else last) for index in range(layers)]
 
 
@@ -191,7 +224,16 @@ def _layer_types(config: Fields) -> list[str]:
     return types
 
 
-def _rotates(config: Fields, layers: int) -> list[bool]:
+def _rotates(traits: Traits, config: Fields, sliding: list[bool]) -> list[bool]:
+    """Whether each layer knows positions."""
+    if "position_embedding_type" in traits.defaults and config.text("position_embedding_type") != "rope":
+        return [False] * len(sliding)
+    if traits.window_rotates and config.values.get("sliding_window") is not None:
+        return sliding
+    return _listed_rotates(config, len(sliding))
+
+
+def _listed_rotates(config: Fields, layers: int) -> list[bool]:
     """SmolLM3 leaves positions out of some layers; its list has a 1 for each layer that has them."""
     stated, interval = config.items("no_rope_layers"), config.count("no_rope_layer_interval")
     if stated:
@@ -206,7 +248,8 @@ def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimension
     stated = rope_part(config, kind)
     local = kind == "sliding_attention"
     scaling = {} if local else config.part("rope_scaling").values
-    theta = config.number("rope_local_base_freq") or traits.local_theta if local else config.number("rope_theta")
+    theta = config.number("rope_local_base_freq") or traits.local_theta if local else None
+    theta = theta or config.number("rope_theta")
     outer = {"rope_theta": theta or 10_000.0, "original_max_position_embeddings": sizes.context_tokens}
     parameters: dict[str, Any] = {**outer, **scaling, **_present(stated.values)}
     for name in ("partial_rotary_factor", "original_max_position_embeddings"):
@@ -217,7 +260,7 @@ def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimension
     if part not in (None, 1) and not traits.partly_rotated:
         raise merged.wrong("partial_rotary_factor", part, "1: models of this family rotate whole heads")
     # Early Phi-3 called it by other names.
-    if traits.fused and rope_type(merged) == "yarn":
+    if "attention" in traits.fused and rope_type(merged) == "yarn":
         return replace(merged, values={**parameters, "rope_type": "longrope", "type": None})
     return merged
 

@@ -15,7 +15,7 @@ from edgeship.builder.layout import EMBEDDING, Blob, Layout, Matrix, Placed, out
 from edgeship.builder.quantize import Scheme
 
 if TYPE_CHECKING:
-    from edgeship.builder.architecture import Architecture, Layer
+    from edgeship.builder.architecture import Architecture, Layer, QueryGrowth
     from edgeship.builder.rope import Rope
 
 Model = Any
@@ -76,12 +76,16 @@ class _Author:
         self._nodes: list[Any] = []
         self._initializers: dict[str, Value] = {}
         self._wide: dict[str, Value] = {}
+        self._tokens: Value = None  # or what stands for them: [b, s, ...]
+        self._new_positions: Value = None
+        self._growth: Value = None
 
     def model(self) -> Model:
         architecture, sizes = self._architecture, self._architecture.sizes
         tokens = self._input("input_ids", "INT64", ["batch", "sequence"])
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
         inputs, outputs = [tokens, mask], []
+        self._tokens = tokens
         self._count(mask)
         self._caches = [self._rotary(rope, index) for index, rope in enumerate(architecture.ropes)]
 
@@ -108,6 +112,7 @@ class _Author:
         shape: Sequence[int | str | None] = ["batch", "sequence", sizes.hidden_size]
         states = self._input("states", "FLOAT", shape)
         mask = self._input("attention_mask", "INT64", ["batch", "total"])
+        self._tokens = states
         self._count(mask)
         self._caches = [self._rotary(rope, number) for number, rope in enumerate(architecture.ropes)]
         residual, branch, _ = self._layer(states, None, index, [None, None])
@@ -210,15 +215,21 @@ class _Author:
         architecture, sizes, name = self._architecture, self._architecture.sizes, f"layers.{index}"
         packed = self._linear(normed, f"{name}.qkv")
         query, key, value = (packed, None, None)
-        if architecture.traits.head_norm:
+        traits, caches = architecture.traits, [None, None] if layer.rope is None else self._caches[layer.rope]
+        rotated = traits.rotated_first and layer.rope is not None
+        if traits.head_norm or architecture.query_growth:
             widths = [sizes.heads * sizes.head_size] + 2 * [sizes.kv_heads * sizes.head_size]
             query, key, value = self._split(packed, widths)
+        if rotated:
+            query, key = (self._rotated(values, caches) for values in (query, key))
+        if traits.head_norm:
             query = self._head_norm(query, f"{name}.query_norm")
             key = self._head_norm(key, f"{name}.key_norm")
-        caches = [None, None] if layer.rope is None else self._caches[layer.rope]
+        if architecture.query_growth:
+            query = self._op("Mul", [query, self._query_growth(architecture.query_growth)])
         mixed, *present = self._ops(
             "GroupQueryAttention",
-            [query, key, value, *past, self._lengths, self._total, *caches],
+            [query, key, value, *past, self._lengths, self._total, *([None, None] if rotated else caches)],
             3,
             domain=MICROSOFT,
             num_heads=sizes.heads,
@@ -226,10 +237,38 @@ class _Author:
             scale=architecture.attention_scale,
             softcap=architecture.attention_softcap,
             local_window_size=layer.window or -1,
-            do_rotary=int(layer.rope is not None),
-            rotary_interleaved=0,
+            do_rotary=int(layer.rope is not None and not rotated),
+            rotary_interleaved=int(traits.neighbours_rotate),
         )
         return mixed, present
+
+    def _rotated(self, values: Value, caches: list[Value]) -> Value:
+        """Heads side by side, float32 [b, s, heads * head size], by their tokens' positions."""
+        sizes = self._architecture.sizes
+        heads = self._op("Reshape", [values, self._integers([0, 0, -1, sizes.head_size])])
+        turned = self._op("Transpose", [heads], perm=[0, 2, 1, 3])
+        turned = self._op("RotaryEmbedding", [turned, self._positions(), *caches], domain=MICROSOFT)
+        back = self._op("Transpose", [turned], perm=[0, 2, 1, 3])
+        return self._op("Reshape", [back, self._integers([0, 0, -1])])
+
+    def _positions(self) -> Value:
+        """Of the new tokens, int64 [b, s]."""
+        if self._new_positions is None:
+            new = self._op("Gather", [self._op("Shape", [self._tokens]), self._integers(1)])
+            steps = self._op("Range", [self._op("Neg", [new]), self._integers(0), self._integers(1)])
+            last = self._op("Unsqueeze", [self._cast(self._lengths, "INT64"), self._integers([1])])
+            self._new_positions = self._op("Add", [self._op("Add", [last, self._integers([1])]), steps])
+        return self._new_positions
+
+    def _query_growth(self, growth: QueryGrowth) -> Value:
+        """What queries are multiplied by, float32 [b, s, 1]."""
+        if self._growth is None:
+            positions = self._cast(self._positions(), "FLOAT")
+            turns = self._op("Floor", [self._op("Div", [positions, self._floats(growth.tokens, "number")])])
+            one = self._floats(1.0, "number")
+            grown = self._times(self._op("Log", [self._op("Add", [turns, one])]), growth.rate)
+            self._growth = self._op("Unsqueeze", [self._op("Add", [grown, one]), self._integers([2])])
+        return self._growth
 
     def _head_norm(self, values: Value, name: str) -> Value:
         """Each head normalised by itself, or all heads of a token together."""
@@ -240,12 +279,18 @@ class _Author:
 
     def _mlp(self, normed: Value, index: int) -> Value:
         """float32 [b, s, d] -> [b, s, d]."""
-        gate, up = (self._linear(normed, f"layers.{index}.{name}") for name in ("gate", "up"))
-        return self._linear(self._op("Mul", [self._activated(gate), up]), f"layers.{index}.down")
+        name = f"layers.{index}"
+        if not self._architecture.traits.gated:
+            return self._linear(self._activated(self._linear(normed, f"{name}.up")), f"{name}.down")
+        gate, up = (self._linear(normed, f"{name}.{half}") for half in ("gate", "up"))
+        return self._linear(self._op("Mul", [self._activated(gate), up]), f"{name}.down")
 
     def _activated(self, gate: Value) -> Value:
         if self._architecture.activation == "silu":
             return self._op("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
+        if self._architecture.activation == "relu2":
+            positive = self._op("Relu", [gate])
+            return self._op("Mul", [positive, positive])
         approximate = "tanh" if self._architecture.activation == "gelu_tanh" else "none"
         return self._op("Gelu", [gate], approximate=approximate)
 

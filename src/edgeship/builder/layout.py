@@ -13,6 +13,7 @@ from typing import Literal
 
 from edgeship.builder.architecture import Architecture
 from edgeship.builder.quantize import Scheme
+from edgeship.checkpoint.families import USUAL_NAMES, Traits
 from edgeship.errors import CheckpointInvalid
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -115,29 +116,7 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     if not architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
     for index in range(architecture.sizes.layers):
-        source, name = f"{prefix}layers.{index}.", f"layers.{index}."
-        if traits.norms != "after":
-            found.norm(f"{name}attention_norm", f"{source}input_layernorm")
-        attention = ["qkv_proj"] if traits.fused else ["q_proj", "k_proj", "v_proj"]
-        found.linear(f"{name}qkv", *(f"{source}self_attn.{part}" for part in attention))
-        if traits.head_norm:
-            found.norm(f"{name}query_norm", f"{source}self_attn.q_norm")
-            found.norm(f"{name}key_norm", f"{source}self_attn.k_norm")
-        found.linear(f"{name}output", f"{source}self_attn.o_proj")
-        if traits.norms == "before":
-            found.norm(f"{name}mlp_norm", f"{source}post_attention_layernorm")
-        else:
-            found.norm(f"{name}attention_post_norm", f"{source}post_attention_layernorm")
-        if traits.norms == "around":
-            found.norm(f"{name}mlp_norm", f"{source}pre_feedforward_layernorm")
-        for half, gate in enumerate(("gate", "up")):
-            if traits.fused:
-                found.linear(f"{name}{gate}", f"{source}mlp.gate_up_proj", half=half)
-            else:
-                found.linear(f"{name}{gate}", f"{source}mlp.{gate}_proj")
-        found.linear(f"{name}down", f"{source}mlp.down_proj")
-        if traits.norms != "before":
-            found.norm(f"{name}mlp_post_norm", f"{source}post_feedforward_layernorm")
+        _list_layer(found, traits, f"{prefix}layers.{index}.", f"layers.{index}.")
     found.norm("norm", f"{prefix}norm")
     if architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
@@ -145,6 +124,36 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
         found.linear(HEAD, "lm_head")
     found.require_all_used()
     return tuple(found.weights)
+
+
+def _list_layer(found: _Finder, traits: Traits, source: str, name: str) -> None:
+    """The weights of one layer. source, name: what its names begin with in the checkpoint, and here."""
+    names = {**USUAL_NAMES, **({"mlp_norm": "post_attention_layernorm"} if traits.norms == "before" else {})}
+    names |= traits.names
+
+    def norm(role: str) -> None:
+        found.norm(f"{name}{role}", f"{source}{names[role]}")
+
+    if traits.norms != "after":
+        norm("attention_norm")
+    attention = ["qkv_proj"] if "attention" in traits.fused else ["q_proj", "k_proj", "v_proj"]
+    found.linear(f"{name}qkv", *(f"{source}self_attn.{part}" for part in attention))
+    if traits.head_norm:
+        norm("query_norm")
+        norm("key_norm")
+    found.linear(f"{name}output", f"{source}{names['output']}")
+    if traits.norms != "before":
+        norm("attention_post_norm")
+    if traits.norms != "after":
+        norm("mlp_norm")
+    for half, half_name in enumerate(("gate", "up") if traits.gated else ("up",)):
+        if "mlp" in traits.fused:
+            found.linear(f"{name}{half_name}", f"{source}{names['gate_up']}", half=half)
+        else:
+            found.linear(f"{name}{half_name}", f"{source}mlp.{half_name}_proj")
+    found.linear(f"{name}down", f"{source}{names['down']}")
+    if traits.norms != "before":
+        norm("mlp_post_norm")
 
 
 class _Finder:

@@ -25,7 +25,7 @@ from edgeship.checkpoint.dimensions import (
     read_dimensions,
     text_part,
 )
-from edgeship.checkpoint.families import FAMILIES, STREAMED
+from edgeship.checkpoint.families import FAMILIES, find_family, is_wrapped
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.licence import find_licence
@@ -34,7 +34,7 @@ from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.saved import Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
-from edgeship.checkpoint.tensor_names import usual_names
+from edgeship.checkpoint.tensor_names import others_than_text, usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
 from edgeship.package import genai_config
@@ -101,6 +101,12 @@ class Checkpoint:
     pickle: bool
     renamed: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the streaming builder knows the family."""
+        family = find_family(self.config)
+        return family is not None and family.traits is not None
 
     @property
     def special_tokens(self) -> Mapping[str, str]:
@@ -299,8 +305,12 @@ def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: 
             where=str(folder),
             hint="Save the adapter by itself and give it as --adapter, or merge it first: model.merge_and_unload().",
         )
-    if config["architectures"][0] not in STREAMED:
+    family = find_family(config)
+    if family is None or family.traits is None:
         return weights, ""
+    left_out = ""
+    if is_wrapped(config):
+        weights, left_out = _text_alone(weights)
     names, renaming = usual_names(weights.tensors)
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in weights.tensors.items():
@@ -310,7 +320,20 @@ def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: 
                 f"two tensors are the same weight: {twin} and {name}", where=str(folder), hint="Leave one of them out."
             )
         tensors[names[name]] = tensor
-    return replace(weights, tensors=tensors), renaming
+    return replace(weights, tensors=tensors), "; ".join(filter(None, (renaming, left_out)))
+
+
+def _text_alone(weights: WeightFiles) -> tuple[WeightFiles, str]:
+    """The weights of the text model, and which others are left out, with their part of all, in words."""
+    others = others_than_text(weights.tensors)
+    size = sum(tensor.nbytes for tensor in weights.tensors.values())
+    told = []
+    for module, names in others.items():
+        part = sum(weights.tensors[name].nbytes for name in names) / size
+        told.append(f"{module} ({len(names)} tensors, {part:.0%} of the weights)")
+    left = {name for names in others.values() for name in names}
+    kept = {name: tensor for name, tensor in weights.tensors.items() if name not in left}
+    return replace(weights, tensors=kept), f"the text model alone is built, without {', '.join(told)}" if told else ""
 
 
 @contextlib.contextmanager

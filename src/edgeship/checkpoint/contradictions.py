@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeship.checkpoint.dimensions import text_part
-from edgeship.checkpoint.families import FAMILIES, Family
+from edgeship.checkpoint.families import Family, find_family, is_wrapped
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import Fields, shown
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
-ROPE_TYPES = {"su": "longrope"}
-"""Older names of types of rotary positions."""
+ROPE_TYPES = {"su": "longrope", "mrope": "default"}
+"""Other names of types of rotary positions. In texts the three positions of `mrope` are the same one."""
 _ALSO_INSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
 
 def refuse_contradictions(config: Fields, where: str) -> None:
     """Raises CheckpointInvalid with both values."""
-    text, family = text_part(config), FAMILIES.get(config.texts("architectures")[0])
-    if family is not None:
+    text, family = text_part(config), find_family(config.values)
+    if family is not None and not is_wrapped(config.values):
         _compare_family(config, text, family, where)
     _compare_dtypes(text, where)
     _compare_ropes(text, where)
@@ -42,6 +42,16 @@ def rope_part(text: Fields, kind: str) -> Fields:
     if any(isinstance(value, dict) for value in parameters.values.values()):
         return parameters.part(kind)
     return parameters if kind == "full_attention" else Fields({}, text.refuse, parameters.name)
+
+
+def window_pattern(text: Fields) -> int | None:
+    """Of so many layers the last sees all tokens; None where that is not told by a number.
+
+    EXAONE 4 writes it as 0 where there are no windows, or as "LLLG" beside the list of layers, which is what counts.
+    """
+    stated = text.values.get("sliding_window_pattern")
+    off = stated == 0 and text.values.get("sliding_window") is None
+    return None if off or isinstance(stated, str) else text.count("sliding_window_pattern")
 
 
 def rope_type(rope: Fields) -> str:
@@ -119,7 +129,7 @@ def _layers_by_rule(text: Fields) -> Iterator[tuple[str, str, list[object]]]:
     """
     kinds, flags = len(text.texts("layer_types")), len(text.items("no_rope_layers"))
     windows = "sliding_window" not in text.values or text.values["sliding_window"] is not None
-    pattern, first = text.count("sliding_window_pattern"), text.count("max_window_layers", least=0)
+    pattern, first = window_pattern(text), text.count("max_window_layers", least=0)
     if windows and pattern is not None:
         yield "layer_types", "sliding_window_pattern", [LAYER_TYPES[(at + 1) % pattern != 0] for at in range(kinds)]
     if windows and first is not None and text.flag("use_sliding_window"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship.checkpoint.families import UNIFORM
+from edgeship.checkpoint.families import UNIFORM, find_family
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import LARGEST, Fields
 from edgeship.system.json_file import Complaint, fields_of
@@ -58,7 +58,7 @@ def text_part(config: Fields) -> Fields:
 
 def read_dimensions(config: Fields) -> Dimensions:
     """The sizes in config.json. Raises CheckpointInvalid: all that are missing, or one that is wrong, by name."""
-    text = text_part(config)
+    text = _with_defaults(config)
     found = {key: _first_count(text, names, _MOST.get(key, LARGEST)) for key, names in _NAMES.items()}
     missing = [_NAMES[key][0] for key, number in found.items() if number is None]
     if missing:
@@ -79,6 +79,14 @@ def read_dimensions(config: Fields) -> Dimensions:
             f"which is no multiple of {text.name}num_key_value_heads {kv_heads}"
         )
     return dimensions
+
+
+def _with_defaults(config: Fields) -> Fields:
+    """The part that describes the language model, with what transformers assumes of its family where it is silent."""
+    text, family = text_part(config), find_family(config.values) if config.items("architectures") else None
+    if family is None or family.traits is None:
+        return text
+    return replace(text, values={**family.traits.defaults, **text.values})
 
 
 def _head_size(text: Fields, hidden: int, heads: int) -> int:

@@ -11,6 +11,18 @@ from typing import Any, Literal
 
 Norms = Literal["before", "after", "around"]
 Windows = Literal["never", "all layers", "by layer"]
+USUAL_NAMES: Mapping[str, str] = {
+    "attention_norm": "input_layernorm",
+    "query_norm": "self_attn.q_norm",
+    "key_norm": "self_attn.k_norm",
+    "output": "self_attn.o_proj",
+    "attention_post_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "gate_up": "mlp.gate_up_proj",
+    "down": "mlp.down_proj",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
+"""What most call the modules of a layer; where only inputs are normalised, `mlp_norm` is post_attention_layernorm."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +33,19 @@ class Traits:
     norms: of each block's input ("before"), of what it adds ("after"), or both ("around").
     norm_offset: added to every norm's stored weight.
     head_norm: queries and keys are normalised, each "head" by itself or the whole "row".
-    fused: queries, keys and values are stored as one matrix, and gate and up as another.
+    fused: which matrices are stored as one: "attention" queries, keys and values, "mlp" gate and up.
+    names: modules of a layer that the family calls otherwise than most do, by our names for them; see `USUAL_NAMES`.
+    gated: the MLP has a gate beside what goes up.
     windows: which layers can have a sliding window.
     scaled_embedding: multiplied by the square root of the model's width.
     query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
     capped_attention: attn_logit_softcapping has effect; Gemma 3's configs may state it, and its code leaves it out.
     partly_rotated: partial_rotary_factor has effect.
-    local_theta: layers with a window rotate by frequencies of their own, with this base.
+    neighbours_rotate: each two elements side by side are rotated together, not those half a head apart.
+    rotated_first: queries and keys are normalised after they were rotated.
+    local_rope: layers with a window rotate by frequencies of their own. local_theta: their base where nothing says it.
+    gelu_is_tanh: what it calls gelu is the approximation by tanh.
+    window_rotates: where some layers have a window, the others know no positions.
     defaults: what transformers assumes where config.json is silent.
     """
 
@@ -35,13 +53,20 @@ class Traits:
     norms: Norms = "before"
     norm_offset: float = 0.0
     head_norm: Literal["head", "row"] | None = None
-    fused: bool = False
+    fused: frozenset[Literal["attention", "mlp"]] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+    gated: bool = True
     windows: Windows = "never"
     scaled_embedding: bool = False
     query_scalar: bool = False
     capped_attention: bool = False
     partly_rotated: bool = False
+    neighbours_rotate: bool = False
+    rotated_first: bool = False
+    local_rope: bool = False
     local_theta: float | None = None
+    window_rotates: bool = False
+    gelu_is_tanh: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +74,8 @@ class Traits:
 class Family:
     """A row of the table.
 
-    title: as people call it. model_type: as config.json does.
+    title: as people call it. model_type: as config.json does. text_types: what it is called as the text part of a model
+    that sees or hears as well.
     uniform: all its layers hold the same tensors, in the shapes that dimensions.py knows.
     genai: onnxruntime-genai's builder makes the right thing of it. olive: Olive does, which runs an older one.
     traits: None where the streaming builder cannot make it.
@@ -61,9 +87,14 @@ class Family:
     genai: bool = True
     olive: bool = True
     traits: Traits | None = None
+    text_types: tuple[str, ...] = ()
 
 
+_ALL_FUSED: frozenset[Literal["attention", "mlp"]] = frozenset({"attention", "mlp"})
 _QWEN_WINDOWS = {"sliding_window": 4096, "max_window_layers": 28}
+_WINDOWS_ON = {"use_sliding_window": True}
+_GLM = {"rms_norm_eps": 1.5625e-7, "partial_rotary_factor": 0.5, "num_key_value_heads": 2, "head_dim": 128}
+_LIKE_GLM: Any = {"fused": frozenset({"mlp"}), "partly_rotated": True, "neighbours_rotate": True}
 _GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh",
     "query_pre_attn_scalar": 256,
@@ -81,14 +112,24 @@ FAMILIES: Mapping[str, Family] = {
     "MistralForCausalLM": Family(
         "Mistral", "mistral", traits=Traits("mistral", windows="all layers", defaults={"sliding_window": 4096})
     ),
-    "Qwen2ForCausalLM": Family("Qwen 2", "qwen2", traits=Traits("qwen2", windows="by layer", defaults=_QWEN_WINDOWS)),
+    "Qwen2ForCausalLM": Family(
+        "Qwen 2",
+        "qwen2",
+        traits=Traits("qwen2", windows="by layer", defaults=_QWEN_WINDOWS),
+        text_types=("qwen2_vl_text", "qwen2_5_vl_text"),
+    ),
     "Qwen3ForCausalLM": Family(
-        "Qwen 3", "qwen3", traits=Traits("qwen3", windows="by layer", head_norm="head", defaults=_QWEN_WINDOWS)
+        "Qwen 3",
+        "qwen3",
+        traits=Traits("qwen3", windows="by layer", head_norm="head", defaults=_QWEN_WINDOWS),
+        text_types=("qwen3_vl_text",),
     ),
     "Phi3ForCausalLM": Family(
         "Phi-3 and Phi-4-mini",
         "phi3",
-        traits=Traits("phi3", fused=True, windows="all layers", partly_rotated=True, defaults={"rms_norm_eps": 1e-5}),
+        traits=Traits(
+            "phi3", fused=_ALL_FUSED, windows="all layers", partly_rotated=True, defaults={"rms_norm_eps": 1e-5}
+        ),
     ),
     "Gemma2ForCausalLM": Family(
         "Gemma 2",
@@ -118,6 +159,7 @@ FAMILIES: Mapping[str, Family] = {
             windows="by layer",
             scaled_embedding=True,
             query_scalar=True,
+            local_rope=True,
             local_theta=10_000.0,
             defaults=_GEMMA | {"sliding_window_pattern": 6, "rope_theta": 1_000_000.0},
         ),
@@ -137,9 +179,134 @@ FAMILIES: Mapping[str, Family] = {
         olive=False,
         traits=Traits("olmo", norms="after", head_norm="row", defaults={"rms_norm_eps": 1e-5}),
     ),
-    "Ernie4_5ForCausalLM": Family("ERNIE 4.5", "ernie4_5", uniform=False),
-    "GemmaForCausalLM": Family("Gemma", "gemma"),
-    "HunYuanDenseV1ForCausalLM": Family("Hunyuan", "hunyuan_v1_dense", uniform=False),
+    "Olmo3ForCausalLM": Family(
+        "OLMo 3",
+        "olmo3",
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "olmo",
+            norms="after",
+            head_norm="row",
+            windows="by layer",
+            local_rope=True,
+            defaults={
+                "rope_theta": 500_000.0,
+                "rms_norm_eps": 1e-5,
+                "sliding_window": 4096,
+                "sliding_window_pattern": 4,
+                **_WINDOWS_ON,
+            },
+        ),
+    ),
+    "GemmaForCausalLM": Family(
+        "Gemma",
+        "gemma",
+        traits=Traits(
+            "gemma",
+            norm_offset=1.0,
+            scaled_embedding=True,
+            gelu_is_tanh=True,
+            defaults={"hidden_act": "gelu_pytorch_tanh", "num_key_value_heads": 16, "head_dim": 256},
+        ),
+    ),
+    "SeedOssForCausalLM": Family(
+        "Seed-OSS",
+        "seed_oss",
+        genai=False,
+        olive=False,
+        traits=Traits("llama", defaults={"num_key_value_heads": 8, "head_dim": 128}),
+    ),
+    "ArceeForCausalLM": Family(
+        "Arcee",
+        "arcee",
+        genai=False,
+        olive=False,
+        traits=Traits("llama", gated=False, defaults={"hidden_act": "relu2", "rms_norm_eps": 1e-5}),
+    ),
+    "Exaone4ForCausalLM": Family(
+        "EXAONE 4",
+        "exaone4",
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "llama",
+            norms="after",
+            head_norm="head",
+            windows="by layer",
+            window_rotates=True,
+            defaults={"rms_norm_eps": 1e-5, "sliding_window": 4096, "sliding_window_pattern": 4, **_WINDOWS_ON},
+        ),
+    ),
+    "GlmForCausalLM": Family(
+        "GLM", "glm", genai=False, olive=False, traits=Traits("llama", defaults=_GLM, **_LIKE_GLM)
+    ),
+    "Glm4ForCausalLM": Family(
+        "GLM-4",
+        "glm4",
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "llama",
+            norms="around",
+            names={
+                "attention_post_norm": "post_self_attn_layernorm",
+                "mlp_norm": "post_attention_layernorm",
+                "mlp_post_norm": "post_mlp_layernorm",
+            },
+            defaults=_GLM,
+            **_LIKE_GLM,
+        ),
+    ),
+    "GraniteMoeHybridForCausalLM": Family(
+        "Granite 4 (dense)",
+        "granitemoehybrid",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "granite",
+            fused=frozenset({"mlp"}),
+            names={"gate_up": "shared_mlp.input_linear", "down": "shared_mlp.output_linear"},
+            defaults={"attention_multiplier": 1.0, "position_embedding_type": "nope"},
+        ),
+    ),
+    "Ernie4_5ForCausalLM": Family(
+        "ERNIE 4.5",
+        "ernie4_5",
+        uniform=False,
+        traits=Traits(
+            "ernie4_5",
+            neighbours_rotate=True,
+            defaults={
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 500_000.0,
+                "num_key_value_heads": 2,
+                "head_dim": 128,
+            },
+        ),
+    ),
+    "HunYuanDenseV1ForCausalLM": Family(
+        "Hunyuan",
+        "hunyuan_v1_dense",
+        uniform=False,
+        traits=Traits(
+            "llama",  # onnxruntime-genai 0.18 builds the family, and does not run it under its own name
+            head_norm="head",
+            rotated_first=True,
+            names={"query_norm": "self_attn.query_layernorm", "key_norm": "self_attn.key_layernorm"},
+            defaults={"rms_norm_eps": 1e-5},
+        ),
+    ),
+    "Ministral3ForCausalLM": Family(
+        "Ministral 3",
+        "ministral3",
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "mistral", windows="all layers", defaults={"rms_norm_eps": 1e-5, "num_key_value_heads": 8, "head_dim": 128}
+        ),
+    ),
     "Lfm2ForCausalLM": Family("LFM2", "lfm2", uniform=False),
     "Lfm2MoeForCausalLM": Family("LFM2 MoE", "lfm2_moe", uniform=False, olive=False),
     "NemotronForCausalLM": Family("Nemotron", "nemotron", uniform=False, olive=False),
@@ -148,4 +315,31 @@ FAMILIES: Mapping[str, Family] = {
 STREAMED = tuple(name for name, family in FAMILIES.items() if family.traits is not None)
 BY_GENAI = tuple(name for name, family in FAMILIES.items() if family.genai)
 BY_OLIVE = tuple(name for name, family in FAMILIES.items() if family.olive)
-UNIFORM = frozenset(family.model_type for family in FAMILIES.values() if family.uniform)
+UNIFORM = frozenset(
+    name for family in FAMILIES.values() if family.uniform for name in (family.model_type, *family.text_types)
+)
+_BY_TEXT_TYPE = {
+    name: family
+    for family in FAMILIES.values()
+    if family.traits is not None
+    for name in (family.model_type, *family.text_types)
+}
+# Models with vision whose older config.json has the fields of the text part beside the others, and not inside.
+_UNNESTED = {"qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+
+
+def find_family(config: Mapping[str, Any]) -> Family | None:
+    """The family of what config.json describes, or of its text part; None where none is known."""
+    family = FAMILIES.get(config["architectures"][0])
+    return family or _BY_TEXT_TYPE.get(_text_type(config) or "")
+
+
+def is_wrapped(config: Mapping[str, Any]) -> bool:
+    """Whether the text model is a part of one that sees or hears as well."""
+    return config["architectures"][0] not in FAMILIES and find_family(config) is not None
+
+
+def _text_type(config: Mapping[str, Any]) -> str | None:
+    nested = config.get("text_config")
+    stated = nested.get("model_type") if isinstance(nested, dict) and nested else _UNNESTED.get(config["model_type"])
+    return stated if isinstance(stated, str) else None

@@ -44,6 +44,23 @@ def usual_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return found, f"{example} is read as {found[example]}, and the other tensors in the same way"
 
 
+def others_than_text(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of tensors that are none of a text model's, by the module that they are of: towers, projectors.
+
+    What the shortest name of an embedding begins with is what the text model's begin with.
+    """
+    every = list(names)
+    embeddings = [name for name in every if name == _EMBEDDING or name.endswith(f".{_EMBEDDING}")]
+    if not embeddings:
+        return {}
+    prefix = min(embeddings, key=len).removesuffix(_EMBEDDING)
+    found: dict[str, list[str]] = {}
+    for name in every:
+        if not name.startswith((f"{prefix}layers.", f"{prefix}norm.", f"{prefix}{_EMBEDDING}")) and _HEAD not in name:
+            found.setdefault(name.removeprefix(_USUAL).partition(".")[0], []).append(name)
+    return found
+
+
 def _usual(name: str, prefix: str) -> str:
     *outer, last = name.split(".")
     if outer[-1:] == [_HEAD]:

@@ -130,8 +130,13 @@ def _take_lengths(graph: Any) -> None:
         raise NotBatchable("its graph reads earlier keys and values outside of the attention")
     _add_input(graph, LENGTHS, onnx.TensorProto.INT32, ["batch"])
     _add_input(graph, TOTAL, onnx.TensorProto.INT32, [])
-    for node in attentions:
-        node.input[_LENGTHS_INPUT], node.input[_TOTAL_INPUT] = LENGTHS, TOTAL
+    # Positions may be made of the lengths too, where a family rotates or grows queries outside of the attention.
+    known = {node.input[_LENGTHS_INPUT]: LENGTHS for node in attentions}
+    known |= {node.input[_TOTAL_INPUT]: TOTAL for node in attentions}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in known:
+                node.input[place] = known[name]
 
 
 def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:

@@ -1,0 +1,136 @@
+"""Text models inside models that see: built alone, against what transformers makes of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship import builder
+from edgeship.checkpoint import open_checkpoint
+from edgeship.recipe import Recipe
+from edgeship.settings import Settings
+from tests import checkpoints
+from tests.families import SIZES, Floats
+from tests.onnx_decoder import OnnxDecoder
+
+pytestmark = pytest.mark.slow
+CLOSE = 1e-5
+PROMPT = np.random.default_rng(0).integers(3, SIZES["vocab_size"], 40)
+_VISION: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_QWEN_VISION: dict[str, Any] = {
+    "depth": 1,
+    "embed_dim": 32,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 48,
+}
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A small model that sees. config, model: classes of transformers. text, vision, more: what their fields say."""
+
+    name: str
+    config: str
+    model: str
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+    more: Mapping[str, Any]
+
+
+_ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
+CASES = (
+    Wrapped(
+        "gemma3",
+        "Gemma3Config",
+        "Gemma3ForConditionalGeneration",
+        {"head_dim": 32, "sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 32},
+        _VISION,
+        {"mm_tokens_per_image": 4, "tie_word_embeddings": True},
+    ),
+    Wrapped(
+        "mistral3",
+        "Mistral3Config",
+        "Mistral3ForConditionalGeneration",
+        {"model_type": "ministral3", "head_dim": 32},
+        {"model_type": "pixtral", **_VISION},
+        {"tie_word_embeddings": False},
+    ),
+    Wrapped(
+        "qwen2-vl",
+        "Qwen2VLConfig",
+        "Qwen2VLForConditionalGeneration",
+        {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}},
+        _QWEN_VISION | {"hidden_size": 96},
+        {"tie_word_embeddings": True},
+    ),
+    Wrapped(
+        "qwen2.5-vl",
+        "Qwen2_5_VLConfig",
+        "Qwen2_5_VLForConditionalGeneration",
+        {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}},
+        _QWEN_VISION | {"out_hidden_size": 96},
+        {"tie_word_embeddings": False},
+    ),
+    Wrapped(
+        "qwen3-vl",
+        "Qwen3VLConfig",
+        "Qwen3VLForConditionalGeneration",
+        {"head_dim": 32, "rope_parameters": _ROPE | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}},
+        _QWEN_VISION | {"out_hidden_size": 96, "deepstack_visual_indexes": [0]},
+        {"tie_word_embeddings": True},
+    ),
+)
+
+
+def made(case: Wrapped, folder: Path) -> Floats:
+    """A checkpoint as transformers saves it; what it says to PROMPT, float32 [vocabulary]."""
+    import torch
+    import transformers
+
+    text = {**SIZES, **case.text}
+    config = getattr(transformers, case.config)(text_config=text, vision_config=dict(case.vision), **case.more)
+    model = getattr(transformers, case.model)(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            spread = 0.02 if parameter.ndim == 1 else 1.4 / parameter.shape[-1] ** 0.5
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread * ("embed" not in name))
+        logits = model(torch.from_numpy(PROMPT)[None]).logits[0, -1].numpy().copy()
+    model.save_pretrained(folder)
+    checkpoints.make_tokenizer(folder)
+    found: Floats = logits
+    return found
+
+
+def built(folder: Path, settings: Settings) -> Floats:
+    recipe = Recipe.model_validate({"precision": "fp32", "builder": "stream"})
+    build = builder.build(open_checkpoint(str(folder)), recipe, settings)
+    found: Floats = OnnxDecoder(build.folder).logits(PROMPT)
+    return found
+
+
+def distance(found: Floats, expected: Floats) -> float:
+    return float(np.abs(found - expected).max() / np.ptp(expected))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_text_part_is_what_transformers_computes(case: Wrapped, tmp_path: Path, settings: Settings) -> None:
+    expected = made(case, tmp_path / "checkpoint")
+    checkpoint = open_checkpoint(str(tmp_path / "checkpoint"))
+    note = next(note for note in checkpoint.notes if "the text model alone" in note)
+    assert "% of the weights)" in note
+    assert ("visual" if "qwen" in case.name else "vision_tower") in note
+    assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
