@@ -123,7 +123,7 @@ def print_folded(header: Sequence[str], rows: Sequence[Sequence[str]], *, whole:
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[as_shown(cell, sys.stdout) for cell in row] for row in rows]
+    cells = [[harmless(cell) for cell in row] for row in rows]
     out = console()
     widths = _folded_widths(header, cells, whole, out.width)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
