@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import textwrap
@@ -34,7 +33,7 @@ def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ())
     reads: what the command reads: files, and folders of which no file is to be overwritten; names that are no paths
     are passed over. Raises UsageError, NotWritable.
     """
-    from edgeship.system.storage import is_stream, require_writable
+    from edgeship.system.storage import is_stream, leads_to, may_write, require_writable
 
     read = [Path(one).resolve() for one in reads if one and _is_there(one)]
     taken: list[Path] = []
@@ -42,7 +41,7 @@ def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ())
         if path.is_dir():
             raise _refused("that is a folder, and a file is to be written", path, "Name a file.")
         if is_stream(path):
-            if not os.access(path, os.W_OK):
+            if not may_write(path):
                 raise _refused("that cannot be written", path)
             continue
         place = _place_of(path)
@@ -52,7 +51,7 @@ def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ())
             raise _refused("the command reads that file, and would overwrite it", path)
         if any((folder / mark).exists() for folder in place.parents for mark in _OF_PACKAGES):
             raise _refused("that lies in a package, which must stay as it was made", path)
-        if _is_stdout(place):
+        if leads_to(sys.stdout, place):
             raise _refused("stdout leads to that file, and what is printed would be lost", path)
         require_writable(place.parent, "name a file elsewhere.")
         taken.append(place)
@@ -81,13 +80,6 @@ def _is_same(one: Path, other: Path) -> bool:
     try:
         return one == other or one.samefile(other)
     except OSError:  # one of them is not there yet
-        return False
-
-
-def _is_stdout(place: Path) -> bool:
-    try:
-        return place.exists() and os.path.samestat(place.stat(), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError):  # it is closed, or no file of the system's
         return False
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -157,6 +158,19 @@ def write_named(path: Path, content: str) -> None:
 def is_stream(path: Path) -> bool:
     """Whether it is there and neither a file nor a folder: a device, a pipe."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def may_write(path: Path) -> bool:
+    """Whether this user may write to what is there."""
+    return os.access(path, os.W_OK)
+
+
+def leads_to(stream: TextIO, path: Path) -> bool:
+    """Whether what is written to the stream ends in that file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except (OSError, ValueError):  # it is not there, or the stream is closed or no file of the system's
+        return False
 
 
 @contextmanager
