@@ -164,7 +164,13 @@ def test_no_output_is_written_over_what_is_read_or_where_another_goes(tmp_path: 
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.json").touch()
     read.touch()
-    reads: list[str | Path | None] = [read, str(tmp_path / "folder"), "http://127.0.0.1:1", "{" + '"a": 1, ' * 90 + "}", None]
+    reads: list[str | Path | None] = [
+        read,
+        str(tmp_path / "folder"),
+        "http://127.0.0.1:1",
+        "{" + '"a": 1, ' * 90 + "}",
+        None,
+    ]
     for paths, said in (
         ((tmp_path,), "that is a folder"),
         ((package / "genai_config.json",), "lies in a package"),

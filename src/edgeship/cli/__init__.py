@@ -53,6 +53,6 @@ def entry() -> None:
         streams.prepare()
         code = main()
     except KeyboardInterrupt:  # while the modules are imported that would say so, or once more while they do
-        print("\ninterrupted", file=sys.stderr)
+        sys.stderr.write("\ninterrupted\n")  # a text of ours, which needs no filter
         code = 130
     sys.exit(code)

@@ -23,8 +23,6 @@ REPEAT_S = 10.0
 # A text that is longer may be folded where a terminal is narrow; between two columns stand a rule's margins.
 _LONG = 32
 _BETWEEN = 3
-_OF_PACKAGES = ("edgeship.json", "genai_config.json")
-"""Each of these files makes the folder that it lies in a package, damaged or whole."""
 
 
 def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ()) -> None:
@@ -33,8 +31,10 @@ def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ())
     reads: what the command reads: files, and folders of which no file is to be overwritten; names that are no paths
     are passed over. Raises UsageError, NotWritable.
     """
+    from edgeship.package import genai_config, manifest
     from edgeship.system.storage import is_stream, leads_to, may_write, require_writable
 
+    marks = (manifest.MANIFEST_NAME, genai_config.FILE_NAME)
     read = [Path(one).resolve() for one in reads if one and _is_there(one)]
     taken: list[Path] = []
     for path in (path for path in paths if path is not None):
@@ -49,7 +49,7 @@ def require_places(*paths: Path | None, reads: Iterable[str | Path | None] = ())
             raise _refused("two outputs would be written to that file", path, "Name a file for each.")
         if any(_is_same(place, other) or (other in place.parents and place.exists()) for other in read):
             raise _refused("the command reads that file, and would overwrite it", path)
-        if any((folder / mark).exists() for folder in place.parents for mark in _OF_PACKAGES):
+        if any((folder / mark).exists() for folder in place.parents for mark in marks):
             raise _refused("that lies in a package, which must stay as it was made", path)
         if leads_to(sys.stdout, place):
             raise _refused("stdout leads to that file, and what is printed would be lost", path)
