@@ -41,8 +41,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[dict[s
         return ScriptedEngine({"a": "yes", "b": "no", "c": "yes"}, slots=given["limits"].slots or given["slots"])
 
     monkeypatch.setattr("edgeship.targets.load_chat", load_chat)
-    (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
-    return str(tmp_path)
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "genai_config.json").write_text("{}", encoding="utf-8")
+    return str(folder)
 
 
 def asked_of(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
@@ -156,10 +158,11 @@ def test_a_drop_is_held_to_a_margin(
     engines = iter(ScriptedEngine(dict.fromkeys(names[wrong:], "yes"), slots=16) for wrong in (0, lost))
     monkeypatch.setattr("edgeship.targets.load_chat", lambda *_, **__: next(engines))
     assert main(["eval", package, "--eval", str(cases), "--as", "greedy", "--out", str(kept)]) == 0
-    words = ["eval", package, "--eval", str(cases), "--as", "greedy", "--baseline", str(kept), "--out", str(kept)]
+    now = tmp_path / "now.json"
+    words = ["eval", package, "--eval", str(cases), "--as", "greedy", "--baseline", str(kept), "--out", str(now)]
     assert main([*words, *options]) == code
     assert said in capsys.readouterr().out
-    found = json.loads(kept.read_text(encoding="utf-8"))["baseline"]
+    found = json.loads(now.read_text(encoding="utf-8"))["baseline"]
     assert (found["outcome"], found["ways"]["greedy"]["outcome"]) == (outcome, outcome)
     assert len(found["ways"]["greedy"]["lost"]) == lost
 
