@@ -200,8 +200,9 @@ def test_links_are_followed_to_what_they_name(tmp_path: Path) -> None:
     assert read.read_text(encoding="utf-8") == "new"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is POSIX's")
 def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("a pipe with a name is POSIX's")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
