@@ -121,10 +121,10 @@ def families() -> str:
     types = {kind: family.title for family in FAMILIES.values() if family.traits for kind in family.text_types}
     lines += [
         "",
-        "Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of",
-        "these families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration` and",
-        "`Mistral3ForConditionalGeneration` for example. The rest of the weights is left out, and the build says how much",
-        "that is. Some call a text part by a name of its own:",
+        "Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one",
+        "of these families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration` and",
+        "`Mistral3ForConditionalGeneration` for example. The rest of the weights is left out, and the build says how",
+        "much that is. Some call a text part by a name of its own:",
         "",
         *(f"- `{kind}`: {title}" for kind, title in types.items()),
     ]
