@@ -20,7 +20,8 @@ from edgeship.measure.load.watch import Cost
 from edgeship.settings import Settings
 from edgeship.targets import Target
 from edgeship.validate import performance
-from edgeship.validate.performance import CHECK, PerformanceBounds
+from edgeship.validate.performance import CHECK
+from edgeship.validate.performance_bounds import PerformanceBounds
 from edgeship.validate.subject import Against, Effort, Subject
 from edgeship.validate.verdict import Finding
 from tests.measure.load.samples import record
