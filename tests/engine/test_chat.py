@@ -263,7 +263,7 @@ def test_what_it_says_of_itself(chat: Chat) -> None:
     assert chat.name
     assert chat.context_tokens == 200
     assert isinstance(chat.defaults, Sampling)
-    assert (chat.stats().running, chat.stats().waiting) == (0, 0)
+    until(lambda: (chat.stats().running, chat.stats().waiting) == (0, 0))
 
 
 def test_closed(chat: Chat) -> None:

@@ -590,9 +590,11 @@ def test_two_packages_and_room_for_one(example: Path, settings: Settings) -> Non
         [last] = pool.loaded()
         assert last.pid
         assert last.memory_bytes == pytest.approx(resident_bytes(last.pid), rel=0.1)
-        stats = await last.stats()
+        # A slot is given back a moment after its last token is out.
+        while (stats := await last.stats()) and stats.running:
+            await asyncio.sleep(0.01)
         assert stats
-        assert (stats.running, stats.slots) == (0, 2)
+        assert stats.slots == 2
 
     cards = Catalog([], settings).cards()
     limits = Limits(slots=2, context_tokens=256)

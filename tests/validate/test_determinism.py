@@ -125,7 +125,9 @@ def test_the_example_is_unsure_enough_to_see_whether_seeds_are_heeded(
         findings = found_by(determinism.CHECK, subject)
     assert findings["seeds"].outcome == "pass"
     sampled = {name for name in findings if name.endswith("-sampled")}
-    assert failed(findings) == (sampled if fault == "ignores-seed" else set())
+    # Where few questions are asked, other seeds may give the same answers by chance, though hardly each time.
+    assert failed(findings) <= (sampled if fault == "ignores-seed" else set())
+    assert bool(failed(findings)) == (fault == "ignores-seed")
 
 
 class SeesNeighbours(ScriptedDecoder):
