@@ -48,7 +48,7 @@ HEAVY = {
     "onnxruntime": {"doctor", "builder.onnx_model", "builder.olive_worker", "engine.decoders.onnx"},
     "onnxruntime_genai": {"engine.decoders.genai", "builder.genai_worker"},
     "onnx": {"engine.decoders.step_graph", "engine.graph_contents"},
-    "onnx_ir": {"builder.graph", "builder.onnx_model"},
+    "onnx_ir": {"builder.nodes", "builder.onnx_model"},
     "llguidance": {"engine.grammar"},
     "jsonschema_rs": {"measure.cases.schemas"},
     "huggingface_hub": {"checkpoint.hub"},

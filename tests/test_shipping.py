@@ -20,7 +20,7 @@ import pytest
 import edgeship
 from edgeship import preflight, shipping
 from edgeship.builder import stream
-from edgeship.builder.graph import DATA_NAME
+from edgeship.builder.nodes import DATA_NAME
 from edgeship.checkpoint import open_checkpoint
 from edgeship.cli import main
 from edgeship.engine.answer import ask

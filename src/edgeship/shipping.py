@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgeship import builder as builds
 from edgeship import candidates, readers, release_gate
-from edgeship.builder.graph import DATA_NAME
+from edgeship.builder.nodes import DATA_NAME
 from edgeship.candidates import Made
 from edgeship.checkpoint import Checkpoint
 from edgeship.checkpoint.inspection import inspection

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
-from edgeship.builder import data_file, graph, onnx_model, walk
+from edgeship.builder import data_file, nodes, onnx_model, walk
 from edgeship.builder.layout import lay_out
 from edgeship.builder.stream import design
 from edgeship.builder.walk import Walk
@@ -129,7 +129,7 @@ def test_what_another_walk_left_is_not_taken(tiny: Path, tmp_path: Path) -> None
     seen(killed, 1)
     # As it was killed when it wrote this layer, and had not forgotten yet what of it was there.
     layout = lay_out(killed.of_layer(0), {matrix.name: "float32" for matrix in killed.matrices(0)})
-    data_file.write(layout, killed._weights, tmp_path / "checkpoint" / graph.DATA_NAME)
+    data_file.write(layout, killed._weights, tmp_path / "checkpoint" / nodes.DATA_NAME)
     seen(start(tiny, tmp_path / "layer"), 0)
     (tmp_path / "layer" / "states-0.bin").rename(tmp_path / "layer" / "states-1.bin")
     expected = seen(start(tiny, tmp_path / "empty"), 1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeship.builder import graph
+from edgeship.builder import graph, nodes
 from edgeship.builder.allocation import scheme
 from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector
 from edgeship.builder.quantize import dequantize, quantize
@@ -75,7 +75,7 @@ def measure_sensitivities(
     return _compare(walk, recipe, importance, itself, ways)
 
 
-def _part(walk: Walk, model: graph.Model, itself: Floats, names: Sequence[str]) -> dict[str, Floats]:
+def _part(walk: Walk, model: nodes.Model, itself: Floats, names: Sequence[str]) -> dict[str, Floats]:
     """The states after a layer with each of its matrices at 4 bits; those before it are the checkpoint's own."""
     import numpy as np
 
@@ -95,10 +95,10 @@ def _write_twice(
 ) -> tuple[Layout, list[str]]:
     """A data file that holds each matrix with 4 bits too, and the matrices' names. fine: None for 8 bits."""
     matrices = [weight for weight in weights if isinstance(weight, Matrix)]
-    twins = [replace(matrix, name=graph.coarse(matrix.name)) for matrix in matrices]
+    twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices]
     storage = {matrix.name: fine or scheme(matrix, _FINE, 8) for matrix in matrices}
     storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
-    guidance = {graph.coarse(name): squares for name, squares in importance.items()}
+    guidance = {nodes.coarse(name): squares for name, squares in importance.items()}
     return walk.write([*weights, *twins], storage, guidance), [matrix.name for matrix in matrices]
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship.builder import data_file, graph, onnx_model, stream
+from edgeship.builder import data_file, graph, nodes, onnx_model, stream
 from edgeship.builder.calibrate import Feedback, energies
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
@@ -116,7 +116,7 @@ def convert(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progres
         scratch.mkdir(exist_ok=True)
         texts, where = _sequences(checkpoint, recipe, job), str(checkpoint.folder)
         guidance = Feedback(Walk(architecture, weights, where, job["digest"], texts, scratch, meter.note))
-    path = folder / graph.DATA_NAME
+    path = folder / nodes.DATA_NAME
     data_file.write(layout, weights, path, share=(0, helpers.count), guidance=guidance, tell=helpers.tell)
     shutil.rmtree(scratch, ignore_errors=True)
     peak = helpers.join()
@@ -155,7 +155,7 @@ def convert_share(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], p
     def tell(written: int) -> None:
         progress("", written / layout.size_bytes)
 
-    path = Path(job["folder"]) / graph.DATA_NAME
+    path = Path(job["folder"]) / nodes.DATA_NAME
     data_file.write(layout, weights, path, share=tuple(job["share"]), guidance=importance, tell=tell)
 
 

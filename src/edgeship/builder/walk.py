@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.builder import data_file, graph, onnx_model
+from edgeship.builder import data_file, graph, nodes, onnx_model
 from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights, output_name
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
@@ -173,13 +173,13 @@ class Walk:
         guidance: data_file.Guidance | None = None,
     ) -> Layout:
         """The layout of a data file in the walk's folder, which `open` opens with a graph."""
-        layout, path = lay_out(weights, storage), self._folder / graph.DATA_NAME
+        layout, path = lay_out(weights, storage), self._folder / nodes.DATA_NAME
         data_file.forget(path)  # what a killed walk left may be of other weights
         data_file.write(layout, self._weights, path, guidance=guidance)
         data_file.finish(layout, path)
         return layout
 
-    def open(self, model: graph.Model) -> onnx_model.Runner:
+    def open(self, model: nodes.Model) -> onnx_model.Runner:
         """A graph over the data file that was written last.
 
         Keep no runner beyond that: Windows lets no file be written that one of them holds open.

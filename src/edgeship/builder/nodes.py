@@ -1,0 +1,256 @@
+"""The nodes and constants of an ONNX graph, collected one by one, with the weights of a layout as the constants.
+
+Every method adds to the graph and returns the value that it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgeship.builder.layout import Blob, Layout, Matrix, Placed
+from edgeship.builder.quantize import Scheme
+
+Model = Any
+"""An onnx_ir.Model."""
+Value = Any
+"""An onnx_ir.Value: what a node makes and others take."""
+DATA_NAME = "model.onnx.data"
+OPSET, MICROSOFT, MICROSOFT_OPSET = 21, "com.microsoft", 1
+IR_VERSION = 10
+
+
+def coarse(name: str) -> str:
+    """What a layout calls a matrix that it holds a second time, with fewer bits."""
+    return f"{name}@coarse"
+
+
+class Nodes:
+    """See above. The parameters are those of `graph.author` and `graph.author_layer`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        norm_epsilon: float,
+        accuracy_level: int,
+        observed: Sequence[str] = (),
+        switched: bool = False,
+    ) -> None:
+        self._layout, self._norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
+        self._to_observe = observed
+        self.observed: list[Value] = []
+        self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
+        self._switches = self.input("coarse", "BOOL", [len(self._coarse)])
+        self._nodes: list[Any] = []
+        self._initializers: dict[str, Value] = {}
+        self._wide: dict[str, Value] = {}
+
+    @property
+    def switches(self) -> list[Value]:
+        """The input that says which matrices are used with fewer bits, if there is a choice."""
+        return [self._switches] if self._coarse else []
+
+    def model(self, inputs: list[Value], outputs: list[Value]) -> Model:
+        """All that was collected."""
+        import onnx_ir
+
+        graph = onnx_ir.Graph(
+            inputs,
+            outputs,
+            nodes=self._nodes,
+            initializers=list(self._initializers.values()),
+            opset_imports={"": OPSET, MICROSOFT: MICROSOFT_OPSET},
+            name="decoder",
+        )
+        return onnx_ir.Model(graph, ir_version=IR_VERSION, producer_name="edgeship")
+
+    # --- what weights are for ----------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether the layout holds a weight of this name."""
+        return name in self._layout.weights
+
+    def constant(self, name: str) -> Value:
+        """A vector of the layout, float32."""
+        return self.stored(self._layout.weights[name].blobs[0])
+
+    def observe(self, values: Value, name: str) -> None:
+        """An output more, if that was asked for: what is multiplied by the matrix of this name."""
+        if name not in self._to_observe:
+            return
+        seen = self.op("Identity", [values])
+        seen.name = f"observed.{name}"
+        self.observed.append(self.typed(seen, "FLOAT", ["batch", "sequence", None]))
+
+    def rows(self, name: str, indices: Value) -> Value:
+        """Rows of a matrix by number, int64 [b, s] -> float32 [b, s, width]."""
+        placed = self._layout.weights[name]
+        if not isinstance(placed.storage, Scheme):
+            return self.op("Gather", [self.plain(placed), indices])
+        scheme, matrix = placed.storage, placed.weight
+        assert isinstance(matrix, Matrix)
+        packed, scales, *zero_points = placed.blobs
+        rows, blocks, block_bytes = packed.shape
+        # The output layer reads the same bytes in another shape: under a name of its own, ONNX Runtime needs no copy.
+        flat = Blob(f"{packed.name}.flat", packed.dtype, (rows, blocks * block_bytes), packed.offset)
+        found = self.op(
+            "GatherBlockQuantized",
+            [self.stored(flat), indices, self.widened(scales), *(self.stored(blob) for blob in zero_points)],
+            domain=MICROSOFT,
+            bits=scheme.bits,
+            block_size=scheme.block_size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        if blocks * scheme.block_size == matrix.width:
+            return found
+        return self.op("Slice", [found, self.integers([0]), self.integers([matrix.width]), self.integers([2])])
+
+    def linear(self, values: Value, name: str) -> Value:
+        """float32 [..., width] -> [..., rows], with the bias if there is one."""
+        self.observe(values, name)
+        made = self._multiplied(values, self._layout.weights[name])
+        if name in self._coarse:
+            made = self._switched(name, self._multiplied(values, self._layout.weights[coarse(name)]), made)
+        bias = self._layout.weights.get(f"{name}.bias")
+        # MatMulNBits takes a bias itself, but adds it no faster, and at one token rather slower.
+        return made if bias is None else self.op("Add", [made, self.stored(bias.blobs[0])])
+
+    def _switched(self, name: str, low: Value, high: Value) -> Value:
+        switch = self.op("Gather", [self._switches, self.integers(self._coarse.index(name))])
+        return self.op("Where", [switch, low, high])
+
+    def _multiplied(self, values: Value, placed: Placed) -> Value:
+        matrix = placed.weight
+        assert isinstance(matrix, Matrix)
+        if not isinstance(placed.storage, Scheme):
+            return self.op("FusedMatMul", [values, self.plain(placed)], domain=MICROSOFT, transB=1)
+        packed, scales, *zero_points = placed.blobs
+        return self.op(
+            "MatMulNBits",
+            [values, self.stored(packed), self.widened(scales), *(self.stored(blob) for blob in zero_points)],
+            domain=MICROSOFT,
+            K=matrix.width,
+            N=matrix.rows,
+            bits=placed.storage.bits,
+            block_size=placed.storage.block_size,
+            accuracy_level=self._accuracy_level,
+        )
+
+    def norm(self, values: Value, name: str) -> Value:
+        weight = self.stored(self._layout.weights[name].blobs[0])
+        return self.op(
+            "SimplifiedLayerNormalization",
+            [values, weight],
+            axis=-1,
+            epsilon=self._norm_epsilon,
+            stash_type=1,
+        )
+
+    def add_norm(self, residual: Value, branch: Value | None, name: str) -> tuple[Value, Value]:
+        """The residual with the branch added, and that normalised where the layout has a norm of this name."""
+        if name not in self._layout.weights:
+            added = residual if branch is None else self.op("Add", [residual, branch])
+            return added, added
+        if branch is None:
+            return residual, self.norm(residual, name)
+        weight = self.stored(self._layout.weights[name].blobs[0])
+        normed, _, _, added = self.ops(
+            "SkipSimplifiedLayerNormalization",
+            [residual, branch, weight],
+            4,
+            domain=MICROSOFT,
+            epsilon=self._norm_epsilon,
+        )
+        return added, normed
+
+    # --- parts of values ---------------------------------------------------------------------------------------------
+
+    def last(self, values: Value) -> Value:
+        """[b, s, width] -> [b, 1, width]."""
+        return self.op("Gather", [values, self.integers([-1])], axis=1)
+
+    def split(self, values: Value, widths: list[int]) -> list[Value]:
+        return self.ops("Split", [values, self.integers(widths)], len(widths), axis=-1)
+
+    def times(self, values: Value, factor: float) -> Value:
+        return values if factor == 1.0 else self.op("Mul", [values, self.floats(factor, "factor")])
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def op(self, kind: str, inputs: list[Any], *, domain: str = "", **attributes: Any) -> Value:
+        return self.ops(kind, inputs, 1, domain=domain, **attributes)[0]
+
+    def ops(self, kind: str, inputs: list[Any], outputs: int, *, domain: str = "", **attributes: Any) -> list[Value]:
+        import onnx_ir
+
+        name = f"{kind}.{len(self._nodes)}"
+        values = [onnx_ir.Value(name=f"{name}:{index}") for index in range(outputs)]
+        self._nodes.append(onnx_ir.node(kind, inputs, attributes=attributes, domain=domain, outputs=values, name=name))
+        return values
+
+    def cast(self, values: Value, kind: str) -> Value:
+        import onnx_ir
+
+        return self.op("Cast", [values], to=onnx_ir.DataType[kind].value)
+
+    def plain(self, placed: Placed) -> Value:
+        """A matrix that is stored as plain numbers, in float32."""
+        blob = placed.blobs[0]
+        return self.stored(blob) if blob.dtype == "float32" else self.widened(blob)
+
+    def widened(self, blob: Blob) -> Value:
+        """A float16 tensor in float32: one Cast for all its readers, folded when the model is opened."""
+        if blob.name not in self._wide:
+            self._wide[blob.name] = self.cast(self.stored(blob), "FLOAT")
+        return self._wide[blob.name]
+
+    def stored(self, blob: Blob) -> Value:
+        import onnx_ir
+
+        tensor = onnx_ir.ExternalTensor(
+            DATA_NAME,
+            blob.offset,
+            blob.nbytes,
+            onnx_ir.DataType[{"float32": "FLOAT", "float16": "FLOAT16", "uint8": "UINT8"}[blob.dtype]],
+            shape=onnx_ir.Shape(blob.shape),
+            name=blob.name,
+        )
+        return self._initializer(blob.name, tensor)
+
+    def integers(self, numbers: int | list[int]) -> Value:
+        import numpy as np
+        import onnx_ir
+
+        name = f"integers.{numbers}".replace(" ", "")
+        return self._initializer(name, onnx_ir.tensor(np.asarray(numbers, dtype=np.int64), name=name))
+
+    def floats(self, numbers: float | tuple[float, ...], name: str) -> Value:
+        import numpy as np
+        import onnx_ir
+
+        if not isinstance(numbers, tuple):
+            name = f"{name}.{numbers!r}"
+        return self._initializer(name, onnx_ir.tensor(np.asarray(numbers, dtype=np.float32), name=name))
+
+    def _initializer(self, name: str, tensor: Any) -> Value:
+        import onnx_ir
+
+        if name not in self._initializers:
+            self._initializers[name] = onnx_ir.Value(
+                name=name, shape=tensor.shape, type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
+            )
+        return self._initializers[name]
+
+    def input(self, name: str, kind: str, shape: Sequence[int | str | None]) -> Value:
+        import onnx_ir
+
+        return self.typed(onnx_ir.Value(name=name), kind, shape)
+
+    def typed(self, value: Value, kind: str, shape: Sequence[int | str | None]) -> Value:
+        import onnx_ir
+
+        value.shape = onnx_ir.Shape(shape)
+        value.type = onnx_ir.TensorType(onnx_ir.DataType[kind])
+        return value
