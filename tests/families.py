@@ -96,6 +96,14 @@ _GEMMA3_ROPE = {
     "sliding_attention": _rope(theta=10_000.0),
 }
 
+_GATED_DELTA: dict[str, Any] = {
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 24,
+    "linear_value_head_dim": 20,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
+
 CASES: tuple[Case, ...] = (
     Case("llama2", "LlamaConfig", {"rms_norm_eps": 0.05}, seed=4, peculiar=({"rms_norm_eps": 1e-5},)),
     Case(
@@ -136,6 +144,92 @@ CASES: tuple[Case, ...] = (
         },
         seed=1,
         peculiar=({"sliding_window": None}, {"sliding_window": 13}),
+    ),
+    Case(
+        "qwen3.5",
+        "Qwen3_5TextConfig",
+        {
+            "head_dim": 32,
+            "num_hidden_layers": 4,
+            "rope_parameters": _rope(partial_rotary_factor=0.5),
+            "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+            **_GATED_DELTA,
+        },
+        peculiar=({"rope_parameters": _rope(partial_rotary_factor=1.0)},),
+        seed=1,
+        older=False,
+    ),
+    Case(
+        "qwen3.5-tied",
+        "Qwen3_5TextConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 64,
+            "num_hidden_layers": 5,
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(),
+            **_GATED_DELTA,
+            "linear_conv_kernel_dim": 3,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+        },
+        seed=1,
+        older=False,
+    ),
+    Case(
+        "qwen3.5-biases",
+        "Qwen3_5TextConfig",
+        {
+            "attention_bias": True,
+            "head_dim": 64,
+            "rope_parameters": _rope("yarn", factor=4.0, original_max_position_embeddings=32, partial_rotary_factor=0.5),
+            "layer_types": ["full_attention", "linear_attention", "full_attention"],
+            **_GATED_DELTA,
+            "linear_num_value_heads": 6,
+        },
+        older=False,
+    ),
+    Case(
+        "lfm2",
+        "Lfm2Config",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+            "conv_L_cache": 4,
+            "block_auto_adjust_ff_dim": False,
+        },
+        seed=16,
+        older=False,
+    ),
+    Case(
+        "lfm2-biases",
+        "Lfm2Config",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "conv_bias": True,
+            "norm_eps": 0.05,
+            "full_attn_idxs": [0, 2],
+            "tie_word_embeddings": False,
+        },
+        peculiar=({"norm_eps": 1e-5},),
+        older=False,
+    ),
+    Case(
+        "lfm2-tied",
+        "Lfm2Config",
+        {
+            "head_dim": 32,
+            "num_key_value_heads": 3,
+            "num_hidden_layers": 5,
+            "layer_types": ["conv", "conv", "full_attention", "conv", "conv"],
+            "tie_word_embeddings": True,
+        },
+        seed=7,
+        older=False,
     ),
     Case("qwen2-tied", "Qwen2Config", {"hidden_size": 72, "head_dim": 16, "tie_word_embeddings": True}),
     Case("qwen2-bfloat16", "Qwen2Config", {"vocab_size": 400}, seed=2, dtype="bfloat16"),
@@ -405,7 +499,9 @@ def make_checkpoint(case: Case, folder: Path) -> Path:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = torch.from_numpy(_random(case, name, tuple(parameter.shape), rng))
-            if parameter.ndim == 1:
+            if name.endswith("A_log"):
+                values -= 3.0  # states that are remembered for some tokens
+            elif parameter.ndim == 1:
                 values += parameter.mean()  # what transformers begins with: ones, or zeros for biases and Gemma's norms
             if name == "model.norm.weight":
                 less = 1.0 - parameter.mean()  # Gemma stores norms less one

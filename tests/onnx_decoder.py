@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ Integers = npt.NDArray[np.int64]
 class Step:
     """What one run gives.
 
-    logits: [b, vocabulary] of the last position. past: by input name, [b, kv heads, tokens, head size].
+    logits: [b, vocabulary] of the last position. past: by input name, keys and values [b, kv heads, tokens, head size],
+    or what else a layer keeps of a sequence [b, ...].
     """
 
     logits: Floats
@@ -27,7 +28,7 @@ class Step:
 
 
 class OnnxDecoder:
-    """model.onnx in ONNX Runtime; keys and values go around through our hands."""
+    """model.onnx in ONNX Runtime; keys, values and states go around through our hands."""
 
     def __init__(self, folder: Path) -> None:
         import onnxruntime
@@ -35,13 +36,14 @@ class OnnxDecoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a model that small is slower in two threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-        self._config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
-        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+        self._names = dict(_names(config, set(self._inputs)))
 
     def run(self, tokens: Integers, past: dict[str, Floats] | None = None, mask: Integers | None = None) -> Step:
         """`tokens` [b, s] after `past`. mask: [b, s with what is before], ones where it is left out."""
         past = self._empty(len(tokens)) if past is None else past
-        before = next(iter(past.values())).shape[2]
+        before = next(values for name, values in past.items() if is_by_token(name)).shape[2]
         if mask is None:
             mask = np.ones((len(tokens), before + tokens.shape[1]), np.int64)
         feeds: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask, **past}
@@ -66,20 +68,27 @@ class OnnxDecoder:
         return tuple(found)
 
     def _empty(self, rows: int) -> dict[str, Floats]:
-        shape = (rows, self._config["num_key_value_heads"], 0, self._config["head_size"])
-        return {name: np.zeros(shape, np.float32) for name, _ in self._names()}
-
-    def _names(self) -> list[tuple[str, str]]:
-        """Each past input with the present output that becomes it."""
-        inputs, outputs = self._config["inputs"], self._config["outputs"]
-        return [
-            (inputs[f"past_{kind}_names"] % layer, outputs[f"present_{kind}_names"] % layer)
-            for layer in range(self._config["num_hidden_layers"])
-            for kind in ("key", "value")
-        ]
+        """Nothing of a token, and states of zeros."""
+        shapes = {name: [size if isinstance(size, int) else 0 for size in self._inputs[name][1:]] for name in self._names}
+        return {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}
 
     def _renamed(self, found: dict[str, Floats]) -> dict[str, Floats]:
-        return {past: found[present] for past, present in self._names()}
+        return {past: found[present] for past, present in self._names.items()}
+
+
+def is_by_token(name: str) -> bool:
+    """Whether an input holds something of each token before, and not a state."""
+    return name.startswith("past_key_values.")
+
+
+def _names(config: dict[str, Any], there: set[str]) -> Iterator[tuple[str, str]]:
+    """Each past input that the graph has with the present output that becomes it."""
+    for key, pattern in config["inputs"].items():
+        if key.startswith("past_"):
+            present = config["outputs"][key.replace("past_", "present_")]
+            for layer in range(config["num_hidden_layers"]):
+                if pattern % layer in there:
+                    yield pattern % layer, present % layer
 
 
 def genai_greedy(folder: Path, tokens: Integers, count: int) -> tuple[int, ...]:

@@ -30,15 +30,17 @@ def allocate(
     As long as they are not known all count as the same, and as intolerable: no build takes more than is allocated then.
     Raises PrecisionUnsupported where not even 4 bits for all fit into the budget.
     """
-    matrices = [weight for weight in weights if isinstance(weight, Matrix)]
+    every = [weight for weight in weights if isinstance(weight, Matrix)]
+    exact: dict[str, Storage] = {matrix.name: "float32" for matrix in every if matrix.exact}
+    matrices = [matrix for matrix in every if not matrix.exact]
     plain = _PLAIN.get(recipe.precision)
     if plain is not None:
-        return {matrix.name: plain for matrix in matrices}
+        return exact | {matrix.name: plain for matrix in matrices}
     chosen: dict[str, Storage] = {matrix.name: scheme(matrix, recipe, recipe.precision.bits) for matrix in matrices}
     if not recipe.budgeted:
-        return chosen
+        return exact | chosen
     tolerance = (recipe.tolerance or 0.0) if sensitivities else 0.0
-    return _spend(matrices, recipe, chosen, sensitivities or dict.fromkeys(chosen, 1.0), tolerance)
+    return exact | _spend(matrices, recipe, chosen, sensitivities or dict.fromkeys(chosen, 1.0), tolerance)
 
 
 @dataclass(frozen=True)

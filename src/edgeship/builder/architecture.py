@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgeship.builder import recurrence
+from edgeship.builder.recurrence import Recurrence
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
 from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions, text_part
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 ROTATED_PAIRS = 8
 """ONNX Runtime's attention rotates elements of a head in groups of so many pairs."""
 _NOT_BUILT = ("chunked_attention", "conv", "linear_attention", "mamba", "recurrent")
-"""Kinds of layers that transformers knows, and no graph is made of."""
+"""Kinds of layers that transformers knows, and that are made in families alone whose recurrence they are."""
 ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
@@ -40,10 +42,14 @@ _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logi
 
 @dataclass(frozen=True)
 class Layer:
-    """rope: index into the architecture's, None where a layer knows no positions. window: tokens seen, None for all."""
+    """rope: index into the architecture's, None where a layer knows no positions. window: tokens seen, None for all.
+
+    attends: keeps keys and values of each token; else it is one of the architecture's recurrence.
+    """
 
     rope: int | None
     window: int | None
+    attends: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Architecture:
 
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
     query_growth: queries grow with their position, None where they do not.
+    recurrence: what layers do that do not attend; None where all attend.
     """
 
     traits: Traits
@@ -76,6 +83,7 @@ class Architecture:
     ropes: tuple[Rope, ...]
     layers: tuple[Layer, ...]
     query_growth: QueryGrowth | None = None
+    recurrence: Recurrence | None = None
 
 
 def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
@@ -97,13 +105,14 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     config = replace(stated, values={**traits.defaults, **_stated(stated.values, traits)})
     # An adapter may have brought more rows for the vocabulary than config.json says.
     sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
-    _refuse_unknown_parts(config)
+    _refuse_unknown_parts(config, traits)
     ropes, layers = _positions(traits, config, sizes)
+    recurs = not all(layer.attends for layer in layers)
     return Architecture(
         traits=traits,
         sizes=sizes,
         tied=checkpoint.tied_embeddings if tied is None else tied,
-        norm_epsilon=config.number("rms_norm_eps", above=0) or 1e-6,
+        norm_epsilon=_epsilon(config),
         activation=_activation(traits, config),
         attention_scale=_attention_scale(traits, config, sizes),
         attention_softcap=(config.number("attn_logit_softcapping", above=0) or 0.0) if traits.capped_attention else 0.0,
@@ -116,13 +125,15 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         ropes=ropes,
         layers=layers,
         query_growth=_query_growth(config),
+        recurrence=recurrence.read_recurrence(traits, config, sizes.hidden_size) if recurs else None,
     )
 
 
-def _refuse_unknown_parts(config: Fields) -> None:
+def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
     """Raises CheckpointInvalid for layers of kinds, or a mixture of experts, that no graph is made of."""
+    built = None if traits.recurrence is None else recurrence.LAYER_TYPES[traits.recurrence]
     for place, kind in enumerate(config.texts("layer_types")):
-        if kind in _NOT_BUILT:
+        if kind in _NOT_BUILT and kind != built:
             raise config.refuse(f"has layer_types[{place}] {shown(kind)}, a kind of layer that is not built yet")
     experts = config.count("num_local_experts", least=0)
     if experts:
@@ -151,6 +162,12 @@ def _activation(traits: Traits, config: Fields) -> str:
     return "gelu_tanh" if traits.gelu_is_tanh and found == "gelu" else found
 
 
+def _epsilon(config: Fields) -> float:
+    """What norms add to the mean square."""
+    key = "norm_eps" if config.values.get("norm_eps") is not None else "rms_norm_eps"
+    return config.number(key, above=0) or 1e-6
+
+
 def _factor(config: Fields, key: str) -> float:
     return config.number(key, above=0) or 1.0
 
@@ -168,6 +185,7 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
     sliding = _sliding(traits, config, sizes.layers)
     window = config.count("sliding_window") if any(sliding) else None
     rotates = _rotates(traits, config, sliding)
+    recurs = recurrence.recurrent_layers(traits, config, sizes.layers)
     kinds = ["full_attention"]
     if traits.local_rope:
         kinds.append("sliding_attention")
@@ -183,9 +201,10 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
             )
     layers = tuple(
         Layer(
-            rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] else None,
+            rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] and not recurs[index] else None,
             # A window as wide as the context hides nothing.
             window=window if slides and window is not None and window < sizes.context_tokens else None,
+            attends=not recurs[index],
         )
         for index, slides in enumerate(sliding)
     )
@@ -251,9 +270,11 @@ def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimension
     theta = config.number("rope_local_base_freq") or traits.local_theta if local else None
     theta = theta or config.number("rope_theta")
     outer = {"rope_theta": theta or 10_000.0, "original_max_position_embeddings": sizes.context_tokens}
-    parameters: dict[str, Any] = {**outer, **scaling, **_present(stated.values)}
+    inside = {**scaling, **_present(stated.values)}
+    parameters: dict[str, Any] = {**outer, **inside}
     for name in ("partial_rotary_factor", "original_max_position_embeddings"):
-        if config.values.get(name) is not None:
+        # A family's default is among the outer ones, and counts for less than what is said inside.
+        if config.values.get(name) is not None and inside.get(name) is None:
             parameters[name] = config.values[name]
     merged = Fields(parameters, config.refuse, "rope_scaling." if scaling and not stated.values else stated.name)
     part = merged.values.get("partial_rotary_factor")

@@ -5,6 +5,7 @@ Shapes: b sequences of s new tokens each, t tokens with those before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeship.builder.nodes import MICROSOFT, Nodes, Value
@@ -27,23 +28,19 @@ class Attention:
         self._count(mask)
         self._caches = [self._rotary(rope, index) for index, rope in enumerate(architecture.ropes)]
 
-    def past(self, index: int) -> list[Value]:
-        """Inputs: keys and values of the tokens before, [b, heads, t - s, head size]."""
-        sizes = self._architecture.sizes
-        shape: list[int | str | None] = ["batch", sizes.kv_heads, "past", sizes.head_size]
-        return [self._nodes.input(f"past_key_values.{index}.{kind}", "FLOAT", shape) for kind in ("key", "value")]
-
-    def mix(self, normed: Value, index: int, past: list[Value]) -> tuple[Value, list[Value]]:
+    def mix(self, normed: Value, index: int, past: Sequence[Value]) -> tuple[Value, list[Value]]:
         """float32 [b, s, d] -> [b, s, heads * head size], and keys and values of all tokens. past: empty for none."""
         architecture, sizes, name = self._architecture, self._architecture.sizes, f"layers.{index}"
         layer = architecture.layers[index]
         packed = self._nodes.linear(normed, f"{name}.qkv")
-        query, key, value = (packed, None, None)
+        query, key, value, gate = packed, None, None, None
         traits, caches = architecture.traits, [None, None] if layer.rope is None else self._caches[layer.rope]
         rotated = traits.rotated_first and layer.rope is not None
-        if traits.head_norm or architecture.query_growth:
-            widths = [sizes.heads * sizes.head_size] + 2 * [sizes.kv_heads * sizes.head_size]
-            query, key, value = self._nodes.split(packed, widths)
+        if traits.head_norm or architecture.query_growth or traits.gated_attention:
+            queries, keys = sizes.heads * sizes.head_size, sizes.kv_heads * sizes.head_size
+            widths = [queries, keys, keys, *([queries] if traits.gated_attention else [])]
+            query, key, value, *gates = self._nodes.split(packed, widths)
+            gate = gates[0] if gates else None
         if rotated:
             query, key = (self._rotated(values, caches) for values in (query, key))
         if traits.head_norm:
@@ -72,9 +69,8 @@ class Attention:
             do_rotary=int(layer.rope is not None and not rotated),
             rotary_interleaved=int(traits.neighbours_rotate),
         )
-        for kind, made in zip(("key", "value"), present, strict=True):
-            made.name = f"present.{index}.{kind}"
-            self._nodes.typed(made, "FLOAT", ["batch", sizes.kv_heads, "total", sizes.head_size])
+        if gate is not None:
+            mixed = self._nodes.op("Mul", [mixed, self._nodes.op("Sigmoid", [gate])])
         return mixed, present
 
     def _count(self, mask: Value) -> None:

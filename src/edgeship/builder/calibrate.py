@@ -46,6 +46,10 @@ class Feedback:
         return self._factors[source]
 
 
+_SAME_INPUTS = {"up": "gate", "rates": "inputs"}
+"""Matrices of a layer that read the same as another."""
+
+
 def grams(walk: Walk, layer: int) -> dict[str, list[Floats]]:
     """The mean of x'x over the inputs x of a layer's matrices, a part of their width after the other, by their names.
 
@@ -106,4 +110,6 @@ def gram_parts(width: int) -> list[slice]:
 
 def _shares_inputs(name: str) -> str | None:
     """The matrix before it that reads the same inputs."""
-    return f"{name.removesuffix('.up')}.gate" if name.endswith(".up") else None
+    layer, _, matrix = name.rpartition(".")
+    first = _SAME_INPUTS.get(matrix)
+    return first and f"{layer}.{first}"

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgeship.builder import gated_delta, short_convolution
 from edgeship.builder.attention import Attention
 from edgeship.builder.layout import EMBEDDING, Layout, output_name
 from edgeship.builder.nodes import MICROSOFT, Model, Nodes, Value
+from edgeship.builder.recurrence import GatedDelta, ShortConvolution
 
 if TYPE_CHECKING:
     from edgeship.builder.architecture import Architecture
@@ -74,7 +76,7 @@ class _Author:
         residual = self._nodes.times(self._nodes.rows(EMBEDDING, tokens), self._architecture.embedding_scale)
         branch = None
         for index in range(sizes.layers):
-            past = attention.past(index)
+            past = self._past(index)
             inputs += past
             only_last = index == sizes.layers - 1
             residual, branch, present = self._layer(residual, branch, index, attention, past, only_last=only_last)
@@ -123,12 +125,41 @@ class _Author:
         """The residual, what is to be added to it, and what the layer remembers."""
         name = f"layers.{index}"
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.attention_norm")
-        mixed, present = attention.mix(normed, index, past)
+        mixed, present = self._mix(normed, index, attention, past)
         if only_last:
             residual, mixed = self._nodes.last(residual), self._nodes.last(mixed)
         branch = self._added(self._nodes.linear(mixed, f"{name}.output"), f"{name}.attention_post_norm")
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.mlp_norm")
-        return residual, self._added(self._mlp(normed, index), f"{name}.mlp_post_norm"), present
+        kept = [
+            self._nodes.named(f"present.{index}.{kind}", made, shape)
+            for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
+        ]
+        return residual, self._added(self._mlp(normed, index), f"{name}.mlp_post_norm"), kept
+
+    def _mix(self, normed: Value, index: int, attention: Attention, past: list[Value]) -> tuple[Value, Sequence[Value]]:
+        """What a layer makes of each token and those before it, and what it keeps of them."""
+        recurrence, name = self._architecture.recurrence, f"layers.{index}"
+        if self._architecture.layers[index].attends:
+            return attention.mix(normed, index, past)
+        if isinstance(recurrence, GatedDelta):
+            return gated_delta.mix(self._nodes, recurrence, normed, name, past)
+        assert isinstance(recurrence, ShortConvolution)
+        return short_convolution.mix(self._nodes, recurrence, normed, name, past)
+
+    def _past(self, index: int) -> list[Value]:
+        """What a layer keeps of the tokens before, as inputs."""
+        prefix = "past_key_values" if self._architecture.layers[index].attends else "past"
+        return [
+            self._nodes.input(f"{prefix}.{index}.{kind}", "FLOAT", shape)
+            for kind, shape in self._kept(index, "past").items()
+        ]
+
+    def _kept(self, index: int, tokens: str) -> dict[str, list[int | str | None]]:
+        """The shapes of what a layer keeps of so many tokens."""
+        sizes, recurrence = self._architecture.sizes, self._architecture.recurrence
+        if recurrence is None or self._architecture.layers[index].attends:
+            return {kind: ["batch", sizes.kv_heads, tokens, sizes.head_size] for kind in ("key", "value")}
+        return {kind: ["batch", *shape] for kind, shape in recurrence.states.items()}
 
     def _mlp(self, normed: Value, index: int) -> Value:
         """float32 [b, s, d] -> [b, s, d]."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.builder.architecture import Architecture
 from edgeship.builder.quantize import Scheme
-from edgeship.checkpoint.families import USUAL_NAMES, Traits
+from edgeship.builder.recurrence import GatedDelta, ShortConvolution
+from edgeship.checkpoint.families import USUAL_NAMES
 from edgeship.errors import CheckpointInvalid
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -39,11 +40,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix of the graph, [rows, width] with a row for each output, its parts on top of each other."""
+    """One matrix of the graph, [rows, width] with a row for each output, its parts on top of each other.
+
+    exact: float32 in every precision, since it is small and what it makes is added up over all tokens.
+    """
 
     name: str
     parts: tuple[Part, ...]
     width: int
+    exact: bool = False
 
     @property
     def rows(self) -> int:
@@ -53,11 +58,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Vector:
-    """Norm weights and biases, always float32. added: to every element, since Gemma stores norms less one."""
+    """Norm weights, biases and kernels of convolutions, always float32.
+
+    added: to every element, since Gemma stores norms less one. item: the shape of each element; () for numbers.
+    """
 
     name: str
     parts: tuple[Part, ...]
     added: float = 0.0
+    item: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -116,8 +125,8 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     if not architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
     for index in range(architecture.sizes.layers):
-        _list_layer(found, traits, f"{prefix}layers.{index}.", f"layers.{index}.")
-    found.norm("norm", f"{prefix}norm")
+        _list_layer(found, architecture, index, f"{prefix}layers.{index}.", f"layers.{index}.")
+    found.norm("norm", f"{prefix}{ {**USUAL_NAMES, **traits.names}['last_norm'] }")
     if architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
     else:
@@ -126,8 +135,9 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     return tuple(found.weights)
 
 
-def _list_layer(found: _Finder, traits: Traits, source: str, name: str) -> None:
+def _list_layer(found: _Finder, architecture: Architecture, index: int, source: str, name: str) -> None:
     """The weights of one layer. source, name: what its names begin with in the checkpoint, and here."""
+    traits = architecture.traits
     names = {**USUAL_NAMES, **({"mlp_norm": "post_attention_layernorm"} if traits.norms == "before" else {})}
     names |= traits.names
 
@@ -136,12 +146,14 @@ def _list_layer(found: _Finder, traits: Traits, source: str, name: str) -> None:
 
     if traits.norms != "after":
         norm("attention_norm")
-    attention = ["qkv_proj"] if "attention" in traits.fused else ["q_proj", "k_proj", "v_proj"]
-    found.linear(f"{name}qkv", *(f"{source}self_attn.{part}" for part in attention))
-    if traits.head_norm:
-        norm("query_norm")
-        norm("key_norm")
-    found.linear(f"{name}output", f"{source}{names['output']}")
+    if architecture.layers[index].attends:
+        _list_attention(found, architecture, names, source, name)
+    elif isinstance(architecture.recurrence, GatedDelta):
+        _list_gated_delta(found, architecture.recurrence, f"{source}linear_attn.", name)
+    elif isinstance(architecture.recurrence, ShortConvolution):
+        found.linear(f"{name}inputs", f"{source}conv.in_proj")
+        found.kernels(f"{name}convolution", f"{source}conv.conv", architecture.recurrence.taps)
+        found.linear(f"{name}output", f"{source}conv.out_proj")
     if traits.norms != "before":
         norm("attention_post_norm")
     if traits.norms != "after":
@@ -150,10 +162,36 @@ def _list_layer(found: _Finder, traits: Traits, source: str, name: str) -> None:
         if "mlp" in traits.fused:
             found.linear(f"{name}{half_name}", f"{source}{names['gate_up']}", half=half)
         else:
-            found.linear(f"{name}{half_name}", f"{source}mlp.{half_name}_proj")
+            found.linear(f"{name}{half_name}", f"{source}{names[half_name]}")
     found.linear(f"{name}down", f"{source}{names['down']}")
     if traits.norms != "before":
         norm("mlp_post_norm")
+
+
+def _list_attention(
+    found: _Finder, architecture: Architecture, names: Mapping[str, str], source: str, name: str
+) -> None:
+    traits = architecture.traits
+    attention = ["qkv_proj"] if "attention" in traits.fused else ["q_proj", "k_proj", "v_proj"]
+    modules = [f"{source}self_attn.{part}" for part in attention]
+    if traits.gated_attention:
+        found.gated_queries(f"{name}qkv", *modules, heads=architecture.sizes.heads)
+    else:
+        found.linear(f"{name}qkv", *modules)
+    if traits.head_norm:
+        for role in ("query_norm", "key_norm"):
+            found.norm(f"{name}{role}", f"{source}{names[role]}")
+    found.linear(f"{name}output", f"{source}{names['output']}")
+
+
+def _list_gated_delta(found: _Finder, sizes: GatedDelta, source: str, name: str) -> None:
+    found.linear(f"{name}inputs", f"{source}in_proj_qkv", f"{source}in_proj_z")
+    found.linear(f"{name}rates", f"{source}in_proj_a", f"{source}in_proj_b", exact=True)
+    found.kernels(f"{name}convolution", f"{source}conv1d", sizes.taps)
+    found.vector(f"{name}decay", f"{source}A_log")
+    found.vector(f"{name}decay_bias", f"{source}dt_bias")
+    found.vector(f"{name}gated_norm", f"{source}norm.weight")
+    found.linear(f"{name}output", f"{source}out_proj")
 
 
 class _Finder:
@@ -164,14 +202,15 @@ class _Finder:
         self._architecture, self._shapes, self._where = architecture, shapes, where
         self._used: set[str] = set()
 
-    def linear(self, name: str, *modules: str, half: int | None = None) -> None:
+    def linear(self, name: str, *modules: str, half: int | None = None, exact: bool = False) -> None:
         """A matrix, and its bias where there is one. half: only the first (0) or the second (1) of its rows."""
-        self.matrix(name, *modules, half=half)
+        self.matrix(name, *modules, half=half, exact=exact)
         biases = [f"{module}.bias" for module in modules]
         if any(bias in self._shapes for bias in biases):
             self.weights.append(Vector(f"{name}.bias", self._parts(biases, half)))
 
-    def matrix(self, name: str, *modules: str, half: int | None = None) -> None:
+    def matrix(self, name: str, *modules: str, half: int | None = None, exact: bool = False) -> None:
+        """One without a bias."""
         tensors = [f"{module}.weight" for module in modules]
         shapes = [self._shape(tensor) for tensor in tensors]
         widths = {shape[-1] for shape in shapes}
@@ -179,12 +218,37 @@ class _Finder:
             raise CheckpointInvalid(
                 f"{', '.join(tensors)} are {shapes}, which do not stack to one matrix", where=self._where, hint=_OTHER
             )
-        self.weights.append(Matrix(name, self._parts(tensors, half), widths.pop()))
+        self.weights.append(Matrix(name, self._parts(tensors, half), widths.pop(), exact))
+
+    def gated_queries(self, name: str, queries: str, *others: str, heads: int) -> None:
+        """One matrix of queries, of what the other modules make, and of the gates that are stored after each head."""
+        self.linear(name, queries, *others)
+        for place, weight in enumerate(self.weights):
+            if weight.name in (name, f"{name}.bias"):
+                stored, *rest = weight.parts
+                pieces = _pieces_of(stored, 2 * heads)
+                self.weights[place] = replace(weight, parts=(*pieces[::2], *rest, *pieces[1::2]))
 
     def norm(self, name: str, module: str) -> None:
-        self.weights.append(
-            Vector(name, self._parts([f"{module}.weight"], None), self._architecture.traits.norm_offset)
-        )
+        """The weight of a norm."""
+        self.vector(name, f"{module}.weight", self._architecture.traits.norm_offset)
+
+    def vector(self, name: str, tensor: str, added: float = 0.0) -> None:
+        """All numbers of a tensor."""
+        self.weights.append(Vector(name, self._parts([tensor], None), added))
+
+    def kernels(self, name: str, module: str, taps: int) -> None:
+        """Those of a convolution of each channel by itself, and its bias where there is one."""
+        tensor = f"{module}.weight"
+        if self._shape(tensor)[1:] != (1, taps):
+            raise CheckpointInvalid(
+                f"tensor {tensor} is {list(self._shape(tensor))}, and its kernels are of [1, {taps}]",
+                where=self._where,
+                hint=_OTHER,
+            )
+        self.weights.append(Vector(name, self._parts([tensor], None), item=(1, taps)))
+        if f"{module}.bias" in self._shapes:
+            self.vector(f"{name}.bias", f"{module}.bias")
 
     def require_all_used(self) -> None:
         tied = {"lm_head.weight"} if self._architecture.tied else set()
@@ -214,6 +278,14 @@ class _Finder:
         return self._shapes[tensor]
 
 
+def _pieces_of(part: Part, count: int) -> list[Part]:
+    """So many parts of one size."""
+    if (part.stop - part.start) % count:
+        return [part]
+    step = (part.stop - part.start) // count
+    return [replace(part, start=start, stop=start + step) for start in range(part.start, part.stop, step)]
+
+
 def lay_out(weights: Sequence[Matrix | Vector], storage: Mapping[str, Storage]) -> Layout:
     """Places every weight. `storage`: of each matrix, by name."""
     placed: dict[str, Placed] = {}
@@ -231,7 +303,7 @@ def lay_out(weights: Sequence[Matrix | Vector], storage: Mapping[str, Storage]) 
 
 def _pieces(weight: Matrix | Vector, storage: Storage) -> list[tuple[str, str, tuple[int, ...]]]:
     if isinstance(weight, Vector):
-        return [(weight.name, "float32", (weight.size,))]
+        return [(weight.name, "float32", (weight.size, *weight.item))]
     if not isinstance(storage, Scheme):
         return [(weight.name, storage, (weight.rows, weight.width))]
     blocks = -(-weight.width // storage.block_size)

@@ -37,7 +37,7 @@ class Nodes:
         observed: Sequence[str] = (),
         switched: bool = False,
     ) -> None:
-        self._layout, self._norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
+        self._layout, self.norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
         self._to_observe = observed
         self.observed: list[Value] = []
         self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
@@ -138,13 +138,31 @@ class Nodes:
             accuracy_level=self._accuracy_level,
         )
 
+    def convolved(
+        self, values: Value, name: str, state: Value | None, *, activation: str = "none"
+    ) -> tuple[Value, Value]:
+        """Each channel of float32 [b, s, channels] with the tokens before, and the last ones [b, channels, taps - 1].
+
+        state: the last tokens before these, in the same shape; None for none.
+        """
+        bias = self.constant(f"{name}.bias") if self.has(f"{name}.bias") else None
+        turned = self.op("Transpose", [values], perm=[0, 2, 1])
+        made, after = self.ops(
+            "CausalConvWithState",
+            [turned, self.constant(name), bias, state],
+            2,
+            domain=MICROSOFT,
+            activation=activation,
+        )
+        return self.op("Transpose", [made], perm=[0, 2, 1]), after
+
     def norm(self, values: Value, name: str) -> Value:
         weight = self.stored(self._layout.weights[name].blobs[0])
         return self.op(
             "SimplifiedLayerNormalization",
             [values, weight],
             axis=-1,
-            epsilon=self._norm_epsilon,
+            epsilon=self.norm_epsilon,
             stash_type=1,
         )
 
@@ -161,7 +179,7 @@ class Nodes:
             [residual, branch, weight],
             4,
             domain=MICROSOFT,
-            epsilon=self._norm_epsilon,
+            epsilon=self.norm_epsilon,
         )
         return added, normed
 
@@ -247,6 +265,11 @@ class Nodes:
         import onnx_ir
 
         return self.typed(onnx_ir.Value(name=name), kind, shape)
+
+    def named(self, name: str, value: Value, shape: Sequence[int | str | None]) -> Value:
+        """A value under a name of its own, to be an output: float32 of this shape."""
+        value.name = name
+        return self.typed(value, "FLOAT", shape)
 
     def typed(self, value: Value, kind: str, shape: Sequence[int | str | None]) -> Value:
         import onnx_ir

@@ -95,8 +95,9 @@ def _write_twice(
 ) -> tuple[Layout, list[str]]:
     """A data file that holds each matrix with 4 bits too, and the matrices' names. fine: None for 8 bits."""
     matrices = [weight for weight in weights if isinstance(weight, Matrix)]
-    twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices]
     storage = {matrix.name: fine or scheme(matrix, _FINE, 8) for matrix in matrices}
+    matrices = [matrix for matrix in matrices if not matrix.exact]
+    twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices]
     storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
     guidance = {nodes.coarse(name): squares for name, squares in importance.items()}
     return walk.write([*weights, *twins], storage, guidance), [matrix.name for matrix in matrices]

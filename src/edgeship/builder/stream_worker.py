@@ -13,6 +13,7 @@ from edgeship.builder import data_file, graph, nodes, onnx_model, stream
 from edgeship.builder.calibrate import Feedback, energies
 from edgeship.builder.calibration_texts import default_sequences, read_sequences
 from edgeship.builder.processes import Helpers, Meter
+from edgeship.builder.recurrence import LAYER_TYPES
 from edgeship.builder.sensitivities import cut_texts, measure_sensitivities, tokens_wanted
 from edgeship.builder.walk import Walk
 from edgeship.builder.weights import merge
@@ -144,6 +145,10 @@ def _genai_config(architecture: Architecture, checkpoint: Checkpoint) -> dict[st
         kv_heads=sizes.kv_heads,
         head_size=sizes.head_size,
     )
+    if architecture.recurrence is not None:
+        name = LAYER_TYPES[architecture.recurrence.kind]
+        kinds = ["full_attention" if layer.attends else name for layer in architecture.layers]
+        made = genai_config.with_states(made, kinds, architecture.recurrence.states)
     return genai_config.with_tokens(made, bos_id=stop.bos_id, eos_ids=stop.eos_ids or (0,), pad_id=stop.pad_id)
 
 

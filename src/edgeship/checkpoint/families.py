@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 Norms = Literal["before", "after", "around"]
 Windows = Literal["never", "all layers", "by layer"]
+RecurrenceKind = Literal["gated_delta", "short_convolution"]
 USUAL_NAMES: Mapping[str, str] = {
     "attention_norm": "input_layernorm",
     "query_norm": "self_attn.q_norm",
@@ -19,10 +20,14 @@ USUAL_NAMES: Mapping[str, str] = {
     "attention_post_norm": "post_attention_layernorm",
     "mlp_norm": "pre_feedforward_layernorm",
     "gate_up": "mlp.gate_up_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
     "down": "mlp.down_proj",
     "mlp_post_norm": "post_feedforward_layernorm",
+    "last_norm": "norm",
 }
-"""What most call the modules of a layer; where only inputs are normalised, `mlp_norm` is post_attention_layernorm."""
+"""What most call the modules of a layer; where only inputs are normalised, `mlp_norm` is post_attention_layernorm.
+`last_norm` follows the last layer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Traits:
     local_rope: layers with a window rotate by frequencies of their own. local_theta: their base where nothing says it.
     gelu_is_tanh: what it calls gelu is the approximation by tanh.
     window_rotates: where some layers have a window, the others know no positions.
+    gated_attention: each query head is stored with a gate after it, which what it finds is multiplied by.
+    recurrence: how layers mix tokens that do not attend to all of them, see `recurrence.py`.
     defaults: what transformers assumes where config.json is silent.
     """
 
@@ -67,6 +74,8 @@ class Traits:
     local_theta: float | None = None
     window_rotates: bool = False
     gelu_is_tanh: bool = False
+    gated_attention: bool = False
+    recurrence: RecurrenceKind | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -307,7 +316,59 @@ FAMILIES: Mapping[str, Family] = {
             "mistral", windows="all layers", defaults={"rms_norm_eps": 1e-5, "num_key_value_heads": 8, "head_dim": 128}
         ),
     ),
-    "Lfm2ForCausalLM": Family("LFM2", "lfm2", uniform=False),
+    "Qwen3_5ForCausalLM": Family(
+        "Qwen 3.5",
+        "qwen3_5_text",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "qwen3_5_text",
+            norm_offset=1.0,
+            head_norm="head",
+            partly_rotated=True,
+            gated_attention=True,
+            recurrence="gated_delta",
+            defaults={
+                "partial_rotary_factor": 0.25,
+                "head_dim": 256,
+                "num_key_value_heads": 4,
+                "full_attention_interval": 4,
+                "linear_conv_kernel_dim": 4,
+                "linear_key_head_dim": 128,
+                "linear_value_head_dim": 128,
+                "linear_num_key_heads": 16,
+                "linear_num_value_heads": 32,
+            },
+        ),
+    ),
+    "Lfm2ForCausalLM": Family(
+        "LFM2",
+        "lfm2",
+        uniform=False,
+        traits=Traits(
+            "lfm2",
+            head_norm="head",
+            recurrence="short_convolution",
+            names={
+                "attention_norm": "operator_norm",
+                "query_norm": "self_attn.q_layernorm",
+                "key_norm": "self_attn.k_layernorm",
+                "output": "self_attn.out_proj",
+                "mlp_norm": "ffn_norm",
+                "gate": "feed_forward.w1",
+                "up": "feed_forward.w3",
+                "down": "feed_forward.w2",
+                "last_norm": "embedding_norm",
+            },
+            defaults={
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 1_000_000.0,
+                "num_key_value_heads": 8,
+                "conv_L_cache": 3,
+            },
+        ),
+    ),
     "Lfm2MoeForCausalLM": Family("LFM2 MoE", "lfm2_moe", uniform=False, olive=False),
     "NemotronForCausalLM": Family("Nemotron", "nemotron", uniform=False, olive=False),
     "PhiForCausalLM": Family("Phi", "phi", uniform=False, olive=False),

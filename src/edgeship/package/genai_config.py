@@ -294,6 +294,24 @@ def for_graph(
     }
 
 
+def with_states(
+    document: Mapping[str, Any], layer_types: Sequence[str], states: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """The same for a graph some of whose layers keep states instead of keys and values.
+
+    layer_types: of each layer. states: the shape of what such a layer keeps of a sequence, by its kind.
+    """
+    decoder = document["model"]["decoder"]
+    added: dict[str, Any] = {
+        "layer_types": list(layer_types),
+        "inputs": decoder["inputs"] | {f"past_{kind}_names": f"past.%d.{kind}" for kind in states},
+        "outputs": decoder["outputs"] | {f"present_{kind}_names": f"present.%d.{kind}" for kind in states},
+    }
+    if list(states) == ["conv"]:
+        added["conv_cache_size"] = states["conv"][-1]  # onnxruntime-genai does not find it out from the graph
+    return {**document, "model": {**document["model"], "decoder": {**decoder, **added}}}
+
+
 def with_context(document: Mapping[str, Any], context_tokens: int) -> dict[str, Any]:
     """The file's content for a context of so many tokens, prompt and answer together."""
     return _with_model(document, {"context_length": context_tokens})
