@@ -104,6 +104,8 @@ _GATED_DELTA: dict[str, Any] = {
     "linear_num_value_heads": 4,
 }
 
+_MAMBA: dict[str, Any] = {"mamba_n_heads": 6, "mamba_d_state": 20, "mamba_d_conv": 4, "mamba_chunk_size": 16}
+
 CASES: tuple[Case, ...] = (
     Case("llama2", "LlamaConfig", {"rms_norm_eps": 0.05}, seed=4, peculiar=({"rms_norm_eps": 1e-5},)),
     Case(
@@ -184,7 +186,9 @@ CASES: tuple[Case, ...] = (
         {
             "attention_bias": True,
             "head_dim": 64,
-            "rope_parameters": _rope("yarn", factor=4.0, original_max_position_embeddings=32, partial_rotary_factor=0.5),
+            "rope_parameters": _rope(
+                "yarn", factor=4.0, original_max_position_embeddings=32, partial_rotary_factor=0.5
+            ),
             "layer_types": ["full_attention", "linear_attention", "full_attention"],
             **_GATED_DELTA,
             "linear_num_value_heads": 6,
@@ -229,6 +233,120 @@ CASES: tuple[Case, ...] = (
             "tie_word_embeddings": True,
         },
         seed=7,
+        older=False,
+    ),
+    Case(
+        "granite4-hybrid",
+        "GraniteMoeHybridConfig",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 150,
+            "embedding_multiplier": 6.0,
+            "logits_scaling": 4.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.4,
+            "tie_word_embeddings": True,
+            **_MAMBA,
+        },
+        quiet=24.0,
+        older=False,
+    ),
+    Case(
+        "granite4-hybrid-groups",
+        "GraniteMoeHybridConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "layer_types": ["mamba", "mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 118,
+            "position_embedding_type": "rope",
+            **_MAMBA,
+            "mamba_n_heads": 8,
+            "mamba_n_groups": 2,
+            "mamba_d_conv": 3,
+        },
+        older=False,
+    ),
+    Case(
+        "granite4-hybrid-biases",
+        "GraniteMoeHybridConfig",
+        {
+            "layer_types": ["attention", "mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 150,
+            "position_embedding_type": "rope",
+            "attention_bias": True,
+            "mamba_proj_bias": True,
+            "mamba_conv_bias": False,
+            **_MAMBA,
+            "mamba_expand": 1,
+        },
+        older=False,
+    ),
+    Case(
+        "falcon-h1",
+        "FalconH1Config",
+        {
+            "mamba_d_ssm": None,
+            "lm_head_multiplier": 0.5,
+            "embedding_multiplier": 5.0,
+            "mlp_multipliers": [0.6, 1.7],
+            "key_multiplier": 0.5,
+            "attention_out_multiplier": 0.8,
+            "attention_in_multiplier": 1.3,
+            "ssm_multipliers": [0.7, 0.6, 0.4, 0.5, 0.8],
+            "ssm_in_multiplier": 1.2,
+            "ssm_out_multiplier": 0.3,
+            **_MAMBA,
+        },
+        quiet=5.0,
+        peculiar=(
+            {"ssm_multipliers": [1.0] * 5},
+            {"mlp_multipliers": [1.0, 1.0]},
+            {"key_multiplier": 1.0},
+            {"attention_out_multiplier": 1.0},
+            {"attention_in_multiplier": 1.0},
+            {"ssm_in_multiplier": 1.0},
+            {"ssm_out_multiplier": 1.0},
+        ),
+        older=False,
+    ),
+    Case(
+        "falcon-h1-normed",
+        "FalconH1Config",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 1,
+            "mamba_d_ssm": 96,
+            "mamba_rms_norm": True,
+            "mamba_norm_before_gate": False,
+            "projectors_bias": True,
+            "mlp_bias": True,
+            "attention_bias": True,
+            "mamba_proj_bias": True,
+            **_MAMBA,
+            "mamba_n_heads": 8,
+            "mamba_n_groups": 2,
+        },
+        older=False,
+    ),
+    Case(
+        "falcon-h1-tied",
+        "FalconH1Config",
+        {
+            "head_dim": 32,
+            "mamba_d_ssm": 72,
+            "mamba_rms_norm": True,
+            "mamba_norm_before_gate": True,
+            "mamba_conv_bias": False,
+            "tie_word_embeddings": True,
+            **_MAMBA,
+        },
         older=False,
     ),
     Case("qwen2-tied", "Qwen2Config", {"hidden_size": 72, "head_dim": 16, "tie_word_embeddings": True}),
@@ -520,7 +638,9 @@ def _config(case: Case, **changes: Any) -> Any:
 
 def _random(case: Case, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Matrices keep the size of what they multiply, and a bit more; a small embedding lets the layers decide."""
-    if len(shape) == 1:
+    if name.endswith(".D"):
+        spread = 2.0  # what Mamba's states are passed by beside them is little
+    elif len(shape) == 1:
         spread = 0.3
     elif "embed_tokens" in name:
         spread = 0.4 / case.quiet

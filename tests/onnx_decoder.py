@@ -69,7 +69,9 @@ class OnnxDecoder:
 
     def _empty(self, rows: int) -> dict[str, Floats]:
         """Nothing of a token, and states of zeros."""
-        shapes = {name: [size if isinstance(size, int) else 0 for size in self._inputs[name][1:]] for name in self._names}
+        shapes = {
+            name: [size if isinstance(size, int) else 0 for size in self._inputs[name][1:]] for name in self._names
+        }
         return {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}
 
     def _renamed(self, found: dict[str, Floats]) -> dict[str, Floats]:

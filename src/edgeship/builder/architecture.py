@@ -37,19 +37,20 @@ _RULES = {
     "max_window_layers": ("max_window_layers",),
     "no_rope_layer_interval": ("no_rope_layer_interval", "no_rope_layers"),
 }
-_SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+_SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "mamba_d_ssm")
 
 
 @dataclass(frozen=True)
 class Layer:
     """rope: index into the architecture's, None where a layer knows no positions. window: tokens seen, None for all.
 
-    attends: keeps keys and values of each token; else it is one of the architecture's recurrence.
+    attends: keeps keys and values of each token. recurs: keeps a state, as the architecture's recurrence says.
     """
 
     rope: int | None
     window: int | None
     attends: bool = True
+    recurs: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ class QueryGrowth:
 
     rate: float
     tokens: float
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What some models multiply by: what goes into attention, recurrence and the gate, and what comes out of a part."""
+
+    attention_in: float = 1.0
+    attention_out: float = 1.0
+    recurrence_in: float = 1.0
+    recurrence_out: float = 1.0
+    gate: float = 1.0
+    down: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     query_growth: QueryGrowth | None = None
     recurrence: Recurrence | None = None
+    factors: Factors = Factors()
 
 
 def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
@@ -107,7 +121,6 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
     _refuse_unknown_parts(config, traits)
     ropes, layers = _positions(traits, config, sizes)
-    recurs = not all(layer.attends for layer in layers)
     return Architecture(
         traits=traits,
         sizes=sizes,
@@ -117,7 +130,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         attention_scale=_attention_scale(traits, config, sizes),
         attention_softcap=(config.number("attn_logit_softcapping", above=0) or 0.0) if traits.capped_attention else 0.0,
         logit_softcap=config.number("final_logit_softcapping", above=0) or 0.0,
-        logit_scale=1.0 / _factor(config, "logits_scaling"),
+        logit_scale=_factor(config, "lm_head_multiplier") / _factor(config, "logits_scaling"),
         embedding_scale=math.sqrt(sizes.hidden_size)
         if traits.scaled_embedding
         else _factor(config, "embedding_multiplier"),
@@ -125,15 +138,18 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         ropes=ropes,
         layers=layers,
         query_growth=_query_growth(config),
-        recurrence=recurrence.read_recurrence(traits, config, sizes.hidden_size) if recurs else None,
+        recurrence=recurrence.read_recurrence(traits, config, sizes.hidden_size)
+        if any(layer.recurs for layer in layers)
+        else None,
+        factors=_factors(config),
     )
 
 
 def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
     """Raises CheckpointInvalid for layers of kinds, or a mixture of experts, that no graph is made of."""
-    built = None if traits.recurrence is None else recurrence.LAYER_TYPES[traits.recurrence]
+    built = () if traits.recurrence is None else recurrence.LAYER_TYPES[traits.recurrence]
     for place, kind in enumerate(config.texts("layer_types")):
-        if kind in _NOT_BUILT and kind != built:
+        if kind in _NOT_BUILT and kind not in built:
             raise config.refuse(f"has layer_types[{place}] {shown(kind)}, a kind of layer that is not built yet")
     experts = config.count("num_local_experts", least=0)
     if experts:
@@ -162,6 +178,18 @@ def _activation(traits: Traits, config: Fields) -> str:
     return "gelu_tanh" if traits.gelu_is_tanh and found == "gelu" else found
 
 
+def _factors(config: Fields) -> Factors:
+    gate, down = config.required_numbers("mlp_multipliers", 2) if config.items("mlp_multipliers") else (1.0, 1.0)
+    return Factors(
+        attention_in=_factor(config, "attention_in_multiplier"),
+        attention_out=_factor(config, "attention_out_multiplier"),
+        recurrence_in=_factor(config, "ssm_in_multiplier"),
+        recurrence_out=_factor(config, "ssm_out_multiplier"),
+        gate=gate,
+        down=down,
+    )
+
+
 def _epsilon(config: Fields) -> float:
     """What norms add to the mean square."""
     key = "norm_eps" if config.values.get("norm_eps") is not None else "rms_norm_eps"
@@ -175,7 +203,8 @@ def _factor(config: Fields, key: str) -> float:
 def _attention_scale(traits: Traits, config: Fields, sizes: Dimensions) -> float:
     if traits.query_scalar:
         return 1.0 / math.sqrt(config.required_number("query_pre_attn_scalar", above=0))
-    return config.number("attention_multiplier", above=0) or sizes.head_size**-0.5
+    scale = config.number("attention_multiplier", above=0) or sizes.head_size**-0.5
+    return scale * _factor(config, "key_multiplier")
 
 
 def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple[Rope, ...], tuple[Layer, ...]]:
@@ -201,10 +230,11 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
             )
     layers = tuple(
         Layer(
-            rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] and not recurs[index] else None,
+            rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] else None,
             # A window as wide as the context hides nothing.
             window=window if slides and window is not None and window < sizes.context_tokens else None,
-            attends=not recurs[index],
+            attends=traits.recurs_beside or not recurs[index],
+            recurs=recurs[index],
         )
         for index, slides in enumerate(sliding)
     )

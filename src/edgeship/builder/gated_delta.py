@@ -65,12 +65,5 @@ def mix(nodes: Nodes, sizes: GatedDelta, normed: Value, name: str, past: Sequenc
 def _of_length_1(nodes: Nodes, values: Value, size: int) -> Value:
     """Each head of [b, s, heads * size] divided by its length: what a norm makes, over the root of the size."""
     heads = nodes.op("Reshape", [values, nodes.integers([0, 0, -1, size])])
-    weight = nodes.floats((size**-0.5,) * size, f"unit.{size}")
-    normed = nodes.op(
-        "SimplifiedLayerNormalization",
-        [heads, weight],
-        axis=-1,
-        epsilon=_LENGTH_EPSILON / size,
-        stash_type=1,
-    )
+    normed = nodes.unit_norm(heads, size, weight=size**-0.5, epsilon=_LENGTH_EPSILON / size)
     return nodes.op("Reshape", [normed, nodes.integers([0, 0, -1])])

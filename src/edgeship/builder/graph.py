@@ -9,9 +9,10 @@ attention is computed for the last position alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from edgeship.builder import gated_delta, short_convolution
+from edgeship.builder import gated_delta, mamba, short_convolution
 from edgeship.builder.attention import Attention
 from edgeship.builder.layout import EMBEDDING, Layout, output_name
 from edgeship.builder.nodes import MICROSOFT, Model, Nodes, Value
@@ -19,6 +20,9 @@ from edgeship.builder.recurrence import GatedDelta, ShortConvolution
 
 if TYPE_CHECKING:
     from edgeship.builder.architecture import Architecture
+
+
+_KEYS_AND_VALUES = 2
 
 
 def author(architecture: Architecture, layout: Layout, *, accuracy_level: int) -> Model:
@@ -125,10 +129,9 @@ class _Author:
         """The residual, what is to be added to it, and what the layer remembers."""
         name = f"layers.{index}"
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.attention_norm")
-        mixed, present = self._mix(normed, index, attention, past)
-        if only_last:
-            residual, mixed = self._nodes.last(residual), self._nodes.last(mixed)
-        branch = self._added(self._nodes.linear(mixed, f"{name}.output"), f"{name}.attention_post_norm")
+        branch, present = self._mix(normed, index, attention, past, only_last=only_last)
+        residual = self._nodes.last(residual) if only_last else residual
+        branch = self._added(branch, f"{name}.attention_post_norm")
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.mlp_norm")
         kept = [
             self._nodes.named(f"present.{index}.{kind}", made, shape)
@@ -136,38 +139,70 @@ class _Author:
         ]
         return residual, self._added(self._mlp(normed, index), f"{name}.mlp_post_norm"), kept
 
-    def _mix(self, normed: Value, index: int, attention: Attention, past: list[Value]) -> tuple[Value, Sequence[Value]]:
+    def _mix(
+        self, normed: Value, index: int, attention: Attention, past: list[Value], *, only_last: bool
+    ) -> tuple[Value, list[Value]]:
         """What a layer makes of each token and those before it, and what it keeps of them."""
-        recurrence, name = self._architecture.recurrence, f"layers.{index}"
-        if self._architecture.layers[index].attends:
-            return attention.mix(normed, index, past)
+        layer, factors, name = self._architecture.layers[index], self._architecture.factors, f"layers.{index}"
+        branches, present = [], []
+        if layer.attends:
+            seen = self._nodes.times(normed, factors.attention_in)
+            mixed, made = attention.mix(seen, index, past[:_KEYS_AND_VALUES])
+            branches.append(self._out(mixed, f"{name}.output", factors.attention_out, only_last=only_last))
+            present += made
+        if layer.recurs:
+            seen = self._nodes.times(normed, factors.recurrence_in)
+            mixed, made = self._recur(seen, name, past[_KEYS_AND_VALUES if layer.attends else 0 :])
+            branches.append(self._out(mixed, f"{name}.recurrent_output", factors.recurrence_out, only_last=only_last))
+            present += made
+        return reduce(lambda one, other: self._nodes.op("Add", [one, other]), branches), present
+
+    def _recur(self, normed: Value, name: str, past: list[Value]) -> tuple[Value, list[Value]]:
+        recurrence = self._architecture.recurrence
         if isinstance(recurrence, GatedDelta):
             return gated_delta.mix(self._nodes, recurrence, normed, name, past)
-        assert isinstance(recurrence, ShortConvolution)
-        return short_convolution.mix(self._nodes, recurrence, normed, name, past)
+        if isinstance(recurrence, ShortConvolution):
+            return short_convolution.mix(self._nodes, recurrence, normed, name, past)
+        assert recurrence is not None
+        return mamba.mix(self._nodes, recurrence, normed, name, past)
+
+    def _out(self, mixed: Value, name: str, factor: float, *, only_last: bool) -> Value:
+        mixed = self._nodes.last(mixed) if only_last else mixed
+        return self._nodes.times(self._nodes.linear(mixed, name), factor)
 
     def _past(self, index: int) -> list[Value]:
         """What a layer keeps of the tokens before, as inputs."""
-        prefix = "past_key_values" if self._architecture.layers[index].attends else "past"
         return [
-            self._nodes.input(f"{prefix}.{index}.{kind}", "FLOAT", shape)
+            self._nodes.input(
+                f"{'past_key_values' if kind in ('key', 'value') else 'past'}.{index}.{kind}", "FLOAT", shape
+            )
             for kind, shape in self._kept(index, "past").items()
         ]
 
     def _kept(self, index: int, tokens: str) -> dict[str, list[int | str | None]]:
         """The shapes of what a layer keeps of so many tokens."""
-        sizes, recurrence = self._architecture.sizes, self._architecture.recurrence
-        if recurrence is None or self._architecture.layers[index].attends:
-            return {kind: ["batch", sizes.kv_heads, tokens, sizes.head_size] for kind in ("key", "value")}
-        return {kind: ["batch", *shape] for kind, shape in recurrence.states.items()}
+        layer, sizes, recurrence = (
+            self._architecture.layers[index],
+            self._architecture.sizes,
+            self._architecture.recurrence,
+        )
+        found: dict[str, list[int | str | None]] = {}
+        if layer.attends:
+            found |= {kind: ["batch", sizes.kv_heads, tokens, sizes.head_size] for kind in ("key", "value")}
+        if layer.recurs and recurrence is not None:
+            found |= {kind: ["batch", *shape] for kind, shape in recurrence.states.items()}
+        return found
 
     def _mlp(self, normed: Value, index: int) -> Value:
         """float32 [b, s, d] -> [b, s, d]."""
-        name = f"layers.{index}"
-        if not self._architecture.traits.gated:
-            return self._nodes.linear(self._activated(self._nodes.linear(normed, f"{name}.up")), f"{name}.down")
-        gate, up = (self._nodes.linear(normed, f"{name}.{half}") for half in ("gate", "up"))
-        return self._nodes.linear(self._nodes.op("Mul", [self._activated(gate), up]), f"{name}.down")
+        name, factors = f"layers.{index}", self._architecture.factors
+        up = self._nodes.linear(normed, f"{name}.up")
+        if self._architecture.traits.gated:
+            gate = self._nodes.times(self._nodes.linear(normed, f"{name}.gate"), factors.gate)
+            up = self._nodes.op("Mul", [self._activated(gate), up])
+        else:
+            up = self._activated(up)
+        return self._nodes.times(self._nodes.linear(up, f"{name}.down"), factors.down)
 
     def _activated(self, gate: Value) -> Value:
         if self._architecture.activation == "silu":

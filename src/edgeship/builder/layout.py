@@ -7,13 +7,13 @@ at a time, in any order, and a build go on where it was killed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.builder.architecture import Architecture
 from edgeship.builder.quantize import Scheme
-from edgeship.builder.recurrence import GatedDelta, ShortConvolution
+from edgeship.builder.recurrence import GatedDelta, Recurrence, ShortConvolution
 from edgeship.checkpoint.families import USUAL_NAMES
 from edgeship.errors import CheckpointInvalid
 
@@ -148,19 +148,15 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
         norm("attention_norm")
     if architecture.layers[index].attends:
         _list_attention(found, architecture, names, source, name)
-    elif isinstance(architecture.recurrence, GatedDelta):
-        _list_gated_delta(found, architecture.recurrence, f"{source}linear_attn.", name)
-    elif isinstance(architecture.recurrence, ShortConvolution):
-        found.linear(f"{name}inputs", f"{source}conv.in_proj")
-        found.kernels(f"{name}convolution", f"{source}conv.conv", architecture.recurrence.taps)
-        found.linear(f"{name}output", f"{source}conv.out_proj")
+    if architecture.layers[index].recurs:
+        _list_recurrence(found, architecture.recurrence, source, name)
     if traits.norms != "before":
         norm("attention_post_norm")
     if traits.norms != "after":
         norm("mlp_norm")
     for half, half_name in enumerate(("gate", "up") if traits.gated else ("up",)):
         if "mlp" in traits.fused:
-            found.linear(f"{name}{half_name}", f"{source}{names['gate_up']}", half=half)
+            found.linear(f"{name}{half_name}", f"{source}{names['gate_up']}", rows=_half(half))
         else:
             found.linear(f"{name}{half_name}", f"{source}{names[half_name]}")
     found.linear(f"{name}down", f"{source}{names['down']}")
@@ -184,14 +180,43 @@ def _list_attention(
     found.linear(f"{name}output", f"{source}{names['output']}")
 
 
-def _list_gated_delta(found: _Finder, sizes: GatedDelta, source: str, name: str) -> None:
-    found.linear(f"{name}inputs", f"{source}in_proj_qkv", f"{source}in_proj_z")
-    found.linear(f"{name}rates", f"{source}in_proj_a", f"{source}in_proj_b", exact=True)
-    found.kernels(f"{name}convolution", f"{source}conv1d", sizes.taps)
-    found.vector(f"{name}decay", f"{source}A_log")
-    found.vector(f"{name}decay_bias", f"{source}dt_bias")
-    found.vector(f"{name}gated_norm", f"{source}norm.weight")
-    found.linear(f"{name}output", f"{source}out_proj")
+def _list_recurrence(found: _Finder, sizes: Recurrence | None, source: str, name: str) -> None:
+    if isinstance(sizes, GatedDelta):
+        source += "linear_attn."
+        found.linear(f"{name}inputs", f"{source}in_proj_qkv", f"{source}in_proj_z")
+        found.linear(f"{name}rates", f"{source}in_proj_a", f"{source}in_proj_b", exact=True)
+        found.kernels(f"{name}convolution", f"{source}conv1d", sizes.taps)
+        found.vector(f"{name}decay", f"{source}A_log")
+        found.vector(f"{name}decay_bias", f"{source}dt_bias")
+        found.vector(f"{name}gated_norm", f"{source}norm.weight")
+    elif isinstance(sizes, ShortConvolution):
+        source += "conv."
+        found.linear(f"{name}inputs", f"{source}in_proj")
+        found.kernels(f"{name}convolution", f"{source}conv", sizes.taps)
+    elif sizes is not None:
+        source += "mamba."
+        found.linear(f"{name}inputs", f"{source}in_proj", rows=lambda count: (0, count - sizes.heads))
+        found.linear(f"{name}rates", f"{source}in_proj", rows=lambda count: (count - sizes.heads, count), exact=True)
+        found.kernels(f"{name}convolution", f"{source}conv1d", sizes.taps)
+        found.vector(f"{name}decay", f"{source}A_log")
+        found.vector(f"{name}step_bias", f"{source}dt_bias")
+        found.vector(f"{name}passed", f"{source}D")
+        if sizes.norm is not None:
+            found.vector(f"{name}gated_norm", f"{source}norm.weight")
+    found.linear(f"{name}recurrent_output", f"{source}out_proj")
+
+
+Rows = Callable[[int], tuple[int, int]]
+"""Of so many rows the first that is taken, and the one after the last."""
+
+
+def _all_rows(count: int) -> tuple[int, int]:
+    return 0, count
+
+
+def _half(which: int) -> Rows:
+    """The first (0) or the second (1)."""
+    return lambda count: (which * count // 2, (which + 1) * count // 2)
 
 
 class _Finder:
@@ -202,14 +227,14 @@ class _Finder:
         self._architecture, self._shapes, self._where = architecture, shapes, where
         self._used: set[str] = set()
 
-    def linear(self, name: str, *modules: str, half: int | None = None, exact: bool = False) -> None:
-        """A matrix, and its bias where there is one. half: only the first (0) or the second (1) of its rows."""
-        self.matrix(name, *modules, half=half, exact=exact)
+    def linear(self, name: str, *modules: str, rows: Rows = _all_rows, exact: bool = False) -> None:
+        """A matrix, and its bias where there is one. rows: those of each module's."""
+        self.matrix(name, *modules, rows=rows, exact=exact)
         biases = [f"{module}.bias" for module in modules]
         if any(bias in self._shapes for bias in biases):
-            self.weights.append(Vector(f"{name}.bias", self._parts(biases, half)))
+            self.weights.append(Vector(f"{name}.bias", self._parts(biases, rows)))
 
-    def matrix(self, name: str, *modules: str, half: int | None = None, exact: bool = False) -> None:
+    def matrix(self, name: str, *modules: str, rows: Rows = _all_rows, exact: bool = False) -> None:
         """One without a bias."""
         tensors = [f"{module}.weight" for module in modules]
         shapes = [self._shape(tensor) for tensor in tensors]
@@ -218,7 +243,7 @@ class _Finder:
             raise CheckpointInvalid(
                 f"{', '.join(tensors)} are {shapes}, which do not stack to one matrix", where=self._where, hint=_OTHER
             )
-        self.weights.append(Matrix(name, self._parts(tensors, half), widths.pop(), exact))
+        self.weights.append(Matrix(name, self._parts(tensors, rows), widths.pop(), exact))
 
     def gated_queries(self, name: str, queries: str, *others: str, heads: int) -> None:
         """One matrix of queries, of what the other modules make, and of the gates that are stored after each head."""
@@ -235,7 +260,7 @@ class _Finder:
 
     def vector(self, name: str, tensor: str, added: float = 0.0) -> None:
         """All numbers of a tensor."""
-        self.weights.append(Vector(name, self._parts([tensor], None), added))
+        self.weights.append(Vector(name, self._parts([tensor]), added))
 
     def kernels(self, name: str, module: str, taps: int) -> None:
         """Those of a convolution of each channel by itself, and its bias where there is one."""
@@ -246,7 +271,7 @@ class _Finder:
                 where=self._where,
                 hint=_OTHER,
             )
-        self.weights.append(Vector(name, self._parts([tensor], None), item=(1, taps)))
+        self.weights.append(Vector(name, self._parts([tensor]), item=(1, taps)))
         if f"{module}.bias" in self._shapes:
             self.vector(f"{name}.bias", f"{module}.bias")
 
@@ -263,13 +288,8 @@ class _Finder:
                 hint="It would be left out silently. Try --builder genai, or take the tensor out of the checkpoint.",
             )
 
-    def _parts(self, tensors: Sequence[str], half: int | None) -> tuple[Part, ...]:
-        parts = []
-        for tensor in tensors:
-            rows = self._shape(tensor)[0]
-            start, stop = (0, rows) if half is None else (half * rows // 2, (half + 1) * rows // 2)
-            parts.append(Part(tensor, start, stop))
-        return tuple(parts)
+    def _parts(self, tensors: Sequence[str], rows: Rows = _all_rows) -> tuple[Part, ...]:
+        return tuple(Part(tensor, *rows(self._shape(tensor)[0])) for tensor in tensors)
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         if tensor not in self._shapes:

@@ -166,6 +166,16 @@ class Nodes:
             stash_type=1,
         )
 
+    def unit_norm(self, values: Value, size: int, *, weight: float = 1.0, epsilon: float | None = None) -> Value:
+        """[..., size] normalised, with one weight for all that is stored nowhere."""
+        return self.op(
+            "SimplifiedLayerNormalization",
+            [values, self.floats((weight,) * size, f"weights.{weight!r}.{size}")],
+            axis=-1,
+            epsilon=self.norm_epsilon if epsilon is None else epsilon,
+            stash_type=1,
+        )
+
     def add_norm(self, residual: Value, branch: Value | None, name: str) -> tuple[Value, Value]:
         """The residual with the branch added, and that normalised where the layout has a norm of this name."""
         if name not in self._layout.weights:

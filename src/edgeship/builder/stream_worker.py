@@ -146,7 +146,7 @@ def _genai_config(architecture: Architecture, checkpoint: Checkpoint) -> dict[st
         head_size=sizes.head_size,
     )
     if architecture.recurrence is not None:
-        name = LAYER_TYPES[architecture.recurrence.kind]
+        name, *_ = LAYER_TYPES[architecture.recurrence.kind]
         kinds = ["full_attention" if layer.attends else name for layer in architecture.layers]
         made = genai_config.with_states(made, kinds, architecture.recurrence.states)
     return genai_config.with_tokens(made, bos_id=stop.bos_id, eos_ids=stop.eos_ids or (0,), pad_id=stop.pad_id)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Norms = Literal["before", "after", "around"]
 Windows = Literal["never", "all layers", "by layer"]
-RecurrenceKind = Literal["gated_delta", "short_convolution"]
+RecurrenceKind = Literal["gated_delta", "short_convolution", "mamba"]
 USUAL_NAMES: Mapping[str, str] = {
     "attention_norm": "input_layernorm",
     "query_norm": "self_attn.q_norm",
@@ -52,7 +52,7 @@ class Traits:
     gelu_is_tanh: what it calls gelu is the approximation by tanh.
     window_rotates: where some layers have a window, the others know no positions.
     gated_attention: each query head is stored with a gate after it, which what it finds is multiplied by.
-    recurrence: how layers mix tokens that do not attend to all of them, see `recurrence.py`.
+    recurrence: how layers mix tokens that do not attend to all of them. recurs_beside: every layer does both.
     defaults: what transformers assumes where config.json is silent.
     """
 
@@ -76,6 +76,7 @@ class Traits:
     gelu_is_tanh: bool = False
     gated_attention: bool = False
     recurrence: RecurrenceKind | None = None
+    recurs_beside: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,6 +111,8 @@ _GEMMA = {
     "sliding_window": 4096,
     "use_sliding_window": True,
 }
+
+_MAMBA = {"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
 
 # What `genai` and `olive` say was found with a small random model of each family, built in FP32 and INT4: by builder
 # 0.18 with transformers 5.23, and in Olive's environment. For Gemma 3 (nested rope_parameters), GPT-OSS and the Granite
@@ -268,7 +271,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "GraniteMoeHybridForCausalLM": Family(
-        "Granite 4 (dense)",
+        "Granite 4 (dense and hybrid)",
         "granitemoehybrid",
         uniform=False,
         genai=False,
@@ -277,7 +280,36 @@ FAMILIES: Mapping[str, Family] = {
             "granite",
             fused=frozenset({"mlp"}),
             names={"gate_up": "shared_mlp.input_linear", "down": "shared_mlp.output_linear"},
-            defaults={"attention_multiplier": 1.0, "position_embedding_type": "nope"},
+            recurrence="mamba",
+            defaults={"attention_multiplier": 1.0, "position_embedding_type": "nope", "mamba_d_state": 256, **_MAMBA},
+        ),
+    ),
+    "FalconH1ForCausalLM": Family(
+        "Falcon-H1",
+        "falcon_h1",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "llama",
+            names={
+                "mlp_norm": "pre_ff_layernorm",
+                "gate": "feed_forward.gate_proj",
+                "up": "feed_forward.up_proj",
+                "down": "feed_forward.down_proj",
+                "last_norm": "final_layernorm",
+            },
+            recurrence="mamba",
+            recurs_beside=True,
+            defaults={
+                "rms_norm_eps": 1e-5,
+                "num_key_value_heads": 8,
+                "mamba_d_ssm": 1024,
+                "mamba_d_state": 256,
+                "mamba_norm_before_gate": True,
+                "mamba_rms_norm": False,
+                **_MAMBA,
+            },
         ),
     ),
     "Ernie4_5ForCausalLM": Family(
