@@ -9,6 +9,7 @@ import pytest
 
 from edgeship import builder
 from edgeship.builder import predict
+from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Layout, Matrix, Part, lay_out
 from edgeship.builder.quantize import Scheme
 from edgeship.checkpoint import Checkpoint, open_checkpoint
@@ -132,7 +133,9 @@ def seven_billion(layers: int) -> Layout:
 
 def predicted(tiny: Path, recipe: Recipe, layers: int) -> predict.Prediction:
     wide = dataclasses.replace(open_checkpoint(str(tiny)), hidden_size=4096)
-    return predict.predict_streaming(wide, recipe, seven_billion(layers), layers, 0)
+    known = read_architecture(wide)
+    architecture = dataclasses.replace(known, ropes=(), sizes=dataclasses.replace(known.sizes, layers=layers))
+    return predict.predict_streaming(wide, recipe, seven_billion(layers), architecture)
 
 
 def test_memory_to_calibrate_seven_billion_is_that_measured_on_two_layers(tiny: Path) -> None:

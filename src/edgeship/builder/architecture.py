@@ -100,6 +100,14 @@ class Architecture:
     factors: Factors = Factors()
 
 
+def kept_bytes(architecture: Architecture, tokens: int) -> int:
+    """Keys, values and states of one sequence of so many tokens, in FP32."""
+    sizes, recurrence = architecture.sizes, architecture.recurrence
+    states = sum(map(math.prod, recurrence.states.values())) if recurrence else 0
+    by_token = 2 * sizes.kv_heads * sizes.head_size
+    return 4 * sum(layer.attends * by_token * tokens + layer.recurs * states for layer in architecture.layers)
+
+
 def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
     """The architecture that a checkpoint's config.json describes. `tied`: where an adapter changed that.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeship.builder.architecture import kept_bytes
 from edgeship.builder.calibrate import gram_parts
 from edgeship.builder.calibration_texts import BUDGET_TOKENS
 from edgeship.builder.genai_options import has_zero_points, shares_embedding
@@ -16,6 +17,7 @@ from edgeship.recipe import Precision, Recipe
 from edgeship.system.machine import Machine, usable_cores
 
 if TYPE_CHECKING:
+    from edgeship.builder.architecture import Architecture
     from edgeship.builder.layout import Layout
     from edgeship.checkpoint import Checkpoint
 
@@ -95,24 +97,21 @@ def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
     )
 
 
-def predict_streaming(
-    checkpoint: Checkpoint, recipe: Recipe, layout: Layout, layers: int, rotated_pairs: int
-) -> Prediction:
-    """What the streaming builder will need and make.
-
-    rotated_pairs: frequencies of the rotary embeddings, whose tables are made for the whole context when a model opens.
-    """
-    size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * layers
+def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, architecture: Architecture) -> Prediction:
+    """What the streaming builder will need and make."""
+    size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * architecture.sizes.layers
     # FP16 weights become FP32 when the model is opened.
     weights = 2 * size if recipe.precision is Precision.FP16 else size
     calibration = _calibration(checkpoint, recipe, layout)
-    # The builder runs what it made, too.
+    # Tables of rotary embeddings are made for the whole context when a model opens, also when the builder runs what it
+    # made; but not of frequencies that are chosen in every step, for the tokens that are there.
+    rotated_pairs = sum(len(rope.frequencies) for rope in architecture.ropes if rope.long_frequencies is None)
     rotary_bytes = ROTARY_BYTES_PER_PAIR * rotated_pairs * checkpoint.context_tokens
     return Prediction(
         size_bytes=size,
         build_peak_memory_bytes=STREAMING_BYTES + int(calibration.memory_bytes) + rotary_bytes,
         disk_bytes=size + TOKENIZER_BYTES_PER_ENTRY * checkpoint.vocab_size + int(calibration.disk_bytes),
-        run_memory_bytes=weights + cache_bytes(checkpoint) + rotary_bytes + RUNTIME_BYTES,
+        run_memory_bytes=weights + kept_bytes(architecture, _tokens(checkpoint)) + rotary_bytes + RUNTIME_BYTES,
         time_s=STREAMING_S
         + STREAMING_S_PER_PARAMETER[recipe.precision] * checkpoint.parameters / usable_cores()
         + calibration.time_s,
@@ -228,8 +227,11 @@ def row_bytes(width: int, recipe: Recipe) -> int:
 
 def cache_bytes(checkpoint: Checkpoint) -> int:
     """Keys and values of CONTEXT_TOKENS tokens, or as many as the model takes, in FP32."""
-    tokens = min(CONTEXT_TOKENS, checkpoint.context_tokens)
-    return 2 * 4 * checkpoint.layers * checkpoint.kv_heads * checkpoint.head_size * tokens
+    return 2 * 4 * checkpoint.layers * checkpoint.kv_heads * checkpoint.head_size * _tokens(checkpoint)
+
+
+def _tokens(checkpoint: Checkpoint) -> int:
+    return min(CONTEXT_TOKENS, checkpoint.context_tokens)
 
 
 def check_resources(prediction: Prediction, machine: Machine, free_disk_bytes: int) -> None:

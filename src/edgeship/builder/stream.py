@@ -45,9 +45,7 @@ class StreamBuilder:
                 hint="Leave --method out, or add --builder genai.",
             )
         architecture, _, layout = design(checkpoint, recipe)
-        # Long frequencies are chosen in every step, for the tokens that are there.
-        pairs = sum(len(rope.frequencies) for rope in architecture.ropes if rope.long_frequencies is None)
-        return predict.predict_streaming(checkpoint, recipe, layout, architecture.sizes.layers, pairs)
+        return predict.predict_streaming(checkpoint, recipe, layout, architecture)
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """Calibration where the recipe needs it, and the conversion."""

@@ -134,6 +134,10 @@ def _layers_by_rule(text: Fields) -> Iterator[tuple[str, str, list[object]]]:
         yield "layer_types", "sliding_window_pattern", [LAYER_TYPES[(at + 1) % pattern != 0] for at in range(kinds)]
     if windows and first is not None and text.flag("use_sliding_window"):
         yield "layer_types", "max_window_layers", [LAYER_TYPES[at >= first] for at in range(kinds)]
+    attending = text.count("full_attention_interval")
+    if attending is not None:
+        kind = ("full_attention", "linear_attention")
+        yield "layer_types", "full_attention_interval", [kind[(at + 1) % attending != 0] for at in range(kinds)]
     interval = text.count("no_rope_layer_interval")
     if interval is not None:
         yield "no_rope_layers", "no_rope_layer_interval", [int((at + 1) % interval != 0) for at in range(flags)]
