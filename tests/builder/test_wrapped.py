@@ -92,6 +92,31 @@ CASES = (
         _QWEN_VISION | {"out_hidden_size": 96, "deepstack_visual_indexes": [0]},
         {"tie_word_embeddings": True},
     ),
+    Wrapped(
+        "qwen3.5",
+        "Qwen3_5Config",
+        "Qwen3_5ForConditionalGeneration",
+        {
+            "head_dim": 32,
+            "rope_parameters": _ROPE
+            | {"partial_rotary_factor": 0.5, "mrope_section": [3, 3, 2], "mrope_interleaved": True},
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 20,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+        },
+        _QWEN_VISION | {"out_hidden_size": 96},
+        {"tie_word_embeddings": True},
+    ),
+    Wrapped(
+        "lfm2-vl",
+        "Lfm2VlConfig",
+        "Lfm2VlForConditionalGeneration",
+        {"model_type": "lfm2", "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False},
+        _VISION | {"model_type": "siglip2_vision_model", "num_patches": 16},
+        {"tie_word_embeddings": True},
+    ),
 )
 
 
@@ -115,9 +140,9 @@ def made(case: Wrapped, folder: Path) -> Floats:
     return found
 
 
-def built(folder: Path, settings: Settings) -> Floats:
+def built(folder: Path, settings: Settings, adapter: Path | None = None) -> Floats:
     recipe = Recipe.model_validate({"precision": "fp32", "builder": "stream"})
-    build = builder.build(open_checkpoint(str(folder)), recipe, settings)
+    build = builder.build(open_checkpoint(str(folder), adapter=adapter), recipe, settings)
     found: Floats = OnnxDecoder(build.folder).logits(PROMPT)
     return found
 
@@ -134,3 +159,30 @@ def test_the_text_part_is_what_transformers_computes(case: Wrapped, tmp_path: Pa
     assert "% of the weights)" in note
     assert ("visual" if "qwen" in case.name else "vision_tower") in note
     assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
+
+
+TARGETS = ("q_proj", "in_proj_qkv", "in_proj", "out_proj", "down_proj", "w2")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_adapter_trained_on_the_whole_changes_the_text_part(
+    case: Wrapped, tmp_path: Path, settings: Settings
+) -> None:
+    import peft
+    import torch
+    import transformers
+
+    made(case, tmp_path / "checkpoint")
+    model = getattr(transformers, case.model).from_pretrained(tmp_path / "checkpoint", dtype=torch.float32).eval()
+    torch.manual_seed(3)
+    there = [target for target in TARGETS if any(name.endswith(f".{target}") for name, _ in model.named_modules())]
+    # As people train whom only texts concern: a pattern that leaves what sees alone.
+    pattern = rf".*language_model.*\.({'|'.join(there)})"
+    trained = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=pattern, init_lora_weights=False))
+    with torch.no_grad():
+        expected = trained(torch.from_numpy(PROMPT)[None]).logits[0, -1].numpy().copy()
+    trained.save_pretrained(tmp_path / "adapter")
+
+    assert distance(built(tmp_path / "checkpoint", settings), expected) > 0.01
+    found = built(tmp_path / "checkpoint", settings, adapter=tmp_path / "adapter")
+    assert distance(found, expected) < CLOSE

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from edgeship import builder
 from edgeship.builder.weights import open_weights
 from edgeship.checkpoint import open_checkpoint
-from edgeship.checkpoint.tensor_names import usual_names
+from edgeship.checkpoint.tensor_names import guesses_ahead, others_than_text, usual_names
 from edgeship.errors import CheckpointInvalid, UsageError
 from edgeship.measure.choice.choose import Thresholds
 from edgeship.preflight import Shipment, choose_reference, preflight
@@ -130,3 +130,19 @@ def test_the_same_model_is_built_whatever_the_names(builder_name: str, tmp_path:
         built = builder.build(open_checkpoint(str(folder)), recipe, settings)
         made.append((built.folder / "model.onnx.data").read_bytes())
     assert made[0] == made[1]
+
+
+TEXT = ["embed_tokens.weight", "layers.0.mlp.up_proj.weight", "norm.weight", "embedding_norm.weight"]
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.language_model.", "language_model.model."])
+def test_what_is_not_of_the_text_model_is_named_by_its_module(prefix: str) -> None:
+    others = ["model.visual.blocks.0.weight", "model.visual.norm.weight", "mtp.layers.0.norm.weight", "mtp.fc.weight"]
+    names = [*(f"{prefix}{name}" for name in TEXT), "lm_head.weight", *others]
+
+    assert others_than_text(names) == {"visual": others[:2], "mtp": others[2:]}
+
+
+def test_layers_that_guess_ahead_are_known_by_their_name() -> None:
+    assert guesses_ahead(["model.norm.weight", "mtp.fc.weight"])
+    assert not guesses_ahead(["model.norm.weight", "model.layers.0.mtp.weight"])

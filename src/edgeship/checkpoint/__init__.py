@@ -34,7 +34,7 @@ from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.saved import Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
-from edgeship.checkpoint.tensor_names import others_than_text, usual_names
+from edgeship.checkpoint.tensor_names import guesses_ahead, others_than_text, usual_names
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
 from edgeship.package import genai_config
@@ -309,7 +309,7 @@ def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: 
     if family is None or family.traits is None:
         return weights, ""
     left_out = ""
-    if is_wrapped(config):
+    if is_wrapped(config) or guesses_ahead(weights.tensors):
         weights, left_out = _text_alone(weights)
     names, renaming = usual_names(weights.tensors)
     tensors: dict[str, StoredTensor] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 _MARKS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head"
 _USUAL = "model."
+_GUESSING = "mtp."
 _AROUND_TEXT = ("model.language_model.", "language_model.model.")
 
 
@@ -44,10 +45,16 @@ def usual_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return found, f"{example} is read as {found[example]}, and the other tensors in the same way"
 
 
-def others_than_text(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names of tensors that are none of a text model's, by the module that they are of: towers, projectors.
+def guesses_ahead(names: Iterable[str]) -> bool:
+    """Whether there are layers that guess more than the next token, which transformers leaves out too."""
+    return any(name.startswith(_GUESSING) for name in names)
 
-    What the shortest name of an embedding begins with is what the text model's begin with.
+
+def others_than_text(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of tensors that are none of a text model's, by the module that they are of: towers, projectors, and
+    layers that guess tokens ahead.
+
+    What the shortest name of an embedding begins with is what the text model's begin with: its layers and last norm.
     """
     every = list(names)
     embeddings = [name for name in every if name == _EMBEDDING or name.endswith(f".{_EMBEDDING}")]
@@ -56,7 +63,9 @@ def others_than_text(names: Iterable[str]) -> dict[str, list[str]]:
     prefix = min(embeddings, key=len).removesuffix(_EMBEDDING)
     found: dict[str, list[str]] = {}
     for name in every:
-        if not name.startswith((f"{prefix}layers.", f"{prefix}norm.", f"{prefix}{_EMBEDDING}")) and _HEAD not in name:
+        module = name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else ""
+        of_text = module in ("layers", _EMBEDDING.partition(".")[0]) or module.endswith("norm")
+        if not of_text and _HEAD not in name:
             found.setdefault(name.removeprefix(_USUAL).partition(".")[0], []).append(name)
     return found
 
