@@ -45,7 +45,12 @@ class Library:
         return SimpleNamespace(set_search_options=lambda **options: self.options.update(options))
 
     def Generator(self, model: Any, params: Any) -> Any:  # noqa: N802, ARG002
-        return SimpleNamespace(append_tokens=self._append, get_output=lambda _: np.zeros((1, 1, 384), np.float32))
+        return SimpleNamespace(
+            append_tokens=self._append, rewind_to=self._rewind, get_output=lambda _: np.zeros((1, 1, 384), np.float32)
+        )
+
+    def _rewind(self, length: int) -> None:
+        raise RuntimeError(f"RecurrentState::RewindTo({length}) is not supported without a snapshot.")
 
     def _append(self, tokens: Any) -> None:
         self.appended.append(len(tokens))
@@ -90,6 +95,18 @@ def test_a_failure_in_the_middle_of_an_answer(folder: Path, library: Library) ->
     with pytest.raises(EngineFailed, match=r"(?m)out of luck$") as caught:
         made.step([Chunk(0, [5], 3, 1)])
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_what_cannot_be_rewound_is_read_again(folder: Path, library: Library) -> None:
+    """As onnxruntime-genai refuses for models with states."""
+    made = decoder(folder)
+    made.step([Chunk(0, [5, 6, 7], 0, 1)])
+    assert made.goes_back
+    made.step([Chunk(0, [8, 9], 1, 0)])
+    assert library.appended == [3, 1, 2]
+    assert not made.goes_back
+    with pytest.raises(EngineFailed, match="slot 0 holds 3 of 200 tokens"):
+        made.step([Chunk(0, [8], 4, 1)])
 
 
 def test_a_native_error_without_its_preamble(folder: Path, library: Library) -> None:

@@ -34,6 +34,8 @@ class GenaiDecoder:
 
     name = "genai"
     keeps_prefixes = False
+    goes_back = True
+    """Until the library refuses it, as it does for models that keep states."""
 
     def __init__(self, config: GenaiConfig, *, threads: int, slots: int, context_tokens: int) -> None:
         self.folder, self.threads, self.slots, self.context_tokens = config.folder, threads, slots, context_tokens
@@ -41,7 +43,7 @@ class GenaiDecoder:
         self._library = _library()
         self._model: Any = _model(self._library, config, threads)
         self._generators: dict[int, Any] = {}
-        self._held: dict[int, int] = {}
+        self._held: dict[int, list[int]] = {}
         self._keeps_all: bool | None = None
 
     def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:  # noqa: ARG002 - see above
@@ -58,9 +60,18 @@ class GenaiDecoder:
         """Not possible."""
         raise EngineFailed(f"onnxruntime-genai takes no keys and values ({slot}, {start}, {entries.shape})")
 
+    def read_state(self, slot: int) -> Floats:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai shows no states ({slot})")
+
+    def write_state(self, slot: int, state: Floats) -> None:
+        """Not possible."""
+        raise EngineFailed(f"onnxruntime-genai takes no states ({slot}, {state.shape})")
+
     def release(self, slot: int) -> None:
         """See Decoder.release."""
         self._generators.pop(slot, None)
+        self._held.pop(slot, None)
 
     def settle(self) -> bool:
         """See Decoder.settle."""
@@ -77,7 +88,7 @@ class GenaiDecoder:
         rows: list[Floats] = []
         for start, end in self._cuts(len(chunk.tokens), silent, chunk.wanted):
             generator.append_tokens(np.asarray(chunk.tokens[start:end], np.int32))
-            self._held[chunk.slot] = chunk.start + end
+            self._held[chunk.slot] += chunk.tokens[start:end]
             if end > silent:
                 logits = np.array(generator.get_output("logits")[0], np.float32)
                 self._learn(len(logits), end - start)
@@ -99,19 +110,37 @@ class GenaiDecoder:
     def _generator(self, chunk: Chunk) -> Any:
         """The slot's generator, holding what the chunk follows."""
         found = self._generators.get(chunk.slot)
-        held = self._held.get(chunk.slot, 0)
-        if found is None or (held > chunk.start == 0):
-            parameters = self._library.GeneratorParams(self._open_model())
-            parameters.set_search_options(max_length=self.context_tokens)
-            found = self._generators[chunk.slot] = self._library.Generator(self._model, parameters)
-            held = self._held[chunk.slot] = 0
-        if chunk.start > held or chunk.start + len(chunk.tokens) > self.context_tokens:
+        held = self._held.setdefault(chunk.slot, [])
+        if found is None or (len(held) > chunk.start == 0):
+            found = self._begin(chunk.slot)
+            held.clear()
+        if chunk.start > len(held) or chunk.start + len(chunk.tokens) > self.context_tokens:
             raise EngineFailed(
-                f"slot {chunk.slot} holds {held} of {self.context_tokens} tokens, "
+                f"slot {chunk.slot} holds {len(held)} of {self.context_tokens} tokens, "
                 f"and {len(chunk.tokens)} were to follow {chunk.start}"
             )
-        if held > chunk.start:
-            found.rewind_to(chunk.start)
+        if len(held) > chunk.start:
+            found = self._rewound(chunk.slot, held[: chunk.start])
+        del held[chunk.start :]
+        return found
+
+    def _begin(self, slot: int) -> Any:
+        parameters = self._library.GeneratorParams(self._open_model())
+        parameters.set_search_options(max_length=self.context_tokens)
+        self._generators[slot] = self._library.Generator(self._model, parameters)
+        return self._generators[slot]
+
+    def _rewound(self, slot: int, tokens: list[int]) -> Any:
+        """The slot's generator, holding these tokens of those that it held; read again where nothing is taken back."""
+        if self.goes_back:
+            try:
+                self._generators[slot].rewind_to(len(tokens))
+            except RuntimeError:  # whatever else was wrong shows when it reads again
+                self.goes_back = False
+            else:
+                return self._generators[slot]
+        found = self._begin(slot)
+        found.append_tokens(np.asarray(tokens, np.int32))
         return found
 
     def _open_model(self) -> Any:
