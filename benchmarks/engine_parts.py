@@ -302,7 +302,7 @@ def _load(
 
 
 def _slots_bytes(folder: str, slots: int, context: int) -> int:
-    from edgeship.engine.decoders.onnx import kv_token_bytes
+    from edgeship.engine.decoders.kept import kv_token_bytes
     from edgeship.package import DAMAGED, genai_config
 
     config = genai_config.read(Path(folder), DAMAGED)

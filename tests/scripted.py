@@ -219,6 +219,7 @@ class ScriptedDecoder:
     vocab_size = VOCAB_SIZE
     threads = 1
     keeps_prefixes = True
+    goes_back = True
 
     def __init__(
         self,
@@ -246,12 +247,19 @@ class ScriptedDecoder:
         return [self._logits(chunk) for chunk in chunks]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
-        """The tokens, [2, 1, tokens, 1]."""
-        return np.array([self._held[slot][start:end]] * 2, np.float32)[:, None, :, None]
+        """The tokens, [tokens, 1]."""
+        return np.array(self._held[slot][start:end], np.float32)[:, None]
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """See Decoder.write."""
-        self._held[slot] = self._held[slot][:start] + entries[0, 0, :, 0].astype(int).tolist()
+        self._held[slot] = self._held[slot][:start] + entries[:, 0].astype(int).tolist()
+
+    def read_state(self, slot: int) -> Floats:  # noqa: ARG002
+        """There is none."""
+        return np.empty(0, np.float32)
+
+    def write_state(self, slot: int, state: Floats) -> None:
+        """There is none."""
 
     def release(self, slot: int) -> None:
         """See Decoder.release."""

@@ -251,6 +251,14 @@ def test_guesses_do_not_run_past_the_limit() -> None:
     assert max(chunk.start + len(chunk.tokens) for step in engine.steps for chunk in step) <= 200
 
 
+def test_where_nothing_can_be_taken_back_nothing_is_guessed() -> None:
+    engine = Watched(default="abcdefgh" * 20, context_tokens=200, speculation=True)
+    prompt = engine.render(Conversation([{"role": "user", "content": "abcdefgh" * 10}]))
+    assert collect(engine.stream(prompt, Sampling())).usage.drafted_tokens > 0
+    engine._decoder.goes_back = False
+    assert collect(engine.stream(prompt, Sampling())).usage.drafted_tokens == 0
+
+
 def test_where_a_seed_is_given_nothing_is_guessed() -> None:
     text = "the order 4711-0815 of Greta Mensah; "
     # Steps that are long enough for guesses to pay.

@@ -64,6 +64,22 @@ def test_what_is_too_little_memory_is_told_with_what_would_be_enough(limits: Lim
     deal_out(replace(limits, kv_bytes=int(found[1]) * 10**6), TOKEN, MODEL_TOKENS, 10**12, SLOTS)
 
 
+def test_states_have_their_place_beside_keys_and_values() -> None:
+    states = 5000 * TOKEN
+    room = deal_out(DEFAULT_LIMITS, TOKEN, MODEL_TOKENS, 4 * 100_000 * TOKEN, 32, states)
+    assert room.slots == 75_000 // (ENOUGH_CONTEXT_TOKENS + 5000)
+    assert room.context_tokens == 75_000 // room.slots - 5000
+    assert room.cache_bytes == (100_000 - room.slots * (room.context_tokens + 5000)) * TOKEN
+    with pytest.raises(MemoryShort, match="8 slots of 2048 tokens take 56384000 bytes"):
+        deal_out(Limits(8, 2048, 16_384_000), TOKEN, MODEL_TOKENS, 0, SLOTS, states)
+    with pytest.raises(MemoryShort, match="1000 bytes a token and states 5000000 bytes a slot") as caught:
+        deal_out(Limits(slots=4, kv_bytes=10**7), TOKEN, MODEL_TOKENS, 0, SLOTS, states)
+    enough = int(re.findall(r"--kv-memory (\d+)MB", caught.value.hint or "")[0]) * 10**6
+    assert deal_out(Limits(slots=4, kv_bytes=enough), TOKEN, MODEL_TOKENS, 0, SLOTS, states).slots == 4
+    said = why_cut(Room(2, 100, 0), TOKEN, MODEL_TOKENS, Limits(), states) or ""
+    assert f"--kv-memory {2 * (MODEL_TOKENS + 5000) * TOKEN * 4 // 3 // 10**6 + 1}MB" in said
+
+
 def test_a_context_that_memory_cut_is_told_with_what_would_hold_all() -> None:
     limits = Limits(slots=1, kv_bytes=10**7)
     room = deal_out(limits, TOKEN, MODEL_TOKENS, 0, SLOTS)

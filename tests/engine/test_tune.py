@@ -400,6 +400,7 @@ class FakeDecoder:
     name = "fake"
     threads = 1
     keeps_prefixes = True
+    goes_back = True
 
     def __init__(
         self, cost: Callable[[Sequence[Chunk]], float], *, slots: int = 32, context_tokens: int = 529, vocab: int = 100
@@ -412,7 +413,8 @@ class FakeDecoder:
     def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
         del invariant
         for chunk in chunks:
-            assert chunk.start <= self.held[chunk.slot]
+            held = self.held[chunk.slot]
+            assert chunk.start <= held if self.goes_back else chunk.start in (0, held)
             assert all(0 <= token < self.vocab_size for token in chunk.tokens)
             self.held[chunk.slot] = chunk.start + len(chunk.tokens)
             assert self.held[chunk.slot] <= self.context_tokens
@@ -422,10 +424,16 @@ class FakeDecoder:
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         assert end <= self.held[slot]
-        return np.zeros((2, 1, end - start, 1), np.float32)
+        return np.zeros((end - start, 2), np.float32)
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
-        self.held[slot] = start + entries.shape[2]
+        self.held[slot] = start + len(entries)
+
+    def read_state(self, slot: int) -> Floats:  # noqa: ARG002
+        return np.empty(0, np.float32)
+
+    def write_state(self, slot: int, state: Floats) -> None:
+        pass
 
     def release(self, slot: int) -> None:
         self.held[slot] = 0
@@ -464,6 +472,13 @@ def test_a_slow_model_reads_a_shorter_prompt() -> None:
     assert slow.now < 15.0
     again = time_answers(FakeDecoder(by_tokens).watch(), 12.0, 64)
     assert again["prompt_tokens"] == 64
+
+
+def test_a_decoder_with_states_is_timed_though_it_cannot_go_back() -> None:
+    usual, with_states = FakeDecoder(by_tokens), FakeDecoder(by_tokens)
+    with_states.goes_back = False
+    assert time_steps(with_states.watch(), 1.0) == time_steps(usual.watch(), 1.0)
+    assert time_answers(with_states.watch(), 5.0) == time_answers(usual.watch(), 5.0)
 
 
 @pytest.mark.parametrize("context_tokens", [18, 20, 64, 300])

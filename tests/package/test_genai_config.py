@@ -64,6 +64,16 @@ def test_the_caches_shape_and_names() -> None:
     assert found.cache_names == [("past.0.k", "present.0.key"), ("past_key_values.0.value", "present.0.value")]
 
 
+def test_layers_differ_where_that_is_stated() -> None:
+    assert not read(MODEL | {"decoder": SHAPE}).layers_differ
+    states = {"past_conv_names": "state.%d.c"}
+    for stated in ({"layer_types": ["conv"]}, {"inputs": states}):
+        found = read(MODEL | {"decoder": {**SHAPE, **stated}})
+        assert found.layers_differ
+    assert found.kept_names("conv", 3) == ("state.3.c", "present.3.conv")
+    assert found.kept_names("recurrent", 3) == ("past.3.recurrent", "present.3.recurrent")
+
+
 def test_no_package(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match="this is no package") as caught:
         genai_config.read(tmp_path / "nowhere", DAMAGED)

@@ -14,6 +14,7 @@ from edgeship.serve import footprint
 from edgeship.serve.footprint import ENGINE_BYTES, Footprint
 from edgeship.system.memory import resident_bytes
 from tests.checkpoints import write_json
+from tests.hybrid import CONTEXT_TOKENS, STATE_FLOATS, TOKEN_FLOATS, make_hybrid
 from tests.packages import GENAI_CONFIG, make_package
 
 LARGE = 10**12
@@ -48,6 +49,13 @@ def test_half_precision_is_opened_as_single(tmp_path: Path) -> None:
 
 def test_where_keys_and_values_are_not_stated_they_are_left_out(tmp_path: Path) -> None:
     assert footprint.of_package(folder_with(tmp_path / "x"), 10, Limits(), tmp_path) == Footprint(ENGINE_BYTES + 10)
+
+
+def test_states_are_held_for_every_slot(tmp_path: Path) -> None:
+    folder = make_hybrid(tmp_path / "x")
+    found = footprint.of_package(folder, 10**6, Limits(slots=3), tmp_path)
+    assert (found.token_bytes, found.state_bytes) == (4 * TOKEN_FLOATS, 4 * STATE_FLOATS)
+    assert found.kv_bytes(LARGE, LARGE) == 4 * 4 * (CONTEXT_TOKENS * TOKEN_FLOATS + STATE_FLOATS) * 4 // 3
 
 
 def test_a_folder_that_is_damaged_says_so(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from edgeship.engine.decoders import Chunk, Decoder, Floats
 from edgeship.engine.drafts import Drafts
 from edgeship.engine.grammar import Grammars
 from edgeship.engine.pacing import Callbacks, PacedSteps
-from edgeship.engine.prefix_cache import PrefixCache
+from edgeship.engine.recall import Recall
 from edgeship.engine.request import Request, Scoring, Work
 from edgeship.engine.sampling import Sampler
 from edgeship.engine.schedule import CHUNK_TOKENS, StepTimes, Turns, allot
@@ -62,7 +62,7 @@ class StreamingCodec(Codec, Protocol):
 class ContinuousEngine:
     """Answers over a decoder, all of them in one thread that takes one step after another.
 
-    cache_bytes: of keys and values that are kept after an answer, for prompts that begin in the same way.
+    cache_bytes: of keys, values and states that are kept after an answer, for prompts that begin in the same way.
     speculation: guess from the text so far: True always, None where it has been faster, False never.
     note: what the user should know about how this engine was chosen.
     """
@@ -90,7 +90,8 @@ class ContinuousEngine:
         self.defaults = defaults
         self.note = note
         self.context_cut = context_cut
-        self.cache = PrefixCache(cache_bytes if decoder.keeps_prefixes else 0)
+        self._recall = Recall(decoder, cache_bytes)
+        self.cache = self._recall.cache
         self.codec: Codec = codec
         self._decoder, self._codec, self._grammars = decoder, codec, grammars
         self._thought_marks = codec.thought_marks
@@ -321,22 +322,7 @@ class ContinuousEngine:
             work.slot = slot = self._free.pop()
             self._running.append(work)
             with self._blaming([work]):
-                work.start(self._recall(work, slot))
-
-    def _recall(self, work: Work, slot: int) -> int:
-        """Puts what is known of a prompt's beginning into its slot; its last token is always computed."""
-        if not self.cache.budget_bytes or not work.may_use_cache:
-            return 0
-        start = 0
-        for part in self.cache.find(work.tokens[:-1]).parts:
-            self._decoder.write(slot, start, part)
-            start += part.shape[2]
-        return start
-
-    def _remember(self, work: Work) -> None:
-        if self.cache.budget_bytes and work.held and work.slot is not None:
-            slot = work.slot
-            self.cache.insert(work.tokens[: work.held], lambda start, end: self._decoder.read(slot, start, end))
+                work.start(self._recall.begin(work, slot))
 
     def _step(self) -> None:
         """Every running answer goes on by a token or more, and some of what waits to be read is read."""
@@ -352,16 +338,18 @@ class ContinuousEngine:
         if tokens := self._turns.tokens(len(answering), readings, ahead_s):
             for index, count in allot(readings, tokens, next(self._reads)):
                 with self._blaming([readings[index]]):
-                    self._run(readings[index], readings[index].chunk(count))
+                    self._run(readings[index], readings[index].chunk(self._recall.until_stop(readings[index], count)))
 
     def _answer(self, works: Sequence[Work]) -> None:
         # Guesses are checked in a run of their own: beside others that would cost more than it gives.
         # And how far one goes would depend on what else runs, which must not show where a seed is given.
         alone = len(self._running) == 1 and not self._running[0].reproducible
+        # A wrong guess is taken back, which states do not allow.
+        guess = self._decoder.goes_back and (alone or bool(self._speculation))
         pairs: list[tuple[Work, Chunk]] = []
         for work in works:
             with self._blaming([work]):
-                pairs.append((work, work.chunk(CHUNK_TOKENS, guess=alone or bool(self._speculation))))
+                pairs.append((work, work.chunk(CHUNK_TOKENS, guess=guess)))
         singles = [(work, chunk) for work, chunk in pairs if len(chunk.tokens) == 1]
         if singles:
             invariant = any(work.reproducible for work, _ in singles)
@@ -375,8 +363,7 @@ class ContinuousEngine:
         was_reading = work.reading
         note = self._times.note_check if chunk.wanted > 1 else self._times.note_read
         self._take([(work, chunk)], invariant=work.reproducible, note=partial(note, len(chunk.tokens)))
-        if was_reading and not work.reading and not work.finished:
-            self._remember(work)
+        self._recall.after_chunk(work, was_reading=was_reading)
 
     def _take(self, pairs: Sequence[tuple[Work, Chunk]], *, invariant: bool, note: Callable[[float], object]) -> None:
         """One step for all of these; `note` is told how long it took."""
@@ -394,7 +381,7 @@ class ContinuousEngine:
             if work.slot is None:
                 continue
             with self._blaming([]):  # its answer is out
-                self._remember(work)
+                self._recall.keep(work)
             with self._blaming([]):
                 self._decoder.release(work.slot)
             self._free.append(work.slot)

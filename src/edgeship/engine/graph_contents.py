@@ -26,10 +26,7 @@ def read(path: Path) -> GraphContents:
     """The contents of an ONNX file. Raises EngineFailed where it cannot be read."""
     import onnx
 
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except Exception as error:  # protobuf, file and value errors alike
-        raise DAMAGED.about(path, f"cannot be read: {error}") from error
+    model = _load(path)
     own = {(function.domain, function.name) for function in model.functions}
     operators: set[tuple[str, str]] = set()
     files: dict[str, int] = {}
@@ -47,6 +44,23 @@ def read(path: Path) -> GraphContents:
                 files[name] = max(files.get(name, 0), needed)
         parts += part.inner()
     return GraphContents(frozenset(operators - own), files)
+
+
+def input_shapes(path: Path) -> dict[str, tuple[int | None, ...]]:
+    """The inputs of an ONNX file by name, with None for each size that is open. Raises EngineFailed as `read` does."""
+    return {
+        value.name: tuple(size.dim_value or None for size in value.type.tensor_type.shape.dim)
+        for value in _load(path).graph.input
+    }
+
+
+def _load(path: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load_model(path, load_external_data=False)
+    except Exception as error:  # protobuf, file and value errors alike
+        raise DAMAGED.about(path, f"cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)

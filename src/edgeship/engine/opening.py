@@ -148,16 +148,19 @@ def _remembered(home: Path | None, folder: Path) -> Tuning | None:
 
 def open_batched(options: EngineOptions) -> ContinuousEngine:
     """Continuous batching over ONNX Runtime on the CPU. Raises NotBatchable, EngineFailed, MemoryShort."""
-    from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
+    from edgeship.engine.decoders import kept
+    from edgeship.engine.decoders.onnx import OnnxDecoder
 
     config, tuning = options.config, options.tuning
-    token_bytes = kv_token_bytes(config)
+    keeps = kept.of_package(config)
+    token_bytes, state_bytes = keeps.token_bytes, keeps.state_bytes
     room = deal_out(
         options.limits,
         token_bytes,
         config.context_tokens,
         machine.this_machine(options.memory_bytes).memory_available_bytes,
         options.slots or (tuning.slots if tuning else SLOTS),
+        state_bytes,
     )
     decoder = OnnxDecoder(
         config,
@@ -166,19 +169,20 @@ def open_batched(options: EngineOptions) -> ContinuousEngine:
         context_tokens=room.context_tokens,
         accuracy_level=tuning.accuracy_level if tuning else None,
     )
-    cut = why_cut(room, token_bytes, config.context_tokens, options.limits)
+    cut = why_cut(room, token_bytes, config.context_tokens, options.limits, state_bytes)
     # A long context that is not the longest is told where a prompt does not fit; a short one at once.
     note = cut if room.context_tokens < ENOUGH_CONTEXT_TOKENS and not options.limits.context_tokens else None
     return _engine(options, decoder, room.cache_bytes, note, context_cut=cut)
 
 
-def why_cut(room: Room, token_bytes: int, model_tokens: int, limits: Limits) -> str | None:
+def why_cut(room: Room, token_bytes: int, model_tokens: int, limits: Limits, state_bytes: int = 0) -> str | None:
     """What is to be said of a context that is shorter than the model's own; None where it is not."""
     if room.context_tokens >= model_tokens:
         return None
     if limits.context_tokens:
         return f"it was limited so, and the model itself takes {model_tokens:,}"
-    enough_mb = token_bytes * model_tokens * room.slots * CACHE_SHARE // (CACHE_SHARE - 1) // 10**6 + 1
+    slot_bytes = token_bytes * model_tokens + state_bytes
+    enough_mb = slot_bytes * room.slots * CACHE_SHARE // (CACHE_SHARE - 1) // 10**6 + 1
     return (
         f"memory cut the context from {model_tokens:,} tokens to {room.context_tokens:,}: keys and values take "
         f"{token_bytes:,} bytes a token; --kv-memory {enough_mb}MB has room for all, in Python Limits(kv_bytes=...)"
@@ -202,16 +206,19 @@ def open_genai(options: EngineOptions, note: str | None = None) -> ContinuousEng
     return _engine(options, decoder, note=note)
 
 
-def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_bytes: int, slots: int) -> Room:
+def deal_out(
+    limits: Limits, token_bytes: int, model_tokens: int, available_bytes: int, slots: int, state_bytes: int = 0
+) -> Room:
     """Slots, their length and the prefix cache within the budget.
 
+    token_bytes, state_bytes: what a slot takes for each token, and besides.
     slots: where the limits leave them open; fewer where each would otherwise hold little.
     Raises MemoryShort where the budget is smaller than what is asked for.
     """
     budget = limits.kv_bytes if limits.kv_bytes is not None else available_bytes // KV_SHARE
     if limits.context_tokens and limits.slots:
         context = min(limits.context_tokens, model_tokens)
-        need = limits.slots * context * token_bytes
+        need = limits.slots * (context * token_bytes + state_bytes)
         if need > budget:
             raise MemoryShort(
                 f"{limits.slots} slots of {context} tokens take {need} bytes, and {budget} are allowed",
@@ -220,15 +227,18 @@ def deal_out(limits: Limits, token_bytes: int, model_tokens: int, available_byte
         return Room(limits.slots, context, budget - need)
     for_slots = budget - budget // CACHE_SHARE
     enough = min(limits.context_tokens or ENOUGH_CONTEXT_TOKENS, model_tokens)
-    slots = limits.slots or max(1, min(slots, for_slots // (enough * token_bytes)))
-    context = min(limits.context_tokens or model_tokens, model_tokens, for_slots // (slots * token_bytes))
+    slots = limits.slots or max(1, min(slots, for_slots // (enough * token_bytes + state_bytes)))
+    most = (for_slots - slots * state_bytes) // (slots * token_bytes)
+    context = min(limits.context_tokens or model_tokens, model_tokens, most)
     least = min(limits.context_tokens or _LEAST_CONTEXT_TOKENS, model_tokens)
     if context < least:
+        states = f" and states {state_bytes} bytes a slot" if state_bytes else ""
         raise MemoryShort(
-            f"keys and values take {token_bytes} bytes a token, and {for_slots} bytes are there for {slots} slots",
-            hint=_more_for(-(-slots * least * token_bytes * CACHE_SHARE // (CACHE_SHARE - 1))),
+            f"keys and values take {token_bytes} bytes a token{states}, and {for_slots} bytes are there "
+            f"for {slots} slots",
+            hint=_more_for(-(-slots * (least * token_bytes + state_bytes) * CACHE_SHARE // (CACHE_SHARE - 1))),
         )
-    return Room(slots, context, budget - slots * context * token_bytes)
+    return Room(slots, context, budget - slots * (context * token_bytes + state_bytes))
 
 
 def _more_for(need_bytes: int) -> str:

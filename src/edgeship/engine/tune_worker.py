@@ -43,6 +43,11 @@ class Stopwatch:
 
     def step(self, chunks: Sequence[Chunk]) -> float:
         """Seconds of one step."""
+        if not self.decoder.goes_back:
+            # The slots' states stay as they are: what is computed takes as long whatever they hold.
+            for chunk in chunks:
+                if chunk.start:
+                    self.decoder.write(chunk.slot, chunk.start, self.decoder.read(chunk.slot, 0, 0))
         start = self.now()
         self.decoder.step(chunks)
         # A clock that did not move must not become a division by zero.
@@ -196,10 +201,10 @@ def _has_accuracy(config: GenaiConfig) -> bool:
 
 
 def _rows_in_memory(config: GenaiConfig, tokens: int) -> int:
-    from edgeship.engine.decoders.onnx import kv_token_bytes
+    from edgeship.engine.decoders import kept
 
-    free = machine.this_machine().memory_available_bytes
-    return max(1, min(MOST_ROWS, free // _MEMORY_SHARE // (tokens * kv_token_bytes(config))))
+    free, keeps = machine.this_machine().memory_available_bytes, kept.of_package(config)
+    return max(1, min(MOST_ROWS, free // _MEMORY_SHARE // (tokens * keeps.token_bytes + keeps.state_bytes)))
 
 
 if __name__ == "__main__":

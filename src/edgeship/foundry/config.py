@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.engine.decoders.onnx import kv_token_bytes
+from edgeship.engine.decoders.kept import kv_token_bytes
 from edgeship.errors import UsageError
 from edgeship.foundry.checks import Prepared
 from edgeship.package import genai_config

@@ -19,6 +19,10 @@ FILE_NAME = "genai_config.json"
 MODEL_FILE = "model.onnx"
 """What the graph is called where the file does not say."""
 MOST_LAYERS = 10_000
+KEYS_VALUES = ("key", "value")
+"""What an attention keeps of every token."""
+STATES = ("conv", "recurrent")
+"""What other layers keep: a state of a fixed size, however many tokens it was made of."""
 _NEUTRAL_SEARCH: Mapping[str, object] = {
     "min_length": 0,
     "num_beams": 1,
@@ -125,14 +129,27 @@ class GenaiConfig:
 
         Raises the complaint's error.
         """
-        return [
-            (
-                self._numbered(self.inputs, "inputs", f"past_{kind}_names", f"past_key_values.%d.{kind}", layer),
-                self._numbered(self.outputs, "outputs", f"present_{kind}_names", f"present.%d.{kind}", layer),
-            )
-            for layer in range(self.cache_shape[0])
-            for kind in ("key", "value")
-        ]
+        return [self.kept_names(kind, layer) for layer in range(self.cache_shape[0]) for kind in KEYS_VALUES]
+
+    @property
+    def layers_differ(self) -> bool:
+        """Whether layers may keep anything else than keys and values of one shape; the graph's inputs say what.
+
+        Raises the complaint's error.
+        """
+        decoder = json_file.fields_of(self.document, self.path, self.complaint).part("model").part("decoder")
+        return "layer_types" in decoder.values or any(f"past_{kind}_names" in self.inputs for kind in STATES)
+
+    def kept_names(self, kind: str, layer: int) -> tuple[str, str]:
+        """The past input and the present output of what a layer keeps, one of KEYS_VALUES or STATES.
+
+        Raises the complaint's error.
+        """
+        usual = f"past_key_values.%d.{kind}" if kind in KEYS_VALUES else f"past.%d.{kind}"
+        return (
+            self._numbered(self.inputs, "inputs", f"past_{kind}_names", usual, layer),
+            self._numbered(self.outputs, "outputs", f"present_{kind}_names", f"present.%d.{kind}", layer),
+        )
 
     def _numbered(self, names: Mapping[str, str], part: str, key: str, usual: str, layer: int) -> str:
         pattern = names.get(key, usual)
@@ -178,8 +195,8 @@ def parse(document: Mapping[str, Any], path: Path, complaint: Complaint) -> Gena
         provider=_provider(session),
         threads=session.count(_THREADS[0], least=0) or None,
         model_file=decoder.text("filename") or MODEL_FILE,
-        inputs=_texts(decoder.part("inputs"), "attention_mask", "position_ids", "past_key_names", "past_value_names"),
-        outputs=_texts(decoder.part("outputs"), "present_key_names", "present_value_names"),
+        inputs=_texts(decoder.part("inputs"), "attention_mask", "position_ids", *_names_of("past")),
+        outputs=_texts(decoder.part("outputs"), *_names_of("present")),
         files=frozenset(setting.value for setting in settings if setting.file and setting.value),
         document=document,
         complaint=complaint,
@@ -213,6 +230,10 @@ def _require_own_files(config: GenaiConfig) -> None:
                 where=str(path),
                 hint="A package is made of regular files in its own folder.",
             ) from error
+
+
+def _names_of(when: str) -> list[str]:
+    return [f"{when}_{kind}_names" for kind in (*KEYS_VALUES, *STATES)]
 
 
 def _texts(names: Fields, *keys: str) -> dict[str, str]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship.engine.api import Limits
-from edgeship.engine.decoders.onnx import kv_token_bytes
+from edgeship.engine.decoders import kept
 from edgeship.engine.opening import CACHE_SHARE, ENOUGH_CONTEXT_TOKENS, KV_SHARE, SLOTS
 from edgeship.engine.tune import remembered
-from edgeship.errors import EngineFailed
+from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED, genai_config, tokenizer
 from edgeship.package import manifest as manifests
 
@@ -28,13 +28,15 @@ ROTARY_BYTES_PER_PAIR = 16
 class Footprint:
     """What an engine holds whatever it is asked, and what keys and values take besides.
 
-    slots: answers side by side, as many as are wanted. token_bytes: keys and values of one token.
+    slots: answers side by side, as many as are wanted. token_bytes: keys and values of one token. state_bytes: what a
+    slot holds besides, however many tokens it has.
     """
 
     fixed_bytes: int
     token_bytes: int = 0
     slots: int = 0
     context_tokens: int = 0
+    state_bytes: int = 0
 
     def kv_bytes(self, budget_bytes: int, share_bytes: int) -> int:
         """What keys and values get of a budget for everything.
@@ -49,9 +51,9 @@ class Footprint:
         return max(least, min(wanted, room))
 
     def _held_by(self, slots: int, context_tokens: int) -> int:
-        """Keys and values of so many slots, with the prefix cache's part; the decoder has a row more than slots."""
-        tokens = (slots + 1) * min(context_tokens, self.context_tokens)
-        return self.token_bytes * tokens * CACHE_SHARE // (CACHE_SHARE - 1)
+        """What so many slots hold, with the prefix cache's part; the decoder has a row more than slots."""
+        slot_bytes = self.token_bytes * min(context_tokens, self.context_tokens) + self.state_bytes
+        return (slots + 1) * slot_bytes * CACHE_SHARE // (CACHE_SHARE - 1)
 
 
 def of_package(folder: Path, size_bytes: int, limits: Limits, home: Path) -> Footprint:
@@ -63,8 +65,9 @@ def of_package(folder: Path, size_bytes: int, limits: Limits, home: Path) -> Foo
     weights = (size_bytes - tokenizer_bytes) * (2 if _is_half(folder) else 1)
     fixed = ENGINE_BYTES + weights + TOKENIZER_TIMES * tokenizer_bytes
     try:
-        token_bytes, head_size = kv_token_bytes(config), config.cache_shape[2]
-    except EngineFailed:  # another tool's, which only onnxruntime-genai can run
+        keeps, head_size = kept.of_package(config), config.cache_shape[2]
+        token_bytes, state_bytes = keeps.token_bytes, keeps.state_bytes
+    except (EngineFailed, NotBatchable):  # another tool's, which only onnxruntime-genai can run
         return Footprint(fixed)
     tuning = remembered(home, folder)
     return Footprint(
@@ -72,6 +75,7 @@ def of_package(folder: Path, size_bytes: int, limits: Limits, home: Path) -> Foo
         token_bytes,
         limits.slots or (tuning.slots if tuning else SLOTS),
         min(limits.context_tokens or config.context_tokens, config.context_tokens),
+        state_bytes,
     )
 
 

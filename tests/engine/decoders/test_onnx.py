@@ -15,7 +15,8 @@ from edgeship import builder
 from edgeship.builder.packaging import write_package
 from edgeship.checkpoint import open_checkpoint
 from edgeship.engine.decoders import Chunk, Floats
-from edgeship.engine.decoders.onnx import OnnxDecoder, kv_token_bytes
+from edgeship.engine.decoders.kept import kv_token_bytes
+from edgeship.engine.decoders.onnx import OnnxDecoder
 from edgeship.engine.decoders.step_graph import derive
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.recipe import named_recipe
@@ -173,8 +174,8 @@ def test_what_is_read_can_be_written_elsewhere(folder: Path) -> None:
     expected = expected.copy()
     entries = decoder.read(0, 0, 11)
     assert entries.nbytes == 11 * kv_token_bytes(config_of(folder))
-    decoder.write(2, 0, entries[:, :, :6])
-    decoder.write(2, 6, entries[:, :, 6:])
+    decoder.write(2, 0, entries[:6])
+    decoder.write(2, 6, entries[6:])
     [found] = decoder.step([Chunk(2, tokens[11:], 11, 1)], invariant=True)
     found = found.copy()
     [again] = decoder.step([Chunk(0, tokens[11:], 11, 1)], invariant=True)

@@ -18,7 +18,7 @@ class Chunk:
 
     wanted: logits are given after each of the last so many tokens; 0 where none are needed.
     What the slot holds beyond `start` is forgotten. Afterwards it holds start + len(tokens).
-    reading: part of a prompt, computed in the same way however the prompt is cut.
+    reading: part of a prompt, computed in the same way however the prompt is cut, at even places at least.
     """
 
     slot: int
@@ -33,6 +33,8 @@ class Decoder(Protocol):
 
     Used by one thread at a time. threads: cores that it computes with.
     keeps_prefixes: whether `read` and `write` work, and results do not depend on how a prompt is cut.
+    goes_back: whether a chunk may start anywhere in what its slot holds. Where it may not, the model keeps states
+    (`kept.py`), and a chunk starts at the slot's end, or at 0.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Decoder(Protocol):
     context_tokens: int
     threads: int
     keeps_prefixes: bool
+    goes_back: bool
 
     def step(self, chunks: Sequence[Chunk], *, invariant: bool = False) -> list[Floats]:
         """Logits of each chunk, float32 [wanted, vocab_size], good until the next step.
@@ -52,11 +55,19 @@ class Decoder(Protocol):
         ...
 
     def read(self, slot: int, start: int, end: int) -> Floats:
-        """A copy of keys and values of tokens start to end, [2 * layers, kv heads, tokens, head size]."""
+        """A copy of keys and values of tokens start to end, [tokens, all of one token]."""
         ...
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """Puts what `read` gave into a slot, from token `start` on."""
+        ...
+
+    def read_state(self, slot: int) -> Floats:
+        """A copy of the states after the last token that the slot holds, [all of them]; empty where it `goes_back`."""
+        ...
+
+    def write_state(self, slot: int, state: Floats) -> None:
+        """Puts what `read_state` gave into a slot that was written until there."""
         ...
 
     def release(self, slot: int) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeship.engine.decoders import Chunk, Floats
+from edgeship.engine.decoders import Chunk, Floats, kept
+from edgeship.engine.decoders.states import States
 from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED
@@ -22,12 +24,6 @@ _LOG_NOTHING_BELOW_FATAL = 4
 _CAUSE_CHARACTERS = 300
 # Kernels multiply two rows or more at a time, and a single one that is left over by one whose result differs.
 _ROWS = 2
-
-
-def kv_token_bytes(config: GenaiConfig) -> int:
-    """Bytes that the keys and values of one token take, over all layers."""
-    layers, heads, size = config.cache_shape
-    return 2 * layers * heads * size * np.dtype(np.float32).itemsize
 
 
 class OnnxDecoder:
@@ -43,7 +39,6 @@ class OnnxDecoder:
     def __init__(
         self, config: GenaiConfig, *, threads: int, slots: int, context_tokens: int, accuracy_level: int | None = None
     ) -> None:
-        _, heads, size = config.cache_shape
         self.folder, self.threads, self.slots, self.context_tokens = config.folder, threads, slots, context_tokens
         self.vocab_size = config.vocab_size
         path = config.folder / config.model_file
@@ -51,12 +46,15 @@ class OnnxDecoder:
         self._session: Any = _open(path, derive(path, config, accuracy_level=accuracy_level), threads)
         # Keys and values are left out: theirs are small pages on purpose, see `_untouched`.
         self._huge_pages = huge_pages.collapse(huge_pages.added(before, huge_pages.regions()))
-        self._names = config.cache_names
+        self._kept = kept.of_package(config)
         self._check_inputs()
-        self._check_sizes({"num_key_value_heads": heads, "head_size": size, "vocab_size": self.vocab_size})
+        self._check_sizes()
         # One row more than slots: rows that fill a batch up write there.
-        shape = (slots + 1, heads, context_tokens, size)
-        self._buffers = [_untouched(shape) for _ in self._names]
+        self._buffers = [
+            _untouched((slots + 1, cache.heads, context_tokens, cache.size)) for cache in self._kept.caches
+        ]
+        self._states = States([state.sizes for state in self._kept.states], slots + 1)
+        self.goes_back = not self._states
         self._rows: list[int | None] = [None] * slots  # slot -> row
         self._held = [0] * (slots + 1)  # tokens in each row
         # One for all batches: logits of each would take more than the keys and values of many tokens. Every row has a
@@ -85,15 +83,26 @@ class OnnxDecoder:
         """See Decoder.read."""
         row = self._rows[slot]
         assert row is not None
-        return np.stack([entries[row, :, start:end] for entries in self._buffers])
+        entries = np.empty((end - start, self._kept.token_bytes // np.dtype(np.float32).itemsize), np.float32)
+        for buffer, part in self._parts(entries):
+            part[:] = buffer[row, :, start:end].transpose(1, 0, 2)
+        return entries
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """See Decoder.write."""
         row = self._row(slot)
-        end = start + entries.shape[2]
-        for buffer, part in zip(self._buffers, entries, strict=True):
-            buffer[row, :, start:end] = part
+        end = start + len(entries)
+        for buffer, part in self._parts(entries):
+            buffer[row, :, start:end] = part.transpose(1, 0, 2)
         self._held[row] = end
+
+    def read_state(self, slot: int) -> Floats:
+        """See Decoder.read_state."""
+        return self._states.copy(self._row(slot))
+
+    def write_state(self, slot: int, state: Floats) -> None:
+        """See Decoder.write_state."""
+        self._states.put(self._row(slot), state)
 
     def release(self, slot: int) -> None:
         """See Decoder.release."""
@@ -112,6 +121,7 @@ class OnnxDecoder:
         self._batches.clear()
         self._bindings.clear()
         self._buffers.clear()
+        self._states.buffers.clear()
         self._session = None
 
     # --- rows --------------------------------------------------------------------------------------------------------
@@ -130,6 +140,10 @@ class OnnxDecoder:
                 f"slot {chunk.slot} holds {self._held[row]} of {self.context_tokens} tokens, "
                 f"and {len(chunk.tokens)} were to follow {chunk.start}"
             )
+        if not chunk.start:
+            self._states.clear(row)
+        elif self._states and chunk.start < self._held[row]:
+            raise EngineFailed(f"slot {chunk.slot} holds a state after {self._held[row]} tokens, not {chunk.start}")
         self._held[row] = chunk.start
 
     def _contiguous(self, chunks: Sequence[Chunk], singles: Sequence[int]) -> list[list[int]]:
@@ -159,8 +173,17 @@ class OnnxDecoder:
         held = self._held[before]
         for buffer in self._buffers:
             buffer[row, :, :held] = buffer[before, :, :held]
+        self._states.move(before, row)
         self._rows[slot] = row
         self._held[row], self._held[before] = held, 0
+
+    def _parts(self, entries: Floats) -> Iterator[tuple[Floats, Floats]]:
+        """Each buffer with its part of [tokens, all of one token], as [tokens, heads, size]."""
+        start = 0
+        for buffer, cache in zip(self._buffers, self._kept.caches, strict=True):
+            end = start + cache.heads * cache.size
+            yield buffer, entries[:, start:end].reshape(-1, cache.heads, cache.size)
+            start = end
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +199,12 @@ class OnnxDecoder:
             # What the row holds stays: the token is written after it. A row that is full would have no room.
             batch.lengths[place] = min(self._held[first + place], self.context_tokens - 1)
         batch.total[...] = batch.lengths.max() + 1
+        # The states of a row that fills the batch up would go on by its token.
+        moved = [row for row in range(first + count, first + filled) if self._states and row in self._rows]
+        states = [self._states.copy(row) for row in moved]
         self._run(batch.binding)
+        for row, state in zip(moved, states, strict=True):
+            self._states.put(row, state)
         for chunk in chunks:
             self._held[self._row(chunk.slot)] = chunk.start + 1
         return batch.logits[:count]
@@ -193,7 +221,11 @@ class OnnxDecoder:
         tokens = list(chunk.tokens)
         # A prompt's result must not depend on how it was cut, so a single row left over gets company: a token after the
         # last, which no token before it sees and whose keys and values are overwritten by what really follows.
-        if count % _ROWS == 1 and chunk.start + count < self.context_tokens:
+        if count % _ROWS == 1 and self._states:
+            # In a state it would stay. So a single row always runs alone, and prompts are cut at even places.
+            if count > 1:
+                return self._run_in_two(chunk)
+        elif count % _ROWS == 1 and chunk.start + count < self.context_tokens:
             tokens.append(0)
         row = self._row(chunk.slot)
         binding = self._bindings.get(row)
@@ -215,30 +247,41 @@ class OnnxDecoder:
         found: Floats = logits[0]
         return found
 
+    def _run_in_two(self, chunk: Chunk) -> Floats:
+        """The last token of a chunk after all others."""
+        before, last = chunk.tokens[:-1], chunk.tokens[-1:]
+        parts = [
+            self._run_chunk(replace(chunk, tokens=before, wanted=max(0, chunk.wanted - 1))),
+            self._run_chunk(replace(chunk, tokens=last, start=chunk.start + len(before), wanted=min(1, chunk.wanted))),
+        ]
+        return np.concatenate(parts)
+
     def _run(self, binding: Any) -> None:
         with _as_engine_failed(self.folder):
             self._session.run_with_iobinding(binding)
 
     def _bind(self, first: int, count: int) -> Any:
-        """Keys and values of `count` rows, as input and output at once."""
+        """Keys, values and states of `count` rows, as input and output at once."""
         binding = self._session.io_binding()
-        for (past, present), buffer in zip(self._names, self._buffers, strict=True):
+        for (past, present), buffer in zip(self._kept.names, [*self._buffers, *self._states.buffers], strict=True):
             value = _value(buffer[first : first + count])
             binding.bind_ortvalue_input(past, value)
             binding.bind_ortvalue_output(present, value)
         return binding
 
     def _check_inputs(self) -> None:
-        known = {"input_ids", LENGTHS, TOTAL, WANTED, *(past for past, _ in self._names)}
+        pasts = {past for past, _ in self._kept.names}
         for value in self._session.get_inputs():
-            if value.name not in known:
+            if value.name not in {"input_ids", LENGTHS, TOTAL, WANTED, *pasts}:
                 raise NotBatchable(f"its graph wants {value.name}, which is not known here")
-            if value.name.startswith("past") and value.type != "tensor(float)":
-                raise NotBatchable(f"its graph keeps keys and values as {value.type}")
+            if value.name in pasts and value.type != "tensor(float)":
+                raise NotBatchable(f"its graph keeps {value.name} as {value.type}")
 
-    def _check_sizes(self, stated: Mapping[str, int]) -> None:
+    def _check_sizes(self) -> None:
         """What the package says of the graph holds, as far as the graph says it too."""
-        past = next(value for value in self._session.get_inputs() if value.name == self._names[0][0])
+        first = self._kept.caches[0]
+        stated = {"num_key_value_heads": first.heads, "head_size": first.size, "vocab_size": self.vocab_size}
+        past = next(value for value in self._session.get_inputs() if value.name == first.past)
         logits = next(value for value in self._session.get_outputs() if value.name == "logits")
         found = dict(zip(stated, (past.shape[1], past.shape[3], logits.shape[-1]), strict=True))
         for name, size in stated.items():

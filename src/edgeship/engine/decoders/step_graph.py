@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeship.errors import NotBatchable
 from edgeship.package import DAMAGED
-from edgeship.package.genai_config import GenaiConfig
+from edgeship.package.genai_config import STATES, GenaiConfig
 
 ATTENTION = "GroupQueryAttention"
 LENGTHS, TOTAL, WANTED = "lengths", "total", "wanted"
@@ -26,6 +26,9 @@ _STATES = "wanted_states"
 # What may lie between the multiplication that makes logits and the logits.
 _ELEMENTWISE = {"Add", "Cast", "Div", "Mul", "Softcap", "Tanh"}
 _HEADS = {"MatMulNBits", "MatMul", "FusedMatMul", "Gemm"}
+# Measured to the bit: their CPU kernels give the same where the state after them lies in the place of the one before.
+_IN_PLACE = {"LinearAttention", "CausalConvWithState"}
+_PAST_STATE_INPUT, _PRESENT_STATE_OUTPUT = 3, 1
 
 
 def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None) -> bytes:
@@ -43,6 +46,7 @@ def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None
     graph = model.graph
     _take_positions(graph)
     _take_lengths(graph)
+    _check_states(graph, config)
     _set_accuracy(graph, accuracy_level)
     _drop_unused(graph)
     _drop_inputs(graph, [config.inputs.get(kind, kind) for kind in ("attention_mask", "position_ids")])
@@ -122,7 +126,8 @@ def _take_lengths(graph: Any) -> None:
     import onnx
 
     attentions = [node for node in graph.node if node.op_type == ATTENTION]
-    others = sorted({node.op_type for node in graph.node if node.op_type.endswith("Attention")} - {ATTENTION})
+    kinds = {node.op_type for node in graph.node if node.op_type.endswith("Attention")}
+    others = sorted(kinds - {ATTENTION, *_IN_PLACE})
     if not attentions or others:
         raise NotBatchable(f"its graph attends by {', '.join(others) or 'no single operator'} and not by {ATTENTION}")
     pasts = {value.name for value in graph.input if value.name.startswith("past_key_values.")}
@@ -137,6 +142,24 @@ def _take_lengths(graph: Any) -> None:
         for place, name in enumerate(node.input):
             if name in known:
                 node.input[place] = known[name]
+
+
+def _check_states(graph: Any, config: GenaiConfig) -> None:
+    """That each state may be read and written in one place."""
+    if not config.layers_differ:
+        return
+    layers, _, _ = config.cache_shape
+    names = dict(config.kept_names(kind, layer) for kind in STATES for layer in range(layers))
+    users = _users(graph)
+    for past in (value.name for value in graph.input if value.name in names):
+        for node in users[past]:
+            alone = len(users[past]) == 1 and list(node.input).count(past) == 1
+            read = list(node.input[_PAST_STATE_INPUT : _PAST_STATE_INPUT + 1])
+            given = list(node.output[_PRESENT_STATE_OUTPUT : _PRESENT_STATE_OUTPUT + 1])
+            several = any(attribute.name == "state_window" and attribute.i for attribute in node.attribute)
+            in_place = node.op_type in _IN_PLACE and not several
+            if not (in_place and alone and (read, given) == ([past], [names[past]])):
+                raise NotBatchable(f"its graph reads {past} by {node.op_type} in a way that is not known here")
 
 
 def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:

@@ -316,7 +316,7 @@ def _attention_share(subject: Subject) -> float | None:
 
 def _token_bytes(subject: Subject) -> int:
     """Of keys and values; 0 where it is not known."""
-    from edgeship.engine.decoders.onnx import kv_token_bytes
+    from edgeship.engine.decoders.kept import kv_token_bytes
 
     return kv_token_bytes(genai_config.read(subject.folder, DAMAGED)) if subject.folder else 0
 
