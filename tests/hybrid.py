@@ -1,6 +1,7 @@
 """A package of random weights whose layers keep different things: states, keys and values, a convolution's past.
 
 Its layers are those of hybrid models: gated delta rule with a short convolution, attention, a short convolution alone.
+The last attention has larger heads than the one before it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ WIDTH, HEADS, KV_HEADS, HEAD_SIZE = 32, 2, 1, 16
 KEY_HEADS, VALUE_HEADS, KEY_SIZE, VALUE_SIZE, KERNEL = 2, 2, 8, 4, 4
 CHANNELS = 2 * KEY_HEADS * KEY_SIZE + VALUE_HEADS * VALUE_SIZE
 STATE_FLOATS = 2 * (CHANNELS * (KERNEL - 1) + VALUE_HEADS * KEY_SIZE * VALUE_SIZE) + WIDTH * (KERNEL - 1)
-TOKEN_FLOATS = 2 * 2 * KV_HEADS * HEAD_SIZE
+TOKEN_FLOATS = 2 * KV_HEADS * (HEAD_SIZE + 2 * HEAD_SIZE)
 
 
 def make_hybrid(folder: Path) -> Path:
@@ -175,17 +176,18 @@ class _Author:
         return self._op("Transpose", [found], perm=[0, 2, 1])
 
     def _attention(self, normed: str, layer: int, lengths: str, total: str) -> str:
-        parts = [self._matmul(normed, WIDTH, heads * HEAD_SIZE) for heads in (HEADS, KV_HEADS, KV_HEADS)]
+        size = HEAD_SIZE if layer == LAYERS.index("full_attention") else 2 * HEAD_SIZE
+        parts = [self._matmul(normed, WIDTH, heads * size) for heads in (HEADS, KV_HEADS, KV_HEADS)]
         kept = [
             self._kept(
                 f"past_key_values.{layer}.{kind}",
                 f"present.{layer}.{kind}",
-                ["b", KV_HEADS, "p", HEAD_SIZE],
-                ["b", KV_HEADS, "t", HEAD_SIZE],
+                ["b", KV_HEADS, "p", size],
+                ["b", KV_HEADS, "t", size],
             )
             for kind in ("key", "value")
         ]
-        angles = np.arange(CONTEXT_TOKENS)[:, None] / 100.0 ** (np.arange(HEAD_SIZE // 2) / (HEAD_SIZE // 2))
+        angles = np.arange(CONTEXT_TOKENS)[:, None] / 100.0 ** (2 * np.arange(size // 2) / size)
         tables = [self._constant(table(angles).astype(np.float32)) for table in (np.cos, np.sin)]
         [found] = self._ops(
             "GroupQueryAttention",
@@ -197,7 +199,7 @@ class _Author:
             kv_num_heads=KV_HEADS,
             do_rotary=1,
         )
-        return self._matmul(found, HEADS * HEAD_SIZE, WIDTH)
+        return self._matmul(found, HEADS * size, WIDTH)
 
     def _unit(self, key: str) -> str:
         """Keys of length 1, as the delta rule wants them."""

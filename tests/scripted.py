@@ -247,12 +247,12 @@ class ScriptedDecoder:
         return [self._logits(chunk) for chunk in chunks]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
-        """The tokens, [tokens, 1]."""
-        return np.array(self._held[slot][start:end], np.float32)[:, None]
+        """The tokens, [2, tokens, 1]."""
+        return np.array([self._held[slot][start:end]] * 2, np.float32)[:, :, None]
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """See Decoder.write."""
-        self._held[slot] = self._held[slot][:start] + entries[:, 0].astype(int).tolist()
+        self._held[slot] = self._held[slot][:start] + entries[0, :, 0].astype(int).tolist()
 
     def read_state(self, slot: int) -> Floats:  # noqa: ARG002
         """There is none."""

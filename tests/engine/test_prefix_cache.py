@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgeship.engine.decoders import Floats
 from edgeship.engine.prefix_cache import LEAST_TOKENS, STATE_TOKENS, PrefixCache
 
-TOKEN_BYTES = 30 * 4
+TOKEN_BYTES = 6 * 5 * 4
 TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=24), min_size=1, max_size=12)
 
 
@@ -22,13 +22,13 @@ class Slot:
 
     def read(self, start: int, end: int) -> Floats:
         self.reads.append((start, end))
-        return entries(self.tokens)[start:end].copy()
+        return entries(self.tokens)[:, start:end].copy()
 
 
 def entries(tokens: Sequence[int]) -> Floats:
-    """[tokens, 30]: each token's are made of the beginning that it ends, as a model's are."""
+    """[6, tokens, 5]: each token's are made of the beginning that it ends, as a model's are."""
     values = [hash(tuple(tokens[: end + 1])) % 10_007 for end in range(len(tokens))]
-    return np.broadcast_to(np.array(values, np.float32)[:, None], (len(tokens), 30))
+    return np.broadcast_to(np.array(values, np.float32)[None, :, None], (6, len(tokens), 5))
 
 
 def insert(cache: PrefixCache, tokens: Sequence[int]) -> Slot:
@@ -51,7 +51,7 @@ def test_the_longest_known_beginning_is_found_with_its_own_entries(texts: list[l
     # Endings shorter than LEAST_TOKENS are not kept.
     assert best - 2 * LEAST_TOKENS < match.tokens <= best
     if match.tokens:
-        joined = np.concatenate(match.parts)
+        joined = np.concatenate(match.parts, axis=1)
         assert np.array_equal(joined, entries(asked[: match.tokens]))
 
 
@@ -101,7 +101,7 @@ def test_a_match_outlives_its_eviction() -> None:
     match = cache.find([1, 2, 3, 4, 5, 6])
     insert(cache, [9, 8, 7, 6, 5, 4, 3, 2])
     assert cache.find([1, 2, 3, 4, 5, 6]).tokens == 0
-    assert np.array_equal(np.concatenate(match.parts), entries([1, 2, 3, 4, 5, 6]))
+    assert np.array_equal(np.concatenate(match.parts, axis=1), entries([1, 2, 3, 4, 5, 6]))
     assert (cache.hits, cache.searches) == (1, 2)
 
 
@@ -134,7 +134,7 @@ def test_a_beginning_is_found_with_its_own_state(texts: list[list[int]], asked: 
     if match.tokens:
         assert match.state is not None
         assert np.array_equal(match.state, state_of(asked[: match.tokens]))
-        assert np.array_equal(np.concatenate(match.parts), entries(asked[: match.tokens]))
+        assert np.array_equal(np.concatenate(match.parts, axis=1), entries(asked[: match.tokens]))
     if budget == 10**6:
         assert match.shared >= max(common(text, asked) for text in texts) - 2 * STATE_TOKENS
 

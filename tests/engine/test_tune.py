@@ -424,10 +424,10 @@ class FakeDecoder:
 
     def read(self, slot: int, start: int, end: int) -> Floats:
         assert end <= self.held[slot]
-        return np.zeros((end - start, 2), np.float32)
+        return np.zeros((2, end - start, 1), np.float32)
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
-        self.held[slot] = start + len(entries)
+        self.held[slot] = start + entries.shape[1]
 
     def read_state(self, slot: int) -> Floats:  # noqa: ARG002
         return np.empty(0, np.float32)

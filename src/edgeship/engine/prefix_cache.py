@@ -24,7 +24,7 @@ STATE_TOKENS = 16
 
 @dataclass(frozen=True)
 class Prefix:
-    """The longest known beginning of a text. parts: [n, all of one token] each, joined they cover it.
+    """The longest known beginning of a text. parts: [heads of all layers, n, size] each, joined they cover it.
 
     state: the one after it, where the model keeps states. shared: tokens that another text began with too, which are
     more than `tokens` where no state is known after them.
@@ -68,7 +68,7 @@ class PrefixCache:
         self.budget_bytes = budget_bytes
         self.bytes = self.hits = self.searches = 0
         self._states = states
-        self._root = _Node(np.empty(0, np.int64), np.empty((0, 0), np.float32), None)
+        self._root = _Node(np.empty(0, np.int64), np.empty((0, 0, 0), np.float32), None)
         self._clock = itertools.count(1)
 
     def find(self, tokens: Sequence[int]) -> Prefix:
@@ -83,7 +83,7 @@ class PrefixCache:
         self.hits += 1
         left, parts = known, []
         for node in path:
-            parts.append(node.entries[:left])
+            parts.append(node.entries[:, :left])
             left -= len(node.tokens)
         return Prefix(known, tuple(parts), state, shared)
 
@@ -179,9 +179,9 @@ class PrefixCache:
         parent = node.parent
         assert parent
         # Copies: views of one array would keep all of it, also when one of the halves is gone.
-        first = _Node(node.tokens[:count].copy(), node.entries[:count].copy(), parent, node.used)
+        first = _Node(node.tokens[:count].copy(), node.entries[:, :count].copy(), parent, node.used)
         parent.children[int(first.tokens[0])] = first
-        node.tokens, node.entries, node.parent = node.tokens[count:].copy(), node.entries[count:].copy(), first
+        node.tokens, node.entries, node.parent = node.tokens[count:].copy(), node.entries[:, count:].copy(), first
         first.children[int(node.tokens[0])] = node
         return first
 

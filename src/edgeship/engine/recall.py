@@ -36,7 +36,7 @@ class Recall:
         start = 0
         for part in found.parts:
             self._decoder.write(slot, start, part)
-            start += len(part)
+            start += part.shape[1]
         if found.state is not None:
             self._decoder.write_state(slot, found.state)
         if self._states:

@@ -13,7 +13,7 @@ from edgeship.engine.decoders.onnx import OnnxDecoder
 from edgeship.engine.decoders.step_graph import derive
 from edgeship.errors import EngineFailed, NotBatchable
 from tests.checkpoints import VOCAB, write_json
-from tests.hybrid import CONTEXT_TOKENS, STATE_FLOATS, TOKEN_FLOATS, Plain, make_hybrid
+from tests.hybrid import CONTEXT_TOKENS, HEAD_SIZE, STATE_FLOATS, TOKEN_FLOATS, Plain, make_hybrid
 from tests.packages import config_of
 
 CLOSE = 1e-5
@@ -60,7 +60,7 @@ def test_what_is_kept_is_read_from_the_graph(folder: Path) -> None:
     assert (found.token_bytes, found.state_bytes) == (4 * TOKEN_FLOATS, 4 * STATE_FLOATS)
     assert [cache.past for cache in found.caches][::2] == ["past_key_values.1.key", "past_key_values.4.key"]
     assert found.states[1].past == "past.0.recurrent"
-    assert {cache.size for cache in found.caches} == {16}
+    assert [(cache.heads, cache.size) for cache in found.caches] == [(1, 16), (1, 16), (1, 32), (1, 32)]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20, 31])
@@ -167,10 +167,10 @@ def test_a_text_goes_on_elsewhere_from_its_state_and_from_nowhere_else(decoder: 
     tokens = text(4, 20)
     read(decoder, 0, tokens[:12])
     entries, state = decoder.read(0, 0, 12), decoder.read_state(0)
-    assert (entries.shape, state.shape) == ((12, TOKEN_FLOATS), (STATE_FLOATS,))
+    assert (entries.shape, state.shape) == ((TOKEN_FLOATS // HEAD_SIZE, 12, HEAD_SIZE), (STATE_FLOATS,))
     read(decoder, 0, text(5, 30))
-    decoder.write(2, 0, entries[:5])
-    decoder.write(2, 5, entries[5:])
+    decoder.write(2, 0, entries[:, :5])
+    decoder.write(2, 5, entries[:, 5:])
     decoder.write_state(2, state)
     [found] = decoder.step([Chunk(2, tokens[12:], 12, 1, reading=True)])
     assert near(found[0], plain.logits(tokens))

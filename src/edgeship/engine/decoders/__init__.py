@@ -55,7 +55,7 @@ class Decoder(Protocol):
         ...
 
     def read(self, slot: int, start: int, end: int) -> Floats:
-        """A copy of keys and values of tokens start to end, [tokens, all of one token]."""
+        """A copy of keys and values of tokens start to end, [heads of all layers, tokens, size]."""
         ...
 
     def write(self, slot: int, start: int, entries: Floats) -> None:

@@ -59,6 +59,16 @@ class Kept:
         return caches + [(state.past, state.present) for state in self.states]
 
     @property
+    def head_size(self) -> int:
+        """Of all keys and values: where they differ, what the sizes are multiples of."""
+        return math.gcd(*(cache.size for cache in self.caches))
+
+    @property
+    def heads(self) -> int:
+        """Heads of that size, over all keys and values."""
+        return sum(cache.heads * cache.size for cache in self.caches) // self.head_size
+
+    @property
     def token_bytes(self) -> int:
         """Keys and values of one token."""
         return sum(cache.heads * cache.size for cache in self.caches) * _FLOAT_BYTES

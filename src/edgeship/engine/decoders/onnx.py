@@ -83,18 +83,17 @@ class OnnxDecoder:
         """See Decoder.read."""
         row = self._rows[slot]
         assert row is not None
-        entries = np.empty((end - start, self._kept.token_bytes // np.dtype(np.float32).itemsize), np.float32)
-        for buffer, part in self._parts(entries):
-            part[:] = buffer[row, :, start:end].transpose(1, 0, 2)
+        entries = np.empty((self._kept.heads, end - start, self._kept.head_size), np.float32)
+        for held, part in self._parts(row, start, entries):
+            part[:] = held
         return entries
 
     def write(self, slot: int, start: int, entries: Floats) -> None:
         """See Decoder.write."""
         row = self._row(slot)
-        end = start + len(entries)
-        for buffer, part in self._parts(entries):
-            buffer[row, :, start:end] = part.transpose(1, 0, 2)
-        self._held[row] = end
+        for held, part in self._parts(row, start, entries):
+            held[:] = part
+        self._held[row] = start + entries.shape[1]
 
     def read_state(self, slot: int) -> Floats:
         """See Decoder.read_state."""
@@ -177,13 +176,16 @@ class OnnxDecoder:
         self._rows[slot] = row
         self._held[row], self._held[before] = held, 0
 
-    def _parts(self, entries: Floats) -> Iterator[tuple[Floats, Floats]]:
-        """Each buffer with its part of [tokens, all of one token], as [tokens, heads, size]."""
-        start = 0
-        for buffer, cache in zip(self._buffers, self._kept.caches, strict=True):
-            end = start + cache.heads * cache.size
-            yield buffer, entries[:, start:end].reshape(-1, cache.heads, cache.size)
-            start = end
+    def _parts(self, row: int, start: int, entries: Floats) -> Iterator[tuple[Floats, Floats]]:
+        """What a row holds from token `start` on with its part of the entries, layer by layer, in the same shape."""
+        place, (_, tokens, size) = 0, entries.shape
+        for buffer in self._buffers:
+            held = buffer[row, :, start : start + tokens]
+            # A head that is larger than others counts as several.
+            held = held.reshape(len(held), tokens, -1, size).transpose(0, 2, 1, 3)
+            count = held.shape[0] * held.shape[1]
+            yield held, entries[place : place + count].reshape(held.shape)
+            place += count
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
