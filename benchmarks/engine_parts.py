@@ -54,6 +54,17 @@ def single(job: Figures) -> Figures:
     }
 
 
+def context(job: Figures) -> Figures:
+    """Decode of one stream after prompts of several lengths, in turns."""
+    lengths = job["lengths"]
+    model = _load(job, slots=1, context=max(lengths) + 64, speculation=False)
+    speeds: dict[int, list[float]] = {length: [] for length in lengths}
+    for seed in range(REPEATS + 1):
+        for length in lengths:
+            speeds[length].append(_ask(model, _prompt(seed, length), 48).decode_tokens_per_s or 0)
+    return {f"decode_{length}_tokens_per_s": statistics.median(found[1:]) for length, found in speeds.items()}
+
+
 def sampled(job: Figures) -> Figures:
     """Decode of one stream with tokens drawn from all of the vocabulary, over that of greedy ones, in turns.
 
@@ -282,12 +293,12 @@ def _load(
     job: Figures,
     *,
     slots: int,
+    context: int = 2048,
     kv_bytes: int | None = None,
     speculation: bool | None = None,
     accuracy_level: int | None = None,
 ) -> Any:
     """With no bytes given, exactly the slots' own: nothing is left for the prefix cache."""
-    context = 2048
     limits = Limits(
         slots=slots, context_tokens=context, kv_bytes=kv_bytes or _slots_bytes(job["folder"], slots, context)
     )
@@ -302,11 +313,12 @@ def _load(
 
 
 def _slots_bytes(folder: str, slots: int, context: int) -> int:
-    from edgeship.engine.decoders.kept import kv_token_bytes
+    from edgeship.engine.decoders.kept import of_package
     from edgeship.package import DAMAGED, genai_config
 
     config = genai_config.read(Path(folder), DAMAGED)
-    return slots * min(context, config.context_tokens) * kv_token_bytes(config)
+    kept = of_package(config)
+    return slots * (min(context, config.context_tokens) * kept.token_bytes + kept.state_bytes)
 
 
 def _ask(model: Engine, prompt: Prompt, new: int) -> Usage:
@@ -389,6 +401,7 @@ PARTS: dict[str, Callable[[Figures], Figures]] = {
     part.__name__: part
     for part in (
         single,
+        context,
         sampled,
         genai_loop,
         load,

@@ -9,7 +9,7 @@ import random
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,16 @@ def bench(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
     )
     prefill, decode = json.loads(done.stdout)
     return {"prefill_tokens_per_s": prefill["avg_ts"], "decode_tokens_per_s": decode["avg_ts"]}
+
+
+def context(binaries: Path, gguf: Path, threads: int, lengths: Sequence[int]) -> dict[str, float]:
+    """Decode of one stream after so many tokens, three repeats each."""
+    words = [str(binaries / "llama-bench"), "-m", str(gguf), "-p", "0", "-n", "48", "-t", str(threads), "-r", "3"]
+    depths = ",".join(map(str, lengths))
+    done = subprocess.run(
+        [*words, "-d", depths, "-o", "json"], check=True, capture_output=True, text=True, env=_ENVIRONMENT
+    )
+    return {f"decode_{found['n_depth']}_tokens_per_s": found["avg_ts"] for found in json.loads(done.stdout)}
 
 
 def sampled(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:

@@ -56,6 +56,31 @@ QWEN25_7B = QWEN25_05B | {
     "vocab_size": 152_064,
     "tie_word_embeddings": False,
 }
+QWEN35_08B: dict[str, Any] = {
+    "architectures": ["Qwen3_5ForCausalLM"],
+    "model_type": "qwen3_5_text",
+    "hidden_size": 1024,
+    "intermediate_size": 3584,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "hidden_act": "silu",
+    "vocab_size": 248_320,
+    "max_position_embeddings": 32_768,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10_000_000.0, "partial_rotary_factor": 0.25},
+    "tie_word_embeddings": True,
+    "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 6,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 16,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "dtype": "bfloat16",
+}
 # The same work for each token; the head is its own, so that it can name another token than the one that was read.
 SUCCEEDING_05B = QWEN25_05B | {"tie_word_embeddings": False}
 FILE_BYTES = 5_000_000_000
@@ -121,16 +146,18 @@ def parameters(config: dict[str, Any]) -> int:
 
 
 def shapes(config: dict[str, Any]) -> Shapes:
-    """The tensors of a Qwen2 checkpoint, in the order of the forward pass."""
+    """The tensors of a Qwen2 or Qwen3.5 checkpoint, in the order of the forward pass."""
     hidden, mlp = config["hidden_size"], config["intermediate_size"]
-    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     found: Shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     for layer in range(config["num_hidden_layers"]):
         name = f"model.layers.{layer}."
-        for module, rows in (("q", hidden), ("k", kv), ("v", kv)):
-            found[f"{name}self_attn.{module}_proj.weight"] = (rows, hidden)
-            found[f"{name}self_attn.{module}_proj.bias"] = (rows,)
-        found[f"{name}self_attn.o_proj.weight"] = (hidden, hidden)
+        if "layer_types" not in config:
+            mixing = _qwen2_attention(config)
+        elif config["layer_types"][layer] == "full_attention":
+            mixing = _qwen35_attention(config)
+        else:
+            mixing = _gated_delta(config)
+        found |= {f"{name}{module}": shape for module, shape in mixing.items()}
         found[f"{name}mlp.gate_proj.weight"] = found[f"{name}mlp.up_proj.weight"] = (mlp, hidden)
         found[f"{name}mlp.down_proj.weight"] = (hidden, mlp)
         found[f"{name}input_layernorm.weight"] = (hidden,)
@@ -139,6 +166,47 @@ def shapes(config: dict[str, Any]) -> Shapes:
     if not config["tie_word_embeddings"]:
         found["lm_head.weight"] = (config["vocab_size"], hidden)
     return found
+
+
+def _qwen2_attention(config: dict[str, Any]) -> Shapes:
+    hidden = config["hidden_size"]
+    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    found: Shapes = {}
+    for module, rows in (("q", hidden), ("k", kv), ("v", kv)):
+        found[f"self_attn.{module}_proj.weight"] = (rows, hidden)
+        found[f"self_attn.{module}_proj.bias"] = (rows,)
+    return found | {"self_attn.o_proj.weight": (hidden, hidden)}
+
+
+def _qwen35_attention(config: dict[str, Any]) -> Shapes:
+    hidden, size = config["hidden_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    return {
+        "self_attn.q_proj.weight": (2 * queries, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.q_norm.weight": (size,),
+        "self_attn.k_norm.weight": (size,),
+        "self_attn.o_proj.weight": (hidden, queries),
+    }
+
+
+def _gated_delta(config: dict[str, Any]) -> Shapes:
+    hidden, heads = config["hidden_size"], config["linear_num_value_heads"]
+    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    values = heads * config["linear_value_head_dim"]
+    channels = 2 * keys + values
+    return {
+        "linear_attn.in_proj_qkv.weight": (channels, hidden),
+        "linear_attn.in_proj_z.weight": (values, hidden),
+        "linear_attn.in_proj_b.weight": (heads, hidden),
+        "linear_attn.in_proj_a.weight": (heads, hidden),
+        "linear_attn.conv1d.weight": (channels, 1, config["linear_conv_kernel_dim"]),
+        "linear_attn.A_log": (heads,),
+        "linear_attn.dt_bias": (heads,),
+        "linear_attn.norm.weight": (config["linear_value_head_dim"],),
+        "linear_attn.out_proj.weight": (hidden, values),
+    }
 
 
 def _weights(folder: Path, tensors: Shapes, rng: np.random.Generator) -> None:

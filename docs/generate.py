@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import typer.main
 
-from edgeship.checkpoint.families import FAMILIES
+from edgeship.checkpoint.families import FAMILIES, Family
 from edgeship.cli.app import app
 from edgeship.errors import all_errors
 from edgeship.validate.bounds import bounds_of
@@ -107,28 +108,82 @@ def escape(text: str) -> str:
 
 
 def families() -> str:
-    """Every architecture that can be built, and by which builders."""
-    lines = ["# Model families", "", "Made from the code by `make docs`.", ""]
-    lines += [
-        "The streaming builder makes what it can, and onnxruntime-genai's the rest; `--builder` chooses another.",
-        "",
-    ]
-    lines += ["| models | architecture | streaming | onnxruntime-genai's | Olive |", "| --- | --- | --- | --- | --- |"]
+    """Every architecture that can be built: its layers, by which builders, how exactly, and what runs it."""
+    measured = json.loads((DOCS / "families.json").read_text(encoding="utf-8"))
+    header = ("models", "architecture", "layers", "streaming", "onnxruntime-genai's", "Olive", "difference", "runs in")
+    lines = ["# Model families", "", "Made from the code by `make docs`.", "", *FAMILIES_INTRODUCTION.splitlines(), ""]
+    lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for name, family in FAMILIES.items():
-        builders = (family.traits is not None, family.genai, family.olive)
-        cells = (family.title, f"`{name}`", *("yes" if builds else "" for builds in builders))
+        builders = ("yes" if built else "" for built in (family.traits is not None, family.genai, family.olive))
+        cells = (family.title, f"`{name}`", _layers(family), *builders, *_exactness(measured.get(name)))
         lines.append(f"| {' | '.join(cells)} |")
     types = {kind: family.title for family in FAMILIES.values() if family.traits for kind in family.text_types}
-    lines += [
-        "",
-        "Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one",
-        "of these families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration` and",
-        "`Mistral3ForConditionalGeneration` for example. The rest of the weights is left out, and the build says how",
-        "much that is. Some call a text part by a name of its own:",
-        "",
-        *(f"- `{kind}`: {title}" for kind, title in types.items()),
-    ]
-    return "\n".join([*lines, ""])
+    lines += ["", *WRAPPED.splitlines(), "", *(f"- `{kind}`: {title}" for kind, title in types.items())]
+    return "\n".join([*lines, "", *NEW_FAMILY.splitlines(), ""])
+
+
+FAMILIES_INTRODUCTION = """\
+The streaming builder makes what it can, and onnxruntime-genai's the rest; `--builder` chooses another.
+
+**Difference** is the largest one between a logit of an FP32 build and what transformers computes, as a part of the
+logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes
+differ in what the family leaves open; 64 greedy tokens are the same. With a LoRA adapter on every linear layer it is
+that in brackets. **Runs in** says what gave the same 64 tokens from the package: Edgeship's own engine, many requests
+side by side, and onnxruntime-genai, which Foundry Local runs. Both are measured by `benchmarks/measure_families.py`."""
+WRAPPED = """\
+Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
+families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`, `Mistral3ForConditionalGeneration`
+and `Qwen3_5ForConditionalGeneration` for example. The rest of the weights is left out, and the build says how much that
+is. An adapter that was trained on the whole model is merged into its text part. Some call a text part by a name of its
+own:"""
+NEW_FAMILY = """\
+## Adding a family
+
+A family is a row of the table in `src/edgeship/checkpoint/families.py`. It says only what config.json and the weights do
+not: a layer has a bias where the checkpoint stores one, and sizes are read. As an example, Seed-OSS is Llama with other
+defaults, so its whole row is
+
+```python
+"SeedOssForCausalLM": Family(
+    "Seed-OSS",
+    "seed_oss",
+    genai=False,
+    olive=False,
+    traits=Traits("llama", defaults={"num_key_value_heads": 8, "head_dim": 128}),
+),
+```
+
+1. Read the family's code in transformers beside that of one which is in the table. Each difference is either a field of
+   `Traits` that is there already, a default, or something new.
+2. Write the row. What is new becomes a field of `Traits`, named after what it does and not after the family, and is
+   obeyed in one place: `architecture.py` for what config.json says, `layout.py` for tensors, `graph.py`, `attention.py`
+   or a module of its own for what is computed. A layer that keeps a state instead of keys and values is one of
+   `recurrence.py`.
+3. Add at least three cases to `tests/families.py`: random configurations with odd sizes, grouped heads, tied and untied
+   embeddings, biases where the family may have them. A case lists what is peculiar to the family, and a test holds that
+   each of it shows in the logits.
+4. `pytest tests/builder/test_architecture.py -k NAME` builds each case in every precision and compares it with
+   transformers. `benchmarks/measure_families.py --only ARCHITECTURE --write` measures the row of this page."""
+RECURRENCES = {"gated_delta": "gated delta rule", "short_convolution": "short convolution", "mamba": "Mamba-2"}
+
+
+def _layers(family: Family) -> str:
+    """What the layers of a family mix tokens by, as far as the streaming builder knows it."""
+    traits = family.traits
+    if traits is None:
+        return ""
+    attention = "attention" if traits.windows == "never" else "attention, sliding windows"
+    if traits.recurrence is None:
+        return attention
+    return f"{attention}{' beside ' if traits.recurs_beside else ' and '}{RECURRENCES[traits.recurrence]}"
+
+
+def _exactness(measured: dict[str, Any] | None) -> tuple[str, str]:
+    if measured is None:
+        return "", ""
+    runs = {"Edgeship": measured["batched"], "onnxruntime-genai": measured["genai"]}
+    difference = f"{measured['difference']:.0e} ({measured['difference_with_adapter']:.0e})"
+    return difference, ", ".join(name for name, does in runs.items() if does)
 
 
 def gate() -> Iterator[str]:

@@ -20,6 +20,7 @@ from edgeship.checkpoint import open_checkpoint
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from tests import checkpoints
+from tests.onnx_decoder import OnnxDecoder
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -56,6 +57,11 @@ class Case:
     amplifies: float = 1.0
     lengths: tuple[int, ...] = LENGTHS
     greedy_from: tuple[int, ...] = (GREEDY_FROM,)
+
+    @property
+    def architecture(self) -> str:
+        """What config.json calls it."""
+        return self.config.removesuffix("Config").removesuffix("Text") + "ForCausalLM"
 
     @property
     def prompt(self) -> Integers:
@@ -798,9 +804,9 @@ class Made:
     reference: Reference
     settings: Settings
 
-    def built(self, **recipe: Any) -> Path:
+    def built(self, adapter: Path | None = None, **recipe: Any) -> Path:
         """The streaming builder's work."""
-        checkpoint = open_checkpoint(str(self.folder))
+        checkpoint = open_checkpoint(str(self.folder), adapter=adapter)
         return builder.build(checkpoint, Recipe.model_validate({"builder": "stream", **recipe}), self.settings).folder
 
 
@@ -809,3 +815,25 @@ def make(case: Case, home: Path) -> Made:
     folder = make_checkpoint(case, home / "checkpoint")
     settings = Settings(home=home, cache_dir=home / "models", config_file=home / "config.toml")
     return Made(case, folder, refer(case, folder), settings)
+
+
+def distance(found: Floats, expected: Floats) -> float:
+    """The largest difference of two logits, as a part of the range of those expected."""
+    return float(np.abs(found - expected).max() / np.ptp(expected))
+
+
+def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
+    """Logits [vocabulary] after the longest prompt with a random LoRA on every linear layer: ours, and peft's.
+
+    folder: where the adapter goes.
+    """
+    import peft
+    import torch
+
+    original = Original(made.folder)
+    torch.manual_seed(made.case.seed)
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules="all-linear", init_lora_weights=False)
+    trained = peft.get_peft_model(original.model, config)
+    trained.save_pretrained(folder)
+    decoder = OnnxDecoder(made.built(folder, precision="fp32"))
+    return decoder.logits(made.case.prompt), original.logits(made.case.prompt)

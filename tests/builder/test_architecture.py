@@ -24,17 +24,12 @@ from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from edgeship.system.json_file import fields_of
 from tests import checkpoints, families
-from tests.families import CASES, Floats, Made
+from tests.families import CASES, Floats, Made, distance
 from tests.onnx_decoder import OnnxDecoder, genai_greedy, is_by_token
 
 CLOSE = 1e-4
 """Of the logits' range: float32 computed in another order. Seen: 1.3e-6."""
 STOPS = {families.SIZES[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-
-
-def distance(found: Floats, expected: Floats) -> float:
-    """The largest difference of two logits, as a part of the range of those expected."""
-    return float(np.abs(found - expected).max() / np.ptp(expected))
 
 
 def divergence(found: Floats, expected: Floats) -> float:
@@ -72,8 +67,7 @@ def rounded(rows: Floats, storage: Storage) -> Floats:
 
 
 def test_every_family_of_the_table_has_a_case() -> None:
-    configured = {case.config.removesuffix("Config").removesuffix("Text") + "ForCausalLM" for case in CASES}
-    assert configured == set(STREAMED)
+    assert {case.architecture for case in CASES} == set(STREAMED)
     assert len({case.name for case in CASES}) == len(CASES)
 
 
@@ -126,6 +120,15 @@ def test_a_prompt_in_parts_and_beside_others_gives_the_same(made: Made) -> None:
     step = decoder.run(np.array([prompt[20:21], prompt[7:8]]), past, mask.astype(np.int64))
     for row, length in enumerate((21, 8)):
         assert distance(step.logits[row], decoder.logits(prompt[:length])) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", {case.architecture: case.name for case in reversed(CASES)}.values())
+def test_an_adapter_on_every_linear_layer_is_merged(name: str, tmp_path: Path) -> None:
+    """In one case of each family."""
+    case = next(case for case in CASES if case.name == name)
+    found, expected = families.with_adapter(families.make(case, tmp_path), tmp_path / "adapter")
+    assert distance(found, expected) < CLOSE
 
 
 @pytest.mark.slow

@@ -271,7 +271,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "GraniteMoeHybridForCausalLM": Family(
-        "Granite 4 (dense and hybrid)",
+        "Granite 4",
         "granitemoehybrid",
         uniform=False,
         genai=False,

@@ -1,0 +1,128 @@
+"""A model most of whose layers keep a state of a fixed size: the shape of Qwen3.5-0.8B, random weights, INT4.
+
+Each engine runs in a process of its own, in turns; with several rounds the median counts. Sections:
+
+single    one stream, 512 tokens in and 64 out: ours, llama-bench Q4_0, onnxruntime-genai's own loop on our package
+context   decode after 128 and after 8,192 tokens: ours and llama-bench; and ours where the last layer alone attends, so
+          that what the layers with states cost is seen by itself
+
+The last line printed is one JSON object with the figures; those called `target` judge them.
+usage: bench_hybrid.py [--only single,context] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import engine_parts
+import llama_server
+import peers
+import random_checkpoint
+import turns
+from peers import WORK
+from turns import CORES, Figures, in_turns, medians
+
+LENGTHS = (128, 8192)
+_LAYERS = int(random_checkpoint.QWEN35_08B["num_hidden_layers"])
+# The last one attends, since a graph finds out from attention how many tokens there are.
+ALMOST_ALL_LINEAR: dict[str, Any] = random_checkpoint.QWEN35_08B | {
+    "layer_types": ["linear_attention"] * (_LAYERS - 1) + ["full_attention"]
+}
+
+
+@cache
+def checkpoint() -> Path:
+    return random_checkpoint.make(WORK / "qwen3.5-0.8b-random", random_checkpoint.QWEN35_08B)
+
+
+@cache
+def package() -> Path:
+    """Our INT4 of it."""
+    return build(checkpoint(), WORK / "hybrid-int4")
+
+
+@cache
+def almost_all_linear() -> Path:
+    """The same with attention in the last layer alone."""
+    made = random_checkpoint.make(WORK / "qwen3.5-0.8b-linear", ALMOST_ALL_LINEAR)
+    return build(made, WORK / "hybrid-linear-int4")
+
+
+@cache
+def gguf() -> Path:
+    """llama.cpp's Q4_0 of it."""
+    found = WORK / "hybrid-q4_0.gguf"
+    if not found.exists():
+        whole = WORK / "hybrid-bf16.gguf"
+        llama = peers.llama_cpp()
+        for command in (llama.convert(checkpoint(), whole, "bf16"), llama.quantize(whole, found, "Q4_0")):
+            subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
+        whole.unlink()
+    return found
+
+
+def build(source: Path, folder: Path) -> Path:
+    """Our INT4 package of a checkpoint, unless it is there already. What it says does not matter, only how fast."""
+    if not (folder / "edgeship.json").exists():
+        command = peers.edgeship_build(source, folder, "--precision", "int4-fast", "--no-calibrate", home=WORK / "home")
+        subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
+    return folder
+
+
+def single(rounds: int) -> Figures:
+    runs = in_turns(
+        rounds,
+        {
+            "edgeship": lambda: _child("single", package()),
+            "genai": lambda: _child("genai_loop", package(), threads=CORES),
+            "llama": lambda: llama_server.bench(peers.llama_cpp().binaries, gguf(), CORES),
+        },
+    )
+    figures = medians(runs)
+    for kind in ("prefill", "decode"):
+        ours = figures[f"edgeship_{kind}_tokens_per_s"]
+        figures[f"{kind}_vs_llama"] = ours / figures[f"llama_{kind}_tokens_per_s"]
+        figures[f"{kind}_vs_genai"] = ours / figures[f"genai_{kind}_tokens_per_s"]
+    return figures | {"target": {"decode_vs_llama": 1.10}}
+
+
+def context(rounds: int) -> Figures:
+    runs = in_turns(
+        rounds,
+        {
+            "edgeship": lambda: _child("context", package(), lengths=LENGTHS),
+            "linear": lambda: _child("context", almost_all_linear(), lengths=LENGTHS),
+            "llama": lambda: llama_server.context(peers.llama_cpp().binaries, gguf(), CORES, LENGTHS),
+        },
+    )
+    figures = medians(runs)
+    for name in runs:
+        short, long = (figures[f"{name}_decode_{length}_tokens_per_s"] for length in LENGTHS)
+        figures[f"{name}_long_over_short"] = long / short
+    return figures | {"target": {"linear_long_over_short": 0.90}}
+
+
+def _child(part: str, folder: Path, **options: object) -> Figures:
+    variables = turns.HUGE_PAGES if part == "genai_loop" else None
+    return turns.child(engine_parts.__file__, part, {"folder": str(folder), **options}, variables)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections: dict[str, Callable[[int], Figures]] = {"single": single, "context": context}
+    parser.add_argument("--only", default=",".join(sections))
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    asked = {name: partial(section, arguments.rounds) for name, section in sections.items()}
+    turns.report(parser, asked, arguments.only, {"rounds": arguments.rounds, "versions": peers.versions()})
+
+
+if __name__ == "__main__":
+    main()
