@@ -35,6 +35,17 @@ def test_files_and_the_bytes_that_they_need(tmp_path: Path) -> None:
     assert found.operators == {("", "Identity")}
 
 
+def test_sizes_of_inputs_that_are_open_are_none(tmp_path: Path) -> None:
+    sizes: list[Any] = ["batch", 3, -1, 0]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes), helper.make_tensor_value_info("y", 1, None)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(helper.make_graph([], "g", inputs, [])).SerializeToString())
+    assert graph_contents.input_shapes(path) == {"x": (None, 3, None, None), "y": ()}
+    path.write_bytes(b"no model")
+    with pytest.raises(EngineFailed, match="cannot be read"):
+        graph_contents.input_shapes(path)
+
+
 def test_bodies_of_branches_and_attributes_are_read(tmp_path: Path) -> None:
     inner = helper.make_graph(
         [helper.make_node("Odd", [], ["z"], domain="com.example")], "b", [], [], [outside("d", "in")]

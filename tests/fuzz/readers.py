@@ -264,7 +264,7 @@ def _read_package(folder: Path) -> None:
     package = folder / "triage"
     config = genai_config.read(package, DAMAGED)
     if "num_key_value_heads" in (config.document["model"].get("decoder") or {}):
-        _ = config.cache_names
+        _ = config.cache_names, config.layers_differ, config.kept_names("conv", 0)
     files = tokenizer.read(package, DAMAGED)
     files.ids, files.load()
     found = template.find(package, files.config, named=False)

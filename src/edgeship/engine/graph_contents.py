@@ -49,7 +49,7 @@ def read(path: Path) -> GraphContents:
 def input_shapes(path: Path) -> dict[str, tuple[int | None, ...]]:
     """The inputs of an ONNX file by name, with None for each size that is open. Raises EngineFailed as `read` does."""
     return {
-        value.name: tuple(size.dim_value or None for size in value.type.tensor_type.shape.dim)
+        value.name: tuple(size.dim_value if size.dim_value > 0 else None for size in value.type.tensor_type.shape.dim)
         for value in _load(path).graph.input
     }
 

@@ -11,6 +11,7 @@ import pytest
 from edgeship.engine.decoders import Chunk, Floats, kept
 from edgeship.engine.decoders.onnx import OnnxDecoder
 from edgeship.engine.decoders.step_graph import derive
+from edgeship.engine.tune_worker import RUNS, Stopwatch, time_steps
 from edgeship.errors import EngineFailed, NotBatchable
 from tests.checkpoints import VOCAB, write_json
 from tests.hybrid import CONTEXT_TOKENS, HEAD_SIZE, STATE_FLOATS, TOKEN_FLOATS, Plain, make_hybrid
@@ -177,6 +178,12 @@ def test_a_text_goes_on_elsewhere_from_its_state_and_from_nowhere_else(decoder: 
     assert not decoder.goes_back
     with pytest.raises(EngineFailed, match="slot 2 holds a state after 20 tokens, not 14"):
         decoder.step([Chunk(2, tokens[14:], 14, 1)])
+
+
+def test_it_is_timed_from_the_same_place_again_and_again(decoder: OnnxDecoder) -> None:
+    found = time_steps(Stopwatch(decoder), 0.1)
+    assert found["slots"] in {1, 2, 4}
+    assert list(found["run_s"]) == list(RUNS)
 
 
 def change(folder: Path, made: Path, spoil: Any) -> Path:

@@ -182,7 +182,7 @@ class OnnxDecoder:
         for buffer in self._buffers:
             held = buffer[row, :, start : start + tokens]
             # A head that is larger than others counts as several.
-            held = held.reshape(len(held), tokens, -1, size).transpose(0, 2, 1, 3)
+            held = held.reshape(len(held), tokens, held.shape[2] // size, size).transpose(0, 2, 1, 3)
             count = held.shape[0] * held.shape[1]
             yield held, entries[place : place + count].reshape(held.shape)
             place += count
