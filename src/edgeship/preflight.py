@@ -58,8 +58,9 @@ class Shipment:
 
 def choose_reference(checkpoint: Checkpoint) -> ReferenceName:
     """What agreement is measured with: the original where it can run here."""
-    if checkpoint.renamed:
-        return "fp32"  # transformers would begin with random numbers
+    if checkpoint.renamed or checkpoint.quantized is not None:
+        # transformers would begin with random numbers, or ask for the library that quantized the weights.
+        return "fp32"
     return "transformers" if of_checkpoint.is_installed(adapter=checkpoint.adapter is not None) else "fp32"
 
 
@@ -76,9 +77,11 @@ def preflight(
     labels = [recipe.label for recipe in shipment.recipes]
     for label in [*labels, *(with_budget(recipe, BUDGETS[0]).label for recipe in _escalated(shipment))]:
         packages.check_name(settings.cache_dir, package_name(shipment, label))
-    if shipment.reference == "transformers" and shipment.checkpoint.renamed:
+    original = shipment.checkpoint
+    if shipment.reference == "transformers" and (original.renamed or original.quantized is not None):
+        fault = "whose names are not as it saves them" if original.renamed else "which are quantized"
         raise UsageError(
-            "transformers would not find the weights of this checkpoint, whose names are not as it saves them",
+            f"transformers cannot be the reference for the weights of this checkpoint, {fault}",
             where=str(shipment.checkpoint.folder),
             hint="Take the FP32 build for the reference: leave it out, or --reference fp32.",
         )

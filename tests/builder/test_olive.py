@@ -23,6 +23,7 @@ from edgeship.builder import olive, olive_env, onnx_model
 from edgeship.builder.olive_worker import PEAK
 from edgeship.builder.planning import Job
 from edgeship.checkpoint import Checkpoint, open_checkpoint
+from edgeship.checkpoint.quantized import Quantized
 from edgeship.errors import (
     AdapterInvalid,
     ArchitectureUnknown,
@@ -88,8 +89,8 @@ def test_architectures_that_come_out_wrong_are_refused(checkpoint: Checkpoint, n
 
 
 def test_weights_that_are_quantized_already_are_refused(checkpoint: Checkpoint) -> None:
-    quantized = dataclasses.replace(checkpoint, config={**checkpoint.config, "quantization_config": {"bits": 4}})
-    with pytest.raises(CheckpointInvalid, match="bits"):
+    quantized = dataclasses.replace(checkpoint, quantized=Quantized("GPTQ with 4 bits", "its tensors show"))
+    with pytest.raises(CheckpointInvalid, match="Olive would not find the weights, which are quantized"):
         BUILDER.predict(quantized, recipe("int4"))
 
 

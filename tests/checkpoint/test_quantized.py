@@ -1,79 +1,212 @@
-"""Forms of quantized weights are told by their names."""
+"""Which form of quantized weights a checkpoint is in, whether it is read, and what is said of one that is not."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.inspection import inspection
 from edgeship.errors import CheckpointInvalid
+from edgeship.preflight import choose_reference
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
-from tests import checkpoints
+from tests import checkpoints, packings
 
 PROJECTION = "model.layers.0.self_attn.q_proj"
-NIBBLES = np.zeros((8, 1), np.uint8)
-WORDS = np.zeros((2, 2), np.int32)
-FORMS: dict[str, dict[str, Any]] = {
-    "bitsandbytes": {"weight": NIBBLES, "weight.absmax": np.ones(4, np.float32), "weight.quant_map": np.ones(16, "f4")},
-    "bitsandbytes of 8 bits": {"weight": np.zeros((64, 64), np.int8), "SCB": np.ones(64, np.float32)},
-    "GPTQ": {"qweight": WORDS, "qzeros": WORDS, "scales": np.ones(2, np.float16), "g_idx": np.zeros(4, np.int32)},
-    "AWQ": {"qweight": WORDS, "qzeros": WORDS, "scales": np.ones(2, np.float16)},
-    "compressed-tensors": {"weight_packed": WORDS, "weight_scale": np.ones(2, np.float16)},
-    "MLX": {"weight": WORDS.astype(np.uint32), "scales": np.ones(2, np.float16), "biases": np.ones(2, np.float16)},
-    "FP8": {"weight": np.ones((64, 64), ml_dtypes.float8_e4m3fn), "weight_scale_inv": np.ones((1, 1), np.float32)},
-}
-CONFIGS: list[tuple[dict[str, Any], str]] = [
-    ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes with 4 bits"),
-    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "GPTQ with 4 bits"),
-    ({"quantization_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
-    ({"quantization": {"group_size": 64, "bits": 4}}, "MLX with 4 bits"),
-    ({"quantization_config": {"group_size": 64, "bits": 4}, "quantization": {"group_size": 64, "bits": 4}}, "MLX with"),
-    ({"quantization_config": {"quant_method": "somethingnew"}}, "somethingnew"),
-    ({"quantization_config": {"bits": 2}}, "a method that it does not name with 2 bits"),
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": False}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+MLX = {"quantization": {"group_size": 32, "bits": 4}}
+
+
+def stated(**config: Any) -> dict[str, Any]:
+    return {"quantization_config": config}
+
+
+READ: list[tuple[packings.Writer, dict[str, Any], str]] = [
+    (packings.gptq, stated(**GPTQ), "GPTQ with 4 bits in groups of 32"),
+    (packings.awq, stated(**AWQ), "AWQ with 4 bits in groups of 32"),
+    (packings.compressed, stated(**PACKED), "compressed-tensors with 4 bits in groups of 32"),
+    (packings.compressed, {}, "compressed-tensors with 4 bits in groups of 32"),
+    (packings.int8, {}, "compressed-tensors with 8 bits, a scale for each row"),
+    (partial(packings.fp8, block=(16, 16)), stated(quant_method="fp8", weight_block_size=[16, 16]), "FP8 with 8 bits"),
+    (partial(packings.fp8, shape=(1,)), {}, "FP8 with 8 bits, a scale for each matrix"),
+    (packings.nf4, {}, r"bitsandbytes with 4 bits \(nf4\) in groups of 64"),
+    (packings.llm_int8, stated(quant_method="bitsandbytes", load_in_8bit=True), "bitsandbytes with 8 bits"),
+    (packings.mlx, MLX, "MLX with 4 bits in groups of 32"),
+    (packings.mlx, MLX | stated(group_size=32, bits=4), "MLX with 4 bits in groups of 32"),
+    (packings.mxfp4, stated(quant_method="compressed-tensors"), r"compressed-tensors with 4 bits \(mxfp4\)"),
+]
+UNREAD: list[tuple[packings.Writer, dict[str, Any], str]] = [
+    (packings.gptq, {}, "GPTQ, without bits in config.json"),
+    (packings.gptq, stated(**GPTQ | {"bits": 3}), "GPTQ with 3 bits, and 4 and 8 are read"),
+    (packings.gptq, stated(**GPTQ | {"checkpoint_format": "marlin"}), "GPTQ with 4 bits, packed for marlin"),
+    (packings.gptq, stated(**GPTQ | {"is_marlin_format": True}), "packed for marlin"),
+    (packings.gptq, stated(quant_method="bitsandbytes"), "bitsandbytes, but its tensors show GPTQ"),
+    (packings.awq, stated(**AWQ | {"version": "gemv"}), "AWQ with 4 bits, packed for gemv"),
+    (packings.awq, stated(**AWQ | {"zero_point": False}), "without zero points"),
+    (packings.compressed, stated(**PACKED | {"format": "marlin-24"}), "packed as marlin-24"),
+    (packings.compressed, stated(**PACKED, sparsity_config={"format": "sparse-24-bitmask"}), "sparse-24-bitmask"),
+    (packings.compressed, stated(**PACKED, transform_config={"config_groups": {"u": {}}}), "with transforms"),
+    (packings.fp8, stated(quant_method="modelopt", quant_algo="NVFP4"), "ModelOpt, with NVFP4"),
+    (packings.mlx, {"quantization": {"group_size": 32, "bits": 3}}, "MLX with 3 bits"),
+    (packings.mlx, {"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}, "of the mode mxfp4"),
+    (packings.mlx, {"quantization": {"group_size": 32, "bits": 4, "lm_head": {"bits": 6}}}, "MLX with 4 bits, and 4"),
+    (packings.nf4, stated(quant_method="somethingnew"), "somethingnew, which is not read"),
 ]
 
 
-def store(tiny: Path, parts: dict[str, Any]) -> Path:
-    weights = {name: value for name, value in load_file(tiny / "model.safetensors").items() if PROJECTION not in name}
-    weights |= {f"{PROJECTION}.{end}": value for end, value in parts.items()}
-    save_file(weights, tiny / "model.safetensors", {"format": "pt"})
-    return tiny
+def quantized(folder: Path, writer: packings.Writer, config: dict[str, Any]) -> Path:
+    packings.quantize(folder, writer, config)
+    return folder
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_form_is_seen_by_its_tensors(form: str, tiny: Path, settings: Settings) -> None:
-    opened = open_checkpoint(str(store(tiny, FORMS[form])))
-    assert opened.quantized
-    assert opened.quantized.form == form.partition(" ")[0]
-    assert inspection(opened)["quantization"] == opened.quantized.form
-    with pytest.raises(CheckpointInvalid, match=f"already: {opened.quantized.form}, as its tensors") as error:
+@pytest.mark.parametrize(("writer", "config", "form"), READ, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_form_is_told(writer: packings.Writer, config: dict[str, Any], form: str, tiny: Path) -> None:
+    opened = open_checkpoint(str(quantized(tiny, writer, config)))
+    assert opened.quantized is not None
+    assert re.match(form, opened.quantized.form)
+    told = inspection(opened)
+    assert told["quantization"] == opened.quantized.form
+    assert told["quantization_read"]
+    assert any("quantized before" in note for note in opened.notes)
+    assert opened.parameters == open_checkpoint(f"{tiny}-plain").parameters
+
+
+@pytest.mark.parametrize(
+    ("writer", "config", "form"), UNREAD, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_form_that_is_not_read_is_refused_by_name(
+    writer: packings.Writer, config: dict[str, Any], form: str, tiny: Path, settings: Settings
+) -> None:
+    opened = open_checkpoint(str(quantized(tiny, writer, config)))
+    assert not inspection(opened)["quantization_read"]
+    with pytest.raises(CheckpointInvalid, match=f"cannot be built from: .*{form}.*, as ") as caught:
         builder.plan(opened, Recipe(precision=Precision.INT4), settings)
-    assert "Give " in (error.value.hint or "")
+    assert "Give the checkpoint as it was before" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(("config", "form"), CONFIGS)
-def test_a_form_is_read_from_the_config(config: dict[str, Any], form: str, tiny: Path, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        stated(quant_method="bitsandbytes", load_in_4bit=True),
+        stated(**GPTQ),
+        stated(quant_method="hqq"),
+        stated(bits=2),
+        {"quantization": {"group_size": 64, "bits": 4}},
+    ],
+)
+def test_plain_weights_under_a_config_of_quantized_ones_are_refused(
+    config: dict[str, Any], tiny: Path, settings: Settings
+) -> None:
     checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(**config))
-    with pytest.raises(CheckpointInvalid, match=f"{form}.*, as config.json says") as caught:
+    with pytest.raises(CheckpointInvalid, match=r"as config\.json says") as caught:
         builder.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), settings)
     assert "out of config.json" in (caught.value.hint or "")
 
 
+def test_a_field_of_the_wrong_type_is_named(tiny: Path) -> None:
+    quantized(tiny, packings.gptq, stated(**GPTQ | {"bits": "four"}))
+    with pytest.raises(CheckpointInvalid, match=r"quantization_config\.bits 'four'"):
+        open_checkpoint(str(tiny))
+
+
 def test_plain_weights_have_no_form(tiny: Path) -> None:
-    assert open_checkpoint(str(tiny)).quantized is None
+    opened = open_checkpoint(str(tiny))
+    assert opened.quantized is None
+    assert inspection(opened)["quantization"] is None
 
 
 def test_of_a_quantized_copy_on_the_hub_the_original_is_presumed(tiny: Path, settings: Settings) -> None:
-    opened = replace(open_checkpoint(str(store(tiny, FORMS["bitsandbytes"]))), source="unsloth/Tiny-bnb-4bit")
+    quantized(tiny, packings.nf4, stated(quant_method="hqq"))
+    opened = replace(open_checkpoint(str(tiny)), source="unsloth/Tiny-bnb-4bit")
     with pytest.raises(CheckpointInvalid) as caught:
         builder.plan(opened, Recipe(precision=Precision.INT4), settings)
     assert (caught.value.hint or "").endswith("Presumably that is unsloth/Tiny.")
+
+
+def test_the_reference_is_the_dequantized_checkpoint(tiny: Path) -> None:
+    assert choose_reference(open_checkpoint(str(quantized(tiny, packings.nf4, {})))) == "fp32"
+
+
+def entry(index: int, value: int) -> Any:
+    def change(values: Any) -> Any:
+        values = values.copy()
+        values[index] = value
+        return values
+
+    return change
+
+
+DAMAGED: list[tuple[packings.Writer, dict[str, Any], str, Any, str]] = [
+    (packings.gptq, stated(**GPTQ), "scales", None, r"q_proj\.scales is missing"),
+    (packings.gptq, stated(**GPTQ), "qweight", None, r"q_proj\.qweight is missing"),
+    (
+        packings.gptq,
+        stated(**GPTQ),
+        "qweight",
+        lambda values: values[:-1],
+        r"g_idx has 64 entries, and .* is \[7, 64\]",
+    ),
+    (packings.gptq, stated(**GPTQ), "qzeros", lambda values: values[:, :-1], r"qzeros is \[2, 7\], not \[2, 8\]"),
+    (packings.gptq, stated(**GPTQ), "scales", lambda values: values[:1], r"scales is \[1, 64\], not \[2, 64\]"),
+    (packings.gptq, stated(**GPTQ), "scales", lambda values: values.astype(np.int32), "scales is of the type I32"),
+    (packings.gptq, stated(**GPTQ), "g_idx", entry(5, 2), "g_idx puts column 5 into group 2, and there are 2"),
+    (packings.gptq, stated(**GPTQ), "g_idx", entry(0, -1), "g_idx puts column 0 into group -1"),
+    (packings.gptq, stated(**GPTQ | {"group_size": 16}), "g_idx", None, r"scales is \[3, 64\], not \[6, 64\]"),
+    (packings.awq, stated(**AWQ), "qzeros", lambda values: values[:, :-1], r"qzeros is \[2, 7\]"),
+    (packings.awq, stated(**AWQ), "qweight", lambda values: values[:-1], "no whole groups of 32"),
+    (packings.compressed, {}, "weight_shape", lambda values: values // 2, r"weight_packed is \[64, 8\], and "),
+    (packings.compressed, {}, "weight_shape", lambda values: -values, "which are no shape"),
+    (packings.compressed, {}, "weight_shape", None, "weight_shape is missing"),
+    (packings.compressed, {}, "weight_scale", lambda values: values[:-1], r"weight_scale is \[63, 2\], not \[64, 2\]"),
+    (
+        packings.compressed,
+        {},
+        "weight_scale",
+        lambda values: np.repeat(values, 3, 1)[:, :5],
+        "rows of 64 do not divide",
+    ),
+    (packings.int8, {}, "weight_scale", None, "weight_scale is missing|scales that belong to it are missing"),
+    (packings.fp8, {}, "weight_scale_inv", None, "stored as F8_E4M3, and the scales that belong to it are missing"),
+    (packings.fp8, {}, "weight_scale_inv", lambda values: values[:5], r"weight_scale_inv is \[5, 1\]"),
+    (packings.nf4, {}, "weight.absmax", lambda values: values[1:], r"absmax is \[63\], not \[64\]"),
+    (packings.nf4, {}, "weight.absmax", None, "absmax is missing"),
+    (packings.nf4, {}, "weight", lambda values: values[:-1], "has 2047 bytes, and .* have 2048"),
+    (packings.nf4, {}, "weight.quant_state.bitsandbytes__nf4", lambda values: values[:-1], "is not valid JSON"),
+    (packings.llm_int8, {}, "SCB", lambda values: values[1:], r"SCB is \[63\]"),
+    (packings.llm_int8, {}, "weight_format", lambda values: values + np.uint8(2), "an order for one kind of GPU"),
+    (packings.mlx, MLX, "biases", None, "biases is missing"),
+    (packings.mlx, MLX, "scales", lambda values: values[:, :1], r"scales is \[64, 1\], not \[64, 2\]"),
+    (
+        packings.mlx,
+        {"quantization": {"group_size": 48, "bits": 4}},
+        "scales",
+        lambda values: values,
+        r"scales is \[64, 3\], not \[64, 2\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("writer", "config", "end", "value", "fault"), DAMAGED)
+def test_what_is_not_as_its_form_asks_for_is_named(
+    writer: packings.Writer, config: dict[str, Any], end: str, value: Any, fault: str, tiny: Path
+) -> None:
+    name = f"{PROJECTION}.{end}"
+
+    def damage(tensors: dict[str, Any]) -> None:
+        stored = tensors.pop(name)
+        if value is not None:
+            tensors[name] = np.array(value(stored))
+
+    packings.quantize(tiny, writer, config, change=damage)
+    with pytest.raises(CheckpointInvalid, match=fault):
+        open_checkpoint(str(tiny))

@@ -97,7 +97,7 @@ def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(
     recipe = Recipe(precision=Precision.INT4)
     assert opened.notes[0] in builder.plan(opened, recipe, settings).notes
     assert choose_reference(opened) == "fp32"
-    with pytest.raises(UsageError, match="transformers would not find the weights"):
+    with pytest.raises(UsageError, match="whose names are not as it saves them"):
         preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings, tmp_path)
     with pytest.raises(CheckpointInvalid, match="Olive would not find"):
         builder.plan(opened, Recipe.model_validate({"precision": "int4", "builder": "olive"}), settings)

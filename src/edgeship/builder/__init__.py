@@ -14,7 +14,7 @@ from edgeship.builder.genai import GenaiBuilder
 from edgeship.builder.olive import OliveBuilder
 from edgeship.builder.planning import Plan, Step, Task, make_steps
 from edgeship.builder.predict import Prediction, check_resources
-from edgeship.builder.stream import StreamBuilder
+from edgeship.builder.stream import StreamBuilder, of_quantized
 from edgeship.errors import EdgeshipError, RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
@@ -89,6 +89,8 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, settings: Settings) -> Plan:
     builder = BUILDERS[recipe.builder]
     cost = builder.predict(checkpoint, recipe)
     notes += _of_texts(checkpoint, recipe)
+    if recipe.builder == "stream":
+        notes += of_quantized(checkpoint, recipe)
     tasks = builder.tasks(checkpoint, recipe)
     steps = make_steps(tasks, checkpoint.digest, settings.builds_dir, steps_on_disk.looks_done)
     return Plan(checkpoint, recipe, tasks, steps, cost, notes)

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 from edgeship.builder.layout import Matrix, Storage, Vector, matrix_bytes
 from edgeship.builder.quantize import Scheme
+from edgeship.checkpoint.packed import Grid
 from edgeship.errors import PrecisionUnsupported
 from edgeship.recipe import BLOCK_SIZES, Precision, Recipe
 
@@ -22,10 +24,14 @@ _PLAIN: dict[Precision, Storage] = {Precision.FP32: "float32", Precision.FP16: "
 
 
 def allocate(
-    weights: Sequence[Matrix | Vector], recipe: Recipe, sensitivities: Mapping[str, float] | None = None
+    weights: Sequence[Matrix | Vector],
+    recipe: Recipe,
+    sensitivities: Mapping[str, float] | None = None,
+    kept: Mapping[str, Scheme] = MappingProxyType({}),
 ) -> dict[str, Storage]:
     """The storage of every matrix by name.
 
+    kept: of those that keep the integers they have (`keepable`): more bits would make nothing better.
     sensitivities: the KLD that each matrix costs at 4 bits, in nats, for a recipe with a budget of bits or a tolerance.
     As long as they are not known all count as the same, and as intolerable: no build takes more than is allocated then.
     Raises PrecisionUnsupported where not even 4 bits for all fit into the budget.
@@ -37,10 +43,37 @@ def allocate(
     if plain is not None:
         return exact | {matrix.name: plain for matrix in matrices}
     chosen: dict[str, Storage] = {matrix.name: scheme(matrix, recipe, recipe.precision.bits) for matrix in matrices}
+    chosen |= kept
     if not recipe.budgeted:
         return exact | chosen
     tolerance = (recipe.tolerance or 0.0) if sensitivities else 0.0
-    return exact | _spend(matrices, recipe, chosen, sensitivities or dict.fromkeys(chosen, 1.0), tolerance)
+    open_to_choice = [matrix for matrix in matrices if matrix.name not in kept]
+    costs = {matrix.name: sensitivities[matrix.name] if sensitivities else 1.0 for matrix in open_to_choice}
+    return exact | _spend(open_to_choice, recipe, chosen, costs, tolerance, _budget_bytes(matrices, recipe, chosen))
+
+
+def keepable(weights: Sequence[Matrix | Vector], grids: Mapping[str, Grid], recipe: Recipe) -> dict[str, Scheme]:
+    """The matrices, by name, that keep the integers that all of their parts have, and how they are stored.
+
+    grids: by tensor. A group that is a legal block is one; a larger one becomes blocks of the recipe's size or less.
+    """
+    found = {}
+    for matrix in (weight for weight in weights if isinstance(weight, Matrix) and not weight.exact):
+        parts = [grids.get(part.tensor) for part in matrix.parts]
+        known = [grid for grid in parts if grid is not None and grid.bits == recipe.precision.bits]
+        sizes = [size for grid in known if (size := _block_size(grid.group_size, matrix.width, recipe.block_size))]
+        if len(sizes) == len(parts):
+            symmetric = all(grid.symmetric for grid in known)
+            found[matrix.name] = Scheme(recipe.precision.bits, min(sizes), symmetric, "kept")
+    return found
+
+
+def _block_size(group_size: int, width: int, largest: int) -> int | None:
+    """Elements in a block for groups of this size; None where none divides them."""
+    if group_size in BLOCK_SIZES:
+        return group_size
+    fitting = [size for size in BLOCK_SIZES if size <= largest and (group_size % size == 0 or group_size >= width)]
+    return max(fitting, default=None)
 
 
 @dataclass(frozen=True)
@@ -61,9 +94,10 @@ def _spend(
     chosen: dict[str, Storage],
     sensitivities: Mapping[str, float],
     tolerance: float,
+    budget: float,
 ) -> dict[str, Storage]:
     """More bits where they save most for their size, until the budget is spent or what is left is tolerable."""
-    budget, costs = _budget_bytes(matrices, recipe, chosen), dict(sensitivities)
+    costs = dict(sensitivities)
     steps = [step for matrix in matrices for step in _steps(matrix, recipe, sensitivities[matrix.name])]
     for step in sorted(steps, key=lambda step: step.saved / step.added, reverse=True):
         if math.fsum(costs.values()) <= tolerance:

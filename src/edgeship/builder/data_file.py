@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
 from edgeship.builder.layout import Layout, Placed, Vector
-from edgeship.builder.quantize import Blocks, Scheme, quantize
+from edgeship.builder.quantize import Blocks, Scheme, keep, quantize
 from edgeship.errors import PrecisionUnsupported
 from edgeship.system import foreign, json_file
 
@@ -133,6 +133,8 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
     import numpy as np
 
     weight, storage = piece.placed.weight, piece.placed.storage
+    if isinstance(storage, Scheme) and storage.method == "kept":
+        return _arrays(keep(weights.integers(piece.tensor, piece.start, piece.stop), storage))
     rows = weights.rows(piece.tensor, piece.start, piece.stop)
     if isinstance(weight, Vector):
         return [rows + np.float32(weight.added)]
@@ -142,7 +144,7 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
             blocks = quantize(rows, storage, guide)
         else:
             blocks = _in_parts(rows, guide, storage)
-        return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
+        return _arrays(blocks)
     if storage == "float32":
         return [rows]
     largest = float(np.abs(rows).max(initial=0.0))
@@ -152,6 +154,10 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
             hint="Build fp32, int8 or int4 instead.",
         )
     return [rows.astype(np.float16)]
+
+
+def _arrays(blocks: Blocks) -> list[Array]:
+    return [array for array in (blocks.packed, blocks.scales, blocks.zero_points) if array is not None]
 
 
 def _in_parts(rows: Array, guide: Sequence[ErrorFactors], scheme: Scheme) -> Blocks:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeship.builder import onnx_model, predict, stream
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
-from edgeship.checkpoint import require_unquantized
+from edgeship.checkpoint import require_readable_weights
 from edgeship.checkpoint.families import BY_GENAI
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, PrecisionUnsupported
 from edgeship.progress import Progress
@@ -33,7 +33,7 @@ class GenaiBuilder:
     def predict(self, checkpoint: Checkpoint, recipe: Recipe) -> predict.Prediction:
         """What the build will cost.
 
-        Raises ArchitectureUnknown, CheckpointInvalid for weights quantized already, PrecisionUnsupported.
+        Raises ArchitectureUnknown, CheckpointInvalid for a quantized form that is not read, PrecisionUnsupported.
         """
         if checkpoint.architecture not in BY_GENAI:
             raise ArchitectureUnknown(
@@ -41,7 +41,7 @@ class GenaiBuilder:
                 where=str(checkpoint.folder / "config.json"),
                 hint=f"Known: {', '.join(BY_GENAI)}.",
             )
-        require_unquantized(checkpoint)
+        require_readable_weights(checkpoint)
         if recipe.budgeted:
             raise PrecisionUnsupported(
                 "onnxruntime-genai's builder gives all matrices 4 bits",
@@ -54,7 +54,7 @@ class GenaiBuilder:
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:
         """The steps, first to last."""
         tasks = []
-        if checkpoint.adapter is not None or checkpoint.renamed:
+        if checkpoint.adapter is not None or checkpoint.renamed or checkpoint.quantized is not None:
             tasks.append(_merge_task(checkpoint, recipe))
         tasks.append(_convert_task(checkpoint, recipe))
         if recipe.precision is Precision.FP16:
@@ -67,7 +67,8 @@ def _merge_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
         # In a process whose numpy has one thread: with more, some sums are rounded otherwise.
         return stream.work("merge", checkpoint, recipe, job)
 
-    what = "the adapter into its base" if checkpoint.adapter else "the weights under their usual names"
+    read = "the weights, dequantized" if checkpoint.quantized else "the weights under their usual names"
+    what = "the adapter into its base" if checkpoint.adapter else read
     return Task("merge", f"{what}, in FP32", {}, tool_versions("numpy"), make)
 
 

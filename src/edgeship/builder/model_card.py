@@ -93,6 +93,9 @@ def _what_it_is(manifest: Manifest) -> str:
         f"Context: {manifest.context_tokens:,} tokens",
         f"Made by Edgeship {manifest.edgeship_version}",
     ]
+    before = source.get("quantized")
+    if isinstance(before, Mapping):
+        facts.insert(2, f"Quantized before Edgeship got it, and what that lost is lost here too: {before.get('form')}")
     if manifest.adapter:
         facts.insert(1, f"LoRA adapter, merged: {_which(manifest.adapter)}")
     opening = "A language model in ONNX for CPUs, in the layout that onnxruntime-genai and Foundry Local read."

@@ -67,9 +67,10 @@ class OliveBuilder:
                 where=str(checkpoint.folder / "config.json"),
                 hint=f"Leave --builder out, or use one of these: {', '.join(BY_OLIVE)}.",
             )
-        if checkpoint.renamed:
+        if checkpoint.renamed or checkpoint.quantized is not None:
+            fault = "whose names are not as transformers saves them" if checkpoint.renamed else "which are quantized"
             raise CheckpointInvalid(
-                "Olive would not find the weights, whose names are not as transformers saves them",
+                f"Olive would not find the weights, {fault}",
                 where=str(checkpoint.folder),
                 hint="Leave --builder out.",
             )

@@ -234,9 +234,18 @@ def _describe(checkpoint: Checkpoint, chat_template: str) -> dict[str, Any]:
         "architecture": checkpoint.architecture,
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
+        **_describe_quantized(checkpoint),
         "licence": checkpoint.licence,
         **({"tool_format": tool_format} if tool_format else {}),
     }
+
+
+def _describe_quantized(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What was lost before: the form that the weights were brought in."""
+    form = checkpoint.quantized
+    if form is None:
+        return {}
+    return {"quantized": {"form": form.form, "bits": form.bits, "group_size": form.group_size}}
 
 
 def _describe_adapter(checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ def predict(checkpoint: Checkpoint, recipe: Recipe) -> Prediction:
     written = [size]
     if half:
         written.append(full_size)
-    if checkpoint.adapter is not None:
+    if checkpoint.adapter is not None or checkpoint.quantized is not None:
         written.append(4 * checkpoint.parameters)
     # FP16 weights become FP32 when the model is opened.
     weights = full_size if half else size

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgeship.checkpoint.packed import Integers
+
     Floats = npt.NDArray[np.float32]
     Bytes = npt.NDArray[np.uint8]
 
-Method = Literal["rtn", "search"]
+Method = Literal["rtn", "search", "kept"]
 
 _CHUNK_ELEMENTS = 1 << 16
 """So many elements are worked on at a time: a few arrays of that size stay in a core's second-level cache."""
@@ -41,7 +43,8 @@ class Scheme:
     """How a matrix is quantized.
 
     bits: 4 or 8. block_size: 16 to 256, elements along a row. symmetric: without zero points. method: "rtn" rounds to
-    nearest, "search" looks for the scale of least squared error in each block.
+    nearest, "search" looks for the scale of least squared error in each block, and "kept" are integers that a
+    checkpoint was quantized to before (`keep`).
     """
 
     bits: int
@@ -98,6 +101,27 @@ def quantize(rows: Floats, scheme: Scheme, importance: Floats | None = None) -> 
         if zeros is not None:
             zeros[part] = zero[:columns].reshape(-1, blocks)
     return Blocks(packed, scales, None if zeros is None else pack(zeros, scheme.bits))
+
+
+def keep(kept: Integers, scheme: Scheme) -> Blocks:
+    """Integers of a checkpoint as blocks, none of them changed. Of a larger group each block gets the scale.
+
+    Scales are rounded to float16, which those of most checkpoints are already.
+    """
+    import numpy as np
+
+    count, width = kept.values.shape
+    blocks = scheme.blocks(width)
+    group = np.arange(blocks) * scheme.block_size // kept.group_size
+    if kept.zero_points is None:
+        zeros = np.full((count, blocks), 1 << (scheme.bits - 1), np.uint8)
+    else:
+        zeros = np.ascontiguousarray(kept.zero_points[:, group])
+    missing = -width % scheme.block_size
+    values = kept.values if not missing else np.hstack((kept.values, np.repeat(zeros[:, -1:], missing, axis=1)))
+    packed = pack(np.ascontiguousarray(values).reshape(count, blocks, scheme.block_size), scheme.bits)
+    scales = as_stored(kept.scales[:, group])
+    return Blocks(packed, scales, None if scheme.symmetric else pack(zeros, scheme.bits))
 
 
 def as_stored(scales: Floats) -> npt.NDArray[np.float16]:

@@ -6,7 +6,7 @@ beside those of the checkpoint itself. At the end of all ways are predictions, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,23 +56,29 @@ def measure_sensitivities(
     recipe: Recipe,
     importance: Mapping[str, Floats],
     progress: Progress = silent,
+    kept: Collection[str] = (),
 ) -> dict[str, float]:
-    """The mean KLD, in nats, that each matrix alone causes when it has 4 bits, by the matrix's name."""
+    """The mean KLD, in nats, that each matrix alone causes when it has 4 bits, by the matrix's name.
+
+    kept: matrices that are not asked about, since they have 4 bits in the checkpoint.
+    """
     [embedding] = [matrix for matrix in walk.weights if matrix.name == EMBEDDING and isinstance(matrix, Matrix)]
     low = scheme(embedding, recipe, 4)
 
     def rounded(rows: Floats) -> Floats:
         return dequantize(quantize(rows, low, importance.get(EMBEDDING)), low, rows.shape[1])
 
-    itself, ways = walk.embedded(), {EMBEDDING: walk.embedded(rounded)}
+    itself = walk.embedded()
+    ways = {} if EMBEDDING in kept else {EMBEDDING: walk.embedded(rounded)}
     for layer in range(walk.layers):
         progress(f"calibrate: layer {layer + 1} of {walk.layers} at 4 bits", layer / walk.layers)
-        layout, names = _write_twice(walk, walk.of_layer(layer), "float32", recipe, importance)
-        own = _part(walk, graph.author_layer(walk.architecture, layout, layer, switched=True), itself, names)
+        layout, names = _write_twice(walk, walk.of_layer(layer), "float32", recipe, importance, kept)
+        switched = graph.author_layer(walk.architecture, layout, layer, switched=True)
+        own = _part(walk, switched, itself, names) if names else {}
         _advance(walk, walk.open(graph.author_layer(walk.architecture, layout, layer)), [itself, *ways.values()])
         ways |= own
     progress("calibrate: comparing predictions", 1.0)
-    return _compare(walk, recipe, importance, itself, ways)
+    return _compare(walk, recipe, importance, itself, ways, kept)
 
 
 def _part(walk: Walk, model: nodes.Model, itself: Floats, names: Sequence[str]) -> dict[str, Floats]:
@@ -92,15 +98,16 @@ def _write_twice(
     fine: Storage | None,
     recipe: Recipe,
     importance: Mapping[str, Floats],
+    kept: Collection[str],
 ) -> tuple[Layout, list[str]]:
-    """A data file that holds each matrix with 4 bits too, and the matrices' names. fine: None for 8 bits."""
+    """A data file that holds each matrix but those `kept` with 4 bits too, and their names. fine: None for 8 bits."""
     matrices = [weight for weight in weights if isinstance(weight, Matrix)]
+    asked = [matrix.name for matrix in matrices if matrix.name not in kept and not matrix.exact]
+    twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices if matrix.name in asked]
     storage = {matrix.name: fine or scheme(matrix, _FINE, 8) for matrix in matrices}
-    matrices = [matrix for matrix in matrices if not matrix.exact]
-    twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices]
     storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}
     guidance = {nodes.coarse(name): squares for name, squares in importance.items()}
-    return walk.write([*weights, *twins], storage, guidance), [matrix.name for matrix in matrices]
+    return walk.write([*weights, *twins], storage, guidance), asked
 
 
 def _advance(walk: Walk, runner: Runner, ways: Sequence[Floats], **inputs: Any) -> None:
@@ -118,16 +125,22 @@ def _advance(walk: Walk, runner: Runner, ways: Sequence[Floats], **inputs: Any) 
 
 
 def _compare(
-    walk: Walk, recipe: Recipe, importance: Mapping[str, Floats], itself: Floats, ways: Mapping[str, Floats]
+    walk: Walk,
+    recipe: Recipe,
+    importance: Mapping[str, Floats],
+    itself: Floats,
+    ways: Mapping[str, Floats],
+    kept: Collection[str],
 ) -> dict[str, float]:
     """The mean KLD of the predictions at the end of each way."""
     import numpy as np
 
-    layout, [output] = _write_twice(walk, walk.output, None, recipe, importance)
+    layout, outputs = _write_twice(walk, walk.output, None, recipe, importance, kept)
     runner = walk.open(graph.author_output(walk.architecture, layout))
 
     def predict(states: Floats, *, low: bool = False) -> Floats:
-        [logits] = runner.feed(["logits"], states=states[None], coarse=np.array([low]))
+        coarse = {"coarse": np.array([low])} if outputs else {}
+        [logits] = runner.feed(["logits"], states=states[None], **coarse)
         return _log_softmax(logits[0])
 
     fine = predict(itself)
@@ -136,8 +149,8 @@ def _compare(
     def cost(states: Floats, *, low: bool) -> float:
         return _mean_kld(chances, fine, predict(states, low=low))
 
-    found = {name: cost(states, low=name == output) for name, states in ways.items()}
-    return found if output == EMBEDDING else found | {output: cost(itself, low=True)}
+    found = {name: cost(states, low=name in outputs) for name, states in ways.items()}
+    return found | {output: cost(itself, low=True) for output in outputs if output != EMBEDDING}
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import calibration_texts, predict
-from edgeship.builder.allocation import allocate
+from edgeship.builder.allocation import allocate, keepable
 from edgeship.builder.architecture import read_architecture
-from edgeship.builder.layout import Layout, lay_out, list_weights
+from edgeship.builder.layout import Layout, Matrix, lay_out, list_weights
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.builder.processes import ONE_NUMPY_THREAD, WORKER
+from edgeship.builder.quantize import Scheme
 from edgeship.builder.weights import open_weights
-from edgeship.checkpoint import require_unquantized
+from edgeship.checkpoint import require_readable_weights
 from edgeship.errors import BuilderFailed, PickleRefused, PrecisionUnsupported
 from edgeship.recipe import Recipe
 from edgeship.system import child
@@ -38,7 +39,7 @@ class StreamBuilder:
 
         Raises ArchitectureUnknown, CheckpointInvalid, AdapterInvalid, PickleRefused, PrecisionUnsupported.
         """
-        require_plain_weights(checkpoint)
+        require_weights(checkpoint)
         if recipe.method == "k_quant" and recipe.precision.quantized:
             raise PrecisionUnsupported(
                 "k_quant is a method of onnxruntime-genai's builder",
@@ -86,15 +87,15 @@ def measures_first(recipe: Recipe) -> bool:
     return recipe.budgeted or (recipe.calibrated and recipe.method != "feedback")
 
 
-def require_plain_weights(checkpoint: Checkpoint) -> None:
-    """Raises PickleRefused for weights in pickles, CheckpointInvalid for weights that are quantized already."""
+def require_weights(checkpoint: Checkpoint) -> None:
+    """Raises PickleRefused for weights in pickles, CheckpointInvalid for a quantized form that is not read."""
     if checkpoint.pickle:
         raise PickleRefused(
             "the streaming builder reads safetensors only",
             where=str(checkpoint.folder),
             hint="Save the checkpoint with save_pretrained, which writes safetensors, or add --builder genai.",
         )
-    require_unquantized(checkpoint)
+    require_readable_weights(checkpoint)
 
 
 def design(
@@ -104,7 +105,35 @@ def design(
     weights = open_weights(checkpoint)
     architecture = read_architecture(checkpoint, tied=weights.tied)
     listed = list_weights(architecture, weights.shapes, str(checkpoint.folder))
-    return architecture, weights, lay_out(listed, allocate(listed, recipe, sensitivities))
+    as_they_are = keepable(listed, weights.grids, recipe)
+    return architecture, weights, lay_out(listed, allocate(listed, recipe, sensitivities, as_they_are))
+
+
+def of_quantized(checkpoint: Checkpoint, recipe: Recipe) -> tuple[str, ...]:
+    """What becomes of a quantized checkpoint's integers, in words."""
+    if checkpoint.quantized is None:
+        return ()
+    _, _, layout = design(checkpoint, recipe)
+    matrices = sum(isinstance(placed.weight, Matrix) for placed in layout)
+    as_they_are, scattered = len(kept(layout)), checkpoint.quantized.scattered
+    if as_they_are:
+        notes = [f"{as_they_are} of {matrices} matrices keep the integers that they have, and the others are rounded"]
+    elif recipe.precision.quantized:
+        notes = ["the weights are dequantized and rounded once more"]
+    else:
+        notes = []
+    if scattered and recipe.precision.bits == checkpoint.quantized.bits:
+        notes.append(f"{scattered} tensors are rounded once more, since act-order left the columns of a group apart")
+    return tuple(notes)
+
+
+def kept(layout: Layout) -> list[str]:
+    """The matrices that keep the integers that the checkpoint has."""
+    return [
+        name
+        for name, placed in layout.weights.items()
+        if isinstance(placed.storage, Scheme) and placed.storage.method == "kept"
+    ]
 
 
 def work(name: str, checkpoint: Checkpoint, recipe: Recipe, job: Job, *, texts: str | None = None) -> int:

@@ -65,7 +65,7 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progr
     """Writes what the user's texts say of errors (IMPORTANCE), and each matrix's need of bits (SENSITIVITIES)."""
     import numpy as np
 
-    architecture, weights, _ = stream.design(checkpoint, recipe)
+    architecture, weights, layout = stream.design(checkpoint, recipe)
     folder, where, digest = Path(job["folder"]), str(checkpoint.folder), job["digest"]
     scratch = folder / SCRATCH
     scratch.mkdir()
@@ -80,7 +80,7 @@ def calibrate(checkpoint: Checkpoint, recipe: Recipe, job: dict[str, Any], progr
         # Error feedback looks at all texts by itself, later.
         importance = energies(walk(few if recipe.method == "feedback" else sequences))
     if recipe.budgeted:
-        sensitivities = measure_sensitivities(walk(few), recipe, importance, progress)
+        sensitivities = measure_sensitivities(walk(few), recipe, importance, progress, stream.kept(layout))
     shutil.rmtree(scratch)
     arrays: dict[str, Any] = dict(importance)
     np.savez(folder / IMPORTANCE, **arrays)

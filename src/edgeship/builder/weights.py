@@ -20,7 +20,9 @@ from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter import HEAD, Adapter, Change
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
-from edgeship.checkpoint.safetensors_file import FLOATS, LARGEST_WEIGHT, StoredTensor, read_rows, same_values
+from edgeship.checkpoint.packed import Grid, Integers, Packed, Tensor, read, same
+from edgeship.checkpoint.packed_integers import PackedIntegers
+from edgeship.checkpoint.safetensors_file import FLOATS, LARGEST_WEIGHT, StoredTensor, read_columns, read_rows
 from edgeship.errors import AdapterInvalid, CheckpointInvalid, PickleRefused
 from edgeship.progress import Progress, silent
 from edgeship.system import json_file
@@ -66,7 +68,7 @@ class LowRank:
 
     def left(self, start: int, stop: int) -> Array:
         """The factor [stop - start, rank] that makes these rows of the sum."""
-        return _read_columns(self.a, start, stop).T if self.transposed else read_rows(self.b, start, stop)
+        return read_columns(self.a, start, stop).T if self.transposed else read_rows(self.b, start, stop)
 
     def right(self) -> Array:
         """The factor [rank, width]."""
@@ -86,12 +88,17 @@ class LowRank:
 class Source:
     """How one tensor is made: what is stored, plus the low rank or the bias, then some rows replaced."""
 
-    stored: StoredTensor
+    stored: Tensor
     low_rank: LowRank | None = None
     added: StoredTensor | None = None
     scale: float = 1.0
     tokens: tuple[int, ...] = ()
     token_rows: StoredTensor | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is another than what is stored."""
+        return (self.low_rank, self.added, self.token_rows) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,22 @@ class Weights:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of every tensor, after the adapter."""
         return {name: source.stored.shape for name, source in self.sources.items()}
+
+    @functools.cached_property
+    def grids(self) -> Mapping[str, Grid]:
+        """Of those matrices that are quantized to integers and that the adapter leaves as they are."""
+        found = {}
+        for name, source in self.sources.items():
+            grid = source.stored.grid if isinstance(source.stored, Packed) and not source.changed else None
+            if grid is not None:
+                found[name] = grid
+        return found
+
+    def integers(self, name: str, start: int, stop: int) -> Integers:
+        """Rows of a matrix of `grids`, as they are kept. Raises WeightsDamaged, CheckpointInvalid for its scales."""
+        stored = self.sources[name].stored
+        assert isinstance(stored, PackedIntegers)
+        return stored.integers(start, stop)
 
     def read(self, name: str) -> Array:
         """The whole tensor."""
@@ -234,12 +257,12 @@ def merge(checkpoint: Checkpoint, folder: Path, progress: Progress = silent) -> 
         _write_safetensors(stream, weights, progress)
 
 
-def _shapes(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def _require_equal(embedding: StoredTensor, head: StoredTensor) -> None:
-    if not same_values(embedding, head):
+def _require_equal(embedding: Tensor, head: Tensor) -> None:
+    if not same(embedding, head):
         raise CheckpointInvalid(
             f"tied weights that are not equal: config.json says tie_word_embeddings true, but {head.name} is not "
             f"{embedding.name}",
@@ -262,8 +285,8 @@ def _share(table: Change, head: Change, embedding: str) -> dict[str, Change]:
     return {embedding: table, HEAD: head}
 
 
-def _make_source(adapter: Adapter, change: Change, base: StoredTensor, stored: Mapping[str, StoredTensor]) -> Source:
-    tensor = stored[change.replacement] if change.replacement else base
+def _make_source(adapter: Adapter, change: Change, base: Tensor, stored: Mapping[str, StoredTensor]) -> Source:
+    tensor: Tensor = stored[change.replacement] if change.replacement else base
     low_rank = None
     if change.pair is not None:
         magnitude = stored[change.magnitude] if change.magnitude else None
@@ -283,10 +306,10 @@ def _same(one: Source, other: Source) -> bool:
     """Whether two matrices come out equal, judged by what they are made of."""
     rows, other_rows = one.token_rows, other.token_rows
     return (
-        same_values(one.stored, other.stored)
+        same(one.stored, other.stored)
         and _same_sum(one, other)
         and one.tokens == other.tokens
-        and (rows == other_rows or (rows is not None and other_rows is not None and same_values(rows, other_rows)))
+        and (rows == other_rows or (rows is not None and other_rows is not None and same(rows, other_rows)))
     )
 
 
@@ -319,7 +342,7 @@ def _chunks(source: Source) -> Iterator[tuple[int, int]]:
 
 def _summed(source: Source, start: int, stop: int) -> Array:
     """What is stored, plus what LoRA adds."""
-    values = read_rows(source.stored, start, stop)
+    values = read(source.stored, start, stop)
     if source.low_rank is not None:
         values += source.low_rank.rows(start, stop)
     if source.added is not None:
@@ -341,19 +364,11 @@ def _require_plausible(values: Array, name: str, source: Source) -> None:
         )
 
 
-def _read_columns(tensor: StoredTensor, start: int, stop: int) -> Array:
-    """Columns of a matrix, [rows, stop - start]."""
-    import numpy as np
-
-    rows, width = tensor.shape
-    flat = replace(tensor, shape=(tensor.count,))
-    return np.stack([read_rows(flat, row * width + start, row * width + stop) for row in range(rows)])
-
-
 def _merged_config(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
     """config.json in float32, with what the adapter changed of the vocabulary."""
     config = json_file.read_object(checkpoint.folder / "config.json", DAMAGED)
-    config.pop("torch_dtype", None)
+    for key in ("torch_dtype", "quantization_config", "compression_config", "quantization"):
+        config.pop(key, None)
     changed: dict[str, Any] = {"dtype": "float32"}
     if weights.tied != checkpoint.tied_embeddings:
         changed["tie_word_embeddings"] = weights.tied
@@ -373,7 +388,7 @@ def _write_safetensors(stream: IO[bytes], weights: Weights, progress: Progress) 
     position = 0
     for name, source in weights.sources.items():
         tensor = source.stored
-        wide = tensor.dtype in FLOATS
+        wide = isinstance(tensor, Packed) or tensor.dtype in FLOATS
         size = 4 * tensor.count if wide else tensor.nbytes
         offsets = [position, position + size]
         header[name] = {"dtype": "F32" if wide else tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
@@ -389,7 +404,7 @@ def _write_safetensors(stream: IO[bytes], weights: Weights, progress: Progress) 
 
 def _pieces(weights: Weights, name: str, source: Source) -> Iterator[bytes | memoryview]:
     tensor = source.stored
-    if tensor.dtype in FLOATS:
+    if isinstance(tensor, Packed) or tensor.dtype in FLOATS:
         for start, stop in _chunks(source):
             yield weights.rows(name, start, stop).astype("<f4", copy=False).reshape(-1).view("u1").data
     else:

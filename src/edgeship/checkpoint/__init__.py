@@ -29,12 +29,14 @@ from edgeship.checkpoint.families import FAMILIES, find_family, is_wrapped
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.licence import find_licence
+from edgeship.checkpoint.packed import Packed, Tensor
 from edgeship.checkpoint.places import Place, adapter_hint, find_adapter, find_checkpoint, package_name
 from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.saved import Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
 from edgeship.checkpoint.tensor_names import guesses_ahead, others_than_text, usual_names
+from edgeship.checkpoint.unpacking import unpack
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
 from edgeship.package import genai_config
@@ -49,8 +51,8 @@ __all__ = [
     "Checkpoint",
     "StopTokens",
     "open_checkpoint",
+    "require_readable_weights",
     "require_template",
-    "require_unquantized",
     "scan_weights",
 ]
 
@@ -63,7 +65,8 @@ class Checkpoint:
     name: a valid package name made from the source.
     parameters: tied ones counted once; an estimate where `pickle`.
     dtype: what most bytes of the weights are.
-    tensors: the base's, by name; empty where `pickle`.
+    tensors: the base's, by name, packed matrices as one; empty where `pickle`.
+    quantized: the form in which the weights are kept; None for plain ones.
     vocab_size: rows of the embedding, after the adapter. tied_embeddings: before it; see `build.weights`.
     generation, tokenizer, chat_template: what was saved with the adapter counts before the base's.
     template_names: of all templates that lie there; chat_template is None where they leave a choice.
@@ -91,7 +94,7 @@ class Checkpoint:
     head_size: int
     weight_files: tuple[Path, ...]
     weights_bytes: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, Tensor]
     tokenizer: TokenizerFiles
     chat_template: str | None
     template_names: tuple[str, ...]
@@ -99,6 +102,7 @@ class Checkpoint:
     licence: str | None
     adapter: Adapter | None
     pickle: bool
+    quantized: Quantized | None = None
     renamed: bool = False
     notes: tuple[str, ...] = ()
 
@@ -126,11 +130,6 @@ class Checkpoint:
     def search(self) -> Search:
         """How answers are sampled where nobody says otherwise."""
         return genai_config.read_search(json_file.fields_of(self.generation, self.folder / GENERATION_NAME, DAMAGED))
-
-    @property
-    def quantized(self) -> Quantized | None:
-        """The form in which the weights are kept; None for plain ones."""
-        return find_form(self.config, self.tensors)
 
     @functools.cached_property
     def seen(self) -> dict[str, list[int]]:
@@ -234,8 +233,9 @@ def _put_together(source: str, place: Place, model: _Model, adapter: Adapter | N
         licence=find_licence(place.folder, model.config),
         adapter=adapter,
         pickle=model.weights.pickle,
+        quantized=model.quantized,
         renamed=bool(model.renaming),
-        notes=(*place.notes, *((model.renaming,) if model.renaming else ()), *model.gaps_of(adapter), *saved.notes),
+        notes=(*place.notes, *model.notes_with(adapter), *saved.notes),
     )
 
 
@@ -263,17 +263,27 @@ class _Model:
 
     def vocab_size_with(self, adapter: Adapter) -> int:
         """Rows of the embedding once the adapter is merged. Raises AdapterInvalid where it is of another base."""
-        if self.weights.pickle or self.quantized is not None:
+        if not self.readable:
             return self.dimensions.vocab_size
         shapes = self.shapes
         resized = check_fits(adapter, shapes, tied=self.tied).get(find_embedding(shapes) or "")
         return resized[0] if resized else self.dimensions.vocab_size
 
-    def gaps_of(self, adapter: Adapter | None) -> list[str]:
-        """What an adapter's config speaks of and the adapter lacks, in words."""
-        if adapter is None or self.weights.pickle or self.quantized is not None:
-            return []
-        return find_gaps(adapter, find_changes(adapter), self.shapes)
+    @property
+    def readable(self) -> bool:
+        """Whether the shapes of the weights are known."""
+        return not self.weights.pickle and (self.quantized is None or self.quantized.packing is not None)
+
+    def notes_with(self, adapter: Adapter | None) -> list[str]:
+        """What was changed in names, what was lost before, and what the adapter lacks that its config asks for."""
+        notes = [self.renaming] if self.renaming else []
+        if self.quantized is not None and self.quantized.packing is not None:
+            notes.append(f"the weights were quantized before, and what that lost stays lost: {self.quantized.form}")
+            if adapter is not None:
+                notes.append("the adapter is merged into the dequantized weights")
+        if adapter is not None and self.readable:
+            notes += find_gaps(adapter, find_changes(adapter), self.shapes)
+        return notes
 
 
 def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:
@@ -285,12 +295,16 @@ def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:
         dimensions = read_dimensions(fields)
         refuse_contradictions(fields, where)
     stored = find_weights(folder, allow_pickle=allow_pickle)
-    quantized = find_form(config, stored.tensors)
+    parts = {name: tensor for name, tensor in stored.tensors.items() if isinstance(tensor, StoredTensor)}
+    quantized = find_form(fields, parts)
+    if quantized is not None and quantized.packing is not None:
+        stored = replace(stored, tensors=unpack(parts, quantized.packing))
+        quantized = quantized.of_tensors(stored.tensors)
     weights, renaming = _under_usual_names(stored, config, folder)
     tied = is_tied(fields, weights.tensors)
     model = _Model(config, fields, text, dimensions, weights, renaming, quantized, tied)
     extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
-    if quantized is None:
+    if model.readable:
         with _architecture_first(config, where):
             check_shapes(model.shapes, dimensions, tied=tied, extra_layers=extra_layers, where=where)
     return model
@@ -312,7 +326,7 @@ def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: 
     if is_wrapped(config) or guesses_ahead(weights.tensors):
         weights, left_out = _text_alone(weights)
     names, renaming = usual_names(weights.tensors)
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in weights.tensors.items():
         if names[name] in tensors:
             twin = tensors[names[name]].name
@@ -372,23 +386,23 @@ def require_template(checkpoint: Checkpoint) -> str:
     return checkpoint.chat_template
 
 
-def require_unquantized(checkpoint: Checkpoint) -> None:
-    """Raises CheckpointInvalid for weights that are quantized already."""
+def require_readable_weights(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointInvalid for weights in a quantized form that is not read."""
     found, plain = checkpoint.quantized, plain_copy(checkpoint.source)
-    if found is not None:
+    if found is not None and found.packing is None:
         raise CheckpointInvalid(
-            f"the checkpoint is quantized already: {found.form}, as {found.shown_by}",
+            f"the checkpoint is quantized in a form that cannot be built from: {found.form}, as {found.shown_by}",
             where=str(checkpoint.folder / "config.json"),
             hint=found.hint if plain == checkpoint.source else f"{found.hint} Presumably that is {plain}.",
         )
 
 
 def scan_weights(checkpoint: Checkpoint, progress: Progress = silent) -> None:
-    """Reads every tensor of the base and the adapter once. Pickles are not read.
+    """Reads every tensor of the base and the adapter once, but for pickles and packed matrices.
 
     Raises WeightsDamaged that names the tensor for NaN, infinity or a size beyond 1e5, as a flipped bit leaves.
     """
-    tensors = list(checkpoint.tensors.values())
+    tensors = [tensor for tensor in checkpoint.tensors.values() if not isinstance(tensor, Packed)]
     if checkpoint.adapter is not None:
         tensors += safetensors_file.read_header(checkpoint.adapter.files[1]).values()
     total, done = sum(tensor.nbytes for tensor in tensors) or 1, 0

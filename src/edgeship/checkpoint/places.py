@@ -133,8 +133,8 @@ def adapter_hint(folder: Path) -> str | None:
     plain = plain_copy(base)
     if found is None and plain != base:
         return (
-            f"This is a LoRA adapter, trained on the quantized {base}. Give that base as it was before, "
-            f"presumably {plain}: {_with_adapter(plain, folder)}"
+            f"This is a LoRA adapter, trained on the quantized {base}. Give that base, whose weights are dequantized "
+            f"first, or as it was before, presumably {plain}: {_with_adapter(base, folder)}"
         )
     return f"This is a LoRA adapter. Give its base first: {_with_adapter(str(found or base), folder)}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from edgeship.errors import CheckpointInvalid, WeightsDamaged
 from edgeship.system import foreign, json_file
@@ -141,11 +142,45 @@ def read_rows(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> 
         raise IndexError(f"rows {start} to {stop} of {tensor.name}, which has {rows}")
     width = tensor.count // rows if rows else 0
     bits = _read_elements(tensor, start * width, (stop - start) * width)
-    index = _first_absurd(tensor.dtype, bits)
-    if index is not None:
-        raise absurd_value(tensor, start * width + index, _as_float(tensor.dtype, int(bits[index])))
     shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
-    return _widened(tensor.dtype, bits).reshape(shape)
+    return _as_plausible(tensor, bits, lambda index: start * width + index).reshape(shape)
+
+
+def read_columns(tensor: StoredTensor, start: int, stop: int) -> npt.NDArray[np.float32]:
+    """Columns of a matrix as float32 [rows, stop - start]. Raises what `read_rows` raises."""
+    _require_float(tensor)
+    bits, (_, width), count = read_bit_columns(tensor, start, stop), tensor.shape, stop - start
+    flat = _as_plausible(tensor, bits.reshape(-1), lambda index: index // count * width + start + index % count)
+    return flat.reshape(bits.shape)
+
+
+def read_bits(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Rows of a tensor's bits as unsigned integers of its width, of whatever type they are; read, not mapped."""
+    rows = tensor.shape[0] if tensor.shape else 1
+    stop = rows if stop is None else stop
+    width = tensor.count // rows if rows else 0
+    shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
+    return _read_elements(tensor, start * width, (stop - start) * width).reshape(shape)
+
+
+def read_bit_columns(tensor: StoredTensor, start: int, stop: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Columns of a matrix's bits, [rows, stop - start]: of each row only these are read."""
+    import numpy as np
+
+    rows, width = tensor.shape
+    if stop - start == width:
+        return read_bits(tensor)
+    bytes_each = BITS[tensor.dtype] // 8
+    columns = np.empty((rows, stop - start), f"<u{bytes_each}")
+    try:
+        with foreign.open_file(tensor.path) as stream:
+            for row, place in enumerate(columns):
+                stream.seek(tensor.offset + (row * width + start) * bytes_each)
+                if stream.readinto(place.data) < place.nbytes:
+                    raise _damaged(tensor.path, f"it ends in tensor {tensor.name}")
+    except OSError as error:
+        raise _damaged(tensor.path, f"tensor {tensor.name} cannot be read: {error}") from error
+    return columns
 
 
 def read_bytes(tensor: StoredTensor, start: int, size: int) -> bytes:
@@ -196,7 +231,16 @@ def find_absurd(tensor: StoredTensor) -> tuple[int, float] | None:
     return None if index is None else (index, _as_float(tensor.dtype, int(flat[index])))
 
 
-def absurd_value(tensor: StoredTensor, index: int, value: float) -> WeightsDamaged:
+class _Named(Protocol):
+    """What has a name in a file."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+
+
+def absurd_value(tensor: _Named, index: int, value: float) -> WeightsDamaged:
     """The error for what `find_absurd` finds."""
     return WeightsDamaged(
         f"tensor {tensor.name} holds {value:g} at element {index}: no trained weight looks like that",
@@ -212,6 +256,16 @@ def _require_float(tensor: StoredTensor) -> None:
             where=str(tensor.path),
             hint="Save the checkpoint in bfloat16, float16 or float32.",
         )
+
+
+def _as_plausible(
+    tensor: StoredTensor, bits: npt.NDArray[np.unsignedinteger[Any]], place: Callable[[int], int]
+) -> npt.NDArray[np.float32]:
+    """The floats that these bits are, flat, none of which `find_absurd` would find. place: of one in the tensor."""
+    index = _first_absurd(tensor.dtype, bits)
+    if index is not None:
+        raise absurd_value(tensor, place(index), _as_float(tensor.dtype, int(bits[index])))
+    return _widened(tensor.dtype, bits)
 
 
 def _widened(dtype: str, bits: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship.checkpoint import safetensors_file
+from edgeship.checkpoint.packed import Tensor
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.errors import CheckpointInvalid, PickleRefused, WeightsDamaged
 from edgeship.package import genai_config
@@ -42,7 +43,7 @@ class WeightFiles:
     """Files in a fixed order, and their tensors by name; no tensors are known where the files are pickles."""
 
     files: tuple[Path, ...]
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, Tensor]
     pickle: bool
 
     @property
