@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.builder import sensitivities
-from edgeship.builder.allocation import COST_OF_SMALL_BLOCKS, allocate
+from edgeship.builder.allocation import COST_OF_SMALL_BLOCKS, allocate, keepable
 from edgeship.builder.layout import Matrix, Part, matrix_bytes
 from edgeship.builder.quantize import Scheme
+from edgeship.checkpoint.packed import Grid
+from edgeship.errors import PrecisionUnsupported
 from edgeship.recipe import Recipe
 
 MATRICES = [Matrix(name, (Part(name, 0, rows),), 128) for name, rows in (("a", 64), ("b", 64), ("c", 256), ("d", 8))]
@@ -75,3 +77,50 @@ def test_a_tolerance_means_nothing_to_other_precisions(precision: str) -> None:
     recipe, plain = (Recipe.model_validate({"precision": precision, **extra}) for extra in ({"tolerance": 0.1}, {}))
     assert allocate(MATRICES, recipe) == allocate(MATRICES, plain)
     assert recipe.to_key() == plain.to_key()
+
+
+# --- integers that a checkpoint has ----------------------------------------------------------------------------------
+
+INT4 = Recipe.model_validate({"precision": "int4", "block_size": 128})
+
+
+@pytest.mark.parametrize(
+    ("grid", "scheme"),
+    [
+        (Grid(4, 64, symmetric=False), Scheme(4, 64, False, "kept")),
+        (Grid(4, 256, symmetric=True), Scheme(4, 256, True, "kept")),
+        (Grid(4, 512, symmetric=True), Scheme(4, 128, True, "kept")),
+        (Grid(4, 48, symmetric=True), Scheme(4, 16, True, "kept")),
+        (Grid(4, 127, symmetric=True), None),
+        (Grid(8, 64, symmetric=True), None),
+    ],
+)
+def test_groups_become_blocks(grid: Grid, scheme: Scheme | None) -> None:
+    assert keepable(MATRICES, {"a": grid}, INT4) == ({} if scheme is None else {"a": scheme})
+
+
+def test_a_scale_for_each_row_fits_whatever_its_width() -> None:
+    odd = Matrix("odd", (Part("odd", 0, 8),), 90)
+    assert keepable([odd], {"odd": Grid(4, 90, symmetric=True)}, INT4) == {"odd": Scheme(4, 128, True, "kept")}
+
+
+def test_a_matrix_is_kept_where_all_of_its_parts_are() -> None:
+    fused = Matrix("qkv", (Part("q", 0, 8), Part("k", 0, 8)), 128)
+    grids = {"q": Grid(4, 64, symmetric=True)}
+    assert keepable([fused], grids, INT4) == {}
+    grids["k"] = Grid(4, 32, symmetric=False)
+    assert keepable([fused], grids, INT4) == {"qkv": Scheme(4, 32, False, "kept")}
+
+
+def test_what_is_kept_is_given_no_more_bits() -> None:
+    kept = {"a": Scheme(4, 16, False, "kept"), "d": Scheme(4, 16, False, "kept")}
+    found = allocate(MATRICES, tolerating(0.0), {"b": 1.0, "c": 1.0}, kept)
+    assert {name: found[name] for name in kept} == kept
+    assert {scheme.bits for name, scheme in found.items() if name not in kept and isinstance(scheme, Scheme)} == {8}
+
+
+def test_a_budget_below_what_is_kept_is_refused_by_its_reason() -> None:
+    kept = {matrix.name: Scheme(4, 16, False, "kept") for matrix in MATRICES}
+    recipe = Recipe.model_validate({"precision": "int4", "bits": 4.5})
+    with pytest.raises(PrecisionUnsupported, match=r"the checkpoint's own integers take 5\.[0-9]+ bits a weight"):
+        allocate(MATRICES, recipe, None, kept)

@@ -19,10 +19,12 @@ from edgeship.builder.quantize import (
     Method,
     Scheme,
     dequantize,
+    keep,
     pack,
     quantize,
     unpack,
 )
+from edgeship.checkpoint.packed import Integers
 
 Floats = npt.NDArray[np.float32]
 
@@ -164,6 +166,27 @@ def test_padding_is_the_zero_point(scheme: Scheme) -> None:
         zeros = unpack(blocks.zero_points, scheme.bits)[:, :2]
     padding = unpack(blocks.packed, scheme.bits)[:, 1, 8:]
     assert (padding == zeros[:, 1:]).all()
+
+
+@given(
+    st.sampled_from((4, 8)),
+    st.sampled_from(((16, 16, 96), (64, 32, 96), (96, 32, 96), (33, 16, 33), (32, 32, 80))),
+    st.booleans(),
+    st.integers(0, 1 << 32),
+)
+def test_integers_are_kept_as_they_are(bits: int, sizes: tuple[int, int, int], symmetric: bool, seed: int) -> None:
+    (group, block, width), rng = sizes, np.random.default_rng(seed)
+    groups = -(-width // group)
+    values = rng.integers(0, 1 << bits, (3, width)).astype(np.uint8)
+    zeros = None if symmetric else rng.integers(0, 1 << bits, (3, groups)).astype(np.uint8)
+    kept = Integers(values, rng.normal(0, 1, (3, groups)).astype(np.float16).astype(np.float32), zeros, group)
+    scheme = Scheme(bits, block, symmetric, "kept")
+    blocks = keep(kept, scheme)
+    of_column = np.arange(width) // group
+    levels = values.astype(np.float32) - (1 << (bits - 1) if zeros is None else zeros[:, of_column])
+    np.testing.assert_array_equal(dequantize(blocks, scheme, width), levels * kept.scales[:, of_column])
+    np.testing.assert_array_equal(unpack(blocks.packed, bits).reshape(3, -1)[:, :width], values)
+    assert not dequantize(blocks, scheme, blocks.packed.shape[1] * block)[:, width:].any()
 
 
 def test_the_extreme_gets_the_last_level_whatever_its_sign() -> None:

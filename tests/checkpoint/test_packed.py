@@ -97,6 +97,14 @@ def test_integers_are_those_that_were_written(form: str, tmp_path: Path) -> None
     np.testing.assert_array_equal((kept.values.astype(int) - zeros) * kept.scales[:, groups], expected[3:20])
 
 
+def test_rows_of_nf4_may_begin_within_a_byte(tmp_path: Path) -> None:
+    tensors, expected = packings.nf4(np.random.default_rng(7), 8, 33, nested=True)
+    save_file({f"m.{end}": tensor for end, tensor in tensors.items()}, tmp_path / "model.safetensors")
+    matrix = unpack(read_header(tmp_path / "model.safetensors"), CODES)["m.weight"]
+    for start, stop in ((0, 8), (1, 2), (3, 8)):
+        np.testing.assert_array_equal(read(matrix, start, stop), expected[start:stop])
+
+
 def test_codes_of_8_bits_are_the_numbers_of_ml_dtypes() -> None:
     for name, dtype in (("F8_E4M3", ml_dtypes.float8_e4m3fn), ("F8_E5M2", ml_dtypes.float8_e5m2)):
         wanted = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from edgeship import builder
+from edgeship.builder.weights import open_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.inspection import inspection
-from edgeship.errors import CheckpointInvalid
-from edgeship.preflight import choose_reference
+from edgeship.errors import CheckpointInvalid, UsageError
+from edgeship.measure.choice.choose import Thresholds
+from edgeship.preflight import Shipment, choose_reference, preflight
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, packings
@@ -133,8 +135,29 @@ def test_of_a_quantized_copy_on_the_hub_the_original_is_presumed(tiny: Path, set
     assert (caught.value.hint or "").endswith("Presumably that is unsloth/Tiny.")
 
 
-def test_the_reference_is_the_dequantized_checkpoint(tiny: Path) -> None:
-    assert choose_reference(open_checkpoint(str(quantized(tiny, packings.nf4, {})))) == "fp32"
+def test_the_reference_is_the_dequantized_checkpoint(tiny: Path, settings: Settings, tmp_path: Path) -> None:
+    opened, recipe = open_checkpoint(str(quantized(tiny, packings.nf4, {}))), Recipe(precision=Precision.INT4)
+    assert choose_reference(opened) == "fp32"
+    with pytest.raises(UsageError, match=r"transformers cannot be the reference .*, which are quantized"):
+        preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings, tmp_path)
+
+
+def test_tied_tables_that_are_packed_each_must_be_equal(tiny: Path) -> None:
+    def also_the_head(tensors: dict[str, Any]) -> None:
+        for end in ("weight", "scales", "biases"):
+            tensors[f"lm_head.{end}"] = tensors[f"model.embed_tokens.{end}"].copy()
+
+    packings.quantize(tiny, packings.mlx, MLX, tables=True, change=also_the_head)
+    assert open_weights(open_checkpoint(str(tiny))).tied
+    other = checkpoints.make_checkpoint(tiny.with_name("other"))
+
+    def another_head(tensors: dict[str, Any]) -> None:
+        also_the_head(tensors)
+        tensors["lm_head.biases"][300] *= 2
+
+    packings.quantize(other, packings.mlx, MLX, tables=True, change=another_head)
+    with pytest.raises(CheckpointInvalid, match="tied weights that are not equal"):
+        open_weights(open_checkpoint(str(other)))
 
 
 def entry(index: int, value: int) -> Any:

@@ -17,7 +17,10 @@ from edgeship.checkpoint.safetensors_file import (
     StoredTensor,
     find_absurd,
     raw_bits,
+    read_bit_columns,
+    read_bits,
     read_bytes,
+    read_columns,
     read_float32,
     read_header,
     read_rows,
@@ -256,3 +259,29 @@ def test_large_tensors_are_searched_to_the_end(tmp_path: Path, monkeypatch: pyte
     array = np.zeros(37, np.float32)
     array[35] = np.inf
     assert find_absurd(store(tmp_path / "a.safetensors", array)) == (35, np.inf)
+
+
+def test_columns_are_those_of_the_rows(tmp_path: Path) -> None:
+    array = np.random.default_rng(1).normal(size=(7, 9)).astype(np.float16)
+    tensor = store(tmp_path / "a.safetensors", array)
+    for start, stop in ((0, 9), (2, 3), (4, 9), (5, 5)):
+        np.testing.assert_array_equal(read_columns(tensor, start, stop), array[:, start:stop].astype(np.float32))
+        np.testing.assert_array_equal(read_bit_columns(tensor, start, stop), array.view(np.uint16)[:, start:stop])
+    np.testing.assert_array_equal(read_bits(tensor, 2, 4), array.view(np.uint16)[2:4])
+
+
+def test_a_number_among_columns_is_named_by_its_place(tmp_path: Path) -> None:
+    array = np.zeros((4, 6), np.float32)
+    array[2, 3] = np.nan
+    tensor = store(tmp_path / "a.safetensors", array)
+    read_columns(tensor, 0, 3)
+    with pytest.raises(WeightsDamaged, match="holds nan at element 15"):
+        read_columns(tensor, 2, 5)
+
+
+def test_a_file_that_ends_within_columns_names_the_tensor(tmp_path: Path) -> None:
+    tensor = store(tmp_path / "a.safetensors", np.zeros((4, 6), np.float32))
+    tensor.path.write_bytes(tensor.path.read_bytes()[:-8])
+    read_columns(tensor, 0, 4)
+    with pytest.raises(WeightsDamaged, match="it ends in tensor"):
+        read_columns(tensor, 3, 6)

@@ -133,9 +133,10 @@ def _budget_bytes(matrices: Sequence[Matrix], recipe: Recipe, chosen: Mapping[st
     left = recipe.bits * elements / 8 - sum(matrix_bytes(matrix, chosen[matrix.name]) for matrix in matrices)
     if left < 0 and recipe.tolerance is None:
         least = recipe.bits - 8 * left / elements
+        kept = any(isinstance(storage, Scheme) and storage.method == "kept" for storage in chosen.values())
+        what = "the checkpoint's own integers" if kept else f"4 bits with blocks of {recipe.block_size}"
         raise PrecisionUnsupported(
-            f"4 bits with blocks of {recipe.block_size} take {least:.2f} bits a weight, scales included, "
-            f"and {recipe.bits:.2f} are allowed",
+            f"{what} take {least:.2f} bits a weight, scales included, and {recipe.bits:.2f} are allowed",
             hint="Allow more with --bits or --budget, or take larger blocks.",
         )
     return left

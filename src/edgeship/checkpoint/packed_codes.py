@@ -28,6 +28,8 @@ FP8_TYPES = ("F8_E4M3", "F8_E5M2")
 FP8_BLOCK = (128, 128)
 """Rows and columns that share a scale where the config does not say so."""
 MXFP4_GROUP = 32
+_LARGEST_BLOCK = 1 << 16
+"""Of bitsandbytes, 16 times what it offers: a block's size is memory."""
 _EXPONENT_TYPES = ("F8_E8M0", "U8")
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
@@ -102,11 +104,12 @@ class Bitsandbytes4(Packed):
         packed = np.frombuffer(read_bytes(self.parts["weight"], first_byte, -(-last // 2) - first_byte), np.uint8)
         if len(packed) < -(-last // 2) - first_byte:
             wrong(self.parts["weight"], "ends too early")
-        codes = np.stack((packed >> 4, packed & 15), axis=-1).reshape(-1)[first % 2 :][: last - first]
-        values: Floats = read_rows(self.parts["quant_map"])[codes]
+        numbers = read_rows(self.parts["quant_map"])
+        pairs = np.stack((np.repeat(numbers, 16), np.tile(numbers, 16)), axis=-1)  # of each byte, both
+        values: Floats = pairs[packed].reshape(-1)[first % 2 :][: last - first]
         block = first // self.block
-        sizes = self._sizes(block, -(-last // self.block))
-        values *= sizes[np.arange(first, last) // self.block - block]
+        sizes = np.repeat(self._sizes(block, -(-last // self.block)), self.block)
+        values *= sizes[first - block * self.block :][: last - first]
         return values.reshape(stop - start, width)
 
     def _sizes(self, start: int, stop: int) -> Floats:
@@ -152,8 +155,9 @@ def open_fp8(name: str, parts: Parts, block: tuple[int, int] | None) -> Fp8:
         return Fp8(name, (rows, width), parts, 8, None, (rows, width))
     if scales.shape in ((rows,), (rows, 1)):
         return Fp8(name, (rows, width), parts, 8, width, (1, width))
-    if len(scales.shape) == 2 and scales.shape[0] == rows and block is None and width % scales.shape[1] == 0:
-        size = width // scales.shape[1]
+    groups = scales.shape[1] if len(scales.shape) == 2 and scales.shape[0] == rows and block is None else 0
+    if groups and width % groups == 0:
+        size = width // groups
         return Fp8(name, (rows, width), parts, 8, size, (1, size))
     tall, wide = block or FP8_BLOCK
     expect_shape(scales, (-(-rows // tall), -(-width // wide)))
@@ -180,7 +184,7 @@ def open_bitsandbytes(name: str, parts: Parts) -> Bitsandbytes4:
     shape = fields.items("shape")
     if kind is None or len(shape) != 2 or not all(type(size) is int and 0 < size < 1 << 31 for size in shape):
         wrong(state, "does not say quant_type and the shape of a matrix")
-    block = fields.required_count("blocksize")
+    block = fields.required_count("blocksize", most=_LARGEST_BLOCK)
     elements = math.prod(shape)
     if weight.nbytes != -(-elements // 2):
         wrong(weight, f"has {weight.nbytes} bytes, and {shape} in 4 bits have {-(-elements // 2)}")

@@ -262,6 +262,8 @@ def open_row_integers(name: str, parts: Parts) -> RowIntegers:
     expect_type(scales, *FLOATS)
     expect_shape(scales, (weight.shape[0],))
     layout = parts.get("format")
+    if layout is not None:
+        expect_type(layout, "U8", "I8", "I32", "I64")
     if layout is not None and read_bits(layout).any():
         wrong(layout, "says that the weights lie in an order for one kind of GPU")
     return RowIntegers(name, weight.shape, parts, 8, weight.shape[1], True, None)
