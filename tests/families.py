@@ -39,6 +39,7 @@ class Case:
     seed: of weights and prompt; chosen so that no greedy token is a near-tie or ends the text.
     quiet: embeddings are so much smaller, and the last norm so much larger, where the model multiplies embeddings by a
     number: else each token would say itself again.
+    calm: so much smaller are the norms of queries and keys, where nothing else divides what attention compares.
     peculiar: changes of `fields` that make another model of the same weights.
     older: whether versions of transformers before 5 knew the family, and wrote all that decides it.
     amplifies: how much further than others the logits may move where weights or activations are rounded. Random states
@@ -52,6 +53,7 @@ class Case:
     seed: int = 0
     dtype: str = "float32"
     quiet: float = 1.0
+    calm: float = 1.0
     peculiar: tuple[Mapping[str, Any], ...] = ()
     older: bool = True
     amplifies: float = 1.0
@@ -102,6 +104,10 @@ _SWITCH = 96
 _BOTH_SIDES: dict[str, Any] = {"lengths": (*LENGTHS, _SWITCH, _SWITCH + 1, 110), "greedy_from": (GREEDY_FROM, 110)}
 _GEMMA3_ROPE = {
     "full_attention": _rope("linear", 1_000_000.0, factor=8.0),
+    "sliding_attention": _rope(theta=10_000.0),
+}
+_GEMMA4_ROPE = {
+    "full_attention": _rope("proportional", 1_000_000.0, partial_rotary_factor=0.25),
     "sliding_attention": _rope(theta=10_000.0),
 }
 
@@ -489,6 +495,78 @@ CASES: tuple[Case, ...] = (
         ),
     ),
     Case(
+        "gemma4",
+        "Gemma4TextConfig",
+        {
+            "hidden_size": 72,
+            "num_attention_heads": 4,
+            "head_dim": 32,
+            "global_head_dim": 64,
+            "num_hidden_layers": 6,
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "num_kv_shared_layers": 3,
+            "use_double_wide_mlp": True,
+            "hidden_size_per_layer_input": 20,
+            "vocab_size_per_layer_input": 391,
+            "tie_word_embeddings": True,
+            "sliding_window": 8,
+            "final_logit_softcapping": 12.0,
+        },
+        quiet=20.0,
+        calm=2.0,
+        older=False,
+        peculiar=(
+            {"sliding_window": 9},
+            {"final_logit_softcapping": None},
+            {
+                "rope_parameters": _GEMMA4_ROPE
+                | {"full_attention": _rope("proportional", 1e6, partial_rotary_factor=0.5)}
+            },
+            {"rope_parameters": _GEMMA4_ROPE | {"sliding_attention": _rope(theta=1_000_000.0)}},
+        ),
+    ),
+    Case(
+        "gemma4-keys-are-values",
+        "Gemma4TextConfig",
+        {
+            "hidden_size": 64,
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "num_global_key_value_heads": 3,
+            "attention_k_eq_v": True,
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "hidden_size_per_layer_input": 0,
+            "tie_word_embeddings": True,
+            "sliding_window": 12,
+        },
+        quiet=20.0,
+        calm=2.0,
+        older=False,
+        seed=2,
+        peculiar=({"sliding_window": 13},),
+    ),
+    Case(
+        "gemma4-untied",
+        "Gemma4TextConfig",
+        {
+            "head_dim": 16,
+            "global_head_dim": 48,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "attention_bias": True,
+            "num_hidden_layers": 5,
+            "layer_types": ["sliding_attention", *["sliding_attention", "full_attention"] * 2],
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": 391,
+            "sliding_window": 6,
+        },
+        calm=2.0,
+        older=False,
+        peculiar=({"sliding_window": 7},),
+    ),
+    Case(
         "smollm3",
         "SmolLM3Config",
         {
@@ -630,12 +708,14 @@ def make_checkpoint(case: Case, folder: Path) -> Path:
     model = AutoModelForCausalLM.from_config(_config(case))
     rng = np.random.default_rng(case.seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in (*model.named_parameters(), *_stored_buffers(model)):
             values = torch.from_numpy(_random(case, name, tuple(parameter.shape), rng))
             if name.endswith("A_log"):
                 values -= 3.0  # states that are remembered for some tokens
             elif parameter.ndim == 1:
                 values += parameter.mean()  # what transformers begins with: ones, or zeros for biases and Gemma's norms
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                values /= case.calm
             if name == "model.norm.weight":
                 less = 1.0 - parameter.mean()  # Gemma stores norms less one
                 values = (values + less) * case.quiet - less
@@ -643,6 +723,12 @@ def make_checkpoint(case: Case, folder: Path) -> Path:
     model.to(getattr(torch, case.dtype)).save_pretrained(folder)
     checkpoints.make_tokenizer(folder)
     return folder
+
+
+def _stored_buffers(model: Any) -> list[tuple[str, Any]]:
+    """Numbers that are no parameters of a model, and saved with them."""
+    stored = model.state_dict()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in stored]
 
 
 def _config(case: Case, **changes: Any) -> Any:

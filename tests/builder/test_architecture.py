@@ -283,6 +283,8 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         ({"rope_parameters": LLAMA3, "rope_theta": None}, "low_freq_factor"),
         ({"rope_parameters": LONGROPE, "rope_theta": None}, "short_factor"),
         ({"hidden_act": "relu"}, "hidden_act.*relu"),
+        ({"enable_moe_block": True}, "enable_moe_block true, and mixtures of experts"),
+        ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention 'all'"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config.*gptq"),
     ],
     ids=str,
@@ -308,6 +310,17 @@ def test_heads_that_the_attention_operator_cannot_rotate_are_refused(tmp_path: P
             open_checkpoint(str(folder)), Recipe.model_validate({"precision": "int4", "builder": "stream"}), settings
         )
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_budget_of_bits_is_refused_where_layers_share_keys(tmp_path: Path, settings: Settings) -> None:
+    case = next(case for case in CASES if case.name == "gemma4")
+    checkpoint = open_checkpoint(str(families.make_checkpoint(case, tmp_path / "checkpoint")))
+    recipe = Recipe.model_validate({"precision": "int4", "bits": 6.0, "builder": "stream"})
+    with pytest.raises(EdgeshipError, match="keys and values of others") as caught:
+        build.plan(checkpoint, recipe, settings)
+    assert caught.value.exit_code == 2
+    assert "--bits" in str(caught.value.hint)
 
 
 def test_a_tied_head_must_be_the_embedding(tiny: Path, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import CheckpointInvalid
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
-from tests import checkpoints
+from tests import checkpoints, families
 
 TEXTS = [list(range(5, 45)), [7, 7, 300, 9], list(range(90, 107))]
 LAYERS = checkpoints.qwen2_config()["num_hidden_layers"]
@@ -79,6 +79,26 @@ def test_every_matrix_reads_what_it_reads_in_the_whole_graph(tmp_path: Path, set
         for name, expected in whole.items():
             part = found[name][begin : begin + len(tokens)][-len(expected) :]
             assert np.allclose(part, expected, rtol=1e-4, atol=1e-5), name
+        begin += len(tokens)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma4", "gemma4-untied"])
+def test_layers_that_need_more_than_hidden_states_get_it(tmp_path: Path, settings: Settings, name: str) -> None:
+    case = next(case for case in families.CASES if case.name == name)
+    folder = families.make_checkpoint(case, tmp_path / "checkpoint")
+    built = builder.build(open_checkpoint(str(folder)), Recipe(precision=Precision.FP32), settings)
+    reader = start(folder, tmp_path / "walk")
+    layers = range(case.fields["num_hidden_layers"])
+    found = {name: inputs for layer in layers for name, inputs in seen(reader, layer).items()}
+    again = seen(start(folder, tmp_path / "walk"), layers[-1])
+    begin = 0
+    for tokens, whole in [(tokens, of_whole_graph(built.folder, tokens)) for tokens in TEXTS]:
+        assert found.keys() == whole.keys() - {"per_layer.projection"}
+        for matrix, inputs in found.items():
+            part = inputs[begin : begin + len(tokens)][-len(whole[matrix]) :]
+            assert np.allclose(part, whole[matrix], rtol=1e-3, atol=1e-4), matrix
+            assert matrix not in again or np.array_equal(again[matrix], inputs)
         begin += len(tokens)
 
 

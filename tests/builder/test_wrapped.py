@@ -61,6 +61,26 @@ CASES = (
         {"mm_tokens_per_image": 4, "tie_word_embeddings": True},
     ),
     Wrapped(
+        "gemma4",
+        "Gemma4Config",
+        "Gemma4ForConditionalGeneration",
+        {
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "sliding_window": 8,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": SIZES["vocab_size"],
+        },
+        {**_VISION, "num_key_value_heads": 2, "head_dim": 16},
+        {
+            "tie_word_embeddings": True,
+            "audio_config": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        },
+    ),
+    Wrapped(
         "mistral3",
         "Mistral3Config",
         "Mistral3ForConditionalGeneration",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import recurrence
+from edgeship.builder.layer_keys import Keys, read_keys
 from edgeship.builder.recurrence import Recurrence
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
@@ -31,11 +32,19 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu2": "relu2",
 }
-# Which layers have a window or positions; a family that goes by such a rule has a default for it.
+# Fields that only some families look at; a family that goes by such a rule has a default for it.
 _RULES = {
     "sliding_window_pattern": ("sliding_window_pattern",),
     "max_window_layers": ("max_window_layers",),
     "no_rope_layer_interval": ("no_rope_layer_interval", "no_rope_layers"),
+    "global_head_dim": (
+        "attention_k_eq_v",
+        "global_head_dim",
+        "num_global_key_value_heads",
+        "num_kv_shared_layers",
+        "per_layer_config",
+    ),
+    "hidden_size_per_layer_input": ("hidden_size_per_layer_input",),
 }
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "mamba_d_ssm")
 
@@ -49,6 +58,7 @@ class Layer:
 
     rope: int | None
     window: int | None
+    keys: Keys
     attends: bool = True
     recurs: bool = False
 
@@ -80,6 +90,7 @@ class Architecture:
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
     query_growth: queries grow with their position, None where they do not.
     recurrence: what layers do that do not attend; None where all attend.
+    per_layer_width: of what each token brings for every layer, 0 for nothing.
     """
 
     traits: Traits
@@ -98,14 +109,14 @@ class Architecture:
     query_growth: QueryGrowth | None = None
     recurrence: Recurrence | None = None
     factors: Factors = Factors()
+    per_layer_width: int = 0
 
 
 def kept_bytes(architecture: Architecture, tokens: int) -> int:
     """Keys, values and states of one sequence of so many tokens, in FP32."""
-    sizes, recurrence = architecture.sizes, architecture.recurrence
+    recurrence = architecture.recurrence
     states = sum(map(math.prod, recurrence.states.values())) if recurrence else 0
-    by_token = 2 * sizes.kv_heads * sizes.head_size
-    return 4 * sum(layer.attends * by_token * tokens + layer.recurs * states for layer in architecture.layers)
+    return 4 * sum(layer.attends * layer.keys.numbers * tokens + layer.recurs * states for layer in architecture.layers)
 
 
 def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Architecture:
@@ -150,6 +161,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         if any(layer.recurs for layer in layers)
         else None,
         factors=_factors(config),
+        per_layer_width=config.count("hidden_size_per_layer_input", least=0) or 0,
     )
 
 
@@ -162,6 +174,8 @@ def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
     experts = config.count("num_local_experts", least=0)
     if experts:
         raise config.refuse(f"has num_local_experts {experts}, and mixtures of experts are not built yet")
+    if config.flag("enable_moe_block"):
+        raise config.refuse("has enable_moe_block true, and mixtures of experts are not built yet")
 
 
 def _query_growth(config: Fields) -> QueryGrowth | None:
@@ -217,18 +231,24 @@ def _attention_scale(traits: Traits, config: Fields, sizes: Dimensions) -> float
 
 def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple[Rope, ...], tuple[Layer, ...]]:
     """The rotary embeddings, and what each layer uses of them and sees."""
-    if config.flag("use_bidirectional_attention"):
-        raise config.refuse("has use_bidirectional_attention true, which cannot be converted")
+    both_ways = config.values.get("use_bidirectional_attention")
+    if both_ways not in (None, False, "vision"):  # "vision": among the parts of a picture
+        raise config.refuse(f"has use_bidirectional_attention {shown(both_ways)}, which cannot be converted")
     sliding = _sliding(traits, config, sizes.layers)
+    keys = read_keys(config, sizes, sliding)
     window = config.count("sliding_window") if any(sliding) else None
     rotates = _rotates(traits, config, sliding)
     recurs = recurrence.recurrent_layers(traits, config, sizes.layers)
     kinds = ["full_attention"]
     if traits.local_rope:
         kinds.append("sliding_attention")
+    local = [kind == "sliding_attention" for kind in kinds]
+    head_sizes = [
+        next((of.size for of, slides in zip(keys, sliding, strict=True) if slides == kind), None) for kind in local
+    ]
     ropes = tuple(
-        make_rope(_rope_parameters(traits, config, kind, sizes), sizes.head_size, sizes.context_tokens)
-        for kind in kinds
+        make_rope(_rope_parameters(traits, config, kind, sizes), size or sizes.head_size, sizes.context_tokens)
+        for kind, size in zip(kinds, head_sizes, strict=True)
     )
     for rope in ropes:
         if len(rope.frequencies) % ROTATED_PAIRS:
@@ -241,6 +261,7 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
             rope=(1 if slides and len(ropes) > 1 else 0) if rotates[index] else None,
             # A window as wide as the context hides nothing.
             window=window if slides and window is not None and window < sizes.context_tokens else None,
+            keys=keys[index],
             attends=traits.recurs_beside or not recurs[index],
             recurs=recurs[index],
         )
@@ -264,7 +285,8 @@ def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
             raise config.refuse(f"has layer_types with sliding_attention, and {off}")
         return [False] * layers
     if types:
-        return types
+        # transformers does so with Gemma 4's last layer, whatever the list says.
+        return [*types[:-1], types[-1] and "global_head_dim" not in traits.defaults]
     if pattern is not None:
         return [(index + 1) % pattern != 0 for index in range(layers)]
     if config.count("no_rope_layer_interval") is not None:
@@ -316,7 +338,7 @@ def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimension
             parameters[name] = config.values[name]
     merged = Fields(parameters, config.refuse, "rope_scaling." if scaling and not stated.values else stated.name)
     part = merged.values.get("partial_rotary_factor")
-    if part not in (None, 1) and not traits.partly_rotated:
+    if part not in (None, 1) and not traits.partly_rotated and rope_type(merged) != "proportional":
         raise merged.wrong("partial_rotary_factor", part, "1: models of this family rotate whole heads")
     # Early Phi-3 called it by other names.
     if "attention" in traits.fused and rope_type(merged) == "yarn":

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from edgeship.builder import gated_delta, mamba, short_convolution
+from edgeship.builder import beside, gated_delta, mamba, per_layer, short_convolution
+from edgeship.builder.activation import activated
 from edgeship.builder.attention import Attention
 from edgeship.builder.layout import EMBEDDING, Layout, output_name
-from edgeship.builder.nodes import MICROSOFT, Model, Nodes, Value
+from edgeship.builder.nodes import Model, Nodes, Value
 from edgeship.builder.recurrence import GatedDelta, ShortConvolution
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def author_layer(
     architecture: Architecture, layout: Layout, index: int, observed: Sequence[str] = (), *, switched: bool = False
 ) -> Model:
     """One layer alone, in float32: "states" float32 [b, s, d] and "attention_mask" to "states_after".
+
+    What the layer needs of others are inputs as `beside` names them, and what others need of it are outputs.
 
     observed: matrices whose inputs are outputs too, float32 [b, s, width] called "observed.NAME". The output layer's,
     under the name that its matrix has in the layout of the whole, are those of the last layer's graph.
@@ -78,12 +81,15 @@ class _Author:
         attention = Attention(self._nodes, self._architecture, tokens, mask)
         inputs, outputs = [tokens, mask], []
         residual = self._nodes.times(self._nodes.rows(EMBEDDING, tokens), self._architecture.embedding_scale)
+        brought: list[Value] = [None] * sizes.layers
+        if self._architecture.per_layer_width:
+            brought = per_layer.brought(self._nodes, self._architecture, tokens, residual)
         branch = None
-        for index in range(sizes.layers):
+        for index, own in enumerate(brought):
             past = self._past(index)
             inputs += past
             only_last = index == sizes.layers - 1
-            residual, branch, present = self._layer(residual, branch, index, attention, past, only_last=only_last)
+            residual, branch, present = self._layer(residual, branch, index, attention, past, own, only_last=only_last)
             outputs += present
         _, normed = self._nodes.add_norm(residual, branch, "norm")
         logits = self._logits(normed)
@@ -98,12 +104,22 @@ class _Author:
         states = self._nodes.input("states", "FLOAT", shape)
         mask = self._nodes.input("attention_mask", "INT64", ["batch", "total"])
         attention = Attention(self._nodes, architecture, states, mask)
-        residual, branch, _ = self._layer(states, None, index, attention, [])
+        brought = self._brought_alone()
+        lent = attention.lent(index)
+        own = brought[0] if brought else None
+        residual, branch, present = self._layer(states, None, index, attention, [], own)
         after, normed = self._nodes.add_norm(residual, branch, "norm")
         self._nodes.observe(normed, output_name(architecture))
         after.name = "states_after"
         self._nodes.typed(after, "FLOAT", shape)
-        return self._nodes.model([states, mask, *self._nodes.switches], [after, *self._nodes.observed])
+        inputs = [states, mask, *brought, *lent, *self._nodes.switches]
+        kept = present if beside.lends(architecture, index) else []
+        return self._nodes.model(inputs, [after, *kept, *self._nodes.observed])
+
+    def _brought_alone(self) -> list[Value]:
+        """What tokens bring for one layer, as an input of its graph, where they do."""
+        width = self._architecture.per_layer_width
+        return [self._nodes.input(beside.BROUGHT, "FLOAT", ["batch", "sequence", width])] if width else []
 
     def output(self) -> Model:
         """See author_output."""
@@ -123,10 +139,11 @@ class _Author:
         index: int,
         attention: Attention,
         past: list[Value],
+        own: Value | None = None,
         *,
         only_last: bool = False,
-    ) -> tuple[Value, Value, list[Value]]:
-        """The residual, what is to be added to it, and what the layer remembers."""
+    ) -> tuple[Value, Value | None, list[Value]]:
+        """The residual, what is to be added to it, and what the layer remembers. own: what each token brings for it."""
         name = f"layers.{index}"
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.attention_norm")
         branch, present = self._mix(normed, index, attention, past, only_last=only_last)
@@ -137,7 +154,19 @@ class _Author:
             self._nodes.named(f"present.{index}.{kind}", made, shape)
             for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
         ]
-        return residual, self._added(self._mlp(normed, index), f"{name}.mlp_post_norm"), kept
+        branch = self._added(self._mlp(normed, index), f"{name}.mlp_post_norm")
+        if own is not None:
+            residual, branch = self._nodes.op("Add", [residual, branch]), None
+            own = self._nodes.last(own) if only_last else own
+            residual = per_layer.added(self._nodes, self._architecture, residual, own, name)
+        return (*self._scaled(residual, branch, f"{name}.scale"), kept)
+
+    def _scaled(self, residual: Value, branch: Value | None, scale: str) -> tuple[Value, Value | None]:
+        """What leaves a layer, by a number of the layer where it has one."""
+        if not self._nodes.has(scale):
+            return residual, branch
+        whole = residual if branch is None else self._nodes.op("Add", [residual, branch])
+        return self._nodes.op("Mul", [whole, self._nodes.constant(scale)]), None
 
     def _mix(
         self, normed: Value, index: int, attention: Attention, past: list[Value], *, only_last: bool
@@ -181,14 +210,10 @@ class _Author:
 
     def _kept(self, index: int, tokens: str) -> dict[str, list[int | str | None]]:
         """The shapes of what a layer keeps of so many tokens."""
-        layer, sizes, recurrence = (
-            self._architecture.layers[index],
-            self._architecture.sizes,
-            self._architecture.recurrence,
-        )
+        layer, recurrence = self._architecture.layers[index], self._architecture.recurrence
         found: dict[str, list[int | str | None]] = {}
-        if layer.attends:
-            found |= {kind: ["batch", sizes.kv_heads, tokens, sizes.head_size] for kind in ("key", "value")}
+        if layer.attends and layer.keys.of_layer is None:
+            found |= {kind: ["batch", layer.keys.heads, tokens, layer.keys.size] for kind in ("key", "value")}
         if layer.recurs and recurrence is not None:
             found |= {kind: ["batch", *shape] for kind, shape in recurrence.states.items()}
         return found
@@ -204,14 +229,8 @@ class _Author:
             up = self._activated(up)
         return self._nodes.times(self._nodes.linear(up, f"{name}.down"), factors.down)
 
-    def _activated(self, gate: Value) -> Value:
-        if self._architecture.activation == "silu":
-            return self._nodes.op("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
-        if self._architecture.activation == "relu2":
-            positive = self._nodes.op("Relu", [gate])
-            return self._nodes.op("Mul", [positive, positive])
-        approximate = "tanh" if self._architecture.activation == "gelu_tanh" else "none"
-        return self._nodes.op("Gelu", [gate], approximate=approximate)
+    def _activated(self, values: Value) -> Value:
+        return activated(self._nodes, self._architecture.activation, values)
 
     def _logits(self, normed: Value) -> Value:
         logits = self._nodes.linear(normed, output_name(self._architecture))

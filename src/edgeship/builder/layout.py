@@ -27,6 +27,8 @@ ALIGNMENT = 64
 """Bytes: every tensor begins at a multiple of a cache line, so that it can be used where the file is mapped."""
 
 EMBEDDING, HEAD = "embedding", "head"
+PER_LAYER = "per_layer."
+"""What the names of weights begin with, of a layer or of all, that make of a token what it brings for each layer."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,14 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     prefix, traits = "model.", architecture.traits
     if not architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
+    if architecture.per_layer_width:
+        found.matrix(f"{PER_LAYER}embedding", f"{prefix}embed_tokens_per_layer")
+        found.linear(f"{PER_LAYER}projection", f"{prefix}per_layer_model_projection")
+        found.norm(f"{PER_LAYER}norm", f"{prefix}per_layer_projection_norm")
     for index in range(architecture.sizes.layers):
         _list_layer(found, architecture, index, f"{prefix}layers.{index}.", f"layers.{index}.")
+        if architecture.per_layer_width:
+            _list_per_layer(found, f"{prefix}layers.{index}.", f"layers.{index}.")
     found.norm("norm", f"{prefix}{ {**USUAL_NAMES, **traits.names}['last_norm'] }")
     if architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
@@ -147,7 +155,7 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
     if traits.norms != "after":
         norm("attention_norm")
     if architecture.layers[index].attends:
-        _list_attention(found, architecture, names, source, name)
+        _list_attention(found, architecture, index, names, source, name)
     if architecture.layers[index].recurs:
         _list_recurrence(found, architecture.recurrence, source, name)
     if traits.norms != "before":
@@ -162,20 +170,34 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
     found.linear(f"{name}down", f"{source}{names['down']}")
     if traits.norms != "before":
         norm("mlp_post_norm")
+    found.scalar(f"{name}scale", f"{source}layer_scalar")
+
+
+def _list_per_layer(found: _Finder, source: str, name: str) -> None:
+    """The weights that add to a layer what each token brings for it."""
+    found.linear(f"{name}{PER_LAYER}gate", f"{source}per_layer_input_gate")
+    found.linear(f"{name}{PER_LAYER}output", f"{source}per_layer_projection")
+    found.norm(f"{name}{PER_LAYER}norm", f"{source}post_per_layer_input_norm")
 
 
 def _list_attention(
-    found: _Finder, architecture: Architecture, names: Mapping[str, str], source: str, name: str
+    found: _Finder, architecture: Architecture, index: int, names: Mapping[str, str], source: str, name: str
 ) -> None:
-    traits = architecture.traits
+    traits, keys = architecture.traits, architecture.layers[index].keys
     attention = ["qkv_proj"] if "attention" in traits.fused else ["q_proj", "k_proj", "v_proj"]
+    if keys.of_layer is not None:
+        attention = ["q_proj"]
+        # transformers stores these all the same in some checkpoints, and reads them nowhere.
+        found.leave_out(*(f"{source}self_attn.{part}" for part in ("k_proj", "v_proj", "k_norm")))
+    elif keys.are_values:
+        attention = ["q_proj", "k_proj"]
     modules = [f"{source}self_attn.{part}" for part in attention]
     if traits.gated_attention:
         found.gated_queries(f"{name}qkv", *modules, heads=architecture.sizes.heads)
     else:
         found.linear(f"{name}qkv", *modules)
     if traits.head_norm:
-        for role in ("query_norm", "key_norm"):
+        for role in ("query_norm", "key_norm") if keys.of_layer is None else ("query_norm",):
             found.norm(f"{name}{role}", f"{source}{names[role]}")
     found.linear(f"{name}output", f"{source}{names['output']}")
 
@@ -274,6 +296,15 @@ class _Finder:
         self.weights.append(Vector(name, self._parts([tensor]), item=(1, taps)))
         if f"{module}.bias" in self._shapes:
             self.vector(f"{name}.bias", f"{module}.bias")
+
+    def scalar(self, name: str, tensor: str) -> None:
+        """A number, where there is one."""
+        if tensor in self._shapes:
+            self.vector(name, tensor)
+
+    def leave_out(self, *modules: str) -> None:
+        """That these have no place is no fault."""
+        self._used |= {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
 
     def require_all_used(self) -> None:
         tied = {"lm_head.weight"} if self._architecture.tied else set()

@@ -156,11 +156,12 @@ class Nodes:
         )
         return self.op("Transpose", [made], perm=[0, 2, 1]), after
 
-    def norm(self, values: Value, name: str) -> Value:
-        weight = self.stored(self._layout.weights[name].blobs[0])
+    def norm(self, values: Value, weight: str | int) -> Value:
+        """By the root of the mean square. weight: of the layout by name, or ones, so many."""
+        by = self.floats((1.0,) * weight, f"ones.{weight}") if isinstance(weight, int) else self.constant(weight)
         return self.op(
             "SimplifiedLayerNormalization",
-            [values, weight],
+            [values, by],
             axis=-1,
             epsilon=self.norm_epsilon,
             stash_type=1,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-KINDS = ("default", "linear", "llama3", "yarn", "longrope")
+KINDS = ("default", "linear", "llama3", "yarn", "longrope", "proportional")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ def make_rope(parameters: Fields, head_size: int, context_tokens: int) -> Rope:
 
 
 def _make(kind: str, parameters: Fields, head_size: int, context_tokens: int) -> Rope:
-    size = int(head_size * (parameters.number("partial_rotary_factor", above=0, most=1) or 1.0))
+    part = parameters.number("partial_rotary_factor", above=0, most=1) or 1.0
+    if kind == "proportional":
+        return _proportional(parameters, head_size, part)
+    size = int(head_size * part)
     plain = _plain(parameters.required_number("rope_theta", above=0), size)
     if kind == "linear":
         return Rope(_tuple(plain / parameters.required_number("factor", above=0)))
@@ -69,6 +72,16 @@ def _make(kind: str, parameters: Fields, head_size: int, context_tokens: int) ->
         return _yarn(plain, size, parameters, context_tokens)
     if kind == "longrope":
         return _longrope(plain, parameters, context_tokens)
+    return Rope(_tuple(plain))
+
+
+def _proportional(parameters: Fields, head_size: int, part: float) -> Rope:
+    """The whole head takes part, and all but the first pairs stand still."""
+    import numpy as np
+
+    plain = _plain(parameters.required_number("rope_theta", above=0), head_size)
+    plain /= np.float32(parameters.number("factor", above=0) or 1.0)
+    plain[int(part * head_size // 2) :] = 0.0
     return Rope(_tuple(plain))
 
 

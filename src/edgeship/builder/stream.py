@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgeship.builder import calibration_texts, predict
+from edgeship.builder import beside, calibration_texts, predict
 from edgeship.builder.allocation import allocate, keepable
 from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Layout, Matrix, lay_out, list_weights
@@ -46,6 +46,11 @@ class StreamBuilder:
                 hint="Leave --method out, or add --builder genai.",
             )
         architecture, _, layout = design(checkpoint, recipe)
+        if recipe.budgeted and beside.is_needed(architecture):
+            raise PrecisionUnsupported(
+                "what each matrix costs is not measured where layers look at the keys and values of others",
+                hint="Leave --bits, --budget and --tolerance out.",
+            )
         return predict.predict_streaming(checkpoint, recipe, layout, architecture)
 
     def tasks(self, checkpoint: Checkpoint, recipe: Recipe) -> tuple[Task, ...]:

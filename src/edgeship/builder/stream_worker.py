@@ -144,6 +144,7 @@ def _genai_config(architecture: Architecture, checkpoint: Checkpoint) -> dict[st
         heads=sizes.heads,
         kv_heads=sizes.kv_heads,
         head_size=sizes.head_size,
+        layer_types=[] if len({layer.keys for layer in architecture.layers}) > 1 else None,
     )
     if architecture.recurrence is not None:
         name, *_ = LAYER_TYPES[architecture.recurrence.kind]

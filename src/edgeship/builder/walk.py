@@ -15,7 +15,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeship.builder import data_file, graph, nodes, onnx_model
+from edgeship.builder import beside, data_file, graph, nodes, onnx_model
+from edgeship.builder.beside import Beside
 from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights, output_name
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
@@ -59,6 +60,7 @@ class Walk:
         self.layers = architecture.sizes.layers
         self.positions = sum(map(len, sequences))
         self._whose = hashlib.sha256(json.dumps([digest, [list(tokens) for tokens in sequences]]).encode())
+        self._beside = Beside(architecture, self.weights, weights, folder, self._tokens())
         self._states: Floats | None = None
         self._at = 0
 
@@ -88,11 +90,15 @@ class Walk:
         states = self._arrive(layer)
         names = [] if see is None else [matrix.name for matrix in self.matrices(layer)]
         runner = self._open(layer, names)
-        outputs = ["states_after", *(f"observed.{name}" for name in names)]
+        lent = beside.lends(self.architecture, layer)
+        outputs = ["states_after", *lent, *(f"observed.{name}" for name in names)]
         for number, (start, stop) in enumerate(self.spans(), 1):
             self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
             mask = np.ones((1, stop - start), np.int64)
-            after, *inputs = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask)
+            others = self._beside.feeds(layer, start, stop, states)
+            after, *found = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask, **others)
+            inputs = found[len(lent) :]
+            self._beside.keep(layer, start, stop, found[: len(lent)])
             # NaN is no number of any size, either.
             if not all(np.abs(values).max() <= _LARGEST for values in (after, *inputs)):
                 raise self._overflow(layer, number)
@@ -131,6 +137,8 @@ class Walk:
         """What an earlier walk left before this layer or one before it, and which."""
         import numpy as np
 
+        if beside.is_needed(self.architecture):
+            return None
         shape = (self.positions, self.architecture.sizes.hidden_size)
         for at in range(layer, -1, -1):
             with suppress(OSError), (self._folder / _STATES.format(at)).open("rb") as stream:
@@ -155,7 +163,7 @@ class Walk:
 
         [part] = next(weight.parts for weight in self.weights if weight.name == EMBEDDING)
         width = self.architecture.sizes.hidden_size
-        tokens = np.concatenate([np.asarray(sequence, np.int64) for sequence in self._sequences])
+        tokens = self._tokens()
         found = np.zeros((len(tokens), width), np.float32)
         step = max(1, data_file.CHUNK_ELEMENTS // width)
         for start in range(part.start, part.stop, step):
@@ -165,6 +173,12 @@ class Walk:
                 found[here] = change(rows[tokens[here] - start])
         found *= np.float32(self.architecture.embedding_scale)
         return found
+
+    def _tokens(self) -> npt.NDArray[np.int64]:
+        """Of all texts, one after the other."""
+        import numpy as np
+
+        return np.concatenate([np.asarray(sequence, np.int64) for sequence in self._sequences])
 
     def write(
         self,

@@ -43,6 +43,7 @@ class Traits:
     gated: the MLP has a gate beside what goes up.
     windows: which layers can have a sliding window.
     scaled_embedding: multiplied by the square root of the model's width.
+    value_norm: values are normalised too, each head by itself and by no weights.
     query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
     capped_attention: attn_logit_softcapping has effect; Gemma 3's configs may state it, and its code leaves it out.
     partly_rotated: partial_rotary_factor has effect.
@@ -65,6 +66,7 @@ class Traits:
     gated: bool = True
     windows: Windows = "never"
     scaled_embedding: bool = False
+    value_norm: bool = False
     query_scalar: bool = False
     capped_attention: bool = False
     partly_rotated: bool = False
@@ -110,6 +112,21 @@ _GEMMA = {
     "query_pre_attn_scalar": 256,
     "sliding_window": 4096,
     "use_sliding_window": True,
+}
+_GEMMA4 = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "attention_multiplier": 1.0,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "global_head_dim": 512,
+    "hidden_size_per_layer_input": 256,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    **_WINDOWS_ON,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "rope_theta": 1_000_000.0, "partial_rotary_factor": 0.25},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    },
 }
 
 _MAMBA = {"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
@@ -174,6 +191,24 @@ FAMILIES: Mapping[str, Family] = {
             local_rope=True,
             local_theta=10_000.0,
             defaults=_GEMMA | {"sliding_window_pattern": 6, "rope_theta": 1_000_000.0},
+        ),
+    ),
+    "Gemma4ForCausalLM": Family(
+        "Gemma 4",
+        "gemma4_text",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "gemma4_text",
+            norms="around",
+            head_norm="head",
+            value_norm=True,
+            windows="by layer",
+            scaled_embedding=True,
+            local_rope=True,
+            local_theta=10_000.0,
+            defaults=_GEMMA4,
         ),
     ),
     "SmolLM3ForCausalLM": Family(

@@ -11,6 +11,8 @@ _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head"
 _USUAL = "model."
 _GUESSING = "mtp."
 _AROUND_TEXT = ("model.language_model.", "language_model.model.")
+_TEXT = "language_model"
+"""In the names that begin with it, everything is the text model's; others have towers beside the layers."""
 
 
 def without_marks(name: str) -> str:
@@ -65,7 +67,7 @@ def others_than_text(names: Iterable[str]) -> dict[str, list[str]]:
     for name in every:
         module = name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else ""
         of_text = module in ("layers", _EMBEDDING.partition(".")[0]) or module.endswith("norm")
-        if not of_text and _HEAD not in name:
+        if not (of_text or (module and _TEXT in prefix)) and _HEAD not in name:
             found.setdefault(name.removeprefix(_USUAL).partition(".")[0], []).append(name)
     return found
 

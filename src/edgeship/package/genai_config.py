@@ -271,8 +271,13 @@ def for_graph(
     heads: int,
     kv_heads: int,
     head_size: int,
+    layer_types: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The file's content for a decoder of this shape in model.onnx, its inputs and outputs named as usual."""
+    """The file's content for a decoder of this shape in model.onnx, its inputs and outputs named as usual.
+
+    layer_types: where layers differ in what they keep, which the graph's inputs say. onnxruntime-genai takes a list for
+    one of LFM2's layers, and needs none, but for an empty one, where all keep keys and values.
+    """
     return {
         "model": {
             "context_length": context_tokens,
@@ -295,6 +300,7 @@ def for_graph(
                 "num_attention_heads": heads,
                 "num_hidden_layers": layers,
                 "num_key_value_heads": kv_heads,
+                **({} if layer_types is None else {"layer_types": list(layer_types)}),
             },
             "type": model_type,
             "vocab_size": vocab_size,
