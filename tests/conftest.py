@@ -100,12 +100,25 @@ def shelf() -> dict[str, families.Made]:
     return {}
 
 
-@pytest.fixture(params=families.CASES, ids=lambda case: case.name)
+@pytest.fixture(params=[case for case in families.CASES if not case.brief], ids=lambda case: case.name)
 def made(
     request: pytest.FixtureRequest, shelf: dict[str, families.Made], tmp_path_factory: pytest.TempPathFactory
 ) -> families.Made:
-    """Every family's cases, each made once for all tests."""
-    case: families.Case = request.param
+    """Every family's cases that are compared in all precisions, each made once for all tests."""
+    return _from(shelf, request.param, tmp_path_factory)
+
+
+@pytest.fixture(params=families.CASES, ids=lambda case: case.name)
+def any_made(
+    request: pytest.FixtureRequest, shelf: dict[str, families.Made], tmp_path_factory: pytest.TempPathFactory
+) -> families.Made:
+    """Every family's cases, those of which FP32 alone is compared as well."""
+    return _from(shelf, request.param, tmp_path_factory)
+
+
+def _from(
+    shelf: dict[str, families.Made], case: families.Case, tmp_path_factory: pytest.TempPathFactory
+) -> families.Made:
     if case.name not in shelf:
         shelf[case.name] = families.make(case, tmp_path_factory.mktemp(case.name))
     return shelf[case.name]

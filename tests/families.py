@@ -7,8 +7,9 @@ no multiple of a block. Norms and biases are far from neutral, windows and frequ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Case:
     older: whether versions of transformers before 5 knew the family, and wrote all that decides it.
     amplifies: how much further than others the logits may move where weights or activations are rounded. Random states
     that are normalised by themselves blow small differences up; what is computed must be as exact all the same.
+    brief: FP32 alone is compared.
     lengths: of prompts. greedy_from: of those from which GREEDY_TOKENS are generated.
     """
 
@@ -57,6 +59,7 @@ class Case:
     peculiar: tuple[Mapping[str, Any], ...] = ()
     older: bool = True
     amplifies: float = 1.0
+    brief: bool = False
     lengths: tuple[int, ...] = LENGTHS
     greedy_from: tuple[int, ...] = (GREEDY_FROM,)
 
@@ -121,7 +124,7 @@ _GATED_DELTA: dict[str, Any] = {
 
 _MAMBA: dict[str, Any] = {"mamba_n_heads": 6, "mamba_d_state": 20, "mamba_d_conv": 4, "mamba_chunk_size": 16}
 
-CASES: tuple[Case, ...] = (
+_WHOLE: tuple[Case, ...] = (
     Case("llama2", "LlamaConfig", {"rms_norm_eps": 0.05}, seed=4, peculiar=({"rms_norm_eps": 1e-5},)),
     Case(
         "llama3",
@@ -698,6 +701,34 @@ CASES: tuple[Case, ...] = (
         ),
     ),
 )
+# Families with fewer than three cases have these shapes too, of which FP32 alone is compared.
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "each-head": {"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5, "intermediate_size": 118},
+    "one-key-head": {"num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 4},
+}
+_SEEDS: Mapping[str, int] = {}
+"""Of these, where 0 does not do."""
+
+
+def _in_other_shapes(whole: Sequence[Case]) -> Iterator[Case]:
+    counts = Counter(case.architecture for case in whole)
+    for case in {case.architecture: case for case in reversed(whole)}.values():
+        for shape, fields in list(_SHAPES.items())[: max(0, 3 - counts[case.architecture])]:
+            tied = not case.fields.get("tie_word_embeddings", SIZES["tie_word_embeddings"])
+            others = {"head_dim": 32, "tie_word_embeddings": tied if shape == "each-head" else not tied}
+            kept = {key: value for key, value in case.fields.items() if key not in ("layer_types", "no_rope_layers")}
+            name = f"{case.name}-{shape}"
+            yield replace(
+                case,
+                name=name,
+                fields={**kept, **fields, **others},
+                seed=_SEEDS.get(name, 0),
+                peculiar=(),
+                brief=True,
+            )
+
+
+CASES = (*_WHOLE, *_in_other_shapes(_WHOLE))
 
 
 def make_checkpoint(case: Case, folder: Path) -> Path:

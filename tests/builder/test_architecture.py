@@ -72,15 +72,15 @@ def test_every_family_of_the_table_has_a_case() -> None:
 
 
 @pytest.mark.slow
-def test_a_case_shows_what_it_is_there_for(made: Made) -> None:
-    for greedy in made.reference.greedy.values():
+def test_a_case_shows_what_it_is_there_for(any_made: Made) -> None:
+    for greedy in any_made.reference.greedy.values():
         assert greedy.clear > families.CLEAR
         assert len(set(greedy.tokens)) > 20
         assert not STOPS & set(greedy.tokens)
-    expected = made.reference.logits[max(made.case.lengths)]
-    for change in made.case.peculiar:
-        assert distance(families.changed(made.case, made.folder, change), expected) > 0.01, change
-    for kind, logits in families.neutralised(made.case, made.folder).items():
+    expected = any_made.reference.logits[max(any_made.case.lengths)]
+    for change in any_made.case.peculiar:
+        assert distance(families.changed(any_made.case, any_made.folder, change), expected) > 0.01, change
+    for kind, logits in families.neutralised(any_made.case, any_made.folder).items():
         assert distance(logits, expected) > 0.01, kind
 
 
@@ -88,12 +88,12 @@ def test_a_case_shows_what_it_is_there_for(made: Made) -> None:
 
 
 @pytest.mark.slow
-def test_fp32_is_what_transformers_computes(made: Made) -> None:
-    folder = made.built(precision="fp32")
-    decoder, prompt = OnnxDecoder(folder), made.case.prompt
-    for length, logits in made.reference.logits.items():
+def test_fp32_is_what_transformers_computes(any_made: Made) -> None:
+    folder = any_made.built(precision="fp32")
+    decoder, prompt = OnnxDecoder(folder), any_made.case.prompt
+    for length, logits in any_made.reference.logits.items():
         assert distance(decoder.logits(prompt[:length]), logits) < CLOSE, length
-    for length, greedy in made.reference.greedy.items():
+    for length, greedy in any_made.reference.greedy.items():
         assert decoder.greedy(prompt[:length], families.GREEDY_TOKENS) == greedy.tokens
         assert genai_greedy(folder, prompt[:length], 16) == greedy.tokens[:16]
 
