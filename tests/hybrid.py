@@ -6,6 +6,7 @@ The last attention has larger heads than the one before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.checkpoints import VOCAB, make_tokenizer, write_json
 
 Floats = npt.NDArray[np.float32]
 
+ALIKE = ("linear_attention", "full_attention", "linear_attention", "full_attention")
+"""What onnxruntime-genai can run: states, keys and values have the same shapes in all layers that keep them."""
 LAYERS = ("linear_attention", "full_attention", "conv", "linear_attention", "full_attention")
 CONTEXT_TOKENS = 160
 WIDTH, HEADS, KV_HEADS, HEAD_SIZE = 32, 2, 1, 16
@@ -25,22 +28,22 @@ STATE_FLOATS = 2 * (CHANNELS * (KERNEL - 1) + VALUE_HEADS * KEY_SIZE * VALUE_SIZ
 TOKEN_FLOATS = 2 * KV_HEADS * (HEAD_SIZE + 2 * HEAD_SIZE)
 
 
-def make_hybrid(folder: Path) -> Path:
+def make_hybrid(folder: Path, layers: tuple[str, ...] = LAYERS) -> Path:
     """The package in `folder`."""
     import onnx
 
     folder.mkdir(parents=True, exist_ok=True)
     make_tokenizer(folder)
-    onnx.save_model(_Author().model(), folder / "model.onnx")
+    onnx.save_model(_Author(layers).model(), folder / "model.onnx")
     decoder = {
         "filename": "model.onnx",
         "session_options": {"provider_options": []},
-        "num_hidden_layers": len(LAYERS),
+        "num_hidden_layers": len(layers),
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
         "head_size": HEAD_SIZE,
         "hidden_size": WIDTH,
-        "layer_types": list(LAYERS),
+        "layer_types": list(layers),
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",
@@ -109,7 +112,8 @@ def _first_sizes(shape: list[Any]) -> list[int]:
 class _Author:
     """Collects the nodes of the graph. Every method gives the name of the value that it made."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: tuple[str, ...]) -> None:
+        self._layers = layers
         self._random = np.random.default_rng(7)
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
@@ -126,7 +130,7 @@ class _Author:
         widths = self._op("Gather", [self._op("Shape", ["attention_mask"]), self._ints(1)])
         total = self._op("Cast", [widths], to=TensorProto.INT32)
         states = self._op("Gather", [self._weight((VOCAB, WIDTH), 1.0), "input_ids"])
-        for layer, kind in enumerate(LAYERS):
+        for layer, kind in enumerate(self._layers):
             normed = self._norm(states)
             if kind == "linear_attention":
                 mixed = self._linear_attention(normed, layer)
@@ -135,7 +139,7 @@ class _Author:
             else:
                 mixed = self._attention(normed, layer, lengths, total)
             states = self._op("Add", [states, mixed])
-        self._op("MatMul", [self._norm(states), self._weight((WIDTH, VOCAB), 0.4)], given="logits")
+        self._ops("MatMul", [self._norm(states), self._weight((WIDTH, VOCAB), 0.4)], 0, also=["logits"])
         self._output("logits", ["b", "s", VOCAB])
         graph = helper.make_graph(self._nodes, "hybrid", self._inputs, self._outputs, self._weights)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
@@ -176,7 +180,8 @@ class _Author:
         return self._op("Transpose", [found], perm=[0, 2, 1])
 
     def _attention(self, normed: str, layer: int, lengths: str, total: str) -> str:
-        size = HEAD_SIZE if layer == LAYERS.index("full_attention") else 2 * HEAD_SIZE
+        larger = self._layers == LAYERS and layer > LAYERS.index("full_attention")
+        size = 2 * HEAD_SIZE if larger else HEAD_SIZE
         parts = [self._matmul(normed, WIDTH, heads * size) for heads in (HEADS, KV_HEADS, KV_HEADS)]
         kept = [
             self._kept(
@@ -241,12 +246,13 @@ class _Author:
 
         self._outputs.append(helper.make_tensor_value_info(name, 1, shape))
 
-    def _op(self, kind: str, inputs: list[str], *, given: str | None = None, **attributes: Any) -> str:
-        return self._ops(kind, inputs, 0 if given else 1, also=[given] if given else (), **attributes)[0]
+    def _op(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        return self._ops(kind, inputs, 1, **attributes)[0]
 
-    def _ops(self, kind: str, inputs: list[str], count: int, also: Any = (), **attributes: Any) -> list[str]:
+    def _ops(self, kind: str, inputs: list[str], count: int, also: Sequence[str] = (), **attributes: Any) -> list[str]:
+        """`count` values. also: outputs after them that have their names already."""
         from onnx import helper
 
         names = [*(f"value.{len(self._nodes)}.{place}" for place in range(count)), *also]
         self._nodes.append(helper.make_node(kind, inputs, names, **attributes))
-        return names[:count] if count else names
+        return names[:count]

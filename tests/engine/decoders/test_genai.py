@@ -18,6 +18,7 @@ from edgeship.engine.opening import load
 from edgeship.engine.text import TextCodec
 from edgeship.errors import DependencyMissing, EngineFailed
 from tests import checkpoints
+from tests.hybrid import ALIKE, CONTEXT_TOKENS, Plain, make_hybrid
 from tests.onnx_decoder import OnnxDecoder
 from tests.packages import config_of
 
@@ -156,6 +157,18 @@ def test_slots_do_not_know_each_other(int4_folder: Path) -> None:
     for place, token in enumerate((5, 6, 7)):
         mine, _ = made.step([Chunk(0, [token], place, 1), Chunk(1, [token + 50], place, 1)])
         assert np.array_equal(mine, alone[place])
+
+
+@pytest.mark.slow
+def test_a_model_with_states_goes_back_by_reading_again(tmp_path: Path) -> None:
+    package = make_hybrid(tmp_path, ALIKE)
+    plain, tokens = Plain(package), np.random.default_rng(1).integers(3, checkpoints.VOCAB, 30).tolist()
+    made = GenaiDecoder(config_of(package), threads=1, slots=1, context_tokens=CONTEXT_TOKENS)
+    made.step([Chunk(0, tokens[:20], 0, 1)])
+    made.step([Chunk(0, [5, 6, 7], 20, 1)])
+    [found] = made.step([Chunk(0, tokens[20:], 20, 1)])
+    assert not made.goes_back
+    assert np.abs(found[0] - plain.logits(tokens)).max() < 1e-5 * np.ptp(found)
 
 
 @pytest.mark.slow
