@@ -20,7 +20,7 @@ from edgeship.package import manifest as manifests
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, packings
-from tests.checkpoint.test_quantized import AWQ, GPTQ, MLX, PACKED, stated
+from tests.checkpoint.test_quantized import AUTO_ROUND, AWQ, GPTQ, MLX, PACKED, ROUND, stated
 
 TOKENS = tuple(range(5, 45))
 INT4 = Recipe(precision=Precision.INT4, symmetric=False, accuracy_level=1, method="search")
@@ -31,6 +31,8 @@ KEPT: dict[str, tuple[packings.Writer, dict[str, Any]]] = {
     "gptq, symmetric": (partial(packings.gptq, sym=True), stated(**GPTQ | {"sym": True})),
     "gptq v2": (partial(packings.gptq, version=2), stated(**GPTQ, checkpoint_format="gptq_v2")),
     "awq": (packings.awq, stated(**AWQ)),
+    "auto-round": (packings.gptq, AUTO_ROUND),
+    "auto-round v2": (partial(packings.gptq, version=2), stated(**ROUND, packing_format="auto_round:gptqmodel")),
     "packed": (packings.compressed, stated(**PACKED)),
     "packed, zero points": (partial(packings.compressed, symmetric=False, dtype=np.float32), stated(**PACKED)),
 }

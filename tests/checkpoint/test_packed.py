@@ -33,7 +33,7 @@ FORMS: dict[str, tuple[packings.Writer, Packing]] = {
     "gptq 8": (partial(packings.gptq, bits=8), Packing("GPTQ", 8, 32)),
     "gptq v2": (partial(packings.gptq, version=2), Packing("GPTQ", 4, 32, offset=0)),
     "gptq, symmetric": (partial(packings.gptq, sym=True), Packing("GPTQ", 4, 32, symmetric=True)),
-    "awq": (packings.awq, Packing("AWQ", 4, 32)),
+    "awq": (packings.awq, Packing("AWQ", 4, 32, awq=True)),
     "packed": (packings.compressed, PACKED),
     "packed 8": (partial(packings.compressed, bits=8), PACKED),
     "packed, zero points": (partial(packings.compressed, symmetric=False), PACKED),

@@ -33,9 +33,13 @@ def stated(**config: Any) -> dict[str, Any]:
     return {"quantization_config": config}
 
 
+ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": False, "data_type": "int"}
+AUTO_ROUND = stated(**ROUND, packing_format="auto_round:auto_gptq", extra_config={"lm_head": {"bits": 16}})
 READ: list[tuple[packings.Writer, dict[str, Any], str]] = [
     (packings.gptq, stated(**GPTQ), "GPTQ with 4 bits in groups of 32"),
     (packings.awq, stated(**AWQ), "AWQ with 4 bits in groups of 32"),
+    (packings.gptq, AUTO_ROUND, "AutoRound with 4 bits in groups of 32"),
+    (packings.awq, stated(**ROUND | {"packing_format": "auto_round:auto_awq"}), "AutoRound with 4 bits in groups"),
     (packings.compressed, stated(**PACKED), "compressed-tensors with 4 bits in groups of 32"),
     (packings.compressed, {}, "compressed-tensors with 4 bits in groups of 32"),
     (packings.int8, {}, "compressed-tensors with 8 bits, a scale for each row"),
@@ -54,6 +58,9 @@ UNREAD: list[tuple[packings.Writer, dict[str, Any], str]] = [
     (packings.gptq, stated(**GPTQ | {"is_marlin_format": True}), "packed for marlin"),
     (packings.gptq, stated(quant_method="bitsandbytes"), "bitsandbytes, but its tensors show GPTQ"),
     (packings.awq, stated(**AWQ | {"version": "gemv"}), "AWQ with 4 bits, packed for gemv"),
+    (packings.awq, stated(**AWQ | {"checkpoint_format": "llm-awq"}), "packed for llm-awq"),
+    (packings.gptq, stated(**ROUND | {"packing_format": "auto_round:fp8_static"}), "packed as auto_round:fp8_static"),
+    (packings.gptq, stated(**ROUND, extra_config={"lm_head": {"bits": 2}}), "with other bits for some modules"),
     (packings.awq, stated(**AWQ | {"zero_point": False}), "without zero points"),
     (packings.compressed, stated(**PACKED | {"format": "marlin-24"}), "packed as marlin-24"),
     (packings.compressed, stated(**PACKED, sparsity_config={"format": "sparse-24-bitmask"}), "sparse-24-bitmask"),

@@ -18,6 +18,8 @@ _NAMES = {
     "bitsandbytes": "bitsandbytes",
     "gptq": "GPTQ",
     "awq": "AWQ",
+    "auto-round": "AutoRound",
+    "intel/auto-round": "AutoRound",
     "compressed-tensors": "compressed-tensors",
     "fp8": "FP8",
     "fbgemm_fp8": "FP8",
@@ -39,6 +41,7 @@ _ENDS: tuple[tuple[str, frozenset[str]], ...] = (
 _ALSO_SEEN = {
     "GPTQ": ("GPTQ", "AWQ"),
     "AWQ": ("GPTQ", "AWQ"),
+    "AutoRound": ("GPTQ", "AWQ"),
     "compressed-tensors": ("compressed-tensors", "FP8"),
     "ModelOpt": ("FP8",),
 }
@@ -59,13 +62,15 @@ class Packing:
     """How a form that is read keeps its weights, as far as the tensors themselves do not say it.
 
     method: its name. bits, group_size: of most matrices, group_size -1 for whole rows, None where it is not stated.
-    symmetric: GPTQ's zero points are half of the range. offset: what is added to GPTQ's stored zero points. block: of
-    FP8, rows and columns that share a scale. modules: MLX's bits and group size of some modules.
+    awq: words lie as AWQ's do, not as GPTQ's. symmetric: GPTQ's zero points are half of the range. offset: what is
+    added to its stored zero points. block: of FP8, rows and columns that share a scale. modules: MLX's bits and group
+    size of some modules.
     """
 
     method: str
     bits: int | None = None
     group_size: int | None = None
+    awq: bool = False
     symmetric: bool = False
     offset: int = 1
     block: tuple[int, int] | None = None
@@ -180,6 +185,7 @@ def _packing(said: Fields, form: str, seen: str | None) -> Packing:
     readers = {
         "GPTQ": _gptq,
         "AWQ": _awq,
+        "AutoRound": _auto_round,
         "compressed-tensors": _compressed,
         "bitsandbytes": lambda _: Packing("bitsandbytes"),
         "FP8": _fp8,
@@ -220,12 +226,27 @@ def _gptq(said: Fields) -> Packing:
 
 
 def _awq(said: Fields) -> Packing:
-    bits, version = _of_bits(said, (4,)), (said.text("version") or "gemm").lower()
-    if version != "gemm":
-        raise _Unread(f"packed for {version}")
+    bits = _of_bits(said, (4,))
+    versions = [(said.text(key) or "gemm").lower() for key in ("version", "checkpoint_format", "format")]
+    if odd := next((version for version in versions if version != "gemm"), None):
+        raise _Unread(f"packed for {odd}")
     if said.flag("zero_point") is False:
         raise _Unread("without zero points")
-    return Packing("AWQ", bits, _group_size(said))
+    return Packing("AWQ", bits, _group_size(said), awq=True)
+
+
+def _auto_round(said: Fields) -> Packing:
+    layout, kind = said.text("packing_format") or "auto_round:auto_gptq", said.text("data_type") or "int"
+    awq, less_one = layout == "auto_round:auto_awq", layout == "auto_round:auto_gptq"
+    if kind != "int" or not (awq or less_one or layout in ("auto_round", "auto_round:gptqmodel")):
+        raise _Unread(f"packed as {layout}, of the type {kind}")
+    bits, own = _of_bits(said, (4,) if awq else (4, 8)), said.part("extra_config").values.values()
+    if any(isinstance(module, Mapping) and module.get("bits", bits) not in (bits, 16, 32) for module in own):
+        raise _Unread("with other bits for some modules")
+    group_size = None if own else _group_size(said)
+    return Packing(
+        "AutoRound", bits, group_size, awq=awq, symmetric=bool(said.flag("sym")) and not awq, offset=int(less_one)
+    )
 
 
 def _compressed(said: Fields) -> Packing:

@@ -90,7 +90,7 @@ def _open(name: str, parts: Parts, packing: Packing) -> Packed:
 
 def _open_words(name: str, parts: Parts, packing: Packing) -> Packed:
     needed = _needed(name, parts, qweight="qweight", qzeros="qzeros", scales="scales")
-    if packing.method == "AWQ":
+    if packing.awq:
         return packed_integers.open_awq(name, needed, packing.group_size)
     return packed_integers.open_gptq(
         name,
