@@ -131,7 +131,9 @@ def _take_lengths(graph: Any) -> None:
     if not attentions or others:
         raise NotBatchable(f"its graph attends by {', '.join(others) or 'no single operator'} and not by {ATTENTION}")
     pasts = {value.name for value in graph.input if value.name.startswith("past_key_values.")}
-    if {node.input[place] for node in attentions for place in (3, 4)} != pasts:
+    # A layer without keys of its own looks at what another's attention gives, and adds nothing to it.
+    given = {name for node in attentions for name in node.output[1:]}
+    if {node.input[place] for node in attentions for place in (3, 4)} - given != pasts:
         raise NotBatchable("its graph reads earlier keys and values outside of the attention")
     _add_input(graph, LENGTHS, onnx.TensorProto.INT32, ["batch"])
     _add_input(graph, TOTAL, onnx.TensorProto.INT32, [])
