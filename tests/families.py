@@ -668,6 +668,37 @@ _WHOLE: tuple[Case, ...] = (
         older=False,
         peculiar=({"position_embedding_type": None}, {"attention_multiplier": 0.25}),
     ),
+    Case(
+        "phi2",
+        "PhiConfig",
+        {
+            "num_attention_heads": 2,
+            "hidden_size": 160,
+            "rope_parameters": _rope(partial_rotary_factor=0.4),
+        },
+        seed=33,
+        peculiar=({"rope_parameters": _rope(partial_rotary_factor=0.8)}, {"hidden_act": "relu2"}),
+    ),
+    Case(
+        "phi1",
+        "PhiConfig",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 4, "layer_norm_eps": 0.02},
+        seed=7,
+        peculiar=({"layer_norm_eps": 1e-5},),
+    ),
+    Case(
+        "nemotron",
+        "NemotronConfig",
+        {"head_dim": 32, "norm_eps": 0.05, "rope_parameters": _rope(partial_rotary_factor=0.5)},
+        peculiar=({"norm_eps": 1e-5}, {"rope_parameters": _rope(partial_rotary_factor=1.0)}),
+    ),
+    Case("nemotron-biases", "NemotronConfig", {"head_dim": 64, "attention_bias": True, "mlp_bias": True}),
+    Case(
+        "apertus", "ApertusConfig", {"rope_parameters": _rope(theta=12e6)}, seed=4, older=False, peculiar=(_PLAIN_ROPE,)
+    ),
+    Case(
+        "apertus-tied", "ApertusConfig", {"head_dim": 32, "attention_bias": True, "tie_word_embeddings": True}, seed=11
+    ),
     Case("ernie4_5", "Ernie4_5Config", {"head_dim": 16, "use_bias": True}),
     Case("hunyuan", "HunYuanDenseV1Config", {"head_dim": 32}, seed=2),
     Case(
@@ -704,9 +735,26 @@ _WHOLE: tuple[Case, ...] = (
 # Families with fewer than three cases have these shapes too, of which FP32 alone is compared.
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "each-head": {"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5, "intermediate_size": 118},
-    "one-key-head": {"num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 4},
+    "one-key-head": {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 4},
 }
-_SEEDS: Mapping[str, int] = {}
+_TIED_AS_THEY_ARE = {"gemma2", "gemma3", "olmo2"}
+"""Others of random weights would say one token for ever."""
+_SEEDS: Mapping[str, int] = {
+    "ministral3-one-key-head": 1,
+    "hunyuan-one-key-head": 1,
+    "ernie4_5-one-key-head": 4,
+    "glm4-each-head": 10,
+    "glm-one-key-head": 1,
+    "exaone4-each-head": 1,
+    "arcee-each-head": 1,
+    "seed-oss-each-head": 5,
+    "seed-oss-one-key-head": 1,
+    "gemma-one-key-head": 2,
+    "olmo3-each-head": 9,
+    "olmo2-one-key-head": 1,
+    "granite-one-key-head": 1,
+    "smollm3-one-key-head": 2,
+}
 """Of these, where 0 does not do."""
 
 
@@ -714,8 +762,9 @@ def _in_other_shapes(whole: Sequence[Case]) -> Iterator[Case]:
     counts = Counter(case.architecture for case in whole)
     for case in {case.architecture: case for case in reversed(whole)}.values():
         for shape, fields in list(_SHAPES.items())[: max(0, 3 - counts[case.architecture])]:
-            tied = not case.fields.get("tie_word_embeddings", SIZES["tie_word_embeddings"])
-            others = {"head_dim": 32, "tie_word_embeddings": tied if shape == "each-head" else not tied}
+            tied = case.fields.get("tie_word_embeddings", SIZES["tie_word_embeddings"])
+            flipped = shape == "each-head" and case.name not in _TIED_AS_THEY_ARE
+            others = {"head_dim": 32, "tie_word_embeddings": tied != flipped}
             kept = {key: value for key, value in case.fields.items() if key not in ("layer_types", "no_rope_layers")}
             name = f"{case.name}-{shape}"
             yield replace(
@@ -740,10 +789,10 @@ def make_checkpoint(case: Case, folder: Path) -> Path:
     rng = np.random.default_rng(case.seed)
     with torch.no_grad():
         for name, parameter in (*model.named_parameters(), *_stored_buffers(model)):
-            values = torch.from_numpy(_random(case, name, tuple(parameter.shape), rng))
+            values = torch.as_tensor(_random(case, name, tuple(parameter.shape), rng))
             if name.endswith("A_log"):
                 values -= 3.0  # states that are remembered for some tokens
-            elif parameter.ndim == 1:
+            elif parameter.ndim <= 1:
                 values += parameter.mean()  # what transformers begins with: ones, or zeros for biases and Gemma's norms
             if name.endswith(("q_norm.weight", "k_norm.weight")):
                 values /= case.calm
@@ -759,7 +808,7 @@ def make_checkpoint(case: Case, folder: Path) -> Path:
 def _stored_buffers(model: Any) -> list[tuple[str, Any]]:
     """Numbers that are no parameters of a model, and saved with them."""
     stored = model.state_dict()
-    return [(name, buffer) for name, buffer in model.named_buffers() if name in stored]
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in stored and not name.endswith("eps")]
 
 
 def _config(case: Case, **changes: Any) -> Any:
@@ -772,15 +821,15 @@ def _random(case: Case, name: str, shape: tuple[int, ...], rng: np.random.Genera
     """Matrices keep the size of what they multiply, and a bit more; a small embedding lets the layers decide."""
     if name.endswith(".D"):
         spread = 2.0  # what Mamba's states are passed by beside them is little
-    elif len(shape) == 1:
-        spread = 0.3
+    elif len(shape) <= 1:
+        spread = 0.3 if shape else 0.1
     elif "embed_tokens" in name:
         spread = 0.4 / case.quiet
     elif "lm_head" in name:
         spread = 0.4
     else:
         spread = 1.4 / shape[1] ** 0.5
-    return rng.normal(0, spread, shape).astype(np.float32)
+    return np.asarray(rng.normal(0, spread, shape), np.float32)
 
 
 def as_older_transformers_saved(folder: Path) -> None:

@@ -302,8 +302,18 @@ def test_configs_that_cannot_be_converted_are_refused_by_field(
     assert not settings.builds_dir.exists()
 
 
-def test_heads_that_the_attention_operator_cannot_rotate_are_refused(tmp_path: Path, settings: Settings) -> None:
-    config = checkpoints.qwen2_config(num_attention_heads=8, num_key_value_heads=4)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": 8, "num_key_value_heads": 4},
+        {"model_type": "glm", "architectures": ["GlmForCausalLM"], "head_dim": 40, "partial_rotary_factor": 0.4},
+    ],
+    ids=["all of it", "a part"],
+)
+def test_heads_that_the_attention_operator_cannot_rotate_are_refused(
+    tmp_path: Path, settings: Settings, changes: dict[str, Any]
+) -> None:
+    config = checkpoints.qwen2_config(**changes)
     folder = checkpoints.make_checkpoint(tmp_path / "narrow", config=config)
     with pytest.raises(EdgeshipError, match="head") as caught:
         build.plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu2": "relu2",
+    "xielu": "xielu",
 }
 # Fields that only some families look at; a family that goes by such a rule has a default for it.
 _RULES = {
@@ -45,6 +46,7 @@ _RULES = {
         "per_layer_config",
     ),
     "hidden_size_per_layer_input": ("hidden_size_per_layer_input",),
+    "layer_norm_eps": ("layer_norm_eps",),
 }
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "mamba_d_ssm")
 
@@ -214,8 +216,8 @@ def _factors(config: Fields) -> Factors:
 
 def _epsilon(config: Fields) -> float:
     """What norms add to the mean square."""
-    key = "norm_eps" if config.values.get("norm_eps") is not None else "rms_norm_eps"
-    return config.number(key, above=0) or 1e-6
+    names = ("layer_norm_eps", "norm_eps", "rms_norm_eps")
+    return next((found for name in names if (found := config.number(name, above=0))), 1e-6)
 
 
 def _factor(config: Fields, key: str) -> float:
@@ -242,19 +244,16 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
     kinds = ["full_attention"]
     if traits.local_rope:
         kinds.append("sliding_attention")
-    local = [kind == "sliding_attention" for kind in kinds]
-    head_sizes = [
-        next((of.size for of, slides in zip(keys, sliding, strict=True) if slides == kind), None) for kind in local
-    ]
+    head_sizes = [_head_size(keys, sliding, kind) or sizes.head_size for kind in kinds]
     ropes = tuple(
-        make_rope(_rope_parameters(traits, config, kind, sizes), size or sizes.head_size, sizes.context_tokens)
+        make_rope(_rope_parameters(traits, config, kind, sizes), size, sizes.context_tokens)
         for kind, size in zip(kinds, head_sizes, strict=True)
     )
-    for rope in ropes:
-        if len(rope.frequencies) % ROTATED_PAIRS:
+    for rope, size in zip(ropes, head_sizes, strict=True):
+        if len(rope.frequencies) % ROTATED_PAIRS or size % (2 * ROTATED_PAIRS):
             raise config.refuse(
-                f"makes {2 * len(rope.frequencies)} elements of each head of {sizes.head_size} rotate, and ONNX "
-                f"Runtime rotates multiples of {2 * ROTATED_PAIRS} only: --builder genai may do"
+                f"makes {2 * len(rope.frequencies)} elements of each head of {size} rotate, and ONNX Runtime rotates "
+                f"multiples of {2 * ROTATED_PAIRS} only, in heads of such a size: --builder genai may do"
             )
     layers = tuple(
         Layer(
@@ -268,6 +267,12 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
         for index, slides in enumerate(sliding)
     )
     return ropes, layers
+
+
+def _head_size(keys: Sequence[Keys], sliding: Sequence[bool], kind: str) -> int | None:
+    """Of the layers of one kind; None where there are none."""
+    wanted = kind == "sliding_attention"
+    return next((of.size for of, slides in zip(keys, sliding, strict=True) if slides == wanted), None)
 
 
 def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:

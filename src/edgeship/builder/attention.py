@@ -161,7 +161,8 @@ class Attention:
         if name is not None and self._architecture.traits.head_norm == "row":
             return self._nodes.norm(values, name)
         heads = self._nodes.op("Reshape", [values, self._nodes.integers([0, 0, -1, size])])
-        return self._nodes.op("Reshape", [self._nodes.norm(heads, name or size), self._nodes.integers([0, 0, -1])])
+        normed = self._nodes.unit_norm(heads, size) if name is None else self._nodes.norm(heads, name)
+        return self._nodes.op("Reshape", [normed, self._nodes.integers([0, 0, -1])])
 
     def _rotary(self, rope: Rope, index: int) -> list[Value]:
         """Cosines and sines, float32 [positions, rotated elements / 2] each.

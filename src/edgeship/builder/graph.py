@@ -69,6 +69,7 @@ class _Author:
             layout,
             norm_epsilon=architecture.norm_epsilon,
             accuracy_level=accuracy_level,
+            centred=architecture.traits.centred_norms,
             observed=observed,
             switched=switched,
         )
@@ -149,12 +150,17 @@ class _Author:
         branch, present = self._mix(normed, index, attention, past, only_last=only_last)
         residual = self._nodes.last(residual) if only_last else residual
         branch = self._added(branch, f"{name}.attention_post_norm")
-        residual, normed = self._nodes.add_norm(residual, branch, f"{name}.mlp_norm")
+        beside_it = branch if self._architecture.traits.parallel else None
+        if beside_it is None:
+            residual, normed = self._nodes.add_norm(residual, branch, f"{name}.mlp_norm")
+        elif only_last:
+            normed = self._nodes.last(normed)
         kept = [
             self._nodes.named(f"present.{index}.{kind}", made, shape)
             for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
         ]
         branch = self._added(self._mlp(normed, index), f"{name}.mlp_post_norm")
+        branch = branch if beside_it is None else self._nodes.op("Add", [beside_it, branch])
         if own is not None:
             residual, branch = self._nodes.op("Add", [residual, branch]), None
             own = self._nodes.last(own) if only_last else own
@@ -224,13 +230,13 @@ class _Author:
         up = self._nodes.linear(normed, f"{name}.up")
         if self._architecture.traits.gated:
             gate = self._nodes.times(self._nodes.linear(normed, f"{name}.gate"), factors.gate)
-            up = self._nodes.op("Mul", [self._activated(gate), up])
+            up = self._nodes.op("Mul", [self._activated(gate, name), up])
         else:
-            up = self._activated(up)
+            up = self._activated(up, name)
         return self._nodes.times(self._nodes.linear(up, f"{name}.down"), factors.down)
 
-    def _activated(self, values: Value) -> Value:
-        return activated(self._nodes, self._architecture.activation, values)
+    def _activated(self, values: Value, layer: str) -> Value:
+        return activated(self._nodes, self._architecture.activation, values, layer)
 
     def _logits(self, normed: Value) -> Value:
         logits = self._nodes.linear(normed, output_name(self._architecture))

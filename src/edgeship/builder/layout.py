@@ -27,6 +27,8 @@ ALIGNMENT = 64
 """Bytes: every tensor begins at a multiple of a cache line, so that it can be used where the file is mapped."""
 
 EMBEDDING, HEAD = "embedding", "head"
+XIELU = ("alpha_p", "alpha_n", "beta", "eps")
+"""The numbers of the activation that is trained with the matrices around it."""
 PER_LAYER = "per_layer."
 """What the names of weights begin with, of a layer or of all, that make of a token what it brings for each layer."""
 
@@ -160,7 +162,7 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
         _list_recurrence(found, architecture.recurrence, source, name)
     if traits.norms != "before":
         norm("attention_post_norm")
-    if traits.norms != "after":
+    if traits.norms != "after" and not traits.parallel:
         norm("mlp_norm")
     for half, half_name in enumerate(("gate", "up") if traits.gated else ("up",)):
         if "mlp" in traits.fused:
@@ -168,9 +170,12 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
         else:
             found.linear(f"{name}{half_name}", f"{source}{names[half_name]}")
     found.linear(f"{name}down", f"{source}{names['down']}")
+    if architecture.activation == "xielu":
+        for part in XIELU:
+            found.vector(f"{name}xielu.{part}", f"{source}mlp.act_fn.{part}")
     if traits.norms != "before":
         norm("mlp_post_norm")
-    found.scalar(f"{name}scale", f"{source}layer_scalar")
+    found.vector_if_stored(f"{name}scale", f"{source}layer_scalar")
 
 
 def _list_per_layer(found: _Finder, source: str, name: str) -> None:
@@ -277,8 +282,9 @@ class _Finder:
                 self.weights[place] = replace(weight, parts=(*pieces[::2], *rest, *pieces[1::2]))
 
     def norm(self, name: str, module: str) -> None:
-        """The weight of a norm."""
+        """The weight of a norm, and its bias where there is one."""
         self.vector(name, f"{module}.weight", self._architecture.traits.norm_offset)
+        self.vector_if_stored(f"{name}.bias", f"{module}.bias")
 
     def vector(self, name: str, tensor: str, added: float = 0.0) -> None:
         """All numbers of a tensor."""
@@ -297,8 +303,8 @@ class _Finder:
         if f"{module}.bias" in self._shapes:
             self.vector(f"{name}.bias", f"{module}.bias")
 
-    def scalar(self, name: str, tensor: str) -> None:
-        """A number, where there is one."""
+    def vector_if_stored(self, name: str, tensor: str) -> None:
+        """All numbers of a tensor, where there is one."""
         if tensor in self._shapes:
             self.vector(name, tensor)
 
@@ -320,7 +326,11 @@ class _Finder:
             )
 
     def _parts(self, tensors: Sequence[str], rows: Rows = _all_rows) -> tuple[Part, ...]:
-        return tuple(Part(tensor, *rows(self._shape(tensor)[0])) for tensor in tensors)
+        return tuple(Part(tensor, *rows(self._rows(tensor))) for tensor in tensors)
+
+    def _rows(self, tensor: str) -> int:
+        """Also of a single number, which may have no shape at all."""
+        return (self._shape(tensor) or (1,))[0]
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         if tensor not in self._shapes:

@@ -34,11 +34,12 @@ class Nodes:
         *,
         norm_epsilon: float,
         accuracy_level: int,
+        centred: bool = False,
         observed: Sequence[str] = (),
         switched: bool = False,
     ) -> None:
         self._layout, self.norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
-        self._to_observe = observed
+        self._centred, self._to_observe = centred, observed
         self.observed: list[Value] = []
         self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
         self._switches = self.input("coarse", "BOOL", [len(self._coarse)])
@@ -156,16 +157,18 @@ class Nodes:
         )
         return self.op("Transpose", [made], perm=[0, 2, 1]), after
 
-    def norm(self, values: Value, weight: str | int) -> Value:
-        """By the root of the mean square. weight: of the layout by name, or ones, so many."""
-        by = self.floats((1.0,) * weight, f"ones.{weight}") if isinstance(weight, int) else self.constant(weight)
+    def norm(self, values: Value, name: str) -> Value:
+        """By the root of the mean square, or by that of the variance with the mean taken out and the bias added."""
         return self.op(
-            "SimplifiedLayerNormalization",
-            [values, by],
+            "LayerNormalization" if self._centred else "SimplifiedLayerNormalization",
+            [values, self.constant(name), *self._norm_bias(name)],
             axis=-1,
             epsilon=self.norm_epsilon,
             stash_type=1,
         )
+
+    def _norm_bias(self, name: str) -> list[Value]:
+        return [self.constant(f"{name}.bias")] if self._centred and self.has(f"{name}.bias") else []
 
     def unit_norm(self, values: Value, size: int, *, weight: float = 1.0, epsilon: float | None = None) -> Value:
         """[..., size] normalised, with one weight for all that is stored nowhere."""
@@ -184,10 +187,9 @@ class Nodes:
             return added, added
         if branch is None:
             return residual, self.norm(residual, name)
-        weight = self.stored(self._layout.weights[name].blobs[0])
         normed, _, _, added = self.ops(
-            "SkipSimplifiedLayerNormalization",
-            [residual, branch, weight],
+            "SkipLayerNormalization" if self._centred else "SkipSimplifiedLayerNormalization",
+            [residual, branch, self.constant(name), *self._norm_bias(name)],
             4,
             domain=MICROSOFT,
             epsilon=self.norm_epsilon,

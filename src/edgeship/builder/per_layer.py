@@ -29,6 +29,6 @@ def brought(nodes: Nodes, architecture: Architecture, tokens: Value, embedded: V
 
 def added(nodes: Nodes, architecture: Architecture, states: Value, own: Value, layer: str) -> Value:
     """The states [b, s, d] with what the token brings for this layer."""
-    gate = activated(nodes, architecture.activation, nodes.linear(states, f"{layer}.{PER_LAYER}gate"))
+    gate = activated(nodes, architecture.activation, nodes.linear(states, f"{layer}.{PER_LAYER}gate"), layer)
     made = nodes.linear(nodes.op("Mul", [gate, own]), f"{layer}.{PER_LAYER}output")
     return nodes.op("Add", [states, nodes.norm(made, f"{layer}.{PER_LAYER}norm")])

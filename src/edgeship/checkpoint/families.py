@@ -36,10 +36,12 @@ class Traits:
 
     genai_type: what onnxruntime-genai calls the family.
     norms: of each block's input ("before"), of what it adds ("after"), or both ("around").
+    centred_norms: they take the mean out, and add a bias where one is stored.
     norm_offset: added to every norm's stored weight.
     head_norm: queries and keys are normalised, each "head" by itself or the whole "row".
     fused: which matrices are stored as one: "attention" queries, keys and values, "mlp" gate and up.
     names: modules of a layer that the family calls otherwise than most do, by our names for them; see `USUAL_NAMES`.
+    parallel: the MLP reads what the attention reads, and both are added at once.
     gated: the MLP has a gate beside what goes up.
     windows: which layers can have a sliding window.
     scaled_embedding: multiplied by the square root of the model's width.
@@ -59,10 +61,12 @@ class Traits:
 
     genai_type: str
     norms: Norms = "before"
+    centred_norms: bool = False
     norm_offset: float = 0.0
     head_norm: Literal["head", "row"] | None = None
     fused: frozenset[Literal["attention", "mlp"]] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
+    parallel: bool = False
     gated: bool = True
     windows: Windows = "never"
     scaled_embedding: bool = False
@@ -437,8 +441,65 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "Lfm2MoeForCausalLM": Family("LFM2 MoE", "lfm2_moe", uniform=False, olive=False),
-    "NemotronForCausalLM": Family("Nemotron", "nemotron", uniform=False, olive=False),
-    "PhiForCausalLM": Family("Phi", "phi", uniform=False, olive=False),
+    "PhiForCausalLM": Family(
+        "Phi-1 and Phi-2",
+        "phi",
+        uniform=False,
+        olive=False,
+        traits=Traits(
+            "phi",
+            centred_norms=True,
+            parallel=True,
+            gated=False,
+            partly_rotated=True,
+            names={
+                "output": "self_attn.dense",
+                "up": "mlp.fc1",
+                "down": "mlp.fc2",
+                "last_norm": "final_layernorm",
+            },
+            defaults={"hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+        ),
+    ),
+    "NemotronForCausalLM": Family(
+        "Nemotron",
+        "nemotron",
+        uniform=False,
+        olive=False,
+        traits=Traits(
+            "nemotron",
+            centred_norms=True,
+            norm_offset=1.0,
+            gated=False,
+            partly_rotated=True,
+            defaults={"hidden_act": "relu2", "norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+        ),
+    ),
+    "ApertusForCausalLM": Family(
+        "Apertus",
+        "apertus",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "llama",
+            head_norm="head",
+            gated=False,
+            names={"attention_norm": "attention_layernorm", "mlp_norm": "feedforward_layernorm"},
+            defaults={
+                "hidden_act": "xielu",
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 12_000_000.0,
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "original_max_position_embeddings": 8192,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                },
+            },
+        ),
+    ),
 }
 STREAMED = tuple(name for name, family in FAMILIES.items() if family.traits is not None)
 BY_GENAI = tuple(name for name, family in FAMILIES.items() if family.genai)
