@@ -737,7 +737,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "each-head": {"hidden_size": 80, "num_attention_heads": 5, "num_key_value_heads": 5, "intermediate_size": 118},
     "one-key-head": {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1, "num_hidden_layers": 4},
 }
-_TIED_AS_THEY_ARE = {"gemma2", "gemma3", "olmo2"}
+_TIED_AS_THEY_ARE = {"gemma2", "gemma3", "olmo2", "phi2"}
 """Others of random weights would say one token for ever."""
 _SEEDS: Mapping[str, int] = {
     "ministral3-one-key-head": 1,
@@ -749,7 +749,9 @@ _SEEDS: Mapping[str, int] = {
     "arcee-each-head": 1,
     "seed-oss-each-head": 5,
     "seed-oss-one-key-head": 1,
-    "gemma-one-key-head": 2,
+    "gemma3-each-head": 1,
+    "mistral-each-head": 1,
+    "mistral-one-key-head": 1,
     "olmo3-each-head": 9,
     "olmo2-one-key-head": 1,
     "granite-one-key-head": 1,
