@@ -751,6 +751,8 @@ _SEEDS: Mapping[str, int] = {
     "seed-oss-one-key-head": 1,
     "gemma3-each-head": 1,
     "phi2-each-head": 6,
+    "nemotron-each-head": 2,
+    "apertus-each-head": 1,
     "mistral-each-head": 1,
     "mistral-one-key-head": 1,
     "olmo3-each-head": 9,
