@@ -21,6 +21,18 @@ Written = tuple[dict[str, Array], Array]
 GROUP = 32
 NF4 = [-1, -0.69, -0.52, -0.39, -0.28, -0.18, -0.09, 0, 0.08, 0.16, 0.25, 0.34, 0.44, 0.56, 0.72, 1]
 E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": False}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+MLX = {"quantization": {"group_size": 32, "bits": 4}}
+
+
+def stated(**config: Any) -> dict[str, Any]:
+    return {"quantization_config": config}
+
+
+ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": False, "data_type": "int"}
+AUTO_ROUND = stated(**ROUND, packing_format="auto_round:auto_gptq", extra_config={"lm_head": {"bits": 16}})
 
 
 def pack_words(values: Array, bits: int, axis: int) -> Array:

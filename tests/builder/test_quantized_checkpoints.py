@@ -20,7 +20,7 @@ from edgeship.package import manifest as manifests
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, packings
-from tests.checkpoint.test_quantized import AUTO_ROUND, AWQ, GPTQ, MLX, PACKED, ROUND, stated
+from tests.packings import AUTO_ROUND, AWQ, GPTQ, MLX, PACKED, ROUND, stated
 
 TOKENS = tuple(range(5, 45))
 INT4 = Recipe(precision=Precision.INT4, symmetric=False, accuracy_level=1, method="search")

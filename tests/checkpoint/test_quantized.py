@@ -21,20 +21,9 @@ from edgeship.preflight import Shipment, choose_reference, preflight
 from edgeship.recipe import Precision, Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, packings
+from tests.packings import AUTO_ROUND, AWQ, GPTQ, MLX, PACKED, ROUND, stated
 
 PROJECTION = "model.layers.0.self_attn.q_proj"
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": False}
-AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}
-PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
-MLX = {"quantization": {"group_size": 32, "bits": 4}}
-
-
-def stated(**config: Any) -> dict[str, Any]:
-    return {"quantization_config": config}
-
-
-ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": False, "data_type": "int"}
-AUTO_ROUND = stated(**ROUND, packing_format="auto_round:auto_gptq", extra_config={"lm_head": {"bits": 16}})
 READ: list[tuple[packings.Writer, dict[str, Any], str]] = [
     (packings.gptq, stated(**GPTQ), "GPTQ with 4 bits in groups of 32"),
     (packings.awq, stated(**AWQ), "AWQ with 4 bits in groups of 32"),
@@ -147,6 +136,18 @@ def test_the_reference_is_the_dequantized_checkpoint(tiny: Path, settings: Setti
     assert choose_reference(opened) == "fp32"
     with pytest.raises(UsageError, match=r"transformers cannot be the reference .*, which are quantized"):
         preflight(Shipment(opened, "tiny", (recipe,), Thresholds(), "transformers"), settings, tmp_path)
+
+
+def test_wrapped_names_are_read_by_the_usual_ones(tiny: Path) -> None:
+    def wrap(tensors: dict[str, Any]) -> None:
+        for name in list(tensors):
+            tensors[f"_orig_mod.module.{name}"] = tensors.pop(name)
+
+    plain = packings.quantize(tiny, packings.gptq, stated(**GPTQ), change=wrap)
+    opened, wanted = open_weights(open_checkpoint(str(tiny))), open_weights(open_checkpoint(str(plain)))
+    assert opened.shapes == wanted.shapes
+    name = f"{PROJECTION}.weight"
+    np.testing.assert_array_equal(opened.read(name), wanted.read(name))
 
 
 def test_tied_tables_that_are_packed_each_must_be_equal(tiny: Path) -> None:
