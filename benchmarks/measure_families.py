@@ -90,9 +90,8 @@ def main() -> None:
     for name in wanted:
         found[name] = measure(by_family[name])
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
-    found = {name: found[name] for name in by_family if name in found}
-    if arguments.write:
-        KEPT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8", newline="\n")
+        if arguments.write:
+            KEPT.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
     print(json.dumps(found))
 
 
