@@ -104,7 +104,15 @@ def shelf() -> dict[str, families.Made]:
 def made(
     request: pytest.FixtureRequest, shelf: dict[str, families.Made], tmp_path_factory: pytest.TempPathFactory
 ) -> families.Made:
-    """Every family's cases that are compared in all precisions, each made once for all tests."""
+    """Every family's own cases, each made once for all tests."""
+    return _from(shelf, request.param, tmp_path_factory)
+
+
+@pytest.fixture(params=families.ROUNDED, ids=lambda case: case.name)
+def rounded_made(
+    request: pytest.FixtureRequest, shelf: dict[str, families.Made], tmp_path_factory: pytest.TempPathFactory
+) -> families.Made:
+    """A few cases of each family."""
     return _from(shelf, request.param, tmp_path_factory)
 
 

@@ -141,13 +141,13 @@ def test_an_adapter_on_every_linear_layer_is_merged(name: str, tmp_path: Path) -
     ],
     ids=lambda recipe: recipe["precision"],
 )
-def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dict[str, Any]) -> None:
-    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
-    for length, logits in made.reference.logits.items():
-        prompt = made.case.prompt[:length]
+def test_stored_weights_are_all_that_a_precision_changes(rounded_made: Made, recipe: dict[str, Any]) -> None:
+    decoder, original = OnnxDecoder(rounded_made.built(**recipe)), stored_as(rounded_made, **recipe)
+    for length, logits in rounded_made.reference.logits.items():
+        prompt = rounded_made.case.prompt[:length]
         found = decoder.logits(prompt)
         assert distance(found, original.logits(prompt)) < CLOSE
-        assert distance(found, logits) < (5e-3 * made.case.amplifies if recipe["precision"] == "fp16" else 1.0)
+        assert distance(found, logits) < (5e-3 * rounded_made.case.amplifies if recipe["precision"] == "fp16" else 1.0)
 
 
 @pytest.mark.slow
@@ -156,13 +156,13 @@ def test_stored_weights_are_all_that_a_precision_changes(made: Made, recipe: dic
     [{"precision": "int8", "method": "search"}, {"precision": "int4", "method": "search"}],
     ids=lambda recipe: recipe["precision"],
 )
-def test_activations_in_int8_change_little_more(made: Made, recipe: dict[str, Any]) -> None:
-    decoder, original = OnnxDecoder(made.built(**recipe)), stored_as(made, **recipe)
-    for length in made.case.lengths:
-        prompt = made.case.prompt[:length]
+def test_activations_in_int8_change_little_more(rounded_made: Made, recipe: dict[str, Any]) -> None:
+    decoder, original = OnnxDecoder(rounded_made.built(**recipe)), stored_as(rounded_made, **recipe)
+    for length in rounded_made.case.lengths:
+        prompt = rounded_made.case.prompt[:length]
         found, expected = decoder.logits(prompt), original.logits(prompt)
-        assert divergence(found, expected) < 0.1 * made.case.amplifies
-        assert distance(found, expected) < 0.1 * made.case.amplifies
+        assert divergence(found, expected) < 0.1 * rounded_made.case.amplifies
+        assert distance(found, expected) < 0.1 * rounded_made.case.amplifies
 
 
 @pytest.mark.slow
