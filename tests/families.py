@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeship import builder
+from edgeship.builder.architecture import read_architecture
 from edgeship.checkpoint import open_checkpoint
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -26,6 +27,8 @@ from tests.onnx_decoder import OnnxDecoder
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+EXPERTS = (".experts.gate_up_proj", ".experts.down_proj")
+"""What transformers calls the matrices of all experts of a layer, which are one parameter."""
 LENGTHS = (1, 7, 20, 50)
 GREEDY_FROM, GREEDY_TOKENS = 20, 64
 CLEAR = 1e-4
@@ -122,7 +125,16 @@ _GATED_DELTA: dict[str, Any] = {
     "linear_num_value_heads": 4,
 }
 
+_EXPERTS: dict[str, Any] = {"moe_intermediate_size": 64, "num_experts": 7, "num_experts_per_tok": 3}
+
 _MAMBA: dict[str, Any] = {"mamba_n_heads": 6, "mamba_d_state": 20, "mamba_d_conv": 4, "mamba_chunk_size": 16}
+_GRANITE_EXPERTS: dict[str, Any] = {
+    "intermediate_size": 64,
+    "shared_intermediate_size": 118,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 3,
+    **_MAMBA,
+}
 
 _WHOLE: tuple[Case, ...] = (
     Case("llama2", "LlamaConfig", {"rms_norm_eps": 0.05}, seed=4, peculiar=({"rms_norm_eps": 1e-5},)),
@@ -399,6 +411,254 @@ _WHOLE: tuple[Case, ...] = (
             "rope_parameters": _rope(theta=1_000_000.0),
         },
         peculiar=(_PLAIN_ROPE, {"rms_norm_eps": 1e-6}),
+    ),
+    Case(
+        "qwen3-moe",
+        "Qwen3MoeConfig",
+        {"head_dim": 32, "norm_topk_prob": True, **_EXPERTS},
+        peculiar=({"norm_topk_prob": False}, {"num_experts_per_tok": 2}),
+        seed=1,
+    ),
+    Case(
+        "qwen3-moe-some-layers",
+        "Qwen3MoeConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "num_hidden_layers": 5,
+            "decoder_sparse_step": 2,
+            "mlp_only_layers": [3],
+            **_EXPERTS,
+            "moe_intermediate_size": 48,
+            "tie_word_embeddings": True,
+        },
+        peculiar=({"norm_topk_prob": True},),
+    ),
+    Case(
+        "qwen3-moe-biases",
+        "Qwen3MoeConfig",
+        {
+            "head_dim": 32,
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 10,
+            **_EXPERTS,
+            "num_experts": 4,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 128,
+        },
+        peculiar=({"sliding_window": 11},),
+    ),
+    Case(
+        "mixtral",
+        "MixtralConfig",
+        {"intermediate_size": 64, "num_local_experts": 5, "num_experts_per_tok": 2},
+        peculiar=({"num_experts_per_tok": 1},),
+        seed=2,
+    ),
+    Case(
+        "mixtral-window",
+        "MixtralConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "intermediate_size": 112,
+            "num_local_experts": 4,
+            "sliding_window": 12,
+        },
+        peculiar=({"sliding_window": None},),
+        seed=3,
+    ),
+    Case(
+        "mixtral-tied",
+        "MixtralConfig",
+        {"intermediate_size": 32, "num_local_experts": 3, "num_experts_per_tok": 3, "tie_word_embeddings": True},
+    ),
+    Case(
+        "olmoe",
+        "OlmoeConfig",
+        {"intermediate_size": 64, "num_experts": 7, "num_experts_per_tok": 3},
+        peculiar=({"norm_topk_prob": True},),
+        seed=1,
+    ),
+    Case(
+        "olmoe-biases",
+        "OlmoeConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "intermediate_size": 48,
+            "num_experts": 4,
+            "num_experts_per_tok": 1,
+            "attention_bias": True,
+        },
+        seed=3,
+    ),
+    Case(
+        "olmoe-tied",
+        "OlmoeConfig",
+        {
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "intermediate_size": 96,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": True,
+            "tie_word_embeddings": True,
+        },
+        peculiar=({"norm_topk_prob": False},),
+        seed=1,
+    ),
+    Case(
+        "granite4-moe",
+        "GraniteMoeHybridConfig",
+        {
+            "layer_types": ["full_attention"] * 3,
+            "position_embedding_type": "rope",
+            "embedding_multiplier": 6.0,
+            "logits_scaling": 4.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.4,
+            "tie_word_embeddings": True,
+            **_GRANITE_EXPERTS,
+        },
+        quiet=24.0,
+        older=False,
+        peculiar=({"num_experts_per_tok": 2},),
+        seed=1,
+    ),
+    Case(
+        "granite4-moe-hybrid",
+        "GraniteMoeHybridConfig",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+            **_GRANITE_EXPERTS,
+        },
+        amplifies=3.0,
+        older=False,
+        seed=1,
+    ),
+    Case(
+        "granite4-moe-narrow",
+        "GraniteMoeHybridConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "layer_types": ["mamba", "mamba", "attention"],
+            **_GRANITE_EXPERTS,
+            "mamba_n_heads": 8,
+            "intermediate_size": 48,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+        },
+        amplifies=3.0,
+        older=False,
+        seed=2,
+    ),
+    Case(
+        "lfm2-moe",
+        "Lfm2MoeConfig",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+            "num_dense_layers": 1,
+            "routed_scaling_factor": 1.5,
+            **_EXPERTS,
+        },
+        peculiar=({"norm_topk_prob": False}, {"routed_scaling_factor": 1.0}, {"use_expert_bias": False}),
+        older=False,
+    ),
+    Case(
+        "lfm2-moe-plain",
+        "Lfm2MoeConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "layer_types": ["full_attention", "conv", "full_attention"],
+            "num_dense_layers": 0,
+            "use_expert_bias": False,
+            "norm_topk_prob": False,
+            **_EXPERTS,
+            "moe_intermediate_size": 48,
+        },
+        peculiar=({"norm_topk_prob": True},),
+        older=False,
+        seed=2,
+    ),
+    Case(
+        "lfm2-moe-tied",
+        "Lfm2MoeConfig",
+        {
+            "num_key_value_heads": 3,
+            "num_hidden_layers": 5,
+            "layer_types": ["conv", "conv", "full_attention", "conv", "conv"],
+            "conv_bias": True,
+            "tie_word_embeddings": True,
+            **_EXPERTS,
+            "num_experts": 4,
+            "num_experts_per_tok": 1,
+            "norm_topk_prob": True,
+        },
+        older=False,
+        seed=1,
+    ),
+    Case(
+        "gpt-oss",
+        "GptOssConfig",
+        {
+            "head_dim": 32,
+            "num_hidden_layers": 4,
+            "intermediate_size": 64,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "sliding_window": 12,
+            "rope_parameters": _rope("yarn", factor=4.0, original_max_position_embeddings=32, truncate=False),
+        },
+        peculiar=({"sliding_window": 13}, {"swiglu_alpha": 1.0}, {"swiglu_limit": 1.0}),
+        older=False,
+    ),
+    Case(
+        "gpt-oss-narrow",
+        "GptOssConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "intermediate_size": 80,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "sliding_window": 10,
+            "swiglu_limit": 1.5,
+            "rope_parameters": _rope(theta=150_000.0),
+        },
+        peculiar=({"swiglu_limit": 7.0},),
+        older=False,
+        seed=1,
+    ),
+    Case(
+        "gpt-oss-tied",
+        "GptOssConfig",
+        {
+            "head_dim": 16,
+            "intermediate_size": 48,
+            "num_local_experts": 3,
+            "num_experts_per_tok": 2,
+            "attention_bias": False,
+            "swiglu_alpha": 1.2,
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope("linear", factor=4.0),
+        },
+        older=False,
     ),
     Case("phi3", "Phi3Config", {"sliding_window": None}),
     Case(
@@ -845,6 +1105,10 @@ def _random(case: Case, name: str, shape: tuple[int, ...], rng: np.random.Genera
         spread = 0.4 / case.quiet
     elif "lm_head" in name:
         spread = 0.4
+    elif name.endswith(EXPERTS):
+        spread = 1.4 / shape[-1] ** 0.5
+    elif name.endswith(("mlp.gate.weight", "router.weight")):
+        spread = 3.0 / shape[1] ** 0.5  # so that a token's experts are chosen with a clear lead
     else:
         spread = 1.4 / shape[1] ** 0.5
     return np.asarray(rng.normal(0, spread, shape), np.float32)
@@ -923,12 +1187,12 @@ class Original:
         return result
 
     def store(self, stored: Callable[[str, Floats], Floats]) -> None:
-        """Puts what `stored` makes of a matrix's name and values in the place of each matrix."""
+        """Puts what `stored` makes of a matrix's name and values in the place of each matrix, or of all experts'."""
         import torch
 
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                if parameter.ndim == 2:
+                if parameter.ndim == 2 or name.endswith(EXPERTS):
                     parameter.copy_(torch.from_numpy(stored(name, parameter.numpy().copy())))
 
     def greedy(self, tokens: Integers, count: int) -> Greedy:
@@ -988,6 +1252,11 @@ class Made:
     reference: Reference
     settings: Settings
 
+    @property
+    def has_experts(self) -> bool:
+        """Whether some layers are mixtures of experts."""
+        return read_architecture(open_checkpoint(str(self.folder))).mixture is not None
+
     def built(self, adapter: Path | None = None, **recipe: Any) -> Path:
         """The streaming builder's work."""
         checkpoint = open_checkpoint(str(self.folder), adapter=adapter)
@@ -1007,7 +1276,7 @@ def distance(found: Floats, expected: Floats) -> float:
 
 
 def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
-    """Logits [vocabulary] after the longest prompt with a random LoRA on every linear layer: ours, and peft's.
+    """Logits [vocabulary] after the longest prompt with a random LoRA on every linear module: ours, and peft's.
 
     folder: where the adapter goes.
     """
@@ -1016,10 +1285,13 @@ def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
 
     original = Original(made.folder)
     torch.manual_seed(made.case.seed)
-    # What peft refuses to train.
+    # By "all-linear" peft understands the experts of some families as well, which are parameters and no modules; and
+    # some of Mamba's it refuses to train.
+    linear = [name for name, module in original.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    targets = [name for name in linear if name != "lm_head"] if made.has_experts else "all-linear"
     refused = r".*mamba.*(out_proj|conv1d)"
     config = peft.LoraConfig(
-        r=3, lora_alpha=5, target_modules="all-linear", exclude_modules=refused, init_lora_weights=False
+        r=3, lora_alpha=5, target_modules=targets, exclude_modules=refused, init_lora_weights=False
     )
     trained = peft.get_peft_model(original.model, config)
     trained.save_pretrained(folder)

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from edgeship.builder import sensitivities
 from edgeship.builder.allocation import COST_OF_SMALL_BLOCKS, allocate, keepable
-from edgeship.builder.layout import Matrix, Part, matrix_bytes
+from edgeship.builder.layout import Matrix, Part, Stack, matrix_bytes
 from edgeship.builder.quantize import Scheme
 from edgeship.checkpoint.packed import Grid
 from edgeship.errors import PrecisionUnsupported
 from edgeship.recipe import Recipe
 
 MATRICES = [Matrix(name, (Part(name, 0, rows),), 128) for name, rows in (("a", 64), ("b", 64), ("c", 256), ("d", 8))]
+INT4 = Recipe.model_validate({"precision": "int4", "block_size": 128})
 COSTS = st.fixed_dictionaries(
     {matrix.name: st.floats(0, 10) | st.just(sensitivities.UNBEARABLE) for matrix in MATRICES}
 )
@@ -79,9 +80,38 @@ def test_a_tolerance_means_nothing_to_other_precisions(precision: str) -> None:
     assert recipe.to_key() == plain.to_key()
 
 
-# --- integers that a checkpoint has ----------------------------------------------------------------------------------
+# --- experts ---------------------------------------------------------------------------------------------------------
 
-INT4 = Recipe.model_validate({"precision": "int4", "block_size": 128})
+
+def experts(unit: int) -> list[Matrix]:
+    """The matrices of two experts, whose widths are 3 and 5 times this."""
+    parts = {"gate_up": 3 * unit, "down": 5 * unit}
+    return [Matrix(name, (Part(name, 0, 16),), width, stack=Stack(2, unit)) for name, width in parts.items()]
+
+
+def test_all_experts_have_blocks_of_one_size_that_divides_their_rows() -> None:
+    for unit, size in ((16, 16), (32, 32), (64, 64), (96, 32), (512, 128)):
+        chosen = allocate(experts(unit), INT4)
+        assert {each.block_size for each in chosen.values() if isinstance(each, Scheme)} == {size}
+
+
+def test_experts_whose_rows_are_no_whole_blocks_are_refused_by_name() -> None:
+    with pytest.raises(
+        PrecisionUnsupported, match="gate_up holds experts whose rows are not made of whole blocks of 16"
+    ):
+        allocate(experts(24), INT4)
+    assert set(allocate(experts(24), Recipe.model_validate({"precision": "fp16"})).values()) == {"float16"}
+
+
+def test_experts_get_no_more_bits_and_keep_no_integers() -> None:
+    found = allocate([*MATRICES, *experts(64)], tolerating(0.0), dict.fromkeys("abcd", 1.0))
+    assert {each.bits for name, each in found.items() if name in "abcd" and isinstance(each, Scheme)} == {8}
+    assert {each.bits for name, each in found.items() if name not in "abcd" and isinstance(each, Scheme)} == {4}
+    grid = Grid(4, 64, symmetric=True)
+    assert keepable(experts(64), {"gate_up": grid, "down": grid}, INT4) == {}
+
+
+# --- integers that a checkpoint has ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

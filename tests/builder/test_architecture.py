@@ -44,6 +44,13 @@ def stored_as(made: Made, **recipe: Any) -> families.Original:
     matrices = [placed for placed in layout if isinstance(placed.weight, Matrix)]
 
     def stored(name: str, values: Floats) -> Floats:
+        if values.ndim == 3:
+            kind = "gate_up" if "gate_up" in name else "down"
+            placed = layout.weights[f"layers.{name.split('.')[2]}.experts.{kind}"]
+            turned = placed.weight.parts[0].turned
+            values = values.swapaxes(1, 2) if turned else values
+            found = rounded(values.reshape(-1, values.shape[2]), placed.storage).reshape(values.shape)
+            return found.swapaxes(1, 2) if turned else found
         for placed in matrices:
             for part in placed.weight.parts:
                 if part.tensor == name:
@@ -143,10 +150,12 @@ def test_an_adapter_on_every_linear_layer_is_merged(name: str, tmp_path: Path) -
 )
 def test_stored_weights_are_all_that_a_precision_changes(rounded_made: Made, recipe: dict[str, Any]) -> None:
     decoder, original = OnnxDecoder(rounded_made.built(**recipe)), stored_as(rounded_made, **recipe)
+    # ONNX Runtime multiplies by experts of 8 bits with activations in int8 alone.
+    whole = not (rounded_made.has_experts and recipe["precision"] == "int8")
     for length, logits in rounded_made.reference.logits.items():
         prompt = rounded_made.case.prompt[:length]
         found = decoder.logits(prompt)
-        assert distance(found, original.logits(prompt)) < CLOSE
+        assert distance(found, original.logits(prompt)) < (CLOSE if whole else 0.1 * rounded_made.case.amplifies)
         assert distance(found, logits) < (5e-3 * rounded_made.case.amplifies if recipe["precision"] == "fp16" else 1.0)
 
 
@@ -163,6 +172,16 @@ def test_activations_in_int8_change_little_more(rounded_made: Made, recipe: dict
         found, expected = decoder.logits(prompt), original.logits(prompt)
         assert divergence(found, expected) < 0.1 * rounded_made.case.amplifies
         assert distance(found, expected) < 0.1 * rounded_made.case.amplifies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [{}, {"bits": 6.0}, {"tolerance": 0.01, "method": "search"}], ids=str)
+def test_experts_are_left_out_of_what_is_calibrated(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    case = next(case for case in CASES if case.name == "qwen3-moe-some-layers")
+    made = families.make(case, tmp_path)
+    decoder = OnnxDecoder(made.built(precision="int4", **recipe))
+    for length, logits in made.reference.logits.items():
+        assert distance(decoder.logits(case.prompt[:length]), logits) < 0.5
 
 
 @pytest.mark.slow
@@ -242,6 +261,7 @@ SLIDING = {"layer_types": ["full_attention", "sliding_attention"]}
 LLAMA3 = {key: value for key, value in ROPES["llama 3.2"].items() if key != "low_freq_factor"}
 SMOLLM = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
 GRANITE = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
+MIXTURE = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe"}
 LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
 
 
@@ -283,6 +303,11 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         ({"rope_parameters": LLAMA3, "rope_theta": None}, "low_freq_factor"),
         ({"rope_parameters": LONGROPE, "rope_theta": None}, "short_factor"),
         ({"hidden_act": "relu"}, "hidden_act.*relu"),
+        ({"num_experts": 8}, "num_experts 8, and mixtures of experts are not built for this family"),
+        ({"clip_qkv": 8.0}, "clip_qkv 8.0, and clipping"),
+        (MIXTURE | {"num_experts": -1}, "num_experts -1, which is not a whole number of at least 0"),
+        (MIXTURE | {"num_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok 5, and 4 experts"),
+        (MIXTURE | {"hidden_act": "gelu"}, "activation gelu in a mixture of experts"),
         ({"enable_moe_block": True}, "enable_moe_block true, and mixtures of experts"),
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention 'all'"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config.*gptq"),

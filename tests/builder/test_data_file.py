@@ -14,7 +14,7 @@ import pytest
 
 from edgeship.builder import data_file
 from edgeship.builder.feedback import error_factors, quantize_with_feedback
-from edgeship.builder.layout import Layout, Matrix, Part, Vector, lay_out
+from edgeship.builder.layout import Layout, Matrix, Part, Stack, Vector, lay_out
 from edgeship.builder.quantize import Scheme, quantize
 from edgeship.builder.weights import Weights
 from edgeship.errors import PrecisionUnsupported
@@ -35,6 +35,9 @@ class Pretended(Weights):
         if len(self.names) == self.fail_at:
             raise KeyboardInterrupt
         return self.tensors[name][start:stop].copy()
+
+    def stacked(self, name: str, start: int, stop: int) -> Any:
+        return self.rows(name, start, stop)
 
 
 def tensors() -> dict[str, np.ndarray]:
@@ -88,6 +91,20 @@ def test_every_weight_lies_where_the_layout_says(tmp_path: Path) -> None:
     assert np.array_equal(stored("norm", 0), made["v"] + 1)
     assert np.array_equal(stored("plain", 0), made["m3"].astype(np.float16))
     assert not list(tmp_path.glob(data_file.JOURNALS))
+
+
+def test_rows_of_two_tensors_lie_by_turns(tmp_path: Path) -> None:
+    """In pieces of an odd number of rows, too."""
+    parts = (Part("m0", 0, ROWS, ("m1", 0)), Part("m2", 4, 11, ("m2", 13)))
+    experts = Matrix("experts", parts, WIDTH, stack=Stack(2, 16))
+    made, placed = tensors(), lay_out([experts], {"experts": "float32"})
+    path = tmp_path / "model.onnx.data"
+    data_file.write(placed, Pretended(made), path)
+    data_file.finish(placed, path)
+    [blob] = placed.weights["experts"].blobs
+    assert blob.shape == (2, ROWS + 7, WIDTH)
+    pairs = [*zip(made["m0"], made["m1"], strict=True), *zip(made["m2"][4:11], made["m2"][13:], strict=False)]
+    assert np.array_equal(np.frombuffer(path.read_bytes(), np.float32).reshape(-1, 2, WIDTH), np.array(pairs))
 
 
 def test_shares_make_the_same_file(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def allocate(
 ) -> dict[str, Storage]:
     """The storage of every matrix by name.
 
-    kept: of those that keep the integers they have (`keepable`): more bits would make nothing better.
+    kept: of those that keep the integers they have (`keepable`): more bits would make nothing better. Nor do those of
+    experts get more: what each costs is not known, and all of a layer have blocks of one size.
     sensitivities: the KLD that each matrix costs at 4 bits, in nats, for a recipe with a budget of bits or a tolerance.
     As long as they are not known all count as the same, and as intolerable: no build takes more than is allocated then.
     Raises PrecisionUnsupported where not even 4 bits for all fit into the budget.
@@ -47,7 +48,7 @@ def allocate(
     if not recipe.budgeted:
         return exact | chosen
     tolerance = (recipe.tolerance or 0.0) if sensitivities else 0.0
-    open_to_choice = [matrix for matrix in matrices if matrix.name not in kept]
+    open_to_choice = [matrix for matrix in matrices if matrix.name not in kept and matrix.stack is None]
     costs = {matrix.name: sensitivities[matrix.name] if sensitivities else 1.0 for matrix in open_to_choice}
     return exact | _spend(open_to_choice, recipe, chosen, costs, tolerance, _budget_bytes(matrices, recipe, chosen))
 
@@ -58,7 +59,7 @@ def keepable(weights: Sequence[Matrix | Vector], grids: Mapping[str, Grid], reci
     grids: by tensor. A group that is a legal block is one; a larger one becomes blocks of the recipe's size or less.
     """
     found = {}
-    for matrix in (weight for weight in weights if isinstance(weight, Matrix) and not weight.exact):
+    for matrix in (weight for weight in weights if isinstance(weight, Matrix) and not (weight.exact or weight.stack)):
         parts = [grids.get(part.tensor) for part in matrix.parts]
         known = [grid for grid in parts if grid is not None and grid.bits == recipe.precision.bits]
         sizes = [size for grid in known if (size := _block_size(grid.group_size, matrix.width, recipe.block_size))]
@@ -143,7 +144,18 @@ def _budget_bytes(matrices: Sequence[Matrix], recipe: Recipe, chosen: Mapping[st
 
 
 def scheme(matrix: Matrix, recipe: Recipe, bits: int) -> Scheme:
-    """The recipe's blocks at `bits`, or smaller ones where those take less: a row's last block is stored whole."""
+    """The recipe's blocks at `bits`, or smaller ones where those take less: a row's last block is stored whole.
+
+    Of experts the largest that rows are whole blocks of. Raises PrecisionUnsupported where none is.
+    """
     method: Literal["rtn", "search"] = "rtn" if recipe.method == "rtn" else "search"
     possible = [Scheme(bits, size, recipe.symmetric, method) for size in BLOCK_SIZES if size <= recipe.block_size]
+    if matrix.stack is not None:
+        possible = [scheme for scheme in possible if matrix.stack.unit % scheme.block_size == 0][-1:]
+        if not possible:
+            raise PrecisionUnsupported(
+                f"{matrix.name} holds experts whose rows are not made of whole blocks of {BLOCK_SIZES[0]} or more: "
+                f"their widths are multiples of {matrix.stack.unit}",
+                hint="Build fp32 or fp16 instead.",
+            )
     return min(reversed(possible), key=lambda scheme: matrix_bytes(matrix, scheme))

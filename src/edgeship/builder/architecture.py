@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import recurrence
 from edgeship.builder.layer_keys import Keys, read_keys
+from edgeship.builder.mixture import COUNTS, Mixture, mixed_layers, read_mixture
 from edgeship.builder.recurrence import Recurrence
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
@@ -47,6 +48,7 @@ _RULES = {
     ),
     "hidden_size_per_layer_input": ("hidden_size_per_layer_input",),
     "layer_norm_eps": ("layer_norm_eps",),
+    "swiglu_limit": ("swiglu_alpha", "swiglu_limit"),
 }
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "mamba_d_ssm")
 
@@ -56,6 +58,7 @@ class Layer:
     """rope: index into the architecture's, None where a layer knows no positions. window: tokens seen, None for all.
 
     attends: keeps keys and values of each token. recurs: keeps a state, as the architecture's recurrence says.
+    mixed: has experts, as the architecture's mixture says.
     """
 
     rope: int | None
@@ -63,6 +66,7 @@ class Layer:
     keys: Keys
     attends: bool = True
     recurs: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Architecture:
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
     query_growth: queries grow with their position, None where they do not.
     recurrence: what layers do that do not attend; None where all attend.
+    mixture: what layers have instead of an MLP, or beside one; None where none has.
     per_layer_width: of what each token brings for every layer, 0 for nothing.
     """
 
@@ -110,6 +115,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     query_growth: QueryGrowth | None = None
     recurrence: Recurrence | None = None
+    mixture: Mixture | None = None
     factors: Factors = Factors()
     per_layer_width: int = 0
 
@@ -162,6 +168,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         recurrence=recurrence.read_recurrence(traits, config, sizes.hidden_size)
         if any(layer.recurs for layer in layers)
         else None,
+        mixture=read_mixture(traits, config, _activation(traits, config)),
         factors=_factors(config),
         per_layer_width=config.count("hidden_size_per_layer_input", least=0) or 0,
     )
@@ -173,9 +180,11 @@ def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
     for place, kind in enumerate(config.texts("layer_types")):
         if kind in _NOT_BUILT and kind not in built:
             raise config.refuse(f"has layer_types[{place}] {shown(kind)}, a kind of layer that is not built yet")
-    experts = config.count("num_local_experts", least=0)
-    if experts:
-        raise config.refuse(f"has num_local_experts {experts}, and mixtures of experts are not built yet")
+    for name in () if traits.routing else COUNTS:
+        if experts := config.count(name, least=0):
+            raise config.refuse(f"has {name} {experts}, and mixtures of experts are not built for this family")
+    if config.number("clip_qkv"):
+        raise config.refuse(f"has clip_qkv {shown(config.values['clip_qkv'])}, and clipping is not built")
     if config.flag("enable_moe_block"):
         raise config.refuse("has enable_moe_block true, and mixtures of experts are not built yet")
 
@@ -241,6 +250,7 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
     window = config.count("sliding_window") if any(sliding) else None
     rotates = _rotates(traits, config, sliding)
     recurs = recurrence.recurrent_layers(traits, config, sizes.layers)
+    mixed = mixed_layers(traits, config, sizes.layers)
     kinds = ["full_attention"]
     if traits.local_rope:
         kinds.append("sliding_attention")
@@ -263,6 +273,7 @@ def _positions(traits: Traits, config: Fields, sizes: Dimensions) -> tuple[tuple
             keys=keys[index],
             attends=traits.recurs_beside or not recurs[index],
             recurs=recurs[index],
+            mixed=mixed[index],
         )
         for index, slides in enumerate(sliding)
     )
@@ -281,7 +292,8 @@ def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
         return [False] * layers
     window = config.count("sliding_window")
     if traits.windows == "all layers":
-        return [window is not None] * layers
+        on = config.flag("use_sliding_window") if "use_sliding_window" in traits.defaults else True
+        return [bool(on) and window is not None] * layers
     types = [kind == "sliding_attention" for kind in _layer_types(config)]
     pattern, last = window_pattern(config), config.count("max_window_layers", least=0)
     if not config.flag("use_sliding_window") or window is None:

@@ -61,6 +61,7 @@ class Attention:
                 self._lengths,
                 self._total,
                 *([None, None] if rotated else caches),
+                *([None, None, self._nodes.constant(f"layers.{index}.sinks")] if traits.sinks else []),
             ],
             1 if shared else 3,
             domain=MICROSOFT,

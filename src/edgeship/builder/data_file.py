@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgeship.builder.feedback import ErrorFactors, quantize_with_feedback
-from edgeship.builder.layout import Layout, Placed, Vector
+from edgeship.builder.layout import Layout, Part, Placed, Vector
 from edgeship.builder.quantize import Blocks, Scheme, keep, quantize
 from edgeship.errors import PrecisionUnsupported
 from edgeship.system import foreign, json_file
@@ -50,24 +50,24 @@ class Guidance(Protocol):
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows `start` to `stop` of one tensor of the checkpoint, which begin at `row` of a weight."""
+    """A few rows of the checkpoint, which begin at `row` of a weight."""
 
     placed: Placed
-    tensor: str
-    start: int
-    stop: int
+    part: Part
     row: int
 
     @property
     def key(self) -> str:
         """Its name in a journal."""
-        return f"{self.placed.weight.name}:{self.row}+{self.stop - self.start}"
+        return f"{self.placed.weight.name}:{self.row}+{self.part.rows}"
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Where its rows lie in the file, blob by blob: offset and length, bytes."""
+        weight = self.placed.weight
+        count = weight.size if isinstance(weight, Vector) else weight.rows
         for blob in self.placed.blobs:
-            row_bytes = blob.nbytes // blob.shape[0]
-            yield blob.offset + self.row * row_bytes, (self.stop - self.start) * row_bytes
+            row_bytes = blob.nbytes // count
+            yield blob.offset + self.row * row_bytes, self.part.rows * row_bytes
 
 
 def write(
@@ -123,9 +123,9 @@ def cut(placed: Placed) -> Iterator[RowRange]:
     weight, row = placed.weight, 0
     step = max(1, CHUNK_ELEMENTS // (1 if isinstance(weight, Vector) else weight.width))
     for part in weight.parts:
-        for start in range(part.start, part.stop, step):
-            yield RowRange(placed, part.tensor, start, min(part.stop, start + step), row + start - part.start)
-        row += part.stop - part.start
+        for piece in part.cut(step):
+            yield RowRange(placed, piece, row)
+            row += piece.rows
 
 
 def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Sequence[Array]:
@@ -134,10 +134,11 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
 
     weight, storage = piece.placed.weight, piece.placed.storage
     if isinstance(storage, Scheme) and storage.method == "kept":
-        return _arrays(keep(weights.integers(piece.tensor, piece.start, piece.stop), storage))
-    rows = weights.rows(piece.tensor, piece.start, piece.stop)
+        part = piece.part
+        return _arrays(keep(weights.integers(part.tensor, part.start, part.stop), storage))
     if isinstance(weight, Vector):
-        return [rows + np.float32(weight.added)]
+        return [weights.rows(piece.part.tensor, piece.part.start, piece.part.stop) + np.float32(weight.added)]
+    rows = _read(piece.part, weights)
     if isinstance(storage, Scheme):
         guide = None if guidance is None else guidance.get(weight.name)
         if guide is None or isinstance(guide, np.ndarray):
@@ -150,10 +151,26 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
     largest = float(np.abs(rows).max(initial=0.0))
     if largest > _FP16_MAX:
         raise PrecisionUnsupported(
-            f"FP16 cannot hold the tensor {piece.tensor}: its largest value is {largest:g}, above {_FP16_MAX:g}",
+            f"FP16 cannot hold the tensor {piece.part.tensor}: its largest value is {largest:g}, above {_FP16_MAX:g}",
             hint="Build fp32, int8 or int4 instead.",
         )
     return [rows.astype(np.float16)]
+
+
+def _read(part: Part, weights: Weights) -> Array:
+    """Rows of a matrix, float32."""
+    import numpy as np
+
+    if part.turned:
+        return weights.columns(part.tensor, part.start, part.stop)
+    rows = weights.stacked(part.tensor, part.start, part.stop)
+    if part.beside is None:
+        return rows
+    tensor, start = part.beside
+    both = np.empty((len(rows), 2, rows.shape[1]), np.float32)
+    both[:, 0] = rows
+    both[:, 1] = weights.stacked(tensor, start, start + len(rows))
+    return both.reshape(-1, rows.shape[1])
 
 
 def _arrays(blocks: Blocks) -> list[Array]:

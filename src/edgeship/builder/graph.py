@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from edgeship.builder import beside, gated_delta, mamba, per_layer, short_convolution
+from edgeship.builder import beside, gated_delta, mamba, per_layer, routing, short_convolution
 from edgeship.builder.activation import activated
 from edgeship.builder.attention import Attention
 from edgeship.builder.layout import EMBEDDING, Layout, output_name
@@ -159,7 +159,7 @@ class _Author:
             self._nodes.named(f"present.{index}.{kind}", made, shape)
             for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
         ]
-        branch = self._added(self._mlp(normed, index), f"{name}.mlp_post_norm")
+        branch = self._added(self._transformed(normed, index), f"{name}.mlp_post_norm")
         branch = branch if beside_it is None else self._nodes.op("Add", [beside_it, branch])
         if own is not None:
             residual, branch = self._nodes.op("Add", [residual, branch]), None
@@ -223,6 +223,14 @@ class _Author:
         if layer.recurs and recurrence is not None:
             found |= {kind: ["batch", *shape] for kind, shape in recurrence.states.items()}
         return found
+
+    def _transformed(self, normed: Value, index: int) -> Value:
+        """What a layer makes of each token by itself, float32 [b, s, d] -> [b, s, d]."""
+        architecture, name = self._architecture, f"layers.{index}"
+        if not architecture.layers[index].mixed or architecture.mixture is None:
+            return self._mlp(normed, index)
+        mixed = routing.mix(self._nodes, architecture.mixture, normed, name)
+        return self._nodes.op("Add", [mixed, self._mlp(normed, index)]) if self._nodes.has(f"{name}.up") else mixed
 
     def _mlp(self, normed: Value, index: int) -> Value:
         """float32 [b, s, d] -> [b, s, d]."""

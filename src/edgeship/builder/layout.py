@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.builder.architecture import Architecture
+from edgeship.builder.mixture import Mixture
 from edgeship.builder.quantize import Scheme
 from edgeship.builder.recurrence import GatedDelta, Recurrence, ShortConvolution
 from edgeship.checkpoint.families import USUAL_NAMES
@@ -35,29 +36,61 @@ PER_LAYER = "per_layer."
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of one tensor of the checkpoint; a vector's elements count as rows."""
+    """Rows `start` to `stop` of one tensor of the checkpoint; a vector's elements count as rows.
+
+    Of a tensor that holds several matrices, [n, rows, width], they are on top of each other.
+    beside: the tensor and the first row of as many others, one of which follows each of these.
+    turned: the tensor holds matrices [n, width, rows], whose rows these are all the same.
+    """
 
     tensor: str
     start: int
     stop: int
+    beside: tuple[str, int] | None = None
+    turned: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Those beside are counted."""
+        return (self.stop - self.start) * (1 if self.beside is None else 2)
+
+    def cut(self, step: int) -> Iterator[Part]:
+        """In pieces of so many rows, or one more: those that are beside each other stay together."""
+        step = max(1, step * (self.stop - self.start) // max(1, self.rows))
+        for start in range(self.start, self.stop, step):
+            beside = None if self.beside is None else (self.beside[0], self.beside[1] + start - self.start)
+            yield replace(self, start=start, stop=min(self.stop, start + step), beside=beside)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """That a matrix is those of all experts, on top of each other.
+
+    count: of experts. unit: blocks of all matrices that the experts have are of one size, which divides this.
+    """
+
+    count: int
+    unit: int
 
 
 @dataclass(frozen=True)
 class Matrix:
     """One matrix of the graph, [rows, width] with a row for each output, its parts on top of each other.
 
-    exact: float32 in every precision, since it is small and what it makes is added up over all tokens.
+    exact: float32 in every precision, since it is small, and what it makes is added up over all tokens or decides.
+    stack: of experts, whose inputs nobody sees: such a matrix is rounded by itself. None for a matrix that is one.
     """
 
     name: str
     parts: tuple[Part, ...]
     width: int
     exact: bool = False
+    stack: Stack | None = None
 
     @property
     def rows(self) -> int:
         """Outputs."""
-        return sum(part.stop - part.start for part in self.parts)
+        return sum(part.rows for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -164,6 +197,20 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
         norm("attention_post_norm")
     if traits.norms != "after" and not traits.parallel:
         norm("mlp_norm")
+    if architecture.layers[index].mixed and architecture.mixture:
+        if traits.turned_experts:
+            _list_turned_experts(found, architecture.mixture, names, source, name)
+        else:
+            _list_experts(found, architecture.mixture, names, source, name)
+    if traits.mlp_beside or not architecture.layers[index].mixed:
+        _list_mlp(found, architecture, names, source, name)
+    if traits.norms != "before":
+        norm("mlp_post_norm")
+    found.vector_if_stored(f"{name}scale", f"{source}layer_scalar")
+
+
+def _list_mlp(found: _Finder, architecture: Architecture, names: Mapping[str, str], source: str, name: str) -> None:
+    traits = architecture.traits
     for half, half_name in enumerate(("gate", "up") if traits.gated else ("up",)):
         if "mlp" in traits.fused:
             found.linear(f"{name}{half_name}", f"{source}{names['gate_up']}", rows=_half(half))
@@ -173,9 +220,31 @@ def _list_layer(found: _Finder, architecture: Architecture, index: int, source: 
     if architecture.activation == "xielu":
         for part in XIELU:
             found.vector(f"{name}xielu.{part}", f"{source}mlp.act_fn.{part}")
-    if traits.norms != "before":
-        norm("mlp_post_norm")
-    found.vector_if_stored(f"{name}scale", f"{source}layer_scalar")
+
+
+def _list_experts(found: _Finder, mixture: Mixture, names: Mapping[str, str], source: str, name: str) -> None:
+    """The router, and two stacks: of experts' gates and what goes up, row by row in turns, and of what goes down."""
+    found.linear(f"{name}router", f"{source}{names['router']}", exact=True)
+    if "router_offset" in names:
+        found.vector_if_stored(f"{name}router_offset", f"{source}{names['router_offset']}")
+    gates, ups, downs = (
+        [f"{source}{names['experts']}.{expert}.{names[role]}.weight" for expert in range(mixture.experts)]
+        for role in ("expert_gate", "expert_up", "expert_down")
+    )
+    together = f"{source}{names['experts_gate_up']}"
+    if together in found:
+        gates = ups = [together]
+        downs = [f"{source}{names['experts_down']}"]
+    found.experts(f"{name}experts.", gates, ups, downs, mixture.experts)
+
+
+def _list_turned_experts(found: _Finder, mixture: Mixture, names: Mapping[str, str], source: str, name: str) -> None:
+    """The same where they are stored [in, out], and have biases."""
+    found.linear(f"{name}router", f"{source}{names['router']}", exact=True)
+    above, below = (f"{source}{names[role]}" for role in ("experts_gate_up", "experts_down"))
+    found.turned_experts(f"{name}experts.", above, below, mixture.experts)
+    for role, tensor in (("gate_up", above), ("down", below)):
+        found.rows(f"{name}experts.{role}.bias", f"{tensor}_bias")
 
 
 def _list_per_layer(found: _Finder, source: str, name: str) -> None:
@@ -204,6 +273,8 @@ def _list_attention(
     if traits.head_norm:
         for role in ("query_norm", "key_norm") if keys.of_layer is None else ("query_norm",):
             found.norm(f"{name}{role}", f"{source}{names[role]}")
+    if traits.sinks:
+        found.vector(f"{name}sinks", f"{source}self_attn.sinks")
     found.linear(f"{name}output", f"{source}{names['output']}")
 
 
@@ -254,6 +325,9 @@ class _Finder:
         self._architecture, self._shapes, self._where = architecture, shapes, where
         self._used: set[str] = set()
 
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self._shapes
+
     def linear(self, name: str, *modules: str, rows: Rows = _all_rows, exact: bool = False) -> None:
         """A matrix, and its bias where there is one. rows: those of each module's."""
         self.matrix(name, *modules, rows=rows, exact=exact)
@@ -302,6 +376,60 @@ class _Finder:
         self.weights.append(Vector(name, self._parts([tensor]), item=(1, taps)))
         if f"{module}.bias" in self._shapes:
             self.vector(f"{name}.bias", f"{module}.bias")
+
+    def experts(self, name: str, gates: Sequence[str], ups: Sequence[str], downs: Sequence[str], count: int) -> None:
+        """The two stacks of a mixture, of so many experts.
+
+        Each has three tensors; or there is one of all gates and what goes up after them, named twice, and one for down.
+        """
+        hidden, together = self._architecture.sizes.hidden_size, gates == ups
+        rows = self._shape(gates[0])[-2]
+        inner = rows // 2 if together else rows
+        for tensors, shape in ((gates, (rows, hidden)), (ups, (rows, hidden)), (downs, (hidden, inner))):
+            for tensor in tensors:
+                self._expect(tensor, (count, *shape) if together else shape)
+        stack = Stack(count, math.gcd(hidden, inner))
+        sides, below = [], []
+        for expert in range(count):
+            which, first, second = (0, expert * rows, expert * rows + inner) if together else (expert, 0, 0)
+            sides.append(Part(gates[which], first, first + inner, (ups[which], second)))
+            first = expert * hidden if together else 0
+            below.append(Part(downs[which], first, first + hidden))
+        self.weights.append(Matrix(f"{name}gate_up", tuple(sides), hidden, stack=stack))
+        self.weights.append(Matrix(f"{name}down", tuple(below), inner, stack=stack))
+
+    def turned_experts(self, name: str, above: str, below: str, count: int) -> None:
+        """The two stacks of a mixture whose matrices are stored [in, out], the first with gates and others by turns.
+
+        In MXFP4 they are not: those are read as rows, on top of each other.
+        """
+        hidden, turned = self._architecture.sizes.hidden_size, f"{above}_blocks" not in self
+        if turned:
+            inner = self._shape(above)[-1] // 2
+            self._expect(above, (count, hidden, 2 * inner))
+            self._expect(below, (count, inner, hidden))
+        else:
+            above, below = f"{above}_blocks", f"{below}_blocks"
+            inner = self._shape(above)[0] // (2 * count)
+            self._expect(above, (count * 2 * inner, hidden))
+            self._expect(below, (count * hidden, inner))
+        stack, rows = Stack(count, math.gcd(hidden, inner)), 2 * inner
+        for role, tensor, outputs, width in (("gate_up", above, rows, hidden), ("down", below, hidden, inner)):
+            firsts = range(0, count * outputs, outputs)
+            parts = tuple(Part(tensor, first, first + outputs, turned=turned) for first in firsts)
+            self.weights.append(Matrix(f"{name}{role}", parts, width, stack=stack))
+
+    def rows(self, name: str, tensor: str) -> None:
+        """Vectors, one for each expert."""
+        self.weights.append(Vector(name, self._parts([tensor]), item=self._shape(tensor)[1:]))
+
+    def _expect(self, tensor: str, shape: tuple[int, ...]) -> None:
+        if self._shape(tensor) != shape:
+            raise CheckpointInvalid(
+                f"tensor {tensor} is {list(self._shape(tensor))}, and other experts make it {list(shape)}",
+                where=self._where,
+                hint=_OTHER,
+            )
 
     def vector_if_stored(self, name: str, tensor: str) -> None:
         """All numbers of a tensor, where there is one."""
@@ -365,15 +493,18 @@ def lay_out(weights: Sequence[Matrix | Vector], storage: Mapping[str, Storage]) 
 def _pieces(weight: Matrix | Vector, storage: Storage) -> list[tuple[str, str, tuple[int, ...]]]:
     if isinstance(weight, Vector):
         return [(weight.name, "float32", (weight.size, *weight.item))]
+    rows = (weight.rows,) if weight.stack is None else (weight.stack.count, weight.rows // weight.stack.count)
     if not isinstance(storage, Scheme):
-        return [(weight.name, storage, (weight.rows, weight.width))]
+        return [(weight.name, storage, (*rows, weight.width))]
     blocks = -(-weight.width // storage.block_size)
+    block_bytes = storage.block_size * storage.bits // 8
+    packed = (blocks, block_bytes) if weight.stack is None else (blocks * block_bytes,)
     pieces = [
-        (f"{weight.name}.packed", "uint8", (weight.rows, blocks, storage.block_size * storage.bits // 8)),
-        (f"{weight.name}.scales", "float16", (weight.rows, blocks)),
+        (f"{weight.name}.packed", "uint8", (*rows, *packed)),
+        (f"{weight.name}.scales", "float16", (*rows, blocks)),
     ]
     if not storage.symmetric:
-        pieces.append((f"{weight.name}.zero_points", "uint8", (weight.rows, -(-blocks * storage.bits // 8))))
+        pieces.append((f"{weight.name}.zero_points", "uint8", (*rows, -(-blocks * storage.bits // 8))))
     return pieces
 
 

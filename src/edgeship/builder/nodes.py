@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeship.builder.layout import Blob, Layout, Matrix, Placed
+from edgeship.builder.mixture import Mixture
 from edgeship.builder.quantize import Scheme
 
 Model = Any
@@ -137,6 +138,49 @@ class Nodes:
             bits=placed.storage.bits,
             block_size=placed.storage.block_size,
             accuracy_level=self._accuracy_level,
+        )
+
+    def experts(
+        self,
+        values: Value,
+        scores: Value,
+        name: str,
+        mixture: Mixture,
+    ) -> Value:
+        """What experts make of float32 [b, s, width], in the same shape: of each token those of the largest scores.
+
+        name: of what the experts' matrices have in common. scores: [b * s, experts]; softmax of those that are chosen
+        are their weights.
+        """
+        first, second = (self._layout.weights[f"{name}.{which}"] for which in ("gate_up", "down"))
+        how = {
+            "k": mixture.chosen,
+            "activation_type": "swiglu",
+            "activation_alpha": mixture.alpha,
+            "activation_beta": mixture.up_offset,
+            **({} if mixture.limit is None else {"swiglu_limit": mixture.limit}),
+            "swiglu_fusion": 1,  # gate and up by turns
+            "normalize_routing_weights": 1,
+        }
+        names = [f"{placed.weight.name}.bias" for placed in (first, second)]
+        biases = [self.constant(bias) if self.has(bias) else None for bias in names]
+        if not isinstance(first.storage, Scheme):
+            inputs = [values, scores, self.plain(first), biases[0], self.plain(second), biases[1]]
+            return self.op("MoE", inputs, domain=MICROSOFT, **how)
+        zero_points, inputs = [], [values, scores]
+        for placed, bias in zip((first, second), biases, strict=True):
+            packed, scales, *zeros = placed.blobs
+            inputs += [self.stored(packed), self.widened(scales), bias]
+            zero_points += [self.stored(blob) for blob in zeros]
+        return self.op(
+            "QMoE",
+            [*inputs, None, None, None, *zero_points] if zero_points else inputs,
+            domain=MICROSOFT,
+            expert_weight_bits=first.storage.bits,
+            block_size=first.storage.block_size,
+            accuracy_level=self._accuracy_level,
+            weights_prepacked=0,
+            **how,
         )
 
     def convolved(

@@ -170,10 +170,11 @@ def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix], layer
     time_s = OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters / usable_cores()
     if not feeds_back:
         return _Calibration(states + opened, 2 * states + 4 * parameters, layers * time_s)
-    parts = {matrix.name: [part.stop - part.start for part in gram_parts(matrix.width)] for matrix in layer}
+    seen = [matrix for matrix in layer if matrix.stack is None]
+    parts = {matrix.name: [part.stop - part.start for part in gram_parts(matrix.width)] for matrix in seen}
     grams = sum(4 * width**2 for widths in parts.values() for width in widths)
     factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
-    time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in layer)
+    time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in seen)
     return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, layers * time_s)
 
 

@@ -60,7 +60,7 @@ def measure_sensitivities(
 ) -> dict[str, float]:
     """The mean KLD, in nats, that each matrix alone causes when it has 4 bits, by the matrix's name.
 
-    kept: matrices that are not asked about, since they have 4 bits in the checkpoint.
+    kept: matrices that are not asked about, since they have 4 bits in the checkpoint; those of experts are not, either.
     """
     [embedding] = [matrix for matrix in walk.weights if matrix.name == EMBEDDING and isinstance(matrix, Matrix)]
     low = scheme(embedding, recipe, 4)
@@ -102,7 +102,7 @@ def _write_twice(
 ) -> tuple[Layout, list[str]]:
     """A data file that holds each matrix but those `kept` with 4 bits too, and their names. fine: None for 8 bits."""
     matrices = [weight for weight in weights if isinstance(weight, Matrix)]
-    asked = [matrix.name for matrix in matrices if matrix.name not in kept and not matrix.exact]
+    asked = [matrix.name for matrix in matrices if not (matrix.name in kept or matrix.exact or matrix.stack)]
     twins = [replace(matrix, name=nodes.coarse(matrix.name)) for matrix in matrices if matrix.name in asked]
     storage = {matrix.name: fine or scheme(matrix, _FINE, 8) for matrix in matrices}
     storage |= {twin.name: scheme(twin, recipe, 4) for twin in twins}

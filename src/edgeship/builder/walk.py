@@ -76,9 +76,12 @@ class Walk:
         return [weight for weight in self.weights if weight.name in names]
 
     def matrices(self, layer: int) -> list[Matrix]:
-        """Those whose inputs are seen when `layer` is read; the output layer's are when the last one is."""
+        """Those whose inputs are seen when `layer` is read; the output layer's are when the last one is.
+
+        Those of experts are not: an operator chooses experts and multiplies by their matrices in one.
+        """
         listed = self.of_layer(layer) + (self.output if layer == self.layers - 1 else [])
-        return [weight for weight in listed if isinstance(weight, Matrix)]
+        return [weight for weight in listed if isinstance(weight, Matrix) and weight.stack is None]
 
     def read(self, layer: int, see: See | None = None) -> None:
         """Reads all texts with this layer, and with those before it if it must.

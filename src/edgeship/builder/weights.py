@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,6 +158,32 @@ class Weights:
         if source.low_rank is not None or source.added is not None:
             _require_plausible(values, name, source)
         return values
+
+    def stacked(self, name: str, start: int, stop: int) -> Array:
+        """Rows of a matrix, or of several that one tensor [n, rows, width] holds, on top of each other; see `rows`."""
+        source = self.sources[name]
+        rest = source.stored.shape[1:-1]
+        if not rest:
+            return self.rows(name, start, stop)
+        assert not source.changed, "no adapter is taken that changes such a tensor"
+        flat = (source.stored.shape[0] * math.prod(rest), source.stored.shape[-1])
+        return read(replace(source.stored, shape=flat), start, stop)
+
+    def columns(self, name: str, start: int, stop: int) -> Array:
+        """Columns of one of the matrices [n, width, rows] of a tensor, counted through all: [stop - start, width].
+
+        Only these are read. Raises what `rows` raises.
+        """
+        import numpy as np
+
+        stored = self.sources[name].stored
+        assert isinstance(stored, StoredTensor), "no form of packed weights holds such matrices"
+        assert not self.sources[name].changed, "no adapter is taken that changes such a tensor"
+        count, width, rows = stored.shape
+        matrix, first = divmod(start, rows)
+        nbytes = stored.nbytes // count
+        one = replace(stored, shape=(width, rows), offset=stored.offset + matrix * nbytes, nbytes=nbytes)
+        return np.ascontiguousarray(read_columns(one, first, first + stop - start).T)
 
     def _factors(self, name: str, low_rank: LowRank, values: Array, start: int, stop: int) -> Array:
         """What DoRA multiplies these rows with: the trained lengths by those that the sum has."""

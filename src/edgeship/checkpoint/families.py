@@ -12,6 +12,7 @@ from typing import Any, Literal
 Norms = Literal["before", "after", "around"]
 Windows = Literal["never", "all layers", "by layer"]
 RecurrenceKind = Literal["gated_delta", "short_convolution", "mamba"]
+Routing = Literal["softmax", "sigmoid"]
 USUAL_NAMES: Mapping[str, str] = {
     "attention_norm": "input_layernorm",
     "query_norm": "self_attn.q_norm",
@@ -25,9 +26,17 @@ USUAL_NAMES: Mapping[str, str] = {
     "down": "mlp.down_proj",
     "mlp_post_norm": "post_feedforward_layernorm",
     "last_norm": "norm",
+    "router": "mlp.gate",
+    "experts": "mlp.experts",
+    "expert_gate": "gate_proj",
+    "expert_up": "up_proj",
+    "expert_down": "down_proj",
+    "experts_gate_up": "mlp.experts.gate_up_proj",
+    "experts_down": "mlp.experts.down_proj",
 }
 """What most call the modules of a layer; where only inputs are normalised, `mlp_norm` is post_attention_layernorm.
-`last_norm` follows the last layer."""
+`last_norm` follows the last layer. Of a mixture, `experts` holds them by number, each with `expert_gate`, `expert_up`
+and `expert_down`; or all are stored in two tensors, `experts_gate_up` and `experts_down`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,9 @@ class Traits:
     window_rotates: where some layers have a window, the others know no positions.
     gated_attention: each query head is stored with a gate after it, which what it finds is multiplied by.
     recurrence: how layers mix tokens that do not attend to all of them. recurs_beside: every layer does both.
+    routing: what a router's numbers become, where layers can be mixtures of experts. mlp_beside: those have an MLP too.
+    turned_experts: their matrices are stored [in, out], gate and what goes up by turns. up_offset: added to the latter.
+    sinks: each head has a number that counts among what attention compares, and that nothing is found at.
     defaults: what transformers assumes where config.json is silent.
     """
 
@@ -83,6 +95,11 @@ class Traits:
     gated_attention: bool = False
     recurrence: RecurrenceKind | None = None
     recurs_beside: bool = False
+    routing: Routing | None = None
+    mlp_beside: bool = False
+    turned_experts: bool = False
+    up_offset: float = 0.0
+    sinks: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -134,6 +151,18 @@ _GEMMA4 = {
 }
 
 _MAMBA = {"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
+_LFM2_NAMES = {
+    "attention_norm": "operator_norm",
+    "query_norm": "self_attn.q_layernorm",
+    "key_norm": "self_attn.k_layernorm",
+    "output": "self_attn.out_proj",
+    "mlp_norm": "ffn_norm",
+    "gate": "feed_forward.w1",
+    "up": "feed_forward.w3",
+    "down": "feed_forward.w2",
+    "last_norm": "embedding_norm",
+}
+_LFM2 = {"rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0, "num_key_value_heads": 8, "conv_L_cache": 3}
 
 # What `genai` and `olive` say was found with a small random model of each family, built in FP32 and INT4: by builder
 # 0.18 with transformers 5.23, and in Olive's environment. For Gemma 3 (nested rope_parameters), GPT-OSS and the Granite
@@ -156,6 +185,66 @@ FAMILIES: Mapping[str, Family] = {
         "qwen3",
         traits=Traits("qwen3", windows="by layer", head_norm="head", defaults=_QWEN_WINDOWS),
         text_types=("qwen3_vl_text",),
+    ),
+    "Qwen3MoeForCausalLM": Family(
+        "Qwen 3 MoE",
+        "qwen3_moe",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "qwen3",
+            windows="all layers",
+            head_norm="head",
+            routing="softmax",
+            defaults={
+                "num_experts": 128,
+                "num_experts_per_tok": 8,
+                "num_key_value_heads": 4,
+                "sliding_window": 4096,
+                "use_sliding_window": False,
+            },
+        ),
+    ),
+    "MixtralForCausalLM": Family(
+        "Mixtral",
+        "mixtral",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "mistral",
+            windows="all layers",
+            routing="softmax",
+            names={
+                "router": "block_sparse_moe.gate",
+                "experts": "block_sparse_moe.experts",
+                "expert_gate": "w1",
+                "expert_up": "w3",
+                "expert_down": "w2",
+            },
+            defaults={
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 1_000_000.0,
+                "num_key_value_heads": 8,
+                "num_local_experts": 8,
+                "num_experts_per_tok": 2,
+                "norm_topk_prob": True,
+            },
+        ),
+    ),
+    "OlmoeForCausalLM": Family(
+        "OLMoE",
+        "olmoe",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "olmo",
+            head_norm="row",
+            routing="softmax",
+            defaults={"rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8},
+        ),
     ),
     "Phi3ForCausalLM": Family(
         "Phi-3 and Phi-4-mini",
@@ -318,9 +407,25 @@ FAMILIES: Mapping[str, Family] = {
         traits=Traits(
             "granite",
             fused=frozenset({"mlp"}),
-            names={"gate_up": "shared_mlp.input_linear", "down": "shared_mlp.output_linear"},
+            names={
+                "gate_up": "shared_mlp.input_linear",
+                "down": "shared_mlp.output_linear",
+                "router": "block_sparse_moe.router.layer",
+                "experts_gate_up": "block_sparse_moe.input_linear.weight",
+                "experts_down": "block_sparse_moe.output_linear.weight",
+            },
             recurrence="mamba",
-            defaults={"attention_multiplier": 1.0, "position_embedding_type": "nope", "mamba_d_state": 256, **_MAMBA},
+            routing="softmax",
+            mlp_beside=True,
+            defaults={
+                "attention_multiplier": 1.0,
+                "position_embedding_type": "nope",
+                "mamba_d_state": 256,
+                "num_local_experts": 8,
+                "num_experts_per_tok": 2,
+                "norm_topk_prob": True,
+                **_MAMBA,
+            },
         ),
     ),
     "FalconH1ForCausalLM": Family(
@@ -417,30 +522,68 @@ FAMILIES: Mapping[str, Family] = {
         "LFM2",
         "lfm2",
         uniform=False,
+        traits=Traits("lfm2", head_norm="head", recurrence="short_convolution", names=_LFM2_NAMES, defaults=_LFM2),
+    ),
+    "Lfm2MoeForCausalLM": Family(
+        "LFM2 MoE",
+        "lfm2_moe",
+        uniform=False,
+        olive=False,
         traits=Traits(
             "lfm2",
             head_norm="head",
             recurrence="short_convolution",
+            routing="sigmoid",
             names={
-                "attention_norm": "operator_norm",
-                "query_norm": "self_attn.q_layernorm",
-                "key_norm": "self_attn.k_layernorm",
-                "output": "self_attn.out_proj",
-                "mlp_norm": "ffn_norm",
-                "gate": "feed_forward.w1",
-                "up": "feed_forward.w3",
-                "down": "feed_forward.w2",
-                "last_norm": "embedding_norm",
+                **_LFM2_NAMES,
+                "router": "feed_forward.gate",
+                "router_offset": "feed_forward.expert_bias",
+                "experts": "feed_forward.experts",
+                "expert_gate": "w1",
+                "expert_up": "w3",
+                "expert_down": "w2",
+                "experts_gate_up": "feed_forward.experts.gate_up_proj",
+                "experts_down": "feed_forward.experts.down_proj",
             },
             defaults={
-                "rms_norm_eps": 1e-5,
-                "rope_theta": 1_000_000.0,
-                "num_key_value_heads": 8,
-                "conv_L_cache": 3,
+                "num_experts": 32,
+                "num_experts_per_tok": 4,
+                "num_dense_layers": 2,
+                "norm_topk_prob": True,
+                **_LFM2,
             },
         ),
     ),
-    "Lfm2MoeForCausalLM": Family("LFM2 MoE", "lfm2_moe", uniform=False, olive=False),
+    "GptOssForCausalLM": Family(
+        "GPT-OSS",
+        "gpt_oss",
+        uniform=False,
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "gptoss",
+            windows="by layer",
+            sinks=True,
+            routing="softmax",
+            turned_experts=True,
+            up_offset=1.0,
+            names={"router": "mlp.router"},
+            defaults={
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 150_000.0,
+                "num_key_value_heads": 8,
+                "head_dim": 64,
+                "sliding_window": 128,
+                "sliding_window_pattern": 2,
+                **_WINDOWS_ON,
+                "num_local_experts": 128,
+                "num_experts_per_tok": 4,
+                "norm_topk_prob": True,
+                "swiglu_alpha": 1.702,
+                "swiglu_limit": 7.0,
+            },
+        ),
+    ),
     "PhiForCausalLM": Family(
         "Phi-1 and Phi-2",
         "phi",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeship.checkpoint.packed import Packed, expect_shape, expect_type, unpacked, wrong
@@ -174,6 +174,19 @@ def open_mxfp4(name: str, parts: Parts) -> Mxfp4:
     rows, width = packed.shape[0], 2 * packed.shape[1]
     expect_shape(scales, (rows, width // MXFP4_GROUP))
     return Mxfp4(name, (rows, width), parts, 4, MXFP4_GROUP)
+
+
+def open_mxfp4_stack(name: str, packed: StoredTensor, scales: StoredTensor) -> Mxfp4:
+    """Matrices [n, rows, width] in FP4 on top of each other, as GPT-OSS keeps experts. Raises CheckpointInvalid."""
+    if len(packed.shape) != 4 or packed.shape[3] != MXFP4_GROUP // 2:
+        wrong(packed, f"is {list(packed.shape)}, which are no groups of {MXFP4_GROUP} in the rows of several matrices")
+    count, rows, groups, _ = packed.shape
+    expect_shape(scales, (count, rows, groups))
+    parts = {
+        "packed": replace(packed, shape=(count * rows, groups * MXFP4_GROUP // 2)),
+        "scales": replace(scales, shape=(count * rows, groups)),
+    }
+    return open_mxfp4(name, parts)
 
 
 def open_bitsandbytes(name: str, parts: Parts) -> Bitsandbytes4:

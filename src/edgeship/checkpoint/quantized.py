@@ -191,6 +191,7 @@ def _packing(said: Fields, form: str, seen: str | None) -> Packing:
         "FP8": _fp8,
         "ModelOpt": _modelopt,
         "MLX": _mlx,
+        "MXFP4": _mxfp4,
     }
     if form not in readers:
         raise _Unread("which is not read")
@@ -264,6 +265,10 @@ def _compressed(said: Fields) -> Packing:
 
 def _fp8(said: Fields) -> Packing:
     return Packing("FP8", block=_block(said.values.get("weight_block_size")))
+
+
+def _mxfp4(_: Fields) -> Packing:
+    return Packing("MXFP4")
 
 
 def _modelopt(said: Fields) -> Packing:

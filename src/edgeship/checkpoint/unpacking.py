@@ -33,6 +33,8 @@ def unpack(tensors: Mapping[str, StoredTensor], packing: Packing) -> dict[str, T
     Raises CheckpointInvalid that names the tensor for one that is missing or not as its form asks for, and for a form
     of a matrix that cannot be read.
     """
+    if packing.method == "MXFP4":
+        return _with_experts(tensors)
     modules: dict[str, Parts] = {}
     for name, tensor in tensors.items():
         module, end = _split(name)
@@ -49,6 +51,20 @@ def unpack(tensors: Mapping[str, StoredTensor], packing: Packing) -> dict[str, T
         elif end not in _OF_ACTIVATIONS:
             if end == "weight" and tensor.dtype not in FLOATS:
                 wrong(tensor, f"is stored as {tensor.dtype}, and the scales that belong to it are missing")
+            found[name] = tensor
+    return found
+
+
+def _with_experts(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """Those of GPT-OSS, whose experts alone are packed: all of a layer's in one tensor, which keeps its name."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        blocks, scales = (f"{name.rpartition('_')[0]}_{end}" for end in ("blocks", "scales"))
+        if name == blocks:
+            if scales not in tensors:
+                wrong(tensor, f"has no {scales} beside it")
+            found[name] = packed_codes.open_mxfp4_stack(name, tensor, tensors[scales])
+        elif name != scales or blocks not in tensors:
             found[name] = tensor
     return found
 

@@ -170,7 +170,7 @@ def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:
     if accuracy_level is None:
         return
     for node in graph.node:
-        if node.op_type == "MatMulNBits":
+        if node.op_type in ("MatMulNBits", "QMoE"):
             kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
             del node.attribute[:]
             node.attribute.extend([*kept, onnx.helper.make_attribute("accuracy_level", accuracy_level)])
