@@ -10,7 +10,8 @@ from typing import Any
 
 import typer.main
 
-from edgeship.checkpoint.families import FAMILIES, Family
+from edgeship.checkpoint.families import FAMILIES
+from edgeship.checkpoint.traits import Family
 from edgeship.cli.app import app
 from edgeship.errors import all_errors
 from edgeship.validate.bounds import bounds_of
@@ -132,15 +133,15 @@ that in brackets. **Runs in** says what gave the same 64 tokens from the package
 side by side, and onnxruntime-genai, which Foundry Local runs. Both are measured by `benchmarks/measure_families.py`."""
 WRAPPED = """\
 Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
-families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`, `Mistral3ForConditionalGeneration`
-and `Qwen3_5ForConditionalGeneration` for example. The rest of the weights is left out, and the build says how much that
+families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`,
+`Mistral3ForConditionalGeneration` or `MllamaForConditionalGeneration`, for example. The rest of the weights is left out, and the build says how much that
 is. An adapter that was trained on the whole model is merged into its text part. Some call a text part by a name of its
 own:"""
 NEW_FAMILY = """\
 ## Adding a family
 
-A family is a row of the table in `src/edgeship/checkpoint/families.py`. It says only what config.json and the weights do
-not: a layer has a bias where the checkpoint stores one, and sizes are read. As an example, Seed-OSS is Llama with other
+A family is a row of the table of `src/edgeship/checkpoint/families.py`, in `dense_families.py` or `mixed_families.py`
+beside it. It says only what config.json and the weights do not: a layer has a bias where the checkpoint stores one, and sizes are read. As an example, Seed-OSS is Llama with other
 defaults, so its whole row is
 
 ```python

@@ -966,6 +966,50 @@ _WHOLE: tuple[Case, ...] = (
     Case(
         "apertus-tied", "ApertusConfig", {"head_dim": 32, "attention_bias": True, "tie_word_embeddings": True}, seed=11
     ),
+    Case(
+        "mllama",
+        "MllamaTextConfig",
+        {
+            "num_hidden_layers": 5,
+            "cross_attention_layers": [1, 3],
+            "rope_parameters": _rope(
+                "llama3",
+                500_000.0,
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+            ),
+        },
+        older=False,  # AutoConfig does not know it by itself
+        peculiar=({"rope_parameters": _rope(theta=500_000.0)},),
+    ),
+    Case(
+        "mllama-each-head",
+        "MllamaTextConfig",
+        {
+            "hidden_size": 80,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "intermediate_size": 118,
+            "num_hidden_layers": 4,
+            "cross_attention_layers": [0],
+        },
+        older=False,
+        brief=True,
+    ),
+    Case(
+        "mllama-one-key-head",
+        "MllamaTextConfig",
+        {
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "num_hidden_layers": 4,
+            "cross_attention_layers": [3, 8],  # as small models made from a large one's config have them
+        },
+        older=False,
+        brief=True,
+    ),
     Case("ernie4_5", "Ernie4_5Config", {"head_dim": 16, "use_bias": True}),
     Case("hunyuan", "HunYuanDenseV1Config", {"head_dim": 32}, seed=2),
     Case(
@@ -1061,9 +1105,9 @@ ROUNDED = tuple(
 def make_checkpoint(case: Case, folder: Path) -> Path:
     """The checkpoint of a case, as transformers saves it, with a tokenizer; returns `folder`."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    model = AutoModelForCausalLM.from_config(_config(case))
+    model = getattr(transformers, case.architecture)(_config(case))
     rng = np.random.default_rng(case.seed)
     with torch.no_grad():
         for name, parameter in (*model.named_parameters(), *_stored_buffers(model)):
@@ -1170,12 +1214,15 @@ class Original:
 
     def __init__(self, folder: Path, config: Any = None) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        import transformers
 
         torch.set_num_threads(1)  # these models are too small to share
-        self.model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.model = (
+            getattr(transformers, stored["architectures"][0])
+            .from_pretrained(folder, config=config, dtype=torch.float32, attn_implementation="eager")
+            .eval()
+        )
 
     def logits(self, tokens: Integers) -> Floats:
         """[vocabulary] after the last of `tokens` [n]."""
@@ -1229,7 +1276,7 @@ def neutralised(case: Case, folder: Path) -> dict[str, Floats]:
     original = Original(folder)
     kinds: dict[str, list[Any]] = {}
     for name, value in original.model.named_parameters():
-        if value.ndim == 1:
+        if value.ndim == 1 and "cross_attn" not in name:  # what looks at pictures shows in no text
             kinds.setdefault(".".join(part for part in name.split(".")[-3:] if not part.isdigit()), []).append(value)
     found = {}
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
 from edgeship.checkpoint import open_checkpoint
@@ -40,7 +42,11 @@ _QWEN_VISION: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A small model that sees. config, model: classes of transformers. text, vision, more: what their fields say."""
+    """A small model that sees. config, model: classes of transformers. text, vision, more: what their fields say.
+
+    nested: what the text model is of has a part of its own in config.json.
+    left_out: a module that the build names. around: a part of the names of the text model's modules.
+    """
 
     name: str
     config: str
@@ -48,6 +54,9 @@ class Wrapped:
     text: Mapping[str, Any]
     vision: Mapping[str, Any]
     more: Mapping[str, Any]
+    nested: bool = True
+    left_out: str = "vision_tower"
+    around: str = "language_model"
 
 
 _ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
@@ -95,6 +104,7 @@ CASES = (
         {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}},
         _QWEN_VISION | {"hidden_size": 96},
         {"tie_word_embeddings": True},
+        left_out="visual",
     ),
     Wrapped(
         "qwen2.5-vl",
@@ -103,6 +113,7 @@ CASES = (
         {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}},
         _QWEN_VISION | {"out_hidden_size": 96},
         {"tie_word_embeddings": False},
+        left_out="visual",
     ),
     Wrapped(
         "qwen3-vl",
@@ -111,6 +122,7 @@ CASES = (
         {"head_dim": 32, "rope_parameters": _ROPE | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}},
         _QWEN_VISION | {"out_hidden_size": 96, "deepstack_visual_indexes": [0]},
         {"tie_word_embeddings": True},
+        left_out="visual",
     ),
     Wrapped(
         "qwen3.5",
@@ -128,14 +140,50 @@ CASES = (
         },
         _QWEN_VISION | {"out_hidden_size": 96},
         {"tie_word_embeddings": True},
+        left_out="visual",
     ),
     Wrapped(
         "lfm2-vl",
         "Lfm2VlConfig",
         "Lfm2VlForConditionalGeneration",
         {"model_type": "lfm2", "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False},
-        _VISION | {"model_type": "siglip2_vision_model", "num_patches": 16},
+        {**_VISION, "model_type": "siglip2_vision_model", "num_patches": 16},
         {"tie_word_embeddings": True},
+    ),
+    Wrapped(
+        "mllama",
+        "MllamaConfig",
+        "MllamaForConditionalGeneration",
+        {"num_hidden_layers": 4, "cross_attention_layers": [1]},
+        {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+            "vision_output_dim": 64,
+            "intermediate_layers_indices": [0],
+        },
+        {},
+        left_out="cross-attention layers 1 (13 tensors, ",
+    ),
+    Wrapped(
+        "phi4-multimodal",
+        "Phi4MultimodalConfig",
+        "Phi4MultimodalForCausalLM",
+        {},
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "crop_size": 28}
+        | {"image_size": 28, "patch_size": 14},
+        {
+            "audio_config": {"hidden_size": 32, "intermediate_size": 48, "num_blocks": 1, "num_attention_heads": 2}
+            | {"ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 32},
+            "tie_word_embeddings": True,
+        },
+        nested=False,
+        left_out="embed_tokens_extend",
+        around="layers",
     ),
 )
 
@@ -146,7 +194,8 @@ def made(case: Wrapped, folder: Path) -> Floats:
     import transformers
 
     text = {**SIZES, **case.text}
-    config = getattr(transformers, case.config)(text_config=text, vision_config=dict(case.vision), **case.more)
+    inner = {"text_config": text} if case.nested else text
+    config = getattr(transformers, case.config)(**{"vision_config": dict(case.vision), **inner, **case.more})
     model = getattr(transformers, case.model)(config).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -177,11 +226,36 @@ def test_the_text_part_is_what_transformers_computes(case: Wrapped, tmp_path: Pa
     checkpoint = open_checkpoint(str(tmp_path / "checkpoint"))
     note = next(note for note in checkpoint.notes if "the text model alone" in note)
     assert "% of the weights)" in note
-    assert ("visual" if "qwen" in case.name else "vision_tower") in note
+    assert case.left_out in note
     assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
 
 
-TARGETS = ("q_proj", "in_proj_qkv", "in_proj", "out_proj", "down_proj", "w2")
+TARGETS = ("q_proj", "qkv_proj", "in_proj_qkv", "in_proj", "out_proj", "down_proj", "w2")
+
+
+def test_adapters_that_lie_beside_their_base_are_left_out_of_a_text(tmp_path: Path, settings: Settings) -> None:
+    case = next(case for case in CASES if case.name == "phi4-multimodal")
+    expected = made(case, tmp_path / "checkpoint")
+    as_remote_code_saved(tmp_path / "checkpoint")
+    [note] = [note for note in open_checkpoint(str(tmp_path / "checkpoint")).notes if "the text model alone" in note]
+    assert "LoRA for vision (6 tensors, " in note
+    assert "qkv_proj.base_layer.weight is read as model.layers.0" in note
+    assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
+
+
+def as_remote_code_saved(folder: Path) -> None:
+    """Rewrites a checkpoint of Phi-4-multimodal as its own code does, and as it is on the Hub."""
+    weights = load_file(folder / "model.safetensors")
+    named = {name.replace("qkv_proj.", "qkv_proj.base_layer."): value for name, value in weights.items()}
+    for layer in range(SIZES["num_hidden_layers"]):
+        module = f"model.layers.{layer}.self_attn.qkv_proj"
+        for adapter, rank in (("vision", 4), ("speech", 6)):
+            named[f"{module}.lora_A.{adapter}.weight"] = np.ones((rank, 96), np.float32)
+            named[f"{module}.lora_B.{adapter}.weight"] = np.ones((160, rank), np.float32)
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"architectures": ["Phi4MMForCausalLM"], "model_type": "phi4mm"}
+    checkpoints.write_json(folder / "config.json", config)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -197,7 +271,7 @@ def test_an_adapter_trained_on_the_whole_changes_the_text_part(
     torch.manual_seed(3)
     there = [target for target in TARGETS if any(name.endswith(f".{target}") for name, _ in model.named_modules())]
     # As people train whom only texts concern: a pattern that leaves what sees alone.
-    pattern = rf".*language_model.*\.({'|'.join(there)})"
+    pattern = rf".*{case.around}.*\.({'|'.join(there)})"
     trained = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=pattern, init_lora_weights=False))
     with torch.no_grad():
         expected = trained(torch.from_numpy(PROMPT)[None]).logits[0, -1].numpy().copy()

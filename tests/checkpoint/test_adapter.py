@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgeship.checkpoint.adapter import WEIGHTS_NAME, Adapter, check_fits, find_changes, open_adapter, rank_and_scale
+from edgeship.checkpoint.adapter import (
+    WEIGHTS_NAME,
+    Adapter,
+    check_fits,
+    find_changes,
+    leave_out,
+    open_adapter,
+    rank_and_scale,
+)
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused, WeightsDamaged
 from tests import checkpoints
 
@@ -321,6 +329,27 @@ def test_a_resized_vocabulary_is_told_by_its_shape(tmp_path: Path) -> None:
         one = adapter_with(tmp_path / name, {name: shrunk})
         after = check_fits(one, BASE, tied=True)
         assert (after["model.embed_tokens.weight"], after["lm_head.weight"]) == (shrunk, shrunk)
+
+
+def test_an_embedding_of_more_rows_than_the_output_layer_grows_beside_it(tmp_path: Path) -> None:
+    base = BASE | {"model.embed_tokens.weight": (VOCAB + 8, HIDDEN), "lm_head.weight": (VOCAB, HIDDEN)}
+    grown = {f"{EMBEDDING}.weight": (VOCAB + 14, HIDDEN), f"{HEAD}.weight": (VOCAB + 6, HIDDEN)}
+    check_fits(open_adapter(checkpoints.make_adapter(tmp_path / "plain")), base)
+    check_fits(adapter_with(tmp_path / "both", grown), base)
+    with pytest.raises(AdapterInvalid, match=r"392 rows and lm_head.weight 390 rows"):
+        check_fits(adapter_with(tmp_path / "one", {f"{HEAD}.weight": (VOCAB + 6, HIDDEN)}), base)
+
+
+def test_changes_of_what_is_left_out_are_left_out_too(tiny_adapter: Path) -> None:
+    adapter = open_adapter(tiny_adapter)
+    assert leave_out(adapter, frozenset({"vision_model.patch.weight"})) == (adapter, "")
+    # The names of the base may lack the first part of those of the adapter.
+    kept, told = leave_out(adapter, frozenset({"layers.0.self_attn.q_proj.weight"}))
+    assert len(find_changes(kept)) == len(find_changes(adapter)) - 1
+    assert told.startswith("2 of the adapter's 8 tensors change what is left out: ")
+    with pytest.raises(AdapterInvalid, match="all that it changes is left out of a text model") as caught:
+        leave_out(adapter, frozenset(find_changes(adapter)))
+    assert "modules of the text model" in (caught.value.hint or "")
 
 
 def test_a_resized_embedding_beside_an_untied_output_layer(tmp_path: Path) -> None:

@@ -118,6 +118,39 @@ def test_too_few_and_too_many_layers() -> None:
     check(SHAPES, num_hidden_layers=1, extra_layers=1)
 
 
+LOOKING: dict[str, Any] = {
+    "architectures": ["MllamaForCausalLM"],
+    "model_type": "mllama_text_model",
+    "tie_word_embeddings": False,
+}
+
+
+def test_layers_that_look_at_pictures_are_not_counted_and_keep_their_numbers() -> None:
+    config = checkpoints.qwen2_config(**LOOKING, num_hidden_layers=5, cross_attention_layers=[0, 3, 8])
+    dimensions = read_dimensions(config)
+    assert (dimensions.layers, dimensions.stored_layers, dimensions.skipped) == (3, (1, 2, 4), frozenset({0, 3}))
+    with pytest.raises(CheckpointInvalid, match="cross_attention_layers with all 1 layers, so that none reads text"):
+        read_dimensions(config | {"num_hidden_layers": 1})
+    # Other families do not look at the field.
+    assert read_dimensions(checkpoints.qwen2_config(cross_attention_layers=[0])).layers == 2
+
+
+def test_an_embedding_may_have_rows_for_pictures_in_families_that_have_them() -> None:
+    embedding, output = (checkpoints.VOCAB + 8, checkpoints.HIDDEN), (checkpoints.VOCAB, checkpoints.HIDDEN)
+    looking = LOOKING | {"num_hidden_layers": 3, "cross_attention_layers": [1]}
+    shapes = {name.replace("layers.1.", "layers.2."): shape for name, shape in SHAPES.items()}
+    more = shapes | {"model.embed_tokens.weight": embedding, "lm_head.weight": output}
+    check(more, tied=False, **looking)
+    with pytest.raises(CheckpointInvalid, match=r"embed_tokens.weight is \[384, 64\], but config.json makes it \[392"):
+        check(more | {"model.embed_tokens.weight": output}, tied=False, **looking)
+    with pytest.raises(CheckpointInvalid, match=r"lm_head.weight is \[392, 64\], but config.json makes it \[384, 64\]"):
+        check(more | {"lm_head.weight": embedding}, tied=False, **looking)
+    with pytest.raises(CheckpointInvalid, match=r"says 3 layers, but model.layers.2 is missing"):
+        check({name: shape for name, shape in more.items() if "layers.2." not in name}, tied=False, **looking)
+    with pytest.raises(CheckpointInvalid, match=r"embed_tokens.weight is \[392, 64\], but config.json makes it \[384"):
+        check(SHAPES | {"model.embed_tokens.weight": embedding, "lm_head.weight": output}, tied=False)
+
+
 def test_a_layers_missing_tensor_is_named() -> None:
     with pytest.raises(CheckpointInvalid, match=r"tensor model.layers.1.mlp.up_proj.weight is missing"):
         check(without("layers.1.mlp.up_proj"))

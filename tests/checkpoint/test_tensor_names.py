@@ -120,6 +120,45 @@ def test_an_adapter_that_was_not_merged_is_named(tiny: Path) -> None:
     assert "merge_and_unload" in (caught.value.hint or "")
 
 
+LORA = "model.layers.0.self_attn.q_proj.lora_{}.{}.weight"
+SENSES = {"architectures": ["Phi4MMForCausalLM"], "model_type": "phi4mm"}
+
+
+def with_lora(folder: Path, *adapters: str, **config: object) -> Path:
+    """The checkpoint with adapters beside the base of one module."""
+    weights = load_file(folder / "model.safetensors")
+    weights = {name.replace("0.self_attn.q_proj.", "0.self_attn.q_proj.base_layer."): weights[name] for name in weights}
+    weights |= {LORA.format(side, name): np.ones((4, 4), np.float32) for name in adapters for side in "AB"}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    checkpoints.write_json(folder / "config.json", checkpoints.qwen2_config(**config))
+    return folder
+
+
+def test_adapters_for_pictures_and_sound_are_left_out_of_a_text(tiny: Path) -> None:
+    plain = open_checkpoint(str(tiny))
+    opened = open_checkpoint(str(with_lora(tiny, "vision", "speech", **SENSES)))
+    assert opened.tensors.keys() == plain.tensors.keys()
+    assert opened.renamed
+    assert "LoRA for vision (2 tensors, 0% of the weights)" in opened.notes[0]
+    assert "LoRA for speech (2 tensors, " in opened.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("adapters", "config", "named"),
+    [
+        (("vision", "speech"), {}, "q_proj.base_layer."),
+        (("vision",), {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}, "q_proj.base_layer."),
+        (("vision", "mine"), SENSES, "q_proj.lora_A.mine.weight"),
+        ((), SENSES, "q_proj.base_layer."),
+    ],
+)
+def test_other_adapters_beside_their_base_are_refused(
+    tiny: Path, adapters: tuple[str, ...], config: dict[str, object], named: str
+) -> None:
+    with pytest.raises(CheckpointInvalid, match=f"hold an adapter beside the base: model.layers.0.self_attn.{named}"):
+        open_checkpoint(str(with_lora(tiny, *adapters, **config)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("builder_name", ["stream", "genai"])
 def test_the_same_model_is_built_whatever_the_names(builder_name: str, tmp_path: Path, settings: Settings) -> None:
@@ -141,6 +180,12 @@ def test_what_is_not_of_the_text_model_is_named_by_its_module(prefix: str) -> No
     names = [*(f"{prefix}{name}" for name in TEXT), "lm_head.weight", *others]
 
     assert others_than_text(names) == {"visual": others[:2], "mtp": others[2:]}
+
+
+def test_layers_between_the_texts_are_named_by_their_numbers() -> None:
+    layers = [f"language_model.model.layers.{number}.cross_attn.q_proj.weight" for number in (13, 3)]
+    names = [*(f"language_model.model.{name}" for name in TEXT), "language_model.model.layers.1.norm.weight", *layers]
+    assert others_than_text(names, {13, 3}) == {"cross-attention layers 3, 13": layers}
 
 
 def test_layers_that_guess_ahead_are_known_by_their_name() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgeship.builder.packaging import write_package
-from edgeship.checkpoint.families import FAMILIES, Traits
+from edgeship.checkpoint.families import FAMILIES
+from edgeship.checkpoint.traits import Traits
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.storage import digest_file
 from tests import checkpoints

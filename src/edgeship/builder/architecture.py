@@ -14,7 +14,8 @@ from edgeship.builder.recurrence import Recurrence
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
 from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions, text_part
-from edgeship.checkpoint.families import STREAMED, Traits, find_family
+from edgeship.checkpoint.families import STREAMED, find_family
+from edgeship.checkpoint.traits import Traits
 from edgeship.errors import ArchitectureUnknown
 from edgeship.system.fields import Fields, shown
 

@@ -15,7 +15,7 @@ from edgeship.builder.architecture import Architecture
 from edgeship.builder.mixture import Mixture
 from edgeship.builder.quantize import Scheme
 from edgeship.builder.recurrence import GatedDelta, Recurrence, ShortConvolution
-from edgeship.checkpoint.families import USUAL_NAMES
+from edgeship.checkpoint.traits import USUAL_NAMES
 from edgeship.errors import CheckpointInvalid
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -165,10 +165,10 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
         found.matrix(f"{PER_LAYER}embedding", f"{prefix}embed_tokens_per_layer")
         found.linear(f"{PER_LAYER}projection", f"{prefix}per_layer_model_projection")
         found.norm(f"{PER_LAYER}norm", f"{prefix}per_layer_projection_norm")
-    for index in range(architecture.sizes.layers):
-        _list_layer(found, architecture, index, f"{prefix}layers.{index}.", f"layers.{index}.")
+    for index, stored in enumerate(architecture.sizes.stored_layers):
+        _list_layer(found, architecture, index, f"{prefix}layers.{stored}.", f"layers.{index}.")
         if architecture.per_layer_width:
-            _list_per_layer(found, f"{prefix}layers.{index}.", f"layers.{index}.")
+            _list_per_layer(found, f"{prefix}layers.{stored}.", f"layers.{index}.")
     found.norm("norm", f"{prefix}{ {**USUAL_NAMES, **traits.names}['last_norm'] }")
     if architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")

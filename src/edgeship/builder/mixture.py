@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeship.checkpoint.families import Routing, Traits
+from edgeship.checkpoint.traits import Routing, Traits
 from edgeship.system.fields import Fields
 
 COUNTS = ("num_local_experts", "num_experts")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from edgeship.checkpoint.families import RecurrenceKind, Traits
+from edgeship.checkpoint.traits import RecurrenceKind, Traits
 from edgeship.system.fields import Fields
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from edgeship.checkpoint import safetensors_file
-from edgeship.checkpoint.adapter import Adapter, check_fits, find_changes, open_adapter
+from edgeship.checkpoint.adapter import Adapter, check_fits, find_changes, leave_out, open_adapter
 from edgeship.checkpoint.adapter_modules import find_gaps
 from edgeship.checkpoint.contradictions import refuse_contradictions
 from edgeship.checkpoint.dimensions import (
@@ -35,7 +35,14 @@ from edgeship.checkpoint.quantized import Quantized, find_form, plain_copy
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.saved import Saved, read_saved
 from edgeship.checkpoint.stop_tokens import StopTokens, find_stop_tokens
-from edgeship.checkpoint.tensor_names import guesses_ahead, others_than_text, usual_names
+from edgeship.checkpoint.tensor_names import (
+    guesses_ahead,
+    of_adapters,
+    others_than_text,
+    unmerged,
+    usual_module,
+    usual_names,
+)
 from edgeship.checkpoint.unpacking import unpack
 from edgeship.checkpoint.weight_files import WeightFiles, find_weights, foreign_hint, what_it_holds
 from edgeship.errors import ArchitectureUnknown, CheckpointInvalid, TemplateMissing
@@ -194,8 +201,9 @@ def open_checkpoint(
     fitted = None
     if adapter is not None:
         beside = find_adapter(adapter, progress)
-        fitted = open_adapter(beside.folder)
-        place = replace(place, name=package_name(f"{place.name}-{beside.name}"), notes=(*place.notes, *beside.notes))
+        fitted, also_left = leave_out(open_adapter(beside.folder), model.left)
+        notes = (*place.notes, *beside.notes, *filter(None, (also_left,)))
+        place = replace(place, name=package_name(f"{place.name}-{beside.name}"), notes=notes)
     saved = read_saved(place.folder, fitted.folder if fitted else None, chat_template, variables)
     checkpoint = _put_together(source, place, model, fitted, saved)
     _ = checkpoint.seen  # before anything of it is read once more
@@ -245,6 +253,7 @@ class _Model:
 
     fields: of config.json. text: the part of them that describes the text model.
     renaming: what was changed in the tensors' names, "" where nothing was.
+    left: the usual names of tensors that are left out.
     """
 
     config: Mapping[str, Any]
@@ -255,6 +264,7 @@ class _Model:
     renaming: str
     quantized: Quantized | None
     tied: bool
+    left: frozenset[str]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -267,7 +277,7 @@ class _Model:
             return self.dimensions.vocab_size
         shapes = self.shapes
         resized = check_fits(adapter, shapes, tied=self.tied).get(find_embedding(shapes) or "")
-        return resized[0] if resized else self.dimensions.vocab_size
+        return resized[0] - self.dimensions.beyond_vocabulary if resized else self.dimensions.vocab_size
 
     @property
     def readable(self) -> bool:
@@ -300,9 +310,12 @@ def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:
     if quantized is not None and quantized.packing is not None:
         stored = replace(stored, tensors=unpack(parts, quantized.packing))
         quantized = quantized.of_tensors(stored.tensors)
-    weights, renaming = _under_usual_names(stored, config, folder)
-    tied = is_tied(fields, weights.tensors)
-    model = _Model(config, fields, text, dimensions, weights, renaming, quantized, tied)
+    weights, renaming = _under_usual_names(stored, config, dimensions.skipped, folder)
+    kept = set(map(id, weights.tensors.values()))  # by identity, since names were changed
+    left = frozenset(usual_module(name) for name, tensor in stored.tensors.items() if id(tensor) not in kept)
+    # An embedding of more rows than the output layer cannot be that too, whatever is stated.
+    tied = is_tied(fields, weights.tensors) and not dimensions.beyond_vocabulary
+    model = _Model(config, fields, text, dimensions, weights, renaming, quantized, tied, left)
     extra_layers = text.count("num_nextn_predict_layers", least=0) or 0
     if model.readable:
         with _architecture_first(config, where):
@@ -310,22 +323,31 @@ def _read_model(folder: Path, *, allow_pickle: bool) -> _Model:
     return model
 
 
-def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: Path) -> tuple[WeightFiles, str]:
-    """The weights by the names that transformers gives them, and what was changed, "" where nothing was."""
-    unmerged = next((name for name in weights.tensors if ".lora_A." in name or ".base_layer." in name), None)
-    if unmerged is not None:
+def _under_usual_names(
+    weights: WeightFiles, config: Mapping[str, Any], skipped: Collection[int], folder: Path
+) -> tuple[WeightFiles, str]:
+    """The weights by the names that transformers gives them, and what was changed, "" where nothing was.
+
+    skipped: layers that are no part of the text model.
+    """
+    family = find_family(config)
+    wrapped = family is not None and is_wrapped(config)
+    sense_adapters = family.traits.sense_adapters if family is not None and family.traits and wrapped else ()
+    own = of_adapters(weights.tensors, sense_adapters)
+    others = {name for names in own.values() for name in names}
+    lone = unmerged((name for name in weights.tensors if name not in others), adapted=bool(own))
+    if lone is not None:
         raise CheckpointInvalid(
-            f"the weights hold an adapter beside the base: {unmerged}",
+            f"the weights hold an adapter beside the base: {lone}",
             where=str(folder),
             hint="Save the adapter by itself and give it as --adapter, or merge it first: model.merge_and_unload().",
         )
-    family = find_family(config)
     if family is None or family.traits is None:
         return weights, ""
     left_out = ""
-    if is_wrapped(config) or guesses_ahead(weights.tensors):
-        weights, left_out = _text_alone(weights)
-    names, renaming = usual_names(weights.tensors)
+    if wrapped or skipped or guesses_ahead(weights.tensors):
+        weights, left_out = _text_alone(weights, {**others_than_text(weights.tensors, skipped), **own})
+    names, renaming = usual_names(weights.tensors, adapted=bool(own))
     tensors: dict[str, Tensor] = {}
     for name, tensor in weights.tensors.items():
         if names[name] in tensors:
@@ -337,9 +359,8 @@ def _under_usual_names(weights: WeightFiles, config: Mapping[str, Any], folder: 
     return replace(weights, tensors=tensors), "; ".join(filter(None, (renaming, left_out)))
 
 
-def _text_alone(weights: WeightFiles) -> tuple[WeightFiles, str]:
-    """The weights of the text model, and which others are left out, with their part of all, in words."""
-    others = others_than_text(weights.tensors)
+def _text_alone(weights: WeightFiles, others: Mapping[str, Collection[str]]) -> tuple[WeightFiles, str]:
+    """The weights of the text model, and which `others` are left out, with their part of all, in words."""
     size = sum(tensor.nbytes for tensor in weights.tensors.values())
     told = []
     for module, names in others.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -202,6 +202,24 @@ def _read_tokens(config: Fields) -> tuple[int, ...] | dict[str, tuple[int, ...]]
     return config.ids(key)
 
 
+def leave_out(adapter: Adapter, left: Collection[str]) -> tuple[Adapter, str]:
+    """The adapter without what it holds for tensors of the base that are left out, and that in words; "" for nothing.
+
+    left: their names, as `usual_module` makes them. Raises AdapterInvalid where nothing else is in it.
+    """
+    # transformers 5 put a `model.` before the towers too, which weights on the Hub lack.
+    modules = {name.rpartition(".")[0].removeprefix("model.") for name in left}
+    found = {name: match["module"].removeprefix("model.") for name in adapter.tensors if (match := _parse(name)[1])}
+    dropped = [name for name, module in found.items() if module in modules]
+    if not dropped:
+        return adapter, ""
+    if len(dropped) == len(adapter.tensors):
+        raise _refuse(adapter, f"all that it changes is left out of a text model: {dropped[0]}", _TRAIN_TEXT)
+    kept = {name: shape for name, shape in adapter.tensors.items() if name not in set(dropped)}
+    told = f"{len(dropped)} of the adapter's {len(adapter.tensors)} tensors change what is left out: {dropped[0]}"
+    return replace(adapter, tensors=kept), told
+
+
 def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ...]:
     """The A and B matrices by module, in the tensors' order. Raises AdapterInvalid for a lone one."""
     sides: dict[tuple[str, bool], dict[str, str]] = {}
@@ -303,7 +321,7 @@ def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = Fals
     for target, change in changes.items():
         _check_change(adapter, change, target, after[target])
     rows = {name: after.get(name, known[name])[0] for name in tables}
-    if len(set(rows.values())) > 1:
+    if len({count - known[name][0] for name, count in rows.items()}) > 1:
         told = " and ".join(f"{name} {count} rows" for name, count in rows.items())
         raise _refuse(adapter, f"the adapter resizes the vocabulary, but leaves {told}", _SAVE_EMBEDDINGS)
     return after
@@ -471,5 +489,6 @@ def _is_filled(tensor: StoredTensor) -> bool:
 
 _TRAIN_AGAIN = "Save the adapter again after training it."
 _SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
+_TRAIN_TEXT = "Train the modules of the text model."
 _SAVE_EMBEDDINGS = 'Both must be in the adapter: train it with modules_to_save=["embed_tokens", "lm_head"].'
 MERGE_YOURSELF = "Merge it with peft's merge_and_unload, save the result and give that checkpoint instead."

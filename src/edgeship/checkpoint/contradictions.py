@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeship.checkpoint.dimensions import text_part
-from edgeship.checkpoint.families import Family, find_family, is_wrapped
+from edgeship.checkpoint.families import find_family, is_wrapped
+from edgeship.checkpoint.traits import Family
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import Fields, shown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.checkpoint.families import UNIFORM, find_family
+from edgeship.checkpoint.traits import Traits
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.fields import LARGEST, Fields
 from edgeship.system.json_file import Complaint, fields_of
@@ -32,7 +33,12 @@ _LAYER = re.compile(r"(layers|h|blocks)\.([0-9]{1,9})\.(.+)")
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Sizes of a decoder. mlp_size is None where config.json does not give one number."""
+    """Sizes of a decoder.
+
+    layers: those that read text. skipped: numbers, in the names of tensors, of layers between them that do not.
+    mlp_size: None where config.json does not give one number.
+    beyond_vocabulary: rows that the embedding has after those of the vocabulary.
+    """
 
     model_type: str
     hidden_size: int
@@ -43,6 +49,14 @@ class Dimensions:
     mlp_size: int | None
     vocab_size: int
     context_tokens: int
+    skipped: frozenset[int] = frozenset()
+    beyond_vocabulary: int = 0
+
+    @property
+    def stored_layers(self) -> tuple[int, ...]:
+        """The number in the names of tensors of each layer."""
+        every = range(self.layers + len(self.skipped))
+        return tuple(number for number in every if number not in self.skipped)
 
 
 def config_fields(config: Mapping[str, Any], path: Path) -> Fields:
@@ -58,18 +72,22 @@ def text_part(config: Fields) -> Fields:
 
 def read_dimensions(config: Fields) -> Dimensions:
     """The sizes in config.json. Raises CheckpointInvalid: all that are missing, or one that is wrong, by name."""
-    text = _with_defaults(config)
+    text, traits = _with_defaults(config)
     found = {key: _first_count(text, names, _MOST.get(key, LARGEST)) for key, names in _NAMES.items()}
     missing = [_NAMES[key][0] for key, number in found.items() if number is None]
     if missing:
         raise text.refuse(f"lacks a whole number for {', '.join(missing)}")
     sizes = {key: number for key, number in found.items() if number is not None}
+    skipped = _read_skipped(text, sizes["layers"]) if traits is not None and traits.looks_between else frozenset()
+    sizes["layers"] -= len(skipped)
     kv_heads = text.count("num_key_value_heads", most=_MOST["heads"]) or sizes["heads"]
     dimensions = Dimensions(
         model_type=text.text("model_type") or config.text("model_type") or "",
         kv_heads=kv_heads,
         head_size=_head_size(text, sizes["hidden_size"], sizes["heads"]),
         mlp_size=_mlp_size(text),
+        skipped=skipped,
+        beyond_vocabulary=0 if traits is None else traits.beyond_vocabulary,
         **sizes,
     )
     _check_layer_types(text, dimensions.layers)
@@ -81,12 +99,20 @@ def read_dimensions(config: Fields) -> Dimensions:
     return dimensions
 
 
-def _with_defaults(config: Fields) -> Fields:
+def _with_defaults(config: Fields) -> tuple[Fields, Traits | None]:
     """The part that describes the language model, with what transformers assumes of its family where it is silent."""
     text, family = text_part(config), find_family(config.values) if config.items("architectures") else None
     if family is None or family.traits is None:
-        return text
-    return replace(text, values={**family.traits.defaults, **text.values})
+        return text, None
+    return replace(text, values={**family.traits.defaults, **text.values}), family.traits
+
+
+def _read_skipped(text: Fields, layers: int) -> frozenset[int]:
+    """The layers that look at pictures. Those beyond the last one are none, as in transformers."""
+    found = {number for number in text.ids("cross_attention_layers") if number < layers}
+    if len(found) == layers:
+        raise text.refuse(f"has {text.name}cross_attention_layers with all {layers} layers, so that none reads text")
+    return frozenset(found)
 
 
 def _head_size(text: Fields, hidden: int, heads: int) -> int:
@@ -133,7 +159,8 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
     embedding = find_embedding(shapes)
     if embedding is None:
         return
-    _expect(embedding, shapes[embedding], (dimensions.vocab_size, dimensions.hidden_size), where)
+    rows = dimensions.vocab_size + dimensions.beyond_vocabulary
+    _expect(embedding, shapes[embedding], (rows, dimensions.hidden_size), where)
     if embedding == "model.embed_tokens.weight" and not tied and "lm_head.weight" not in shapes:
         raise CheckpointInvalid(
             "tensor lm_head.weight is missing, though config.json says tie_word_embeddings false",
@@ -141,21 +168,24 @@ def check_shapes(shapes: Shapes, dimensions: Dimensions, *, tied: bool, extra_la
             hint="Set tie_word_embeddings to true if the model was trained so, or save it again.",
         )
     if not tied and "lm_head.weight" in shapes:
-        _expect("lm_head.weight", shapes["lm_head.weight"], shapes[embedding], where, f"{embedding} is")
+        by = "config.json makes it" if dimensions.beyond_vocabulary else f"{embedding} is"
+        output = (dimensions.vocab_size, dimensions.hidden_size)
+        _expect("lm_head.weight", shapes["lm_head.weight"], output, where, by)
     prefix = embedding[: -len(next(suffix for suffix in _EMBEDDINGS if embedding.endswith(suffix)))]
     layers, stem = _layers(shapes, prefix)
-    _check_count(set(layers), dimensions.layers, extra_layers, stem, where)
+    _check_count(set(layers), dimensions, extra_layers, stem, where)
     if dimensions.model_type in UNIFORM:
         _check_layers(layers, dimensions, stem, where)
 
 
-def _check_count(found: set[int], expected: int, extra: int, stem: str, where: str) -> None:
-    missing = next((index for index in range(expected) if index not in found), None)
-    surplus = min((index for index in found if index >= expected + extra), default=None)
+def _check_count(found: set[int], dimensions: Dimensions, extra: int, stem: str, where: str) -> None:
+    end = dimensions.layers + len(dimensions.skipped)
+    missing = next((index for index in dimensions.stored_layers if index not in found), None)
+    surplus = min((index for index in found if index >= end + extra), default=None)
     if missing is not None or surplus is not None:
         also = f"the weights also hold {stem}{surplus}"
         fault = also if missing is None else f"{stem}{missing} is missing"
-        raise CheckpointInvalid(f"config.json says {expected} layers, but {fault}", where=where, hint=_OTHER_MODEL)
+        raise CheckpointInvalid(f"config.json says {end} layers, but {fault}", where=where, hint=_OTHER_MODEL)
 
 
 def _check_layers(layers: Mapping[int, Shapes], dimensions: Dimensions, stem: str, where: str) -> None:
