@@ -134,15 +134,15 @@ side by side, and onnxruntime-genai, which Foundry Local runs. Both are measured
 WRAPPED = """\
 Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
 families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`,
-`Mistral3ForConditionalGeneration` or `MllamaForConditionalGeneration`, for example. The rest of the weights is left out, and the build says how much that
-is. An adapter that was trained on the whole model is merged into its text part. Some call a text part by a name of its
-own:"""
+`Mistral3ForConditionalGeneration` or `MllamaForConditionalGeneration`, for example. The rest of the weights is left
+out, and the build says how much that is. An adapter that was trained on the whole model is merged into its text part.
+Some call a text part by a name of its own:"""
 NEW_FAMILY = """\
 ## Adding a family
 
 A family is a row of the table of `src/edgeship/checkpoint/families.py`, in `dense_families.py` or `mixed_families.py`
-beside it. It says only what config.json and the weights do not: a layer has a bias where the checkpoint stores one, and sizes are read. As an example, Seed-OSS is Llama with other
-defaults, so its whole row is
+beside it. It says only what config.json and the weights do not: a layer has a bias where the checkpoint stores one,
+and sizes are read. As an example, Seed-OSS is Llama with other defaults, so its whole row is
 
 ```python
 "SeedOssForCausalLM": Family(

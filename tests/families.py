@@ -829,6 +829,33 @@ _WHOLE: tuple[Case, ...] = (
         older=False,
         peculiar=({"sliding_window": 7},),
     ),
+    *(
+        Case(
+            f"gemma4-unified-{name}",
+            "Gemma4UnifiedTextConfig",
+            {
+                "hidden_size": 64,
+                "head_dim": 16,
+                "global_head_dim": 32,
+                "num_hidden_layers": 4,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+                "tie_word_embeddings": True,
+                "sliding_window": 12,
+                **fields,
+            },
+            quiet=20.0,
+            calm=2.0,
+            older=False,
+            seed=seed,
+            peculiar=({"sliding_window": 13},),
+            brief=True,
+        )
+        for name, seed, fields in (
+            ("keys-are-values", 2, {"num_global_key_value_heads": 3, "attention_k_eq_v": True}),
+            ("one-key-head", 0, {"num_attention_heads": 3, "num_key_value_heads": 1}),
+            ("shared", 1, {"num_kv_shared_layers": 2, "final_logit_softcapping": 12.0}),
+        )
+    ),
     Case(
         "smollm3",
         "SmolLM3Config",
