@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from edgeship import builder
 from edgeship.builder.architecture import Architecture, read_architecture
-from edgeship.builder.layout import Matrix, Part, list_weights
+from edgeship.builder.layout import Matrix, Part
+from edgeship.builder.listing import list_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import CheckpointInvalid
 from edgeship.recipe import Recipe

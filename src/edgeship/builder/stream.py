@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edgeship.builder import beside, calibration_texts, predict
 from edgeship.builder.allocation import allocate, keepable
 from edgeship.builder.architecture import read_architecture
-from edgeship.builder.layout import Layout, Matrix, lay_out, list_weights
+from edgeship.builder.layout import Layout, Matrix, lay_out
+from edgeship.builder.listing import list_weights
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.builder.processes import ONE_NUMPY_THREAD, WORKER
 from edgeship.builder.quantize import Scheme

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from edgeship.builder import beside, data_file, graph, nodes, onnx_model
 from edgeship.builder.beside import Beside
-from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, list_weights, output_name
+from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, output_name
+from edgeship.builder.listing import list_weights
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
 
