@@ -1359,10 +1359,11 @@ def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
 
     original = Original(made.folder)
     torch.manual_seed(made.case.seed)
-    # By "all-linear" peft understands the experts of some families as well, which are parameters and no modules; and
-    # some of Mamba's it refuses to train.
+    # Of MLPs peft may mean the experts beside them as well, which are parameters and no modules; and some of Mamba's
+    # modules it refuses to train.
     linear = [name for name, module in original.model.named_modules() if isinstance(module, torch.nn.Linear)]
-    targets = [name for name in linear if name != "lm_head"] if made.has_experts else "all-linear"
+    mixing = [name for name in linear if name.split(".")[-2] in ("self_attn", "conv", "mamba")]
+    targets = mixing if made.has_experts else "all-linear"
     refused = r".*mamba.*(out_proj|conv1d)"
     config = peft.LoraConfig(
         r=3, lora_alpha=5, target_modules=targets, exclude_modules=refused, init_lora_weights=False
