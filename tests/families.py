@@ -1362,7 +1362,7 @@ def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
     # Of MLPs peft may mean the experts beside them as well, which are parameters and no modules; and some of Mamba's
     # modules it refuses to train.
     linear = [name for name, module in original.model.named_modules() if isinstance(module, torch.nn.Linear)]
-    mixing = [name for name in linear if name.split(".")[-2] in ("self_attn", "conv", "mamba")]
+    mixing = [name for name in linear if {"self_attn", "conv", "mamba"} & set(name.split("."))]
     targets = mixing if made.has_experts else "all-linear"
     refused = r".*mamba.*(out_proj|conv1d)"
     config = peft.LoraConfig(
