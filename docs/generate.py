@@ -130,7 +130,9 @@ The streaming builder makes what it can, and onnxruntime-genai's the rest; `--bu
 logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes
 differ in what the family leaves open; 64 greedy tokens are the same. With a LoRA adapter on every linear layer it is
 that in brackets. **Runs in** says what gave the same 64 tokens from the package: Edgeship's own engine, many requests
-side by side, and onnxruntime-genai, which Foundry Local runs. Both are measured by `benchmarks/measure_families.py`."""
+side by side, and onnxruntime-genai, which Foundry Local runs; where rotary frequencies change with a text's length, as
+in Phi-3 with LongRoPE, Edgeship runs the package by onnxruntime-genai too. `benchmarks/measure_families.py` measures
+all of it."""
 WRAPPED = """\
 Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
 families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`,
@@ -174,9 +176,10 @@ def _layers(family: Family) -> str:
     if traits is None:
         return ""
     attention = "attention" if traits.windows == "never" else "attention, sliding windows"
+    experts = "; mixtures of experts" if traits.routing else ""
     if traits.recurrence is None:
-        return attention
-    return f"{attention}{' beside ' if traits.recurs_beside else ' and '}{RECURRENCES[traits.recurrence]}"
+        return attention + experts
+    return f"{attention}{' beside ' if traits.recurs_beside else ' and '}{RECURRENCES[traits.recurrence]}{experts}"
 
 
 def _exactness(measured: dict[str, Any] | None) -> tuple[str, str]:
