@@ -62,7 +62,7 @@ def gguf() -> Path:
     if not found.exists():
         whole = WORK / "hybrid-bf16.gguf"
         llama = peers.llama_cpp()
-        for command in (llama.convert(checkpoint(), whole, "bf16"), llama.quantize(whole, found, "Q4_0")):
+        for command in (llama.convert(checkpoint(), whole, "bf16", "--no-mtp"), llama.quantize(whole, found, "Q4_0")):
             subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
         whole.unlink()
     return found

@@ -109,11 +109,11 @@ class LlamaCpp:
     source: Path
     binaries: Path
 
-    def convert(self, checkpoint: Path, gguf: Path, kind: str) -> Command:
+    def convert(self, checkpoint: Path, gguf: Path, kind: str, *options: str) -> Command:
         """Checkpoint to GGUF as f32, f16 or bf16."""
         script = self.source / "convert_hf_to_gguf.py"
         words = (sys.executable, "-c", _CONVERT, str(self.source), str(script), str(checkpoint))
-        return Command((*words, "--outfile", str(gguf), "--outtype", kind), {})
+        return Command((*words, "--outfile", str(gguf), "--outtype", kind, *options), {})
 
     def quantize(self, source: Path, gguf: Path, kind: str, *options: str) -> Command:
         return Command((str(self.binaries / "llama-quantize"), *options, str(source), str(gguf), kind), {})

@@ -124,7 +124,7 @@ def families() -> str:
 
 
 FAMILIES_INTRODUCTION = """\
-The streaming builder makes what it can, and onnxruntime-genai's the rest; `--builder` chooses another.
+The streaming builder makes all of these. `--builder` chooses another where that makes the right thing of a family, too.
 
 **Difference** is the largest one between a logit of an FP32 build and what transformers computes, as a part of the
 logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes

@@ -278,14 +278,13 @@ def test_what_is_dead_twice_there_or_huge_is_calibrated_all_the_same(
 # --- other builders --------------------------------------------------------------------------------------------------
 
 
-def test_another_architecture_goes_to_genai_and_says_so(tiny: Path, settings: Settings) -> None:
-    checkpoints.write_json(
-        tiny / "config.json", checkpoints.qwen2_config(architectures=["PhiForCausalLM"], model_type="phi")
+def test_what_genai_alone_does_goes_there_and_says_so(tiny: Path, settings: Settings) -> None:
+    planned = build.plan(
+        open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4, method="k_quant", block_size=32), settings
     )
-    planned = build.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4), settings)
     assert [step.name for step in planned.steps] == ["convert"]
-    assert "PhiForCausalLM" in planned.notes[0]
-    assert "onnxruntime-genai" in planned.notes[0]
+    assert "k_quant" in planned.notes[-1]
+    assert "onnxruntime-genai" in planned.notes[-1]
 
 
 def test_an_architecture_that_nobody_knows_is_refused(tiny: Path, settings: Settings) -> None:
