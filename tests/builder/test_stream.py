@@ -279,9 +279,7 @@ def test_what_is_dead_twice_there_or_huge_is_calibrated_all_the_same(
 
 
 def test_what_genai_alone_does_goes_there_and_says_so(tiny: Path, settings: Settings) -> None:
-    planned = build.plan(
-        open_checkpoint(str(tiny)), Recipe(precision=Precision.INT4, method="k_quant", block_size=32), settings
-    )
+    planned = build.plan(open_checkpoint(str(tiny)), Recipe(precision=Precision.INT8, method="k_quant"), settings)
     assert [step.name for step in planned.steps] == ["convert"]
     assert "k_quant" in planned.notes[-1]
     assert "onnxruntime-genai" in planned.notes[-1]
