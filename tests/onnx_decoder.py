@@ -37,8 +37,8 @@ class OnnxDecoder:
         options.intra_op_num_threads = 1  # a model that small is slower in two threads
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         self._inputs = {value.name: value.shape for value in self._session.get_inputs()}
-        config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
-        self._names = dict(_names(config, set(self._inputs)))
+        self._config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+        self._names = dict(_names(self._config, set(self._inputs)))
 
     def run(self, tokens: Integers, past: dict[str, Floats] | None = None, mask: Integers | None = None) -> Step:
         """`tokens` [b, s] after `past`. mask: [b, s with what is before], ones where it is left out."""
@@ -69,10 +69,15 @@ class OnnxDecoder:
 
     def _empty(self, rows: int) -> dict[str, Floats]:
         """Nothing of a token, and states of zeros."""
-        shapes = {
-            name: [size if isinstance(size, int) else 0 for size in self._inputs[name][1:]] for name in self._names
-        }
-        return {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}
+        found = {}
+        for name in self._names:
+            shape = self._inputs[name][1:]
+            if is_by_token(name):
+                stated = (self._config["num_key_value_heads"], 0, self._config["head_size"])
+                shape = [size if isinstance(size, int) else other for size, other in zip(shape, stated, strict=True)]
+                shape[1] = 0
+            found[name] = np.zeros((rows, *shape), np.float32)
+        return found
 
     def _renamed(self, found: dict[str, Floats]) -> dict[str, Floats]:
         return {past: found[present] for past, present in self._names.items()}
