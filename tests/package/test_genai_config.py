@@ -170,7 +170,7 @@ def test_tokens() -> None:
 
 
 def test_what_is_written_for_a_graph_is_read_back() -> None:
-    sizes = {"context_tokens": 128, "vocab_size": 9, "hidden_size": 64, "layers": 1, "heads": 4}
+    sizes: dict[str, Any] = {"context_tokens": 128, "vocab_size": 9, "hidden_size": 64, "layers": 1, "heads": 4}
     found = parse(genai_config.for_graph("qwen2", **sizes, kv_heads=2, head_size=16), PATH, DAMAGED)
     assert found.model_type == "qwen2"
     assert (found.context_tokens, found.vocab_size, found.cache_shape) == (128, 9, (1, 2, 16))
