@@ -70,11 +70,15 @@ def checkpoint() -> Path:
 @cache
 def gguf() -> Path:
     """llama.cpp's Q4_0 of the same checkpoint."""
-    found = WORK / "engine-q4_0.gguf"
+    return q4_0(checkpoint(), WORK / "engine-q4_0.gguf")
+
+
+def q4_0(source: Path, found: Path, *options: str) -> Path:
+    """llama.cpp's Q4_0 of a checkpoint, unless it is there already. options: of its conversion."""
     if not found.exists():
-        whole = WORK / "engine-bf16.gguf"
+        whole = found.with_name(f"{found.stem}-bf16.gguf")
         llama = peers.llama_cpp()
-        for command in (llama.convert(checkpoint(), whole, "bf16"), llama.quantize(whole, found, "Q4_0")):
+        for command in (llama.convert(source, whole, "bf16", *options), llama.quantize(whole, found, "Q4_0")):
             subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
         whole.unlink()
     return found

@@ -13,9 +13,6 @@ usage: bench_hybrid.py [--only single,context] [--rounds N]
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +23,7 @@ import llama_server
 import peers
 import random_checkpoint
 import turns
+from bench_engine import build, q4_0
 from peers import WORK
 from turns import CORES, Figures, in_turns, medians
 
@@ -44,36 +42,21 @@ def checkpoint() -> Path:
 
 @cache
 def package() -> Path:
-    """Our INT4 of it."""
-    return build(checkpoint(), WORK / "hybrid-int4")
+    """Our INT4 of it, uncalibrated: what it says does not matter, only how fast."""
+    return build(checkpoint(), WORK / "hybrid-int4", "--no-calibrate")
 
 
 @cache
 def almost_all_linear() -> Path:
     """The same with attention in the last layer alone."""
     made = random_checkpoint.make(WORK / "qwen3.5-0.8b-linear", ALMOST_ALL_LINEAR)
-    return build(made, WORK / "hybrid-linear-int4")
+    return build(made, WORK / "hybrid-linear-int4", "--no-calibrate")
 
 
 @cache
 def gguf() -> Path:
     """llama.cpp's Q4_0 of it."""
-    found = WORK / "hybrid-q4_0.gguf"
-    if not found.exists():
-        whole = WORK / "hybrid-bf16.gguf"
-        llama = peers.llama_cpp()
-        for command in (llama.convert(checkpoint(), whole, "bf16", "--no-mtp"), llama.quantize(whole, found, "Q4_0")):
-            subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
-        whole.unlink()
-    return found
-
-
-def build(source: Path, folder: Path) -> Path:
-    """Our INT4 package of a checkpoint, unless it is there already. What it says does not matter, only how fast."""
-    if not (folder / "edgeship.json").exists():
-        command = peers.edgeship_build(source, folder, "--precision", "int4-fast", "--no-calibrate", home=WORK / "home")
-        subprocess.run(command.words, check=True, env=os.environ | dict(command.environment), stdout=sys.stderr)
-    return folder
+    return q4_0(checkpoint(), WORK / "hybrid-q4_0.gguf", "--no-mtp")
 
 
 def single(rounds: int) -> Figures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from edgeship.checkpoint.traits import Family, Traits
@@ -33,6 +34,17 @@ _GEMMA4 = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
     },
 }
+_GEMMA4_TRAITS = Traits(
+    "gemma4_text",
+    norms="around",
+    head_norm="head",
+    value_norm=True,
+    windows="by layer",
+    scaled_embedding=True,
+    local_rope=True,
+    local_theta=10_000.0,
+    defaults=_GEMMA4,
+)
 
 DENSE: Mapping[str, Family] = {
     "LlamaForCausalLM": Family("Llama and SmolLM 2", "llama", traits=Traits("llama")),
@@ -120,17 +132,7 @@ DENSE: Mapping[str, Family] = {
         uniform=False,
         genai=False,
         olive=False,
-        traits=Traits(
-            "gemma4_text",
-            norms="around",
-            head_norm="head",
-            value_norm=True,
-            windows="by layer",
-            scaled_embedding=True,
-            local_rope=True,
-            local_theta=10_000.0,
-            defaults=_GEMMA4,
-        ),
+        traits=_GEMMA4_TRAITS,
     ),
     "Gemma4UnifiedForCausalLM": Family(
         "Gemma 4 Unified",
@@ -138,17 +140,7 @@ DENSE: Mapping[str, Family] = {
         uniform=False,
         genai=False,
         olive=False,
-        traits=Traits(
-            "gemma4_text",
-            norms="around",
-            head_norm="head",
-            value_norm=True,
-            windows="by layer",
-            scaled_embedding=True,
-            local_rope=True,
-            local_theta=10_000.0,
-            defaults={**_GEMMA4, "hidden_size_per_layer_input": 0, "sliding_window": 1024},
-        ),
+        traits=replace(_GEMMA4_TRAITS, defaults={**_GEMMA4, "hidden_size_per_layer_input": 0, "sliding_window": 1024}),
     ),
     "SmolLM3ForCausalLM": Family(
         "SmolLM 3",
