@@ -10,7 +10,7 @@ from edgeship.builder.architecture import Architecture
 from edgeship.builder.layout import EMBEDDING, HEAD, PER_LAYER, XIELU, Matrix, Part, Shapes, Stack, Vector
 from edgeship.builder.mixture import Mixture
 from edgeship.builder.recurrence import GatedDelta, Recurrence, ShortConvolution
-from edgeship.checkpoint.traits import USUAL_NAMES
+from edgeship.checkpoint.traits import USUAL_NAMES, Traits
 from edgeship.errors import CheckpointInvalid
 
 _OTHER = "config.json and the weights are of different models: take both from the same one."
@@ -34,7 +34,7 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
         _list_layer(found, architecture, index, f"{prefix}layers.{stored}.", f"layers.{index}.")
         if architecture.per_layer_width:
             _list_per_layer(found, f"{prefix}layers.{stored}.", f"layers.{index}.")
-    found.norm("norm", f"{prefix}{ {**USUAL_NAMES, **traits.names}['last_norm'] }")
+    found.norm("norm", f"{prefix}{_names(traits)['last_norm']}")
     if architecture.tied:
         found.matrix(EMBEDDING, f"{prefix}embed_tokens")
     else:
@@ -43,11 +43,16 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     return tuple(found.weights)
 
 
+def _names(traits: Traits) -> Mapping[str, str]:
+    """What a family calls the modules of a layer, by our names for them."""
+    before = {"mlp_norm": "post_attention_layernorm"} if traits.norms == "before" else {}
+    return {**USUAL_NAMES, **before, **traits.names}
+
+
 def _list_layer(found: _Finder, architecture: Architecture, index: int, source: str, name: str) -> None:
     """The weights of one layer. source, name: what its names begin with in the checkpoint, and here."""
     traits = architecture.traits
-    names = {**USUAL_NAMES, **({"mlp_norm": "post_attention_layernorm"} if traits.norms == "before" else {})}
-    names |= traits.names
+    names = _names(traits)
 
     def norm(role: str) -> None:
         found.norm(f"{name}{role}", f"{source}{names[role]}")
