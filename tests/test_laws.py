@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,22 @@ ONE_SYSTEMS_FOLDERS = ("/dev/", "/etc/", "/proc/", "/sys/", "/tmp/", "/var/", "C
 WHICH_SYSTEM = {("os", "name"), ("sys", "platform"), ("platform", "system")}
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_text(encoding="utf-8"))
+Law = Callable[[str, ast.Module], Iterator[str]]
+"""What of a module breaks it, by the module's name and its syntax tree."""
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    paths = {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(SOURCE.rglob("*.py"))
+    }
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in paths.items()}
+
+
+def broken(law: Law, *, but: str = "") -> list[str]:
+    """Where a law is broken, over all modules but those of one room."""
+    return [f"{name}: {what}" for name, tree in modules().items() if room(name) != but for what in law(name, tree)]
 
 
 def _runs_later(node: ast.AST) -> bool:
@@ -100,53 +113,56 @@ def room(module: str) -> str:
     return ROOM_OF.get(top, top)
 
 
-MODULES = [pytest.param(*module, id=module[0]) for module in modules()]
-every_module = pytest.mark.parametrize(("name", "tree"), MODULES)
-every_module_but_system = pytest.mark.parametrize(
-    ("name", "tree"), [module for module in MODULES if room(str(module.id)) != "system"]
-)
-
-
-@every_module
-def test_imports_only_point_left(name: str, tree: ast.Module) -> None:
-    if name == "__init__":
-        return
-    here = room(name)
-    assert here in ROOMS or here in LEAVES, f"{name} belongs to no room: add it to ROOMS, LEAVES or ROOM_OF"
+def ours(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each of our own modules that a module imports, and its room."""
     for imported, _ in imports(tree):
-        if not imported.startswith("edgeship."):
-            continue
-        there = room(imported.removeprefix("edgeship."))
-        if there in LEAVES or there not in ROOMS or there == here:
-            continue
-        assert here not in LEAVES, f"{name} is a leaf and must not import {imported}"
-        assert ROOMS.index(there) < ROOMS.index(here), f"{name} must not import {imported}: it lies to its right"
+        if imported.startswith("edgeship."):
+            yield imported, room(imported.removeprefix("edgeship."))
 
 
-@every_module
-def test_making_and_running_do_not_know_each_other(name: str, tree: ast.Module) -> None:
-    for one, other in (WINGS, WINGS[::-1]):
-        if room(name) in one:
-            met = [
-                there
-                for there, _ in imports(tree)
-                if room(there.removeprefix("edgeship.")) in other and there.startswith("edgeship.")
-            ]
-            assert not met, f"{name} imports {met}"
+def test_imports_only_point_left() -> None:
+    def law(name: str, tree: ast.Module) -> Iterator[str]:
+        here = room(name)
+        if name == "__init__":
+            return
+        if here not in ROOMS and here not in LEAVES:
+            yield "belongs to no room: add it to ROOMS, LEAVES or ROOM_OF"
+            return
+        for imported, there in ours(tree):
+            if there in LEAVES or there not in ROOMS or there == here:
+                continue
+            if here in LEAVES:
+                yield f"is a leaf and must not import {imported}"
+            elif ROOMS.index(there) > ROOMS.index(here):
+                yield f"must not import {imported}: it lies to its right"
+
+    assert not broken(law)
 
 
-@every_module
-def test_heavy_libraries_have_one_door_and_are_imported_late(name: str, tree: ast.Module) -> None:
-    for imported, at_once in imports(tree):
-        library = imported.split(".")[0]
-        if library in HEAVY:
-            assert name in HEAVY[library], f"{name} imports {library}; only {HEAVY[library]} may"
-            assert not at_once, f"{name} imports {library} when it is imported; do it inside a function"
+def test_making_and_running_do_not_know_each_other() -> None:
+    def law(name: str, tree: ast.Module) -> Iterator[str]:
+        for one, other in (WINGS, WINGS[::-1]):
+            if room(name) in one:
+                yield from (f"imports {imported}" for imported, there in ours(tree) if there in other)
+
+    assert not broken(law)
 
 
-@every_module_but_system
-def test_what_only_some_systems_have_is_asked_of_system(name: str, tree: ast.Module) -> None:
-    assert not sorted(set(of_one_system(tree))), f"in {name}: move it into system/, where the others are thought of"
+def test_heavy_libraries_have_one_door_and_are_imported_late() -> None:
+    def law(name: str, tree: ast.Module) -> Iterator[str]:
+        for imported, at_once in imports(tree):
+            library = imported.split(".")[0]
+            if library in HEAVY and name not in HEAVY[library]:
+                yield f"imports {library}; only {HEAVY[library]} may"
+            elif library in HEAVY and at_once:
+                yield f"imports {library} when it is imported; do it inside a function"
+
+    assert not broken(law)
+
+
+def test_what_only_some_systems_have_is_asked_of_system() -> None:
+    """What is found moves into system/, where the other systems are thought of."""
+    assert not broken(lambda _, tree: of_one_system(tree), but="system")
 
 
 def of_one_system(tree: ast.Module) -> Iterator[str]:
@@ -199,16 +215,18 @@ def test_the_law_of_systems_finds(code: str) -> None:
     assert list(of_one_system(ast.parse(code)))
 
 
-@every_module_but_system
-def test_text_is_written_by_system(name: str, tree: ast.Module) -> None:
+def test_text_is_written_by_system() -> None:
     """Its write_file and write_object: whole or not at all, UTF-8, with the same line ends on every system."""
-    assert "write_text" not in {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}, name
+
+    def law(_: str, tree: ast.Module) -> Iterator[str]:
+        yield from (name for node in ast.walk(tree) if (name := getattr(node, "attr", "")) == "write_text")
+
+    assert not broken(law, but="system")
 
 
-@every_module
-def test_text_is_read_in_a_stated_encoding(name: str, tree: ast.Module) -> None:
+def test_text_is_read_in_a_stated_encoding() -> None:
     """Each system has a default of its own."""
-    assert not list(of_unstated_encoding(tree)), name
+    assert not broken(lambda _, tree: of_unstated_encoding(tree))
 
 
 def of_unstated_encoding(tree: ast.Module) -> Iterator[str]:
@@ -251,10 +269,14 @@ OF_OUR_OWN = {
 }
 
 
-@every_module_but_system
-def test_files_that_others_made_are_opened_by_system(name: str, tree: ast.Module) -> None:
+def test_files_that_others_made_are_opened_by_system() -> None:
     """Its foreign.py: regular files, of a bounded size, and no link that leads out of the folder."""
-    assert name in OF_OUR_OWN or not list(of_raw_reading(tree)), name
+
+    def law(name: str, tree: ast.Module) -> Iterator[str]:
+        if name not in OF_OUR_OWN:
+            yield from of_raw_reading(tree)
+
+    assert not broken(law, but="system")
 
 
 def of_raw_reading(tree: ast.Module) -> Iterator[str]:
@@ -282,12 +304,16 @@ def test_the_law_of_files_that_others_made_finds(code: str) -> None:
     assert list(of_raw_reading(ast.parse(code)))
 
 
-@every_module
-def test_what_reaches_a_terminal_passes_one_filter(name: str, tree: ast.Module) -> None:
+def test_what_reaches_a_terminal_passes_one_filter() -> None:
     """`show` and `say` of cli/streams.py; what strangers wrote could steer a terminal otherwise."""
-    if room(name) == "cli" and name != "cli.streams":
-        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"], name
+
+    def law(name: str, tree: ast.Module) -> Iterator[str]:
+        if room(name) == "cli" and name != "cli.streams":
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                    yield ast.unparse(node)
+
+    assert not broken(law)
 
 
 # What a package folder says is read in package/ alone, and this is what its files are called there.
@@ -295,16 +321,20 @@ FILES = {"genai_config.json", "inference_model.json", "chat_template.jinja", "ed
 FILES |= {"tokenizer_config.json", "special_tokens_map.json"}
 
 
-@pytest.mark.parametrize(("name", "tree"), [pytest.param(*item, id=item[0]) for item in modules()])
-def test_the_files_of_a_package_are_named_where_they_are_read(name: str, tree: ast.Module) -> None:
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    if room(name) != "package":
-        assert not texts & FILES, f"{name} names {sorted(texts & FILES)}: ask package/ for what they say"
+def test_the_files_of_a_package_are_named_where_they_are_read() -> None:
+    """Whoever needs what they say asks package/ for it."""
+
+    def law(_: str, tree: ast.Module) -> Iterator[str]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in FILES:
+                yield f"names {node.value}"
+
+    assert not broken(law, but="package")
 
 
 def test_no_module_is_a_drawer() -> None:
     drawers = {"utils", "common", "base", "helpers", "manager"}
-    assert not [name for name, _ in modules() if name.split(".")[-1] in drawers]
+    assert not [name for name in modules() if name.split(".")[-1] in drawers]
 
 
 @pytest.mark.parametrize(
