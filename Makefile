@@ -50,7 +50,7 @@ fuzz: setup-dev ## damage what strangers bring, for an hour (ARGS="--minutes 5 -
 lint: setup-dev ## style, and types on Linux, Windows and macOS
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@for system in linux win32 darwin; do $(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || exit; done
+	@printf '%s\n' linux win32 darwin | xargs -P 3 -I SYSTEM $(BIN)/mypy --platform SYSTEM --cache-dir .mypy_cache/SYSTEM
 
 docs: setup-dev ## write the generated parts of docs/
 	@$(BIN)/python docs/generate.py

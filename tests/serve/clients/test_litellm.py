@@ -22,7 +22,7 @@ def asked(url: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def litellm() -> ModuleType:
+def litellm() -> Any:
     import litellm
 
     litellm.telemetry = False
