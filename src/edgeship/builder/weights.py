@@ -48,7 +48,6 @@ _UNMERGEABLE = (
     "kasa_config",
     "layer_replication",
     "monteclora_config",
-    "target_parameters",
     "use_bdlora",
     "use_qalora",
 )

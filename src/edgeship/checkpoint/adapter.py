@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeship.checkpoint import safetensors_file
-from edgeship.checkpoint.adapter_modules import Matches, bounded_match, read_bias, read_named
+from edgeship.checkpoint.adapter_modules import (
+    Matches,
+    bounded_match,
+    read_bias,
+    read_named,
+    read_tokens,
+    refuse_parameters,
+)
 from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
@@ -20,11 +27,8 @@ from edgeship.system import foreign, json_file
 from edgeship.system.fields import Fields, shown
 from edgeship.system.json_file import Complaint
 
-CONFIG_NAME, WEIGHTS_NAME, PICKLE_NAME = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-)
+CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+PICKLE_NAME = "adapter_model.bin"
 HEAD = "lm_head.weight"
 _PREFIX = "base_model.model."
 # What a tensor's name ends with, after the module's own name; the first that matches counts.
@@ -147,6 +151,7 @@ def open_adapter(folder: Path) -> Adapter:
     require_readable(folder, complaint)
     config = json_file.read_fields(folder / CONFIG_NAME, complaint)
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
+    refuse_parameters(config, str(folder / CONFIG_NAME), MERGE_YOURSELF)
     named = read_named(config)
     rank_pattern = [(matches, ranks.required_count(key)) for matches, ranks, key in _patterns(config, "rank_pattern")]
     stored = _read_tensors(folder)
@@ -174,7 +179,7 @@ def open_adapter(folder: Path) -> Adapter:
             (matches, alphas.required_number(key)) for matches, alphas, key in _patterns(config, "alpha_pattern")
         ],
         saved=tuple(config.texts("modules_to_save")),
-        tokens=_read_tokens(config),
+        tokens=read_tokens(config),
         config=config.values,
         tensors=shapes,
     )
@@ -191,15 +196,6 @@ def _patterns(config: Fields, key: str) -> Iterator[tuple[Matches, Fields, str]]
         if matches is None:
             raise config.wrong(key, pattern, "a regular expression that can be matched in a bounded time")
         yield matches, part, pattern
-
-
-def _read_tokens(config: Fields) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
-    key = "trainable_token_indices"
-    if isinstance(config.values.get(key), dict):
-        part = config.part(key)
-        return {name: tuple(part.ids(name)) for name in part.values}
-    config.items(key)
-    return config.ids(key)
 
 
 def leave_out(adapter: Adapter, left: Collection[str]) -> tuple[Adapter, str]:
@@ -311,7 +307,7 @@ def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = Fals
     changes = find_changes(adapter)
     for target, change in changes.items():
         if target not in known:
-            raise _another_base(adapter, f"it changes {target}, which this one does not store")
+            raise _not_stored(adapter, target, known)
         if change.replacement:
             new, old = adapter.tensors[change.replacement], known[target]
             if new != old and not (target in tables and new[1:] == old[1:]):
@@ -325,6 +321,15 @@ def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = Fals
         told = " and ".join(f"{name} {count} rows" for name, count in rows.items())
         raise _refuse(adapter, f"the adapter resizes the vocabulary, but leaves {told}", _SAVE_EMBEDDINGS)
     return after
+
+
+def _not_stored(adapter: Adapter, target: str, known: Mapping[str, Shape]) -> AdapterInvalid:
+    experts, inside, _ = target.partition(".experts.")
+    stack = next((name for name in known if inside and name.startswith(experts + inside) and len(known[name]) > 2), "")
+    if not stack:
+        return _another_base(adapter, f"it changes {target}, which this one does not store")
+    what = f"it was trained on one of a mixture's experts, {target}, and the base stores all of them in {stack}"
+    return _refuse(adapter, what, MERGE_YOURSELF)
 
 
 def _replaced(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from edgeship.errors import AdapterInvalid
 from edgeship.system.fields import Fields
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def read_named(config: Fields) -> Matches | None:
     # The output layer that the embedding is tied to gets what the embedding gets.
     tied = bool(config.flag("ensure_weight_tying")) and named(_EMBEDDING)
     return lambda module: named(module) or (tied and module == _HEAD)
+
+
+def refuse_parameters(config: Fields, where: str, hint: str) -> None:
+    """Raises AdapterInvalid where what was trained is no module: peft does so with the experts of a mixture."""
+    named = _one_or_more(config, "target_parameters")
+    if named:
+        what = ", ".join([named] if isinstance(named, str) else sorted(named))
+        raise AdapterInvalid(
+            f"it was trained on parameters, as those of a mixture's experts are: target_parameters is {what}",
+            where=where,
+            hint=f"{hint} Or train the modules of the attention alone.",
+        )
 
 
 def _one_or_more(config: Fields, key: str) -> str | list[str] | None:
@@ -130,3 +143,13 @@ def _listed(names: list[str]) -> str:
 def read_bias(config: Fields) -> str:
     """Which biases were trained: none, all, or those of modules with LoRA matrices (lora_only)."""
     return config.text("bias", _BIASES) or "none"
+
+
+def read_tokens(config: Fields) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    """The rows of the embedding that were trained, or those of each module by the end of its name."""
+    key = "trainable_token_indices"
+    if isinstance(config.values.get(key), dict):
+        part = config.part(key)
+        return {name: tuple(part.ids(name)) for name in part.values}
+    config.items(key)
+    return config.ids(key)
