@@ -111,20 +111,21 @@ def escape(text: str) -> str:
 def families() -> str:
     """Every architecture that can be built: its layers, by which builders, how exactly, and what runs it."""
     measured = json.loads((DOCS / "families.json").read_text(encoding="utf-8"))
-    header = ("models", "architecture", "layers", "streaming", "onnxruntime-genai's", "Olive", "difference", "runs in")
+    header = ("models", "architecture", "layers", "onnxruntime-genai's", "Olive", "difference", "runs in")
     lines = ["# Model families", "", "Made from the code by `make docs`.", "", *FAMILIES_INTRODUCTION.splitlines(), ""]
     lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for name, family in FAMILIES.items():
-        builders = ("yes" if built else "" for built in (family.traits is not None, family.genai, family.olive))
+        builders = ("yes" if built else "" for built in (family.genai, family.olive))
         cells = (family.title, f"`{name}`", _layers(family), *builders, *_exactness(measured.get(name)))
         lines.append(f"| {' | '.join(cells)} |")
-    types = {kind: family.title for family in FAMILIES.values() if family.traits for kind in family.text_types}
+    types = {kind: family.title for family in FAMILIES.values() for kind in family.text_types}
     lines += ["", *WRAPPED.splitlines(), "", *(f"- `{kind}`: {title}" for kind, title in types.items())]
     return "\n".join([*lines, "", *NEW_FAMILY.splitlines(), ""])
 
 
 FAMILIES_INTRODUCTION = """\
-The streaming builder makes all of these. `--builder` chooses another where that makes the right thing of a family, too.
+The streaming builder makes all of these. `--builder` chooses another where that makes the right thing of a family, too:
+onnxruntime-genai's, or Olive's.
 
 **Difference** is the largest one between a logit of an FP32 build and what transformers computes, as a part of the
 logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes
@@ -171,10 +172,8 @@ RECURRENCES = {"gated_delta": "gated delta rule", "short_convolution": "short co
 
 
 def _layers(family: Family) -> str:
-    """What the layers of a family mix tokens by, as far as the streaming builder knows it."""
+    """What the layers of a family mix tokens by."""
     traits = family.traits
-    if traits is None:
-        return ""
     attention = "attention" if traits.windows == "never" else "attention, sliding windows"
     experts = "; mixtures of experts" if traits.routing else ""
     if traits.recurrence is None:

@@ -18,7 +18,7 @@ from edgeship.builder.layout import Matrix, Storage
 from edgeship.builder.quantize import dequantize, quantize
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.dimensions import DAMAGED
-from edgeship.checkpoint.families import STREAMED
+from edgeship.checkpoint.families import FAMILIES
 from edgeship.errors import EdgeshipError
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
@@ -74,7 +74,7 @@ def rounded(rows: Floats, storage: Storage) -> Floats:
 
 
 def test_every_family_of_the_table_has_a_case() -> None:
-    assert {case.architecture for case in CASES} == set(STREAMED)
+    assert {case.architecture for case in CASES} == set(FAMILIES)
     assert len({case.name for case in CASES}) == len(CASES)
 
 

@@ -12,26 +12,12 @@ from hypothesis import strategies as st
 
 from edgeship.builder import layout
 from edgeship.builder.allocation import allocate
-from edgeship.builder.architecture import Architecture, read_architecture
+from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Matrix, lay_out
 from edgeship.checkpoint import open_checkpoint
 from edgeship.errors import ArchitectureUnknown
 from edgeship.recipe import Recipe
 from tests import checkpoints
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-@pytest.fixture(scope="module")
-def architecture(tmp_path_factory: pytest.TempPathFactory) -> Architecture:
-    folder = checkpoints.make_checkpoint(tmp_path_factory.mktemp("layout") / "tiny")
-    return read_architecture(open_checkpoint(str(folder)))
-
-
-@pytest.fixture
-def shapes() -> Shapes:
-    return {name: values.shape for name, values in checkpoints.qwen2_weights().items()}
-
 
 RECIPES = st.fixed_dictionaries(
     {

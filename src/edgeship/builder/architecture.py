@@ -14,7 +14,7 @@ from edgeship.builder.recurrence import Recurrence
 from edgeship.builder.rope import Rope, make_rope
 from edgeship.checkpoint.contradictions import LAYER_TYPES, rope_part, rope_type, window_pattern
 from edgeship.checkpoint.dimensions import Dimensions, config_fields, read_dimensions, text_part
-from edgeship.checkpoint.families import STREAMED, find_family
+from edgeship.checkpoint.families import FAMILIES, find_family
 from edgeship.checkpoint.traits import Traits
 from edgeship.errors import ArchitectureUnknown
 from edgeship.system.fields import Fields, shown
@@ -136,11 +136,11 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
     """
     path = checkpoint.folder / "config.json"
     family = find_family(checkpoint.config)
-    if family is None or family.traits is None:
+    if family is None:
         raise ArchitectureUnknown(
             f"the streaming builder does not know the architecture {checkpoint.architecture}",
             where=str(path),
-            hint=f"Known: {', '.join(STREAMED)}.",
+            hint=f"Known: {', '.join(FAMILIES)}.",
         )
     traits = family.traits
     stated = text_part(config_fields(checkpoint.config, path))
@@ -303,8 +303,7 @@ def _sliding(traits: Traits, config: Fields, layers: int) -> list[bool]:
             raise config.refuse(f"has layer_types with sliding_attention, and {off}")
         return [False] * layers
     if types:
-        # transformers does so with Gemma 4's last layer, whatever the list says.
-        return [*types[:-1], types[-1] and "global_head_dim" not in traits.defaults]
+        return [*types[:-1], types[-1] and not traits.last_sees_all]
     if pattern is not None:
         return [(index + 1) % pattern != 0 for index in range(layers)]
     if config.count("no_rope_layer_interval") is not None:

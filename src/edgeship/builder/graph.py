@@ -84,7 +84,8 @@ class _Author:
         residual = self._nodes.times(self._nodes.rows(EMBEDDING, tokens), self._architecture.embedding_scale)
         brought: list[Value] = [None] * sizes.layers
         if self._architecture.per_layer_width:
-            brought = per_layer.brought(self._nodes, self._architecture, tokens, residual)
+            *brought, last = per_layer.brought(self._nodes, self._architecture, tokens, residual)
+            brought.append(self._nodes.last(last, only=True))
         branch = None
         for index, own in enumerate(brought):
             past = self._past(index)
@@ -144,35 +145,30 @@ class _Author:
         *,
         only_last: bool = False,
     ) -> tuple[Value, Value | None, list[Value]]:
-        """The residual, what is to be added to it, and what the layer remembers. own: what each token brings for it."""
+        """The residual, what is to be added to it, and what the layer remembers.
+
+        own: what each token that goes on brings for the layer. only_last: the last one alone goes on.
+        """
         name = f"layers.{index}"
         residual, normed = self._nodes.add_norm(residual, branch, f"{name}.attention_norm")
-        branch, present = self._mix(normed, index, attention, past, only_last=only_last)
-        residual = self._nodes.last(residual) if only_last else residual
+        branch, kept = self._mix(normed, index, attention, past, only_last=only_last)
         branch = self._added(branch, f"{name}.attention_post_norm")
-        beside_it = branch if self._architecture.traits.parallel else None
-        if beside_it is None:
-            residual, normed = self._nodes.add_norm(residual, branch, f"{name}.mlp_norm")
-        elif only_last:
-            normed = self._nodes.last(normed)
-        kept = [
-            self._nodes.named(f"present.{index}.{kind}", made, shape)
-            for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
-        ]
+        residual, after = self._nodes.add_norm(self._nodes.last(residual, only=only_last), branch, f"{name}.mlp_norm")
+        normed = self._nodes.last(normed, only=only_last) if self._architecture.traits.parallel else after
         branch = self._added(self._transformed(normed, index), f"{name}.mlp_post_norm")
-        branch = branch if beside_it is None else self._nodes.op("Add", [beside_it, branch])
-        if own is not None:
-            residual, branch = self._nodes.op("Add", [residual, branch]), None
-            own = self._nodes.last(own) if only_last else own
-            residual = per_layer.added(self._nodes, self._architecture, residual, own, name)
-        return (*self._scaled(residual, branch, f"{name}.scale"), kept)
+        return (*self._with_own(residual, branch, own, name), kept)
 
-    def _scaled(self, residual: Value, branch: Value | None, scale: str) -> tuple[Value, Value | None]:
-        """What leaves a layer, by a number of the layer where it has one."""
-        if not self._nodes.has(scale):
-            return residual, branch
-        whole = residual if branch is None else self._nodes.op("Add", [residual, branch])
-        return self._nodes.op("Mul", [whole, self._nodes.constant(scale)]), None
+    def _with_own(
+        self, residual: Value, branch: Value | None, own: Value | None, name: str
+    ) -> tuple[Value, Value | None]:
+        """What leaves a layer, with what tokens bring for it and by a number of its own, where it has these."""
+        if own is not None:
+            whole = self._nodes.op("Add", [residual, branch])
+            residual, branch = per_layer.added(self._nodes, self._architecture, whole, own, name), None
+        if self._nodes.has(f"{name}.scale"):
+            whole = residual if branch is None else self._nodes.op("Add", [residual, branch])
+            residual, branch = self._nodes.op("Mul", [whole, self._nodes.constant(f"{name}.scale")]), None
+        return residual, branch
 
     def _mix(
         self, normed: Value, index: int, attention: Attention, past: list[Value], *, only_last: bool
@@ -190,7 +186,11 @@ class _Author:
             mixed, made = self._recur(seen, name, past[_KEYS_AND_VALUES if layer.attends else 0 :])
             branches.append(self._out(mixed, f"{name}.recurrent_output", factors.recurrence_out, only_last=only_last))
             present += made
-        return reduce(lambda one, other: self._nodes.op("Add", [one, other]), branches), present
+        kept = [
+            self._nodes.named(f"present.{index}.{kind}", made, shape)
+            for (kind, shape), made in zip(self._kept(index, "total").items(), present, strict=True)
+        ]
+        return reduce(lambda one, other: self._nodes.op("Add", [one, other]), branches), kept
 
     def _recur(self, normed: Value, name: str, past: list[Value]) -> tuple[Value, list[Value]]:
         recurrence = self._architecture.recurrence
@@ -202,8 +202,7 @@ class _Author:
         return mamba.mix(self._nodes, recurrence, normed, name, past)
 
     def _out(self, mixed: Value, name: str, factor: float, *, only_last: bool) -> Value:
-        mixed = self._nodes.last(mixed) if only_last else mixed
-        return self._nodes.times(self._nodes.linear(mixed, name), factor)
+        return self._nodes.times(self._nodes.linear(self._nodes.last(mixed, only=only_last), name), factor)
 
     def _past(self, index: int) -> list[Value]:
         """What a layer keeps of the tokens before, as inputs."""

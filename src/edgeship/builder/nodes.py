@@ -242,9 +242,9 @@ class Nodes:
 
     # --- parts of values ---------------------------------------------------------------------------------------------
 
-    def last(self, values: Value) -> Value:
-        """[b, s, width] -> [b, 1, width]."""
-        return self.op("Gather", [values, self.integers([-1])], axis=1)
+    def last(self, values: Value, *, only: bool) -> Value:
+        """[b, s, width] -> [b, 1, width] where the last position is the only one that goes on."""
+        return self.op("Gather", [values, self.integers([-1])], axis=1) if only else values
 
     def split(self, values: Value, widths: list[int]) -> list[Value]:
         return self.ops("Split", [values, self.integers(widths)], len(widths), axis=-1)

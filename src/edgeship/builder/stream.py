@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
-FORMAT = 4
+FORMAT = 5
 """Raised when this builder makes something else of the same recipe."""
 CALIBRATE = "calibrate"
 TOOLS = ("numpy", "onnx-ir", "onnxruntime")

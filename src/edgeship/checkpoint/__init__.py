@@ -116,8 +116,7 @@ class Checkpoint:
     @property
     def streamed(self) -> bool:
         """Whether the streaming builder knows the family."""
-        family = find_family(self.config)
-        return family is not None and family.traits is not None
+        return find_family(self.config) is not None
 
     @property
     def special_tokens(self) -> Mapping[str, str]:
@@ -332,7 +331,7 @@ def _under_usual_names(
     """
     family = find_family(config)
     wrapped = family is not None and is_wrapped(config)
-    sense_adapters = family.traits.sense_adapters if family is not None and family.traits and wrapped else ()
+    sense_adapters = family.traits.sense_adapters if family is not None and wrapped else ()
     own = of_adapters(weights.tensors, sense_adapters)
     others = {name for names in own.values() for name in names}
     lone = unmerged((name for name in weights.tensors if name not in others), adapted=bool(own))
@@ -342,7 +341,7 @@ def _under_usual_names(
             where=str(folder),
             hint="Save the adapter by itself and give it as --adapter, or merge it first: model.merge_and_unload().",
         )
-    if family is None or family.traits is None:
+    if family is None:
         return weights, ""
     left_out = ""
     if wrapped or skipped or guesses_ahead(weights.tensors):

@@ -27,7 +27,7 @@ def refuse_contradictions(config: Fields, where: str) -> None:
     _compare_ropes(text, where)
     for key, rule, meant in _layers_by_rule(text):
         # A family whose layers go by a rule has a default for it; others do not look at the field.
-        if family is not None and family.traits is not None and rule in family.traits.defaults:
+        if family is not None and rule in family.traits.defaults:
             _compare_layers(text, key, rule, meant, where)
 
 

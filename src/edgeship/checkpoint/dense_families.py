@@ -40,6 +40,7 @@ _GEMMA4_TRAITS = Traits(
     head_norm="head",
     value_norm=True,
     windows="by layer",
+    last_sees_all=True,
     scaled_embedding=True,
     local_rope=True,
     local_theta=10_000.0,

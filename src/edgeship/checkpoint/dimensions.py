@@ -102,7 +102,7 @@ def read_dimensions(config: Fields) -> Dimensions:
 def _with_defaults(config: Fields) -> tuple[Fields, Traits | None]:
     """The part that describes the language model, with what transformers assumes of its family where it is silent."""
     text, family = text_part(config), find_family(config.values) if config.items("architectures") else None
-    if family is None or family.traits is None:
+    if family is None:
         return text, None
     return replace(text, values={**family.traits.defaults, **text.values}), family.traits
 

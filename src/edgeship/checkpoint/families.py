@@ -18,18 +18,10 @@ from edgeship.checkpoint.traits import Family
 # Nemotron are off by up to 1 %, which `ship` measures and judges. Olive's older builder is off for those three by 0.4
 # to 4 % even in FP32, and agrees to seven digits for the others.
 FAMILIES: Mapping[str, Family] = {**DENSE, **MIXED}
-STREAMED = tuple(name for name, family in FAMILIES.items() if family.traits is not None)
 BY_GENAI = tuple(name for name, family in FAMILIES.items() if family.genai)
 BY_OLIVE = tuple(name for name, family in FAMILIES.items() if family.olive)
-UNIFORM = frozenset(
-    name for family in FAMILIES.values() if family.uniform for name in (family.model_type, *family.text_types)
-)
-_BY_TEXT_TYPE = {
-    name: family
-    for family in FAMILIES.values()
-    if family.traits is not None
-    for name in (family.model_type, *family.text_types)
-}
+_BY_TEXT_TYPE = {name: family for family in FAMILIES.values() for name in (family.model_type, *family.text_types)}
+UNIFORM = frozenset(name for name, family in _BY_TEXT_TYPE.items() if family.uniform)
 # Models that see or hear whose config.json has the fields of the text part beside the others, and not inside; of Qwen's
 # that is so in older ones.
 _UNNESTED = {

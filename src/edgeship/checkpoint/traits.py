@@ -49,7 +49,7 @@ class Traits:
     names: modules of a layer that the family calls otherwise than most do, by our names for them; see `USUAL_NAMES`.
     parallel: the MLP reads what the attention reads, and both are added at once.
     gated: the MLP has a gate beside what goes up.
-    windows: which layers can have a sliding window.
+    windows: which layers can have a sliding window. last_sees_all: not the last one, whatever the list of layers says.
     scaled_embedding: multiplied by the square root of the model's width.
     value_norm: values are normalised too, each head by itself and by no weights.
     query_scalar: the attention's scale is the inverse square root of query_pre_attn_scalar.
@@ -81,6 +81,7 @@ class Traits:
     parallel: bool = False
     gated: bool = True
     windows: Windows = "never"
+    last_sees_all: bool = False
     scaled_embedding: bool = False
     value_norm: bool = False
     query_scalar: bool = False
@@ -114,13 +115,12 @@ class Family:
     that sees or hears as well.
     uniform: all its layers hold the same tensors, in the shapes that dimensions.py knows.
     genai: onnxruntime-genai's builder makes the right thing of it. olive: Olive does, which runs an older one.
-    traits: None where the streaming builder cannot make it.
     """
 
     title: str
     model_type: str
+    traits: Traits
     uniform: bool = True
     genai: bool = True
     olive: bool = True
-    traits: Traits | None = None
     text_types: tuple[str, ...] = ()
