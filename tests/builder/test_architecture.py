@@ -308,6 +308,7 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
         (MIXTURE | {"num_experts": -1}, "num_experts -1, which is not a whole number of at least 0"),
         (MIXTURE | {"num_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok 5, and 4 experts"),
         (MIXTURE | {"hidden_act": "gelu"}, "activation gelu in a mixture of experts"),
+        ({"qk_layernorm": True}, "qk_layernorm true, and norms of queries and keys"),
         ({"enable_moe_block": True}, "enable_moe_block true, and mixtures of experts"),
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention 'all'"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config.*gptq"),

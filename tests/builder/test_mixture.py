@@ -89,6 +89,23 @@ def test_gates_and_what_goes_up_are_one_stack_by_turns(tmp_path: Path, *, togeth
         assert below.parts[2] == Part(f"{name}2.down_proj.weight", 0, HIDDEN)
 
 
+def test_experts_that_are_stored_with_inputs_first_are_turned(tmp_path: Path) -> None:
+    """As Qwen 3 VL MoE's are. What is as wide as high is taken to be as usual, as transformers does."""
+    found = shapes(together=True)
+    for layer in range(checkpoints.LAYERS):
+        name = f"{MLP.format(layer)}experts."
+        found[f"{name}gate_up_proj"] = (EXPERTS, HIDDEN, 2 * HIDDEN)
+        found[f"{name}down_proj"] = (EXPERTS, HIDDEN, HIDDEN)
+    weights = {each.name: each for each in list_weights(architecture(tmp_path / "c"), found, "here")}
+    first, start, tensor = weights["layers.1.experts.gate_up"].parts[1], 2 * HIDDEN, f"{name}gate_up_proj"
+    assert first == Part(tensor, start, start + HIDDEN, (tensor, start + HIDDEN), turned=True)
+    assert weights["layers.1.experts.down"].parts[1] == Part(f"{name}down_proj", HIDDEN, 2 * HIDDEN)
+
+    found[f"{name}down_proj"] = (EXPERTS, HIDDEN + 1, HIDDEN)
+    with pytest.raises(CheckpointInvalid, match="down_proj is"):
+        list_weights(architecture(tmp_path / "d"), found, "here")
+
+
 @pytest.mark.parametrize(
     "tensor", ["experts.1.gate_proj.weight", "experts.2.up_proj.weight", "experts.0.down_proj.weight"]
 )

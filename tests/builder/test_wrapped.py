@@ -90,6 +90,23 @@ CASES = (
         },
     ),
     Wrapped(
+        "gemma4-unified",
+        "Gemma4UnifiedConfig",
+        "Gemma4UnifiedForConditionalGeneration",
+        {
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "sliding_window": 8,
+        },
+        {"mm_embed_dim": 32, "mm_posemb_size": 8, "patch_size": 4},
+        {"tie_word_embeddings": True},
+        left_out="embed_vision",
+    ),
+    Wrapped(
         "mistral3",
         "Mistral3Config",
         "Mistral3ForConditionalGeneration",
@@ -122,6 +139,22 @@ CASES = (
         {"head_dim": 32, "rope_parameters": _ROPE | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}},
         _QWEN_VISION | {"out_hidden_size": 96, "deepstack_visual_indexes": [0]},
         {"tie_word_embeddings": True},
+        left_out="visual",
+    ),
+    Wrapped(
+        "qwen3-vl-moe",
+        "Qwen3VLMoeConfig",
+        "Qwen3VLMoeForConditionalGeneration",
+        {
+            "head_dim": 32,
+            "rope_parameters": _ROPE | {"mrope_section": [6, 5, 5], "mrope_interleaved": True},
+            "moe_intermediate_size": 40,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "mlp_only_layers": [1],
+        },
+        _QWEN_VISION | {"out_hidden_size": 96, "deepstack_visual_indexes": [0]},
+        {"tie_word_embeddings": False},
         left_out="visual",
     ),
     Wrapped(
@@ -227,6 +260,18 @@ def test_the_text_part_is_what_transformers_computes(case: Wrapped, tmp_path: Pa
     note = next(note for note in checkpoint.notes if "the text model alone" in note)
     assert "% of the weights)" in note
     assert case.left_out in note
+    assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
+
+
+def test_experts_that_are_stored_with_inputs_first_are_the_same(tmp_path: Path, settings: Settings) -> None:
+    """As on the Hub; transformers 5 saves them with outputs first, and reads both."""
+    expected = made(next(case for case in CASES if case.name == "qwen3-vl-moe"), tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint/model.safetensors"
+    turned = {
+        name: np.ascontiguousarray(values.swapaxes(1, 2)) if ".experts." in name else values
+        for name, values in load_file(path).items()
+    }
+    save_file(turned, path, {"format": "pt"})
     assert distance(built(tmp_path / "checkpoint", settings), expected) < CLOSE
 
 

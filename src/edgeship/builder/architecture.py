@@ -186,6 +186,8 @@ def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
             raise config.refuse(f"has {name} {experts}, and mixtures of experts are not built for this family")
     if config.number("clip_qkv"):
         raise config.refuse(f"has clip_qkv {shown(config.values['clip_qkv'])}, and clipping is not built")
+    if config.flag("qk_layernorm"):
+        raise config.refuse("has qk_layernorm true, and norms of queries and keys are not built for this family")
     if config.flag("enable_moe_block"):
         raise config.refuse("has enable_moe_block true, and mixtures of experts are not built yet")
 

@@ -161,15 +161,14 @@ def _read(part: Part, weights: Weights) -> Array:
     """Rows of a matrix, float32."""
     import numpy as np
 
-    if part.turned:
-        return weights.columns(part.tensor, part.start, part.stop)
-    rows = weights.stacked(part.tensor, part.start, part.stop)
+    read = weights.columns if part.turned else weights.stacked
+    rows = read(part.tensor, part.start, part.stop)
     if part.beside is None:
         return rows
     tensor, start = part.beside
     both = np.empty((len(rows), 2, rows.shape[1]), np.float32)
     both[:, 0] = rows
-    both[:, 1] = weights.stacked(tensor, start, start + len(rows))
+    both[:, 1] = read(tensor, start, start + len(rows))
     return both.reshape(-1, rows.shape[1])
 
 

@@ -251,20 +251,26 @@ class _Finder:
         """The two stacks of a mixture, of so many experts.
 
         Each has three tensors; or there is one of all gates and what goes up after them, named twice, and one for down.
+        The latter may be stored [in, out], which their shapes tell.
         """
         hidden, together = self._architecture.sizes.hidden_size, gates == ups
-        rows = self._shape(gates[0])[-2]
+        *_, rows, width = (0, 0, *self._shape(gates[0]))
+        turned = together and width != hidden
+        rows = width if turned else rows
         inner = rows // 2 if together else rows
-        for tensors, shape in ((gates, (rows, hidden)), (ups, (rows, hidden)), (downs, (hidden, inner))):
+        down_turned = together and (0, *self._shape(downs[0]))[-1] != inner
+        above = (hidden, rows) if turned else (rows, hidden)
+        after = (inner, hidden) if down_turned else (hidden, inner)
+        for tensors, shape in ((gates, above), (ups, above), (downs, after)):
             for tensor in tensors:
                 self._expect(tensor, (count, *shape) if together else shape)
         stack = Stack(count, math.gcd(hidden, inner))
         sides, below = [], []
         for expert in range(count):
             which, first, second = (0, expert * rows, expert * rows + inner) if together else (expert, 0, 0)
-            sides.append(Part(gates[which], first, first + inner, (ups[which], second)))
+            sides.append(Part(gates[which], first, first + inner, (ups[which], second), turned))
             first = expert * hidden if together else 0
-            below.append(Part(downs[which], first, first + hidden))
+            below.append(Part(downs[which], first, first + hidden, turned=down_turned))
         self.weights.append(Matrix(f"{name}gate_up", tuple(sides), hidden, stack=stack))
         self.weights.append(Matrix(f"{name}down", tuple(below), inner, stack=stack))
 
@@ -275,7 +281,7 @@ class _Finder:
         """
         hidden, turned = self._architecture.sizes.hidden_size, f"{above}_blocks" not in self
         if turned:
-            inner = self._shape(above)[-1] // 2
+            inner = (0, *self._shape(above))[-1] // 2
             self._expect(above, (count, hidden, 2 * inner))
             self._expect(below, (count, inner, hidden))
         else:

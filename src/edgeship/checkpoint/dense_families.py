@@ -73,13 +73,13 @@ DENSE: Mapping[str, Family] = {
         "Qwen 2",
         "qwen2",
         traits=Traits("qwen2", windows="by layer", defaults=_QWEN_WINDOWS),
-        text_types=("qwen2_vl_text", "qwen2_5_vl_text"),
+        text_types={"qwen2_vl_text": {}, "qwen2_5_vl_text": {}},
     ),
     "Qwen3ForCausalLM": Family(
         "Qwen 3",
         "qwen3",
         traits=Traits("qwen3", windows="by layer", head_norm="head", defaults=_QWEN_WINDOWS),
-        text_types=("qwen3_vl_text",),
+        text_types={"qwen3_vl_text": {}},
     ),
     "Phi3ForCausalLM": Family(
         "Phi-3 and Phi-4-mini",
@@ -92,7 +92,7 @@ DENSE: Mapping[str, Family] = {
             sense_adapters=("vision", "speech"),
             defaults={"rms_norm_eps": 1e-5},
         ),
-        text_types=("phi4_multimodal", "phi4mm"),
+        text_types={"phi4_multimodal": {}, "phi4mm": {}},
     ),
     "Gemma2ForCausalLM": Family(
         "Gemma 2",

@@ -6,6 +6,7 @@ Whatever config.json or the weights themselves tell is not in it: a layer has a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgeship.checkpoint.dense_families import DENSE
@@ -20,7 +21,11 @@ from edgeship.checkpoint.traits import Family
 FAMILIES: Mapping[str, Family] = {**DENSE, **MIXED}
 BY_GENAI = tuple(name for name, family in FAMILIES.items() if family.genai)
 BY_OLIVE = tuple(name for name, family in FAMILIES.items() if family.olive)
-_BY_TEXT_TYPE = {name: family for family in FAMILIES.values() for name in (family.model_type, *family.text_types)}
+_BY_TEXT_TYPE = {
+    name: replace(family, traits=replace(family.traits, defaults={**family.traits.defaults, **others}))
+    for family in FAMILIES.values()
+    for name, others in {family.model_type: {}, **family.text_types}.items()
+}
 UNIFORM = frozenset(name for name, family in _BY_TEXT_TYPE.items() if family.uniform)
 # Models that see or hear whose config.json has the fields of the text part beside the others, and not inside; of Qwen's
 # that is so in older ones.

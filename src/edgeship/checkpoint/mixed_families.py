@@ -41,6 +41,15 @@ MIXED: Mapping[str, Family] = {
                 "use_sliding_window": False,
             },
         ),
+        text_types={
+            "qwen3_vl_moe_text": {
+                "rope_theta": 500_000.0,
+                "num_experts": 60,
+                "num_experts_per_tok": 4,
+                "num_key_value_heads": 16,
+                "norm_topk_prob": True,
+            }
+        },
     ),
     "MixtralForCausalLM": Family(
         "Mixtral",

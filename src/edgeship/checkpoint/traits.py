@@ -112,7 +112,7 @@ class Family:
     """A row of the table.
 
     title: as people call it. model_type: as config.json does. text_types: what it is called as the text part of a model
-    that sees or hears as well.
+    that sees or hears as well, each with the defaults that are others there.
     uniform: all its layers hold the same tensors, in the shapes that dimensions.py knows.
     genai: onnxruntime-genai's builder makes the right thing of it. olive: Olive does, which runs an older one.
     """
@@ -123,4 +123,4 @@ class Family:
     uniform: bool = True
     genai: bool = True
     olive: bool = True
-    text_types: tuple[str, ...] = ()
+    text_types: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
