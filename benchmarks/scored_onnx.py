@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 from reference_logits import SCORED, Floats, Tokens
 
-from edgeship.errors import EngineFailed
-from edgeship.package import genai_config
-from edgeship.system.json_file import Complaint
 from edgeship.system.storage import scratch_folder
 
 THREADS = 2
+_OF_TOKENS = ("input_ids", "attention_mask")
 
 
 @contextmanager
@@ -47,14 +45,17 @@ class Scored:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nor slow down who else works here
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-        config = genai_config.read(folder, Complaint(EngineFailed, "Build it again."))
-        _, heads, size = config.cache_shape
-        self._past = {name: np.zeros((1, heads, 0, size), np.float32) for name, _ in config.cache_names}
+        # What layers keep of tokens before: keys and values of none, and states as they begin.
+        self._past = {
+            past.name: np.zeros([1, *(size if isinstance(size, int) else 0 for size in past.shape[1:])], np.float32)
+            for past in self._session.get_inputs()
+            if past.name not in _OF_TOKENS
+        }
 
     def logits(self, window: Tokens) -> Floats:
         """Of one window of token ids: float32 [scored positions, vocabulary]."""
         ids = window[None].astype(np.int64)
-        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), **self._past}
+        feeds = dict(zip(_OF_TOKENS, (ids, np.ones_like(ids)), strict=True)) | self._past
         [found] = self._session.run(["logits"], feeds)
         rows = found[0] if found.shape[1] == len(SCORED) else found[0, SCORED.start : SCORED.stop]
         return np.asarray(rows, np.float32)
@@ -107,7 +108,6 @@ def _write_scored(folder: Path, copy: Path, accuracy_level: int | None) -> None:
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value.base_dir = str(copy)
     ir.save(model, copy / "model.onnx")
-    shutil.copy2(folder / genai_config.FILE_NAME, copy)
 
 
 def _takes_last(node: Any) -> bool:
