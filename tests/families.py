@@ -887,6 +887,7 @@ _WHOLE: tuple[Case, ...] = (
             {"attention_multiplier": 0.25},
         ),
     ),
+    Case("olmo", "OlmoConfig", {"clip_qkv": 1.5}, peculiar=({"clip_qkv": None},)),
     Case("olmo2", "Olmo2Config", {"rope_parameters": _rope(theta=500_000.0)}, seed=1),
     Case(
         "olmo3",
@@ -1093,6 +1094,7 @@ _SEEDS: Mapping[str, int] = {
     "mistral-each-head": 1,
     "mistral-one-key-head": 1,
     "olmo3-each-head": 9,
+    "olmo-one-key-head": 2,
     "olmo2-one-key-head": 1,
     "granite-one-key-head": 1,
     "smollm3-one-key-head": 2,

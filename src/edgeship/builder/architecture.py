@@ -95,6 +95,7 @@ class Architecture:
     """Everything that a graph is made from but the weights.
 
     attention_softcap, logit_softcap: 0 for none. logit_scale: logits are multiplied by it.
+    attention_clip: the largest size of queries, keys and values; 0 for none.
     query_growth: queries grow with their position, None where they do not.
     recurrence: what layers do that do not attend; None where all attend.
     mixture: what layers have instead of an MLP, or beside one; None where none has.
@@ -114,6 +115,7 @@ class Architecture:
     residual_scale: float
     ropes: tuple[Rope, ...]
     layers: tuple[Layer, ...]
+    attention_clip: float = 0.0
     query_growth: QueryGrowth | None = None
     recurrence: Recurrence | None = None
     mixture: Mixture | None = None
@@ -165,6 +167,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         residual_scale=_factor(config, "residual_multiplier"),
         ropes=ropes,
         layers=layers,
+        attention_clip=config.number("clip_qkv", above=0) or 0.0,
         query_growth=_query_growth(config),
         recurrence=recurrence.read_recurrence(traits, config, sizes.hidden_size)
         if any(layer.recurs for layer in layers)
@@ -184,7 +187,7 @@ def _refuse_unknown_parts(config: Fields, traits: Traits) -> None:
     for name in () if traits.routing else COUNTS:
         if experts := config.count(name, least=0):
             raise config.refuse(f"has {name} {experts}, and mixtures of experts are not built for this family")
-    if config.number("clip_qkv"):
+    if config.number("clip_qkv") and "clip_qkv" not in traits.defaults:
         raise config.refuse(f"has clip_qkv {shown(config.values['clip_qkv'])}, and clipping is not built")
     if config.flag("qk_layernorm"):
         raise config.refuse("has qk_layernorm true, and norms of queries and keys are not built for this family")

@@ -87,6 +87,9 @@ class Attention:
         architecture, traits, name = self._architecture, self._architecture.traits, f"layers.{index}"
         keys = architecture.layers[index].keys
         packed = self._nodes.linear(normed, f"{name}.qkv")
+        if architecture.attention_clip:
+            bounds = (-architecture.attention_clip, architecture.attention_clip)
+            packed = self._nodes.op("Clip", [packed, *(self._nodes.floats(bound, "bound") for bound in bounds)])
         divided = traits.head_norm or architecture.query_growth or traits.gated_attention
         if not (divided or keys.are_values or keys.of_layer is not None):
             return [packed, None, None], None

@@ -70,6 +70,7 @@ class _Author:
             norm_epsilon=architecture.norm_epsilon,
             accuracy_level=accuracy_level,
             centred=architecture.traits.centred_norms,
+            unweighted=architecture.sizes.hidden_size if architecture.traits.unweighted_norms else 0,
             observed=observed,
             switched=switched,
         )

@@ -227,6 +227,8 @@ class _Finder:
 
     def norm(self, name: str, module: str) -> None:
         """The weight of a norm, and its bias where there is one."""
+        if self._architecture.traits.unweighted_norms:
+            return
         self.vector(name, f"{module}.weight", self._architecture.traits.norm_offset)
         self.vector_if_stored(f"{name}.bias", f"{module}.bias")
 

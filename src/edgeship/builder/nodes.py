@@ -27,7 +27,11 @@ def coarse(name: str) -> str:
 
 
 class Nodes:
-    """See above. The parameters are those of `graph.author` and `graph.author_layer`."""
+    """See above. The parameters are those of `graph.author` and `graph.author_layer`.
+
+    centred: norms take the mean out. unweighted: how many numbers they normalise without weights; 0 for norms that have
+    weights.
+    """
 
     def __init__(
         self,
@@ -36,11 +40,12 @@ class Nodes:
         norm_epsilon: float,
         accuracy_level: int,
         centred: bool = False,
+        unweighted: int = 0,
         observed: Sequence[str] = (),
         switched: bool = False,
     ) -> None:
         self._layout, self.norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
-        self._centred, self._to_observe = centred, observed
+        self._centred, self._unweighted, self._to_observe = centred, unweighted, observed
         self.observed: list[Value] = []
         self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
         self._switches = self.input("coarse", "BOOL", [len(self._coarse)])
@@ -205,14 +210,17 @@ class Nodes:
         """By the root of the mean square, or by that of the variance with the mean taken out and the bias added."""
         return self.op(
             "LayerNormalization" if self._centred else "SimplifiedLayerNormalization",
-            [values, self.constant(name), *self._norm_bias(name)],
+            [values, *self._norm_weights(name)],
             axis=-1,
             epsilon=self.norm_epsilon,
             stash_type=1,
         )
 
-    def _norm_bias(self, name: str) -> list[Value]:
-        return [self.constant(f"{name}.bias")] if self._centred and self.has(f"{name}.bias") else []
+    def _norm_weights(self, name: str) -> list[Value]:
+        if self._unweighted:
+            return [self.floats((1.0,) * self._unweighted, f"weights.1.0.{self._unweighted}")]
+        has_bias = self._centred and self.has(f"{name}.bias")
+        return [self.constant(name), *([self.constant(f"{name}.bias")] if has_bias else [])]
 
     def unit_norm(self, values: Value, size: int, *, weight: float = 1.0, epsilon: float | None = None) -> Value:
         """[..., size] normalised, with one weight for all that is stored nowhere."""
@@ -226,14 +234,14 @@ class Nodes:
 
     def add_norm(self, residual: Value, branch: Value | None, name: str) -> tuple[Value, Value]:
         """The residual with the branch added, and that normalised where the layout has a norm of this name."""
-        if name not in self._layout.weights:
+        if not self._unweighted and not self.has(name):
             added = residual if branch is None else self.op("Add", [residual, branch])
             return added, added
         if branch is None:
             return residual, self.norm(residual, name)
         normed, _, _, added = self.ops(
             "SkipLayerNormalization" if self._centred else "SkipSimplifiedLayerNormalization",
-            [residual, branch, self.constant(name), *self._norm_bias(name)],
+            [residual, branch, *self._norm_weights(name)],
             4,
             domain=MICROSOFT,
             epsilon=self.norm_epsilon,

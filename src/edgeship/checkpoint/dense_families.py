@@ -151,6 +151,18 @@ DENSE: Mapping[str, Family] = {
     "GraniteForCausalLM": Family(
         "Granite 3", "granite", traits=Traits("granite", defaults={"attention_multiplier": 1.0})
     ),
+    "OlmoForCausalLM": Family(
+        "OLMo",
+        "olmo",
+        genai=False,
+        olive=False,
+        traits=Traits(
+            "olmo",
+            centred_norms=True,
+            unweighted_norms=True,
+            defaults={"rms_norm_eps": 1e-5, "clip_qkv": None},
+        ),
+    ),
     "Olmo2ForCausalLM": Family(
         "OLMo 2",
         "olmo2",

@@ -42,7 +42,7 @@ class Traits:
 
     genai_type: what onnxruntime-genai calls the family.
     norms: of each block's input ("before"), of what it adds ("after"), or both ("around").
-    centred_norms: they take the mean out, and add a bias where one is stored.
+    centred_norms: they take the mean out, and add a bias where one is stored. unweighted_norms: they have no weights.
     norm_offset: added to every norm's stored weight.
     head_norm: queries and keys are normalised, each "head" by itself or the whole "row".
     fused: which matrices are stored as one: "attention" queries, keys and values, "mlp" gate and up.
@@ -74,6 +74,7 @@ class Traits:
     genai_type: str
     norms: Norms = "before"
     centred_norms: bool = False
+    unweighted_norms: bool = False
     norm_offset: float = 0.0
     head_norm: Literal["head", "row"] | None = None
     fused: frozenset[Literal["attention", "mlp"]] = frozenset()
