@@ -21,10 +21,17 @@ from edgeship.checkpoint.traits import Family
 FAMILIES: Mapping[str, Family] = {**DENSE, **MIXED}
 BY_GENAI = tuple(name for name, family in FAMILIES.items() if family.genai)
 BY_OLIVE = tuple(name for name, family in FAMILIES.items() if family.olive)
+
+
+def _as_text_part(family: Family, text_type: str) -> Family:
+    defaults = {**family.traits.defaults, **family.text_types.get(text_type, {})}
+    return replace(family, traits=replace(family.traits, defaults=defaults))
+
+
 _BY_TEXT_TYPE = {
-    name: replace(family, traits=replace(family.traits, defaults={**family.traits.defaults, **others}))
+    name: _as_text_part(family, name)
     for family in FAMILIES.values()
-    for name, others in {family.model_type: {}, **family.text_types}.items()
+    for name in (family.model_type, *family.text_types)
 }
 UNIFORM = frozenset(name for name, family in _BY_TEXT_TYPE.items() if family.uniform)
 # Models that see or hear whose config.json has the fields of the text part beside the others, and not inside; of Qwen's
