@@ -17,9 +17,10 @@ import numpy as np
 from edgeship.builder.packaging import write_package
 from edgeship.checkpoint.families import FAMILIES
 from edgeship.checkpoint.traits import Traits
-from edgeship.errors import CheckpointInvalid
+from edgeship.errors import CheckpointInvalid, MemoryShort
 from edgeship.system.storage import digest_file
 from tests import checkpoints
+from tests.fuzz import packed
 from tests.packages import make_package
 
 Make = Callable[[Path], object]
@@ -95,7 +96,6 @@ def _family(architecture: str, **config: Any) -> Make:
 
         family = FAMILIES[architecture]
         _checkpoint(folder, architectures=[architecture], model_type=family.model_type, **config)
-        assert family.traits is not None
         save_file(_weights(family.traits), folder / "model.safetensors", metadata={"format": "pt"})
 
     return make
@@ -216,7 +216,6 @@ def _build(folder: Path) -> None:
     from edgeship import builder
     from edgeship.builder import stream_worker
     from edgeship.checkpoint import open_checkpoint
-    from edgeship.errors import MemoryShort
     from edgeship.progress import silent
     from edgeship.recipe import Precision, Recipe
 
@@ -234,6 +233,24 @@ def _build(folder: Path) -> None:
     built = builder.Build(made, recipe, "k" * 64, "stream", {}, files, 1.0, 1)
     write_package(built, opened, folder.parent / "triage")
     _run(folder.parent, "auto")
+
+
+def _read_packed(folder: Path) -> None:
+    """Opens it, and writes all its weights anew in each precision."""
+    from edgeship.builder import data_file, stream
+    from edgeship.checkpoint import open_checkpoint
+    from edgeship.recipe import Precision, Recipe
+
+    packed.put_back(folder / "packed")
+    _open(folder / "packed")
+    for precision in (Precision.INT4, Precision.FP16):
+        recipe = Recipe(precision=precision, builder="stream", method="search")
+        _, weights, layout = stream.design(open_checkpoint(str(folder / "packed")), recipe)
+        if layout.size_bytes > MEMORY_BYTES:
+            raise MemoryShort("it is predicted to need more")
+        made = folder / precision.value
+        made.mkdir()
+        data_file.write(layout, weights, made / "model.onnx.data")
 
 
 def _adapter(folder: Path) -> None:
@@ -584,6 +601,10 @@ READERS: tuple[Reader, ...] = (
         for name, make in {"qwen2": _checkpoint, **_FAMILIES}.items()
     ),
     *(Reader(name, make, ("config.json",), _open_family, ("inspect {}",)) for name, make in _FAMILIES.items()),
+    *(
+        Reader(f"packed-{name}", make, packed.FILES, _read_packed, ("inspect {}/packed", "inspect {}/packed --json"))
+        for name, make in packed.MAKERS.items()
+    ),
     Reader(
         "adapter",
         _adapter,
