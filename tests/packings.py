@@ -59,8 +59,10 @@ def gptq(
     group: int = GROUP,
     sym: bool = False,
     act_order: bool = False,
+    own_order: bool = False,
     version: int = 1,
 ) -> Written:
+    """act_order: columns of a group lie apart, in the same way for all matrices as wide. own_order: not in the same."""
     size = width if group == -1 else group
     groups, half = -(-width // size), 1 << (bits - 1)
     integers = rng.integers(0, 2 * half, (rows, width))
@@ -68,7 +70,7 @@ def gptq(
     scales = scales_of(rng, rows, groups)
     index = np.arange(width) // size
     if act_order:
-        index = rng.permutation(index)
+        index = (rng if own_order else np.random.default_rng(width)).permutation(index)
     ones = np.array([0, 0x01010101, 0x11111111], np.uint32)[0 if version == 2 else 1 if bits == 8 else 2]
     tensors: dict[str, Array] = {
         "qweight": pack_words(integers.T, bits, 0),
@@ -119,7 +121,7 @@ def compressed(
     if not symmetric:
         tensors["weight_zero_point"] = pack_words(zeros + half, bits, 0)
     if act_order:
-        index = rng.permutation(index)
+        index = np.random.default_rng(width).permutation(index)
         tensors["weight_g_idx"] = index.astype(np.int32)
     return tensors, ((integers - zeros[:, index]) * scales.astype(np.float32)[:, index]).astype(np.float32)
 

@@ -33,11 +33,12 @@ KEPT: dict[str, tuple[packings.Writer, dict[str, Any]]] = {
     "awq": (packings.awq, stated(**AWQ)),
     "auto-round": (packings.gptq, AUTO_ROUND),
     "auto-round v2": (partial(packings.gptq, version=2), stated(**ROUND, packing_format="auto_round:gptqmodel")),
+    "gptq, act-order": (partial(packings.gptq, act_order=True), stated(**GPTQ, desc_act=True)),
     "packed": (packings.compressed, stated(**PACKED)),
+    "packed, act-order": (partial(packings.compressed, act_order=True), stated(**PACKED)),
     "packed, zero points": (partial(packings.compressed, symmetric=False, dtype=np.float32), stated(**PACKED)),
 }
 ROUNDED: dict[str, tuple[packings.Writer, dict[str, Any]]] = {
-    "gptq, act-order": (partial(packings.gptq, act_order=True), stated(**GPTQ, desc_act=True)),
     "gptq of 8 bits": (partial(packings.gptq, bits=8), stated(**GPTQ | {"bits": 8})),
     "int8": (packings.int8, stated(quant_method="compressed-tensors", format="int-quantized")),
     "fp8": (partial(packings.fp8, block=(128, 128)), stated(quant_method="fp8", weight_block_size=[128, 128])),
@@ -46,7 +47,11 @@ ROUNDED: dict[str, tuple[packings.Writer, dict[str, Any]]] = {
     "mlx": (packings.mlx, MLX),
     "mxfp4": (packings.mxfp4, stated(quant_method="compressed-tensors")),
 }
-FORMS = KEPT | ROUNDED
+OWN_ORDERS: tuple[packings.Writer, dict[str, Any]] = (
+    partial(packings.gptq, act_order=True, own_order=True),
+    stated(**GPTQ, desc_act=True),
+)
+FORMS = KEPT | ROUNDED | {"gptq, orders": OWN_ORDERS}
 
 
 def write(folder: Path, recipe: Recipe) -> tuple[Layout, bytes]:
@@ -93,6 +98,9 @@ def test_int4_keeps_the_integers(form: str, tiny: Path, monkeypatch: pytest.Monk
         if isinstance(matrix, Matrix) and isinstance(scheme, Scheme) and scheme.method == "kept":
             numbers = dequantize(stored(placed, data), scheme, matrix.width)
             expected = np.concatenate([plain[part.tensor][part.start : part.stop] for part in matrix.parts])
+            assert (scheme.order is not None) == ("act-order" in form)
+            if scheme.order is not None:
+                expected = expected[:, np.frombuffer(scheme.order, np.int32)]
             np.testing.assert_allclose(numbers, expected, rtol=0 if "zero points" not in form else 5e-4, atol=0)
 
 
@@ -123,6 +131,26 @@ def test_parts_of_different_groups_become_the_smaller_blocks(tiny: Path) -> None
     numbers = dequantize(stored(placed, data), placed.storage, 64)
     expected = np.concatenate([plain[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qkv"])
     np.testing.assert_array_equal(numbers, expected)
+
+
+def test_a_matrix_whose_parts_have_orders_of_their_own_is_rounded(tiny: Path) -> None:
+    plain = packings.quantize(tiny, *OWN_ORDERS)
+    layout = write(tiny, INT4)[0]
+    assert {name.rpartition(".")[2] for name in kept(layout)} == {"output", "gate", "up", "down"}
+    queries = [
+        placed.blobs for placed in (layout.weights["layers.1.qkv"], write(plain, INT4)[0].weights["layers.1.qkv"])
+    ]
+    assert [blob.shape for blob in queries[0]] == [blob.shape for blob in queries[1]]
+
+
+def test_groups_of_several_sizes_are_rounded(tiny: Path) -> None:
+    def uneven(tensors: dict[str, packings.Array]) -> None:
+        for name, index in tensors.items():
+            if name.endswith("g_idx"):
+                index[:] = np.arange(len(index)) % 32 % 2
+
+    packings.quantize(tiny, packings.gptq, stated(**GPTQ, desc_act=True), change=uneven)
+    assert {name.rpartition(".")[2] for name in kept(write(tiny, INT4)[0])} == {"qkv", "output", "gate", "up"}
 
 
 @pytest.mark.parametrize("form", ["gptq of 8 bits", "int8", "llm.int8"])
@@ -178,7 +206,12 @@ def test_a_merged_checkpoint_is_plain(tiny: Path, tmp_path: Path) -> None:
     [
         ("gptq", Precision.INT4, "10 of 11 matrices keep the integers that they have"),
         ("gptq", Precision.INT8, "dequantized and rounded once more"),
-        ("gptq, act-order", Precision.INT4, "14 tensors are rounded once more, since act-order"),
+        ("gptq, act-order", Precision.INT4, "10 of 11 matrices keep the integers that they have"),
+        (
+            "gptq, orders",
+            Precision.INT4,
+            "6 tensors are rounded once more, since act-order left the columns of a group",
+        ),
         ("nf4", Precision.INT4, "dequantized and rounded once more"),
     ],
 )

@@ -57,15 +57,17 @@ def keepable(weights: Sequence[Matrix | Vector], grids: Mapping[str, Grid], reci
     """The matrices, by name, that keep the integers that all of their parts have, and how they are stored.
 
     grids: by tensor. A group that is a legal block is one; a larger one becomes blocks of the recipe's size or less.
+    Columns that lie apart are put together by their groups, in one order for all parts of a matrix, or not at all.
     """
     found = {}
     for matrix in (weight for weight in weights if isinstance(weight, Matrix) and not (weight.exact or weight.stack)):
         parts = [grids.get(part.tensor) for part in matrix.parts]
         known = [grid for grid in parts if grid is not None and grid.bits == recipe.precision.bits]
         sizes = [size for grid in known if (size := _block_size(grid.group_size, matrix.width, recipe.block_size))]
-        if len(sizes) == len(parts):
+        orders = {grid.order for grid in known}
+        if len(sizes) == len(parts) and len(orders) == 1:
             symmetric = all(grid.symmetric for grid in known)
-            found[matrix.name] = Scheme(recipe.precision.bits, min(sizes), symmetric, "kept")
+            found[matrix.name] = Scheme(recipe.precision.bits, min(sizes), symmetric, "kept", orders.pop())
     return found
 
 

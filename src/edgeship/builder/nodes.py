@@ -5,6 +5,7 @@ Every method adds to the graph and returns the value that it made.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class Nodes:
         self._nodes: list[Any] = []
         self._initializers: dict[str, Value] = {}
         self._wide: dict[str, Value] = {}
+        self._ordered: dict[tuple[str, str], Value] = {}
 
     @property
     def switches(self) -> list[Value]:
@@ -134,6 +136,8 @@ class Nodes:
         if not isinstance(placed.storage, Scheme):
             return self.op("FusedMatMul", [values, self.plain(placed)], domain=MICROSOFT, transB=1)
         packed, scales, *zero_points = placed.blobs
+        if placed.storage.order is not None:
+            values = self._reordered(values, placed.storage.order)
         return self.op(
             "MatMulNBits",
             [values, self.stored(packed), self.widened(scales), *(self.stored(blob) for blob in zero_points)],
@@ -144,6 +148,18 @@ class Nodes:
             block_size=placed.storage.block_size,
             accuracy_level=self._accuracy_level,
         )
+
+    def _reordered(self, values: Value, order: bytes) -> Value:
+        """The inputs of a matrix as its columns lie: once for all matrices that share inputs and order."""
+        import numpy as np
+        import onnx_ir
+
+        name = f"order.{hashlib.sha256(order).hexdigest()[:16]}"
+        index = self._initializer(name, onnx_ir.tensor(np.frombuffer(order, "<i4"), name=name))
+        key = values.name, name
+        if key not in self._ordered:
+            self._ordered[key] = self.op("Gather", [values, index], axis=-1)
+        return self._ordered[key]
 
     def experts(
         self,

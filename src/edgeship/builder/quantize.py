@@ -44,13 +44,15 @@ class Scheme:
 
     bits: 4 or 8. block_size: 16 to 256, elements along a row. symmetric: without zero points. method: "rtn" rounds to
     nearest, "search" looks for the scale of least squared error in each block, and "kept" are integers that a
-    checkpoint was quantized to before (`keep`).
+    checkpoint was quantized to before (`keep`). order: int32, the column of the matrix at each place of a row; None
+    where they are as they were.
     """
 
     bits: int
     block_size: int
     symmetric: bool
     method: Method = "search"
+    order: bytes | None = None
 
     def blocks(self, width: int) -> int:
         """Blocks in a row of `width` elements; the last one may be padded."""

@@ -121,9 +121,12 @@ def of_quantized(checkpoint: Checkpoint, recipe: Recipe) -> tuple[str, ...]:
         return ()
     _, _, layout = design(checkpoint, recipe)
     matrices = sum(isinstance(placed.weight, Matrix) for placed in layout)
-    as_they_are, scattered = len(kept(layout)), checkpoint.quantized.scattered
+    as_they_are = kept(layout)
+    tensors = {part.tensor for name in as_they_are for part in layout.weights[name].weight.parts}
+    scattered = len(checkpoint.quantized.scattered - tensors)
     if as_they_are:
-        notes = [f"{as_they_are} of {matrices} matrices keep the integers that they have, and the others are rounded"]
+        of_all = f"{len(as_they_are)} of {matrices} matrices"
+        notes = [f"{of_all} keep the integers that they have, and the others are rounded"]
     elif recipe.precision.quantized:
         notes = ["the weights are dequantized and rounded once more"]
     else:

@@ -32,20 +32,22 @@ _CHUNK_ELEMENTS = 1 << 20
 class Grid:
     """What a matrix of integers could be stored as without quantizing it once more.
 
-    bits: 4 or 8. group_size: elements along a row that share a scale. symmetric: no zero points.
+    bits: 4 or 8. group_size: elements along a row that share a scale. symmetric: no zero points. order: int32, the
+    column at each place, where columns are put together by their groups; None where they are as they lie.
     """
 
     bits: int
     group_size: int
     symmetric: bool
+    order: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Integers:
     """Rows as the integers that they are kept in: scale * (value - zero point).
 
-    values: uint8 [n, width]. scales: float32 [n, groups]. zero_points: uint8 [n, groups], or None for half of the
-    range. group_size: columns in a group; the last one may have fewer.
+    values: uint8 [n, width], in the order of the grid. scales: float32 [n, groups]. zero_points: uint8 [n, groups], or
+    None for half of the range. group_size: columns in a group; the last one may have fewer.
     """
 
     values: Bytes

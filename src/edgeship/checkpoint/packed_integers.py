@@ -59,10 +59,22 @@ class PackedIntegers(Packed):
 
     @property
     def grid(self) -> Grid | None:
-        """None where the columns of a group lie apart, as act-order leaves them: no operator reads that."""
-        if self.groups is not None or self.group_size is None:
+        """None where the groups are not all of one size."""
+        import numpy as np
+
+        if self.group_size is None or self.groups is None:
+            return None if self.group_size is None else Grid(self.bits, self.group_size, self.symmetric)
+        order = self._order()
+        if not np.array_equal(self.groups[order], np.arange(len(order)) // self.group_size):
             return None
-        return Grid(self.bits, self.group_size, self.symmetric)
+        return Grid(self.bits, self.group_size, self.symmetric, order.astype("<i4").tobytes())
+
+    def _order(self) -> npt.NDArray[np.intp]:
+        """The columns by group, where those of a group lie apart, as act-order leaves them."""
+        import numpy as np
+
+        assert self.groups is not None
+        return np.argsort(self.groups, kind="stable")
 
     def integers(self, start: int, stop: int) -> Integers:
         """Rows as they are kept. Raises WeightsDamaged, CheckpointInvalid for a scale that float16 cannot hold."""
@@ -75,7 +87,9 @@ class PackedIntegers(Packed):
             if (zero_points != 1 << (self.bits - 1)).any():
                 wrong(self.parts["qzeros"], f"holds other zero points than {1 << (self.bits - 1)}, though sym is true")
             zero_points = None
-        return Integers(self._values(start, stop), scales, zero_points, self.group_size or self.shape[1])
+        values = self._values(start, stop)
+        values = values if self.groups is None else values[:, self._order()]
+        return Integers(values, scales, zero_points, self.group_size or self.shape[1])
 
     @abstractmethod
     def _values(self, start: int, stop: int) -> Bytes: ...

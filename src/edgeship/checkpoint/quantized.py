@@ -87,7 +87,7 @@ class Quantized:
 
     form: its name, with bits and groups where they are known. shown_by: what says so. packing: how it is read; None
     where it is not, and then hint is what to give instead. bits, group_size: of most of the matrices that were read.
-    scattered: how many of these have groups whose columns lie apart.
+    scattered: those of these that have groups whose columns lie apart, by name.
     """
 
     form: str
@@ -96,7 +96,7 @@ class Quantized:
     packing: Packing | None = None
     bits: int | None = None
     group_size: int | None = None
-    scattered: int = 0
+    scattered: frozenset[str] = frozenset()
 
     def of_tensors(self, tensors: Mapping[str, Tensor]) -> Quantized:
         """The same with what the tensors that were read say of it."""
@@ -108,7 +108,9 @@ class Quantized:
         kind = f" ({dtype})" if dtype in ("nf4", "fp4", "mxfp4") else ""
         group_size = next(tensor.group_size for tensor in found if _groups(tensor) == groups)
         others = ", others in another way" if len(kinds) > 1 else ""
-        scattered = sum(isinstance(tensor, PackedIntegers) and tensor.groups is not None for tensor in found)
+        scattered = frozenset(
+            name for name, tensor in tensors.items() if isinstance(tensor, PackedIntegers) and tensor.groups is not None
+        )
         return replace(
             self,
             form=f"{self.packing.method} with {bits} bits{kind}{groups}{others}",
