@@ -82,9 +82,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    by_family: dict[str, list[Case]] = {}
-    for case in families.CASES:
-        by_family.setdefault(case.architecture, []).append(case)
+    by_family = families.by_architecture()
     wanted = arguments.only.split(",") if arguments.only else list(by_family)
     found = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for name in wanted:

@@ -1122,6 +1122,16 @@ def _in_other_shapes(whole: Sequence[Case]) -> Iterator[Case]:
 
 
 CASES = (*_WHOLE, *_in_other_shapes(_WHOLE))
+
+
+def by_architecture() -> dict[str, list[Case]]:
+    """All cases of each family."""
+    found: dict[str, list[Case]] = {}
+    for case in CASES:
+        found.setdefault(case.architecture, []).append(case)
+    return found
+
+
 ROUNDED = tuple(
     case
     for case in _WHOLE
@@ -1351,26 +1361,32 @@ def distance(found: Floats, expected: Floats) -> float:
     return float(np.abs(found - expected).max() / np.ptp(expected))
 
 
-def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
-    """Logits [vocabulary] after the longest prompt with a random LoRA on every linear module: ours, and peft's.
-
-    folder: where the adapter goes.
-    """
+def train_adapter(case: Case, checkpoint: Path, folder: Path) -> Original:
+    """A random LoRA on every linear module, saved in `folder` as peft does; the model in transformers with it."""
     import peft
     import torch
 
-    original = Original(made.folder)
-    torch.manual_seed(made.case.seed)
+    original = Original(checkpoint)
+    torch.manual_seed(case.seed)
     # Of MLPs peft may mean the experts beside them as well, which are parameters and no modules; and some of Mamba's
     # modules it refuses to train.
     linear = [name for name, module in original.model.named_modules() if isinstance(module, torch.nn.Linear)]
     mixing = [name for name in linear if {"self_attn", "conv", "mamba"} & set(name.split("."))]
-    targets = mixing if made.has_experts else "all-linear"
+    has_experts = read_architecture(open_checkpoint(str(checkpoint))).mixture is not None
+    targets = mixing if has_experts else "all-linear"
     refused = r".*mamba.*(out_proj|conv1d)"
     config = peft.LoraConfig(
         r=3, lora_alpha=5, target_modules=targets, exclude_modules=refused, init_lora_weights=False
     )
-    trained = peft.get_peft_model(original.model, config)
-    trained.save_pretrained(folder)
+    peft.get_peft_model(original.model, config).save_pretrained(folder)
+    return original
+
+
+def with_adapter(made: Made, folder: Path) -> tuple[Floats, Floats]:
+    """Logits [vocabulary] after the longest prompt with an adapter of `train_adapter`: ours, and peft's.
+
+    folder: where the adapter goes.
+    """
+    original = train_adapter(made.case, made.folder, folder)
     decoder = OnnxDecoder(made.built(folder, precision="fp32"))
     return decoder.logits(made.case.prompt), original.logits(made.case.prompt)
