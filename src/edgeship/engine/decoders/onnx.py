@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgeship.engine.decoders import Chunk, Floats, kept
 from edgeship.engine.decoders.states import States
-from edgeship.engine.decoders.step_graph import LENGTHS, TOTAL, WANTED, derive
+from edgeship.engine.decoders.step_graph import COPIES, LENGTHS, TOTAL, WANTED, derive
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED
 from edgeship.package.genai_config import GenaiConfig
@@ -47,6 +47,7 @@ class OnnxDecoder:
         # Keys and values are left out: theirs are small pages on purpose, see `_untouched`.
         self._huge_pages = huge_pages.collapse(huge_pages.added(before, huge_pages.regions()))
         self._kept = kept.of_package(config)
+        self._has_experts = COPIES in {value.name for value in self._session.get_inputs()}
         self._check_inputs()
         self._check_sizes()
         # One row more than slots: rows that fill a batch up write there.
@@ -76,7 +77,7 @@ class OnnxDecoder:
                 found[index] = logits[place]
         for index, chunk in enumerate(chunks):
             if found[index] is None:
-                found[index] = self._run_chunk(chunk)
+                found[index] = self._run_chunk(chunk, invariant=invariant)
         return [logits for logits in found if logits is not None]
 
     def read(self, slot: int, start: int, end: int) -> Floats:
@@ -200,6 +201,7 @@ class OnnxDecoder:
         for place in range(count, filled):
             # What the row holds stays: the token is written after it. A row that is full would have no room.
             batch.lengths[place] = min(self._held[first + place], self.context_tokens - 1)
+        batch.copies[...] = 1 + invariant
         batch.total[...] = batch.lengths.max() + 1
         # The states of a row that fills the batch up would go on by its token.
         moved = [row for row in range(first + count, first + filled) if self._states and row in self._rows]
@@ -217,7 +219,7 @@ class OnnxDecoder:
             self._batches[key] = _Batch(self, first, count)
         return self._batches[key]
 
-    def _run_chunk(self, chunk: Chunk) -> Floats:
+    def _run_chunk(self, chunk: Chunk, *, invariant: bool) -> Floats:
         """Any number of tokens for one row; logits [wanted, vocabulary]."""
         count = len(chunk.tokens)
         tokens = list(chunk.tokens)
@@ -226,7 +228,7 @@ class OnnxDecoder:
         if count % _ROWS == 1 and self._states:
             # In a state it would stay. So a single row always runs alone, and prompts are cut at even places.
             if count > 1:
-                return self._run_in_two(chunk)
+                return self._run_in_two(chunk, invariant=invariant)
         elif count % _ROWS == 1 and chunk.start + count < self.context_tokens:
             tokens.append(0)
         row = self._row(chunk.slot)
@@ -241,6 +243,8 @@ class OnnxDecoder:
             TOTAL: np.array(end, np.int32),
             WANTED: np.arange(count - chunk.wanted, count, dtype=np.int64),
         }
+        if self._has_experts:
+            values[COPIES] = np.array([1 + invariant])
         for name, value in values.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", _value(logits))
@@ -249,14 +253,14 @@ class OnnxDecoder:
         found: Floats = logits[0]
         return found
 
-    def _run_in_two(self, chunk: Chunk) -> Floats:
+    def _run_in_two(self, chunk: Chunk, *, invariant: bool) -> Floats:
         """The last token of a chunk after all others."""
         before, last = chunk.tokens[:-1], chunk.tokens[-1:]
-        parts = [
-            self._run_chunk(replace(chunk, tokens=before, wanted=max(0, chunk.wanted - 1))),
-            self._run_chunk(replace(chunk, tokens=last, start=chunk.start + len(before), wanted=min(1, chunk.wanted))),
+        halves = [
+            replace(chunk, tokens=before, wanted=max(0, chunk.wanted - 1)),
+            replace(chunk, tokens=last, start=chunk.start + len(before), wanted=min(1, chunk.wanted)),
         ]
-        return np.concatenate(parts)
+        return np.concatenate([self._run_chunk(half, invariant=invariant) for half in halves])
 
     def _run(self, binding: Any) -> None:
         with _as_engine_failed(self.folder):
@@ -274,7 +278,7 @@ class OnnxDecoder:
     def _check_inputs(self) -> None:
         pasts = {past for past, _ in self._kept.names}
         for value in self._session.get_inputs():
-            if value.name not in {"input_ids", LENGTHS, TOTAL, WANTED, *pasts}:
+            if value.name not in {"input_ids", LENGTHS, TOTAL, WANTED, COPIES, *pasts}:
                 raise NotBatchable(f"its graph wants {value.name}, which is not known here")
             if value.name in pasts and value.type != "tensor(float)":
                 raise NotBatchable(f"its graph keeps {value.name} as {value.type}")
@@ -306,6 +310,7 @@ class _Batch:
         self.tokens = np.zeros((count, 1), np.int64)
         self.lengths = np.zeros(count, np.int32)
         self.total = np.zeros((), np.int32)
+        self.copies = np.ones(1, np.int64)
         self.logits = decoder._logits[first : first + count]
         self._wanted = np.zeros(1, np.int64)
         self.binding = decoder._bind(first, count)
@@ -314,6 +319,7 @@ class _Batch:
             LENGTHS: self.lengths,
             TOTAL: self.total,
             WANTED: self._wanted,
+            **({COPIES: self.copies} if decoder._has_experts else {}),
         }
         # Bound values share their arrays' memory and do not keep it alive: this object does.
         for name, array in arrays.items():

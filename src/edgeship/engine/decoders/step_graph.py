@@ -3,7 +3,8 @@
 Shapes: b sequences of s new tokens each. Where the package's graph takes an attention mask and gives logits of the last
 position or of all, this one takes `lengths` int32 [b] (tokens of each sequence, the new ones included, less one),
 `total` int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
-[b, w, vocabulary]. Weights stay where they are, in the file beside the package's graph.
+[b, w, vocabulary]. Where there are experts it takes `copies` int64 [1] too: 2 gives every token to them twice, which
+changes the last bits alone (`_copy_for_experts`). Weights stay where they are, in the file beside the package's graph.
 
 It is changed as the file has it, since a model is loaded in the time that onnx_ir, which builds graphs, takes to be
 imported.
@@ -20,7 +21,7 @@ from edgeship.package import DAMAGED
 from edgeship.package.genai_config import STATES, GenaiConfig
 
 ATTENTION = "GroupQueryAttention"
-LENGTHS, TOTAL, WANTED = "lengths", "total", "wanted"
+LENGTHS, TOTAL, WANTED, COPIES = "lengths", "total", "wanted", "copies"
 _LENGTHS_INPUT, _TOTAL_INPUT = 5, 6
 _STATES = "wanted_states"
 # What may lie between the multiplication that makes logits and the logits.
@@ -29,6 +30,11 @@ _HEADS = {"MatMulNBits", "MatMul", "FusedMatMul", "Gemm"}
 # Measured to the bit: their CPU kernels give the same where the state after them lies in the place of the one before.
 _IN_PLACE = {"LinearAttention", "CausalConvWithState"}
 _PAST_STATE_INPUT, _PRESENT_STATE_OUTPUT = 3, 1
+_EXPERTS = {"MoE", "QMoE"}
+_COPIED_INPUTS = (0, 1)
+"""Values, and the scores that experts are chosen by."""
+_ALIKE_BITS = 8
+"""Measured to the bit: kernels for experts of so many bits give the same for a row alone as beside others."""
 
 
 def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None) -> bytes:
@@ -48,6 +54,7 @@ def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None
     _take_lengths(graph)
     _check_states(graph, config)
     _set_accuracy(graph, accuracy_level)
+    _copy_for_experts(graph)
     _drop_unused(graph)
     _drop_inputs(graph, [config.inputs.get(kind, kind) for kind in ("attention_mask", "position_ids")])
     return bytes(model.SerializeToString())
@@ -176,6 +183,67 @@ def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:
             node.attribute.extend([*kept, onnx.helper.make_attribute("accuracy_level", accuracy_level)])
 
 
+def _copy_for_experts(graph: Any) -> None:
+    """As many copies of every token as COPIES says go to the experts, and what they make of the first comes back.
+
+    How many tokens an expert gets depends on what else is computed, and a single one is multiplied by a kernel whose
+    result differs. Of two copies each expert gets both, so none has a single one.
+    """
+    import onnx
+
+    if not any(node.op_type in _EXPERTS and _bits(node) != _ALIKE_BITS for node in graph.node):
+        return
+    _add_input(graph, COPIES, onnx.TensorProto.INT64, [1])
+    for number, name in enumerate(("copies.zero", "copies.one")):
+        graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [], [number]))
+    nodes: list[Any] = []
+    numbered: set[str] = set()
+    selected = False
+    for node in graph.node:
+        selected = selected or WANTED in node.input
+        if node.op_type not in _EXPERTS or _bits(node) == _ALIKE_BITS:
+            nodes.append(node)
+            continue
+        # A layer after the selection has other rows than those before it.
+        group = "copies.wanted" if selected else "copies.all"
+        if group not in numbered:
+            numbered.add(group)
+            nodes += [each for kind in _COPIED_INPUTS for each in _numbered_rows(node.input[kind], f"{group}.{kind}")]
+        nodes += _with_copies(node, group)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _with_copies(node: Any, group: str) -> list[Any]:
+    """Experts that get the rows of `group`, and the nodes around them."""
+    from onnx.helper import make_node
+
+    made = node.output[0]
+    before: list[Any] = []
+    for kind in _COPIED_INPUTS:
+        copied = f"{made}.copies.{kind}"
+        before.append(make_node("Gather", [node.input[kind], f"{group}.{kind}.rows"], [copied], axis=0))
+        node.input[kind] = copied
+    node.output[0] = f"{made}.copied"
+    return [*before, node, make_node("Gather", [node.output[0], f"{group}.{_COPIED_INPUTS[0]}.own"], [made], axis=0)]
+
+
+def _bits(node: Any) -> int | None:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "expert_weight_bits"), None)
+
+
+def _numbered_rows(values: str, name: str) -> list[Any]:
+    """Nodes that number the rows of values, as `name`.own, and again for each copy, as `name`.rows."""
+    from onnx.helper import make_node
+
+    return [
+        make_node("Shape", [values], [f"{name}.shape"]),
+        make_node("Gather", [f"{name}.shape", "copies.zero"], [f"{name}.count"]),
+        make_node("Range", ["copies.zero", f"{name}.count", "copies.one"], [f"{name}.own"]),
+        make_node("Tile", [f"{name}.own", COPIES], [f"{name}.rows"]),
+    ]
+
+
 def _drop_unused(graph: Any) -> None:
     """Takes away what led from the mask to the lengths, and whatever else no output is made of."""
     needed = {value.name for value in graph.output}
@@ -242,7 +310,7 @@ def _is_constant(node: Any) -> bool:
     return bool(node.op_type == "Constant")
 
 
-def _add_input(graph: Any, name: str, kind: int, shape: list[str]) -> None:
+def _add_input(graph: Any, name: str, kind: int, shape: list[Any]) -> None:
     import onnx
 
     graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
