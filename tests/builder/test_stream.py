@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgeship import builder as build
-from edgeship.builder import data_file, onnx_model, stream_worker
+from edgeship.builder import data_file, onnx_model, stream, stream_worker
 from edgeship.builder.layout import Matrix
 from edgeship.builder.quantize import Scheme
 from edgeship.builder.stream import design
@@ -34,7 +35,7 @@ from edgeship.errors import (
     WeightsDamaged,
 )
 from edgeship.progress import silent
-from edgeship.recipe import Precision, Recipe
+from edgeship.recipe import Precision, Recipe, named_recipe
 from edgeship.settings import Settings
 from tests import checkpoints
 from tests.waiting import until
@@ -155,6 +156,22 @@ def test_a_budget_is_kept_and_used(tiny: Path, bits: float) -> None:
             elements += placed.weight.rows * placed.weight.width
     # The embedding alone is a quarter of this model.
     assert bits - 1.1 < stored / elements <= bits
+
+
+def test_where_no_matrix_can_be_weighed_all_get_four_bits(
+    tiny: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gemma4 = {"architectures": ["Gemma4ForCausalLM"], "head_dim": 16, "global_head_dim": 32, "sliding_window": 8}
+    layers = ["sliding_attention", "full_attention"]
+    config = checkpoints.qwen2_config(**gemma4, layer_types=layers, hidden_size_per_layer_input=16)
+    opened = open_checkpoint(str(tiny))
+    assert stream.weighs_matrices(opened)
+    assert not stream.weighs_matrices(replace(opened, config=config))
+
+    monkeypatch.setattr(build, "weighs_matrices", lambda _: False)
+    planned = build.plan(opened, named_recipe("int4", {}, where="here"), settings)
+    assert (planned.recipe.bits, planned.recipe.tolerance) == (None, None)
+    assert f"all matrices get 4 bits alike, since {stream.NOT_WEIGHED}" in planned.notes
 
 
 def test_a_budget_below_four_bits_is_refused_with_what_they_take(tiny: Path) -> None:

@@ -14,7 +14,7 @@ from edgeship.builder.genai import GenaiBuilder
 from edgeship.builder.olive import OliveBuilder
 from edgeship.builder.planning import Plan, Step, Task, make_steps
 from edgeship.builder.predict import Prediction, check_resources
-from edgeship.builder.stream import StreamBuilder, of_quantized
+from edgeship.builder.stream import NOT_WEIGHED, StreamBuilder, of_quantized, weighs_matrices
 from edgeship.errors import EdgeshipError, RecipeInvalid
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Recipe
@@ -164,12 +164,19 @@ def _choose_builder(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Recipe, tup
         raise RecipeInvalid(
             f"no builder is called {recipe.builder!r}", hint=f"Builders: {AUTO}, {', '.join(BUILDERS)}."
         )
-    if recipe.builder != "stream" and recipe.tolerance is not None:
+    if recipe.tolerance is not None and (reason := _why_alike(checkpoint, recipe)):
         recipe = recipe.model_copy(update={"bits": None, "tolerance": None})
-        notes += ("all matrices get 4 bits alike, since only the streaming builder finds those that need more",)
+        notes += (f"all matrices get 4 bits alike, since {reason}",)
     best = "feedback" if recipe.calibrated else "search"
     method = recipe.method or (best if recipe.builder == "stream" else "rtn")
     return recipe.model_copy(update={"method": method}), notes
+
+
+def _why_alike(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
+    """Why no matrix can get more bits than others; None where they can."""
+    if recipe.builder != "stream":
+        return "only the streaming builder finds those that need more"
+    return NOT_WEIGHED if recipe.budgeted and not weighs_matrices(checkpoint) else None
 
 
 def _of_texts(checkpoint: Checkpoint, recipe: Recipe) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 5
 """Raised when this builder makes something else of the same recipe."""
 CALIBRATE = "calibrate"
+NOT_WEIGHED = "what each matrix costs is not measured where layers look at the keys and values of others"
 TOOLS = ("numpy", "onnx-ir", "onnxruntime")
 
 
@@ -49,8 +50,8 @@ class StreamBuilder:
         architecture, _, layout = design(checkpoint, recipe)
         if recipe.budgeted and beside.is_needed(architecture):
             raise PrecisionUnsupported(
-                "what each matrix costs is not measured where layers look at the keys and values of others",
-                hint="Leave --bits, --budget and --tolerance out.",
+                f"{NOT_WEIGHED}, so there is no budget of bits to spend",
+                hint="Take another recipe, such as -p int4 or -p int4-fast, and leave --bits and --budget out.",
             )
         return predict.predict_streaming(checkpoint, recipe, layout, architecture)
 
@@ -91,6 +92,11 @@ def needs_calibration(recipe: Recipe) -> bool:
 def measures_first(recipe: Recipe) -> bool:
     """True where calibration is a step of its own; error feedback takes what it needs from the texts as it goes."""
     return recipe.budgeted or (recipe.calibrated and recipe.method != "feedback")
+
+
+def weighs_matrices(checkpoint: Checkpoint) -> bool:
+    """Whether it can be measured what each matrix costs. Raises ArchitectureUnknown, CheckpointInvalid."""
+    return not beside.is_needed(read_architecture(checkpoint))
 
 
 def require_weights(checkpoint: Checkpoint) -> None:
