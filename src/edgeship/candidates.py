@@ -76,6 +76,7 @@ def reference(
         conversations,
         texts,
         out,
+        architecture=checkpoint.architecture if checkpoint.partial else None,
         eos_ids=checkpoint.stop.eos_ids,
         tokenizer=_tokenizer_folder(checkpoint, work),
         vocab_size=checkpoint.vocab_size if checkpoint.adapter else None,

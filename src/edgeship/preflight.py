@@ -78,8 +78,10 @@ def preflight(
     for label in [*labels, *(with_budget(recipe, BUDGETS[0]).label for recipe in _escalated(shipment))]:
         packages.check_name(settings.cache_dir, package_name(shipment, label))
     original = shipment.checkpoint
-    if shipment.reference == "transformers" and (original.renamed or original.quantized is not None):
-        fault = "whose names are not as it saves them" if original.renamed else "which are quantized"
+    # What is a part of a model has other names there, and transformers reads the whole.
+    renamed = original.renamed and not original.partial
+    if shipment.reference == "transformers" and (renamed or original.quantized is not None):
+        fault = "whose names are not as it saves them" if renamed else "which are quantized"
         raise UsageError(
             f"transformers cannot be the reference for the weights of this checkpoint, {fault}",
             where=str(shipment.checkpoint.folder),
@@ -146,7 +148,7 @@ def _require_resources(
     if shipment.reference == "fp32":
         reference_bytes = plans[fp32_of(shipment)].prediction.run_memory_bytes
     else:
-        reference_bytes = of_checkpoint.predicted_memory_bytes(shipment.checkpoint.parameters)
+        reference_bytes = of_checkpoint.predicted_memory_bytes(_all_parameters(shipment.checkpoint))
     need = replace(
         predictions[0],
         size_bytes=sum(prediction.size_bytes for prediction in predictions),
@@ -157,6 +159,14 @@ def _require_resources(
         run_memory_bytes=max(prediction.run_memory_bytes for prediction in predictions),
     )
     check_resources(need, this_machine(settings.memory_bytes), free_disk_bytes(settings.home))
+
+
+def _all_parameters(checkpoint: Checkpoint) -> int:
+    """Those that are left out are counted, since transformers reads them too."""
+    if not checkpoint.partial:
+        return checkpoint.parameters
+    kept_bytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+    return checkpoint.parameters * checkpoint.weights_bytes // max(1, kept_bytes)
 
 
 def package_name(shipment: Shipment, label: str) -> str:

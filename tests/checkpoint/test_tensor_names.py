@@ -103,6 +103,20 @@ def test_a_renamed_checkpoint_says_so_and_is_not_compared_with_transformers(
         builder.plan(opened, Recipe.model_validate({"precision": "int4", "builder": "olive"}), settings)
 
 
+def test_a_part_of_a_model_can_be_compared_with_the_whole(tiny: Path, settings: Settings, tmp_path: Path) -> None:
+    weights = load_file(tiny / "model.safetensors")
+    named = {name.replace("model.", "model.language_model."): value for name, value in weights.items()}
+    save_file(named | {"visual.patches.weight": weights["model.norm.weight"]}, tiny / "model.safetensors")
+    text = checkpoints.qwen2_config(model_type="qwen2_5_vl_text")
+    whole = {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "text_config": text}
+    checkpoints.write_json(tiny / "config.json", whole)
+    opened = open_checkpoint(str(tiny))
+    assert (opened.renamed, opened.partial) == (True, True)
+    assert choose_reference(opened) == "fp32"
+    shipment = Shipment(opened, "tiny", (Recipe(precision=Precision.FP32),), Thresholds(), "transformers")
+    assert preflight(shipment, settings, tmp_path)[0].reference == "transformers"
+
+
 def test_two_names_of_one_weight_are_refused(tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
     twice = weights | {"_orig_mod.model.norm.weight": weights["model.norm.weight"]}

@@ -79,6 +79,7 @@ class Checkpoint:
     template_names: of all templates that lie there; chat_template is None where they leave a choice.
     pickle: the weights are pickle files, which the caller allowed.
     renamed: tensors have other names in their files than here, so that no other reader finds them.
+    partial: it is a part of what lies there, and the rest is left out.
     notes: what is to be said of how the checkpoint was read.
     """
 
@@ -111,6 +112,7 @@ class Checkpoint:
     pickle: bool
     quantized: Quantized | None = None
     renamed: bool = False
+    partial: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -242,6 +244,7 @@ def _put_together(source: str, place: Place, model: _Model, adapter: Adapter | N
         pickle=model.weights.pickle,
         quantized=model.quantized,
         renamed=bool(model.renaming),
+        partial=bool(model.left),
         notes=(*place.notes, *model.notes_with(adapter), *saved.notes),
     )
 

@@ -18,6 +18,7 @@ from edgeship.measure.agreement.reference.of_checkpoint import predicted_memory_
 from edgeship.system import child
 from edgeship.system.shell import our_install
 from tests import checkpoints
+from tests.builder import test_wrapped
 from tests.measure.agreement.reference.test_of_build import log_probs
 
 QUESTION = [{"role": "user", "content": "hello world"}]
@@ -120,6 +121,17 @@ def test_adapter_template_and_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (plain, _), (tuned, _) = ([*run.texts()] for run in runs)
     assert plain.tokens == tuned.tokens
     assert np.abs(log_probs(plain) - log_probs(tuned)).max() > 0.01
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_is_read_whole_by_its_own_class(tmp_path: Path) -> None:
+    case = next(case for case in test_wrapped.CASES if case.name == "qwen3.5")
+    test_wrapped.made(case, tmp_path / "tiny")
+    texts = [ScoredText(QUESTION, "hello")]
+    found = reference(tmp_path / "tiny", None, [], texts, tmp_path / "reference.npz", architecture=case.model)
+    assert found.texts_used == 1
+    with pytest.raises(CheckpointInvalid, match=r"the weights lack lm_head\.weight, as transformers reads them"):
+        reference(tmp_path / "tiny", None, [], texts, tmp_path / "reference.npz")
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ def reference(
     texts: Sequence[Text],
     out: Path,
     *,
+    architecture: str | None = None,
     eos_ids: Sequence[int] = (),
     tokenizer: Path | None = None,
     vocab_size: int | None = None,
@@ -76,6 +77,8 @@ def reference(
 ) -> Reference:
     """Runs the original on conversations (prompt ids only) and texts (predictions, written to `out`).
 
+    architecture: the class that reads it, where a model for texts is a part of it; None for the one that transformers
+    chooses.
     eos_ids: what ends the original's own answers.
     tokenizer, vocab_size: the tokenizer's folder and the embedding's rows, where an adapter brings its own.
     chat_template: in the place of the checkpoint's own.
@@ -84,6 +87,7 @@ def reference(
     job = {
         "checkpoint": str(checkpoint.absolute()),
         "adapter": str(adapter.absolute()) if adapter else None,
+        "architecture": architecture,
         "eos_ids": list(eos_ids),
         "tokenizer": str((tokenizer or checkpoint).absolute()),
         "vocab_size": vocab_size,
@@ -117,6 +121,7 @@ class _Original:
     def __init__(self, job: dict[str, Any]) -> None:
         self._folder: str = job["checkpoint"]
         self._adapter: str | None = job["adapter"]
+        self._architecture: str | None = job["architecture"]
         self._eos_ids: list[int] = job["eos_ids"]
         self._vocab_size: int | None = job["vocab_size"]
         self._template: str | None = job["chat_template"]
@@ -181,7 +186,9 @@ class _Original:
         if self._threads:
             torch.set_num_threads(self._threads)
         with _failing(ToolFailed, "transformers cannot load the model", self._folder):
-            model, facts = transformers.AutoModelForCausalLM.from_pretrained(
+            # For a part of a model transformers chooses none, or one that takes tied weights for untied.
+            named = getattr(transformers, self._architecture or "", None)
+            model, facts = (named or transformers.AutoModelForCausalLM).from_pretrained(
                 self._folder,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -192,7 +199,9 @@ class _Original:
         # transformers fills what is missing with random numbers and goes on.
         if facts["missing_keys"]:
             raise CheckpointInvalid(
-                f"the weights lack {sorted(facts['missing_keys'])[0]}", where=self._folder, hint="Copy them again."
+                f"the weights lack {sorted(facts['missing_keys'])[0]}, as transformers reads them",
+                where=self._folder,
+                hint="Copy them again, or take the FP32 build for the reference: --reference fp32.",
             )
         if self._adapter:
             peft = _library("peft")
