@@ -10,6 +10,7 @@ from typing import Any
 
 import typer.main
 
+from edgeship.builder.description import RECURRENCES
 from edgeship.checkpoint.families import FAMILIES
 from edgeship.checkpoint.traits import Family
 from edgeship.cli.app import app
@@ -168,7 +169,6 @@ and sizes are read. As an example, Seed-OSS is Llama with other defaults, so its
    each of it shows in the logits.
 4. `pytest tests/builder/test_architecture.py -k NAME` builds each case in every precision and compares it with
    transformers. `benchmarks/measure_families.py --only ARCHITECTURE --write` measures the row of this page."""
-RECURRENCES = {"gated_delta": "gated delta rule", "short_convolution": "short convolution", "mamba": "Mamba-2"}
 
 
 def _layers(family: Family) -> str:

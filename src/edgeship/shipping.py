@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edgeship import builder as builds
 from edgeship import candidates, readers, release_gate
+from edgeship.builder.description import describe
 from edgeship.builder.nodes import DATA_NAME
 from edgeship.candidates import Made
 from edgeship.checkpoint import Checkpoint
@@ -404,7 +405,7 @@ def _report(
     report = Report(
         created=manifest.now(),
         name=shipment.name,
-        checkpoint=inspection(shipment.checkpoint),
+        checkpoint=inspection(shipment.checkpoint) | describe(shipment.checkpoint),
         machine=asdict(this_machine(settings.memory_bytes)),
         tools={"edgeship": __version__, **first.build.tools},
         candidates=tuple(

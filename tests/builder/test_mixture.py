@@ -60,6 +60,15 @@ def shapes(*, together: bool = False) -> Shapes:
     return found
 
 
+def make(folder: Path, **changes: Any) -> Path:
+    """A whole checkpoint of these shapes, random; two experts for each token."""
+    architecture(folder, **changes)  # writes one of them
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 1 / shape[-1] ** 0.5, shape).astype(np.float32) for name, shape in shapes().items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def test_layers_have_experts_where_config_json_says_so(tmp_path: Path) -> None:
     assert mixed(tmp_path / "all") == [True, True]
     assert mixed(tmp_path / "none", num_experts=0) == [False, False]

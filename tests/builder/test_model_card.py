@@ -72,6 +72,11 @@ def test_it_says_what_it_is_and_how_to_run_it() -> None:
         assert fact in card
 
 
+def test_of_a_mixture_it_says_how_many_parameters_work_on_a_token() -> None:
+    card = render_card("mixture-int4", manifest(checkpoint=checkpoint(parameters_active=400_000)), PARTS)
+    assert "`Qwen2ForCausalLM`, 1,800,000 parameters, of which 400,000 work on each token\n" in card
+
+
 def test_the_snippet_is_python() -> None:
     card = render_card("qwen2-int4", manifest(), PARTS)
     compile(card.split("```python\n")[1].split("```")[0], "card", "exec")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgeship.package.manifest import Manifest
+from edgeship.package.manifest import Manifest, parameters_in_words
 from edgeship.package.prompt_parts import NoParts, PromptParts
 
 _LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -84,11 +84,9 @@ def _base_model(manifest: Manifest) -> dict[str, str]:
 
 def _what_it_is(manifest: Manifest) -> str:
     source, recipe = manifest.checkpoint, manifest.recipe
-    parameters = source.get("parameters")
     facts = [
         f"Checkpoint: {_which(source)}",
-        f"Architecture: {_code(source.get('architecture', 'unknown'))}"
-        + (f", {parameters:,} parameters" if isinstance(parameters, int) else ""),
+        f"Architecture: {_code(source.get('architecture', 'unknown'))}" + parameters_in_words(source),
         "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()),
         f"Context: {manifest.context_tokens:,} tokens",
         f"Made by Edgeship {manifest.edgeship_version}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import model_card
+from edgeship.builder.description import describe
 from edgeship.checkpoint import require_template
 from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.errors import BuilderFailed, UsageError
@@ -233,11 +234,18 @@ def _describe(checkpoint: Checkpoint, chat_template: str) -> dict[str, Any]:
         "digest": checkpoint.digest,
         "architecture": checkpoint.architecture,
         "parameters": checkpoint.parameters,
+        **_describe_mixture(checkpoint),
         "dtype": checkpoint.dtype,
         **_describe_quantized(checkpoint),
         "licence": checkpoint.licence,
         **({"tool_format": tool_format} if tool_format else {}),
     }
+
+
+def _describe_mixture(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How many of the parameters work on each token, where those are not all."""
+    active = describe(checkpoint).get("parameters_active")
+    return {} if active is None else {"parameters_active": active}
 
 
 def _describe_quantized(checkpoint: Checkpoint) -> dict[str, Any]:

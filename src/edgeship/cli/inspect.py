@@ -24,10 +24,11 @@ def inspect(
     as_json: Json = False,
 ) -> int:
     """Describe a checkpoint, and predict what each precision will need."""
+    from edgeship.builder.description import describe
     from edgeship.checkpoint.inspection import inspection
 
     opened = reading.open(checkpoint)
-    facts = inspection(opened)
+    facts = _after_layers(inspection(opened), describe(opened))
     try:
         needs = _needs(opened, memory)
     except EdgeshipError as error:  # that it cannot be built is a finding, and no reason not to describe it
@@ -40,11 +41,19 @@ def inspect(
         print_json(facts | {"precisions": needs, "findings": findings})
         return 0
     shown = {key: value for key, value in facts.items() if key == "licence" or value not in (None, [], ())}
+    if kinds := facts.get("layer_kinds"):
+        shown["layer_kinds"] = [f"{count} with {kind}" for kind, count in kinds.items()]
     print_pairs([(key.replace("_", " "), _text(value)) for key, value in shown.items()])
     if needs:
         show()
         _print_needs(needs)
     return 0
+
+
+def _after_layers(facts: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """Both, in the order in which they are read."""
+    at = list(facts).index("layers") + 1
+    return dict([*list(facts.items())[:at], *described.items(), *list(facts.items())[at:]])
 
 
 def _findings(checkpoint: Checkpoint) -> list[str]:

@@ -60,12 +60,12 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
 
 
 def _made_of(manifest: Manifest) -> Pairs:
+    from edgeship.package.manifest import parameters_in_words
+
     source, adapter = manifest.checkpoint, manifest.adapter
-    parameters = source.get("parameters")
-    counted = f", {parameters:,} parameters" if isinstance(parameters, int) else ""
     made = [
         ("made by", _maker(manifest)),
-        ("checkpoint", f"{_which(source)} ({source.get('architecture')}{counted})"),
+        ("checkpoint", f"{_which(source)} ({source.get('architecture')}{parameters_in_words(source)})"),
         ("adapter", f"{_which(adapter)} (rank {adapter.get('rank')})" if adapter else "none"),
         ("recipe", ", ".join(f"{key} {value}" for key, value in manifest.recipe.items())),
         ("licence", str(source.get("licence") or "not stated")),

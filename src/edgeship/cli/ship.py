@@ -271,11 +271,12 @@ def _shipped_dict(shipped: Shipped) -> dict[str, Any]:
 
 def _print_shipped(shipped: Shipped, cache_dir: Path | None) -> None:
     from edgeship.measure.report.comparison import agreement, busy, headline, table_rows, ways_on
+    from edgeship.package.manifest import parameters_in_words
 
     report = shipped.report
     table = table_rows(report)
     facts = report.checkpoint
-    show(f"\n{report.name}: {facts.get('architecture')}, {facts.get('parameters'):,} parameters\n")
+    show(f"\n{report.name}: {facts.get('architecture')}{parameters_in_words(facts)}\n")
     print_table(table.header, table.rows)
     show()
     for reason in report.reasons:

@@ -74,7 +74,8 @@ class Manifest(BaseModel):
         checkpoint = Fields(values, ValueError, "checkpoint.")
         for key in ("digest", "architecture", "dtype", "licence", "source", "revision", "tool_format"):
             checkpoint.text(key)
-        checkpoint.count("parameters", least=0, most=1 << 62)
+        for key in ("parameters", "parameters_active"):
+            checkpoint.count(key, least=0, most=1 << 62)
         return values
 
     @field_validator("recipe")
@@ -294,6 +295,18 @@ def require_listed(folder: Path, names: Iterable[str], complaint: Complaint) -> 
     for name in sorted(names):
         if name not in listed and (folder / name).exists():
             raise complaint.about(folder / name, "is not in the manifest, so it is not loaded")
+
+
+def parameters_in_words(checkpoint: Mapping[str, Any]) -> str:
+    """What follows an architecture's name, of a checkpoint as a manifest describes it; nothing where nothing is known.
+
+    ", 1,200 parameters", and of a mixture of experts also how many of them work on each token.
+    """
+    counts = (checkpoint.get("parameters"), checkpoint.get("parameters_active"))
+    every, active = (f"{count:,}" if isinstance(count, int) else None for count in counts)
+    if every is None:
+        return ""
+    return f", {every} parameters" + (f", of which {active} work on each token" if active else "")
 
 
 def _fault(folder: Path, name: str, expected: FileDigest) -> str | None:
