@@ -244,7 +244,7 @@ class OnnxDecoder:
             WANTED: np.arange(count - chunk.wanted, count, dtype=np.int64),
         }
         if self._has_experts:
-            values[COPIES] = np.array([1 + invariant])
+            values[COPIES] = np.array([1 + invariant], np.int64)
         for name, value in values.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", _value(logits))
