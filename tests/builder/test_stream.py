@@ -267,18 +267,19 @@ def twins(tensor: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change"),
+    ("method", "name", "change"),
     [
-        ("model.layers.1.input_layernorm.weight", whole(0)),  # nothing but zeros is read by the matrices after it
-        ("model.layers.0.post_attention_layernorm.weight", lambda tensor: tensor[:50].fill(0)),
-        ("model.layers.0.mlp.gate_proj.weight", twins),
-        ("model.layers.1.mlp.up_proj.weight", whole(0)),
-        ("model.layers.0.self_attn.q_proj.weight", whole(0)),
-        ("model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(0)),
-        ("model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(1e3)),
+        ("feedback", "model.layers.1.input_layernorm.weight", whole(0)),  # the matrices after it read nothing but zeros
+        ("feedback", "model.layers.0.post_attention_layernorm.weight", lambda tensor: tensor[:50].fill(0)),
+        ("feedback", "model.layers.0.mlp.gate_proj.weight", twins),
+        ("feedback", "model.layers.1.mlp.up_proj.weight", whole(0)),
+        ("feedback", "model.layers.0.self_attn.q_proj.weight", whole(0)),
+        ("feedback", "model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(0)),
+        ("feedback", "model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(1e3)),
+        ("search", "model.layers.0.self_attn.q_proj.weight", whole(0)),
+        ("search", "model.layers.0.mlp.down_proj.weight", lambda tensor: tensor[3].fill(1e3)),
     ],
 )
-@pytest.mark.parametrize("method", ["feedback", "search"])
 def test_what_is_dead_twice_there_or_huge_is_calibrated_all_the_same(
     tiny: Path, settings: Settings, tmp_path: Path, method: str, name: str, change: Callable[[Any], None]
 ) -> None:

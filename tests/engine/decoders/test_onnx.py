@@ -245,7 +245,7 @@ class Refusing:
 def test_what_the_runtime_refuses_is_told_and_a_fault_of_ours_stays_one(
     ours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Chunk) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
     decoder = open_decoder(ours)
