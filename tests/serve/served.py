@@ -12,7 +12,7 @@ from edgeship.serve import ServeOptions, running
 from edgeship.settings import resolve
 from tests.serve.serving import scripted_app
 
-ANSWERS = {"long": "x" * 100_000, "hello": "Good day. " * 20}
+ANSWERS = {"long": "x" * 100_000, "hello": "Good day. " * 100}
 
 
 def main(options: str) -> int:
