@@ -31,8 +31,9 @@ def test_layers_that_see_all_tokens_have_heads_of_their_own() -> None:
 
 def test_both_ways_to_write_them_say_the_same() -> None:
     on_the_hub = keys(global_head_dim=32, num_kv_shared_layers=3)
-    saved_again = keys(per_layer_config={"2": {"head_dim": 32}, "5": {"head_dim": 32}}, num_kv_shared_layers=3)
-    assert on_the_hub == saved_again
+    for written in ("{}", "{:02}"):  # transformers fills numbers up with zeros where there are ten layers or more
+        single = {written.format(layer): {"head_dim": 32} for layer in (2, 5)}
+        assert keys(per_layer_config=single, num_kv_shared_layers=3) == on_the_hub
 
 
 def test_the_last_layers_look_at_the_last_of_their_kind() -> None:
@@ -46,6 +47,9 @@ def test_the_last_layers_look_at_the_last_of_their_kind() -> None:
         ({"num_kv_shared_layers": 9}, "num_kv_shared_layers 9, and no layer of layer 0's kind"),
         ({"per_layer_config": {"2": {"intermediate_size": 8}}}, r"per_layer_config\.2\.intermediate_size 8"),
         ({"per_layer_config": {"0": {"num_key_value_heads": 3}}}, "gives layer 0 3 key heads for 8 heads"),
+        ({"per_layer_config": {"6": {}}}, "per_layer_config with '6', which is not one of its 6 layers"),
+        ({"per_layer_config": {"full_attention": {}}}, "per_layer_config with 'full_attention', which is not one"),
+        ({"per_layer_config": {"1": {}, "01": {}}}, "per_layer_config with '01', which is not one"),
         ({"global_head_dim": "32"}, "global_head_dim '32'"),
     ],
 )

@@ -13,6 +13,7 @@ from edgeship.checkpoint.dimensions import Dimensions
 from edgeship.system.fields import Fields, shown
 
 _MOST_HEADS, _LARGEST_HEAD = 1 << 16, 1 << 14
+_DIGITS = 9
 _OVERRIDDEN = ("head_dim", "num_key_value_heads")
 
 
@@ -38,9 +39,10 @@ class Keys:
 def read_keys(config: Fields, sizes: Dimensions, sliding: Sequence[bool]) -> tuple[Keys, ...]:
     """Of every layer. sliding: whether each has a window. Raises CheckpointInvalid naming the field."""
     own = sizes.layers - (config.count("num_kv_shared_layers", least=0) or 0)
+    single = _single_layers(config, sizes.layers)
     found = []
     for index, slides in enumerate(sliding):
-        heads, size = _shape(config, sizes, index, slides=slides)
+        heads, size = _shape(config, sizes, slides=slides) if single is None else _of_layer(single.get(index), sizes)
         if sizes.heads % heads:
             raise config.refuse(f"gives layer {index} {heads} key heads for {sizes.heads} heads")
         found.append(
@@ -54,21 +56,37 @@ def read_keys(config: Fields, sizes: Dimensions, sliding: Sequence[bool]) -> tup
     return tuple(found)
 
 
-def _shape(config: Fields, sizes: Dimensions, index: int, *, slides: bool) -> tuple[int, int]:
-    """Key heads and their size, as transformers 5 writes them for each layer, or as they are on the Hub."""
-    if config.values.get("per_layer_config") is not None:
-        layer = config.part("per_layer_config").part(str(index))
-        other = next((key for key in layer.values if key not in _OVERRIDDEN), None)
-        if other is not None:
-            raise config.refuse(f"has {layer.name}{other} {shown(layer.values[other])}, which cannot be converted")
-        heads, size = layer.count("num_key_value_heads", most=_MOST_HEADS), layer.count("head_dim", most=_LARGEST_HEAD)
-    elif slides:
-        heads, size = None, None
-    else:
-        gated = config.flag("attention_k_eq_v")
-        heads = config.count("num_global_key_value_heads", most=_MOST_HEADS) if gated else None
-        size = config.count("global_head_dim", most=_LARGEST_HEAD)
+def _shape(config: Fields, sizes: Dimensions, *, slides: bool) -> tuple[int, int]:
+    """Key heads of a layer and their size, as they are on the Hub."""
+    if slides:
+        return sizes.kv_heads, sizes.head_size
+    heads = config.count("num_global_key_value_heads", most=_MOST_HEADS) if config.flag("attention_k_eq_v") else None
+    return heads or sizes.kv_heads, config.count("global_head_dim", most=_LARGEST_HEAD) or sizes.head_size
+
+
+def _of_layer(layer: Fields | None, sizes: Dimensions) -> tuple[int, int]:
+    """The same by what is said of one layer; None for nothing."""
+    if layer is None:
+        return sizes.kv_heads, sizes.head_size
+    other = next((key for key in layer.values if key not in _OVERRIDDEN), None)
+    if other is not None:
+        raise layer.refuse(f"has {layer.name}{other} {shown(layer.values[other])}, which cannot be converted")
+    heads, size = layer.count("num_key_value_heads", most=_MOST_HEADS), layer.count("head_dim", most=_LARGEST_HEAD)
     return heads or sizes.kv_heads, size or sizes.head_size
+
+
+def _single_layers(config: Fields, layers: int) -> dict[int, Fields] | None:
+    """What transformers 5 writes of single layers, by their numbers, which it writes with leading zeros."""
+    if config.values.get("per_layer_config") is None:
+        return None
+    stated = config.part("per_layer_config")
+    found: dict[int, Fields] = {}
+    for key in stated.values:
+        index = int(key) if key.isascii() and key.isdigit() and len(key) <= _DIGITS else layers
+        if index >= layers or index in found:
+            raise config.refuse(f"has per_layer_config with {shown(key)}, which is not one of its {layers} layers")
+        found[index] = stated.part(key)
+    return found
 
 
 def _source(config: Fields, sliding: Sequence[bool], index: int, own: int) -> int:
