@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgeship.checkpoint.packed import (
@@ -62,13 +63,16 @@ class PackedIntegers(Packed):
         """None where the groups are not all of one size."""
         import numpy as np
 
-        if self.group_size is None or self.groups is None:
-            return None if self.group_size is None else Grid(self.bits, self.group_size, self.symmetric)
-        order = self._order()
+        if self.group_size is None:
+            return None
+        if self.groups is None:
+            return Grid(self.bits, self.group_size, self.symmetric)
+        order = self._order
         if not np.array_equal(self.groups[order], np.arange(len(order)) // self.group_size):
             return None
         return Grid(self.bits, self.group_size, self.symmetric, order.astype("<i4").tobytes())
 
+    @cached_property
     def _order(self) -> npt.NDArray[np.intp]:
         """The columns by group, where those of a group lie apart, as act-order leaves them."""
         import numpy as np
@@ -88,7 +92,7 @@ class PackedIntegers(Packed):
                 wrong(self.parts["qzeros"], f"holds other zero points than {1 << (self.bits - 1)}, though sym is true")
             zero_points = None
         values = self._values(start, stop)
-        values = values if self.groups is None else values[:, self._order()]
+        values = values if self.groups is None else values[:, self._order]
         return Integers(values, scales, zero_points, self.group_size or self.shape[1])
 
     @abstractmethod
