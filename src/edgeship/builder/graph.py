@@ -2,8 +2,8 @@
 
 Shapes: b sequences of s new tokens each, t tokens with those before; d the model's width. The graph takes what
 onnxruntime-genai gives a decoder (token ids [b, s], attention mask [b, t], keys and values of the tokens before) and
-gives logits of the last position [b, 1, vocabulary] and the keys and values of all. Whatever follows the last layer's
-attention is computed for the last position alone.
+gives logits of the last position [b, 1, vocabulary] and the keys and values of all. Whatever follows the attention of
+the last layer that has keys and values of its own is computed for the last position alone.
 """
 
 from __future__ import annotations
@@ -85,13 +85,15 @@ class _Author:
         residual = self._nodes.times(self._nodes.rows(EMBEDDING, tokens), self._architecture.embedding_scale)
         brought: list[Value] = [None] * sizes.layers
         if self._architecture.per_layer_width:
-            *brought, last = per_layer.brought(self._nodes, self._architecture, tokens, residual)
-            brought.append(self._nodes.last(last, only=True))
+            brought = per_layer.brought(self._nodes, self._architecture, tokens, residual)
+        # The last one that remembers anything: of what follows, logits alone are made.
+        remembers = max(index for index in range(sizes.layers) if self._kept(index, "past"))
         branch = None
         for index, own in enumerate(brought):
             past = self._past(index)
             inputs += past
-            only_last = index == sizes.layers - 1
+            own = own if own is None else self._nodes.last(own, only=index >= remembers)
+            only_last = index == remembers
             residual, branch, present = self._layer(residual, branch, index, attention, past, own, only_last=only_last)
             outputs += present
         _, normed = self._nodes.add_norm(residual, branch, "norm")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeship.builder.weights import Weights
     from edgeship.checkpoint import Checkpoint
 
-FORMAT = 5
+FORMAT = 6
 """Raised when this builder makes something else of the same recipe."""
 CALIBRATE = "calibrate"
 NOT_WEIGHED = "what each matrix costs is not measured where layers look at the keys and values of others"

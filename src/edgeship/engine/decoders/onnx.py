@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from edgeship.engine.decoders import Chunk, Floats, kept
 from edgeship.engine.decoders.states import States
-from edgeship.engine.decoders.step_graph import COPIES, LENGTHS, TOTAL, WANTED, derive
+from edgeship.engine.decoders.step_graph import (
+    COPIES,
+    LENGTHS,
+    TOTAL,
+    WANTED,
+    WANTED_LENGTHS,
+    WANTED_TOTAL,
+    derive,
+)
 from edgeship.errors import EngineFailed, NotBatchable
 from edgeship.package import DAMAGED
 from edgeship.package.genai_config import GenaiConfig
@@ -47,7 +55,7 @@ class OnnxDecoder:
         # Keys and values are left out: theirs are small pages on purpose, see `_untouched`.
         self._huge_pages = huge_pages.collapse(huge_pages.added(before, huge_pages.regions()))
         self._kept = kept.of_package(config)
-        self._has_experts = COPIES in {value.name for value in self._session.get_inputs()}
+        self._inputs = {value.name for value in self._session.get_inputs()}
         self._check_inputs()
         self._check_sizes()
         # One row more than slots: rows that fill a batch up write there.
@@ -235,22 +243,25 @@ class OnnxDecoder:
         binding = self._bindings.get(row)
         if binding is None:
             binding = self._bindings[row] = self._bind(row, 1)
-        end = chunk.start + len(tokens)
-        logits = np.empty((1, chunk.wanted, self.vocab_size), np.float32)
+        end, last = chunk.start + len(tokens), chunk.start + count
+        # Layers that look at the keys of others cannot look for nothing.
+        wanted = max(chunk.wanted, 1 if WANTED_LENGTHS in self._inputs else 0)
+        logits = np.empty((1, wanted, self.vocab_size), np.float32)
         values = {
             "input_ids": np.array([tokens], np.int64),
             LENGTHS: np.array([end - 1], np.int32),
             TOTAL: np.array(end, np.int32),
-            WANTED: np.arange(count - chunk.wanted, count, dtype=np.int64),
+            WANTED: np.arange(count - wanted, count, dtype=np.int64),
+            WANTED_LENGTHS: np.array([last - 1], np.int32),
+            WANTED_TOTAL: np.array(last, np.int32),
+            COPIES: np.array([1 + invariant], np.int64),
         }
-        if self._has_experts:
-            values[COPIES] = np.array([1 + invariant], np.int64)
-        for name, value in values.items():
-            binding.bind_cpu_input(name, value)
+        for name in self._inputs & set(values):
+            binding.bind_cpu_input(name, values[name])
         binding.bind_ortvalue_output("logits", _value(logits))
         self._run(binding)
-        self._held[row] = chunk.start + count
-        found: Floats = logits[0]
+        self._held[row] = last
+        found: Floats = logits[0, wanted - chunk.wanted :]
         return found
 
     def _run_in_two(self, chunk: Chunk, *, invariant: bool) -> Floats:
@@ -278,7 +289,7 @@ class OnnxDecoder:
     def _check_inputs(self) -> None:
         pasts = {past for past, _ in self._kept.names}
         for value in self._session.get_inputs():
-            if value.name not in {"input_ids", LENGTHS, TOTAL, WANTED, COPIES, *pasts}:
+            if value.name not in {"input_ids", LENGTHS, TOTAL, WANTED, WANTED_LENGTHS, WANTED_TOTAL, COPIES, *pasts}:
                 raise NotBatchable(f"its graph wants {value.name}, which is not known here")
             if value.name in pasts and value.type != "tensor(float)":
                 raise NotBatchable(f"its graph keeps {value.name} as {value.type}")
@@ -319,11 +330,13 @@ class _Batch:
             LENGTHS: self.lengths,
             TOTAL: self.total,
             WANTED: self._wanted,
-            **({COPIES: self.copies} if decoder._has_experts else {}),
+            WANTED_LENGTHS: self.lengths,
+            WANTED_TOTAL: self.total,
+            COPIES: self.copies,
         }
         # Bound values share their arrays' memory and do not keep it alive: this object does.
-        for name, array in arrays.items():
-            self.binding.bind_ortvalue_input(name, _value(array))
+        for name in decoder._inputs & set(arrays):
+            self.binding.bind_ortvalue_input(name, _value(arrays[name]))
         self.binding.bind_ortvalue_output("logits", _value(self.logits))
 
 

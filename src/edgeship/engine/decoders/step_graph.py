@@ -3,8 +3,11 @@
 Shapes: b sequences of s new tokens each. Where the package's graph takes an attention mask and gives logits of the last
 position or of all, this one takes `lengths` int32 [b] (tokens of each sequence, the new ones included, less one),
 `total` int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
-[b, w, vocabulary]. Where there are experts it takes `copies` int64 [1] too: 2 gives every token to them twice, which
-changes the last bits alone (`_copy_for_experts`). Weights stay where they are, in the file beside the package's graph.
+[b, w, vocabulary]. Layers that look at the keys of others may come after the selection of positions; for them it takes
+`wanted_lengths` and `wanted_total` too, which are the other two up to the last wanted position. Wanted positions must
+be side by side then, and there must be one. Where there are experts it takes `copies` int64 [1]: 2 gives every token to
+them twice, which changes the last bits alone (`_copy_for_experts`). Weights stay where they are, in the file beside the
+package's graph.
 
 It is changed as the file has it, since a model is loaded in the time that onnx_ir, which builds graphs, takes to be
 imported.
@@ -22,6 +25,7 @@ from edgeship.package.genai_config import STATES, GenaiConfig
 
 ATTENTION = "GroupQueryAttention"
 LENGTHS, TOTAL, WANTED, COPIES = "lengths", "total", "wanted", "copies"
+WANTED_LENGTHS, WANTED_TOTAL = "wanted_lengths", "wanted_total"
 _LENGTHS_INPUT, _TOTAL_INPUT = 5, 6
 _STATES = "wanted_states"
 # What may lie between the multiplication that makes logits and the logits.
@@ -129,6 +133,15 @@ def _head(graph: Any) -> int:
     return place
 
 
+def _made_of(graph: Any, name: str) -> set[str]:
+    """The values that depend on one."""
+    made = {name}
+    for node in graph.node:
+        if not made.isdisjoint(node.input):
+            made.update(node.output)
+    return made
+
+
 def _take_lengths(graph: Any) -> None:
     import onnx
 
@@ -142,15 +155,22 @@ def _take_lengths(graph: Any) -> None:
     given = {name for node in attentions for name in node.output[1:]}
     if {node.input[place] for node in attentions for place in (3, 4)} - given != pasts:
         raise NotBatchable("its graph reads earlier keys and values outside of the attention")
-    _add_input(graph, LENGTHS, onnx.TensorProto.INT32, ["batch"])
-    _add_input(graph, TOTAL, onnx.TensorProto.INT32, [])
     # Positions may be made of the lengths too, where a family rotates or grows queries outside of the attention.
     known = {node.input[_LENGTHS_INPUT]: LENGTHS for node in attentions}
     known |= {node.input[_TOTAL_INPUT]: TOTAL for node in attentions}
+    late = {LENGTHS: WANTED_LENGTHS, TOTAL: WANTED_TOTAL}
+    selected = _made_of(graph, WANTED)
     for node in graph.node:
+        # Of the layers after the selection, queries of the wanted positions alone are there.
+        looks_back = node.op_type == ATTENTION and node.input[0] in selected
         for place, name in enumerate(node.input):
             if name in known:
-                node.input[place] = known[name]
+                node.input[place] = late[known[name]] if looks_back else known[name]
+    used = {name for node in graph.node for name in node.input}
+    for lengths, total in ((LENGTHS, TOTAL), (WANTED_LENGTHS, WANTED_TOTAL)):
+        if lengths in used:
+            _add_input(graph, lengths, onnx.TensorProto.INT32, ["batch"])
+            _add_input(graph, total, onnx.TensorProto.INT32, [])
 
 
 def _check_states(graph: Any, config: GenaiConfig) -> None:
@@ -198,14 +218,13 @@ def _copy_for_experts(graph: Any) -> None:
         graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [], [number]))
     nodes: list[Any] = []
     numbered: set[str] = set()
-    selected = False
+    selected = _made_of(graph, WANTED)
     for node in graph.node:
-        selected = selected or WANTED in node.input
         if node.op_type not in _EXPERTS or _bits(node) == _ALIKE_BITS:
             nodes.append(node)
             continue
         # A layer after the selection has other rows than those before it.
-        group = "copies.wanted" if selected else "copies.all"
+        group = "copies.wanted" if node.input[0] in selected else "copies.all"
         if group not in numbered:
             numbered.add(group)
             nodes += [each for kind in _COPIED_INPUTS for each in _numbered_rows(node.input[kind], f"{group}.{kind}")]
