@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgeship.builder import sensitivities
 from edgeship.builder.quantize import Scheme, dequantize, quantize
-from edgeship.builder.sensitivities import measure_sensitivities, tokens_wanted
+from edgeship.builder.sensitivities import Divergences, measure_sensitivities, tokens_wanted
 from edgeship.recipe import Precision, Recipe
 from tests import checkpoints
 from tests.builder.test_walk import LAYERS, seen, start
@@ -70,4 +70,33 @@ def test_a_large_vocabulary_leaves_fewer_positions() -> None:
 def test_a_matrix_that_gives_no_numbers_at_4_bits_is_not_free() -> None:
     fine = np.zeros((2, 3), np.float32)
     for low in (np.nan, -np.inf):
-        assert sensitivities._mean_kld(np.exp(fine), fine, np.full_like(fine, low)) == sensitivities.UNBEARABLE
+        divergences = Divergences(["bad", "good"], 2)
+        divergences.add(fine, [("bad", np.full_like(fine, low)), ("good", fine)])
+        assert divergences.means() == {"bad": sensitivities.UNBEARABLE, "good": 0.0}
+
+
+def test_divergences_of_logits_in_parts_are_those_of_all_together() -> None:
+    random = np.random.default_rng(0)
+    fine, low = (random.normal(0, 20, (5, 1000)).astype(np.float32) for _ in range(2))
+    divergences = Divergences(["low"], 5)
+    for part in (slice(0, 1), slice(1, 400), slice(400, 1000)):
+        divergences.add(fine[:, part], [("low", low[:, part])])
+    one, other = (logits - np.log(np.exp(logits.astype(np.float64)).sum(axis=1))[:, None] for logits in (fine, low))
+    assert divergences.means()["low"] == pytest.approx(
+        float((np.exp(one) * (one - other)).sum(axis=1).mean()), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_layer_that_is_opened_in_parts_costs_the_same(
+    tiny: Path, tmp_path: Path, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.write_json(tiny / "config.json", checkpoints.qwen2_config(tie_word_embeddings=tied))
+    if not tied:
+        weights = load_file(tiny / "model.safetensors")
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"][::-1].copy()
+        save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
+    whole = measure_sensitivities(start(tiny, tmp_path / "whole"), RECIPE, {})
+    monkeypatch.setattr(sensitivities, "OUTPUT_ELEMENTS", 100 * checkpoints.qwen2_config()["hidden_size"])
+    parts = measure_sensitivities(start(tiny, tmp_path / "parts"), RECIPE, {})
+    assert parts == pytest.approx(whole, rel=1e-3, abs=1e-7)

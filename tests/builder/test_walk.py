@@ -59,7 +59,12 @@ def of_whole_graph(folder: Path, tokens: list[int]) -> dict[str, Floats]:
     onnx_ir.save(model, folder / "model.onnx")
     runner = onnx_model.Runner(folder, 2)
     names = {name: str(value.name) for name, value in inputs.items() if value is not None}
-    return {name: runner.run(tokens, [output])[0][0] for name, output in names.items()}
+    states = {
+        str(value.name): np.zeros([1, *(size for size in value.shape.dims[1:] if isinstance(size, int))], np.float32)
+        for value in model.graph.inputs
+        if str(value.name).startswith("past.") and value.shape is not None
+    }
+    return {name: runner.run(tokens, [output], **states)[0][0] for name, output in names.items()}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -85,11 +90,30 @@ def test_every_matrix_reads_what_it_reads_in_the_whole_graph(tmp_path: Path, set
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gemma4", "gemma4-untied"])
 def test_layers_that_need_more_than_hidden_states_get_it(tmp_path: Path, settings: Settings, name: str) -> None:
+    require_reads_of_whole_graph(name, tmp_path, settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen3-moe", "mixtral", "gpt-oss", "granite4-moe", "lfm2-moe"])
+def test_experts_that_are_read_piece_by_piece_make_what_they_make_in_the_whole_graph(
+    tmp_path: Path, settings: Settings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all texts do not fit at once, nor all rows of an expert."""
+    monkeypatch.setattr(walk, "MIXED_POSITIONS", len(TEXTS[0]))
+    monkeypatch.setattr(data_file, "CHUNK_ELEMENTS", 700)
+    require_reads_of_whole_graph(name, tmp_path, settings)
+    layer = onnx_ir.load(tmp_path / "walk" / "model.onnx").graph
+    assert nodes.MADE in [value.name for value in layer.inputs]
+    assert not [weight for weight in layer.initializers if weight.startswith("layers") and ".experts." in weight]
+
+
+def require_reads_of_whole_graph(name: str, tmp_path: Path, settings: Settings) -> None:
+    """That the matrices of this case read in a walk, layer by layer, what they read in its FP32 build."""
     case = next(case for case in families.CASES if case.name == name)
     folder = families.make_checkpoint(case, tmp_path / "checkpoint")
     built = builder.build(open_checkpoint(str(folder)), Recipe(precision=Precision.FP32), settings)
     reader = start(folder, tmp_path / "walk")
-    layers = range(case.fields["num_hidden_layers"])
+    layers = range(reader.layers)
     found = {name: inputs for layer in layers for name, inputs in seen(reader, layer).items()}
     again = seen(start(folder, tmp_path / "walk"), layers[-1])
     begin = 0

@@ -138,7 +138,7 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
         return _arrays(keep(weights.integers(part.tensor, part.start, part.stop), storage))
     if isinstance(weight, Vector):
         return [weights.rows(piece.part.tensor, piece.part.start, piece.part.stop) + np.float32(weight.added)]
-    rows = _read(piece.part, weights)
+    rows = read_part(piece.part, weights)
     if isinstance(storage, Scheme):
         guide = None if guidance is None else guidance.get(weight.name)
         if guide is None or isinstance(guide, np.ndarray):
@@ -157,8 +157,8 @@ def _make(piece: RowRange, weights: Weights, guidance: Guidance | None) -> Seque
     return [rows.astype(np.float16)]
 
 
-def _read(part: Part, weights: Weights) -> Array:
-    """Rows of a matrix, float32."""
+def read_part(part: Part, weights: Weights) -> Array:
+    """Rows of a matrix, float32 [rows, width]."""
     import numpy as np
 
     read = weights.columns if part.turned else weights.stacked

@@ -39,7 +39,8 @@ def author_layer(
     What the layer needs of others are inputs as `beside` names them, and what others need of it are outputs.
 
     observed: matrices whose inputs are outputs too, float32 [b, s, width] called "observed.NAME". The output layer's,
-    under the name that its matrix has in the layout of the whole, are those of the last layer's graph.
+    under the name that its matrix has in the layout of the whole, are those of the last layer's graph. Experts that the
+    layout does not have are left out: see `nodes.Nodes.experts`.
 
     switched: for a layout that holds matrices twice, the second time under `coarse(name)`. There is one more input
     "coarse", bool [matrices that are there twice, in the layout's order]: those that are true use the second.
@@ -48,7 +49,10 @@ def author_layer(
 
 
 def author_output(architecture: Architecture, layout: Layout) -> Model:
-    """The last norm and the output layer, which the layout holds twice: "states" and "coarse" to "logits" [b, s, v]."""
+    """The last norm and the output layer, which the layout holds twice: "states" and "coarse" to "logits" [b, s, v].
+
+    v: the rows of the output layer that the layout has, all or some.
+    """
     return _Author(architecture, layout, 4, switched=True).output()
 
 
@@ -117,9 +121,9 @@ class _Author:
         self._nodes.observe(normed, output_name(architecture))
         after.name = "states_after"
         self._nodes.typed(after, "FLOAT", shape)
-        inputs = [states, mask, *brought, *lent, *self._nodes.switches]
+        inputs = [states, mask, *brought, *lent, *self._nodes.given, *self._nodes.switches]
         kept = present if beside.lends(architecture, index) else []
-        return self._nodes.model(inputs, [after, *kept, *self._nodes.observed])
+        return self._nodes.model(inputs, [after, *kept, *self._nodes.asked, *self._nodes.observed])
 
     def _brought_alone(self) -> list[Value]:
         """What tokens bring for one layer, as an input of its graph, where they do."""
@@ -132,7 +136,7 @@ class _Author:
         states = self._nodes.input("states", "FLOAT", ["batch", "sequence", sizes.hidden_size])
         logits = self._logits(self._nodes.norm(states, "norm"))
         logits.name = "logits"
-        self._nodes.typed(logits, "FLOAT", ["batch", "sequence", sizes.vocab_size])
+        self._nodes.typed(logits, "FLOAT", ["batch", "sequence", None])
         return self._nodes.model([states, *self._nodes.switches], [logits])
 
     # --- the parts of a decoder --------------------------------------------------------------------------------------

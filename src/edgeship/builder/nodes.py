@@ -18,6 +18,9 @@ Model = Any
 Value = Any
 """An onnx_ir.Value: what a node makes and others take."""
 DATA_NAME = "model.onnx.data"
+SEEN, SCORES, MADE = "experts.seen", "experts.scores", "experts.made"
+"""Where a graph leaves experts out: what they read [b, s, d] and the router's scores [b * s, experts], as outputs; and
+what they make of it [b, s, d], as an input."""
 OPSET, MICROSOFT, MICROSOFT_OPSET = 21, "com.microsoft", 1
 IR_VERSION = 10
 
@@ -48,6 +51,8 @@ class Nodes:
         self._layout, self.norm_epsilon, self._accuracy_level = layout, norm_epsilon, accuracy_level
         self._centred, self._unweighted, self._to_observe = centred, unweighted, observed
         self.observed: list[Value] = []
+        self.asked: list[Value] = []
+        self.given: list[Value] = []
         self._coarse = [name for name in layout.weights if switched and coarse(name) in layout.weights]
         self._switches = self.input("coarse", "BOOL", [len(self._coarse)])
         self._nodes: list[Any] = []
@@ -171,8 +176,11 @@ class Nodes:
         """What experts make of float32 [b, s, width], in the same shape: of each token those of the largest scores.
 
         name: of what the experts' matrices have in common. scores: [b * s, experts]; softmax of those that are chosen
-        are their weights.
+        are their weights. Where the layout has no such matrices, tokens and scores are outputs (`asked`), and what is
+        made of them an input (`given`).
         """
+        if not self.has(f"{name}.gate_up"):
+            return self._made_elsewhere(values, scores, mixture)
         first, second = (self._layout.weights[f"{name}.{which}"] for which in ("gate_up", "down"))
         how = {
             "k": mixture.chosen,
@@ -203,6 +211,14 @@ class Nodes:
             weights_prepacked=0,
             **how,
         )
+
+    def _made_elsewhere(self, values: Value, scores: Value, mixture: Mixture) -> Value:
+        seen, chances = self.op("Identity", [values]), self.op("Identity", [scores])
+        seen.name, chances.name = SEEN, SCORES
+        shape = ["batch", "sequence", None]
+        self.asked += [self.typed(seen, "FLOAT", shape), self.typed(chances, "FLOAT", [None, mixture.experts])]
+        self.given.append(self.input(MADE, "FLOAT", shape))
+        return self.given[-1]
 
     def convolved(
         self, values: Value, name: str, state: Value | None, *, activation: str = "none"

@@ -6,13 +6,13 @@ beside those of the checkpoint itself. At the end of all ways are predictions, a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import graph, nodes
 from edgeship.builder.allocation import scheme
-from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector
+from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, output_name
 from edgeship.builder.quantize import dequantize, quantize
 from edgeship.progress import Progress, silent
 from edgeship.recipe import Precision, Recipe
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeship.builder.walk import Walk
 
     Floats = npt.NDArray[np.float32]
+    _Trip = tuple[Sequence[Floats], dict[str, Any]]
 
 LOGITS = 8_000_000
 """Logits that are computed to see what one matrix costs: the larger the vocabulary, the fewer positions."""
@@ -33,6 +34,8 @@ TOKENS = (64, 1024)
 UNBEARABLE = 1e6
 """Nats: more than any finite logits cost. A matrix that gives no numbers at 4 bits counts as costing this much."""
 _FINE = Recipe(precision=Precision.INT8, block_size=32, method="rtn")
+OUTPUT_ELEMENTS = 1 << 23
+"""Of the output layer's matrix, that predictions are computed with at a time."""
 _ABREAST = 8
 """Ways that go through a layer together."""
 
@@ -74,21 +77,22 @@ def measure_sensitivities(
         progress(f"calibrate: layer {layer + 1} of {walk.layers} at 4 bits", layer / walk.layers)
         layout, names = _write_twice(walk, walk.of_layer(layer), "float32", recipe, importance, kept)
         switched = graph.author_layer(walk.architecture, layout, layer, switched=True)
-        own = _part(walk, switched, itself, names) if names else {}
-        _advance(walk, walk.open(graph.author_layer(walk.architecture, layout, layer)), [itself, *ways.values()])
+        own = _part(walk, layer, switched, itself, names) if names else {}
+        every = [itself, *ways.values()]
+        trips: list[_Trip] = [(every[begin : begin + _ABREAST], {}) for begin in range(0, len(every), _ABREAST)]
+        _advance(walk, layer, walk.open(graph.author_layer(walk.architecture, layout, layer)), trips)
         ways |= own
     progress("calibrate: comparing predictions", 1.0)
     return _compare(walk, recipe, importance, itself, ways, kept)
 
 
-def _part(walk: Walk, model: nodes.Model, itself: Floats, names: Sequence[str]) -> dict[str, Floats]:
+def _part(walk: Walk, layer: int, model: nodes.Model, itself: Floats, names: Sequence[str]) -> dict[str, Floats]:
     """The states after a layer with each of its matrices at 4 bits; those before it are the checkpoint's own."""
     import numpy as np
 
-    runner = walk.open(model)
     own = {name: itself.copy() for name in names}
-    for at, states in enumerate(own.values()):
-        _advance(walk, runner, [states], coarse=np.arange(len(names)) == at)
+    trips = [([states], {"coarse": np.arange(len(names)) == at}) for at, states in enumerate(own.values())]
+    _advance(walk, layer, walk.open(model), trips)
     return own
 
 
@@ -110,18 +114,19 @@ def _write_twice(
     return walk.write([*weights, *twins], storage, guidance), asked
 
 
-def _advance(walk: Walk, runner: Runner, ways: Sequence[Floats], **inputs: Any) -> None:
-    """Each way's states become those after the layer."""
+def _advance(walk: Walk, layer: int, runner: Runner, trips: Sequence[_Trip]) -> None:
+    """The states of each way become those after the layer.
+
+    trips: ways that go through it together, and inputs of the graph for them.
+    """
     import numpy as np
 
-    for begin in range(0, len(ways), _ABREAST):
-        abreast = ways[begin : begin + _ABREAST]
-        for start, stop in walk.spans():
-            states = np.stack([way[start:stop] for way in abreast])
-            mask = np.ones(states.shape[:2], np.int64)
-            [after] = runner.feed(["states_after"], states=states, attention_mask=mask, **inputs)
-            for way, reached in zip(abreast, after, strict=True):
-                way[start:stop] = reached
+    legs = [(*trip, *span) for trip in trips for span in walk.spans()]
+    feeds = ({"states": np.stack([way[start:stop] for way in ways]), **inputs} for ways, inputs, start, stop in legs)
+    reached = walk.run(layer, runner, ["states_after"], feeds)
+    for (ways, _, start, stop), [after] in zip(legs, reached, strict=True):
+        for way, states in zip(ways, after, strict=True):
+            way[start:stop] = states
 
 
 def _compare(
@@ -132,37 +137,101 @@ def _compare(
     ways: Mapping[str, Floats],
     kept: Collection[str],
 ) -> dict[str, float]:
-    """The mean KLD of the predictions at the end of each way."""
+    """The mean KLD of the predictions at the end of each way. The output layer is opened a few rows at a time."""
     import numpy as np
 
-    layout, outputs = _write_twice(walk, walk.output, None, recipe, importance, kept)
-    runner = walk.open(graph.author_output(walk.architecture, layout))
+    output = output_name(walk.architecture)
+    every = dict(ways) if output in kept else {output: itself, **ways}
+    found = Divergences(list(every), len(itself))
+    for rows in _pieces(walk.output):
+        layout, names = _write_twice(walk, rows, None, recipe, importance, kept)
+        runner = walk.open(graph.author_output(walk.architecture, layout))
 
-    def predict(states: Floats, *, low: bool = False) -> Floats:
-        coarse = {"coarse": np.array([low])} if outputs else {}
-        [logits] = runner.feed(["logits"], states=states[None], **coarse)
-        return _log_softmax(logits[0])
+        def predict(states: Floats, *, low: bool = False, runner: Runner = runner, names: list[str] = names) -> Floats:
+            coarse = {"coarse": np.array([low])} if names else {}
+            [logits] = runner.feed(["logits"], states=states[None], **coarse)
+            return np.asarray(logits[0], np.float32)
 
-    fine = predict(itself)
-    chances = np.exp(fine)
-
-    def cost(states: Floats, *, low: bool) -> float:
-        return _mean_kld(chances, fine, predict(states, low=low))
-
-    found = {name: cost(states, low=name in outputs) for name, states in ways.items()}
-    return found | {output: cost(itself, low=True) for output in outputs if output != EMBEDDING}
+        found.add(predict(itself), ((name, predict(states, low=name == output)) for name, states in every.items()))
+    return found.means()
 
 
-def _log_softmax(logits: Floats) -> Floats:
-    import numpy as np
+def _pieces(weights: Sequence[Matrix | Vector]) -> Iterator[list[Matrix | Vector]]:
+    """The weights of norm and output layer, with a few rows of the latter at a time."""
+    [matrix] = [weight for weight in weights if isinstance(weight, Matrix)]
+    [whole] = matrix.parts
+    of_rows = (matrix.name, f"{matrix.name}.bias")
+    for part in whole.cut(max(1, OUTPUT_ELEMENTS // matrix.width)):
+        start, stop = part.start - whole.start, part.stop - whole.start
+        yield [_rows(weight, start, stop) if weight.name in of_rows else weight for weight in weights]
 
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), dtype=np.float32)
+
+def _rows(weight: Matrix | Vector, start: int, stop: int) -> Matrix | Vector:
+    [part] = weight.parts
+    return replace(weight, parts=(replace(part, start=part.start + start, stop=part.start + stop),))
 
 
-def _mean_kld(chances: Floats, fine: Floats, low: Floats) -> float:
-    """Of predictions `low` from `fine`, both logarithms of probabilities; chances: those of `fine` themselves."""
-    import numpy as np
+class Divergences:
+    """The KLD of several predictions from one, at so many positions, from logits that come a few tokens at a time.
 
-    found = float((chances * (fine - low)).sum(axis=-1).mean())
-    return max(0.0, found) if np.isfinite(found) else UNBEARABLE
+    With logits f of the one and q of another, and p = softmax(f), it is sum(p * (f - q)) - logsumexp(f) + logsumexp(q).
+    """
+
+    def __init__(self, names: Sequence[str], positions: int) -> None:
+        import numpy as np
+
+        self._fine = _LogSum(positions)
+        self._low = {name: _LogSum(positions) for name in names}
+        self._gaps = {name: np.zeros(positions) for name in names}
+
+    def add(self, fine: Floats, others: Iterable[tuple[str, Floats]]) -> None:
+        """Logits [positions, tokens] of some tokens more, and those of each other prediction by its name."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):  # what is no number is told in the end
+            weights, shrunk = self._fine.add(fine)
+            for name, low in others:
+                self._low[name].add(low)
+                self._gaps[name] = self._gaps[name] * shrunk + (weights * (fine - low)).sum(axis=1, dtype=np.float64)
+
+    def means(self) -> dict[str, float]:
+        """Over the positions, in nats; UNBEARABLE for a prediction that is no number."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            found = {
+                name: float((gap / self._fine.total - self._fine.value + self._low[name].value).mean())
+                for name, gap in self._gaps.items()
+            }
+        return {name: max(0.0, mean) if np.isfinite(mean) else UNBEARABLE for name, mean in found.items()}
+
+
+class _LogSum:
+    """The logarithm of the sum of exponentials, of numbers [positions, n] that come in parts.
+
+    total: the sum of what they are above `top`, the largest so far.
+    """
+
+    def __init__(self, positions: int) -> None:
+        import numpy as np
+
+        self.top = np.full(positions, -np.inf)
+        self.total = np.zeros(positions)
+
+    def add(self, numbers: Floats) -> tuple[Floats, npt.NDArray[np.float64]]:
+        """Their exponentials above the largest so far, and what all sums before are to be multiplied by."""
+        import numpy as np
+
+        top = np.maximum(self.top, numbers.max(axis=1))
+        shrunk, self.top = np.exp(self.top - top), top
+        parts = np.exp(numbers - top.astype(np.float32)[:, None])
+        self.total = self.total * shrunk + parts.sum(axis=1, dtype=np.float64)
+        return parts, shrunk
+
+    @property
+    def value(self) -> npt.NDArray[np.float64]:
+        """[positions]."""
+        import numpy as np
+
+        found: npt.NDArray[np.float64] = self.top + np.log(self.total)
+        return found

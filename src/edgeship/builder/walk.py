@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeship.builder import beside, data_file, graph, nodes, onnx_model
 from edgeship.builder.beside import Beside
+from edgeship.builder.experts import Experts
 from edgeship.builder.layout import EMBEDDING, Layout, Matrix, Storage, Vector, lay_out, output_name
 from edgeship.builder.listing import list_weights
+from edgeship.builder.nodes import MADE, SCORES, SEEN
 from edgeship.errors import CheckpointInvalid
 from edgeship.system.machine import usable_cores
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 See = Callable[[str, "Floats"], object]
 """Gets a matrix's name and inputs, [positions, width], a text at a time; they are overwritten afterwards."""
 _STATES = "states-{}.bin"
+_EXPERTS = "layers.{}.experts."
+"""What the names of a layer's experts begin with."""
+MIXED_POSITIONS = 4096
+"""Experts are read for so many positions at a time: the fewer, the more often; the more, the more memory."""
 _LARGEST = 1e15
 """Of what layers make of texts. The squares of larger numbers soon add up to infinity."""
 
@@ -66,8 +72,9 @@ class Walk:
         self._at = 0
 
     def of_layer(self, layer: int) -> list[Matrix | Vector]:
-        """The weights of one layer."""
-        return [weight for weight in self.weights if weight.name.startswith(f"layers.{layer}.")]
+        """The weights of one layer, but for those of its experts."""
+        own, others = f"layers.{layer}.", _EXPERTS.format(layer)
+        return [each for each in self.weights if each.name.startswith(own) and not each.name.startswith(others)]
 
     @property
     def output(self) -> list[Matrix | Vector]:
@@ -96,11 +103,8 @@ class Walk:
         runner = self._open(layer, names)
         lent = beside.lends(self.architecture, layer)
         outputs = ["states_after", *lent, *(f"observed.{name}" for name in names)]
-        for number, (start, stop) in enumerate(self.spans(), 1):
-            self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
-            mask = np.ones((1, stop - start), np.int64)
-            others = self._beside.feeds(layer, start, stop, states)
-            after, *found = runner.feed(outputs, states=states[None, start:stop], attention_mask=mask, **others)
+        every = zip(self.spans(), self.run(layer, runner, outputs, self._feeds(layer, states)), strict=True)
+        for number, ((start, stop), (after, *found)) in enumerate(every, 1):
             inputs = found[len(lent) :]
             self._beside.keep(layer, start, stop, found[: len(lent)])
             # NaN is no number of any size, either.
@@ -111,6 +115,12 @@ class Walk:
                 assert see is not None
                 see(name, values[0])
         self._at = layer + 1
+
+    def _feeds(self, layer: int, states: Floats) -> Iterator[dict[str, Floats]]:
+        """The inputs of a layer's graph for each text; states: before the layer, of all of them."""
+        for number, (start, stop) in enumerate(self.spans(), 1):
+            self._tell(f"calibrate: layer {layer + 1} of {self.layers}, text {number} of {len(self._sequences)}")
+            yield {"states": states[None, start:stop], **self._beside.feeds(layer, start, stop, states)}
 
     def _overflow(self, layer: int, text: int) -> CheckpointInvalid:
         return CheckpointInvalid(
@@ -205,6 +215,37 @@ class Walk:
         onnx_model.save(model, self._folder)
         return onnx_model.Runner(self._folder, threads=usable_cores())
 
+    def run(
+        self, layer: int, runner: onnx_model.Runner, outputs: Sequence[str], feeds: Iterable[Mapping[str, Any]]
+    ) -> Iterator[list[Any]]:
+        """The outputs of a layer's graph for each of several inputs, among which are "states", one after the other."""
+        import numpy as np
+
+        def feed(outputs: Sequence[str], inputs: Mapping[str, Any], **others: Floats) -> list[Any]:
+            mask = np.ones(inputs["states"].shape[:2], np.int64)
+            return runner.feed(outputs, attention_mask=mask, **inputs, **others)
+
+        mixture = self.architecture.mixture
+        if mixture is None or not self.architecture.layers[layer].mixed:
+            yield from (feed(outputs, inputs) for inputs in feeds)
+            return
+        listed = {weight.name: weight for weight in self.weights}
+        mixed = Experts(mixture, self._weights, listed, _EXPERTS.format(layer))
+        for some in _together(feeds):
+            # What the graph makes of zeros for its experts' work is of no use, but for what comes before them.
+            asked = [feed([SEEN, SCORES], inputs, **{MADE: np.zeros_like(inputs["states"])}) for inputs in some]
+            seen, scores = (
+                np.concatenate([each.reshape(-1, each.shape[-1]) for each in of]) for of in zip(*asked, strict=True)
+            )
+            del asked
+            made = mixed.mix(seen, scores)
+            at = 0
+            for inputs in some:
+                shape = inputs["states"].shape
+                own = made[at : at + shape[0] * shape[1]]
+                at += len(own)
+                yield feed(outputs, inputs, **{MADE: own.reshape(shape)})
+
     def _open(self, layer: int, observed: Sequence[str]) -> onnx_model.Runner:
         norm = [weight for weight in self.output if isinstance(weight, Vector)] if layer == self.layers - 1 else []
         weights = self.of_layer(layer) + norm
@@ -215,3 +256,17 @@ class Walk:
         """Where each text's positions begin and end."""
         ends = list(accumulate(map(len, self._sequences)))
         return zip([0, *ends], ends, strict=False)
+
+
+def _together(feeds: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Inputs in groups of MIXED_POSITIONS positions or a little more."""
+    group: list[Mapping[str, Any]] = []
+    count = 0
+    for inputs in feeds:
+        group.append(inputs)
+        count += inputs["states"].shape[0] * inputs["states"].shape[1]
+        if count >= MIXED_POSITIONS:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
