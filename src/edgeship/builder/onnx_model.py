@@ -76,13 +76,15 @@ def require_answers(folder: Path) -> None:
     Raises BuilderFailed where that gives no numbers, and what ONNX Runtime raises for a graph that it cannot open.
     """
     onnxruntime = _runtime()
-    widened, packed = _stored(folder)
+    widened, packed, mixed = _stored(folder)
     runs = RUN_BYTES + (4 if widened else 2) * (folder / "model.onnx.data").stat().st_size
     fits = runs < machine.this_machine().memory_available_bytes
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Packed weights are multiplied as they are; others are mapped from the file, and need no copy for one token.
-    options.add_session_config_entry("session.disable_prepacking", str(int(not (fits and packed))))
+    # Packed weights are multiplied as they are; others are mapped from the file, and need no copy for one token. Nor do
+    # those of experts, most of which the token never meets: copies would take twice what the file does.
+    options.add_session_config_entry("session.disable_prepacking", str(int(mixed or not (fits and packed))))
+    options.enable_cpu_mem_arena = False  # a model that answers once need not keep what it had for that
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     if not fits:
         _log.info("%s was opened and not run: that would take %d bytes of memory", folder, runs)
@@ -113,14 +115,15 @@ def require_numbers(logits: Any, folder: Path) -> None:
         )
 
 
-def _stored(folder: Path) -> tuple[bool, bool]:
-    """Whether weights are stored in FP16 to be widened, and whether they are packed in blocks."""
+def _stored(folder: Path) -> tuple[bool, bool, bool]:
+    """Whether weights are in FP16 to be widened, whether they are packed in blocks, and whether some are experts'."""
     import onnx_ir
 
     graph = onnx_ir.load(folder / "model.onnx").graph
-    packed = any(node.op_type == "MatMulNBits" for node in graph)
+    operators = {node.op_type for node in graph}
+    packed = "MatMulNBits" in operators
     halves = any(value.dtype == onnx_ir.DataType.FLOAT16 for value in graph.initializers.values())
-    return halves and not packed, packed
+    return halves and not packed, packed, not operators.isdisjoint({"MoE", "QMoE"})
 
 
 def _first_token(value: Any, config: GenaiConfig) -> Any:
