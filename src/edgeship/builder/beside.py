@@ -1,7 +1,8 @@
 """What a layer that reads texts by itself needs beside the hidden states that the layer before it left (Gemma 4).
 
 That is what each token brings for it, and the keys and values of an earlier layer. All of it lies on disk: of a walk's
-texts it is many times as large as their hidden states.
+texts it is many times as large as their hidden states. A file is mapped for one text at a time, since what has been
+read of a mapping counts as memory of the process until it is closed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgeship.builder.data_file import CHUNK_ELEMENTS
 from edgeship.builder.layout import PER_LAYER, Matrix, Vector
@@ -52,20 +53,19 @@ class Beside:
     ) -> None:
         self._architecture, self._weights, self._folder, self._tokens = architecture, weights, folder, tokens
         self._listed = {weight.name: weight for weight in listed}
-        self._lent: dict[int, list[Floats]] = {}
-        self._brought: Floats | None = None
+        self._made = set[str]()
 
     def feeds(self, layer: int, start: int, stop: int, embedded: Floats) -> dict[str, Floats]:
         """Inputs of a layer's graph for one text. embedded: of all texts, [positions, d]."""
         found: dict[str, Floats] = {}
         if self._architecture.per_layer_width:
-            if self._brought is None:
-                self._brought = self._bring(embedded)
-            found[BROUGHT] = self._brought[layer, None, start:stop]
+            if BROUGHT not in self._made:
+                self._bring(embedded)
+            found[BROUGHT] = self._open(BROUGHT)[layer, None, start:stop]
         source = self._architecture.layers[layer].keys.of_layer
         if source is not None:
-            for name, values in zip(LENT, self._lent[source], strict=True):
-                found[name] = values[None, :, start:stop]
+            for name in LENT:
+                found[name] = self._open(f"{name}.{source}")[None, :, start:stop]
         return found
 
     def keep(self, layer: int, start: int, stop: int, present: Sequence[Floats]) -> None:
@@ -73,26 +73,24 @@ class Beside:
         if not present:
             return
         keys = self._architecture.layers[layer].keys
-        if layer not in self._lent:
-            shape = (keys.heads, len(self._tokens), keys.size)
-            self._lent[layer] = [self._file(f"lent-{layer}-{kind}", shape) for kind in ("key", "value")]
-        for kept, values in zip(self._lent[layer], present, strict=True):
-            kept[:, start:stop] = values[0]
+        for name, values in zip((f"{name}.{layer}" for name in LENT), present, strict=True):
+            self._make(name, (keys.heads, len(self._tokens), keys.size))
+            self._open(name, "r+")[:, start:stop] = values[0]
 
-    def _bring(self, embedded: Floats) -> Floats:
-        """What every token brings for every layer, [layers, positions, p]; as `per_layer.brought` makes it."""
+    def _bring(self, embedded: Floats) -> None:
+        """Writes what every token brings for every layer, [layers, positions, p]; as `per_layer.brought` makes it."""
         import numpy as np
 
         width, layers = self._architecture.per_layer_width, self._architecture.sizes.layers
-        found = self._file(BROUGHT, (layers, len(self._tokens), width))
+        self._make(BROUGHT, (layers, len(self._tokens), width))
         projection = self._read(f"{PER_LAYER}projection") * np.float32(self._architecture.sizes.hidden_size**-0.5)
         norm = self._read(f"{PER_LAYER}norm")
         for here, rows in self._rows_of_tokens():
             each = (embedded[here] @ projection.T).reshape(len(here), layers, width)
             size = np.sqrt(np.mean(each**2, axis=-1, keepdims=True) + np.float32(self._architecture.norm_epsilon))
             own = rows.reshape(len(here), layers, width) * np.float32(math.sqrt(width))
-            found[:, here] = ((each / size * norm + own) * np.float32(math.sqrt(0.5))).swapaxes(0, 1)
-        return found
+            made = (each / size * norm + own) * np.float32(math.sqrt(0.5))
+            self._open(BROUGHT, "r+")[:, here] = made.swapaxes(0, 1)
 
     def _rows_of_tokens(self) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
         """Positions, and the rows of the large embedding for their tokens; no more than a chunk is in memory."""
@@ -114,7 +112,19 @@ class Beside:
         [part] = self._listed[name].parts
         return self._weights.rows(part.tensor, part.start, part.stop)
 
-    def _file(self, name: str, shape: tuple[int, ...]) -> Floats:
+    def _make(self, name: str, shape: tuple[int, ...]) -> None:
+        """A file for an array of this shape, unless it was made before."""
         import numpy as np
 
-        return np.lib.format.open_memmap(self._folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+        if name not in self._made:
+            np.lib.format.open_memmap(self._path(name), mode="w+", dtype=np.float32, shape=shape)
+            self._made.add(name)
+
+    def _open(self, name: str, mode: Literal["r", "r+"] = "r") -> Floats:
+        """The array of a file; it is closed with the last view of it."""
+        import numpy as np
+
+        return np.lib.format.open_memmap(self._path(name), mode=mode)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.npy"
