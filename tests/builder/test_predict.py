@@ -10,7 +10,8 @@ import pytest
 from edgeship import builder
 from edgeship.builder import predict
 from edgeship.builder.architecture import read_architecture
-from edgeship.builder.layout import Layout, Matrix, Part, lay_out
+from edgeship.builder.layout import Layout, Matrix, Part, Stack, lay_out
+from edgeship.builder.mixture import Mixture
 from edgeship.builder.quantize import Scheme
 from edgeship.checkpoint import Checkpoint, open_checkpoint
 from edgeship.errors import DiskShort, MemoryShort
@@ -145,6 +146,48 @@ def test_memory_to_calibrate_seven_billion_is_that_measured_on_two_layers(tiny: 
     whole = predicted(tiny, recipe, 32)
     assert whole.build_peak_memory_bytes == found.build_peak_memory_bytes
     assert whole.time_s == pytest.approx(16 * found.time_s, rel=0.1)
+
+
+def mixture(layers: int, experts: int) -> Layout:
+    """Layers of width 1024 with four heads of keys and values of 64, and experts of 512."""
+    dense = {"qkv": (1536, 1024), "output": (1024, 1024)}
+    stacks = {"experts.gate_up": (1024, 1024), "experts.down": (1024, 512)}
+    matrices = []
+    for index in range(layers):
+        name = f"layers.{index}."
+        matrices += [Matrix(name + of, (Part(of, 0, rows),), width) for of, (rows, width) in dense.items()]
+        matrices.append(Matrix(f"{name}router", (Part("router", 0, experts),), 1024, exact=True))
+        matrices += [
+            Matrix(name + of, tuple(Part(of, 0, rows) for _ in range(experts)), width, stack=Stack(experts, 512))
+            for of, (rows, width) in stacks.items()
+        ]
+    chosen = {matrix.name: Scheme(4, 128, symmetric=True) for matrix in matrices if not matrix.exact}
+    return lay_out(matrices, chosen | {matrix.name: "float32" for matrix in matrices if matrix.exact})
+
+
+def predicted_of_mixture(tiny: Path, recipe: Recipe, layers: int, experts: int) -> predict.Prediction:
+    checkpoint = dataclasses.replace(open_checkpoint(str(tiny)), hidden_size=1024, vocab_size=32_000)
+    known = read_architecture(checkpoint)
+    architecture = dataclasses.replace(
+        known,
+        ropes=(),
+        sizes=dataclasses.replace(known.sizes, layers=layers),
+        mixture=Mixture(experts, chosen=4, routing="softmax", normalised=True),
+    )
+    return predict.predict_streaming(checkpoint, recipe, mixture(layers, experts), architecture)
+
+
+def test_memory_to_build_a_mixture_is_that_measured_on_three_layers(tiny: Path) -> None:
+    recipe = Recipe(precision=Precision.INT4, symmetric=False, tolerance=0.15, bits=6.15, method="feedback")
+    assert predicted_of_mixture(tiny, recipe, 3, 32).build_peak_memory_bytes == pytest.approx(0.393e9, rel=0.2)
+
+
+def test_more_experts_take_more_time_to_read_and_no_more_memory(tiny: Path) -> None:
+    recipe = Recipe(precision=Precision.INT4, bits=5.0)
+    few, many = (predicted_of_mixture(tiny, recipe, 2, count) for count in (32, 128))
+    assert many.build_peak_memory_bytes == pytest.approx(few.build_peak_memory_bytes, rel=0.01)
+    assert many.build_peak_memory_bytes < 0.5e9
+    assert many.time_s > few.time_s
 
 
 def test_what_is_not_calibrated_takes_neither_its_memory_nor_its_time(tiny: Path) -> None:

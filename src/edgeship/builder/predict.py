@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from edgeship.builder.calibrate import gram_parts
 from edgeship.builder.calibration_texts import BUDGET_TOKENS
 from edgeship.builder.genai_options import has_zero_points, shares_embedding
 from edgeship.builder.layout import Matrix
-from edgeship.builder.sensitivities import tokens_wanted
+from edgeship.builder.sensitivities import OUTPUT_ELEMENTS, tokens_wanted
+from edgeship.builder.walk import MIXED_POSITIONS
 from edgeship.errors import DiskShort, MemoryShort
 from edgeship.recipe import Precision, Recipe
 from edgeship.system.machine import Machine, usable_cores
@@ -54,8 +56,11 @@ STREAMING_S_PER_PARAMETER = {Precision.FP32: 8e-9, Precision.FP16: 8e-9, Precisi
 LAYER_BYTES_PER_PARAMETER = 5.0
 FACTOR_BYTES_PER_ELEMENT = 36
 OBSERVED_S_PER_TOKEN, FEEDBACK_S_PER_INPUT = 20e-12, 0.16e-9
-# For a budget of bits the output layer is opened with 8 bits and with 4, which ONNX Runtime copies; then there are
-# logits, and what is computed of them.
+# Experts are read a piece at a time, once for so many positions as go together: there are these, what is made of them,
+# and what an expert makes on its way. A graph without its experts runs twice.
+EXPERTS_BYTES, EXPERTS_BYTES_PER_NUMBER, EXPERTS_S_PER_PARAMETER = 40_000_000, 16, 20e-9
+# For a budget of bits some rows of the output layer at a time are opened with 8 bits and with 4, which ONNX Runtime
+# copies; then there are logits, and what is computed of them.
 COMPARED_BYTES_PER_PARAMETER, COMPARED_BYTES_PER_LOGIT = 3.5, 24
 
 
@@ -102,7 +107,7 @@ def predict_streaming(checkpoint: Checkpoint, recipe: Recipe, layout: Layout, ar
     size = layout.size_bytes + GRAPH_BYTES + STREAMED_GRAPH_BYTES_PER_LAYER * architecture.sizes.layers
     # FP16 weights become FP32 when the model is opened.
     weights = 2 * size if recipe.precision is Precision.FP16 else size
-    calibration = _calibration(checkpoint, recipe, layout)
+    calibration = _calibration(checkpoint, recipe, _layers(layout, architecture))
     # Tables of rotary embeddings are made for the whole context when a model opens, also when the builder runs what it
     # made; but not of frequencies that are chosen in every step, for the tokens that are there.
     rotated_pairs = sum(len(rope.frequencies) for rope in architecture.ropes if rope.long_frequencies is None)
@@ -127,17 +132,54 @@ class _Calibration:
     time_s: float = 0.0
 
 
-def _calibration(checkpoint: Checkpoint, recipe: Recipe, layout: Layout) -> _Calibration:
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer's graph holds, and what else reads its tokens.
+
+    matrices: of the graph. experts: elements of all that it leaves out. chosen: of those that work on one token.
+    """
+
+    matrices: Sequence[Matrix]
+    experts: int
+    chosen: int
+
+    @property
+    def elements(self) -> int:
+        """Of the graph's matrices."""
+        return _count(self.matrices)
+
+    def reading_s(self, positions: float) -> float:
+        """Until so many positions have gone through."""
+        at_work = self.elements + (self.elements + self.chosen if self.experts else 0)
+        groups = math.ceil(positions / MIXED_POSITIONS)
+        return OBSERVED_S_PER_TOKEN * positions * at_work / usable_cores() + (
+            EXPERTS_S_PER_PARAMETER * groups * self.experts
+        )
+
+    def mixing_bytes(self, hidden_size: int) -> int:
+        """While its experts are read."""
+        return EXPERTS_BYTES + EXPERTS_BYTES_PER_NUMBER * MIXED_POSITIONS * hidden_size if self.experts else 0
+
+
+def _layers(layout: Layout, architecture: Architecture) -> list[_Layer]:
     layers: dict[str, list[Matrix]] = {}
     for name, placed in layout.weights.items():
         if isinstance(placed.weight, Matrix) and name.startswith("layers."):
             layers.setdefault(name.split(".")[1], []).append(placed.weight)
-    largest = max(layers.values(), key=_count)
+    found, mixture = [], architecture.mixture
+    for matrices in layers.values():
+        experts = _count([matrix for matrix in matrices if matrix.stack is not None])
+        chosen = experts * mixture.chosen // mixture.experts if mixture else 0
+        found.append(_Layer([matrix for matrix in matrices if matrix.stack is None], experts, chosen))
+    return found
+
+
+def _calibration(checkpoint: Checkpoint, recipe: Recipe, layers: Sequence[_Layer]) -> _Calibration:
     costs = [_Calibration()]
     if recipe.calibrated:
-        costs.append(_walk(checkpoint, recipe, largest, len(layers)))
+        costs.append(_walk(checkpoint, recipe, layers))
     if recipe.budgeted:
-        costs.append(_comparison(checkpoint, largest, len(layers)))
+        costs.append(_comparison(checkpoint, layers))
     return _Calibration(
         max(cost.memory_bytes for cost in costs),
         max(cost.disk_bytes for cost in costs),
@@ -145,15 +187,21 @@ def _calibration(checkpoint: Checkpoint, recipe: Recipe, layout: Layout) -> _Cal
     )
 
 
-def _comparison(checkpoint: Checkpoint, layer: Sequence[Matrix], layers: int) -> _Calibration:
+def _comparison(checkpoint: Checkpoint, layers: Sequence[_Layer]) -> _Calibration:
     """To try every matrix at 4 bits: each has a way of its own from its layer on, through half of all on average."""
-    tokens, parameters = tokens_wanted(checkpoint.vocab_size), _count(layer)
-    ways = 2 + len(layer) * layers
+    tokens, largest = tokens_wanted(checkpoint.vocab_size), max(layer.elements for layer in layers)
+    tried = [sum(not matrix.exact for matrix in layer.matrices) for layer in layers]
+    ways = 2 + sum(tried)
     states = 4 * ways * tokens * checkpoint.hidden_size
-    output = COMPARED_BYTES_PER_PARAMETER * checkpoint.vocab_size * checkpoint.hidden_size
-    output += COMPARED_BYTES_PER_LOGIT * tokens * checkpoint.vocab_size
-    time_s = OBSERVED_S_PER_TOKEN * tokens * parameters * layers * (ways / 2 + 2 * len(layer)) / usable_cores()
-    return _Calibration(states + max(LAYER_BYTES_PER_PARAMETER * parameters, output), 5 * parameters, time_s)
+    rows = min(checkpoint.vocab_size, OUTPUT_ELEMENTS // checkpoint.hidden_size)
+    output = COMPARED_BYTES_PER_PARAMETER * rows * checkpoint.hidden_size + COMPARED_BYTES_PER_LOGIT * tokens * rows
+    opened = max(_opened_bytes(layer, checkpoint) for layer in layers)
+    time_s = sum(layer.reading_s(tokens * (ways / 2 + 2 * count)) for layer, count in zip(layers, tried, strict=True))
+    return _Calibration(states + max(opened, output), 5 * largest, time_s)
+
+
+def _opened_bytes(layer: _Layer, checkpoint: Checkpoint) -> float:
+    return LAYER_BYTES_PER_PARAMETER * layer.elements + layer.mixing_bytes(checkpoint.hidden_size)
 
 
 def _count(matrices: Sequence[Matrix]) -> int:
@@ -161,21 +209,26 @@ def _count(matrices: Sequence[Matrix]) -> int:
     return sum(matrix.rows * matrix.width for matrix in matrices)
 
 
-def _walk(checkpoint: Checkpoint, recipe: Recipe, layer: Sequence[Matrix], layers: int) -> _Calibration:
+def _walk(checkpoint: Checkpoint, recipe: Recipe, layers: Sequence[_Layer]) -> _Calibration:
     """To see the inputs of all matrices, and to round with feedback."""
-    parameters = _count(layer)
-    feeds_back = recipe.method in (None, "feedback")
     states = 4 * BUDGET_TOKENS * checkpoint.hidden_size
-    opened = LAYER_BYTES_PER_PARAMETER * parameters
-    time_s = OBSERVED_S_PER_TOKEN * BUDGET_TOKENS * parameters / usable_cores()
-    if not feeds_back:
-        return _Calibration(states + opened, 2 * states + 4 * parameters, layers * time_s)
-    seen = [matrix for matrix in layer if matrix.stack is None]
-    parts = {matrix.name: [part.stop - part.start for part in gram_parts(matrix.width)] for matrix in seen}
-    grams = sum(4 * width**2 for widths in parts.values() for width in widths)
-    factor = max(FACTOR_BYTES_PER_ELEMENT * width**2 for widths in parts.values() for width in widths)
-    time_s += sum(matrix.rows * matrix.width * FEEDBACK_S_PER_INPUT * max(parts[matrix.name]) for matrix in seen)
-    return _Calibration(states + grams + max(opened, factor), 2 * states + 4 * parameters, layers * time_s)
+    memory = max(_opened_bytes(layer, checkpoint) for layer in layers)
+    time_s = sum(layer.reading_s(BUDGET_TOKENS) for layer in layers)
+    if recipe.method in (None, "feedback"):
+        memory = max(_feedback_bytes(layer, _opened_bytes(layer, checkpoint)) for layer in layers)
+        every = [matrix for layer in layers for matrix in layer.matrices]
+        time_s += sum(_count([each]) * FEEDBACK_S_PER_INPUT * max(_gram_widths(each)) for each in every)
+    return _Calibration(states + memory, 2 * states + 4 * max(layer.elements for layer in layers), time_s)
+
+
+def _feedback_bytes(layer: _Layer, opened_bytes: float) -> float:
+    """What is measured of a layer's inputs while it is opened, or while the largest of it becomes a factor."""
+    widths = [width for matrix in layer.matrices for width in _gram_widths(matrix)]
+    return sum(4 * width**2 for width in widths) + max(opened_bytes, FACTOR_BYTES_PER_ELEMENT * max(widths) ** 2)
+
+
+def _gram_widths(matrix: Matrix) -> list[int]:
+    return [part.stop - part.start for part in gram_parts(matrix.width)]
 
 
 def builder_bytes_per_parameter(recipe: Recipe) -> float:
