@@ -134,7 +134,7 @@ differ in what the family leaves open; 64 greedy tokens are the same. With a LoR
 that in brackets. **Runs in** says what gave the same 64 tokens from the package: Edgeship's own engine, many requests
 side by side, and onnxruntime-genai, which Foundry Local runs; where rotary frequencies change with a text's length, as
 in Phi-3 with LongRoPE, Edgeship runs the package by onnxruntime-genai too. `benchmarks/measure_families.py` measures
-all of it."""
+all of it. An adapter may also be on the experts and the router of a mixture: [checkpoints.md](checkpoints.md)."""
 WRAPPED = """\
 Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
 families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`,

@@ -1362,21 +1362,26 @@ def distance(found: Floats, expected: Floats) -> float:
 
 
 def train_adapter(case: Case, checkpoint: Path, folder: Path) -> Original:
-    """A random LoRA on every linear module, saved in `folder` as peft does; the model in transformers with it."""
+    """A random LoRA on every linear module and on all experts, saved in `folder` as peft does; the model with it."""
     import peft
     import torch
 
     original = Original(checkpoint)
     torch.manual_seed(case.seed)
-    # Of MLPs peft may mean the experts beside them as well, which are parameters and no modules; and some of Mamba's
+    # Of MLPs peft would mean the experts beside them as well, which are parameters and no modules; and some of Mamba's
     # modules it refuses to train.
     linear = [name for name, module in original.model.named_modules() if isinstance(module, torch.nn.Linear)]
     mixing = [name for name in linear if {"self_attn", "conv", "mamba"} & set(name.split("."))]
     has_experts = read_architecture(open_checkpoint(str(checkpoint))).mixture is not None
-    targets = mixing if has_experts else "all-linear"
-    refused = r".*mamba.*(out_proj|conv1d)"
+    of_mixtures = (*EXPERTS, *(f"{name}_bias" for name in EXPERTS), ".gate.weight", ".router.weight")
     config = peft.LoraConfig(
-        r=3, lora_alpha=5, target_modules=targets, exclude_modules=refused, init_lora_weights=False
+        r=3,
+        lora_alpha=5,
+        target_modules=mixing if has_experts else "all-linear",
+        exclude_modules=r".*mamba.*(out_proj|conv1d)",
+        target_parameters=[name for name, _ in original.model.named_parameters() if name.endswith(of_mixtures)],
+        rank_pattern={"down_proj": 2} if has_experts else {},
+        init_lora_weights=False,
     )
     peft.get_peft_model(original.model, config).save_pretrained(folder)
     return original

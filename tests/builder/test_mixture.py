@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from edgeship.builder.architecture import Architecture, read_architecture
 from edgeship.builder.layout import Matrix, Part
 from edgeship.builder.listing import list_weights
 from edgeship.checkpoint import open_checkpoint
-from edgeship.checkpoint.adapter import WEIGHTS_NAME, check_fits, open_adapter
-from edgeship.errors import AdapterInvalid, CheckpointInvalid
+from edgeship.errors import CheckpointInvalid
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from tests import checkpoints, families, packings
@@ -175,44 +173,3 @@ def test_experts_in_mxfp4_are_the_numbers_that_they_stand_for(tmp_path: Path, se
     save_file(tensors, packed / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointInvalid, match=r"down_proj_blocks has no model\.layers\.1\..*_scales beside it"):
         open_checkpoint(str(packed))
-
-
-def test_an_adapter_for_one_expert_is_merged_where_the_base_stores_each_by_itself(tmp_path: Path) -> None:
-    """As earlier versions of transformers held them; PEFT trained them as modules then."""
-    expert = f"{MLP.format(0)}experts.1.up_proj"
-    folder = checkpoints.make_adapter(tmp_path / "adapter", target_modules=["up_proj"])
-    pair = {"lora_A": np.ones((4, HIDDEN), np.float32), "lora_B": np.ones((HIDDEN // 2, 4), np.float32)}
-    save_file(
-        {f"base_model.model.{expert}.{side}.weight": value for side, value in pair.items()}, folder / WEIGHTS_NAME
-    )
-    adapter = open_adapter(folder)
-    assert list(check_fits(adapter, shapes())) == [f"{expert}.weight"]
-    with pytest.raises(
-        AdapterInvalid, match=r"one of a mixture's experts, .*experts\.1\.up_proj.*experts\.gate_up_proj"
-    ):
-        check_fits(adapter, shapes(together=True))
-
-
-@pytest.mark.slow
-def test_an_adapter_for_experts_is_refused_and_built_once_peft_has_merged_it(tmp_path: Path) -> None:
-    import peft
-    import torch
-
-    made = families.make(next(case for case in families.CASES if case.name == "qwen3-moe"), tmp_path)
-    original = families.Original(made.folder)
-    torch.manual_seed(0)
-    # Modules of the experts, as people have named them for years: PEFT makes target_parameters of those.
-    config = peft.LoraConfig(
-        r=3, target_modules=["q_proj", "gate_proj", "up_proj", "down_proj"], init_lora_weights=False
-    )
-    trained = peft.get_peft_model(original.model, config)
-    trained.save_pretrained(tmp_path / "adapter")
-    with pytest.raises(AdapterInvalid, match="target_parameters is down_proj, gate_up_proj") as caught:
-        made.built(tmp_path / "adapter", precision="fp32")
-    assert "merge_and_unload" in (caught.value.hint or "")
-
-    expected = original.logits(made.case.prompt)
-    trained.merge_and_unload().save_pretrained(tmp_path / "merged")
-    checkpoints.make_tokenizer(tmp_path / "merged")
-    merged = replace(made, folder=tmp_path / "merged")
-    assert families.distance(OnnxDecoder(merged.built(precision="fp32")).logits(made.case.prompt), expected) < 1e-5

@@ -436,8 +436,6 @@ def test_the_tokenizer_that_knows_the_new_tokens_is_merged_in(tmp_path: Path, ti
         ({"init_lora_weights": "pissa"}, "'pissa'"),
         ({"init_lora_weights": "olora"}, "'olora'"),
         ({"layer_replication": [[0, 1]]}, "layer_replication"),
-        ({"target_parameters": ["down_proj"]}, "as those of a mixture's experts are: target_parameters is down_proj"),
-        ({"target_parameters": "down_proj"}, "target_parameters is down_proj"),
         ({"use_qalora": True, "use_bdlora": {}, "kasa_config": {"beta": 1}}, "kasa_config is set; use_qalora is set"),
     ],
 )

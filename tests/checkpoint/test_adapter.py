@@ -11,12 +11,12 @@ from safetensors.numpy import load_file, save_file
 from edgeship.checkpoint.adapter import (
     WEIGHTS_NAME,
     Adapter,
-    check_fits,
     find_changes,
     leave_out,
     open_adapter,
     rank_and_scale,
 )
+from edgeship.checkpoint.adapter_fit import check_fits
 from edgeship.errors import AdapterInvalid, NotFound, PickleRefused, WeightsDamaged
 from tests import checkpoints
 

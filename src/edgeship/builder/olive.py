@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgeship.builder import genai, olive_env, onnx_model, predict
 from edgeship.builder.olive_worker import PEAK
 from edgeship.builder.planning import Job, Task
-from edgeship.checkpoint import adapter as adapters
+from edgeship.checkpoint.adapter_fit import check_fits
 from edgeship.checkpoint.families import BY_OLIVE
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, CheckpointInvalid
 from edgeship.progress import Progress
@@ -76,7 +76,7 @@ class OliveBuilder:
             )
         if checkpoint.adapter is not None and checkpoint.tensors:
             # peft leaves out what finds no place, and only prints it.
-            adapters.check_fits(checkpoint.adapter, {name: tensor.shape for name, tensor in checkpoint.tensors.items()})
+            check_fits(checkpoint.adapter, {name: tensor.shape for name, tensor in checkpoint.tensors.items()})
         prediction = genai.GenaiBuilder().predict(replace(checkpoint, tied_embeddings=False), recipe)
         more = int(QUANTIZING_BYTES_PER_PARAMETER * checkpoint.parameters) if recipe.precision.quantized else 0
         return replace(

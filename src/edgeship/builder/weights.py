@@ -16,10 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from edgeship.builder.low_rank import ExpertLowRank, ExpertSums, LowRank
 from edgeship.checkpoint import adapter as adapters
 from edgeship.checkpoint import safetensors_file
-from edgeship.checkpoint.adapter import HEAD, Adapter, Change
+from edgeship.checkpoint.adapter import HEAD, Adapter, Change, ExpertChange
+from edgeship.checkpoint.adapter_experts import place_changes
+from edgeship.checkpoint.adapter_fit import check_fits, stores_inputs_first
 from edgeship.checkpoint.dimensions import DAMAGED, find_embedding
+from edgeship.checkpoint.families import find_traits
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.packed import Grid, Integers, Packed, Tensor, read, same
 from edgeship.checkpoint.packed_integers import PackedIntegers
@@ -54,42 +58,15 @@ _UNMERGEABLE = (
 
 
 @dataclass(frozen=True)
-class LowRank:
-    """What LoRA adds to a matrix: scale * B @ A, or its transpose for matrices that store [in, out].
-
-    a: [rank, in], b: [out, rank]. magnitude: [out], the length that DoRA gives to all that leads to an output.
-    """
-
-    a: StoredTensor
-    b: StoredTensor
-    scale: float
-    transposed: bool
-    magnitude: StoredTensor | None
-
-    def left(self, start: int, stop: int) -> Array:
-        """The factor [stop - start, rank] that makes these rows of the sum."""
-        return read_columns(self.a, start, stop).T if self.transposed else read_rows(self.b, start, stop)
-
-    def right(self) -> Array:
-        """The factor [rank, width]."""
-        return read_rows(self.b).T if self.transposed else read_rows(self.a)
-
-    def rows(self, start: int, stop: int) -> Array:
-        """Rows of the sum."""
-        import numpy as np
-
-        with np.errstate(over="ignore"):  # merged weights that are not finite are refused by name
-            delta: Array = self.left(start, stop) @ self.right()
-            delta *= self.scale
-        return delta
-
-
-@dataclass(frozen=True)
 class Source:
-    """How one tensor is made: what is stored, plus the low rank or the bias, then some rows replaced."""
+    """How one tensor is made: what is stored, plus the low rank or the bias, then some rows replaced.
+
+    experts: what is added to the matrices of several experts.
+    """
 
     stored: Tensor
     low_rank: LowRank | None = None
+    experts: ExpertSums | None = None
     added: StoredTensor | None = None
     scale: float = 1.0
     tokens: tuple[int, ...] = ()
@@ -98,7 +75,12 @@ class Source:
     @property
     def changed(self) -> bool:
         """Whether it is another than what is stored."""
-        return (self.low_rank, self.added, self.token_rows) != (None, None, None)
+        return self.is_sum or self.token_rows is not None
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether something is added to what is stored."""
+        return (self.low_rank, self.experts, self.added) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -154,7 +136,7 @@ class Weights:
             for index, token in enumerate(source.tokens):
                 if start <= token < stop:
                     values[token - start] = read_rows(source.token_rows, index, index + 1)[0]
-        if source.low_rank is not None or source.added is not None:
+        if source.is_sum:
             _require_plausible(values, name, source)
         return values
 
@@ -164,9 +146,9 @@ class Weights:
         rest = source.stored.shape[1:-1]
         if not rest:
             return self.rows(name, start, stop)
-        assert not source.changed, "no adapter is taken that changes such a tensor"
         flat = (source.stored.shape[0] * math.prod(rest), source.stored.shape[-1])
-        return read(replace(source.stored, shape=flat), start, stop)
+        assert source.experts is None or not source.experts.inputs_first, "they are read as they are stored"
+        return self._with_experts(name, read(replace(source.stored, shape=flat), start, stop), start, stop)
 
     def columns(self, name: str, start: int, stop: int) -> Array:
         """Columns of one of the matrices [n, width, rows] of a tensor, counted through all: [stop - start, width].
@@ -175,14 +157,23 @@ class Weights:
         """
         import numpy as np
 
-        stored = self.sources[name].stored
+        stored, experts = self.sources[name].stored, self.sources[name].experts
         assert isinstance(stored, StoredTensor), "no form of packed weights holds such matrices"
-        assert not self.sources[name].changed, "no adapter is taken that changes such a tensor"
+        assert experts is None or experts.inputs_first, "they are read the other way than they are stored"
         count, width, rows = stored.shape
         matrix, first = divmod(start, rows)
         nbytes = stored.nbytes // count
         one = replace(stored, shape=(width, rows), offset=stored.offset + matrix * nbytes, nbytes=nbytes)
-        return np.ascontiguousarray(read_columns(one, first, first + stop - start).T)
+        values = np.ascontiguousarray(read_columns(one, first, first + stop - start).T)
+        return self._with_experts(name, values, start, stop)
+
+    def _with_experts(self, name: str, values: Array, start: int, stop: int) -> Array:
+        """Outputs of several matrices with what an adapter adds to them."""
+        source = self.sources[name]
+        if source.experts is not None:
+            source.experts.add_to_outputs(values, start, stop)
+            _require_plausible(values, name, source)
+        return values
 
     def _factors(self, name: str, low_rank: LowRank, values: Array, start: int, stop: int) -> Array:
         """What DoRA multiplies these rows with: the trained lengths by those that the sum has."""
@@ -237,9 +228,10 @@ def open_weights(checkpoint: Checkpoint) -> Weights:
     if adapter is None:
         return Weights(sources, tied)
     check_mergeable(adapter)
-    adapters.check_fits(adapter, _shapes(base), tied=tied)
+    traits = find_traits(checkpoint.config)
+    check_fits(adapter, _shapes(base), traits, tied=tied)
     stored = safetensors_file.read_header(adapter.files[1])
-    changes = adapters.find_changes(adapter)
+    changes = place_changes(adapter, _shapes(base), traits)
     if shared is not None:
         base[HEAD] = base[shared]
         changes |= _share(changes.get(shared, Change()), changes.get(HEAD, Change()), shared)
@@ -316,16 +308,34 @@ def _make_source(adapter: Adapter, change: Change, base: Tensor, stored: Mapping
     low_rank = None
     if change.pair is not None:
         magnitude = stored[change.magnitude] if change.magnitude else None
-        transposed = adapters.stores_inputs_first(adapter, change.pair, tensor.shape)
+        transposed = stores_inputs_first(adapter, change.pair, tensor.shape)
         low_rank = LowRank(stored[change.pair.a], stored[change.pair.b], change.scale, transposed, magnitude)
     return Source(
         stored=tensor,
         low_rank=low_rank,
+        experts=_expert_sums(change.experts, stored) if change.experts else None,
         added=stored[change.added] if change.added else None,
-        scale=change.scale,
+        scale=change.experts.pairs[0].scale if change.experts else change.scale,
         tokens=change.tokens,
         token_rows=stored[change.token_rows] if change.token_rows else None,
     )
+
+
+def _expert_sums(change: ExpertChange, stored: Mapping[str, StoredTensor]) -> ExpertSums:
+    added: dict[int, list[ExpertLowRank]] = {}
+    for each in change.pairs:
+        part = ExpertLowRank(
+            stored[each.pair.a],
+            stored[each.pair.b],
+            each.scale,
+            expert=each.expert,
+            experts=each.experts,
+            outputs=each.outputs,
+            first=each.first,
+            swapped=each.swapped,
+        )
+        added.setdefault(each.matrix, []).append(part)
+    return ExpertSums(change.outputs, change.inputs_first, added)
 
 
 def _same(one: Source, other: Source) -> bool:
@@ -371,6 +381,10 @@ def _summed(source: Source, start: int, stop: int) -> Array:
     values = read(source.stored, start, stop)
     if source.low_rank is not None:
         values += source.low_rank.rows(start, stop)
+    if source.experts is not None and len(source.stored.shape) > 2:
+        source.experts.add_to_matrices(values, start, stop)
+    elif source.experts is not None:
+        source.experts.add_to_outputs(values, start, stop)
     if source.added is not None:
         values += read_rows(source.added, start, stop) * source.scale
     return values

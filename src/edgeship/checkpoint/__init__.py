@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeship.checkpoint import safetensors_file
-from edgeship.checkpoint.adapter import Adapter, check_fits, find_changes, leave_out, open_adapter
+from edgeship.checkpoint.adapter import Adapter, leave_out, open_adapter
+from edgeship.checkpoint.adapter_experts import place_changes
+from edgeship.checkpoint.adapter_fit import check_fits
 from edgeship.checkpoint.adapter_modules import find_gaps
 from edgeship.checkpoint.contradictions import refuse_contradictions
 from edgeship.checkpoint.dimensions import (
@@ -25,7 +27,7 @@ from edgeship.checkpoint.dimensions import (
     read_dimensions,
     text_part,
 )
-from edgeship.checkpoint.families import FAMILIES, find_family, is_wrapped
+from edgeship.checkpoint.families import FAMILIES, find_family, find_traits, is_wrapped
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.generation import FILE_NAME as GENERATION_NAME
 from edgeship.checkpoint.licence import find_licence
@@ -278,7 +280,9 @@ class _Model:
         if not self.readable:
             return self.dimensions.vocab_size
         shapes = self.shapes
-        resized = check_fits(adapter, shapes, tied=self.tied).get(find_embedding(shapes) or "")
+        resized = check_fits(adapter, shapes, find_traits(self.config), tied=self.tied).get(
+            find_embedding(shapes) or ""
+        )
         return resized[0] - self.dimensions.beyond_vocabulary if resized else self.dimensions.vocab_size
 
     @property
@@ -294,7 +298,7 @@ class _Model:
             if adapter is not None:
                 notes.append("the adapter is merged into the dequantized weights")
         if adapter is not None and self.readable:
-            notes += find_gaps(adapter, find_changes(adapter), self.shapes)
+            notes += find_gaps(adapter, place_changes(adapter, self.shapes, find_traits(self.config)), self.shapes)
         return notes
 
 

@@ -13,12 +13,12 @@ from edgeship.checkpoint import safetensors_file
 from edgeship.checkpoint.adapter_modules import (
     Matches,
     bounded_match,
+    parameters_of,
     read_bias,
     read_named,
+    read_parameters,
     read_tokens,
-    refuse_parameters,
 )
-from edgeship.checkpoint.dimensions import find_embedding
 from edgeship.checkpoint.folder import require_readable
 from edgeship.checkpoint.safetensors_file import StoredTensor
 from edgeship.checkpoint.tensor_names import usual_module
@@ -33,7 +33,7 @@ HEAD = "lm_head.weight"
 _PREFIX = "base_model.model."
 # What a tensor's name ends with, after the module's own name; the first that matches counts.
 _KINDS = {
-    "pair": r"lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?",
+    "pair": r"(?P<nested>(?:base_layer\.)*)lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?",
     "added": r"lora_B\.bias",
     "magnitude": r"lora_magnitude_vector(?:\.weight)?",
     "token_rows": r"token_adapter\.trainable_tokens_delta",
@@ -56,6 +56,7 @@ class Adapter:
     targets: last parts of the modules that the tensors really change, e.g. "q_proj".
     named: whether the config names a module; None where that cannot be told. bias: which biases were trained.
     rank_pattern, alpha_pattern: ranks and alphas of modules by the end of their names, the first that matches counts.
+    parameters: ends of the names of parameters that were trained by themselves, as those of all experts of a layer are.
     saved: last parts of the modules that are in it as a whole. tokens: rows of the embedding that were trained, or
     those of each module by the end of its name.
     tensors: shape of every tensor by name: "base_model.model." + the base's module + ".lora_A.weight".
@@ -67,6 +68,7 @@ class Adapter:
     base: str | None
     targets: tuple[str, ...]
     named: Matches | None
+    parameters: tuple[str, ...]
     bias: str
     use_rslora: bool
     use_dora: bool
@@ -89,18 +91,53 @@ class Adapter:
 class LoraPair:
     """The two matrices that change one module: W + scale * B @ A, or its transpose where `embedding`.
 
-    a: [rank, in], b: [out, rank].
+    a: [rank, in], b: [out, rank]. parameter: the one of the module that was trained by itself, which may hold the
+    matrices of several experts (see `ExpertPair`); None for a module.
     """
 
     module: str
     a: str
     b: str
     embedding: bool
+    parameter: str | None = None
 
     @property
     def weight(self) -> str:
         """The base's tensor that it changes."""
-        return f"{self.module}.weight"
+        return f"{self.module}.{self.parameter or 'weight'}"
+
+    @property
+    def trained(self) -> str:
+        """What was trained, as the patterns of the config name it."""
+        return self.module if self.parameter is None else self.weight
+
+
+@dataclass(frozen=True)
+class ExpertPair:
+    """What LoRA adds to one of the matrices that a tensor holds: scale * B @ A, of which `pair` may have several.
+
+    matrix: which one of the tensor. outputs: the first of its outputs that are changed, and the one after the last.
+    expert: which of the pair's, of so many `experts`: it has rank rows of A in a row, and every so many-th column of B.
+    first: the output of the pair that is added to the first of `outputs`. swapped: A has the outputs, and B the inputs.
+    """
+
+    pair: LoraPair
+    scale: float
+    matrix: int
+    outputs: tuple[int, int]
+    expert: int = 0
+    experts: int = 1
+    first: int = 0
+    swapped: bool = False
+
+
+@dataclass(frozen=True)
+class ExpertChange:
+    """What is added to the matrices of a tensor. outputs: of each. inputs_first: each is stored [in, out]."""
+
+    outputs: int
+    inputs_first: bool
+    pairs: tuple[ExpertPair, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +147,7 @@ class Change:
     replacement: takes the tensor's place. own: for this module alone (modules_to_save), not for one tied to it.
     pair: scale * B @ A is added. magnitude: then each output is brought to this length (DoRA).
     added: scale times this vector is added to a bias.
-    token_rows: take the place of the rows `tokens`.
+    token_rows: take the place of the rows `tokens`. experts: what is added to the matrices that it holds.
     """
 
     replacement: str | None = None
@@ -121,6 +158,15 @@ class Change:
     added: str | None = None
     token_rows: str | None = None
     tokens: tuple[int, ...] = ()
+    experts: ExpertChange | None = None
+
+    @property
+    def pairs(self) -> Iterator[LoraPair]:
+        """All that it is made of."""
+        if self.pair is not None:
+            yield self.pair
+        if self.experts is not None:
+            yield from (each.pair for each in self.experts.pairs)
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -147,18 +193,17 @@ def open_adapter(folder: Path) -> Adapter:
             hint=f"Merge it there, mlx_lm.fuse --model BASE --adapter-path {folder} --save-path FUSED --dequantize, "
             "and give FUSED as the checkpoint.",
         )
-    complaint = Complaint(AdapterInvalid, _TRAIN_AGAIN)
+    complaint = Complaint(AdapterInvalid, TRAIN_AGAIN)
     require_readable(folder, complaint)
     config = json_file.read_fields(folder / CONFIG_NAME, complaint)
     rank, alpha = _read_rank(config, str(folder / CONFIG_NAME))
-    refuse_parameters(config, str(folder / CONFIG_NAME), MERGE_YOURSELF)
-    named = read_named(config)
+    named, parameters = read_named(config), read_parameters(config)
     rank_pattern = [(matches, ranks.required_count(key)) for matches, ranks, key in _patterns(config, "rank_pattern")]
     stored = _read_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in stored.items()}
-    pairs = find_pairs(shapes, where=str(folder / WEIGHTS_NAME))
+    pairs = find_pairs(shapes, parameters, where=str(folder / WEIGHTS_NAME))
     if not pairs:
-        raise AdapterInvalid("the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=_TRAIN_AGAIN)
+        raise AdapterInvalid("the adapter holds no LoRA matrices", where=str(folder / WEIGHTS_NAME), hint=TRAIN_AGAIN)
     _check_named(pairs, named, str(folder / WEIGHTS_NAME))
     _check_ranks(pairs, shapes, None if rank_pattern else rank, str(folder / WEIGHTS_NAME))
     _check_changes_something(pairs, stored, str(folder / WEIGHTS_NAME))
@@ -167,8 +212,9 @@ def open_adapter(folder: Path) -> Adapter:
         rank=rank,
         alpha=alpha,
         base=config.text("base_model_name_or_path") or None,
-        targets=tuple(sorted({pair.module.rpartition(".")[2] for pair in pairs})),
+        targets=tuple(sorted({pair.trained.removesuffix(".weight").rpartition(".")[2] for pair in pairs})),
         named=named,
+        parameters=parameters,
         bias=read_bias(config),
         use_rslora=bool(config.flag("use_rslora")),
         use_dora=bool(config.flag("use_dora")),
@@ -210,28 +256,55 @@ def leave_out(adapter: Adapter, left: Collection[str]) -> tuple[Adapter, str]:
     if not dropped:
         return adapter, ""
     if len(dropped) == len(adapter.tensors):
-        raise _refuse(adapter, f"all that it changes is left out of a text model: {dropped[0]}", _TRAIN_TEXT)
+        raise refuse(adapter, f"all that it changes is left out of a text model: {dropped[0]}", _TRAIN_TEXT)
     kept = {name: shape for name, shape in adapter.tensors.items() if name not in set(dropped)}
     told = f"{len(dropped)} of the adapter's {len(adapter.tensors)} tensors change what is left out: {dropped[0]}"
     return replace(adapter, tensors=kept), told
 
 
-def find_pairs(shapes: Mapping[str, Shape], *, where: str) -> tuple[LoraPair, ...]:
-    """The A and B matrices by module, in the tensors' order. Raises AdapterInvalid for a lone one."""
-    sides: dict[tuple[str, bool], dict[str, str]] = {}
+def find_pairs(shapes: Mapping[str, Shape], parameters: Collection[str] = (), *, where: str) -> tuple[LoraPair, ...]:
+    """The A and B matrices by module, in the tensors' order.
+
+    parameters: ends of the names of those that were trained by themselves. Of several of one module, peft nests them.
+    Raises AdapterInvalid for a lone matrix, and where the parameters are others than those that are named.
+    """
+    sides: dict[tuple[str, bool], dict[str, dict[str, str]]] = {}
     for name in shapes:
         kind, match = _parse(name)
         if kind == "pair" and match:
-            sides.setdefault((match["module"], bool(match["embedding"])), {})[match["side"]] = name
-    for found in sides.values():
-        if len(found) == 1:
-            side, name = next(iter(found.items()))
-            raise AdapterInvalid(
-                f"tensor {name} has no lora_{'B' if side == 'A' else 'A'} beside it",
-                where=where,
-                hint=_TRAIN_AGAIN,
-            )
-    return tuple(LoraPair(module, found["A"], found["B"], wide) for (module, wide), found in sides.items())
+            wrappers = sides.setdefault((match["module"], bool(match["embedding"])), {})
+            wrappers.setdefault(match["nested"], {})[match["side"]] = name
+    pairs = []
+    for (module, wide), wrappers in sides.items():
+        for found in wrappers.values():
+            if len(found) == 1:
+                side, name = next(iter(found.items()))
+                raise AdapterInvalid(
+                    f"tensor {name} has no lora_{'B' if side == 'A' else 'A'} beside it",
+                    where=where,
+                    hint=TRAIN_AGAIN,
+                )
+        inner_first = sorted(wrappers, key=len, reverse=True)
+        trained = _trained_parameters(module, wrappers, parameters, where)
+        for nested, parameter in zip(inner_first, trained, strict=True):
+            pairs.append(LoraPair(module, wrappers[nested]["A"], wrappers[nested]["B"], wide, parameter))
+    return tuple(pairs)
+
+
+def _trained_parameters(
+    module: str, wrappers: Mapping[str, Mapping[str, str]], parameters: Collection[str], where: str
+) -> Sequence[str | None]:
+    """The parameters of a module that its pairs are of; None for the module itself."""
+    name = next(iter(wrappers.values()))["A"]
+    wrapped = name.removeprefix(_PREFIX).rpartition(".lora_")[0]
+    found = parameters_of((module, wrapped.replace(".base_layer", "")), parameters)
+    if not found and list(wrappers) == [""]:
+        return [None]
+    if len(found) != len(wrappers):
+        told = " and ".join(found) or "none"
+        what = f"{CONFIG_NAME} names {told} of {module} in target_parameters, and it holds {len(wrappers)}: {name}"
+        raise AdapterInvalid(what, where=where, hint=SAME_RUN)
+    return found
 
 
 def find_changes(adapter: Adapter) -> dict[str, Change]:
@@ -240,12 +313,12 @@ def find_changes(adapter: Adapter) -> dict[str, Change]:
     Raises AdapterInvalid for a tensor of no known kind, and for two that take the same place.
     """
     changes: dict[str, Change] = {}
-    for pair in find_pairs(adapter.tensors, where=str(adapter.folder)):
-        changes[pair.weight] = Change(pair=pair, scale=rank_and_scale(adapter, pair.module)[1])
+    for pair in find_pairs(adapter.tensors, adapter.parameters, where=str(adapter.folder)):
+        changes[pair.weight] = Change(pair=pair, scale=rank_and_scale(adapter, pair.trained)[1])
     for name in adapter.tensors:
         kind, match = _parse(name)
         if match is None or (kind == "spare" and _PREFIX + match["module"] + match["spare"] not in adapter.tensors):
-            raise _refuse(adapter, f"it holds the tensor {name}, which nothing here can merge", MERGE_YOURSELF)
+            raise refuse(adapter, f"it holds the tensor {name}, which nothing here can merge", MERGE_YOURSELF)
         if kind in ("pair", "spare"):
             continue  # a spare is the base's own, or repeats what stands under the module's name
         module = match["module"]
@@ -253,7 +326,7 @@ def find_changes(adapter: Adapter) -> dict[str, Change]:
         target = f"{module}.{parameter}"
         change = changes.get(target, Change())
         if getattr(change, kind) is not None:
-            raise _refuse(adapter, f"{getattr(change, kind)} and {name} both take the place of {target}", _TRAIN_AGAIN)
+            raise refuse(adapter, f"{getattr(change, kind)} and {name} both take the place of {target}", TRAIN_AGAIN)
         details = {kind: name, **_details(adapter, kind, module, match)}
         changes[target] = replace(change, **details)
     return changes
@@ -277,133 +350,19 @@ def _trained_tokens(adapter: Adapter, module: str) -> tuple[int, ...]:
         named = [rows for name, rows in adapter.tokens.items() if module.endswith(name)]
         rows = named[0] if named else next(iter(adapter.tokens.values()), ())
     if not rows:
-        raise _refuse(adapter, f"trainable_token_indices gives no list of token ids for {module}", _TRAIN_AGAIN)
+        raise refuse(adapter, f"trainable_token_indices gives no list of token ids for {module}", TRAIN_AGAIN)
     return rows
 
 
-def rank_and_scale(adapter: Adapter, module: str) -> tuple[int, float]:
-    """Rank and scale of one module."""
-    rank = _by_pattern(adapter.rank_pattern, module, adapter.rank)
-    alpha = _by_pattern(adapter.alpha_pattern, module, adapter.alpha)
+def rank_and_scale(adapter: Adapter, trained: str) -> tuple[int, float]:
+    """Rank and scale of one module or parameter."""
+    rank = _by_pattern(adapter.rank_pattern, trained, adapter.rank)
+    alpha = _by_pattern(adapter.alpha_pattern, trained, adapter.alpha)
     return rank, alpha / (math.sqrt(rank) if adapter.use_rslora else rank)
 
 
 def _by_pattern(patterns: Sequence[tuple[Matches, _Number]], module: str, default: _Number) -> _Number:
     return next((value for matches, value in patterns if matches(module)), default)
-
-
-def check_fits(adapter: Adapter, base: Mapping[str, Shape], *, tied: bool = False) -> dict[str, Shape]:
-    """Compares the adapter with the shapes of a base's tensors; returns the shapes of those it changes, afterwards.
-
-    The embedding and the output layer may get another number of rows. tied: the base's output layer is its embedding,
-    which lm_head.weight then means as well.
-    Raises AdapterInvalid naming the tensor and both shapes, or the module that the base lacks.
-    """
-    embedding = find_embedding(base)
-    known = dict(base)
-    if tied and embedding is not None:
-        known[HEAD] = base[embedding]
-    tables = [name for name in (embedding, HEAD) if name in known]
-    changes = find_changes(adapter)
-    for target, change in changes.items():
-        if target not in known:
-            raise _not_stored(adapter, target, known)
-        if change.replacement:
-            new, old = adapter.tensors[change.replacement], known[target]
-            if new != old and not (target in tables and new[1:] == old[1:]):
-                raise _another_base(adapter, f"{change.replacement} is {list(new)}, but {target} is {list(old)}")
-    _check_complete(adapter, changes, known)
-    after = {name: known[name] for name in changes} | _replaced(adapter, changes, tables, tied=tied)
-    for target, change in changes.items():
-        _check_change(adapter, change, target, after[target])
-    rows = {name: after.get(name, known[name])[0] for name in tables}
-    if len({count - known[name][0] for name, count in rows.items()}) > 1:
-        told = " and ".join(f"{name} {count} rows" for name, count in rows.items())
-        raise _refuse(adapter, f"the adapter resizes the vocabulary, but leaves {told}", _SAVE_EMBEDDINGS)
-    return after
-
-
-def _not_stored(adapter: Adapter, target: str, known: Mapping[str, Shape]) -> AdapterInvalid:
-    experts, inside, _ = target.partition(".experts.")
-    stack = next((name for name in known if inside and name.startswith(experts + inside) and len(known[name]) > 2), "")
-    if not stack:
-        return _another_base(adapter, f"it changes {target}, which this one does not store")
-    what = f"it was trained on one of a mixture's experts, {target}, and the base stores all of them in {stack}"
-    return _refuse(adapter, what, MERGE_YOURSELF)
-
-
-def _replaced(
-    adapter: Adapter, changes: Mapping[str, Change], tables: Sequence[str], *, tied: bool
-) -> dict[str, Shape]:
-    """The shapes of tensors that are replaced. What replaces one of two tied tables replaces the other with it."""
-    shapes = {target: adapter.tensors[change.replacement] for target, change in changes.items() if change.replacement}
-    if tied:
-        for table in [name for name in tables if name in shapes and not changes[name].own]:
-            shapes = dict.fromkeys(tables, shapes[table]) | shapes
-    return shapes
-
-
-def _check_complete(adapter: Adapter, changes: Mapping[str, Change], known: Mapping[str, Shape]) -> None:
-    """Whether the adapter holds all that its config speaks of. A missing matrix of a pair is found elsewhere."""
-    saved = tuple(f"{module}.weight" for module in adapter.saved)
-    lacking = [
-        f"modules_to_save names {name.removesuffix('.weight')}, but the adapter does not hold it"
-        for name in known
-        if name.endswith(saved)
-        if name not in changes or changes[name].replacement is None
-    ]
-    if adapter.lora_bias:
-        biases = {change.pair.module: f"{change.pair.module}.bias" for change in changes.values() if change.pair}
-        lacking += [
-            f"lora_bias is true, but {module} has no lora_B.bias"
-            for module, bias in biases.items()
-            if changes.get(bias, Change()).added is None
-        ]
-    if adapter.tokens and not any(change.token_rows for change in changes.values()):
-        lacking.append("trainable_token_indices is set, but the rows of these tokens are not in the adapter")
-    if lacking:
-        raise _refuse(adapter, lacking[0], _TRAIN_AGAIN)
-
-
-def stores_inputs_first(adapter: Adapter, pair: LoraPair, shape: Shape) -> bool:
-    """Whether a weight of this shape is [in, out]: embeddings, and the layers that fan_in_fan_out speaks of."""
-    made = adapter.tensors[pair.b][0], adapter.tensors[pair.a][1]
-    return pair.embedding or (adapter.fan_in_fan_out and shape == made[::-1])
-
-
-def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -> None:
-    """Compares the shapes of what is added to one tensor with that of the tensor."""
-    tensors = adapter.tensors
-    outputs = shape[0]
-    if change.pair:
-        made: Shape = (tensors[change.pair.b][0], tensors[change.pair.a][1])
-        transposed = stores_inputs_first(adapter, change.pair, shape)
-        outputs = made[0]
-        rank, _ = rank_and_scale(adapter, change.pair.module)
-        if tensors[change.pair.a][0] != rank:
-            fault = f"{list(tensors[change.pair.a])}, but {CONFIG_NAME} gives {change.pair.module} the rank {rank}"
-            raise _refuse(adapter, f"{change.pair.a} is {fault}", _SAME_RUN)
-        if (made[::-1] if transposed else made) != shape:
-            raise _another_base(
-                adapter,
-                f"{change.pair.a} and its lora_B make {list(made[::-1] if transposed else made)}, "
-                f"but {target} is {list(shape)}",
-            )
-    if bool(change.magnitude) != (adapter.use_dora and change.pair is not None):
-        fault = f"it holds {change.magnitude}" if change.magnitude else f"{target} has no lora_magnitude_vector"
-        said = str(adapter.use_dora).lower()
-        raise _refuse(adapter, f"{CONFIG_NAME} says use_dora {said}, but {fault}", _SAME_RUN)
-    wanted = {
-        change.magnitude: (outputs,),
-        change.added: shape,
-        change.token_rows: (len(change.tokens), *shape[1:]),
-    }
-    for name, expected in wanted.items():
-        if name is not None and tensors[name] != expected:
-            raise _another_base(adapter, f"{name} is {list(tensors[name])}, but {target} makes it {list(expected)}")
-    if change.tokens and max(change.tokens) >= shape[0]:
-        fault = f"trainable_token_indices names the token {max(change.tokens)}, but {target} has {shape[0]} rows"
-        raise _another_base(adapter, fault)
 
 
 def _parse(name: str) -> tuple[str, re.Match[str] | None]:
@@ -417,12 +376,14 @@ def _parse(name: str) -> tuple[str, re.Match[str] | None]:
     return "", None
 
 
-def _another_base(adapter: Adapter, what: str) -> AdapterInvalid:
+def another_base(adapter: Adapter, what: str) -> AdapterInvalid:
+    """The error for an adapter that does not fit."""
     hint = f"The adapter was trained on {adapter.base}." if adapter.base else "Give the base it was trained on."
-    return _refuse(adapter, f"the adapter is of another base: {what}", hint)
+    return refuse(adapter, f"the adapter is of another base: {what}", hint)
 
 
-def _refuse(adapter: Adapter, what: str, hint: str) -> AdapterInvalid:
+def refuse(adapter: Adapter, what: str, hint: str) -> AdapterInvalid:
+    """The error for what an adapter holds."""
     return AdapterInvalid(what, where=str(adapter.folder), hint=hint)
 
 
@@ -455,11 +416,11 @@ def _read_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 def _check_named(pairs: tuple[LoraPair, ...], named: Matches | None, where: str) -> None:
     """Whether the config names each module that has a pair, as the adapter calls it or as the base does."""
-    for pair in pairs:
+    for pair in (pair for pair in pairs if pair.parameter is None):
         wrapped = pair.a.removeprefix(_PREFIX).rpartition(".lora_")[0]
         if named and not named(wrapped) and not named(pair.module):
             what = f"{CONFIG_NAME} does not name {pair.module} (target_modules, exclude_modules, layers_to_transform)"
-            raise AdapterInvalid(f"it holds {pair.a}, but {what}", where=where, hint=_SAME_RUN)
+            raise AdapterInvalid(f"it holds {pair.a}, but {what}", where=where, hint=SAME_RUN)
 
 
 def _check_ranks(pairs: tuple[LoraPair, ...], shapes: Mapping[str, Shape], rank: int | None, where: str) -> None:
@@ -468,13 +429,13 @@ def _check_ranks(pairs: tuple[LoraPair, ...], shapes: Mapping[str, Shape], rank:
         a, b = shapes[pair.a], shapes[pair.b]
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise AdapterInvalid(
-                f"{pair.a} {list(a)} and its lora_B {list(b)} do not multiply", where=where, hint=_TRAIN_AGAIN
+                f"{pair.a} {list(a)} and its lora_B {list(b)} do not multiply", where=where, hint=TRAIN_AGAIN
             )
-        if rank is not None and a[0] != rank:
+        if rank is not None and pair.parameter is None and a[0] != rank:
             raise AdapterInvalid(
                 f"{pair.a} is {list(a)}, but {CONFIG_NAME} says r {rank}",
                 where=where,
-                hint=_SAME_RUN,
+                hint=SAME_RUN,
             )
 
 
@@ -484,7 +445,7 @@ def _check_changes_something(pairs: tuple[LoraPair, ...], stored: Mapping[str, S
     # Training begins with zeros on one side: in B, or in an embedding's A.
     if not any(_is_filled(stored[pair.b]) and _is_filled(stored[pair.a]) for pair in pairs):
         raise AdapterInvalid(
-            "the adapter changes nothing: lora_A or lora_B is zero in every module", where=where, hint=_TRAIN_AGAIN
+            "the adapter changes nothing: lora_A or lora_B is zero in every module", where=where, hint=TRAIN_AGAIN
         )
 
 
@@ -492,8 +453,7 @@ def _is_filled(tensor: StoredTensor) -> bool:
     return bool(safetensors_file.read_float32(tensor).any())
 
 
-_TRAIN_AGAIN = "Save the adapter again after training it."
-_SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
+TRAIN_AGAIN = "Save the adapter again after training it."
+SAME_RUN = "Take adapter_config.json and adapter_model.safetensors from the same training run."
 _TRAIN_TEXT = "Train the modules of the text model."
-_SAVE_EMBEDDINGS = 'Both must be in the adapter: train it with modules_to_save=["embed_tokens", "lm_head"].'
 MERGE_YOURSELF = "Merge it with peft's merge_and_unload, save the result and give that checkpoint instead."

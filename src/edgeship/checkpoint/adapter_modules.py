@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from edgeship.errors import AdapterInvalid
 from edgeship.system.fields import Fields
 
 if TYPE_CHECKING:
@@ -19,6 +18,9 @@ Matches = Callable[[str], bool]
 _PLAIN = re.compile(r"[\w.]+")
 _EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"
 _BIASES = ("none", "all", "lora_only")
+# In the order in which modules have them; that is the order in which peft wraps one around the other.
+_OF_EXPERTS = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
+_OF_OTHERS = ("weight", "bias")
 
 
 def bounded_match(expression: str) -> Matches | None:
@@ -62,16 +64,18 @@ def read_named(config: Fields) -> Matches | None:
     return lambda module: named(module) or (tied and module == _HEAD)
 
 
-def refuse_parameters(config: Fields, where: str, hint: str) -> None:
-    """Raises AdapterInvalid where what was trained is no module: peft does so with the experts of a mixture."""
-    named = _one_or_more(config, "target_parameters")
-    if named:
-        what = ", ".join([named] if isinstance(named, str) else sorted(named))
-        raise AdapterInvalid(
-            f"it was trained on parameters, as those of a mixture's experts are: target_parameters is {what}",
-            where=where,
-            hint=f"{hint} Or train the modules of the attention alone.",
-        )
+def read_parameters(config: Fields) -> tuple[str, ...]:
+    """Ends of the names of parameters that were trained by themselves: peft does so with the experts of a mixture."""
+    named = _one_or_more(config, "target_parameters") or []
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def parameters_of(module: Iterable[str], named: Iterable[str]) -> list[str]:
+    """Which of a module's parameters are named, in the order in which peft wraps them. module: what it is called."""
+    ends = tuple(f".{name}" for name in named)
+    names = [f".{name}" for name in module]
+    known = _OF_EXPERTS if any(name.endswith(".experts") for name in names) else _OF_OTHERS
+    return [parameter for parameter in known if any(f"{name}.{parameter}".endswith(ends) for name in names)]
 
 
 def _one_or_more(config: Fields, key: str) -> str | list[str] | None:
@@ -129,11 +133,18 @@ def find_gaps(adapter: Adapter, changes: Mapping[str, Change], base: Mapping[str
         if name.endswith(".bias") and (name not in changes or changes[name].replacement is None)
         if adapter.bias == "all" or (adapter.bias == "lora_only" and name.removesuffix(".bias") in modules)
     ]
+    trained = {f".{pair.weight}" for change in changes.values() for pair in change.pairs}
+    unheld = [name for name in adapter.parameters if not any(end.endswith(f".{_in_layers(name)}") for end in trained)]
     return [
         f"{field} in adapter_config.json asks for {_listed(names)}, which the adapter lacks: the base's is taken"
-        for field, names in (("target_modules", unpaired), ("bias", biases))
+        for field, names in (("target_modules", unpaired), ("target_parameters", unheld), ("bias", biases))
         if names
     ]
+
+
+def _in_layers(name: str) -> str:
+    """The name from the layer's number on, since what stands before the layers may be called otherwise."""
+    return name.rpartition("layers.")[2]
 
 
 def _listed(names: list[str]) -> str:

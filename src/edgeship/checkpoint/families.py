@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeship.checkpoint.dense_families import DENSE
 from edgeship.checkpoint.mixed_families import MIXED
-from edgeship.checkpoint.traits import Family
+from edgeship.checkpoint.traits import Family, Traits
 
 # What `genai` and `olive` say was found with a small random model of each family, built in FP32 and INT4: by builder
 # 0.18 with transformers 5.23, and in Olive's environment. For Gemma 3 (nested rope_parameters), GPT-OSS and the Granite
@@ -48,6 +48,12 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
     """The family of what config.json describes, or of its text part; None where none is known."""
     family = FAMILIES.get(config["architectures"][0])
     return family or _BY_TEXT_TYPE.get(_text_type(config) or "")
+
+
+def find_traits(config: Mapping[str, Any]) -> Traits | None:
+    """What is special about that family; None where none is known."""
+    family = find_family(config)
+    return family.traits if family else None
 
 
 def is_wrapped(config: Mapping[str, Any]) -> bool:

@@ -146,6 +146,23 @@ def read_rows(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> 
     return _as_plausible(tensor, bits, lambda index: start * width + index).reshape(shape)
 
 
+def read_every(
+    tensor: StoredTensor, step: int, column: int, start: int = 0, stop: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Every `step`-th column of a matrix's rows `start` to `stop`, beginning with `column`, as float32.
+
+    Raises what `read_rows` raises, for these numbers alone.
+    """
+    _require_float(tensor)
+    bits, width = read_bits(tensor, start, stop)[:, column::step], tensor.shape[1]
+    count: int = bits.shape[1]
+
+    def place(index: int) -> int:
+        return (start + index // count) * width + column + index % count * step
+
+    return _as_plausible(tensor, bits.reshape(-1), place).reshape(bits.shape)
+
+
 def read_columns(tensor: StoredTensor, start: int, stop: int) -> npt.NDArray[np.float32]:
     """Columns of a matrix as float32 [rows, stop - start]. Raises what `read_rows` raises."""
     _require_float(tensor)
