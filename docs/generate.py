@@ -130,11 +130,11 @@ onnxruntime-genai's, or Olive's.
 
 **Difference** is the largest one between a logit of an FP32 build and what transformers computes, as a part of the
 logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes
-differ in what the family leaves open; 64 greedy tokens are the same. With a LoRA adapter on every linear layer it is
-that in brackets. **Runs in** says what gave the same 64 tokens from the package: Edgeship's own engine, many requests
-side by side, and onnxruntime-genai, which Foundry Local runs; where rotary frequencies change with a text's length, as
-in Phi-3 with LongRoPE, Edgeship runs the package by onnxruntime-genai too. `benchmarks/measure_families.py` measures
-all of it. An adapter may also be on the experts and the router of a mixture: [checkpoints.md](checkpoints.md)."""
+differ in what the family leaves open; 64 greedy tokens are the same. With a LoRA adapter on every linear layer and
+all experts it is that in brackets. **Runs in** says what gave the same 64 tokens from the package: Edgeship's own
+engine, many requests side by side, and onnxruntime-genai, which Foundry Local runs; where rotary frequencies change
+with a text's length, as in Phi-3 with LongRoPE, Edgeship runs the package by onnxruntime-genai too.
+`benchmarks/measure_families.py` measures all of it."""
 WRAPPED = """\
 Of a model that sees or hears as well, the streaming builder makes the text part alone, where that is of one of these
 families by `text_config.model_type` in config.json: `Gemma3ForConditionalGeneration`,
