@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from edgeship import builder as build
 from edgeship.builder import rope, stream
 from edgeship.builder.architecture import read_architecture
 from edgeship.builder.layout import Matrix, Storage
+from edgeship.builder.listing import list_weights
 from edgeship.builder.quantize import dequantize, quantize
+from edgeship.builder.weights import open_weights
 from edgeship.checkpoint import open_checkpoint
 from edgeship.checkpoint.dimensions import DAMAGED
 from edgeship.checkpoint.families import FAMILIES
-from edgeship.errors import EdgeshipError
+from edgeship.errors import CheckpointInvalid, EdgeshipError
 from edgeship.recipe import Recipe
 from edgeship.settings import Settings
 from edgeship.system.json_file import fields_of
@@ -29,6 +32,10 @@ from tests.onnx_decoder import OnnxDecoder, genai_greedy, is_by_token
 
 CLOSE = 1e-4
 """Of the logits' range: float32 computed in another order. Seen: 1.3e-6."""
+HELD_BEFORE = {"model.embed_tokens.weight", "lm_head.weight"}
+"""Tensors whose sizes are held against config.json when a checkpoint is opened."""
+OF_EACH_TOKEN = "model.embed_tokens_per_layer.weight"
+"""May have more rows than there are tokens."""
 STOPS = {families.SIZES[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 
@@ -103,6 +110,23 @@ def test_fp32_is_what_transformers_computes(any_made: Made) -> None:
     for length, greedy in any_made.reference.greedy.items():
         assert decoder.greedy(prompt[:length], families.GREEDY_TOKENS) == greedy.tokens
         assert genai_greedy(folder, prompt[:length], 16) == greedy.tokens[:16]
+
+
+@pytest.mark.slow
+def test_a_weight_of_another_size_than_config_json_says_is_refused(any_made: Made) -> None:
+    """Every tensor of every family, with a row or a column more."""
+    checkpoint = open_checkpoint(str(any_made.folder))
+    architecture = read_architecture(checkpoint)
+    shapes = dict(open_weights(checkpoint).shapes)
+    read = {part.tensor for weight in list_weights(architecture, shapes, "here") for part in weight.parts}
+    for tensor in read - HELD_BEFORE:
+        for axis, size in enumerate(shapes[tensor]):
+            if (tensor, axis) == (OF_EACH_TOKEN, 0):
+                continue
+            larger = (*shapes[tensor][:axis], size + 1, *shapes[tensor][axis + 1 :])
+            layer = ".".join(tensor.split(".")[:3])
+            with pytest.raises(CheckpointInvalid, match=re.escape(layer)):
+                list_weights(architecture, shapes | {tensor: larger}, "here")
 
 
 @pytest.mark.slow

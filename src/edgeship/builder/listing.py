@@ -10,17 +10,17 @@ from edgeship.builder.architecture import Architecture
 from edgeship.builder.layout import EMBEDDING, HEAD, PER_LAYER, XIELU, Matrix, Part, Shapes, Stack, Vector
 from edgeship.builder.mixture import Mixture
 from edgeship.builder.recurrence import GatedDelta, Recurrence, ShortConvolution
+from edgeship.builder.weight_sizes import OTHER_MODEL, check_sizes
 from edgeship.checkpoint.traits import USUAL_NAMES, Traits
 from edgeship.errors import CheckpointInvalid
-
-_OTHER = "config.json and the weights are of different models: take both from the same one."
 
 
 def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tuple[Matrix | Vector, ...]:
     """The weights of a decoder's graph, first layer to last, made of the tensors of `shapes`.
 
     An embedding that is the output layer too stands where that would: what it multiplies is known last.
-    Raises CheckpointInvalid for a tensor that is missing, or that is there and would not be used.
+    Raises CheckpointInvalid for a tensor that is missing, that is there and would not be used, or that has another size
+    than config.json says.
     """
     found = _Finder(architecture, shapes, where)
     prefix, traits = "model.", architecture.traits
@@ -40,6 +40,7 @@ def list_weights(architecture: Architecture, shapes: Shapes, where: str) -> tupl
     else:
         found.linear(HEAD, "lm_head")
     found.require_all_used()
+    check_sizes(architecture, found.weights, shapes, where)
     return tuple(found.weights)
 
 
@@ -212,7 +213,9 @@ class _Finder:
         widths = {shape[-1] for shape in shapes}
         if any(len(shape) != 2 for shape in shapes) or len(widths) != 1:
             raise CheckpointInvalid(
-                f"{', '.join(tensors)} are {shapes}, which do not stack to one matrix", where=self._where, hint=_OTHER
+                f"{', '.join(tensors)} are {shapes}, which do not stack to one matrix",
+                where=self._where,
+                hint=OTHER_MODEL,
             )
         self.weights.append(Matrix(name, self._parts(tensors, rows), widths.pop(), exact))
 
@@ -243,7 +246,7 @@ class _Finder:
             raise CheckpointInvalid(
                 f"tensor {tensor} is {list(self._shape(tensor))}, and its kernels are of [1, {taps}]",
                 where=self._where,
-                hint=_OTHER,
+                hint=OTHER_MODEL,
             )
         self.weights.append(Vector(name, self._parts([tensor]), item=(1, taps)))
         if f"{module}.bias" in self._shapes:
@@ -261,7 +264,8 @@ class _Finder:
         rows = width if turned else rows
         inner = rows // 2 if together else rows
         down_turned = together and (0, *self._shape(downs[0]))[-1] != inner
-        above = (hidden, rows) if turned else (rows, hidden)
+        outputs = 2 * inner if together else inner
+        above = (hidden, outputs) if turned else (outputs, hidden)
         after = (inner, hidden) if down_turned else (hidden, inner)
         for tensors, shape in ((gates, above), (ups, above), (downs, after)):
             for tensor in tensors:
@@ -306,7 +310,7 @@ class _Finder:
             raise CheckpointInvalid(
                 f"tensor {tensor} is {list(self._shape(tensor))}, and other experts make it {list(shape)}",
                 where=self._where,
-                hint=_OTHER,
+                hint=OTHER_MODEL,
             )
 
     def vector_if_stored(self, name: str, tensor: str) -> None:
@@ -340,7 +344,7 @@ class _Finder:
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         if tensor not in self._shapes:
-            raise CheckpointInvalid(f"tensor {tensor} is missing", where=self._where, hint=_OTHER)
+            raise CheckpointInvalid(f"tensor {tensor} is missing", where=self._where, hint=OTHER_MODEL)
         self._used.add(tensor)
         return self._shapes[tensor]
 
