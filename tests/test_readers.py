@@ -130,7 +130,7 @@ HUGE = FOR_GENAI_ALONE.replace(
 
 def test_a_template_that_never_ends_for_onnxruntime_genai_alone(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genai_reader, "READ_S", 3.0)
-    with pytest.raises(TemplateInvalid, match="has not made a prompt with the tokenizer and the chat template within"):
+    with pytest.raises(TemplateInvalid, match="has not made a prompt with the tokenizer and the chat template in"):
         readers.spell(opened(tiny, ENDLESS))
 
 

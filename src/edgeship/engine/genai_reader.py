@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from edgeship.engine.api import Message
 from edgeship.errors import EngineFailed
-from edgeship.system import border, child
+from edgeship.system import border, child, processes
 
-READ_S = 30.0
-"""What is not read within this time is given up, the start of the process included."""
+READ_S, WAIT_S = 30.0, 300.0
+"""What the process works on for longer is given up, its start included: counted in its processors' time, so that a busy
+machine changes nothing. And what is not there after so long, however little it has worked."""
+_LOOK_S = 0.5
 _WORKER = "edgeship.engine.genai_reader_worker"
 
 
@@ -54,10 +56,23 @@ class GenaiReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _worked_too_long(self) -> Callable[[], bool]:
+        """Tells whether it has worked for READ_S from now on."""
+        start_s, looked = processes.cpu_s(self._child.pid), time.monotonic()
+
+        def worked() -> bool:
+            nonlocal looked
+            if time.monotonic() < looked + _LOOK_S:
+                return False
+            looked = time.monotonic()
+            return processes.cpu_s(self._child.pid) > start_s + READ_S
+
+        return worked
+
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         self._child.send(message)
         try:
-            found = border.take(self._inbox, time.monotonic() + READ_S)
+            found = border.take(self._inbox, time.monotonic() + WAIT_S, self._worked_too_long())
         except border.TookTooLong:
             self.close()
             raise

@@ -47,7 +47,7 @@ def genai() -> Iterator[GenaiReader]:
             yield reader
     except TookTooLong as error:
         raise TemplateInvalid(
-            f"{GENAI} has not made a prompt with the tokenizer and the chat template within {READ_S:.0f} s",
+            f"{GENAI} has not made a prompt with the tokenizer and the chat template in {READ_S:.0f} s of work",
             where="chat template",
             hint=HINT,
         ) from error

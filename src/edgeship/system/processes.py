@@ -196,6 +196,17 @@ def _oldest_holder(pid: int, port: int) -> int:
     return pid
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds of processors' time that a process has used, with those that it started and that are still there."""
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        return sum(used_s for process in (root, *root.children(recursive=True)) if (used_s := _cpu_s(process)))
+    except psutil.Error:
+        return 0.0
+
+
 def _cpu_s(process: Process) -> float | None:
     import psutil
 
