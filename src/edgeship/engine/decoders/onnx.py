@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeship.engine.decoders import Chunk, Floats, kept
+from edgeship.engine.decoders.expert_rows import COPIES
 from edgeship.engine.decoders.states import States
 from edgeship.engine.decoders.step_graph import (
-    COPIES,
     LENGTHS,
     TOTAL,
     WANTED,

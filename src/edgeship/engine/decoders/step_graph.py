@@ -5,9 +5,8 @@ position or of all, this one takes `lengths` int32 [b] (tokens of each sequence,
 `total` int32 (the most tokens that any has) and `wanted` int64 [w] (positions among the s new ones), and gives logits
 [b, w, vocabulary]. Layers that look at the keys of others may come after the selection of positions; for them it takes
 `wanted_lengths` and `wanted_total` too, which are the other two up to the last wanted position. Wanted positions must
-be side by side then, and there must be one. Where there are experts it takes `copies` int64 [1]: 2 gives every token to
-them twice, which changes the last bits alone (`_copy_for_experts`). Weights stay where they are, in the file beside the
-package's graph.
+be side by side then, and there must be one. Experts get their tokens as expert_rows.py says. Weights stay where they
+are, in the file beside the package's graph.
 
 It is changed as the file has it, since a model is loaded in the time that onnx_ir, which builds graphs, takes to be
 imported.
@@ -19,12 +18,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from edgeship.engine.decoders.expert_rows import give_rows
 from edgeship.errors import NotBatchable
 from edgeship.package import DAMAGED
 from edgeship.package.genai_config import STATES, GenaiConfig
 
 ATTENTION = "GroupQueryAttention"
-LENGTHS, TOTAL, WANTED, COPIES = "lengths", "total", "wanted", "copies"
+LENGTHS, TOTAL, WANTED = "lengths", "total", "wanted"
 WANTED_LENGTHS, WANTED_TOTAL = "wanted_lengths", "wanted_total"
 _LENGTHS_INPUT, _TOTAL_INPUT = 5, 6
 _STATES = "wanted_states"
@@ -34,11 +34,6 @@ _HEADS = {"MatMulNBits", "MatMul", "FusedMatMul", "Gemm"}
 # Measured to the bit: their CPU kernels give the same where the state after them lies in the place of the one before.
 _IN_PLACE = {"LinearAttention", "CausalConvWithState"}
 _PAST_STATE_INPUT, _PRESENT_STATE_OUTPUT = 3, 1
-_EXPERTS = {"MoE", "QMoE"}
-_COPIED_INPUTS = (0, 1)
-"""Values, and the scores that experts are chosen by."""
-_ALIKE_BITS = 8
-"""Measured to the bit: kernels for experts of so many bits give the same for a row alone as beside others."""
 
 
 def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None) -> bytes:
@@ -58,7 +53,7 @@ def derive(path: Path, config: GenaiConfig, *, accuracy_level: int | None = None
     _take_lengths(graph)
     _check_states(graph, config)
     _set_accuracy(graph, accuracy_level)
-    _copy_for_experts(graph)
+    give_rows(graph)
     _drop_unused(graph)
     _drop_inputs(graph, [config.inputs.get(kind, kind) for kind in ("attention_mask", "position_ids")])
     return bytes(model.SerializeToString())
@@ -201,66 +196,6 @@ def _set_accuracy(graph: Any, accuracy_level: int | None) -> None:
             kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
             del node.attribute[:]
             node.attribute.extend([*kept, onnx.helper.make_attribute("accuracy_level", accuracy_level)])
-
-
-def _copy_for_experts(graph: Any) -> None:
-    """As many copies of every token as COPIES says go to the experts, and what they make of the first comes back.
-
-    How many tokens an expert gets depends on what else is computed, and a single one is multiplied by a kernel whose
-    result differs. Of two copies each expert gets both, so none has a single one.
-    """
-    import onnx
-
-    if not any(node.op_type in _EXPERTS and _bits(node) != _ALIKE_BITS for node in graph.node):
-        return
-    _add_input(graph, COPIES, onnx.TensorProto.INT64, [1])
-    for number, name in enumerate(("copies.zero", "copies.one")):
-        graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [], [number]))
-    nodes: list[Any] = []
-    numbered: set[str] = set()
-    selected = _made_of(graph, WANTED)
-    for node in graph.node:
-        if node.op_type not in _EXPERTS or _bits(node) == _ALIKE_BITS:
-            nodes.append(node)
-            continue
-        # A layer after the selection has other rows than those before it.
-        group = "copies.wanted" if node.input[0] in selected else "copies.all"
-        if group not in numbered:
-            numbered.add(group)
-            nodes += [each for kind in _COPIED_INPUTS for each in _numbered_rows(node.input[kind], f"{group}.{kind}")]
-        nodes += _with_copies(node, group)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _with_copies(node: Any, group: str) -> list[Any]:
-    """Experts that get the rows of `group`, and the nodes around them."""
-    from onnx.helper import make_node
-
-    made = node.output[0]
-    before: list[Any] = []
-    for kind in _COPIED_INPUTS:
-        copied = f"{made}.copies.{kind}"
-        before.append(make_node("Gather", [node.input[kind], f"{group}.{kind}.rows"], [copied], axis=0))
-        node.input[kind] = copied
-    node.output[0] = f"{made}.copied"
-    return [*before, node, make_node("Gather", [node.output[0], f"{group}.{_COPIED_INPUTS[0]}.own"], [made], axis=0)]
-
-
-def _bits(node: Any) -> int | None:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "expert_weight_bits"), None)
-
-
-def _numbered_rows(values: str, name: str) -> list[Any]:
-    """Nodes that number the rows of values, as `name`.own, and again for each copy, as `name`.rows."""
-    from onnx.helper import make_node
-
-    return [
-        make_node("Shape", [values], [f"{name}.shape"]),
-        make_node("Gather", [f"{name}.shape", "copies.zero"], [f"{name}.count"]),
-        make_node("Range", ["copies.zero", f"{name}.count", "copies.one"], [f"{name}.own"]),
-        make_node("Tile", [f"{name}.own", COPIES], [f"{name}.rows"]),
-    ]
 
 
 def _drop_unused(graph: Any) -> None:
