@@ -41,6 +41,8 @@ WORK = Path(__file__).parent / "work" / "ship-families"
 EVAL = [("hello world", "how are you today?"), ("how are you?", "order today"), ("system order", "world")]
 INSTALL = ("--min-pass-rate", "0", "--max-drop", "1", "--force")
 """What lets a model be installed that knows no answers."""
+OF_RANDOM_ANSWERS = {"domain", "format"}
+"""Checks that a model fails which knows no answers."""
 WHOLE_GATE = (
     *("LlamaForCausalLM", "Phi3ForCausalLM", "Gemma4ForCausalLM", "GptOssForCausalLM", "Qwen3_5ForCausalLM"),
     *("GraniteMoeHybridForCausalLM", "FalconH1ForCausalLM", "Lfm2ForCausalLM"),
@@ -136,7 +138,13 @@ class Taken:
         self._edgeship("inspect", *self._checkpoint)
 
     def ship(self) -> None:
+        """The release gate fails such a model for what it says alone."""
         self._edgeship("ship", *self._checkpoint, "--eval", str(self._folder / "eval.jsonl"), *INSTALL, *self._options)
+        for path in (self._folder / "home" / "reports").rglob("verdict-*.json"):
+            checks = json.loads(path.read_text(encoding="utf-8"))["checks"]
+            failed = {name for name, check in checks.items() if check["outcome"] not in ("pass", "skipped")}
+            if failed - OF_RANDOM_ANSWERS:
+                raise Failed(f"{path} fails {', '.join(sorted(failed - OF_RANDOM_ANSWERS))}")
 
     def run(self) -> None:
         self._edgeship("model", "run", self._package, QUESTION, "--max-tokens", "16")
