@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship.errors import RecipeInvalid
-from edgeship.recipe import BLOCK_SIZES, Precision, Recipe, make_recipe
+from edgeship.recipe import BLOCK_SIZES, Precision, Recipe, make_recipe, named_recipe
 from edgeship.recipe.file import read_recipe_file
 
 RECIPES = st.builds(
@@ -194,3 +194,10 @@ def test_a_file_may_name_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (found.adapter, found.output, found.recipe.calibration) == tuple(
         tmp_path / name for name in ("lora", "out", "texts")
     )
+
+
+def test_the_file_on_the_page_of_recipes_is_the_recipe_int4(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "recipes.md"
+    _, _, rest = page.read_text(encoding="utf-8").partition("```toml\n")
+    found = read_recipe_file(write(tmp_path, rest.partition("```")[0]))
+    assert found.recipe.model_copy(update={"name": "int4"}) == named_recipe("int4", {}, where="here")
