@@ -125,8 +125,9 @@ def families() -> str:
 
 
 FAMILIES_INTRODUCTION = """\
-The streaming builder makes all of these. `--builder` chooses another where that makes the right thing of a family, too:
-onnxruntime-genai's, or Olive's.
+The streaming builder makes all of these, and nothing need be chosen for it. A "yes" says that another builder makes
+the right thing of the family, too: onnxruntime-genai's (`--builder genai`) or Olive's (`--builder olive`). Elsewhere
+these two are refused.
 
 **Difference** is the largest one between a logit of an FP32 build and what transformers computes, as a part of the
 logits' range, over prompts of 1 to 110 tokens on at least three small random checkpoints of the family, whose shapes
@@ -168,7 +169,8 @@ and sizes are read. As an example, Seed-OSS is Llama with other defaults, so its
    embeddings, biases where the family may have them. A case lists what is peculiar to the family, and a test holds that
    each of it shows in the logits.
 4. `pytest tests/builder/test_architecture.py -k NAME` builds each case in every precision and compares it with
-   transformers. `benchmarks/measure_families.py --only ARCHITECTURE --write` measures the row of this page."""
+   transformers. `benchmarks/measure_families.py --only ARCHITECTURE --write` measures the row of this page.
+5. `make docs` puts the row here, and a test asks for the family's name in README.md."""
 
 
 def _layers(family: Family) -> str:
