@@ -169,3 +169,19 @@ def test_what_the_real_builder_raises_is_quoted_and_its_traceback_logged(tmp_pat
     log = tmp_path / "build.log"
     assert (caught.value.where, caught.value.hint) == (str(log), genai.LOOK_INTO_LOG)
     assert "Traceback (most recent call last):" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("Qwen3_5ForCausalLM", "onnxruntime-genai's builder cannot be relied on for", "Leave --builder out"),
+        ("StrangeForCausalLM", "no builder here knows", "Qwen3_5ForCausalLM"),
+    ],
+)
+def test_an_architecture_that_it_does_not_know_leads_to_who_does(
+    checkpoint: Checkpoint, name: str, told: str, hint: str
+) -> None:
+    other = dataclasses.replace(checkpoint, architecture=name)
+    with pytest.raises(ArchitectureUnknown, match=told) as caught:
+        genai.GenaiBuilder().predict(other, named_recipe("int4-fast", {}, where="here"))
+    assert hint in str(caught.value.hint)

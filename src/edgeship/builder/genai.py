@@ -11,7 +11,7 @@ from edgeship.builder import onnx_model, predict, stream
 from edgeship.builder.genai_options import builder_options, check_blocks
 from edgeship.builder.planning import Job, Task, tool_versions
 from edgeship.checkpoint import require_readable_weights
-from edgeship.checkpoint.families import BY_GENAI
+from edgeship.checkpoint.families import BY_GENAI, FAMILIES
 from edgeship.errors import ArchitectureUnknown, BuilderFailed, PrecisionUnsupported
 from edgeship.progress import Progress
 from edgeship.recipe import Precision, Recipe
@@ -36,11 +36,7 @@ class GenaiBuilder:
         Raises ArchitectureUnknown, CheckpointInvalid for a quantized form that is not read, PrecisionUnsupported.
         """
         if checkpoint.architecture not in BY_GENAI:
-            raise ArchitectureUnknown(
-                f"no builder here knows the architecture {checkpoint.architecture}",
-                where=str(checkpoint.folder / "config.json"),
-                hint=f"Known: {', '.join(BY_GENAI)}.",
-            )
+            raise _unknown(checkpoint)
         require_readable_weights(checkpoint)
         if recipe.budgeted:
             raise PrecisionUnsupported(
@@ -60,6 +56,21 @@ class GenaiBuilder:
         if recipe.precision is Precision.FP16:
             tasks.append(halve_task())
         return tuple(tasks)
+
+
+def _unknown(checkpoint: Checkpoint) -> ArchitectureUnknown:
+    """Names who does know the architecture, where somebody does."""
+    name = checkpoint.architecture
+    streamed = name in FAMILIES
+    return ArchitectureUnknown(
+        f"onnxruntime-genai's builder cannot be relied on for {name}"
+        if streamed
+        else f"no builder here knows the architecture {name}",
+        where=str(checkpoint.folder / "config.json"),
+        hint=f"Leave --builder out, or use one of these: {', '.join(BY_GENAI)}."
+        if streamed
+        else f"Known: {', '.join(FAMILIES)}.",
+    )
 
 
 def _merge_task(checkpoint: Checkpoint, recipe: Recipe) -> Task:
