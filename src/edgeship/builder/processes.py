@@ -57,6 +57,10 @@ class Helpers:
             raise self._failures[0]
 
 
+KNOWN_FROM = 0.1
+"""Of the file: before so much is written the speed so far says nothing of the time left."""
+
+
 class Meter:
     """Tells the bytes that all shares have written, and the time left by the speed so far."""
 
@@ -79,6 +83,10 @@ class Meter:
         if now - self._told < 0.2 or done <= self._before:
             return
         self._told = now
-        left_s = (now - self._started) / (done - self._before) * (1 - done)
         total_mb = self.total_bytes / 1e6
-        self._progress(f"convert: {done * total_mb:.0f} of {total_mb:.0f} MB, {left_s:.0f} s left", done)
+        written = f"convert: {done * total_mb:.0f} of {total_mb:.0f} MB"
+        # What is calibrated before the first piece would make its share of the time look far too large.
+        if done - self._before >= KNOWN_FROM:
+            left_s = (now - self._started) / (done - self._before) * (1 - done)
+            written += f", {left_s:.0f} s left"
+        self._progress(written, done)
