@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,33 @@ def test_experts_of_another_base_are_told_by_their_shapes(tmp_path: Path) -> Non
         of_modules(tmp_path / "modules")[0] / "adapter_model.safetensors").items()}  # fmt: skip
     adapter = write_adapter(tmp_path / "modules", beyond, target_modules=["gate_proj", "up_proj", "down_proj"])
     with pytest.raises(AdapterInvalid, match=rf"experts\.{COUNT}\.\w+, and this one has {COUNT} experts"):
+        open_checkpoint(str(tmp_path / "base"), adapter=adapter)
+
+
+@pytest.mark.parametrize("number", ["02", "1" * 10, "1" * 5000, "\u0662"])
+def test_an_expert_has_one_number(tmp_path: Path, number: str) -> None:
+    base(tmp_path / "base")
+    tensors = load_file(of_modules(tmp_path / "modules")[0] / "adapter_model.safetensors")
+    other = {name.replace("experts.2", f"experts.{number}"): values for name, values in tensors.items()}
+    targets = ["gate_proj", "up_proj", "down_proj"]
+    adapter = write_adapter(tmp_path / "other", tensors | other, target_modules=targets)
+    with pytest.raises(AdapterInvalid, match=rf"it changes .*experts\.{number[:9]}"):
+        open_checkpoint(str(tmp_path / "base"), adapter=adapter)
+
+
+@pytest.mark.parametrize("deeper", [True, False])
+def test_parameters_that_are_nested_with_a_gap(tmp_path: Path, deeper: bool) -> None:
+    base(tmp_path / "base")
+    inner = f"{MODULE}.base_layer"
+    tensors = factors()
+    if deeper:
+        tensors = {name.replace(inner, f"{inner}.base_layer"): values for name, values in tensors.items()}
+    else:
+        tensors = {name: values for name, values in tensors.items() if name.startswith(inner)}
+    names = ["gate_up_proj", "down_proj"][: 2 if deeper else 1]
+    adapter = write_adapter(tmp_path / "adapter", tensors, target_parameters=names, peft_version="0.21.2")
+    lacking = re.escape(f"and not {inner if deeper else MODULE}.lora_A.weight")
+    with pytest.raises(AdapterInvalid, match=lacking):
         open_checkpoint(str(tmp_path / "base"), adapter=adapter)
 
 

@@ -139,6 +139,16 @@ def test_one_matrix_without_the_other(tiny_adapter: Path) -> None:
         open_adapter(tiny_adapter)
 
 
+@pytest.mark.parametrize(
+    "twin", [f"{Q_PROJ}.lora_A", f"{Q_PROJ.replace('model.layers', 'language_model.model.layers')}.lora_A.weight"]
+)
+def test_a_matrix_that_is_there_twice(tiny_adapter: Path, twin: str) -> None:
+    stored = load_file(tiny_adapter / WEIGHTS_NAME)
+    save_file(stored | {twin: 2 * stored[f"{Q_PROJ}.lora_A.weight"]}, tiny_adapter / WEIGHTS_NAME)
+    with pytest.raises(AdapterInvalid, match=r"lora_A\S* and .*lora_A\S* are the same matrix"):
+        open_adapter(tiny_adapter)
+
+
 def test_an_adapter_that_changes_nothing(tiny_adapter: Path) -> None:
     stored = load_file(tiny_adapter / WEIGHTS_NAME)
     zeroed = {name: array * 0 if "lora_B" in name else array for name, array in stored.items()}

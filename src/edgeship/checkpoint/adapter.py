@@ -266,14 +266,18 @@ def find_pairs(shapes: Mapping[str, Shape], parameters: Collection[str] = (), *,
     """The A and B matrices by module, in the tensors' order.
 
     parameters: ends of the names of those that were trained by themselves. Of several of one module, peft nests them.
-    Raises AdapterInvalid for a lone matrix, and where the parameters are others than those that are named.
+    Raises AdapterInvalid for a lone matrix, for one that is there twice, and where the parameters are others than those
+    that are named.
     """
     sides: dict[tuple[str, bool], dict[str, dict[str, str]]] = {}
     for name in shapes:
         kind, match = _parse(name)
         if kind == "pair" and match:
             wrappers = sides.setdefault((match["module"], bool(match["embedding"])), {})
-            wrappers.setdefault(match["nested"], {})[match["side"]] = name
+            found = wrappers.setdefault(match["nested"], {})
+            if other := found.get(match["side"]):
+                raise AdapterInvalid(f"{other} and {name} are the same matrix", where=where, hint=TRAIN_AGAIN)
+            found[match["side"]] = name
     pairs = []
     for (module, wide), wrappers in sides.items():
         for found in wrappers.values():
@@ -304,6 +308,9 @@ def _trained_parameters(
         told = " and ".join(found) or "none"
         what = f"{CONFIG_NAME} names {told} of {module} in target_parameters, and it holds {len(wrappers)}: {name}"
         raise AdapterInvalid(what, where=where, hint=SAME_RUN)
+    if missing := {"base_layer." * depth for depth in range(len(wrappers))} - set(wrappers):
+        lacking = f"{_PREFIX}{wrapped.replace('.base_layer', '')}.{min(missing, key=len)}lora_A.weight"
+        raise AdapterInvalid(f"it holds {name}, and not {lacking}", where=where, hint=TRAIN_AGAIN)
     return found
 
 

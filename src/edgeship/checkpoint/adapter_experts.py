@@ -34,7 +34,8 @@ Shapes = Mapping[str, Shape]
 _IN_LAYER = re.compile(r"(?P<layer>.+\.layers\.\d+\.)(?:mlp|block_sparse_moe|feed_forward)\.(?P<inside>.+)")
 _ROUTER = re.compile(r"(?:gate|router|router\.layer)\.(?P<parameter>weight|bias)")
 _OF_ALL = re.compile(r"experts\.(?P<role>gate_up|down)_proj")
-_OF_ONE = re.compile(r"experts\.(?:(?P<number>\d+)\.(?P<name>\w+)|(?P<list>\w+)\.(?P<place>\d+))\.\w+")
+_NUMBER = "0|[1-9][0-9]{0,8}"
+_OF_ONE = re.compile(rf"experts\.(?:(?P<number>{_NUMBER})\.(?P<name>\w+)|(?P<list>\w+)\.(?P<place>{_NUMBER}))\.\w+")
 _ROLES: Mapping[str, Role] = {
     "gate_proj": "gate",
     "up_proj": "up",
