@@ -241,3 +241,78 @@ def test_what_is_not_as_its_form_asks_for_is_named(
     packings.quantize(tiny, writer, config, change=damage)
     with pytest.raises(CheckpointInvalid, match=fault):
         open_checkpoint(str(tiny))
+
+
+_MIXED_UP = np.arange(64, dtype=np.int32)[::-1] // 32
+BESIDE: list[tuple[packings.Writer, dict[str, Any], str, Any, str]] = [
+    (
+        packings.gptq,
+        stated(**GPTQ),
+        "weight",
+        np.ones((64, 64), np.float32),
+        r"q_proj\.weight is there beside .*qweight",
+    ),
+    (packings.compressed, {}, "weight", np.ones((64, 64), np.float32), r"weight is there beside .*weight_packed"),
+    (
+        packings.fp8,
+        {},
+        "weight_scale",
+        np.ones(1, np.float32),
+        r"weight_scale is there beside .*, and float8_e4m3fn is",
+    ),
+    (packings.fp8, {}, "weight_zero_point", np.ones(1, np.int8), "weight_zero_point is there beside"),
+    (packings.fp8, {}, "weight_g_idx", _MIXED_UP, "weight_g_idx is there beside"),
+    (packings.llm_int8, {}, "weight_scale", np.ones(64, np.float32), "weight_scale is there beside"),
+    (packings.awq, stated(**AWQ), "g_idx", _MIXED_UP.copy(), "g_idx puts columns into groups that lie apart"),
+]
+
+
+@pytest.mark.parametrize(("writer", "config", "end", "values", "fault"), BESIDE)
+def test_a_part_that_a_form_does_not_have_is_named(
+    writer: packings.Writer, config: dict[str, Any], end: str, values: Any, fault: str, tiny: Path
+) -> None:
+    packings.quantize(tiny, writer, config, change=lambda tensors: tensors.update({f"{PROJECTION}.{end}": values}))
+    with pytest.raises(CheckpointInvalid, match=fault):
+        open_checkpoint(str(tiny))
+
+
+def test_parts_that_change_nothing_may_be_there(tiny: Path) -> None:
+    more = {f"{PROJECTION}.weight_zero_point": np.zeros((64, 1), np.int8)}
+    packings.quantize(tiny, packings.fp8, {}, change=lambda tensors: tensors.update(more))
+    assert open_checkpoint(str(tiny)).quantized is not None
+    other = checkpoints.make_checkpoint(tiny.with_name("other"))
+    in_order = {f"{PROJECTION}.g_idx": np.arange(64, dtype=np.int32) // 32}
+    packings.quantize(other, packings.awq, stated(**AWQ), change=lambda tensors: tensors.update(in_order))
+    assert open_checkpoint(str(other)).quantized is not None
+
+
+def _of_groups(**weights: Any) -> dict[str, Any]:
+    group = {"weights": {"num_bits": 4, "group_size": 32, "strategy": "group", **weights}}
+    return stated(**PACKED, config_groups={"group_0": group})
+
+
+LACKING: list[tuple[packings.Writer, dict[str, Any], str]] = [
+    (packings.compressed, _of_groups(symmetric=False), "weight_zero_point"),
+    (packings.compressed, _of_groups(actorder="group"), "weight_g_idx"),
+    (packings.gptq, stated(**GPTQ, desc_act=True), "g_idx"),
+]
+
+
+@pytest.mark.parametrize(("writer", "config", "end"), LACKING)
+def test_a_part_that_the_config_speaks_of_must_be_there(
+    writer: packings.Writer, config: dict[str, Any], end: str, tiny: Path
+) -> None:
+    """Without it the numbers would be others."""
+    packings.quantize(tiny, writer, config, change=lambda tensors: tensors.pop(f"{PROJECTION}.{end}", None))
+    with pytest.raises(CheckpointInvalid, match=rf"\.{end} is missing"):
+        open_checkpoint(str(tiny))
+
+
+@pytest.mark.parametrize("block", ["16x16", [16], [16, 0], [16.0, 16.0], 16])
+def test_a_block_that_is_none_is_named(block: Any, tiny: Path) -> None:
+    writer = partial(packings.fp8, block=(16, 16))
+    packings.quantize(tiny, writer, stated(quant_method="fp8", weight_block_size=block))
+    with pytest.raises(
+        CheckpointInvalid, match=r"has quantization_config\.weight_block_size .* not a list of two whole"
+    ):
+        open_checkpoint(str(tiny))

@@ -84,16 +84,21 @@ class PackedIntegers(Packed):
         """Rows as they are kept. Raises WeightsDamaged, CheckpointInvalid for a scale that float16 cannot hold."""
         import numpy as np
 
-        scales, zero_points = self._scales(start, stop), self._zero_points(start, stop)
+        scales, zero_points = self._scales(start, stop), self._agreed_zero_points(start, stop)
         if float(np.abs(scales).max(initial=0)) > _LARGEST_HALF:
             wrong(self.parts["scales"], f"holds a scale above {_LARGEST_HALF:g}")
-        if self.symmetric and zero_points is not None:
-            if (zero_points != 1 << (self.bits - 1)).any():
-                wrong(self.parts["qzeros"], f"holds other zero points than {1 << (self.bits - 1)}, though sym is true")
-            zero_points = None
         values = self._values(start, stop)
         values = values if self.groups is None else values[:, self._order]
         return Integers(values, scales, zero_points, self.group_size or self.shape[1])
+
+    def _agreed_zero_points(self, start: int, stop: int) -> Bytes | None:
+        """None for half of the range. Raises CheckpointInvalid where they are stored, and others than are stated."""
+        found, half = self._zero_points(start, stop), 1 << (self.bits - 1)
+        if found is None or not self.symmetric:
+            return found
+        if (found != half).any():
+            wrong(self.parts["qzeros"], f"holds other zero points than {half}, though sym is true")
+        return None
 
     @abstractmethod
     def _values(self, start: int, stop: int) -> Bytes: ...
@@ -108,7 +113,7 @@ class PackedIntegers(Packed):
         import numpy as np
 
         values = self._values(start, stop).astype(np.float32)
-        scales, zero_points = self._scales(start, stop), self._zero_points(start, stop)
+        scales, zero_points = self._scales(start, stop), self._agreed_zero_points(start, stop)
         groups, width = self.groups, self.shape[1]
         if groups is None:
             groups = np.arange(width) // (self.group_size or width)
@@ -238,6 +243,10 @@ def open_awq(name: str, parts: Parts, group_size: int | None) -> Awq:
         wrong(weight, f"has {width} rows, which are no whole groups of {group_size}")
     expect_shape(scales, (width // group_size, rows))
     expect_shape(zero_points, (width // group_size, weight.shape[1]))
+    if (index := parts.get("g_idx")) is not None:
+        expect_shape(index, (width,))
+        if _read_groups(index, group_size, width // group_size) is not None:
+            wrong(index, "puts columns into groups that lie apart, which AWQ's do not")
     return Awq(name, (rows, width), parts, 4, group_size, False, None)
 
 

@@ -63,8 +63,9 @@ class Packing:
 
     method: its name. bits, group_size: of most matrices, group_size -1 for whole rows, None where it is not stated.
     awq: words lie as AWQ's do, not as GPTQ's. symmetric: GPTQ's zero points are half of the range. offset: what is
-    added to its stored zero points. block: of FP8, rows and columns that share a scale. modules: MLX's bits and group
-    size of some modules.
+    added to its stored zero points. asymmetric: compressed-tensors' integers have zero points. ordered: columns of a
+    group lie apart. block: of FP8, rows and columns that share a scale. modules: MLX's bits and group size of some
+    modules.
     """
 
     method: str
@@ -73,6 +74,8 @@ class Packing:
     awq: bool = False
     symmetric: bool = False
     offset: int = 1
+    asymmetric: bool = False
+    ordered: bool = False
     block: tuple[int, int] | None = None
     modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -225,7 +228,14 @@ def _gptq(said: Fields) -> Packing:
         raise _Unread(f"packed for {'marlin' if said.flag('is_marlin_format') else layout}")
     # Where modules have groups of their own, the tensors say of which size.
     group_size = None if said.values.get("dynamic") else _group_size(said)
-    return Packing("GPTQ", bits, group_size, symmetric=bool(said.flag("sym")), offset=0 if layout == "gptq_v2" else 1)
+    return Packing(
+        "GPTQ",
+        bits,
+        group_size,
+        symmetric=bool(said.flag("sym")),
+        offset=0 if layout == "gptq_v2" else 1,
+        ordered=bool(said.flag("desc_act")),
+    )
 
 
 def _awq(said: Fields) -> Packing:
@@ -261,12 +271,22 @@ def _compressed(said: Fields) -> Packing:
         raise _Unread(f"packed as {odd or sparsity}")
     if said.part("transform_config").values.get("config_groups"):
         raise _Unread("with transforms of what it computes")
-    found = [group.part("weights").values.get("block_structure") for group in groups]
-    return Packing("compressed-tensors", block=_block(next(filter(None, found), None)))
+    found = [group.part("weights").values for group in groups]
+    # Where groups differ, only their tensors tell which are of which.
+    return Packing(
+        "compressed-tensors",
+        asymmetric=bool(found) and all(each.get("symmetric") is False for each in found),
+        ordered=bool(found) and all(each.get("actorder") in ("group", "dynamic", True) for each in found),
+        block=_block(next(filter(None, (each.get("block_structure") for each in found)), None)),
+    )
 
 
 def _fp8(said: Fields) -> Packing:
-    return Packing("FP8", block=_block(said.values.get("weight_block_size")))
+    stated = said.values.get("weight_block_size")
+    block = _block(stated)
+    if stated is not None and block is None:
+        raise said.wrong("weight_block_size", stated, "a list of two whole numbers of at least 1")
+    return Packing("FP8", block=block)
 
 
 def _mxfp4(_: Fields) -> Packing:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from edgeship.checkpoint import packed_codes, packed_integers
 from edgeship.checkpoint.packed import AGAIN, Packed, Tensor, wrong
 from edgeship.checkpoint.quantized import Packing
-from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor
+from edgeship.checkpoint.safetensors_file import FLOATS, StoredTensor, read_bits
 from edgeship.errors import CheckpointInvalid
 
 Parts = dict[str, StoredTensor]
@@ -79,13 +79,25 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _open(name: str, parts: Parts, packing: Packing) -> Packed:
+    """The matrix of this name, all of whose parts are read. Raises CheckpointInvalid for one that its form has not."""
+    opened = _by_form(name, parts, packing)
+    used = {part.name for part in opened.parts.values()}
+    for end, part in parts.items():
+        # A shape is told by the others too, and zero points of zero change nothing.
+        if part.name not in used and end != "weight_shape" and (end != "weight_zero_point" or read_bits(part).any()):
+            what = f"is there beside {next(iter(opened.parts.values())).name}, and {opened.dtype} is read without it"
+            raise CheckpointInvalid(f"{part.name} {what}", where=str(part.path), hint=AGAIN)
+    return opened
+
+
+def _by_form(name: str, parts: Parts, packing: Packing) -> Packed:
     """The matrix of this name, by what it is made of."""
     if "qweight" in parts or "qzeros" in parts:
         return _open_words(name, parts, packing)
     if any(end.startswith("weight.") for end in parts):
         return _open_bitsandbytes(name, parts)
     if "weight_packed" in parts or "weight_shape" in parts:
-        return _open_compressed(name, parts)
+        return _open_compressed(name, parts, packing)
     weight = _needed(name, parts, weight="weight")["weight"]
     if weight.dtype in packed_codes.FP8_TYPES:
         scales = "weight_scale_inv" if "weight_scale_inv" in parts else "weight_scale"
@@ -95,8 +107,7 @@ def _open(name: str, parts: Parts, packing: Packing) -> Packed:
         return packed_integers.open_row_integers(name, needed | _there(parts, format="weight_format"))
     if weight.dtype == "I8":
         needed = _needed(name, parts, weight="weight", scales="weight_scale")
-        more = _there(parts, zero_points="weight_zero_point", g_idx="weight_g_idx")
-        return packed_integers.open_compressed(name, needed | more)
+        return packed_integers.open_compressed(name, needed | _stated(name, parts, packing))
     if weight.dtype == "U32":
         bits, group_size = packing.of_module(name.removesuffix(".weight"))
         needed = _needed(name, parts, weight="weight", scales="scales", biases="biases")
@@ -105,12 +116,14 @@ def _open(name: str, parts: Parts, packing: Packing) -> Packed:
 
 
 def _open_words(name: str, parts: Parts, packing: Packing) -> Packed:
-    needed = _needed(name, parts, qweight="qweight", qzeros="qzeros", scales="scales")
+    order = {"g_idx": "g_idx"} if packing.ordered else {}
+    needed = _needed(name, parts, qweight="qweight", qzeros="qzeros", scales="scales", **order)
+    needed |= _there(parts, g_idx="g_idx")
     if packing.awq:
         return packed_integers.open_awq(name, needed, packing.group_size)
     return packed_integers.open_gptq(
         name,
-        needed | _there(parts, g_idx="g_idx"),
+        needed,
         packing.bits or 4,
         packing.group_size,
         symmetric=packing.symmetric,
@@ -118,16 +131,23 @@ def _open_words(name: str, parts: Parts, packing: Packing) -> Packed:
     )
 
 
-def _open_compressed(name: str, parts: Parts) -> Packed:
+def _open_compressed(name: str, parts: Parts, packing: Packing) -> Packed:
     needed = _needed(name, parts, packed="weight_packed", scales="weight_scale")
     if "weight_global_scale" in parts:
         wrong(needed["packed"], "is NVFP4, which is not read")
     if needed["packed"].dtype == "U8":
         return packed_codes.open_mxfp4(name, needed)
     needed |= _needed(name, parts, shape="weight_shape")
-    return packed_integers.open_compressed(
-        name, needed | _there(parts, zero_points="weight_zero_point", g_idx="weight_g_idx")
-    )
+    return packed_integers.open_compressed(name, needed | _stated(name, parts, packing))
+
+
+def _stated(name: str, parts: Parts, packing: Packing) -> Parts:
+    """Zero points and order of compressed-tensors' integers: those that are there, and those that the config states."""
+    ends = {"zero_points": "weight_zero_point", "g_idx": "weight_g_idx"}
+    stated = {
+        role: ends[role] for role, said in (("zero_points", packing.asymmetric), ("g_idx", packing.ordered)) if said
+    }
+    return _there(parts, **ends) | _needed(name, parts, **stated)
 
 
 def _open_bitsandbytes(name: str, parts: Parts) -> Packed:
