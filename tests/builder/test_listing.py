@@ -49,3 +49,17 @@ def test_a_missing_tensor_is_named(architecture: Architecture, shapes: Shapes) -
     del shapes["model.layers.1.mlp.down_proj.weight"]
     with pytest.raises(CheckpointInvalid, match=r"model\.layers\.1\.mlp\.down_proj\.weight is missing"):
         list_weights(architecture, shapes, "here")
+
+
+@pytest.mark.parametrize("part", ["gate", "up", "down"])
+def test_a_tensor_that_holds_nothing_is_named(architecture: Architecture, shapes: Shapes, part: str) -> None:
+    """An MLP may be as wide as its tensors make it, but for no width at all."""
+    empty = {
+        f"model.layers.1.mlp.{each}_proj.weight": (checkpoints.HIDDEN, 0) if each == "down" else (0, checkpoints.HIDDEN)
+        for each in ("gate", "up", "down")
+    }
+    name = f"model.layers.1.mlp.{part}_proj.weight"
+    with pytest.raises(CheckpointInvalid, match=rf"tensor {name} is \[\d+, \d+\], which holds nothing"):
+        list_weights(architecture, shapes | {name: empty[name]}, "here")
+    with pytest.raises(CheckpointInvalid, match="which holds nothing"):
+        list_weights(architecture, shapes | empty, "here")

@@ -345,8 +345,13 @@ class _Finder:
     def _shape(self, tensor: str) -> tuple[int, ...]:
         if tensor not in self._shapes:
             raise CheckpointInvalid(f"tensor {tensor} is missing", where=self._where, hint=OTHER_MODEL)
+        shape = self._shapes[tensor]
+        if 0 in shape:
+            raise CheckpointInvalid(
+                f"tensor {tensor} is {list(shape)}, which holds nothing", where=self._where, hint=OTHER_MODEL
+            )
         self._used.add(tensor)
-        return self._shapes[tensor]
+        return shape
 
 
 def _pieces_of(part: Part, count: int) -> list[Part]:
