@@ -278,6 +278,32 @@ def test_a_family_does_not_go_by_the_rules_of_others(tmp_path: Path, other: dict
     assert [layer.window for layer in layers[0]] == [None, 8]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"final_logit_softcapping": 30.0},
+        {"logits_scaling": 8.0, "residual_multiplier": 0.5, "embedding_multiplier": 12.0, "attention_multiplier": 0.1},
+        {"lm_head_multiplier": 2.0, "key_multiplier": 2.0, "mlp_multipliers": [2.0, 3.0], "ssm_out_multiplier": 2.0},
+        {"norm_eps": 0.5, "layer_norm_eps": 0.5},
+        {"hidden_activation": "relu2"},
+        {"routed_scaling_factor": 2.0, "norm_topk_prob": True, "num_dense_layers": 1, "mlp_only_layers": [0]},
+    ],
+    ids=str,
+)
+def test_a_family_does_not_multiply_by_the_factors_of_others(tmp_path: Path, other: dict[str, Any]) -> None:
+    found = []
+    for name, changes in (("plain", {}), ("other", other)):
+        folder = checkpoints.make_checkpoint(tmp_path / name, config=checkpoints.qwen2_config(**changes))
+        found.append(read_architecture(open_checkpoint(str(folder))))
+    assert found[0] == found[1]
+
+
+def test_what_a_family_always_does_no_config_changes() -> None:
+    assert {
+        name for name, family in FAMILIES.items() if set(family.traits.fixed) & set(family.traits.defaults)
+    } == set()
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 WINDOW = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
@@ -303,6 +329,11 @@ LONGROPE = ROPES["phi 4 mini"] | {"partial_rotary_factor": 1.0}
             {"rope_parameters": {"partial_rotary_factor": 0.5}},
             r"rope_parameters\.partial_rotary_factor 0.5, which is n",
         ),
+        (
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": {}}, "rope_theta": None},
+            r"rope_parameters\.factor \{\}, which is not a number or a text",
+        ),
+        ({"rope_parameters": {"0": {}}, "rope_theta": None}, r"rope_parameters\.0 \{\}, which is not a number or"),
         ({"rms_norm_eps": "1e-6"}, "rms_norm_eps '1e-6', which is not a number above 0"),
         ({"rms_norm_eps": math.nan}, "rms_norm_eps nan, which is not a number above 0"),
         (GRANITE | {"attention_multiplier": math.nan}, "attention_multiplier nan"),

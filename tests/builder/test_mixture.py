@@ -67,6 +67,20 @@ def make(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("family", "heeded"), [("qwen3_moe", True), ("mixtral", False)])
+def test_whether_weights_of_experts_add_up_to_1_is_said_where_it_can_be_chosen(
+    family: str, heeded: bool, tmp_path: Path
+) -> None:
+    names = {"qwen3_moe": "Qwen3MoeForCausalLM", "mixtral": "MixtralForCausalLM"}
+    for stated in (True, False):
+        named: dict[str, Any] = {"architectures": [names[family]], "model_type": family}
+        config = checkpoints.qwen2_config(**named, num_experts=EXPERTS, num_experts_per_tok=2, norm_topk_prob=stated)
+        folder = checkpoints.make_checkpoint(tmp_path / str(stated), config=config)
+        mixture = read_architecture(open_checkpoint(str(folder))).mixture
+        assert mixture is not None
+        assert mixture.normalised == (stated or not heeded)
+
+
 def test_layers_have_experts_where_config_json_says_so(tmp_path: Path) -> None:
     assert mixed(tmp_path / "all") == [True, True]
     assert mixed(tmp_path / "none", num_experts=0) == [False, False]

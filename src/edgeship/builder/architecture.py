@@ -49,6 +49,27 @@ _RULES = {
     ),
     "hidden_size_per_layer_input": ("hidden_size_per_layer_input",),
     "layer_norm_eps": ("layer_norm_eps",),
+    "norm_eps": ("norm_eps",),
+    "hidden_activation": ("hidden_activation",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
+    "attention_multiplier": ("attention_multiplier",),
+    "embedding_multiplier": ("embedding_multiplier",),
+    "residual_multiplier": ("logits_scaling", "residual_multiplier"),
+    "lm_head_multiplier": (
+        "attention_in_multiplier",
+        "attention_out_multiplier",
+        "key_multiplier",
+        "lm_head_multiplier",
+        "mlp_multipliers",
+        "ssm_in_multiplier",
+        "ssm_multipliers",
+        "ssm_out_multiplier",
+    ),
+    "mamba_rms_norm": ("mamba_d_ssm", "mamba_norm_before_gate", "mamba_rms_norm"),
+    "norm_topk_prob": ("norm_topk_prob",),
+    "routed_scaling_factor": ("routed_scaling_factor",),
+    "decoder_sparse_step": ("decoder_sparse_step", "mlp_only_layers"),
+    "num_dense_layers": ("num_dense_layers",),
     "swiglu_limit": ("swiglu_alpha", "swiglu_limit"),
 }
 _SWITCHED_OFF_BY_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "mamba_d_ssm")
@@ -146,7 +167,7 @@ def read_architecture(checkpoint: Checkpoint, *, tied: bool | None = None) -> Ar
         )
     traits = family.traits
     stated = text_part(config_fields(checkpoint.config, path))
-    config = replace(stated, values={**traits.defaults, **_stated(stated.values, traits)})
+    config = replace(stated, values={**traits.defaults, **_stated(stated.values, traits), **traits.fixed})
     # An adapter may have brought more rows for the vocabulary than config.json says.
     sizes = replace(read_dimensions(config_fields(checkpoint.config, path)), vocab_size=checkpoint.vocab_size)
     _refuse_unknown_parts(config, traits)
@@ -347,6 +368,8 @@ def _listed_rotates(config: Fields, layers: int) -> list[bool]:
 def _rope_parameters(traits: Traits, config: Fields, kind: str, sizes: Dimensions) -> Fields:
     """One flat object out of the places where configs of different ages keep these fields."""
     stated = rope_part(config, kind)
+    if not stated.values and "rope_parameters" in traits.defaults:
+        raise config.missing(f"rope_parameters.{kind}", "an object")
     local = kind == "sliding_attention"
     scaling = {} if local else config.part("rope_scaling").values
     theta = config.number("rope_local_base_freq") or traits.local_theta if local else None

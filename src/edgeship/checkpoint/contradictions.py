@@ -38,9 +38,17 @@ def rope_parts(text: Fields) -> Iterator[Fields]:
 
 
 def rope_part(text: Fields, kind: str) -> Fields:
-    """rope_parameters for one kind of layers; for those with a window empty where it does not tell them apart."""
+    """rope_parameters for one kind of layers; for those with a window empty where it does not tell them apart.
+
+    Raises what `text` raises where an object stands in it that is of no kind of layers.
+    """
     parameters = text.part("rope_parameters")
-    if any(isinstance(value, dict) for value in parameters.values.values()):
+    nested = [key for key, value in parameters.values.items() if isinstance(value, dict)]
+    if odd := next((key for key in nested if not key.endswith("attention")), None):
+        raise parameters.wrong(
+            odd, parameters.values[odd], "a number or a text; kinds of layers alone have objects there"
+        )
+    if nested:
         return parameters.part(kind)
     return parameters if kind == "full_attention" else Fields({}, text.refuse, parameters.name)
 

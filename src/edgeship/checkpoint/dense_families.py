@@ -13,6 +13,7 @@ _QWEN_WINDOWS = {"sliding_window": 4096, "max_window_layers": 28}
 _WINDOWS_ON = {"use_sliding_window": True}
 _GLM = {"rms_norm_eps": 1.5625e-7, "partial_rotary_factor": 0.5, "num_key_value_heads": 2, "head_dim": 128}
 _LIKE_GLM: Any = {"fused": frozenset({"mlp"}), "partly_rotated": True, "neighbours_rotate": True}
+GRANITE_FACTORS = {"attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0}
 _GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh",
     "query_pre_attn_scalar": 256,
@@ -21,7 +22,7 @@ _GEMMA = {
 }
 _GEMMA4 = {
     "hidden_activation": "gelu_pytorch_tanh",
-    "attention_multiplier": 1.0,
+    "final_logit_softcapping": None,
     "num_key_value_heads": 4,
     "head_dim": 256,
     "global_head_dim": 512,
@@ -45,6 +46,7 @@ _GEMMA4_TRAITS = Traits(
     local_rope=True,
     local_theta=10_000.0,
     defaults=_GEMMA4,
+    fixed={"attention_multiplier": 1.0},
 )
 
 DENSE: Mapping[str, Family] = {
@@ -124,7 +126,7 @@ DENSE: Mapping[str, Family] = {
             query_scalar=True,
             local_rope=True,
             local_theta=10_000.0,
-            defaults=_GEMMA | {"sliding_window_pattern": 6, "rope_theta": 1_000_000.0},
+            defaults=_GEMMA | {"sliding_window_pattern": 6, "rope_theta": 1_000_000.0, "final_logit_softcapping": None},
         ),
     ),
     "Gemma4ForCausalLM": Family(
@@ -148,9 +150,7 @@ DENSE: Mapping[str, Family] = {
         "smollm3",
         traits=Traits("smollm3", windows="by layer", defaults={"rope_theta": 2_000_000.0, "no_rope_layer_interval": 4}),
     ),
-    "GraniteForCausalLM": Family(
-        "Granite 3", "granite", traits=Traits("granite", defaults={"attention_multiplier": 1.0})
-    ),
+    "GraniteForCausalLM": Family("Granite 3", "granite", traits=Traits("granite", defaults=GRANITE_FACTORS)),
     "OlmoForCausalLM": Family(
         "OLMo",
         "olmo",
@@ -160,7 +160,8 @@ DENSE: Mapping[str, Family] = {
             "olmo",
             centred_norms=True,
             unweighted_norms=True,
-            defaults={"rms_norm_eps": 1e-5, "clip_qkv": None},
+            defaults={"clip_qkv": None},
+            fixed={"rms_norm_eps": 1e-5},
         ),
     ),
     "Olmo2ForCausalLM": Family(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeship.checkpoint.dense_families import GRANITE_FACTORS
 from edgeship.checkpoint.traits import Family, Traits
 
 _WINDOWS_ON = {"use_sliding_window": True}
 _MAMBA = {"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
+_NORMALISED = {"norm_topk_prob": True}
 _LFM2_NAMES = {
     "attention_norm": "operator_norm",
     "query_norm": "self_attn.q_layernorm",
@@ -19,7 +21,7 @@ _LFM2_NAMES = {
     "down": "feed_forward.w2",
     "last_norm": "embedding_norm",
 }
-_LFM2 = {"rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0, "num_key_value_heads": 8, "conv_L_cache": 3}
+_LFM2 = {"norm_eps": 1e-5, "rope_theta": 1_000_000.0, "num_key_value_heads": 8, "conv_L_cache": 3}
 
 MIXED: Mapping[str, Family] = {
     "Qwen3MoeForCausalLM": Family(
@@ -36,6 +38,8 @@ MIXED: Mapping[str, Family] = {
             defaults={
                 "num_experts": 128,
                 "num_experts_per_tok": 8,
+                "norm_topk_prob": False,
+                "decoder_sparse_step": 1,
                 "num_key_value_heads": 4,
                 "sliding_window": 4096,
                 "use_sliding_window": False,
@@ -74,8 +78,8 @@ MIXED: Mapping[str, Family] = {
                 "num_key_value_heads": 8,
                 "num_local_experts": 8,
                 "num_experts_per_tok": 2,
-                "norm_topk_prob": True,
             },
+            fixed=_NORMALISED,
         ),
     ),
     "OlmoeForCausalLM": Family(
@@ -88,7 +92,7 @@ MIXED: Mapping[str, Family] = {
             "olmo",
             head_norm="row",
             routing="softmax",
-            defaults={"rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8},
+            defaults={"rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8, "norm_topk_prob": False},
         ),
     ),
     "GraniteMoeHybridForCausalLM": Family(
@@ -111,14 +115,14 @@ MIXED: Mapping[str, Family] = {
             routing="softmax",
             mlp_beside=True,
             defaults={
-                "attention_multiplier": 1.0,
                 "position_embedding_type": "nope",
                 "mamba_d_state": 256,
                 "num_local_experts": 8,
                 "num_experts_per_tok": 2,
-                "norm_topk_prob": True,
+                **GRANITE_FACTORS,
                 **_MAMBA,
             },
+            fixed=_NORMALISED,
         ),
     ),
     "FalconH1ForCausalLM": Family(
@@ -141,6 +145,8 @@ MIXED: Mapping[str, Family] = {
             defaults={
                 "rms_norm_eps": 1e-5,
                 "num_key_value_heads": 8,
+                "embedding_multiplier": 1.0,
+                "lm_head_multiplier": 1.0,
                 "mamba_d_ssm": 1024,
                 "mamba_d_state": 256,
                 "mamba_norm_before_gate": True,
@@ -207,6 +213,7 @@ MIXED: Mapping[str, Family] = {
                 "num_experts_per_tok": 4,
                 "num_dense_layers": 2,
                 "norm_topk_prob": True,
+                "routed_scaling_factor": 1.0,
                 **_LFM2,
             },
         ),
@@ -235,10 +242,10 @@ MIXED: Mapping[str, Family] = {
                 **_WINDOWS_ON,
                 "num_local_experts": 128,
                 "num_experts_per_tok": 4,
-                "norm_topk_prob": True,
                 "swiglu_alpha": 1.702,
                 "swiglu_limit": 7.0,
             },
+            fixed=_NORMALISED,
         ),
     ),
 }

@@ -68,7 +68,7 @@ class Traits:
     looks_between: the layers that cross_attention_layers names look at pictures, and add nothing to a text.
     beyond_vocabulary: rows of the embedding that stand for pictures, after those of all tokens that can be said.
     sense_adapters: what a model that sees or hears as well calls those of its own that it puts on for that alone.
-    defaults: what transformers assumes where config.json is silent.
+    defaults: what transformers assumes where config.json is silent. fixed: what it does whatever config.json says.
     """
 
     genai_type: str
@@ -106,6 +106,7 @@ class Traits:
     beyond_vocabulary: int = 0
     sense_adapters: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
