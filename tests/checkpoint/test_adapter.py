@@ -272,6 +272,12 @@ def test_two_tensors_for_one_place(tmp_path: Path) -> None:
         find_changes(adapter_with(tmp_path / "a", names))
 
 
+def test_two_pairs_for_one_matrix(tmp_path: Path) -> None:
+    twins = {f"{Q_PROJ}.lora_embedding_A": (4, HIDDEN), f"{Q_PROJ}.lora_embedding_B": (HIDDEN, 4)}
+    with pytest.raises(AdapterInvalid, match=r"lora_A.weight and .*lora_embedding_A both change .*q_proj.weight"):
+        find_changes(adapter_with(tmp_path / "a", twins))
+
+
 FAULTS: list[tuple[dict[str, tuple[int, ...]], dict[str, Any], str]] = [
     (
         {f"{EMBEDDING}.weight": (VOCAB, 32)},
@@ -328,6 +334,12 @@ def test_parts_that_do_not_fit(
     adapter = adapter_with(tmp_path / "a", tensors, **{key: value for key, value in config.items() if key != "tied"})
     with pytest.raises(AdapterInvalid, match=message):
         check_fits(adapter, BASE, tied=tied)
+
+
+def test_a_base_with_a_single_number_in_place_of_a_matrix(tiny_adapter: Path) -> None:
+    name = "model.layers.0.self_attn.q_proj.weight"
+    with pytest.raises(AdapterInvalid, match=rf"make \[64, 64\], but {name} is \[\]"):
+        check_fits(open_adapter(tiny_adapter), BASE | {name: ()})
 
 
 def test_a_resized_vocabulary_is_told_by_its_shape(tmp_path: Path) -> None:

@@ -321,7 +321,9 @@ def find_changes(adapter: Adapter) -> dict[str, Change]:
     """
     changes: dict[str, Change] = {}
     for pair in find_pairs(adapter.tensors, adapter.parameters, where=str(adapter.folder)):
-        changes[pair.weight] = Change(pair=pair, scale=rank_and_scale(adapter, pair.trained)[1])
+        other = changes.setdefault(pair.weight, Change(pair=pair, scale=rank_and_scale(adapter, pair.trained)[1])).pair
+        if other is not None and other != pair:
+            raise refuse(adapter, f"{other.a} and {pair.a} both change {pair.weight}", TRAIN_AGAIN)
     for name in adapter.tensors:
         kind, match = _parse(name)
         if match is None or (kind == "spare" and _PREFIX + match["module"] + match["spare"] not in adapter.tensors):

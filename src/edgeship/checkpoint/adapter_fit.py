@@ -111,7 +111,7 @@ def stores_inputs_first(adapter: Adapter, pair: LoraPair, shape: Shape) -> bool:
 def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -> None:
     """Compares the shapes of what is added to one tensor with that of the tensor."""
     tensors = adapter.tensors
-    outputs = shape[0]
+    outputs = rows = shape[0] if shape else 1  # a single number has no shape
     if change.pair:
         made: Shape = (tensors[change.pair.b][0], tensors[change.pair.a][1])
         transposed = stores_inputs_first(adapter, change.pair, shape)
@@ -138,6 +138,6 @@ def _check_change(adapter: Adapter, change: Change, target: str, shape: Shape) -
     for name, expected in wanted.items():
         if name is not None and tensors[name] != expected:
             raise another_base(adapter, f"{name} is {list(tensors[name])}, but {target} makes it {list(expected)}")
-    if change.tokens and max(change.tokens) >= shape[0]:
-        fault = f"trainable_token_indices names the token {max(change.tokens)}, but {target} has {shape[0]} rows"
+    if change.tokens and max(change.tokens) >= rows:
+        fault = f"trainable_token_indices names the token {max(change.tokens)}, but {target} has {rows} rows"
         raise another_base(adapter, fault)
