@@ -48,7 +48,7 @@ HEAVY = {
     "peft": {"measure.agreement.reference.of_checkpoint"},
     "onnxruntime": {"doctor", "builder.onnx_model", "builder.olive_worker", "engine.decoders.onnx"},
     "onnxruntime_genai": {"engine.decoders.genai", "builder.genai_worker"},
-    "onnx": {"engine.decoders.step_graph", "engine.graph_contents"},
+    "onnx": {"engine.decoders.expert_rows", "engine.decoders.step_graph", "engine.graph_contents"},
     "onnx_ir": {"builder.nodes", "builder.onnx_model"},
     "llguidance": {"engine.grammar"},
     "jsonschema_rs": {"measure.cases.schemas"},
