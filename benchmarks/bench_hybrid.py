@@ -3,8 +3,9 @@
 Each engine runs in a process of its own, in turns; with several rounds the median counts. Sections:
 
 single    one stream, 512 tokens in and 64 out: ours, llama-bench Q4_0, onnxruntime-genai's own loop on our package
-context   decode after 128 and after 8,192 tokens: ours and llama-bench; and ours where the last layer alone attends, so
-          that what the layers with states cost is seen by itself
+context   decode after 128 and after 8,192 tokens: ours and llama-bench, and ours where the last layer alone attends. Of
+          what a step takes longer after the longer text, the two models have different shares of either kind of layer,
+          so that what the layers with states add to it follows by itself. About six minutes a round
 
 The last line printed is one JSON object with the figures; those called `target` judge them.
 usage: bench_hybrid.py [--only single,context] [--rounds N]
@@ -29,6 +30,8 @@ from turns import CORES, Figures, in_turns, medians
 
 LENGTHS = (128, 8192)
 _LAYERS = int(random_checkpoint.QWEN35_08B["num_hidden_layers"])
+_ATTENDING = {"edgeship": random_checkpoint.QWEN35_08B["layer_types"].count("full_attention"), "linear": 1}
+"""Layers with attention of each model."""
 # The last one attends, since a graph finds out from attention how many tokens there are.
 ALMOST_ALL_LINEAR: dict[str, Any] = random_checkpoint.QWEN35_08B | {
     "layer_types": ["linear_attention"] * (_LAYERS - 1) + ["full_attention"]
@@ -89,7 +92,26 @@ def context(rounds: int) -> Figures:
     for name in runs:
         short, long = (figures[f"{name}_decode_{length}_tokens_per_s"] for length in LENGTHS)
         figures[f"{name}_long_over_short"] = long / short
-    return figures | {"target": {"linear_long_over_short": 0.90}}
+    return figures | _of_each_layer(figures) | {"target": {"states_long_over_short": 0.90}}
+
+
+def _of_each_layer(figures: Figures) -> Figures:
+    """What a layer of either kind adds to a step after the longer text, and a step's time without attention's part.
+
+    Both models' additions are two equations for what an attending layer adds and what another does.
+    """
+    step_s = {name: [1 / figures[f"{name}_decode_{length}_tokens_per_s"] for length in LENGTHS] for name in _ATTENDING}
+    (whole, few), added = _ATTENDING.values(), [long - short for short, long in step_s.values()]
+    keeping = [_LAYERS - whole, _LAYERS - few]
+    size = whole * keeping[1] - few * keeping[0]
+    attending_s = (added[0] * keeping[1] - added[1] * keeping[0]) / size
+    state_s = (added[1] * whole - added[0] * few) / size
+    short_s = step_s["linear"][0]
+    return {
+        "attending_layer_adds_ms": 1e3 * attending_s,
+        "state_layer_adds_ms": 1e3 * state_s,
+        "states_long_over_short": short_s / (short_s + keeping[1] * state_s),
+    }
 
 
 def _child(part: str, folder: Path, **options: object) -> Figures:

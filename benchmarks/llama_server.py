@@ -33,8 +33,8 @@ def bench(binaries: Path, gguf: Path, threads: int) -> dict[str, float]:
 
 
 def context(binaries: Path, gguf: Path, threads: int, lengths: Sequence[int]) -> dict[str, float]:
-    """Decode of one stream after so many tokens, three repeats each."""
-    words = [str(binaries / "llama-bench"), "-m", str(gguf), "-p", "0", "-n", "48", "-t", str(threads), "-r", "3"]
+    """Decode of one stream after so many tokens; each once, since long prompts take minutes to be read."""
+    words = [str(binaries / "llama-bench"), "-m", str(gguf), "-p", "0", "-n", "48", "-t", str(threads), "-r", "1"]
     depths = ",".join(map(str, lengths))
     done = subprocess.run(
         [*words, "-d", depths, "-o", "json"], check=True, capture_output=True, text=True, env=_ENVIRONMENT
