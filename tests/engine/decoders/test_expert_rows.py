@@ -24,6 +24,7 @@ def graph(operator: str, bits: int, chosen: int, **others: int) -> Any:
     sizes = ((EXPERTS, 2 * INNER, WIDTH), (EXPERTS, WIDTH, INNER))
     inputs = ["tokens", "scores"]
     for number, (experts, rows, width) in enumerate(sizes):
+        stored: dict[str, npt.NDArray[Any]]
         if operator == "MoE":
             stored = {f"matrix{number}": rng.standard_normal((experts, rows, width)).astype(np.float32) / 8}
         else:
