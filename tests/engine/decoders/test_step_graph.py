@@ -64,7 +64,8 @@ def test_logits_after_every_token_are_those_of_transformers(made: Made) -> None:
 def test_a_derived_graph_carries_no_weights(made: Made) -> None:
     folder = made.built(precision="fp32")
     if made.case.name not in TWO_TABLES:
-        assert len(derive(folder / "model.onnx", config_of(folder))) < (folder / "model.onnx").stat().st_size + 4096
+        # Around experts there are some nodes more. The weights would take several times as much.
+        assert len(derive(folder / "model.onnx", config_of(folder))) < 2 * (folder / "model.onnx").stat().st_size
 
 
 @pytest.mark.parametrize("folder", ["int4_folder", "fp32_folder"])
