@@ -30,23 +30,25 @@ def give_rows(graph: Any) -> None:
     import onnx
 
     sizes = {tensor.name: list(tensor.dims)[:2] for tensor in graph.initializer}
-    experts = [node for node in graph.node if node.op_type in _LAST_MATRICES and _is_known(node, sizes)]
+    experts = {node.output[0]: node for node in graph.node if _is_known(node, sizes)}
     if not experts:
         return
-    copied = any(_stated(node, "expert_weight_bits") != _ALIKE_BITS for node in experts)
+    copied = any(_stated(node, "expert_weight_bits") != _ALIKE_BITS for node in experts.values())
     if copied:
         graph.input.append(onnx.helper.make_tensor_value_info(COPIES, onnx.TensorProto.INT64, [1]))
     rows = _Rows(graph, COPIES if copied else "")
     nodes: list[Any] = []
     for node in graph.node:
-        known = node.op_type in _LAST_MATRICES and _is_known(node, sizes)
+        known = node.output[0] in experts
         nodes += rows.given_to(node, *sizes[_last_matrices(node)]) if known else [node]
     del graph.node[:]
     graph.node.extend([*rows.shapes, *nodes])
 
 
 def _is_known(node: Any, sizes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether its experts are weighed as all are that are built here; others are left as they are."""
+    """Whether it has experts that are weighed as all are that are built here; others are left as they are."""
+    if node.op_type not in _LAST_MATRICES:
+        return False
     weighs = _stated(node, "normalize_routing_weights") == 1 and not _stated(node, "use_sparse_mixer")
     return weighs and not any(node.input[_OWN_WEIGHTS:]) and _last_matrices(node) in sizes
 
@@ -79,7 +81,7 @@ class _Rows:
         count = chosen.i
 
         def op(kind: str, inputs: Sequence[str], result: str, **attributes: Any) -> Any:
-            return make_node(kind, [*inputs], [f"{made}.{result}"], name=f"{made}.{result}", **attributes)
+            return make_node(kind, [*inputs], [f"{made}.{result}"], **attributes)
 
         yield make_node("TopK", [scores, self._numbers(count)], [f"{made}.largest", f"{made}.chosen"], axis=1)
         yield op("Softmax", [f"{made}.largest"], "weights", axis=1)
